@@ -1,0 +1,34 @@
+# `make demo` from a fresh clone is all that is needed. PYTHON picks the interpreter, IBC_DEVICE=cpu|cuda overrides the
+# GPU check, IBC_TORCH_INDEX names a mirror of PyTorch's CPU wheel index.
+PYTHON ?= python3
+VENV := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast lint bench clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+setup:  ## build .venv with everything in it; a second call does nothing
+	@$(PYTHON) scripts/setup.py
+
+demo: setup  ## the whole loop on a tiny subject: two layers
+	$(VENV)/ibc run run=demo experiment=demo
+
+test: setup  ## all tests: the fast ones first, then those that start real servers
+	$(VENV)/python -m pytest -m "not slow"
+	$(VENV)/python -m pytest -m slow
+
+test-fast: setup  ## the tests that need no server
+	$(VENV)/python -m pytest -m "not slow" -x
+
+lint: setup  ## ruff and mypy
+	$(VENV)/ruff check .
+	$(VENV)/mypy
+
+bench: setup  ## speed of the labeler on this machine
+	@for script in scripts/bench_*.py; do echo "== $$script"; $(VENV)/python $$script || exit 1; done
+
+clean:  ## remove the environment, caches and builds; runs/ and store/ stay
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,464 @@
+"""Configuration schemas: one dataclass per YAML group, one string under each field, cross-field checks.
+
+Hydra composes the YAML files of `conf/`; `from_dict` turns the result into these dataclasses and raises `ConfigError` for
+anything that cannot work. Below the command line nobody sees a DictConfig. This module imports neither torch nor
+transformers, so that `ibc --help` and `ibc status` stay fast.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from interp_by_construction.errors import ConfigError
+
+SPLITS = ("train", "label", "simulate", "select", "align", "score", "test")
+"""Disjoint by document (invariant 2)."""
+
+
+@dataclass(frozen=True)
+class PathsConfig:
+    root: str = "."
+    """Directory that holds `runs/` and `store/`."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    name: str = "stories"
+    """Name of the corpus, shown in tables."""
+    kind: Literal["stories", "text"] = "stories"
+    """`stories` is generated; `text` is read from `path`."""
+    path: str | None = None
+    """Text file, folder, jsonl, parquet or `datasets` name; `moby_dick` is the text that ships with the package."""
+    text_field: str = "text"
+    """Column that holds the text in jsonl, parquet and `datasets`."""
+    n_documents: int = 6000
+    """Stories to generate."""
+    max_documents: int | None = None
+    """Use at most this many documents of a text corpus."""
+    block_size: int = 128
+    """Tokens per block (the subject's training context)."""
+    vocab_size: int = 1536
+    """Size of the BPE tokenizer trained on the corpus (subject=tiny only)."""
+    fractions: dict[str, float] = field(
+        default_factory=lambda: {
+            "train": 0.78, "label": 0.05, "simulate": 0.02, "select": 0.02, "align": 0.08, "score": 0.02, "test": 0.03,
+        }
+    )
+    """Share of the documents in each split; sums to 1."""
+    seed: int = 0
+    """Seed of the generator and of the split."""
+
+
+@dataclass(frozen=True)
+class SubjectConfig:
+    name: str = "tiny"
+    """Name shown in tables."""
+    kind: Literal["tiny", "smollm2", "hf"] = "tiny"
+    """`tiny` is trained from scratch, `smollm2` is the embedded SmolLM2-135M, `hf` is read from `path`."""
+    path: str | None = None
+    """Directory or hub name of a transformers checkpoint (kind hf)."""
+    n_layers: int = 4
+    """Blocks (tiny)."""
+    d_model: int = 64
+    """Width of the residual stream (tiny)."""
+    d_mlp: int = 256
+    """Neurons per layer (tiny)."""
+    n_heads: int = 4
+    """Attention heads (tiny)."""
+    activation: str = "relu"
+    """Activation function of the MLP (tiny)."""
+    pretrain_steps: int = 2000
+    """Optimizer steps of pretraining (tiny)."""
+    pretrain_batch: int = 16
+    """Blocks per pretraining step (tiny)."""
+    pretrain_lr: float = 3e-3
+    """Peak learning rate of pretraining (tiny)."""
+
+
+@dataclass(frozen=True)
+class NodesConfig:
+    count: int | None = 64
+    """Nodes per layer that are labelled and aligned; null for the whole layer. The rest stays free."""
+    select: Literal["all", "variance", "random"] = "variance"
+    """How they are chosen: all, top by variance on the label split, or at random."""
+
+
+@dataclass(frozen=True)
+class LabelerConfig:
+    name: str = "smollm2"
+    """Name shown in tables."""
+    backend: Literal["vllm", "endpoint", "transformers"] = "vllm"
+    """`vllm` starts servers of its own, `endpoint` uses running ones, `transformers` runs in this process."""
+    model: str = "smollm2"
+    """`smollm2` is the embedded SmolLM2-135M-Instruct; otherwise a directory or hub name."""
+    url: str | None = None
+    """Base URL of the generating server (endpoint), such as http://127.0.0.1:8000."""
+    classify_url: str | None = None
+    """Base URL of the token-classifying server (endpoint)."""
+    api_key: str | None = None
+    """API key of the endpoints."""
+    dtype: str = "bfloat16"
+    """Precision of the served model."""
+    max_model_len: int = 2048
+    """Longest prompt plus output, in labeler tokens."""
+    concurrency: int = 4
+    """Requests in flight."""
+    max_num_seqs: int = 1
+    """Sequences per engine step. 1 makes every answer independent of the requests around it."""
+    timeout: float = 120.0
+    """Seconds before a request is retried."""
+    retries: int = 4
+    """Retries of a request after a timeout, a 429 or a 5xx."""
+    startup_timeout: float = 300.0
+    """Seconds to wait for a managed server to become healthy."""
+    threads: int = 2
+    """CPU threads of a managed server (where there is no GPU)."""
+    port: int | None = None
+    """Fixed port of `ibc serve`; null picks a free one."""
+    extra_args: list[str] = field(default_factory=list)
+    """More arguments for the vLLM server."""
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    top_k: int = 20
+    """Strongest excerpts kept per node and pole."""
+    n_quantiles: int = 5
+    """Activation quantiles that are sampled."""
+    per_quantile: int = 3
+    """Excerpts kept per quantile."""
+    n_near_misses: int = 5
+    """Excerpts with a top token but a low activation."""
+    window: int = 16
+    """Tokens of an excerpt, the peak included."""
+    n_bins: int = 50
+    """Bins of the activation histogram."""
+    max_blocks: int | None = None
+    """Use at most this many blocks of the label split."""
+    batch_size: int = 32
+    """Blocks per forward pass."""
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    n_candidates: int = 4
+    """Labels sampled per node."""
+    n_words: int = 10
+    """Top words shown."""
+    n_contexts: int = 3
+    """Top excerpts shown in context."""
+    max_tokens: int = 12
+    """Longest label, in labeler tokens."""
+    temperature: float = 0.7
+    """Sampling temperature of all candidates but the first."""
+    retries: int = 3
+    """Further attempts when no candidate can be parsed or all are taken."""
+    n_incoming: int = 3
+    """Strongest incoming labelled nodes shown (from the second layer on)."""
+    style: Literal["completion", "chat"] = "completion"
+    """Few-shot completion (small labelers) or chat messages (instruct models of 1B and more)."""
+
+
+@dataclass(frozen=True)
+class SimulateConfig:
+    simulator: Literal["exact", "ridge"] = "ridge"
+    """What makes the alignment targets: `ridge` distils the exact simulation, `exact` simulates every token."""
+    n_fit_tokens: int = 640
+    """Tokens of the simulate split on which each label is simulated exactly."""
+    n_score_tokens: int = 384
+    """Tokens of the score split on which each label is simulated exactly."""
+    excerpt_tokens: int = 64
+    """Subject tokens per simulated excerpt."""
+    encoder: str = "smollm2"
+    """Model whose hidden states the dense simulator reads; runs in this process."""
+    encoder_layers: list[int] = field(default_factory=lambda: [8, 16])
+    """Hidden layers of the encoder that are concatenated."""
+    max_align_tokens: int = 65536
+    """Tokens of the align split that get dense targets."""
+    contrast: bool = True
+    """Subtract the mean simulation over the reference labels."""
+
+
+@dataclass(frozen=True)
+class AlignConfig:
+    weight: float = 0.3
+    """Weight of the alignment loss beside the LM loss in the joint phase."""
+    local_steps: int = 200
+    """Steps in which the forward pass stops at the layer and the alignment loss alone trains it."""
+    local_lr: float = 3e-3
+    """Peak learning rate of the local phase."""
+    steps: int = 300
+    """Joint steps (LM loss plus weighted alignment loss)."""
+    lr: float = 1e-3
+    """Peak learning rate of the joint phase."""
+    batch_size: int = 16
+    """Blocks per step."""
+
+
+@dataclass(frozen=True)
+class ContinueConfig:
+    steps: int = 300
+    """Steps on the LM loss after the layer is frozen."""
+    lr: float = 1e-3
+    """Peak learning rate."""
+    batch_size: int = 16
+    """Blocks per step."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    max_test_blocks: int | None = None
+    """Use at most this many blocks of the test split for LM losses."""
+    n_bootstrap: int = 1000
+    """Bootstrap resamples for intervals."""
+    batch_size: int = 16
+    """Blocks per forward pass."""
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    threads: int = 2
+    """Torch threads. Part of no fingerprint, but different numbers may change the last bits."""
+    weight_decay: float = 0.0
+    """AdamW weight decay; never touches frozen rows."""
+    warmup: float = 0.05
+    """Share of a phase's steps that ramp the learning rate up; then it decays linearly to 0."""
+    clip: float = 1.0
+    """Gradient norm limit."""
+    checkpoint_seconds: float = 30.0
+    """Save a resumable checkpoint at least this often."""
+
+
+@dataclass(frozen=True)
+class LoggerConfig:
+    kind: Literal["wandb", "csv", "none"] = "wandb"
+    """Where curves and tables go. The store stays the truth."""
+    mode: Literal["offline", "online"] = "offline"
+    """W&B mode (kind wandb)."""
+    project: str = "interp-by-construction"
+    """W&B project."""
+
+
+@dataclass(frozen=True)
+class Config:
+    run: str | None = None
+    """Name of the run; null takes the experiment's name, else `default`."""
+    experiment_name: str | None = None
+    """Set by the experiment files."""
+    layer: Any = "all"
+    """Layer, list of layers, or all."""
+    start_layer: int | None = None
+    """Lowest aligned layer; null takes the lowest layer asked for. Everything below is frozen unlabelled."""
+    seed: int = 0
+    """Seed of everything random in the run."""
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    subject: SubjectConfig = field(default_factory=SubjectConfig)
+    nodes: NodesConfig = field(default_factory=NodesConfig)
+    labeler: LabelerConfig = field(default_factory=LabelerConfig)
+    collect: CollectConfig = field(default_factory=CollectConfig)
+    label: LabelConfig = field(default_factory=LabelConfig)
+    simulate: SimulateConfig = field(default_factory=SimulateConfig)
+    align: AlignConfig = field(default_factory=AlignConfig)
+    continue_: ContinueConfig = field(default_factory=ContinueConfig)
+    """Key `continue` in YAML and on the command line."""
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+
+    @property
+    def run_name(self) -> str:
+        return self.run or self.experiment_name or "default"
+
+    @property
+    def runs_dir(self) -> Path:
+        return Path(self.paths.root).expanduser().resolve() / "runs"
+
+    @property
+    def store_dir(self) -> Path:
+        return Path(self.paths.root).expanduser().resolve() / "store"
+
+
+RENAMED = {"continue": "continue_"}
+"""YAML keys that are Python keywords."""
+
+NOT_IDENTITY = (
+    "run", "layer", "start_layer", "experiment_name", "paths", "logger",
+    "trainer.device", "trainer.threads", "trainer.checkpoint_seconds",
+    "labeler.url", "labeler.classify_url", "labeler.api_key", "labeler.concurrency", "labeler.timeout", "labeler.retries",
+    "labeler.startup_timeout", "labeler.threads", "labeler.port",
+)  # fmt: skip
+"""Fields that may differ when a run name is used again: `layer`, so that a run grows, and everything that cannot change a result."""
+
+
+def conf_dir() -> Path:
+    """The YAML groups: inside the package in a wheel, beside it in a source tree."""
+    package = Path(__file__).resolve().parent
+    for candidate in (package / "conf", package.parent / "conf"):
+        if (candidate / "config.yaml").is_file():
+            return candidate
+    raise ConfigError(f"no conf/config.yaml in {package} or {package.parent}: reinstall the package")
+
+
+def compose(overrides: list[str]) -> Config:
+    """Composes `conf/` with Hydra overrides. Raises ConfigError for unknown names and impossible values."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
+            composed = hydra_compose("config", overrides=overrides)
+        return from_dict(OmegaConf.to_container(composed, resolve=True))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(str(error)) from error
+
+
+def from_dict(values: Any) -> Config:
+    """A checked Config from plain dicts. Raises ConfigError naming the field, the value and the fix."""
+    config = _build(Config, values, "")
+    check(config)
+    return config
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The inverse of `from_dict`."""
+    back = {new: old for old, new in RENAMED.items()}
+    return {back.get(key, key): value for key, value in dataclasses.asdict(config).items()}
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """The fields that make a run what it is, flat: dotted name -> value."""
+    flat = _flatten(to_dict(config), "")
+    return {k: v for k, v in flat.items() if not any(k == name or k.startswith(f"{name}.") for name in NOT_IDENTITY)}
+
+
+def check(c: Config) -> None:
+    """Cross-field checks. Raises ConfigError."""
+    for field_name in ("align.weight", "align.lr", "align.local_lr", "continue.lr", "trainer.weight_decay", "subject.pretrain_lr"):
+        _require(_get(c, field_name) >= 0, field_name, _get(c, field_name), "give a number >= 0")
+    positive = (
+        "align.batch_size", "continue.batch_size", "collect.top_k", "collect.window", "collect.batch_size", "label.n_candidates",
+        "data.n_documents", "data.block_size", "subject.n_layers", "subject.d_model", "subject.d_mlp", "subject.n_heads",
+        "labeler.concurrency", "labeler.max_num_seqs", "labeler.max_model_len", "simulate.excerpt_tokens",
+        "simulate.n_fit_tokens", "simulate.n_score_tokens", "simulate.max_align_tokens", "evaluate.n_bootstrap",
+        "trainer.threads", "data.vocab_size", "subject.pretrain_batch",
+    )  # fmt: skip
+    for field_name in positive:
+        _require(_get(c, field_name) >= 1, field_name, _get(c, field_name), "give an integer >= 1")
+    for field_name in ("align.steps", "align.local_steps", "continue.steps", "subject.pretrain_steps", "label.retries", "seed"):
+        _require(_get(c, field_name) >= 0, field_name, _get(c, field_name), "give an integer >= 0")
+    fractions = c.data.fractions
+    _require(set(fractions) == set(SPLITS), "data.fractions", sorted(fractions), f"give exactly {', '.join(SPLITS)}")
+    ok = abs(sum(fractions.values()) - 1) < 1e-6 and min(fractions.values()) > 0
+    _require(ok, "data.fractions", fractions, "give positive shares that sum to 1")
+    _require(c.data.kind != "text" or bool(c.data.path), "data.path", c.data.path, "give a file, a folder or a dataset name")
+    _require(c.data.block_size >= 8, "data.block_size", c.data.block_size, "give at least 8 tokens")
+    _require(c.subject.d_model % c.subject.n_heads == 0, "subject.n_heads", c.subject.n_heads, "it must divide subject.d_model")
+    _require(c.subject.kind != "hf" or bool(c.subject.path), "subject.path", c.subject.path, "give a checkpoint directory or hub name")
+    _require(c.nodes.count is None or c.nodes.count >= 2, "nodes.count", c.nodes.count, "give at least 2, or null for all")
+    _require(c.labeler.backend != "endpoint" or bool(c.labeler.url), "labeler.url", c.labeler.url, "give the URL of a running server")
+    _require(c.labeler.port is None or 0 < c.labeler.port < 65536, "labeler.port", c.labeler.port, "give 1 to 65535")
+    _require(0 <= c.trainer.warmup < 1, "trainer.warmup", c.trainer.warmup, "give a share between 0 and 1")
+    for name in (c.run, c.experiment_name):
+        valid = name is None or (bool(name) and not name.startswith((".", "/")) and ".." not in Path(name).parts)
+        _require(valid, "run", name, "give a plain name")
+    requested_layers(c, None)
+
+
+def requested_layers(c: Config, n_layers: int | None) -> list[int] | None:
+    """The layers that `layer` asks for, sorted; None for `all` while the number of layers is not known yet."""
+    value = c.layer
+    last = f"0 to {n_layers - 1}" if n_layers else "0 to the subject's last layer"
+    if value == "all":
+        return list(range(c.start_layer or 0, n_layers)) if n_layers else None
+    layers = value if isinstance(value, list) else [value]
+    for layer in layers:
+        ok = isinstance(layer, int) and not isinstance(layer, bool) and layer >= 0 and (n_layers is None or layer < n_layers)
+        _require(ok, "layer", value, f"give a layer from {last}, a list such as [1,2], or all")
+    _require(bool(layers), "layer", value, f"give a layer from {last}")
+    if c.start_layer is not None:
+        _require(c.start_layer >= 0, "start_layer", c.start_layer, f"give a layer from {last}")
+        _require(c.start_layer <= min(layers), "start_layer", c.start_layer, f"it must not be above layer={min(layers)}")
+    return sorted(set(layers))
+
+
+def _require(ok: bool, name: str, value: Any, fix: str) -> None:
+    if not ok:
+        raise ConfigError(f"{name}={value}: {fix}")
+
+
+def _get(config: Config, dotted: str) -> Any:
+    value: Any = config
+    for part in dotted.split("."):
+        value = getattr(value, RENAMED.get(part, part))
+    return value
+
+
+def _flatten(value: Any, prefix: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        flat |= _flatten(item, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _build(cls: type, values: Any, prefix: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{prefix}={values}: expected a group of fields")
+    hints = typing.get_type_hints(cls)
+    known = {f.name for f in dataclasses.fields(cls)}
+    kwargs: dict[str, Any] = {}
+    for key, value in values.items():
+        name = RENAMED.get(key, key)
+        dotted = f"{prefix}.{key}" if prefix else str(key)
+        if name not in known:
+            raise ConfigError(f"{dotted}: unknown field; known are {', '.join(sorted(known))}")
+        kwargs[name] = _convert(hints[name], value, dotted)
+    return cls(**kwargs)
+
+
+def _convert(kind: Any, value: Any, name: str) -> Any:
+    """`value` as `kind`, or ConfigError. Handles what the schemas use: scalars, unions with None, Literal, list, dict."""
+    if kind is Any:
+        return value
+    origin, arguments = get_origin(kind), get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _build(typing.cast(type, kind), value, name)
+    if origin is Literal:
+        _require(value in arguments, name, value, f"give one of {', '.join(map(str, arguments))}")
+        return value
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in arguments:
+            return None
+        return _convert(next(a for a in arguments if a is not type(None)), value, name)
+    if origin is list:
+        _require(isinstance(value, list), name, value, "give a list such as [1,2]")
+        return [_convert(arguments[0], item, name) for item in value]
+    if origin is dict:
+        _require(isinstance(value, Mapping), name, value, "give a mapping")
+        return {str(key): _convert(arguments[1], item, f"{name}.{key}") for key, item in value.items()}
+    if kind is float:
+        ok = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        _require(ok, name, value, "give a finite number")
+        return float(value)
+    if kind is int:
+        _require(isinstance(value, int) and not isinstance(value, bool), name, value, "give an integer")
+        return value
+    if kind is bool:
+        _require(isinstance(value, bool), name, value, "give true or false")
+        return value
+    _require(isinstance(value, str | int | float) and not isinstance(value, bool), name, value, "give a string")
+    return str(value)

@@ -1,0 +1,171 @@
+"""Text to token blocks: document-disjoint splits, a tokenizer, and memory-mapped arrow datasets.
+
+out/tokenizer/           the subject's tokenizer
+out/blocks/<split>/      arrow dataset with `input_ids` and `document`, int32 [block_size] each
+out/documents.parquet    document, split, n_tokens, held_out, sha256
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from interp_by_construction.config import SPLITS, DataConfig
+from interp_by_construction.corpus.splits import assign, check_disjoint
+from interp_by_construction.corpus.stories import Story, generate, generator_identity
+from interp_by_construction.corpus.text import read_documents, text_identity
+from interp_by_construction.corpus.tokenize import (
+    build_blocks,
+    encode,
+    load_blocks,
+    load_tokenizer,
+    save_tokenizer,
+    train_tokenizer,
+)
+from interp_by_construction.errors import CorpusError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = [
+    "MIN_BLOCKS",
+    "build_corpus",
+    "content_identity",
+    "held_out_documents",
+    "load_blocks",
+    "load_tokenizer",
+    "read_documents",
+]
+
+MIN_BLOCKS = 4
+"""Fewest blocks of any split: below that, losses and scores mean nothing."""
+
+
+def build_corpus(cfg: DataConfig, tokenizer: PreTrainedTokenizerBase | None, out: Path) -> dict[str, Any]:
+    """Writes the corpus to `out`; the same config gives the same bytes.
+
+    Args:
+        cfg: what to read or generate, and how to split it.
+        tokenizer: the subject's; None trains one on the split `train`.
+        out: directory, created where it is missing.
+
+    Returns:
+        Metrics: n_documents, n_held_out, n_repeats_dropped, n_tokens, vocab_size, splits_disjoint, and for each split
+        n_documents, n_held_out, n_blocks, n_tokens (in blocks), n_dropped (tokens that fill no block).
+
+    Raises:
+        CorpusError: missing, unreadable, empty or too small text.
+    """
+    documents, splits = _documents(cfg)
+    digests = [hashlib.sha256(document.text.encode()).hexdigest() for document in documents]
+    n_read = len(documents)
+    documents, splits, digests = _without_repeats(documents, splits, digests)
+    members = {split: [i for i, name in enumerate(splits) if name == split] for split in SPLITS}
+    check_disjoint({split: [digests[i] for i in members[split]] for split in SPLITS})
+
+    texts = [document.text for document in documents]
+    if tokenizer is None:
+        tokenizer = train_tokenizer((texts[i] for i in members["train"]), cfg.vocab_size)
+    encoded = encode(tokenizer, texts)
+    _check_size(cfg, encoded, members)
+
+    save_tokenizer(tokenizer, out / "tokenizer")
+    metrics: dict[str, Any] = {"n_documents": len(documents), "n_held_out": sum(d.held_out for d in documents)}
+    metrics["n_repeats_dropped"] = n_read - len(documents)
+    metrics["n_tokens"] = sum(map(len, encoded))
+    metrics["vocab_size"] = len(tokenizer)
+    metrics["splits_disjoint"] = True  # `check_disjoint` raised otherwise
+    metrics["splits"] = {}
+    for split in SPLITS:
+        parts = [encoded[i] for i in members[split]]
+        content = hashlib.sha256(repr(cfg.block_size).encode())
+        for part in parts:
+            content.update(part.tobytes())
+        n_blocks, dropped = build_blocks(
+            parts, members[split], cfg.block_size, out / "blocks" / split, content.hexdigest()[:16]
+        )
+        metrics["splits"][split] = {
+            "n_documents": len(members[split]), "n_blocks": n_blocks, "n_tokens": n_blocks * cfg.block_size,
+            "n_dropped": dropped, "n_held_out": sum(documents[i].held_out for i in members[split]),
+        }  # fmt: skip
+    _write_documents(out / "documents.parquet", splits, encoded, documents, digests)
+    return metrics
+
+
+def content_identity(cfg: DataConfig) -> str:
+    """sha256 of what the corpus is made from, free of paths: the text, or the generator's version and its settings."""
+    if cfg.kind == "text":
+        return text_identity(cfg)
+    settings = (cfg.n_documents, cfg.seed, sorted(cfg.fractions.items()))
+    return hashlib.sha256(f"{generator_identity()}/{settings!r}".encode()).hexdigest()
+
+
+def held_out_documents(path: Path) -> np.ndarray:
+    """bool [n_documents]: which documents have held-out templates and words; ids as in the blocks' column `document`."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path / "documents.parquet", columns=["held_out"])["held_out"].to_numpy()
+
+
+def _documents(cfg: DataConfig) -> tuple[list[Story], list[str]]:
+    if cfg.kind == "stories":
+        if cfg.n_documents < len(SPLITS):
+            raise CorpusError(f"data.n_documents={cfg.n_documents} cannot fill the splits: give at least 1000")
+        # The split comes first: it decides which templates and words a story may use.
+        splits = assign([1.0] * cfg.n_documents, cfg.fractions, cfg.seed)
+        return generate(splits, cfg.seed), splits
+    texts = read_documents(cfg)
+    sizes = [len(text.split()) for text in texts]
+    if len(texts) < len(SPLITS):
+        raise CorpusError(
+            f"the corpus {cfg.path} is too small: {len(texts)} documents with about {sum(sizes)} tokens; "
+            f"about {_needed(cfg)} tokens in at least {len(SPLITS)} documents are needed. Give more text."
+        )
+    return [Story(text, False) for text in texts], assign(sizes, cfg.fractions, cfg.seed)
+
+
+def _without_repeats(
+    documents: list[Story], splits: list[str], digests: list[str]
+) -> tuple[list[Story], list[str], list[str]]:
+    """Drops documents whose text occurred before, so that no text is in two splits."""
+    first = {digest: i for i, digest in reversed(list(enumerate(digests)))}
+    kept = sorted(first.values())
+    return [documents[i] for i in kept], [splits[i] for i in kept], [digests[i] for i in kept]
+
+
+def _needed(cfg: DataConfig) -> int:
+    """Tokens that give the smallest split its minimum; each split also loses up to a block to rounding."""
+    return round((MIN_BLOCKS + 1) * cfg.block_size / max(min(cfg.fractions[split] for split in SPLITS), 1e-6))
+
+
+def _check_size(cfg: DataConfig, encoded: list[np.ndarray], members: dict[str, list[int]]) -> None:
+    for split in SPLITS:
+        n_tokens = sum(len(encoded[i]) for i in members[split])
+        if n_tokens < MIN_BLOCKS * cfg.block_size:
+            total = sum(map(len, encoded))
+            raise CorpusError(
+                f"the corpus {cfg.path or cfg.name} is too small: {total} tokens, of which the split {split!r} gets "
+                f"{n_tokens}; it needs {MIN_BLOCKS} blocks of {cfg.block_size} tokens, so about {_needed(cfg)} tokens "
+                "are needed in all. Give more text (stories: a larger data.n_documents), a smaller data.block_size, or raise "
+                f"data.fractions.{split}."
+            )
+
+
+def _write_documents(
+    path: Path, splits: list[str], encoded: list[np.ndarray], documents: list[Story], digests: list[str]
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table(
+        {
+            "document": pa.array(range(len(splits)), pa.int32()),
+            "split": pa.array(splits, pa.string()),
+            "n_tokens": pa.array([len(ids) for ids in encoded], pa.int32()),
+            "held_out": pa.array([document.held_out for document in documents], pa.bool_()),
+            "sha256": pa.array(digests, pa.string()),
+        }
+    )
+    pq.write_table(table, path)

@@ -1,0 +1,244 @@
+"""Reads text corpora: a file, a folder, jsonl, parquet, a `datasets` name, or the Moby-Dick that is package data.
+
+Rows of jsonl, parquet and `datasets` are documents. The text of a file is split into documents at its chapters, else
+every 500 words.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from interp_by_construction.config import SPLITS, DataConfig
+from interp_by_construction.errors import CorpusError
+
+MOBY_DICK = "moby_dick"
+WORDS_PER_DOCUMENT = 500
+TEXT_SUFFIXES = (".txt", ".md", ".text", ".rst")
+ROW_SUFFIXES = (".jsonl", ".ndjson", ".parquet")
+
+# A heading stands alone: the lines of a table of contents and sentences about chapters are none.
+_CHAPTER = re.compile(
+    r"^[ \t]*(?:(?:CHAPTER|Chapter)[ \t]+(?:\d+|[IVXLCDM]+)\b.{0,160}|(?:EPILOGUE|Epilogue)\.?)$(?=\n[ \t]*\n)", re.M
+)
+_PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
+_FIX = "set data.path to a text file, folder, .jsonl, .parquet, `datasets` name, or moby_dick"
+
+
+def read_documents(cfg: DataConfig) -> list[str]:
+    """Documents of `cfg.path`, in a fixed order, without empty ones; at most `cfg.max_documents`.
+
+    Raises:
+        CorpusError: missing path, unreadable, binary or empty text, missing column; names the path and the fix.
+    """
+    path = _required(cfg)
+    local = _local(path)
+    if path == MOBY_DICK:
+        documents = split_text(_shipped().decode())
+    elif local is None:
+        documents = _rows_as_documents(_hub_rows(path, cfg.text_field), path)
+    elif _is_saved_dataset(local):
+        documents = _rows_as_documents(_saved_rows(local, cfg.text_field), path)
+    else:
+        documents = [document for file in _files(local) for document in _read_file(file, cfg.text_field)]
+    documents = [document for document in documents if document.strip()]
+    if not documents:
+        raise CorpusError(f"data.path={path} holds no text: {_FIX}")
+    return documents[: cfg.max_documents]
+
+
+def text_identity(cfg: DataConfig) -> str:
+    """sha256 of the content that `read_documents` reads; free of paths, so that a moved file keeps its identity."""
+    path = _required(cfg)
+    local = _local(path)
+    digest = hashlib.sha256()
+    if path == MOBY_DICK:
+        digest.update(_shipped())
+    elif local is None:
+        info = _hub_dataset(path).info
+        checksums = sorted(str(entry.get("checksum")) for entry in (info.download_checksums or {}).values())
+        digest.update(repr((path, str(info.version), info.dataset_size, info.splits, checksums)).encode())
+    else:
+        for file in sorted(local.rglob("*.arrow")) if _is_saved_dataset(local) else _files(local):
+            # The relative name decides the order of the documents, so it belongs to the content.
+            digest.update(str(file.relative_to(local).as_posix() if local.is_dir() else file.suffix).encode() + b"\0")
+            try:
+                with file.open("rb") as stream:
+                    digest.update(hashlib.file_digest(stream, "sha256").digest())
+            except OSError as error:
+                raise _unreadable(file, error) from error
+    return digest.hexdigest()
+
+
+def split_text(text: str) -> list[str]:
+    """Documents of one text: its chapters if it has as many as there are splits, else pieces of 500 words.
+
+    Hard-wrapped lines are joined into paragraphs, which stay separated by an empty line.
+    """
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    starts = [match.start() for match in _CHAPTER.finditer(text)]
+    if len(starts) >= len(SPLITS):
+        bounds = [0, *starts, len(text)] if text[: starts[0]].strip() else [*starts, len(text)]
+        return [_join_lines(text[a:b]) for a, b in pairwise(bounds)]
+    return _pieces(_join_lines(text))
+
+
+def _join_lines(text: str) -> str:
+    paragraphs = (" ".join(paragraph.split()) for paragraph in _PARAGRAPH.split(text))
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+
+
+def _pieces(text: str) -> list[str]:
+    starts = [word.start() for word in re.finditer(r"\S+", text)][::WORDS_PER_DOCUMENT]
+    return [text[a:b].strip() for a, b in pairwise([*starts, len(text)])]
+
+
+def _required(cfg: DataConfig) -> str:
+    if not cfg.path:
+        raise CorpusError(f"data.path is not set: {_FIX}")
+    return cfg.path
+
+
+def _local(path: str) -> Path | None:
+    """The path if it exists; None for the shipped text and for a `datasets` name."""
+    if path == MOBY_DICK:
+        return None
+    local = Path(path).expanduser()
+    if local.exists():
+        return local
+    name = path.removesuffix(".gz").lower()
+    is_file_name = name.endswith(TEXT_SUFFIXES + ROW_SUFFIXES)
+    if is_file_name or path.startswith((".", "/", "~")) or path.count("/") > 1:
+        raise CorpusError(f"data.path={path} does not exist: {_FIX}")
+    return None
+
+
+def _shipped() -> bytes:
+    return gzip.decompress(files("interp_by_construction.corpus").joinpath("data", "moby_dick.txt.gz").read_bytes())
+
+
+def _suffix(file: Path) -> str:
+    return Path(file.name.removesuffix(".gz")).suffix.lower()
+
+
+def _files(local: Path) -> list[Path]:
+    if local.is_file():
+        return [local]
+    suffixes = TEXT_SUFFIXES + ROW_SUFFIXES
+    found = sorted(file for file in local.rglob("*") if file.is_file() and _suffix(file) in suffixes)
+    if not found:
+        kinds = ", ".join(suffixes)
+        raise CorpusError(f"data.path={local} is a folder without text files ({kinds}): {_FIX}")
+    return found
+
+
+def _unreadable(file: Path, error: Exception) -> CorpusError:
+    return CorpusError(f"cannot read {file} ({error}): {_FIX}")
+
+
+def _read_file(file: Path, text_field: str) -> list[str]:
+    if _suffix(file) == ".parquet":
+        return _rows_as_documents(_parquet_rows(file, text_field), str(file))
+    text = _decode(file)
+    if _suffix(file) in (".jsonl", ".ndjson"):
+        return _rows_as_documents(_jsonl_rows(file, text, text_field), str(file))
+    return split_text(text)
+
+
+def _decode(file: Path) -> str:
+    try:
+        raw = file.read_bytes()
+        raw = gzip.decompress(raw) if file.name.endswith(".gz") else raw
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{file} is not text (byte {error.start} is not UTF-8): convert it to UTF-8 text") from error
+    except (OSError, EOFError) as error:
+        raise _unreadable(file, error) from error
+    if "\0" in text:
+        raise CorpusError(f"{file} is not text (it holds NUL bytes): give a text file")
+    return text
+
+
+def _rows_as_documents(rows: Iterator[str], source: str) -> list[str]:
+    """A row is a document, unless there are too few of them to fill the splits: then each is split like a file."""
+    documents = list(rows)
+    if not any(document.strip() for document in documents):
+        raise CorpusError(f"{source} holds no text: {_FIX}")
+    if len(documents) < len(SPLITS):
+        return [piece for document in documents for piece in split_text(document)]
+    return documents
+
+
+def _jsonl_rows(file: Path, text: str, text_field: str) -> Iterator[str]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise CorpusError(f"{file}, line {number} is not JSON ({error})") from error
+        if not isinstance(row, dict) or not isinstance(row.get(text_field), str):
+            raise CorpusError(f"{file}, line {number} has no text in {text_field!r}: set data.text_field to its column")
+        yield row[text_field]
+
+
+def _column(table: Any, text_field: str, source: str, names: list[str]) -> Iterator[str]:
+    if text_field not in names:
+        raise CorpusError(f"{source} has no column {text_field!r}: set data.text_field to one of {', '.join(names)}")
+    for value in table[text_field]:
+        value = value.as_py() if hasattr(value, "as_py") else value
+        if value is not None and not isinstance(value, str):
+            kind = type(value).__name__
+            raise CorpusError(f"column {text_field!r} of {source} holds {kind}, not text: set data.text_field")
+        yield value or ""
+
+
+def _parquet_rows(file: Path, text_field: str) -> Iterator[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(file)
+    except (pa.ArrowException, OSError) as error:
+        raise CorpusError(f"cannot read {file} as parquet ({error}): give a valid parquet file") from error
+    return _column(table, text_field, str(file), table.column_names)
+
+
+def _is_saved_dataset(local: Path) -> bool:
+    return local.is_dir() and ((local / "state.json").is_file() or (local / "dataset_dict.json").is_file())
+
+
+def _load(load: Callable[[], Any], path: str) -> Any:
+    try:
+        return load()
+    except Exception as error:  # `datasets` raises many types; each means that there is no such corpus
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CorpusError(f"data.path={path} is no file, and no dataset could be loaded ({reason}): {_FIX}") from error
+
+
+def _saved_rows(local: Path, text_field: str) -> Iterator[str]:
+    import datasets
+
+    loaded = _load(lambda: datasets.load_from_disk(str(local)), str(local))
+    if isinstance(loaded, datasets.DatasetDict):
+        loaded = loaded["train"] if "train" in loaded else next(iter(loaded.values()))
+    return _column(loaded, text_field, str(local), loaded.column_names)
+
+
+def _hub_dataset(path: str) -> Any:
+    import datasets
+
+    name, _, config = path.partition(":")
+    return _load(lambda: datasets.load_dataset(name, config or None, split="train"), path)
+
+
+def _hub_rows(path: str, text_field: str) -> Iterator[str]:
+    dataset = _hub_dataset(path)
+    return _column(dataset, text_field, path, dataset.column_names)

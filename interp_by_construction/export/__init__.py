@@ -1,0 +1,76 @@
+"""A plain transformers checkpoint with tokenizer, node table and model card."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from interp_by_construction.errors import ConfigError, StoreError
+
+_CARD = """---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [interpretability]
+---
+
+# {title}
+
+A causal language model whose neurons were aligned with natural-language labels, layer by layer, and frozen
+(interpretability by construction). It loads with `AutoModelForCausalLM.from_pretrained`, without custom code.
+{nodes}
+| | |
+|---|---|
+{rows}
+"""
+
+_NODES = """
+`nodes.parquet` has one row per node: layer, node, pole, label, status, scores. A label describes `pole` times the
+input of the layer's MLP output projection.
+"""
+
+
+def export_checkpoint(
+    model_dir: Path, tokenizer_dir: Path, nodes: Path | None, output: Path, card: Mapping[str, Any]
+) -> None:
+    """Copies model and tokenizer to `output` with `nodes.parquet` and `README.md`, in one rename.
+
+    The model files are copied as they are, so weights stay equal to the bit. `card` gives the rows of the model card; its key
+    `title` is the heading.
+
+    Raises:
+        ConfigError: `output` exists and is not an empty directory.
+        StoreError: it cannot be written.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ConfigError(f"output={output} exists and is not an empty directory; choose another output")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    except OSError as error:
+        raise StoreError(f"output={output} cannot be written ({error.strerror}); choose another output") from error
+    try:
+        # The tokenizer comes first: where both hold a file of one name, the model's is the right one.
+        for source in (tokenizer_dir, model_dir):
+            shutil.copytree(source, building, dirs_exist_ok=True)
+        if nodes is not None:
+            shutil.copyfile(nodes, building / "nodes.parquet")
+        (building / "README.md").write_text(_model_card(card, nodes is not None), encoding="utf-8")
+        building.chmod(0o755)
+        os.replace(building, output)
+    except OSError as error:
+        raise StoreError(f"output={output} cannot be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _model_card(card: Mapping[str, Any], has_nodes: bool) -> str:
+    def cell(value: Any) -> str:
+        return str(value).replace("|", "\\|").replace("\n", " ")
+
+    rows = "\n".join(f"| {cell(key)} | {cell(value)} |" for key, value in card.items() if key != "title")
+    title = cell(card.get("title", "Interpretable by construction"))
+    return _CARD.format(title=title, nodes=_NODES if has_nodes else "", rows=rows)

@@ -1,0 +1,225 @@
+"""`Labeler`: the one interface to the model that labels and simulates, whatever it runs on.
+
+Every call is looked up in the cache first; what is missing goes to the backend, and each answer is stored as it arrives. An answer
+depends on the call alone: neither on the order of the calls nor on what ran beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from interp_by_construction.config import LabelerConfig
+from interp_by_construction.errors import LabelerError
+from interp_by_construction.labeler.backend import Backend, Job
+from interp_by_construction.labeler.cache import CallCache, cache_key, decode, encode
+from interp_by_construction.labeler.embedded import model_identity
+from interp_by_construction.labeler.server import DIGITS, local_path
+from interp_by_construction.progress import track
+
+Messages = list[dict[str, str]]
+
+
+@dataclass
+class Stats:
+    """What a labeler did in this process."""
+
+    n_calls: int = 0
+    """Answers given, cached ones included."""
+    n_cached: int = 0
+    """Answers that came from the cache, or from an equal call of the same batch."""
+    n_tokens: int = 0
+    """Tokens read and written by the backend."""
+
+    def as_dict(self) -> dict[str, int]:
+        return asdict(self)
+
+
+class Labeler:
+    """Synchronous facade over cache and backend; a context manager.
+
+    `make_backend` is called at the first cache miss, so that a run whose calls are all known starts nothing.
+    """
+
+    def __init__(self, cfg: LabelerConfig, cache: CallCache, make_backend: Callable[[Labeler], Backend]) -> None:
+        self.cfg = cfg
+        self.cache = cache
+        self.stats = Stats()
+        self._make_backend = make_backend
+        self._backend: Backend | None = None
+
+    @property
+    def info(self) -> dict[str, str]:
+        """For `summary.json`: model and backend."""
+        return {"model": self.cfg.model, "backend": self.cfg.backend}
+
+    @cached_property
+    def identity(self) -> str:
+        """What stands for this labeler in fingerprints and cache keys; holds no path of a managed or local model.
+
+        Backend and precision are part of it, because they change the last bits of the answers.
+        """
+        model = self.cfg.model if self.cfg.backend == "endpoint" else model_identity(self.cfg.model)
+        return f"{self.cfg.backend}:{self.cfg.dtype}:{model}"
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The labeler's transformers tokenizer. Raises LabelerError if it cannot be loaded."""
+        from transformers import AutoTokenizer
+
+        try:
+            return AutoTokenizer.from_pretrained(local_path(self.cfg.model))
+        except (OSError, ValueError) as error:
+            raise LabelerError(
+                f"the tokenizer of labeler.model={self.cfg.model} cannot be loaded (a directory or hub name is needed): {error}"
+            ) from error
+
+    @cached_property
+    def digit_ids(self) -> list[int]:
+        """Token ids of the digits 0 to 9, in order. Raises LabelerError if a digit is not one token of its own after a tab."""
+        ids = []
+        for digit in DIGITS:
+            token = self.tokenizer.convert_tokens_to_ids(digit)
+            written = self.tokenizer.encode(f"a\t{digit}\n", add_special_tokens=False)
+            if token is None or token == self.tokenizer.unk_token_id or written.count(token) != 1:
+                raise LabelerError(
+                    f"labeler.model={self.cfg.model} cannot simulate: its tokenizer has no token of its own for the digit {digit}"
+                )
+            ids.append(int(token))
+        return ids
+
+    def check(self) -> None:
+        """Raises LabelerError now rather than at the first call if the backend cannot work; starts a managed server."""
+        self._get_backend().check()
+
+    def complete(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_tokens: int,
+        temperature: float,
+        seed: int | Sequence[int],
+        stop: Sequence[str] = (),
+        description: str = "complete",
+    ) -> list[str]:
+        """Continuations of the prompts, in order; `seed` is one for all or one for each. Raises LabelerError."""
+        payloads = [{"prompt": prompt} for prompt in prompts]
+        return self._texts("completion", payloads, max_tokens, temperature, seed, stop, description)
+
+    def chat(
+        self,
+        messages: Sequence[Messages],
+        *,
+        max_tokens: int,
+        temperature: float,
+        seed: int | Sequence[int],
+        stop: Sequence[str] = (),
+        description: str = "chat",
+    ) -> list[str]:
+        """Replies to the conversations, in order; as `complete`, through the model's chat template."""
+        payloads = [{"messages": list(conversation)} for conversation in messages]
+        return self._texts("chat", payloads, max_tokens, temperature, seed, stop, description)
+
+    def digit_logits(self, prompts: Sequence[Sequence[int]], *, description: str = "simulate") -> list[np.ndarray]:
+        """Logits of the digits 0 to 9 as next token after every position.
+
+        Takes labeler token ids [pos] per prompt, gives float32 [pos, 10] per prompt. Raises LabelerError if a prompt is empty or longer
+        than `labeler.max_model_len`, or if the backend returns another number of positions.
+        """
+        for prompt in prompts:
+            if not 0 < len(prompt) <= self.cfg.max_model_len:
+                raise LabelerError(
+                    f"a simulation prompt has {len(prompt)} tokens; it must have 1 to labeler.max_model_len={self.cfg.max_model_len}"
+                )
+        _ = self.digit_ids
+        jobs = [Job("digits", {"prompt": [int(token) for token in prompt]}) for prompt in prompts]
+        return [np.asarray(value) for value in self._run(jobs, description)]
+
+    def close(self) -> None:
+        """Closes cache and backend. Managed servers stay up for the next labeler of this process."""
+        if self._backend is not None:
+            self._backend.close()
+        self._backend = None
+        self.cache.close()
+
+    def __enter__(self) -> Labeler:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _texts(
+        self,
+        kind: Any,
+        payloads: list[dict[str, Any]],
+        max_tokens: int,
+        temperature: float,
+        seed: int | Sequence[int],
+        stop: Sequence[str],
+        description: str,
+    ) -> list[str]:
+        seeds = [int(s) for s in seed] if isinstance(seed, Sequence) else [int(seed)] * len(payloads)
+        if len(seeds) != len(payloads):
+            raise ValueError(f"{len(seeds)} seeds for {len(payloads)} prompts")
+        jobs = []
+        for payload, own in zip(payloads, seeds, strict=True):
+            # Greedy decoding reads no seed: calls that differ only there are one call.
+            sampling = {"max_tokens": max_tokens, "temperature": float(temperature), "seed": own if temperature > 0 else 0}
+            jobs.append(Job(kind, {**payload, **sampling, "stop": list(stop)}))
+        return [str(value) for value in self._run(jobs, description)]
+
+    def _run(self, jobs: Sequence[Job], description: str) -> list[str | np.ndarray]:
+        """Answers in the order of the jobs; equal jobs are asked once."""
+        keys = [cache_key({"labeler": self.identity, "kind": job.kind, **job.payload}) for job in jobs]
+        blobs: dict[str, bytes] = {}
+        missing: dict[str, Job] = {}
+        for key, job in zip(keys, jobs, strict=True):
+            if key not in blobs and key not in missing:
+                blob = self.cache.get(key)
+                if blob is None:
+                    missing[key] = job
+                else:
+                    blobs[key] = blob
+        if missing:
+            names = list(missing)
+            answers = self._get_backend().run(list(missing.values()))
+            for index, answer in track(answers, description, total=len(missing)):
+                blob = encode(answer.value)
+                self.cache.put(names[index], blob)
+                blobs[names[index]] = blob
+                self.stats.n_tokens += answer.n_tokens
+        self.stats.n_calls += len(jobs)
+        self.stats.n_cached += len(jobs) - len(missing)
+        return [decode(blobs[key]) for key in keys]
+
+    def _get_backend(self) -> Backend:
+        if self._backend is None:
+            self._backend = self._make_backend(self)
+        return self._backend
+
+
+def make_labeler(cfg: LabelerConfig, cache_path: Path, log_dir: Path) -> Labeler:
+    """The labeler that `cfg` describes. Starts nothing; raises LabelerError for settings that cannot work.
+
+    `cache_path` is the sqlite file of the per-call cache, `log_dir` takes the logs of managed servers.
+    """
+    from interp_by_construction.labeler.http_backend import Endpoints, HttpBackend, ManagedServers
+
+    cache = CallCache(cache_path)
+    if cfg.backend == "transformers":
+        return Labeler(cfg, cache, _local_backend)
+    servers = Endpoints(cfg) if cfg.backend == "endpoint" else ManagedServers(cfg, log_dir)
+    return Labeler(cfg, cache, lambda labeler: HttpBackend(cfg, servers))
+
+
+def _local_backend(labeler: Labeler) -> Backend:
+    from interp_by_construction.labeler.local_backend import TransformersBackend
+
+    backend = TransformersBackend(labeler.cfg)
+    backend.bind(labeler)
+    return backend

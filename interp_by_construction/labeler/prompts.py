@@ -1,0 +1,173 @@
+"""Prompts that ask for a node's label, and the strict reading of the answer.
+
+Shown about a node: its strongest words, excerpts with the strongest word in brackets, near misses (words that were expected to activate it
+and do not), labels that are taken already, and the labels of the strongest incoming nodes. Small models follow a pattern better than an
+instruction, so `words_prompt` is a few-shot list that ends where the label belongs; `chat_prompt` asks an instruct model in words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from interp_by_construction.records import Excerpt, Node
+
+MAX_CHARS = 80
+STOP = ("\n",)
+"""Where a completion's label ends."""
+CONTEXT_WORDS = 3
+"""Words shown on each side of the peak in a completion prompt."""
+
+_SHOTS = (
+    "cat, dog, horse, sheep = animals",
+    "running, jumped, swim | text: she [jumped] over it; they [swim] home = ways to move",
+    "crimson, scarlet, ruby | not: blue | unlike: colors = shades of red",
+    "Monday, Friday, Sunday | text: on [Friday] we met; see you [Sunday] = days of the week",
+    "mother, uncle, sister | not: friend = family members",
+    "went, took, said, came = verbs in the past tense",
+    "happy, glad, proud | text: he was [happy] | not: sad | unlike: feelings = positive feelings",
+    "apple, plum, pear | text: ate an [apple] | inputs: food, plants = fruit",
+    "of, in, under, on | unlike: places = prepositions",
+)
+_REFUSALS = re.compile(
+    r"^(i\b|i'm\b|sorry|as an ai|unknown|unclear|none|n/?a|null|nothing|label|answer|example|explanation|placeholder|todo)\s*[.:!?]*$"
+    r"|could not be parsed|cannot (determine|be determined|find|tell)|can't (determine|find|tell)|not (possible|enough|clear)"
+    r"|language model|as an ai|i'm sorry|i am sorry|i cannot|i can't|no (common|clear) (pattern|theme)|your label|insert ",
+    re.IGNORECASE,
+)
+
+
+def peak_word(excerpt: Excerpt) -> str:
+    """The whole word around the peak token: subject tokens may be pieces of words. Empty if the peak is white space."""
+    start, end = _word_span(excerpt)
+    return "".join(excerpt.tokens[start:end]).strip()
+
+
+def top_words(node: Node, n_words: int) -> list[str]:
+    """The words that activate the node most, each once, by their summed activation over the top excerpts."""
+    weights: dict[str, float] = {}
+    written: dict[str, str] = {}
+    for excerpt in node.top:
+        word = peak_word(excerpt)
+        if word:
+            written.setdefault(word.lower(), word)
+            weights[word.lower()] = weights.get(word.lower(), 0.0) + max(excerpt.activations[excerpt.peak], 0.0)
+    return [written[word] for word in sorted(weights, key=lambda word: -weights[word])[:n_words]]
+
+
+def near_miss_words(node: Node, n_words: int) -> list[str]:
+    """Words of the near misses that are not among the top words: the same token elsewhere says nothing in a list of words."""
+    top = {peak_word(excerpt).lower() for excerpt in node.top}
+    words = dict.fromkeys(peak_word(excerpt) for excerpt in node.near_misses)
+    return [word for word in words if word and word.lower() not in top][:n_words]
+
+
+def context(excerpt: Excerpt, n_words: int | None = None) -> str:
+    """The excerpt on one line with the peak's word in brackets; at most `n_words` words on each side (null: all)."""
+    start, end = _word_span(excerpt)
+    before = "".join(excerpt.tokens[:start]).split()
+    after = "".join(excerpt.tokens[end:]).split()
+    if n_words is not None:
+        before, after = before[len(before) - n_words :] if len(before) > n_words else before, after[:n_words]
+    return _clean(" ".join([*before, f"[{peak_word(excerpt)}]", *after]))
+
+
+def words_prompt(
+    node: Node,
+    n_words: int,
+    n_contexts: int,
+    incoming: Sequence[tuple[str, float]] = (),
+    avoid: Sequence[str] = (),
+) -> str:
+    """Few-shot completion prompt; the model continues with the label and a line break.
+
+    `incoming` are (label, weight) of the strongest incoming nodes, of which those with positive weight are shown; `avoid` are labels that
+    other nodes of the layer have.
+    """
+    clauses = [_clean(", ".join(top_words(node, n_words)))]
+    contexts = [context(excerpt, CONTEXT_WORDS) for excerpt in _distinct(node.top)[:n_contexts]]
+    misses = near_miss_words(node, 3)
+    inputs = [label for label, weight in incoming if weight > 0]
+    for name, values, separator in (
+        ("text", contexts, "; "),
+        ("not", misses, ", "),
+        ("unlike", list(avoid), ", "),
+        ("inputs", inputs, ", "),
+    ):
+        if values:
+            clauses.append(f"{name}: {_clean(separator.join(values))}")
+    return "\n".join([*_SHOTS, f"{' | '.join(clauses)} ="])
+
+
+def chat_prompt(
+    node: Node,
+    n_words: int,
+    n_contexts: int,
+    incoming: Sequence[tuple[str, float]] = (),
+    avoid: Sequence[str] = (),
+) -> list[dict[str, str]]:
+    """Messages that ask an instruct model for the label; arguments as for `words_prompt`."""
+    lines = [f"Words that activate the neuron most: {', '.join(top_words(node, n_words))}"]
+    sections = (
+        ("In context (the activating word in brackets)", [context(e) for e in _distinct(node.top)[:n_contexts]]),
+        ("Weaker activations", [context(e) for e in node.quantiles[-n_contexts:]] if n_contexts else []),
+        ("The bracketed word does NOT activate it here", [context(e) for e in node.near_misses[:n_contexts]]),
+        ("Reads from neurons labelled (weight)", [f"{label} ({weight:+.2f})" for label, weight in incoming]),
+        ("Labels that are taken; say what sets this neuron apart from them", list(avoid)),
+    )
+    for title, values in sections:
+        if values:
+            lines += ["", f"{title}:", *(f"- {value}" for value in values)]
+    lines += ["", "What do the activating words have in common? Answer with one short noun phrase (1 to 6 words) and nothing else."]
+    system = "You explain what single neurons of a language model respond to. You answer with one short, specific noun phrase."
+    return [{"role": "system", "content": system}, {"role": "user", "content": "\n".join(lines)}]
+
+
+def parse_label(text: str) -> str | None:
+    """The label in an answer, or None where there is none: a failure is never a result.
+
+    Takes the first line, without list marks, quotes, a leading `Label:` and a final stop. Refused are answers without letters, of more than
+    80 characters, refusals, placeholders, and remains of the prompt's own format.
+    """
+    lines = text.strip().splitlines()
+    if not lines:
+        return None
+    label = re.sub(r"^(?:[-*•>=\s]+|\d+[.)]\s+)", "", lines[0])
+    label = re.sub(r"^(?:label|answer|explanation)\s*:\s*", "", label, flags=re.IGNORECASE)
+    label = " ".join(label.strip().strip("\"'`“”‘’*_").strip().rstrip(".;:,").split()).strip("\"'`“”‘’")
+    if not 1 <= len(label) <= MAX_CHARS or not re.search(r"[^\W\d_]", label):
+        return None
+    if _REFUSALS.search(label) or re.search(r"[|=\[\]<>{}�]|\b(?:text|not|unlike|inputs):", label):
+        return None
+    words = label.lower().split()
+    # A sampler that got stuck: `the the the`.
+    return None if len(words) > 2 and len(set(words)) == 1 else label
+
+
+def _word_span(excerpt: Excerpt) -> tuple[int, int]:
+    """First and one-past-last token of the word that holds the peak."""
+    tokens, start, end = excerpt.tokens, excerpt.peak, excerpt.peak + 1
+    if not _is_word(tokens[start]):
+        return start, end
+    while start > 0 and not tokens[start][0].isspace() and _is_word(tokens[start - 1]) and not tokens[start - 1][-1].isspace():
+        start -= 1
+    while end < len(tokens) and _is_word(tokens[end]) and not tokens[end][0].isspace() and not tokens[end - 1][-1].isspace():
+        end += 1
+    return start, end
+
+
+def _is_word(token: str) -> bool:
+    return bool(token) and token.strip().isalnum()
+
+
+def _distinct(excerpts: Sequence[Excerpt]) -> list[Excerpt]:
+    """The first excerpt of each word, then the others: three times the same word shows little."""
+    first = {peak_word(excerpt).lower(): index for index, excerpt in reversed(list(enumerate(excerpts)))}
+    chosen = sorted(first.values())
+    rest = [index for index in range(len(excerpts)) if index not in set(chosen)]
+    return [excerpts[index] for index in (*chosen, *rest)]
+
+
+def _clean(text: str) -> str:
+    """On one line and without the marks of the format, so that corpus text cannot pose as a part of the prompt."""
+    return " ".join(re.sub(r"[|=\n]", " ", text).split())

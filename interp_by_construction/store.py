@@ -1,0 +1,234 @@
+"""Content-addressed store of stage outputs: `<store>/<stage>/<fingerprint>/{data..., metrics.json, manifest.json}`.
+
+An artifact exists if and only if it is complete (invariant 4). A stage works in `<store>/<stage>/.<fingerprint>.partial`, which
+survives a kill so that stages with checkpoints resume; when the stage is done, its scratch is removed, the manifest with the hash
+of every file is written and flushed, and one `os.replace` makes the directory visible. One file lock per artifact, so that
+parallel jobs compute a shared parent once.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from interp_by_construction.errors import CorruptArtifact, StoreError
+
+MANIFEST = "manifest.json"
+METRICS = "metrics.json"
+SCRATCH = "scratch"
+"""Sub-directory of a partial artifact for checkpoints; never part of the artifact."""
+
+
+def canonical_json(value: Any) -> bytes:
+    """Bytes that are equal for equal values: sorted keys, no spaces, NaN refused with ValueError."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def sha256_file(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that an artifact is computed from. Holds no paths, times or host names."""
+
+    stage: str
+    version: int
+    """Schema version of the stage: raise it when its output changes for the same config."""
+    config: Mapping[str, Any]
+    parents: Mapping[str, str]
+    """Role -> fingerprint."""
+    identity: Mapping[str, str]
+    """Identity of models and data that do not come from the store."""
+
+    @property
+    def content(self) -> dict[str, Any]:
+        return {
+            "stage": self.stage,
+            "version": self.version,
+            "config": dict(self.config),
+            "parents": dict(self.parents),
+            "identity": dict(self.identity),
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the canonical JSON, first 32 hex digits."""
+        return hashlib.sha256(canonical_json(self.content)).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A complete stage output on disk."""
+
+    stage: str
+    fingerprint: str
+    path: Path
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        return json.loads((self.path / METRICS).read_text())
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        return json.loads((self.path / MANIFEST).read_text())
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the process that completed the artifact, plus that of the ones that were killed before."""
+        return float(self.manifest["seconds"])
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON atomically and flushes it to disk."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with disk_errors(path):
+        partial.write_text(_dump(value))
+        _flush(partial)
+        os.replace(partial, path)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turns a full or read-only disk into a StoreError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(f"no space left for {path}: free some space and run the same command again") from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise StoreError(f"cannot write {path} ({error.strerror}): set paths.root=DIR to a writable directory") from error
+        raise
+
+
+class Store:
+    """The artifacts below one directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, stage: str, fingerprint: str) -> Path:
+        return self.root / stage / fingerprint
+
+    def get(self, stage: str, fingerprint: str) -> Artifact | None:
+        """The artifact if it is complete. Checks that every file has its recorded size; `verify` recomputes the hashes."""
+        path = self.path(stage, fingerprint)
+        if not (path / MANIFEST).is_file():
+            return None
+        artifact = Artifact(stage, fingerprint, path)
+        try:
+            files = artifact.manifest["files"]
+        except (ValueError, KeyError) as error:
+            raise CorruptArtifact(_corrupt(path / MANIFEST, path)) from error
+        for name, entry in files.items():
+            file = path / name
+            if not file.is_file() or file.stat().st_size != entry["bytes"]:
+                raise CorruptArtifact(_corrupt(file, path))
+        return artifact
+
+    def build(self, recipe: Recipe, compute: Callable[[Path], dict[str, Any]]) -> Artifact:
+        """Returns the artifact of `recipe`, calling `compute(directory) -> metrics` only where it does not exist yet.
+
+        `compute` may leave checkpoints in `directory / "scratch"`: they are found again after a kill.
+        """
+        found = self.get(recipe.stage, recipe.fingerprint)
+        if found is not None:
+            return found
+        from filelock import FileLock
+
+        final = self.path(recipe.stage, recipe.fingerprint)
+        partial = final.with_name(f".{recipe.fingerprint}.partial")
+        with disk_errors(final):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(final.with_name(f".{recipe.fingerprint}.lock")):
+                found = self.get(recipe.stage, recipe.fingerprint)
+                if found is not None:
+                    return found
+                (partial / SCRATCH).mkdir(parents=True, exist_ok=True)
+                with _stopwatch(partial / SCRATCH / "seconds.json"):
+                    metrics = compute(partial)
+                seconds = json.loads((partial / SCRATCH / "seconds.json").read_text())
+                shutil.rmtree(partial / SCRATCH)
+                self._complete(recipe, partial, metrics, seconds)
+                os.replace(partial, final)
+                _flush(final.parent)
+        return Artifact(recipe.stage, recipe.fingerprint, final)
+
+    def _complete(self, recipe: Recipe, partial: Path, metrics: dict[str, Any], seconds: dict[str, float]) -> None:
+        with disk_errors(partial):
+            (partial / METRICS).write_text(_dump(metrics))
+        files = {}
+        for file in sorted(partial.rglob("*")):
+            if file.is_file():
+                _flush(file)
+                files[file.relative_to(partial).as_posix()] = {"sha256": sha256_file(file), "bytes": file.stat().st_size}
+        manifest = {**recipe.content, "fingerprint": recipe.fingerprint, "files": files, **seconds}
+        write_json(partial / MANIFEST, {**manifest, "checksum": hashlib.sha256(canonical_json(manifest)).hexdigest()})
+
+    def verify(self, stage: str, fingerprint: str) -> list[str]:
+        """Recomputes every hash and the fingerprint; returns one line per problem, each naming a file."""
+        path = self.path(stage, fingerprint)
+        if not (path / MANIFEST).is_file():
+            return [f"{path}: missing"]
+        try:
+            manifest = json.loads((path / MANIFEST).read_text())
+            files: dict[str, Any] = manifest["files"]
+            content = {key: manifest[key] for key in ("stage", "version", "config", "parents", "identity")}
+            expected = Recipe(**content).fingerprint
+            checksum = manifest.pop("checksum")
+            intact = checksum == hashlib.sha256(canonical_json(manifest)).hexdigest() and (
+                _dump({**manifest, "checksum": checksum}) == (path / MANIFEST).read_text()
+            )
+        except (ValueError, KeyError, TypeError):
+            return [f"{path / MANIFEST}: unreadable"]
+        problems = []
+        if not intact or expected != fingerprint or manifest.get("fingerprint") != fingerprint:
+            problems.append(f"{path / MANIFEST}: differs from what was written")
+        for name, entry in files.items():
+            file = path / name
+            if not file.is_file():
+                problems.append(f"{file}: missing")
+            elif sha256_file(file) != entry["sha256"]:
+                problems.append(f"{file}: differs from its manifest")
+        known = {*files, MANIFEST}
+        extra = (f for f in path.rglob("*") if f.is_file() and f.relative_to(path).as_posix() not in known)
+        problems += [f"{file}: not in the manifest" for file in extra]
+        return problems
+
+
+def _corrupt(file: Path, artifact: Path) -> str:
+    return f"{file} is damaged; delete {artifact} and run the same command again to recompute it"
+
+
+@contextmanager
+def _stopwatch(path: Path) -> Iterator[None]:
+    """Adds the wall time of the body to `path`, also when the body fails."""
+    before = float(json.loads(path.read_text())["seconds"]) if path.is_file() else 0.0
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        write_json(path, {"seconds": round(before + time.monotonic() - start, 3)})

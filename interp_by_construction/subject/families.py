@@ -1,0 +1,156 @@
+"""Where each supported architecture keeps its parts: one row of a table per family, no subclasses.
+
+The output projection of an MLP reads the post-activation neurons in every family (gated ones included), so a forward
+pre-hook on it is all that node access needs. The other columns say which parameters lie upstream of those activations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from interp_by_construction.errors import SubjectError
+
+
+class Family(NamedTuple):
+    """Module paths of one architecture, as in its state dict."""
+
+    blocks: str
+    """Path of the list of blocks."""
+    mlp_in: tuple[str, ...]
+    """Input projections, relative to the block (two for gated MLPs)."""
+    mlp_out: str
+    """Output projection, relative to the block."""
+    tail: tuple[str, ...]
+    """Everything outside the blocks that comes after them; all else outside the blocks comes before."""
+    attention_only: tuple[str, ...] = ()
+    """Modules that a parallel block's MLP does not read."""
+    after_mlp: tuple[str, ...] = ()
+    """Modules of the block that come after the output projection."""
+    conv1d: bool = False
+    """Weights are stored [in, out]."""
+
+
+_GATED = ("mlp.gate_proj", "mlp.up_proj")
+_LLAMA = Family("model.layers", _GATED, "mlp.down_proj", ("model.norm", "lm_head"))
+_GEMMA2 = _LLAMA._replace(after_mlp=("post_feedforward_layernorm",))
+_GPT2 = Family("transformer.h", ("mlp.c_fc",), "mlp.c_proj", ("transformer.ln_f", "lm_head"), conv1d=True)
+
+FAMILIES: dict[str, Family] = {
+    "gpt2": _GPT2,
+    "gpt_neo": _GPT2._replace(conv1d=False),
+    "gpt_neox": Family(
+        "gpt_neox.layers",
+        ("mlp.dense_h_to_4h",),
+        "mlp.dense_4h_to_h",
+        ("gpt_neox.final_layer_norm", "lm_head", "embed_out"),
+        attention_only=("input_layernorm", "attention"),
+    ),
+    "llama": _LLAMA,
+    "mistral": _LLAMA,
+    "smollm3": _LLAMA,
+    "qwen2": _LLAMA,
+    "qwen3": _LLAMA,
+    "gemma": _LLAMA,
+    "gemma2": _GEMMA2,
+    "gemma3_text": _GEMMA2,
+    "opt": Family(
+        "model.decoder.layers",
+        ("fc1",),
+        "fc2",
+        ("model.decoder.final_layer_norm", "model.decoder.project_out", "lm_head"),
+    ),
+}
+"""Keyed by `config.model_type`."""
+
+
+def family_of(model_or_config: Any) -> Family:
+    """The row for a model or its config, adjusted to what the config switches on.
+
+    Raises:
+        SubjectError: the architecture is not in the table.
+    """
+    config = getattr(model_or_config, "config", model_or_config)
+    kind = getattr(config, "model_type", None)
+    if kind not in FAMILIES:
+        raise SubjectError(f"architecture {kind!r} is not supported; use a checkpoint of one of: {', '.join(FAMILIES)}")
+    family = FAMILIES[kind]
+    if kind == "gpt_neox" and not config.use_parallel_residual:
+        family = family._replace(attention_only=())
+    if kind == "opt" and not config.do_layer_norm_before:
+        family = family._replace(after_mlp=("final_layer_norm",))
+    return family
+
+
+def is_parallel(model: nn.Module) -> bool:
+    """Whether the MLP reads the block's input beside the attention, not after it."""
+    return bool(family_of(model).attention_only)
+
+
+def blocks(model: nn.Module) -> nn.ModuleList:
+    """The transformer blocks, lowest first."""
+    found = model.get_submodule(family_of(model).blocks)
+    assert isinstance(found, nn.ModuleList)
+    return found
+
+
+def n_layers(model: nn.Module) -> int:
+    """Number of blocks."""
+    return len(blocks(model))
+
+
+def block(model: nn.Module, layer: int) -> nn.Module:
+    """One block.
+
+    Raises:
+        SubjectError: there is no such layer.
+    """
+    count = n_layers(model)
+    if not 0 <= layer < count:
+        raise SubjectError(f"layer {layer} does not exist; this model has layers 0 to {count - 1}")
+    return blocks(model)[layer]
+
+
+def mlp_in(model: nn.Module, layer: int) -> list[nn.Module]:
+    """Input projections of a layer's MLP: one, or gate and up."""
+    return [block(model, layer).get_submodule(name) for name in family_of(model).mlp_in]
+
+
+def mlp_out(model: nn.Module, layer: int) -> nn.Module:
+    """Output projection of a layer's MLP; its input is the layer's nodes."""
+    return block(model, layer).get_submodule(family_of(model).mlp_out)
+
+
+def _weight(module: nn.Module) -> Tensor:
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return weight
+
+
+def d_mlp(model: nn.Module, layer: int) -> int:
+    """Number of nodes of a layer."""
+    return _weight(mlp_out(model, layer)).shape[0 if family_of(model).conv1d else 1]
+
+
+def input_directions(model: nn.Module, layer: int) -> list[Tensor]:
+    """What each node reads: one [node, d_model] view per input projection."""
+    conv1d = family_of(model).conv1d
+    weights = [_weight(module).detach() for module in mlp_in(model, layer)]
+    return [weight.T if conv1d else weight for weight in weights]
+
+
+def output_directions(model: nn.Module, layer: int) -> Tensor:
+    """What each node writes: a [node, d_model] view of the output projection."""
+    weight = _weight(mlp_out(model, layer)).detach()
+    return weight if family_of(model).conv1d else weight.T
+
+
+def incoming_weights(model: nn.Module, layer: int, nodes: Sequence[int], below: Sequence[int]) -> Tensor:
+    """Direct path weights from nodes of layer - 1 to nodes of `layer`: [node, below], norms and attention left out.
+
+    For gated MLPs the gate decides whether a node fires, so its weights are the ones that are returned.
+    """
+    writes = output_directions(model, layer - 1)[list(below)]
+    return input_directions(model, layer)[0][list(nodes)] @ writes.T

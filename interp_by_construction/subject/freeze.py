@@ -1,0 +1,176 @@
+"""What is frozen when (design invariant 1), and the guard that keeps it so to the last bit.
+
+A frozen set maps parameter names to None (the whole parameter) or to a bool mask of its shape (True: frozen). It is always
+"everything that the aligned activations of some layer depend on", so sets only grow from layer to layer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from interp_by_construction.subject.families import Family, block, family_of
+
+Frozen = dict[str, Tensor | None]
+
+
+def _under(name: str, modules: Sequence[str]) -> bool:
+    return any(name == module or name.startswith(module + ".") for module in modules)
+
+
+def _place(name: str, family: Family) -> tuple[int | None, str]:
+    """Block index and the name within the block; (None, name) outside the blocks."""
+    prefix = family.blocks + "."
+    if not name.startswith(prefix):
+        return None, name
+    index, rest = name[len(prefix) :].split(".", 1)
+    return int(index), rest
+
+
+def frozen_below(model: nn.Module, start_layer: int) -> Frozen:
+    """Embeddings and every block below `start_layer`; nothing when it is 0, whose align trains the embeddings."""
+    if start_layer == 0:
+        return {}
+    family = family_of(model)
+    frozen: Frozen = {}
+    for name, _ in model.named_parameters():
+        index, rest = _place(name, family)
+        if (index is None and not _under(rest, family.tail)) or (index is not None and index < start_layer):
+            frozen[name] = None
+    return frozen
+
+
+def upstream(model: nn.Module, layer: int, nodes: Sequence[int]) -> Frozen:
+    """Everything that the activations of `nodes` in `layer` depend on.
+
+    Embeddings, all lower blocks, and of block `layer` the norms and attention (not in parallel blocks, whose MLP does not read
+    them) and the nodes' own rows of every input projection, biases included. Unknown modules count as upstream.
+    """
+    block(model, layer)  # raises for a layer that does not exist
+    family = family_of(model)
+    frozen: Frozen = {}
+    for name, parameter in model.named_parameters():
+        index, rest = _place(name, family)
+        if index is None:
+            if not _under(rest, family.tail):
+                frozen[name] = None
+        elif index < layer:
+            frozen[name] = None
+        elif index == layer and not _under(rest, (family.mlp_out, *family.attention_only, *family.after_mlp)):
+            frozen[name] = _rows(parameter, nodes, family) if _under(rest, family.mlp_in) else None
+    return frozen
+
+
+def _rows(parameter: Tensor, nodes: Sequence[int], family: Family) -> Tensor:
+    mask = torch.zeros_like(parameter, dtype=torch.bool)
+    # A Linear weight is [node, d_model]; a Conv1D weight is [d_model, node] and a bias [node].
+    node_axis = -1 if family.conv1d else 0
+    mask.index_fill_(node_axis, torch.as_tensor(list(nodes), dtype=torch.long, device=mask.device), True)
+    return mask
+
+
+def frozen_for_align(
+    model: nn.Module, layer: int, previous: tuple[int, Sequence[int]] | None, start_layer: int
+) -> Frozen:
+    """What stays fixed while `layer` is aligned: all that the last frozen layer's aligned nodes depend on.
+
+    `previous` is (layer, aligned node ids) of the layer frozen before, None for the first. Trainable are then block `layer`, the
+    output projection and free rows of the block below, and everything downstream.
+    """
+    if previous is None:
+        if layer != start_layer:
+            raise ValueError(f"layer {layer} is not start_layer={start_layer}: give the layer frozen before it")
+        return frozen_below(model, start_layer)
+    if previous[0] >= layer:
+        raise ValueError(f"layer {layer} cannot be aligned after layer {previous[0]}")
+    return upstream(model, *previous)
+
+
+def frozen_for_local(
+    model: nn.Module, layer: int, previous: tuple[int, Sequence[int]] | None, start_layer: int
+) -> Frozen:
+    """As `frozen_for_align`, and everything outside block `layer` as well: the alignment loss alone must not bend the rest."""
+    frozen = frozen_for_align(model, layer, previous, start_layer)
+    family = family_of(model)
+    for name, _ in model.named_parameters():
+        if _place(name, family)[0] != layer:
+            frozen[name] = None
+    return frozen
+
+
+def frozen_for_continue(model: nn.Module, layer: int, aligned: Sequence[int]) -> Frozen:
+    """What stays fixed from the freeze of `layer` on."""
+    return upstream(model, layer, aligned)
+
+
+def frozen_digest(model: nn.Module, frozen: Mapping[str, Tensor | None]) -> str:
+    """sha256 over the frozen entries: equal before and after any training that respects `frozen`, on any machine."""
+    digest = hashlib.sha256()
+    parameters = dict(model.named_parameters())
+    for name in sorted(frozen):
+        mask, value = frozen[name], parameters[name].detach().cpu()
+        kept = value if mask is None else value[mask.cpu()]
+        digest.update(name.encode() + b"\0" + kept.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+class FreezeGuard:
+    """Holds a frozen set fixed during training; `release` ends it.
+
+    Whole parameters lose `requires_grad` and never reach the optimizer. Masked entries get zero gradients (so that they do
+    not count in the clipped norm) and are put back bit for bit by `restore` after every optimizer step, whatever weight decay
+    or momentum did to them.
+    """
+
+    def __init__(self, model: nn.Module, frozen: Mapping[str, Tensor | None]) -> None:
+        parameters = dict(model.named_parameters())
+        unknown = sorted(set(frozen) - set(parameters))
+        if unknown:
+            raise ValueError(f"no such parameters: {unknown[:3]}")
+        self._check_untied(model, {id(parameters[name]) for name in frozen})
+        self._parameters = parameters
+        self._masked: list[tuple[nn.Parameter, Tensor, Tensor]] = []
+        self._handles: list[Any] = []
+        for name, parameter in parameters.items():
+            mask = frozen.get(name)
+            whole = name in frozen and (mask is None or bool(mask.all()))
+            parameter.requires_grad_(not whole)
+            if mask is None or whole:
+                continue
+            mask = mask.to(parameter.device)
+            self._masked.append((parameter, mask, parameter.detach().clone()))
+            self._handles.append(parameter.register_hook(lambda grad, m=mask: grad.masked_fill(m.to(grad.device), 0.0)))
+
+    @staticmethod
+    def _check_untied(model: nn.Module, frozen_ids: set[int]) -> None:
+        get_head = getattr(model, "get_output_embeddings", None)
+        head = get_head() if get_head else None
+        if head is not None and id(head.weight) in frozen_ids and head.weight is model.get_input_embeddings().weight:  # type: ignore[operator,union-attr]
+            raise ValueError("the head is tied to a frozen embedding and could not train; call untie(model) first")
+
+    def trainable(self) -> list[nn.Parameter]:
+        """Parameters for the optimizer."""
+        return [parameter for parameter in self._parameters.values() if parameter.requires_grad]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Puts masked entries back; call after every optimizer step."""
+        for index, (parameter, mask, reference) in enumerate(self._masked):
+            if mask.device != parameter.device:
+                mask, reference = mask.to(parameter.device), reference.to(parameter.device)
+                self._masked[index] = (parameter, mask, reference)
+            parameter.copy_(torch.where(mask, reference, parameter))
+
+    def release(self) -> None:
+        """Removes the hooks and makes everything trainable again."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._masked.clear()
+        for parameter in self._parameters.values():
+            parameter.requires_grad_(True)
+            parameter.grad = None

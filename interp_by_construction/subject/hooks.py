@@ -1,0 +1,60 @@
+"""Node activations: what a layer's output projection reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from interp_by_construction.subject.families import mlp_out
+
+
+class _Stop(Exception):  # noqa: N818 - control flow, never an error
+    """Ends a forward pass at the hooked layer."""
+
+
+class Captured:
+    """Filled by the forward pass inside `capture`."""
+
+    value: Tensor | None = None
+
+    def of(self, input_ids: Tensor) -> Tensor:
+        """Activations [batch, pos, d_mlp] of the pass over `input_ids` [batch, pos]; some families flatten the batch."""
+        if self.value is None:
+            raise RuntimeError("no forward pass has run inside capture()")
+        return self.value.reshape(*input_ids.shape, self.value.shape[-1])
+
+
+@contextmanager
+def capture(model: nn.Module, layer: int, stop: bool = False) -> Iterator[Captured]:
+    """Records a layer's activations, with their gradients, during forward passes inside the block.
+
+    With `stop` the pass ends there by a private exception, which `capture` swallows: what stands after the call in the block
+    does not run.
+    """
+    captured = Captured()
+
+    def hook(_module: nn.Module, args: tuple[Any, ...]) -> None:
+        captured.value = args[0]
+        if stop:
+            raise _Stop
+
+    handle = mlp_out(model, layer).register_forward_pre_hook(hook)
+    try:
+        yield captured
+    except _Stop:
+        pass
+    finally:
+        handle.remove()
+
+
+def activations(model: nn.Module, layer: int, input_ids: Tensor, stop: bool = True) -> Tensor:
+    """Post-activation nodes [batch, pos, d_mlp] of `layer` for `input_ids` [batch, pos].
+
+    With `stop` nothing above the layer is computed, which makes local training and collecting cheap. Gradients flow.
+    """
+    with capture(model, layer, stop=stop) as captured:
+        model(input_ids, use_cache=False)
+    return captured.of(input_ids)

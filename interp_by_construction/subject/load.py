@@ -1,0 +1,141 @@
+"""Subjects in and out of directories: plain transformers checkpoints in float32, without dropout."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from interp_by_construction.config import SubjectConfig
+from interp_by_construction.errors import SubjectError
+from interp_by_construction.subject.families import d_mlp, family_of, n_layers
+
+__all__ = [
+    "d_mlp", "load_subject", "n_layers", "n_params", "save_subject", "source_checkpoint", "source_tokenizer", "tiny_model",
+    "untie",
+]  # fmt: skip
+
+log = logging.getLogger(__name__)
+
+
+def tiny_model(
+    cfg: SubjectConfig, vocab_size: int, block_size: int, seed: int, eos_token_id: int | None = None
+) -> GPT2LMHeadModel:
+    """A small GPT-2 with random weights that depend on `seed` alone; contexts of up to `block_size` tokens.
+
+    Raises:
+        SubjectError: the heads do not divide the width.
+    """
+    if cfg.d_model % cfg.n_heads:
+        raise SubjectError(f"subject.d_model={cfg.d_model} must be a multiple of subject.n_heads={cfg.n_heads}")
+    config = GPT2Config(
+        vocab_size=vocab_size, n_positions=block_size, n_embd=cfg.d_model, n_layer=cfg.n_layers, n_head=cfg.n_heads,
+        n_inner=cfg.d_mlp, activation_function=cfg.activation, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+        bos_token_id=eos_token_id, eos_token_id=eos_token_id,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return GPT2LMHeadModel(config).float().eval()
+
+
+def load_subject(path: str | Path) -> PreTrainedModel:
+    """A causal LM in float32, eval mode, dropout 0, from a directory or (for sources) a hub name.
+
+    Raises:
+        SubjectError: missing, unreadable, or of an architecture outside the family table.
+    """
+    try:
+        config = AutoConfig.from_pretrained(str(path))
+    except (OSError, ValueError) as error:
+        raise SubjectError(
+            f"subject.path={str(path)!r} cannot be read as a transformers checkpoint ({_first_line(error)}); "
+            "give a directory that holds config.json and weights, or the name of a hub model"
+        ) from error
+    family_of(config)
+    for key, value in config.to_dict().items():
+        # Frozen activations must not depend on a random mask, in whatever mode the modules are.
+        if isinstance(value, float) and ("drop" in key):
+            setattr(config, key, 0.0)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(str(path), config=config, dtype=torch.float32)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise SubjectError(f"the weights of {str(path)!r} cannot be loaded: {_first_line(error)}") from error
+    with torch.no_grad():
+        for tensor in {id(t): t for t in [*model.parameters(), *model.buffers()]}.values():
+            # Loaded tensors may be unaligned views of the file, and BLAS gives other last bits for other alignments.
+            tensor.data = tensor.data.clone()
+    return model.float().eval()
+
+
+def save_subject(model: PreTrainedModel, path: Path) -> None:
+    """Writes config and safetensors; equal weights give equal bytes."""
+    model.config._name_or_path = ""
+    path.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(path, max_shard_size="1000GB")
+
+
+def untie(model: PreTrainedModel) -> bool:
+    """Gives a tied head its own copy of the embedding, so that it can train on when the embedding is frozen.
+
+    The logits stay the same. Returns whether anything was tied.
+    """
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    model.config.tie_word_embeddings = False
+    if head is None or head.weight is not embedding.weight:
+        return False
+    head.weight = nn.Parameter(embedding.weight.detach().clone())
+    # Saving consults this table and would drop the head as a duplicate name.
+    model.all_tied_weights_keys = {}
+    return True
+
+
+def source_checkpoint(cfg: SubjectConfig) -> str:
+    """Directory or hub name of the pretrained weights (kinds smollm2 and hf).
+
+    Raises:
+        SubjectError: kind hf without a path, or kind tiny, which has no source.
+    """
+    if cfg.kind == "smollm2":
+        # The embedded weights serve as labeler and as subject; imported here because the labeler stands to the right.
+        from interp_by_construction.labeler.embedded import embedded_checkpoint
+
+        return str(embedded_checkpoint())
+    if cfg.kind == "hf" and cfg.path:
+        local = Path(cfg.path).expanduser()
+        return str(local.resolve()) if local.exists() else cfg.path
+    if cfg.kind == "hf":
+        raise SubjectError("subject=hf needs subject.path=DIRECTORY_OR_HUB_NAME")
+    raise SubjectError(f"subject.kind={cfg.kind} has no pretrained checkpoint")
+
+
+def source_tokenizer(cfg: SubjectConfig) -> PreTrainedTokenizerBase | None:
+    """The pretrained tokenizer, or None for `tiny`, whose tokenizer is trained on the corpus."""
+    if cfg.kind == "tiny":
+        return None
+    source = source_checkpoint(cfg)
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise SubjectError(f"{source!r} has no readable tokenizer: {_first_line(error)}") from error
+    return tokenizer
+
+
+def n_params(model: nn.Module) -> int:
+    """Number of parameters, tied ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

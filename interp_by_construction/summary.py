@@ -1,0 +1,128 @@
+"""`summary.json` and `nodes.parquet`, the contract with every tool that reads a run. Every number comes from an artifact."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from interp_by_construction.config import Config
+from interp_by_construction.scoring import paired_difference_ci95
+from interp_by_construction.store import disk_errors, write_json
+
+if TYPE_CHECKING:
+    from interp_by_construction.pipeline import Layer
+    from interp_by_construction.store import Artifact
+
+SCORES = ("before", "after", "final", "shuffled", "exact", "final_raw")
+
+
+def write_summary(
+    path: Path, run: str, cfg: Config, shared: dict[str, Artifact], layers: list[Layer], complete: bool
+) -> None:
+    """Writes the summary of the layers done so far (schema 1)."""
+    subject = shared["subject"].metrics
+    write_json(
+        path,
+        {
+            "schema": 1,
+            "run": run,
+            "complete": complete,
+            "subject": {"name": cfg.subject.name, **{key: subject[key] for key in ("n_layers", "d_mlp", "n_params")}},
+            "labeler": {"model": cfg.labeler.model, "backend": cfg.labeler.backend},
+            "judge": None,
+            "loss": _losses(cfg, shared["losses"], layers[-1]),
+            "layers": [_layer(layer, subject["d_mlp"], shared) for layer in layers],
+            "invariants": {
+                "frozen_identical": all(layer.artifacts["evaluate"].metrics["frozen_identical"] for layer in layers),
+                "splits_disjoint": bool(shared["corpus"].metrics["splits_disjoint"]),
+            },
+        },
+    )
+
+
+def _losses(cfg: Config, original: Artifact, last: Layer) -> dict[str, Any]:
+    final, control, freeze_only = (
+        last.artifacts[f"losses_{stage}"] for stage in ("continue", "control", "freeze_only")
+    )
+    return {
+        "original": original.metrics["loss"],
+        "control": control.metrics["loss"],
+        "freeze_only": freeze_only.metrics["loss"],
+        "final": final.metrics["loss"],
+        "tax": final.metrics["loss"] - control.metrics["loss"],
+        "tax_ci95": _paired(cfg, final, control),
+        "freeze_cost": freeze_only.metrics["loss"] - control.metrics["loss"],
+        "freeze_cost_ci95": _paired(cfg, freeze_only, control),
+        "n_test_tokens": final.metrics["n_tokens"],
+        "n_test_documents": final.metrics["n_documents"],
+    }
+
+
+def _paired(cfg: Config, first: Artifact, second: Artifact) -> list[float]:
+    from safetensors.numpy import load_file
+
+    a, b = load_file(first.path / "losses.safetensors"), load_file(second.path / "losses.safetensors")
+    if (a["document"] != b["document"]).any() or (a["tokens"] != b["tokens"]).any():
+        raise AssertionError("both models are measured on the same documents")
+    return list(paired_difference_ci95(a["nats"], b["nats"], a["tokens"], cfg.evaluate.n_bootstrap, cfg.seed))
+
+
+def _layer(layer: Layer, d_mlp: int, shared: dict[str, Artifact]) -> dict[str, Any]:
+    labels, evaluated = layer.artifacts["label"].metrics, layer.artifacts["evaluate"].metrics
+    n_aligned = labels["n_labels"]
+    return {
+        "layer": layer.index,
+        "n_nodes": d_mlp,
+        "n_aligned": n_aligned,
+        "n_free": d_mlp - n_aligned,
+        "n_failed_labels": labels["n_failed"],
+        "n_distinct_labels": labels["n_distinct"],
+        "score": {name: evaluated["score"][name] for name in SCORES},
+        "score_more": {name: value for name, value in evaluated["score"].items() if name not in SCORES},
+        "simulation": layer.artifacts["simulate"].metrics,
+        "seconds": {stage: artifact.seconds for stage, artifact in layer.artifacts.items()},
+        "artifacts": {stage: artifact.fingerprint for stage, artifact in layer.artifacts.items()},
+    }
+
+
+def write_nodes(path: Path, layers: list[Layer]) -> None:
+    """One row per node of each layer done; scores are null where undefined."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from safetensors.numpy import load_file
+
+    from interp_by_construction.stages.collect import read_nodes
+    from interp_by_construction.stages.label import read_labels
+
+    rows: list[dict[str, Any]] = []
+    for layer in layers:
+        labels = {label.node: label for label in read_labels(layer.artifacts["label"].path)}
+        scores = load_file(layer.artifacts["evaluate"].path / "scores.safetensors")
+        position = {int(node): i for i, node in enumerate(scores["nodes"])}
+        top = {node.node: _top_tokens(node) for node in read_nodes(layer.artifacts["collect"].path)}
+        for node in range(len(load_file(layer.artifacts["collect"].path / "moments.safetensors")["mean"])):
+            label, i = labels.get(node), position.get(node)
+            row: dict[str, Any] = {
+                "layer": layer.index,
+                "node": node,
+                "pole": label.pole if label else 1,
+                "label": label.text if label else None,
+                "status": label.status if label else "free",
+                "top_tokens": top.get(node),
+            }
+            for name in ("before", "after", "final", "shuffled", "exact"):
+                value = math.nan if i is None else float(scores[name][i])
+                row[f"score_{name}"] = None if math.isnan(value) else value
+            rows.append(row)
+    kinds = {"layer": pa.int64(), "node": pa.int64(), "pole": pa.int64(), "label": pa.string(), "status": pa.string(),
+             "top_tokens": pa.list_(pa.string())}  # fmt: skip
+    kinds |= {f"score_{name}": pa.float64() for name in ("before", "after", "final", "shuffled", "exact")}
+    with disk_errors(path):
+        partial = path.with_name(f".{path.name}.partial")
+        pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items()))), partial)
+        partial.replace(path)
+
+
+def _top_tokens(node: Any) -> list[str]:
+    return list(dict.fromkeys(excerpt.tokens[excerpt.peak].strip() for excerpt in node.top))[:8]

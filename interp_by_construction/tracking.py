@@ -1,0 +1,187 @@
+"""Curves and tables of a stage: Weights & Biases (offline unless asked otherwise), CSV files, or nothing.
+
+The store is the truth, a logger mirrors it. W&B cannot resume an offline run under a fixed id: it starts a second run
+with the same id. So each attempt at a stage is a run of its own, with id `run-stage-layer-attempt`, and the runs of one
+`ibc run` are held together by their group. Only the main process of a stage logs.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from interp_by_construction.config import LoggerConfig
+from interp_by_construction.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+
+_MAX_ID = 120
+"""W&B refuses ids longer than 128 characters."""
+
+
+def run_id(run: str, stage: str, layer: int | None, attempt: int) -> str:
+    """`run-stage-layer-attempt` in characters that W&B and file systems accept; layer None leaves that part out."""
+    parts = [run, stage, *([] if layer is None else [str(layer)]), str(attempt)]
+    tail = "-".join(parts[1:])
+    head = re.sub(r"[^A-Za-z0-9_.]+", "_", run)[: _MAX_ID - len(tail)]
+    return f"{head}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', tail)}"
+
+
+def next_attempt(run: str, stage: str, layer: int | None, directory: Path) -> int:
+    """The first attempt that has left nothing in `directory` yet, counted from 1."""
+    attempt = 1
+    # wandb names its directories `wandb/offline-run-<time>-<id>` or `wandb/run-<time>-<id>`; CSV ones are `csv/<id>`.
+    while any(directory.glob(f"*/*{run_id(run, stage, layer, attempt)}")):
+        attempt += 1
+    return attempt
+
+
+def make_logger(
+    cfg: LoggerConfig, run: str, stage: str, layer: int | None, attempt: int | None, directory: Path
+) -> Logger | Literal[False]:
+    """A Lightning logger for one attempt at one stage, or False (what `Trainer(logger=...)` takes for no logger).
+
+    Args:
+        attempt: None takes the next free one in `directory`.
+        directory: where files go; created if missing.
+
+    Raises:
+        ConfigError: an unknown `logger.kind`, or W&B cannot start (for example online without an account).
+    """
+    if cfg.kind == "none":
+        return False
+    attempt = attempt or next_attempt(run, stage, layer, directory)
+    identifier = run_id(run, stage, layer, attempt)
+    directory.mkdir(parents=True, exist_ok=True)
+    if cfg.kind == "csv":
+        return _csv_logger(directory, identifier)
+    if cfg.kind == "wandb":
+        return _wandb_logger(cfg, run, stage, layer, identifier, directory)
+    raise ConfigError(f"logger.kind={cfg.kind} is unknown: use wandb, csv or none")
+
+
+def _csv_logger(directory: Path, identifier: str) -> CSVLogger:
+    from pytorch_lightning.loggers import CSVLogger
+
+    return CSVLogger(save_dir=directory, name="csv", version=identifier)
+
+
+def _wandb_logger(
+    cfg: LoggerConfig, run: str, stage: str, layer: int | None, identifier: str, directory: Path
+) -> WandbLogger:
+    # Offline means that nothing leaves the machine, error reports included; wandb reads this when it is imported.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    import wandb
+    from pytorch_lightning.loggers import WandbLogger
+
+    logging.getLogger("wandb").setLevel(logging.ERROR)
+    try:
+        experiment = wandb.init(
+            project=cfg.project,
+            group=run,
+            job_type=stage,
+            id=identifier,
+            name=stage if layer is None else f"{stage} {layer}",
+            config={"run": run, "stage": stage, "layer": layer},
+            dir=str(directory),
+            mode=cfg.mode,
+            # Jobs of a sweep may run in one process: never take over or end a run that somebody else has open.
+            reinit="create_new",
+            settings=wandb.Settings(silent=True, console="off", disable_code=True, disable_git=True),
+        )
+    except (wandb.errors.Error, OSError) as error:
+        raise ConfigError(
+            f"logger.mode={cfg.mode}: W&B cannot start ({error}); log in with `wandb login`, or set "
+            "logger.mode=offline, logger=csv or logger=none"
+        ) from error
+    experiment.define_metric("trainer/global_step")
+    experiment.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    return WandbLogger(experiment=experiment)
+
+
+@contextmanager
+def tracked(
+    cfg: LoggerConfig, run: str, stage: str, layer: int | None, attempt: int | None, directory: Path
+) -> Iterator[Logger | Literal[False]]:
+    """`make_logger` that is finished at the end of the block, as failed if the block raises."""
+    logger = make_logger(cfg, run, stage, layer, attempt, directory)
+    try:
+        yield logger
+    except BaseException:
+        finish(logger, failed=True)
+        raise
+    finish(logger)
+
+
+def log_table(
+    logger: Logger | Literal[False], name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> None:
+    """Logs a table, such as one row per node with label and scores. None marks what is undefined or missing."""
+    if logger is False:
+        return
+    if directory := _csv_directory(logger):
+        with (directory / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            writer.writerows(rows)
+        return
+    import wandb
+
+    # Mixed types, since a column may hold None and W&B otherwise fixes the type at the first row.
+    table = wandb.Table(columns=list(columns), data=[list(row) for row in rows], allow_mixed_types=True)
+    _experiment(logger).log({name: table})
+
+
+def log_summary(logger: Logger | Literal[False], metrics: Mapping[str, Any]) -> None:
+    """Logs final figures; nested mappings become `outer/inner`."""
+    if logger is False:
+        return
+    flat = dict(_flatten(metrics))
+    if directory := _csv_directory(logger):
+        path = directory / "summary.json"
+        known = json.loads(path.read_text()) if path.is_file() else {}
+        path.write_text(json.dumps({**known, **flat}, indent=1, sort_keys=True) + "\n")
+        return
+    _experiment(logger).summary.update(flat)
+
+
+def finish(logger: Logger | Literal[False], failed: bool = False) -> None:
+    """Flushes and closes; a logger is not used afterwards."""
+    if logger is False:
+        return
+    if _csv_directory(logger):
+        logger.save()
+        return
+    _experiment(logger).finish(exit_code=int(failed))
+
+
+def _csv_directory(logger: Logger) -> Path | None:
+    from pytorch_lightning.loggers import CSVLogger
+
+    if not isinstance(logger, CSVLogger):
+        return None
+    # Touched first: Lightning creates the directory with the experiment.
+    _ = logger.experiment
+    directory = Path(logger.log_dir)
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def _experiment(logger: Logger) -> Any:
+    return logger.experiment  # type: ignore[attr-defined]
+
+
+def _flatten(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in metrics.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}/")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,1 @@
+"""Thin LightningModules, pure losses, and one resumable `fit`."""

@@ -1,0 +1,217 @@
+"""One resumable training phase.
+
+1. Batches depend on (seed, step) alone, the learning rate on the step alone, and dropout is 0: a phase has no hidden state.
+2. Every `checkpoint_seconds` a Lightning checkpoint replaces `scratch/last.ckpt` in one rename.
+3. A phase that is started again goes on from there and ends with the same weights, bit for bit (same machine and threads).
+4. A finished phase leaves its weights in scratch, so that a kill in a later phase of the same stage repeats nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import TQDMProgressBar
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from interp_by_construction.config import TrainerConfig
+from interp_by_construction.errors import ConfigError
+from interp_by_construction.training.modules import LOG_EVERY, LanguageModelModule
+
+
+class Batches(Protocol):
+    """A map-style source of blocks."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: np.ndarray) -> dict[str, Tensor]:
+        """Blocks by index, stacked."""
+
+
+class TokenBlocks:
+    """Blocks of a split: `dataset[indices]["input_ids"]` gives [batch, pos]; the first `limit` blocks if given."""
+
+    def __init__(self, dataset: Any, limit: int | None = None) -> None:
+        self.dataset, self.n_blocks = dataset, min(len(dataset), limit or len(dataset))
+
+    def __len__(self) -> int:
+        return self.n_blocks
+
+    def batch(self, indices: np.ndarray) -> dict[str, Tensor]:
+        input_ids = np.asarray(self.dataset[indices.tolist()]["input_ids"], dtype=np.int64)
+        return {"input_ids": torch.from_numpy(input_ids)}
+
+
+class TargetBlocks(TokenBlocks):
+    """Blocks with alignment targets [block, pos, node] and a mask [block, pos] of where they are defined."""
+
+    def __init__(self, dataset: Any, targets: Tensor, mask: Tensor) -> None:
+        if len(targets) > len(dataset):
+            raise ValueError(f"targets for {len(targets)} blocks, but the split has {len(dataset)}")
+        super().__init__(dataset, len(targets))
+        self.targets, self.mask = targets, mask.bool()
+
+    def batch(self, indices: np.ndarray) -> dict[str, Tensor]:
+        where = torch.from_numpy(indices)
+        return {**super().batch(indices), "targets": self.targets[where].float(), "mask": self.mask[where]}
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(seed: int, n_blocks: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(n_blocks)
+
+
+def batch_indices(seed: int, n_blocks: int, batch_size: int, step: int) -> np.ndarray:
+    """Block indices [batch_size] of one step: a fresh permutation per epoch, read on across its end."""
+    position = np.arange(step * batch_size, (step + 1) * batch_size)
+    epochs = position // n_blocks
+    parts = [_permutation(seed, n_blocks, int(epoch))[position[epochs == epoch] % n_blocks] for epoch in np.unique(epochs)]
+    return np.concatenate(parts)
+
+
+class _Stream(IterableDataset):
+    """Batches from the trainer's current step on, whether that is 0 or restored."""
+
+    def __init__(self, module: pl.LightningModule, blocks: Batches, seed: int, batch_size: int, steps: int) -> None:
+        self.module, self.blocks, self.seed, self.batch_size, self.steps = module, blocks, seed, batch_size, steps
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        for step in range(self.module.global_step, self.steps):
+            yield self.blocks.batch(batch_indices(self.seed, len(self.blocks), self.batch_size, step))
+
+
+class _Checkpoint(pl.Callback):
+    """Saves by the clock and keeps the thinned loss curve, which travels in the checkpoint."""
+
+    def __init__(self, path: Path, seconds: float) -> None:
+        self.path, self.seconds, self.saved_at = path, seconds, time.monotonic()
+        self.curve: list[list[float]] = []
+        self.recent: list[float] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"curve": self.curve, "recent": self.recent}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        self.curve, self.recent = state_dict["curve"], state_dict["recent"]
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        loss = float(outputs["loss"])
+        if not np.isfinite(loss):
+            raise ConfigError(
+                f"the loss became {loss} at step {trainer.global_step}; lower the learning rate or the alignment weight"
+            )
+        self.recent.append(loss)
+        if trainer.global_step % LOG_EVERY == 0 or trainer.global_step == trainer.max_steps:
+            self.curve.append([trainer.global_step, round(float(np.mean(self.recent)), 6)])
+            self.recent = []
+        if time.monotonic() - self.saved_at >= self.seconds and trainer.global_step < trainer.max_steps:
+            self.save(trainer)
+
+    def save(self, trainer: pl.Trainer) -> None:
+        temporary = self.path.with_suffix(".tmp")
+        trainer.save_checkpoint(temporary)
+        os.replace(temporary, self.path)
+        self.saved_at = time.monotonic()
+
+
+class _Bar(TQDMProgressBar):
+    def __init__(self, description: str) -> None:
+        super().__init__(refresh_rate=20)
+        self.description = description
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        super().on_train_epoch_start(trainer, *args)
+        self.train_progress_bar.set_description(self.description)
+
+
+def resolve_device(device: str) -> str:
+    """`auto` becomes cuda where there is one.
+
+    Raises:
+        ConfigError: cuda was asked for and there is none.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("trainer.device=cuda, but torch sees no CUDA device; use trainer.device=auto or cpu")
+    return device
+
+
+def fit(
+    module: LanguageModelModule, blocks: Batches, *, seed: int, batch_size: int, scratch: Path, logger: Any = None,
+    description: str = "train",
+) -> dict[str, Any]:  # fmt: skip
+    """Trains `module.model` in place for `module.steps` steps; returns {"steps", "loss": last point, "curve": [[step, loss]]}.
+
+    `scratch` belongs to this phase alone. Curve points are means over 20 steps.
+    """
+    cfg, steps = module.trainer_cfg, module.steps
+    scratch.mkdir(parents=True, exist_ok=True)
+    finished = _load_finished(module, scratch)
+    if finished is not None:
+        module.guard.release()
+        return finished
+    device = resolve_device(cfg.device)
+    torch.set_num_threads(cfg.threads)
+    checkpoint = _Checkpoint(scratch / "last.ckpt", cfg.checkpoint_seconds)
+    if steps > 0:
+        _train(module, _Stream(module, blocks, seed, batch_size, steps), checkpoint, device, logger, description)
+    module.guard.release()
+    module.model.to("cpu")
+    metrics = {"steps": steps, "loss": checkpoint.curve[-1][1] if checkpoint.curve else None, "curve": checkpoint.curve}
+    _save_finished(module, scratch, metrics)
+    return metrics
+
+
+def _train(
+    module: LanguageModelModule, stream: _Stream, checkpoint: _Checkpoint, device: str, logger: Any, description: str
+) -> None:
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    trainer = pl.Trainer(
+        accelerator="gpu" if device == "cuda" else "cpu", devices=1, max_steps=module.steps, max_epochs=-1,
+        gradient_clip_val=module.trainer_cfg.clip, logger=logger or False, log_every_n_steps=LOG_EVERY,
+        callbacks=[checkpoint, _Bar(description)], enable_checkpointing=False, enable_model_summary=False,
+        num_sanity_val_steps=0, limit_val_batches=0, default_root_dir=checkpoint.path.parent,
+        deterministic="warn" if device == "cuda" else None,
+    )  # fmt: skip
+    resume = str(checkpoint.path) if checkpoint.path.exists() else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # batch_size=None: the stream yields whole batches. Workers would cost more than slicing an arrow table.
+        loader = DataLoader(stream, batch_size=None)
+        trainer.fit(module, loader, ckpt_path=resume, weights_only=True)
+    if trainer.global_step != module.steps:
+        raise RuntimeError(f"training ended at step {trainer.global_step} of {module.steps}")
+
+
+def _save_finished(module: LanguageModelModule, scratch: Path, metrics: dict[str, Any]) -> None:
+    save_file({name: p.detach().contiguous() for name, p in module.model.named_parameters()}, scratch / "weights.tmp")
+    os.replace(scratch / "weights.tmp", scratch / "weights.safetensors")
+    (scratch / "metrics.tmp").write_text(json.dumps(metrics))
+    os.replace(scratch / "metrics.tmp", scratch / "metrics.json")
+    (scratch / "last.ckpt").unlink(missing_ok=True)
+
+
+def _load_finished(module: LanguageModelModule, scratch: Path) -> dict[str, Any] | None:
+    if not (scratch / "metrics.json").exists():
+        return None
+    saved = load_file(scratch / "weights.safetensors")
+    with torch.no_grad():
+        for name, parameter in module.model.named_parameters():
+            parameter.copy_(saved[name])
+    metrics: dict[str, Any] = json.loads((scratch / "metrics.json").read_text())
+    return metrics

@@ -1,0 +1,96 @@
+"""Thin LightningModules: a loss, AdamW, and a learning rate that is a pure function of the step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from interp_by_construction.config import TrainerConfig
+from interp_by_construction.subject.freeze import FreezeGuard, Frozen
+from interp_by_construction.subject.hooks import activations, capture
+from interp_by_construction.training.losses import correlation_loss, lm_loss
+
+LOG_EVERY = 20
+"""Steps between two points of a curve."""
+
+
+def lr_factor(step: int, steps: int, warmup: float) -> float:
+    """Linear warm-up over a share of the steps, then linear decay that would reach 0 at `steps`."""
+    ramp = max(1, round(warmup * steps))
+    return (step + 1) / ramp if step < ramp else (steps - step) / max(1, steps - ramp)
+
+
+class LanguageModelModule(pl.LightningModule):
+    """Next-token loss on batches {"input_ids": [batch, pos]}; `frozen` stays fixed to the bit."""
+
+    def __init__(
+        self, model: PreTrainedModel, *, steps: int, lr: float, trainer_cfg: TrainerConfig, frozen: Frozen | None = None
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.steps, self.lr, self.trainer_cfg = steps, lr, trainer_cfg
+        self.guard = FreezeGuard(model, frozen or {})
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        return self._logged(lm_loss(self.model(batch["input_ids"], use_cache=False).logits, batch["input_ids"]))
+
+    def _logged(self, loss: Tensor, **parts: Tensor) -> Tensor:
+        # Calls to self.log cost as much as a small layer; most steps are not shown anyway.
+        if (self.global_step + 1) % LOG_EVERY == 0:
+            self.log("loss", loss.detach(), prog_bar=True)
+            self.log_dict({name: value.detach() for name, value in parts.items()})
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        trainable = self.guard.trainable()
+        decay = self.trainer_cfg.weight_decay
+        groups = [
+            {"params": [p for p in trainable if p.ndim > 1], "weight_decay": decay},
+            {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW([g for g in groups if g["params"]], lr=self.lr, betas=(0.9, 0.95), fused=True)
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = self.lr * lr_factor(self.global_step, self.steps, self.trainer_cfg.warmup)
+        optimizer.step(closure=optimizer_closure)
+        self.guard.restore()
+
+
+class AlignmentModule(LanguageModelModule):
+    """Alignment of `node_ids` in `layer` with targets, alone (`local`) or beside the LM loss.
+
+    Batches: input_ids [batch, pos], targets [batch, pos, node], mask [batch, pos]. A target describes the node's pole (1 or
+    -1), so activations are multiplied by it. Loss: LM loss + weight * mean over nodes of (1 - r); `local` stops the forward
+    pass at the layer and keeps only the second term, unweighted.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, *, layer: int, node_ids: Sequence[int], poles: Sequence[int], weight: float,
+        local: bool, steps: int, lr: float, trainer_cfg: TrainerConfig, frozen: Frozen | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(model, steps=steps, lr=lr, trainer_cfg=trainer_cfg, frozen=frozen)
+        self.layer, self.weight, self.local = layer, weight, local
+        self.register_buffer("node_ids", torch.as_tensor(list(node_ids), dtype=torch.long), persistent=False)
+        self.register_buffer("poles", torch.as_tensor(list(poles), dtype=torch.float32), persistent=False)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        input_ids = batch["input_ids"]
+        if self.local:
+            alignment = self._correlation(activations(self.model, self.layer, input_ids), batch)
+            return self._logged(alignment.loss, r=alignment.r.nanmean())
+        with capture(self.model, self.layer) as captured:
+            logits = self.model(input_ids, use_cache=False).logits
+        alignment = self._correlation(captured.of(input_ids), batch)
+        language = lm_loss(logits, input_ids)
+        return self._logged(language + self.weight * alignment.loss, lm_loss=language, r=alignment.r.nanmean())
+
+    def _correlation(self, values: Tensor, batch: dict[str, Tensor]) -> Any:
+        return correlation_loss(values[..., self.node_ids] * self.poles, batch["targets"], batch["mask"])

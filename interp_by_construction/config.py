@@ -44,7 +44,7 @@ class DataConfig:
     """Use at most this many documents of a text corpus."""
     block_size: int = 128
     """Tokens per block (the subject's training context)."""
-    vocab_size: int = 1536
+    vocab_size: int = 2048
     """Size of the BPE tokenizer trained on the corpus (subject=tiny only)."""
     fractions: dict[str, float] = field(
         default_factory=lambda: {

@@ -7,18 +7,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from interp_by_construction.config import Config, requested_layers
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.runs import Progress, RunDirectory
-from interp_by_construction.store import Artifact, Recipe, Store
+from interp_by_construction.store import SCRATCH, Artifact, Recipe, Store
 
 VERSIONS = {"corpus": 1, "subject": 1, "encode": 1, "collect": 1, "label": 1, "simulate": 1, "align": 1, "freeze": 1,
             "continue": 1, "control": 1, "freeze_only": 1, "losses": 1, "evaluate": 1}  # fmt: skip
@@ -87,7 +86,7 @@ class _Loop:
     def run(self) -> None:
         self.shared["corpus"] = self._corpus()
         self.shared["subject"] = self._subject()
-        layers = plan(self.cfg, self.directory.start_layer, self.directory.done_layers, self.shared["subject"].metrics["n_layers"])
+        layers = plan(self.cfg, self.directory.start_layer, self.directory.done_layers, self.shared["subject"].metrics["subject"]["n_layers"])
         self.directory.record(Progress(start_layer=layers[0], planned=layers))
         if self.cfg.simulate.simulator == "ridge":
             self.shared["encode"] = self._encode()
@@ -146,7 +145,8 @@ class _Loop:
             from interp_by_construction.stages import pretrain
 
             corpus = self.shared["corpus"].path
-            return pretrain.run(source, corpus, cfg.subject, cfg.trainer, cfg.seed, out, self._logger("subject", None))
+            with self._tracked("subject", None) as logger:
+                return pretrain.run(corpus, cfg.subject, cfg.trainer, cfg.seed, out, out / SCRATCH, logger)
 
         return self._build("subject", None, config, parents, identity, compute)
 
@@ -171,7 +171,7 @@ class _Loop:
             from interp_by_construction.stages import collect
 
             model, corpus = before.path / "model", self.shared["corpus"].path
-            return collect.run(model, corpus, layer.index, cfg.collect, cfg.nodes, cfg.seed, out, self._device())
+            return collect.run(model, corpus, layer.index, cfg.collect, cfg.nodes, cfg.seed, out, cfg.trainer.device)
 
         return self._build("collect", layer.index, config, self._parents(model=before), {}, compute)
 
@@ -191,10 +191,10 @@ class _Loop:
             shown: Mapping[int, list[tuple[str, float]]] = {}
             if lower is not None:
                 below = label.read_labels(lower.artifacts["label"].path)
-                shown = incoming.strongest(before.path / "model", lower.index, layer.index, below, nodes, cfg.label.n_incoming)
+                shown = incoming.strongest(before.path / "model", layer.index, below, nodes, cfg.label.n_incoming)
             return label.run(nodes, shown, self._get_labeler(), cfg.label, cfg.seed, out)
 
-        return self._build("label", layer.index, config, parents, {"labeler": self._labeler_identity()}, compute)
+        return self._build("label", layer.index, config, parents, {"labeler": self._get_labeler().identity}, compute)
 
     def _simulate(self, layer: Layer, before: Artifact) -> Artifact:
         cfg = self.cfg.simulate
@@ -209,7 +209,7 @@ class _Loop:
             encoded = self.shared["encode"].path if "encode" in self.shared else None
             return simulate.run(self.shared["corpus"].path, encoded, labels, self._get_labeler(), cfg, out)
 
-        identity = {"labeler": self._labeler_identity()}
+        identity = {"labeler": self._get_labeler().identity}
         return self._build("simulate", layer.index, dataclasses.asdict(cfg), parents, identity, compute)
 
     def _align(self, layer: Layer, before: Artifact) -> Artifact:
@@ -219,12 +219,15 @@ class _Loop:
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import align
 
-            return align.run(
-                before.path / "model", self.shared["corpus"].path, layer.artifacts["simulate"].path, layer.index, self._below(),
-                self._first(layer), cfg.align, cfg.trainer, cfg.seed, out, self._logger("align", layer.index),
-            )  # fmt: skip
+            targets, corpus = layer.artifacts["simulate"].path, self.shared["corpus"].path
+            with self._tracked("align", layer.index) as logger:
+                return align.run(
+                    before.path / "model", corpus, targets, layer.index, cfg.align, cfg.trainer, cfg.seed, self._first(layer),
+                    self._below(), out, out / SCRATCH, logger,
+                )  # fmt: skip
 
-        config = self._phase(layer) | {"align": dataclasses.asdict(cfg.align)}
+        config = self._phase(layer) | {"align": dataclasses.asdict(cfg.align), "start_layer": self._first(layer)}
+        config |= {"below": self._below()}
         return self._build("align", layer.index, config, parents, {}, compute)
 
     def _freeze(self, layer: Layer, before: Artifact) -> Artifact:
@@ -243,10 +246,11 @@ class _Loop:
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import continue_training
 
-            return continue_training.run(
-                layer.artifacts["align"].path / "model", self.shared["corpus"].path, layer.index, self._aligned(layer),
-                cfg.continue_, cfg.trainer, cfg.seed, out, self._logger("continue", layer.index),
-            )  # fmt: skip
+            model, corpus = layer.artifacts["align"].path / "model", self.shared["corpus"].path
+            with self._tracked("continue", layer.index) as logger:
+                return continue_training.run(
+                    model, corpus, layer.index, self._aligned(layer), cfg.continue_, cfg.trainer, cfg.seed, out, out / SCRATCH, logger
+                )
 
         parents = self._parents(model=layer.artifacts["align"], freeze=layer.artifacts["freeze"])
         config = self._phase(layer) | {"continue": dataclasses.asdict(cfg.continue_)}
@@ -255,31 +259,32 @@ class _Loop:
     def _control(self, layer: Layer, before: Artifact) -> Artifact:
         """Same tokens, order, schedules; nothing aligned, nothing frozen. Knows no label, so that sweeps share it."""
         previous = self.layers[-1].artifacts["control"] if self.layers else self.shared["subject"]
-        return self._comparison("control", layer, previous, None, {})
+        return self._comparison("control", layer, previous, "none", {})
 
     def _freeze_only(self, layer: Layer, before: Artifact) -> Artifact:
         """Same freezing of the same nodes, no alignment."""
         previous = self.layers[-1].artifacts["freeze_only"] if self.layers else self.shared["subject"]
-        frozen = {"below": self._below(), "first": self._first(layer), "aligned": self._aligned(layer)}
-        return self._comparison("freeze_only", layer, previous, frozen, {"frozen": frozen})
+        frozen = {"below": self._below(), "aligned": self._aligned(layer), "start_layer": self._first(layer)}
+        return self._comparison("freeze_only", layer, previous, "freeze_only", frozen)
 
     def _comparison(
-        self, stage: str, layer: Layer, previous: Artifact, frozen: dict[str, Any] | None, extra: dict[str, Any]
+        self, stage: str, layer: Layer, previous: Artifact, frozen: Literal["none", "freeze_only"], extra: dict[str, Any]
     ) -> Artifact:
         cfg = self.cfg
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import control
 
-            return control.run(
-                previous.path / "model", self.shared["corpus"].path, layer.index, frozen, self._n_target_blocks(), cfg.align,
-                cfg.continue_, cfg.trainer, cfg.seed, out, self._logger(stage, layer.index),
-            )  # fmt: skip
+            with self._tracked(stage, layer.index) as logger:
+                return control.run(
+                    previous.path / "model", self.shared["corpus"].path, layer.index, cfg.align, cfg.continue_, cfg.trainer, cfg.seed,
+                    self._n_target_blocks(), frozen, self._aligned(layer), self._below(), self._first(layer), out, out / SCRATCH, logger,
+                )  # fmt: skip
 
         align = dataclasses.asdict(cfg.align)
         align.pop("weight")
         config = self._phase(layer) | {"align": align, "continue": dataclasses.asdict(cfg.continue_), **extra}
-        config["max_align_tokens"] = cfg.simulate.max_align_tokens
+        config |= {"max_align_tokens": cfg.simulate.max_align_tokens, "any_aligned": bool(self._aligned(layer))}
         return self._build(stage, layer.index, config, self._parents(model=previous), {}, compute)
 
     def _losses(self, model: Artifact) -> Artifact:
@@ -304,14 +309,15 @@ class _Loop:
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import evaluate, freeze
+            from interp_by_construction.subject.load import load_subject
 
             paths = {moment: artifact.path / "model" for moment, artifact in models.items()}
             simulated, corpus = layer.artifacts["simulate"].path, self.shared["corpus"].path
             metrics = evaluate.scores(
                 paths, corpus, simulated, layer.index, cfg.evaluate, cfg.simulate, cfg.seed, out, self._device()
             )
-            frozen = layer.artifacts["freeze"].path
-            return metrics | {"frozen_identical": freeze.identical(frozen, paths["final"], corpus)}
+            final = load_subject(paths["final"])
+            return metrics | {"frozen_identical": freeze.frozen_identical(final, layer.artifacts["freeze"].path)}
 
         config = {"layer": layer.index, "n_bootstrap": cfg.evaluate.n_bootstrap, "seed": cfg.seed}
         return self._build("evaluate", layer.index, config, parents, {}, compute)
@@ -350,14 +356,14 @@ class _Loop:
     def _phase(self, layer: Layer) -> dict[str, Any]:
         trainer = self.cfg.trainer
         optimizer = {"weight_decay": trainer.weight_decay, "warmup": trainer.warmup, "clip": trainer.clip}
-        return {"layer": layer.index, "start_layer": self._first(layer), "seed": self.cfg.seed, **optimizer}
+        return {"layer": layer.index, "seed": self.cfg.seed, **optimizer}
 
     def _first(self, layer: Layer) -> int:
         return self.layers[0].index if self.layers else layer.index
 
-    def _below(self) -> dict[str, Any] | None:
+    def _below(self) -> tuple[int, list[int]] | None:
         """The aligned layer under the current one: its index and its aligned nodes."""
-        return {"layer": self.layers[-1].index, "aligned": self._aligned(self.layers[-1])} if self.layers else None
+        return (self.layers[-1].index, self._aligned(self.layers[-1])) if self.layers else None
 
     def _aligned(self, layer: Layer) -> list[int]:
         from interp_by_construction.stages.label import read_labels
@@ -369,7 +375,9 @@ class _Loop:
 
     def _source(self) -> str | None:
         """Checkpoint the subject is read from; None if it is trained from scratch."""
-        from interp_by_construction.subject.source import source_checkpoint
+        if self.cfg.subject.kind == "tiny":
+            return None
+        from interp_by_construction.subject.load import source_checkpoint
 
         return source_checkpoint(self.cfg.subject)
 
@@ -377,12 +385,6 @@ class _Loop:
         from interp_by_construction.labeler.embedded import model_identity
 
         return model_identity(name)
-
-    def _labeler_identity(self) -> str:
-        """The model and its precision; where and how it is served does not matter."""
-        if self.cfg.labeler.backend == "endpoint":
-            return f"endpoint {self.cfg.labeler.model}"
-        return json.dumps([self._model_identity(self.cfg.labeler.model), self.cfg.labeler.dtype, self.cfg.labeler.backend])
 
     def _get_labeler(self) -> Any:
         if self._labeler is None:
@@ -392,15 +394,14 @@ class _Loop:
         return self._labeler
 
     def _device(self) -> Any:
-        from interp_by_construction.training.fit import device_of
+        from interp_by_construction.training.fit import resolve_device
 
-        return device_of(self.cfg.trainer)
+        return resolve_device(self.cfg.trainer.device)
 
-    def _logger(self, stage: str, layer: int | None) -> Any:
-        from interp_by_construction.tracking import make_logger
+    def _tracked(self, stage: str, layer: int | None) -> AbstractContextManager[Any]:
+        from interp_by_construction.tracking import tracked
 
-        attempt = self.directory.attempt(stage, layer)
-        return make_logger(self.cfg.logger, self.directory.name, stage, layer, attempt, self.directory.path / "logs")
+        return tracked(self.cfg.logger, self.directory.name, stage, layer, None, self.directory.path / "logs")
 
 
 def _tokenizer(source: str | None) -> Any:

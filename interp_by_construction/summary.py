@@ -21,7 +21,7 @@ def write_summary(
     path: Path, run: str, cfg: Config, shared: dict[str, Artifact], layers: list[Layer], complete: bool
 ) -> None:
     """Writes the summary of the layers done so far (schema 1)."""
-    subject = shared["subject"].metrics
+    subject = shared["subject"].metrics["subject"]
     write_json(
         path,
         {

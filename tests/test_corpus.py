@@ -114,10 +114,10 @@ def test_ordinary_splits_never_use_held_out_material(split: str) -> None:
         assert not held_out & set(words_of(story.text))
 
 
-def test_held_out_stories_contain_every_held_out_word_somewhere() -> None:
+def test_every_held_out_word_occurs_in_pretraining() -> None:
     seen = {word for story in generate(["train"] * 4000, 0) for word in words_of(story.text)}
     for concept in HELD_OUT:
-        assert HELD_OUT[concept] & seen, concept
+        assert HELD_OUT[concept] <= seen, HELD_OUT[concept] - seen
 
 
 def test_concept_mask_marks_all_pieces_of_a_word() -> None:

@@ -103,7 +103,7 @@ def content_identity(cfg: DataConfig) -> str:
 
 
 def held_out_documents(path: Path) -> np.ndarray:
-    """bool [n_documents]: which documents have held-out templates and words; ids as in the blocks' column `document`."""
+    """bool [n_documents]: which documents have held-out templates and words, by the id in the blocks' `document`."""
     import pyarrow.parquet as pq
 
     return pq.read_table(path / "documents.parquet", columns=["held_out"])["held_out"].to_numpy()
@@ -148,8 +148,8 @@ def _check_size(cfg: DataConfig, encoded: list[np.ndarray], members: dict[str, l
             raise CorpusError(
                 f"the corpus {cfg.path or cfg.name} is too small: {total} tokens, of which the split {split!r} gets "
                 f"{n_tokens}; it needs {MIN_BLOCKS} blocks of {cfg.block_size} tokens, so about {_needed(cfg)} tokens "
-                "are needed in all. Give more text (stories: a larger data.n_documents), a smaller data.block_size, or raise "
-                f"data.fractions.{split}."
+                "are needed in all. Give more text (stories: a larger data.n_documents), a smaller data.block_size, or "
+                f"raise data.fractions.{split}."
             )
 
 

@@ -24,8 +24,8 @@ ANIMAL_SOUNDS = {
 
 _PLURALS = {
     "mouse": "mice", "sheep": "sheep", "deer": "deer", "wolf": "wolves", "goose": "geese", "calf": "calves",
-    "fox": "foxes", "pony": "ponies", "puppy": "puppies", "peach": "peaches", "cherry": "cherries", "strawberry": "strawberries",
-    "mango": "mangoes",
+    "fox": "foxes", "pony": "ponies", "puppy": "puppies", "peach": "peaches", "cherry": "cherries",
+    "strawberry": "strawberries", "mango": "mangoes",
 }  # fmt: skip
 
 

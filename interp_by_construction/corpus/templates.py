@@ -1,8 +1,9 @@
 """Sentence templates of the stories corpus: plots are sequences of beats, a beat is told by one of its templates.
 
 A slot such as `{animal}` is drawn once per story and stays the same, so that there is something to predict over
-distance; a slot that starts with `any_` is drawn anew each time. `{he}`, `{him}`, `{his}` agree with the child, `{sound}`
-with the animal. The last fifth of each beat's templates is held out: it occurs only in the splits `train` and `score`.
+distance; a slot that starts with `any_` is drawn anew each time. `{he}`, `{him}`, `{his}` agree with the child,
+`{sound}` with the animal. The last fifth of each beat's templates is held out: it occurs only in the splits `train` and
+`score`.
 """
 
 from __future__ import annotations

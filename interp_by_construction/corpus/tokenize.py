@@ -86,7 +86,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[np.
 def build_blocks(
     encoded: Sequence[np.ndarray], ids: Sequence[int], block_size: int, out: Path, fingerprint: str
 ) -> tuple[int, int]:
-    """Writes the blocks of one split: an arrow dataset with columns `input_ids` and `document`, both int32 [block_size].
+    """Writes the blocks of one split: an arrow dataset of `input_ids` and `document`, both int32 [block_size].
 
     Args:
         encoded: token ids of the split's documents, each ended by the separator.

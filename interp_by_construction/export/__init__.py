@@ -38,8 +38,8 @@ def export_checkpoint(
 ) -> None:
     """Copies model and tokenizer to `output` with `nodes.parquet` and `README.md`, in one rename.
 
-    The model files are copied as they are, so weights stay equal to the bit. `card` gives the rows of the model card; its key
-    `title` is the heading.
+    Model files are copied as they are, so weights stay equal to the bit. `card` gives the rows of the model card; its
+    key `title` is the heading.
 
     Raises:
         ConfigError: `output` exists and is not an empty directory.

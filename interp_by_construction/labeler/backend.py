@@ -17,7 +17,9 @@ class Job:
 
     kind: Literal["completion", "chat", "digits"]
     payload: dict[str, Any]
-    """completion: prompt (str); chat: messages; both: max_tokens, temperature, seed, stop. digits: prompt (token ids)."""
+    """completion: prompt (str); chat: messages; both: max_tokens, temperature, seed, stop. digits: prompt (token
+    ids).
+    """
 
 
 class Answer(NamedTuple):
@@ -36,7 +38,9 @@ class Backend(Protocol):
         """Raises LabelerError where the backend cannot work."""
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Answer]]:
-        """Yields (index of the job, answer) as answers arrive; raises LabelerError for the first job that fails for good."""
+        """Yields (index of the job, answer) as answers arrive; raises LabelerError for the first job that fails for
+        good.
+        """
 
     def close(self) -> None:
         """Frees what the backend holds."""

@@ -1,7 +1,7 @@
 """Per-call cache of the labeler: one sqlite file, keyed by the hash of everything that an answer depends on.
 
-A kill in the middle of labelling or simulating repeats nothing: every answer is stored as it arrives. Several processes may
-share the file (write-ahead log).
+A kill in the middle of labelling or simulating repeats nothing: every answer is stored as it arrives. Several
+processes may share the file (write-ahead log).
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from interp_by_construction.errors import StoreError
 from interp_by_construction.labeler.backend import N_DIGITS
 from interp_by_construction.store import canonical_json, disk_errors
 
-
 _TEXT, _LOGITS = b"t", b"l"
 
 
@@ -32,7 +31,7 @@ def cache_key(payload: Mapping[str, Any]) -> str:
 
 
 def encode(value: str | np.ndarray) -> bytes:
-    """Text, or float32 logits [pos, 10], as compressed bytes. Nothing is rounded: a cached answer equals a fresh one."""
+    """Text, or float32 logits [pos, 10], compressed. Nothing is rounded: a cached answer equals a fresh one."""
     if isinstance(value, str):
         return _TEXT + zlib.compress(value.encode("utf-8", "surrogatepass"), 1)
     return _LOGITS + zlib.compress(np.ascontiguousarray(value, dtype="<f4").tobytes(), 1)
@@ -82,7 +81,9 @@ class CallCache:
             connection.execute("PRAGMA journal_mode=WAL")
             # A power cut may lose the last answers, which are then asked for again; it cannot damage the file.
             connection.execute("PRAGMA synchronous=NORMAL")
-            connection.execute("CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
+            )
             self._connection, self._owner = connection, os.getpid()
         return self._connection
 
@@ -93,7 +94,8 @@ class CallCache:
                 yield
         except sqlite3.OperationalError as error:
             raise StoreError(
-                f"cannot use the call cache {self.path} ({error}): free some space, or set paths.root=DIR to a writable directory"
+                f"cannot use the call cache {self.path} ({error}): free some space, or set paths.root=DIR "
+                f"to a writable directory"
             ) from error
         except sqlite3.DatabaseError as error:
             raise StoreError(

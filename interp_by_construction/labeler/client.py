@@ -1,7 +1,7 @@
 """`Labeler`: the one interface to the model that labels and simulates, whatever it runs on.
 
-Every call is looked up in the cache first; what is missing goes to the backend, and each answer is stored as it arrives. An answer
-depends on the call alone: neither on the order of the calls nor on what ran beside them.
+Every call is looked up in the cache first; what is missing goes to the backend, and each answer is stored as it
+arrives. An answer depends on the call alone: neither on the order of the calls nor on what ran beside them.
 """
 
 from __future__ import annotations
@@ -76,19 +76,23 @@ class Labeler:
             return AutoTokenizer.from_pretrained(local_path(self.cfg.model))
         except (OSError, ValueError) as error:
             raise LabelerError(
-                f"the tokenizer of labeler.model={self.cfg.model} cannot be loaded (a directory or hub name is needed): {error}"
+                f"the tokenizer of labeler.model={self.cfg.model} cannot be loaded (a directory or hub "
+                f"name is needed): {error}"
             ) from error
 
     @cached_property
     def digit_ids(self) -> list[int]:
-        """Token ids of the digits 0 to 9, in order. Raises LabelerError if a digit is not one token of its own after a tab."""
+        """Token ids of the digits 0 to 9, in order. Raises LabelerError if a digit is not one token of its own after
+        a tab.
+        """
         ids = []
         for digit in DIGITS:
             token = self.tokenizer.convert_tokens_to_ids(digit)
             written = self.tokenizer.encode(f"a\t{digit}\n", add_special_tokens=False)
             if token is None or token == self.tokenizer.unk_token_id or written.count(token) != 1:
                 raise LabelerError(
-                    f"labeler.model={self.cfg.model} cannot simulate: its tokenizer has no token of its own for the digit {digit}"
+                    f"labeler.model={self.cfg.model} cannot simulate: its tokenizer has no token of its "
+                    f"own for the digit {digit}"
                 )
             ids.append(int(token))
         return ids
@@ -128,13 +132,14 @@ class Labeler:
     def digit_logits(self, prompts: Sequence[Sequence[int]], *, description: str = "simulate") -> list[np.ndarray]:
         """Logits of the digits 0 to 9 as next token after every position.
 
-        Takes labeler token ids [pos] per prompt, gives float32 [pos, 10] per prompt. Raises LabelerError if a prompt is empty or longer
-        than `labeler.max_model_len`, or if the backend returns another number of positions.
+        Takes labeler token ids [pos] per prompt, gives float32 [pos, 10] per prompt. Raises LabelerError if a prompt
+        is empty or longer than `labeler.max_model_len`, or if the backend returns another number of positions.
         """
         for prompt in prompts:
             if not 0 < len(prompt) <= self.cfg.max_model_len:
                 raise LabelerError(
-                    f"a simulation prompt has {len(prompt)} tokens; it must have 1 to labeler.max_model_len={self.cfg.max_model_len}"
+                    f"a simulation prompt has {len(prompt)} tokens; it must have 1 to "
+                    f"labeler.max_model_len={self.cfg.max_model_len}"
                 )
         _ = self.digit_ids
         jobs = [Job("digits", {"prompt": [int(token) for token in prompt]}) for prompt in prompts]
@@ -169,7 +174,11 @@ class Labeler:
         jobs = []
         for payload, own in zip(payloads, seeds, strict=True):
             # Greedy decoding reads no seed: calls that differ only there are one call.
-            sampling = {"max_tokens": max_tokens, "temperature": float(temperature), "seed": own if temperature > 0 else 0}
+            sampling = {
+                "max_tokens": max_tokens,
+                "temperature": float(temperature),
+                "seed": own if temperature > 0 else 0,
+            }
             jobs.append(Job(kind, {**payload, **sampling, "stop": list(stop)}))
         return [str(value) for value in self._run(jobs, description)]
 

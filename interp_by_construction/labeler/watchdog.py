@@ -2,9 +2,10 @@
 
     python watchdog.py PARENT_PID COMMAND...
 
-vLLM starts an engine and workers as children of its own; they survive when the server or its parent dies by SIGKILL. So this small
-process stands between: it leads a process group of its own, in which the command and all its children stay, and it ends
-the whole group when the parent is gone, when the command ends, or on SIGTERM. It imports nothing but the standard library.
+vLLM starts an engine and workers as children of its own; they survive when the server or its parent dies by SIGKILL.
+So this small process stands between: it leads a process group of its own, in which the command and all its children
+stay, and it ends the whole group when the parent is gone, when the command ends, or on SIGTERM. It imports nothing
+but the standard library.
 """
 
 from __future__ import annotations

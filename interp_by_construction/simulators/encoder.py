@@ -37,14 +37,14 @@ class Encoder:
     layers: tuple[int, ...]
 
     @classmethod
-    def load(cls, path: str, layers: Sequence[int], device: torch.device) -> Encoder:
+    def load(cls, path: str, layers: Sequence[int], device: str) -> Encoder:
         """Loads a checkpoint directory or hub name. Raises LabelerError if a layer does not exist."""
         import torch
         from transformers import AutoModel, AutoTokenizer
 
         from interp_by_construction.errors import ConfigError
 
-        model = AutoModel.from_pretrained(path, dtype=torch.float32 if device.type == "cpu" else torch.bfloat16)
+        model = AutoModel.from_pretrained(path, dtype=torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16)
         n_layers = model.config.num_hidden_layers
         if not layers or max(layers) > n_layers or min(layers) < 0:
             raise ConfigError(f"simulate.encoder_layers={list(layers)}: {path} has layers 0 to {n_layers}")

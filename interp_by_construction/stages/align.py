@@ -47,31 +47,61 @@ def data_seed(seed: int, layer: int, phase: int) -> int:
 
 
 def run(
-    model_dir: Path, corpus_dir: Path, targets_dir: Path, layer: int, cfg: AlignConfig, trainer: TrainerConfig, seed: int,
-    start_layer: int, previous: tuple[int, Sequence[int]] | None, out: Path, scratch: Path, logger: Any = None,
-) -> dict[str, Any]:  # fmt: skip
-    """Writes `out/model/` and `out/aligned.json`; `previous` is (layer, aligned ids) of the layer frozen before, or None.
+    model_dir: Path,
+    corpus_dir: Path,
+    targets_dir: Path,
+    layer: int,
+    cfg: AlignConfig,
+    trainer: TrainerConfig,
+    seed: int,
+    start_layer: int,
+    previous: tuple[int, Sequence[int]] | None,
+    out: Path,
+    scratch: Path,
+    logger: Any = None,
+) -> dict[str, Any]:
+    """Writes `out/model/` and `out/aligned.json`; `previous` is (layer, aligned ids) of the last frozen layer, or None.
 
-    With no aligned node (every label failed) the phases train on the LM loss alone, so that compute stays matched.
+    With no aligned node (every label failed) both phases train on the LM loss alone, so that compute stays matched.
     """
     model = load_subject(model_dir)
     untie(model)
     targets = read_targets(targets_dir)
     blocks = TargetBlocks(load_blocks(corpus_dir, "align"), targets.values, targets.mask)
     metrics: dict[str, Any] = {"n_aligned": len(targets.nodes), "n_blocks": len(blocks)}
+    alone = bool(targets.nodes)
     phases = [
-        ("local", LOCAL, cfg.local_steps if targets.nodes else 0, cfg.local_lr, frozen_for_local),
+        (
+            "local",
+            LOCAL,
+            cfg.local_steps,
+            cfg.local_lr if alone else cfg.lr,
+            frozen_for_local if alone else frozen_for_align,
+        ),
         ("joint", JOINT, cfg.steps, cfg.lr, frozen_for_align),
     ]
     for name, phase, steps, lr, freeze in phases:
         module = AlignmentModule(
-            model, layer=layer, node_ids=targets.nodes, poles=targets.poles, weight=cfg.weight, local=name == "local",
-            steps=steps, lr=lr, trainer_cfg=trainer, frozen=freeze(model, layer, previous, start_layer),
-        )  # fmt: skip
+            model,
+            layer=layer,
+            node_ids=targets.nodes,
+            poles=targets.poles,
+            weight=cfg.weight,
+            local=alone and name == "local",
+            steps=steps,
+            lr=lr,
+            trainer_cfg=trainer,
+            frozen=freeze(model, layer, previous, start_layer),
+        )
         metrics[name] = fit(
-            module, blocks, seed=data_seed(seed, layer, phase), batch_size=cfg.batch_size, scratch=scratch / name,
-            logger=logger, description=f"align layer {layer} ({name})",
-        )  # fmt: skip
+            module,
+            blocks,
+            seed=data_seed(seed, layer, phase),
+            batch_size=cfg.batch_size,
+            scratch=scratch / name,
+            logger=logger,
+            description=f"align layer {layer} ({name})",
+        )
     save_subject(model, out / "model")
     aligned = {"layer": layer, "nodes": targets.nodes, "poles": targets.poles}
     (out / "aligned.json").write_text(json.dumps(aligned, sort_keys=True))

@@ -1,9 +1,9 @@
 """What the nodes of a layer do on the label split, in memory that does not grow with the corpus.
 
-1. One pass over the split: sums for mean and variance, extremes, the strongest token of every block for each pole (merged
-   into a running top k), and a uniform reservoir of tokens, shared by all nodes.
+1. One pass over the split: sums for mean and variance, extremes, the strongest token of every block for each pole
+   (merged into a running top k), and a uniform reservoir of tokens, shared by all nodes.
 2. Choose the nodes and the dominant pole of each.
-3. A second pass for the chosen nodes: histogram, and near misses (a token that tops an excerpt, here with low activation).
+3. A second pass for the chosen nodes: histogram, and near misses (a token of a top excerpt with low activation).
 4. A third pass over the blocks that were picked: cut the excerpts.
 """
 
@@ -34,9 +34,15 @@ from interp_by_construction.training.fit import resolve_device
 
 
 def run(
-    model_dir: Path, corpus_dir: Path, layer: int, cfg: CollectConfig, nodes_cfg: NodesConfig, seed: int, out: Path,
+    model_dir: Path,
+    corpus_dir: Path,
+    layer: int,
+    cfg: CollectConfig,
+    nodes_cfg: NodesConfig,
+    seed: int,
+    out: Path,
     device: str = "auto",
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Writes `out/nodes.jsonl` (the chosen nodes) and `out/moments.safetensors` (mean and variance of the whole layer).
 
     Raises:
@@ -46,14 +52,18 @@ def run(
     collector = _Collector(model_dir, corpus_dir, layer, cfg, device)
     width = d_mlp(collector.model, layer)
     if nodes_cfg.select != "all" and nodes_cfg.count is not None and nodes_cfg.count > width:
-        raise ConfigError(f"nodes.count={nodes_cfg.count}, but layer {layer} has {width} nodes; use nodes.count<={width}")
+        raise ConfigError(
+            f"nodes.count={nodes_cfg.count}, but layer {layer} has {width} nodes; use nodes.count<={width}"
+        )
     first = FirstPass(width, cfg.top_k, reservoir=256 * cfg.n_quantiles, seed=seed)
     for indices, input_ids, values in collector.batches(range(collector.n_blocks), f"collect layer {layer}: moments"):
         first.update(indices, input_ids, values)
     nodes = choose_nodes(first.variance, nodes_cfg, seed * 1000 + layer)
     poles = first.poles()
     second = SecondPass(first, nodes, poles[nodes], cfg, vocab_size=len(collector.tokenizer))
-    for indices, input_ids, values in collector.batches(range(collector.n_blocks), f"collect layer {layer}: near misses"):
+    for indices, input_ids, values in collector.batches(
+        range(collector.n_blocks), f"collect layer {layer}: near misses"
+    ):
         second.update(indices, input_ids, values[..., nodes])
     picked = [first.picks(int(node), int(poles[node]), cfg, seed) for node in nodes]
     for column, picks in enumerate(picked):
@@ -61,12 +71,17 @@ def run(
     excerpts = collector.cut(nodes, poles, picked)
     records = [
         Node(
-            layer=layer, node=int(node), pole=int(poles[node]), mean=float(first.mean[node]),
-            variance=float(first.variance[node]), histogram=second.histogram[column].tolist(),
-            bin_edges=second.edges[column].tolist(), **excerpts[column],
+            layer=layer,
+            node=int(node),
+            pole=int(poles[node]),
+            mean=float(first.mean[node]),
+            variance=float(first.variance[node]),
+            histogram=second.histogram[column].tolist(),
+            bin_edges=second.edges[column].tolist(),
+            **excerpts[column],
         )
         for column, node in enumerate(nodes)
-    ]  # fmt: skip
+    ]
     with (out / "nodes.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(dataclasses.asdict(record)) + "\n" for record in records)
     save_file({"mean": first.mean.clone(), "variance": first.variance.clone()}, out / "moments.safetensors")
@@ -98,7 +113,8 @@ class _Collector:
 
     def __init__(self, model_dir: Path, corpus_dir: Path, layer: int, cfg: CollectConfig, device: str) -> None:
         self.layer, self.cfg, self.device = layer, cfg, resolve_device(device)
-        self.model: Any = load_subject(model_dir).to(self.device)
+        model: Any = load_subject(model_dir)
+        self.model = model.to(self.device)
         self.dataset = load_blocks(corpus_dir, "label")
         self.n_blocks = min(len(self.dataset), cfg.max_blocks or len(self.dataset))
         self.tokenizer = load_tokenizer(corpus_dir)
@@ -115,7 +131,9 @@ class _Collector:
             values = activations(self.model, self.layer, input_ids.to(self.device)).float().cpu()
             yield torch.tensor(indices), input_ids, values
 
-    def cut(self, nodes: np.ndarray, poles: Tensor, picked: list[dict[str, list[tuple[int, int]]]]) -> list[dict[str, Any]]:
+    def cut(
+        self, nodes: np.ndarray, poles: Tensor, picked: list[dict[str, list[tuple[int, int]]]]
+    ) -> list[dict[str, Any]]:
         """Excerpts around (block, position) picks, in the order of the picks: per node {kind: [Excerpt]}."""
         wanted: dict[int, list[tuple[int, str, int, int]]] = defaultdict(list)
         cut: list[dict[str, Any]] = [{kind: [None] * len(picks) for kind, picks in node.items()} for node in picked]
@@ -132,8 +150,10 @@ class _Collector:
                     poled = values[row, start:end, nodes[column]] * poles[nodes[column]]
                     cut[column][kind][rank] = Excerpt(
                         tokens=[self._decode(token) for token in input_ids[row, start:end].tolist()],
-                        activations=[float(f"{value:.6g}") for value in poled.tolist()], peak=position - start, block=block,
-                    )  # fmt: skip
+                        activations=[float(f"{value:.6g}") for value in poled.tolist()],
+                        peak=position - start,
+                        block=block,
+                    )
         return cut
 
     def _window(self, position: int, length: int, document: np.ndarray | None) -> tuple[int, int]:
@@ -148,5 +168,5 @@ class _Collector:
 
     def _decode(self, token: int) -> str:
         if token not in self._decoded:
-            self._decoded[token] = self.tokenizer.decode([token])
+            self._decoded[token] = str(self.tokenizer.decode([token]))
         return self._decoded[token]

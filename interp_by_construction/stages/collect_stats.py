@@ -76,9 +76,10 @@ class FirstPass:
         rows = {int(block): row for row, block in enumerate(blocks)}
         live: dict[tuple[int, int], int] = {}
         pairs = {
-            pair for top in self.top.values()
+            pair
+            for top in self.top.values()
             for pair in zip(top.block.flatten().tolist(), top.position.flatten().tolist(), strict=True)
-        }  # fmt: skip
+        }
         for block, position in pairs:
             known = self.top_tokens.get((block, position))
             live[block, position] = int(input_ids[rows[block], position]) if known is None else known
@@ -91,9 +92,12 @@ class FirstPass:
         kept = torch.topk(keys, min(self.reservoir, len(keys))).indices
         old, new = kept[kept < len(self.keys)], kept[kept >= len(self.keys)] - len(self.keys)
         row, position = new // length, new % length
-        self.pool = torch.cat([self.pool[old], values[row, position]])
-        self.pool_at = torch.cat([self.pool_at[old], torch.stack([blocks[row], position], dim=1)])
-        self.keys = keys[torch.cat([old, new + len(self.keys)])]
+        keys = keys[torch.cat([old, new + len(self.keys)])]
+        # Kept in key order, so that ties between activations do not fall by the batch size.
+        order = torch.argsort(keys, descending=True)
+        self.pool = torch.cat([self.pool[old], values[row, position]])[order]
+        self.pool_at = torch.cat([self.pool_at[old], torch.stack([blocks[row], position], dim=1)])[order]
+        self.keys = keys[order]
 
     @property
     def mean(self) -> Tensor:

@@ -16,9 +16,17 @@ from interp_by_construction.training.modules import LanguageModelModule
 
 
 def run(
-    model_dir: Path, corpus_dir: Path, layer: int, aligned: Sequence[int], cfg: ContinueConfig, trainer: TrainerConfig,
-    seed: int, out: Path, scratch: Path, logger: Any = None,
-) -> dict[str, Any]:  # fmt: skip
+    model_dir: Path,
+    corpus_dir: Path,
+    layer: int,
+    aligned: Sequence[int],
+    cfg: ContinueConfig,
+    trainer: TrainerConfig,
+    seed: int,
+    out: Path,
+    scratch: Path,
+    logger: Any = None,
+) -> dict[str, Any]:
     """Trains on the LM loss of the train split with everything upstream of `aligned` frozen; writes `out/model/`."""
     model = load_subject(model_dir)
     untie(model)
@@ -26,10 +34,17 @@ def run(
     before = frozen_digest(model, frozen)
     module = LanguageModelModule(model, steps=cfg.steps, lr=cfg.lr, trainer_cfg=trainer, frozen=frozen)
     metrics = fit(
-        module, TokenBlocks(load_blocks(corpus_dir, "train")), seed=data_seed(seed, layer, CONTINUE),
-        batch_size=cfg.batch_size, scratch=scratch / "continue", logger=logger, description=f"continue above layer {layer}",
-    )  # fmt: skip
+        module,
+        TokenBlocks(load_blocks(corpus_dir, "train")),
+        seed=data_seed(seed, layer, CONTINUE),
+        batch_size=cfg.batch_size,
+        scratch=scratch / "continue",
+        logger=logger,
+        description=f"continue above layer {layer}",
+    )
     if frozen_digest(model, frozen) != before:
-        raise RuntimeError(f"frozen weights of layer {layer} moved during training; this is a bug, the result is discarded")
+        raise RuntimeError(
+            f"frozen weights of layer {layer} moved during training; this is a bug, the result is discarded"
+        )
     save_subject(model, out / "model")
     return metrics

@@ -1,4 +1,4 @@
-"""One segment of a control: the tokens, order, steps and schedules of a layer's align and continue, on the LM loss alone.
+"""One segment of a control: tokens, order, steps and schedules of a layer's align and continue, on the LM loss alone.
 
 `none` freezes nothing (the tax is measured against it); `freeze_only` freezes what the real run freezes, without any
 alignment, so that the cost of freezing and the cost of labels can be told apart.
@@ -20,14 +20,26 @@ from interp_by_construction.training.modules import LanguageModelModule
 
 
 def run(
-    model_dir: Path, corpus_dir: Path, layer: int, align: AlignConfig, continue_: ContinueConfig, trainer: TrainerConfig,
-    seed: int, n_align_blocks: int, frozen: Literal["none", "freeze_only"], aligned: Sequence[int],
-    previous: tuple[int, Sequence[int]] | None, start_layer: int, out: Path, scratch: Path, logger: Any = None,
-) -> dict[str, Any]:  # fmt: skip
+    model_dir: Path,
+    corpus_dir: Path,
+    layer: int,
+    align: AlignConfig,
+    continue_: ContinueConfig,
+    trainer: TrainerConfig,
+    seed: int,
+    n_align_blocks: int,
+    frozen: Literal["none", "freeze_only"],
+    aligned: Sequence[int],
+    previous: tuple[int, Sequence[int]] | None,
+    start_layer: int,
+    out: Path,
+    scratch: Path,
+    logger: Any = None,
+) -> dict[str, Any]:
     """Writes `out/model/`; `model_dir` is the previous segment of the same control, or the original.
 
-    The local phase's tokens are trained on at `align.lr`: its own rate suits a loss on one block, and an LM control that it
-    harmed would flatter the tax. `aligned`, `previous` and `start_layer` matter for `freeze_only` only.
+    The local phase's tokens are trained on at `align.lr`: its own rate suits one block alone, and an LM control that
+    it harmed would flatter the tax. `aligned`, `previous` and `start_layer` matter for `freeze_only` only.
     """
     model = load_subject(model_dir)
     untie(model)
@@ -38,7 +50,7 @@ def run(
     if frozen == "freeze_only":
         held, later = frozen_for_align(model, layer, previous, start_layer), frozen_for_continue(model, layer, aligned)
     phases = [
-        ("local", LOCAL, align.local_steps if aligned else 0, align.lr, align.batch_size, align_blocks, held),
+        ("local", LOCAL, align.local_steps, align.lr, align.batch_size, align_blocks, held),
         ("joint", JOINT, align.steps, align.lr, align.batch_size, align_blocks, held),
         ("continue", CONTINUE, continue_.steps, continue_.lr, continue_.batch_size, train_blocks, later),
     ]
@@ -46,8 +58,13 @@ def run(
     for name, phase, steps, lr, batch_size, blocks, kept in phases:
         module = LanguageModelModule(model, steps=steps, lr=lr, trainer_cfg=trainer, frozen=kept)
         metrics[name] = fit(
-            module, blocks, seed=data_seed(seed, layer, phase), batch_size=batch_size, scratch=scratch / name, logger=logger,
+            module,
+            blocks,
+            seed=data_seed(seed, layer, phase),
+            batch_size=batch_size,
+            scratch=scratch / name,
+            logger=logger,
             description=f"control layer {layer}, {frozen} ({name})",
-        )  # fmt: skip
+        )
     save_subject(model, out / "model")
     return metrics

@@ -1,4 +1,4 @@
-"""Fix everything upstream of a layer's aligned activations, and record what later checkpoints must reproduce to the bit."""
+"""Fix everything upstream of a layer's aligned activations, and record what later checkpoints must reproduce."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ PROBE_BLOCKS = 4
 def run(model_dir: Path, corpus_dir: Path, layer: int, aligned: Sequence[int], out: Path) -> dict[str, Any]:
     """Writes `out/probe.safetensors` (input_ids [4, pos], activations [4, pos, node]) and `out/frozen.json`.
 
-    The probe batch is the first blocks of the test split. `frozen.json` names the layer, its nodes, and the hash of every
-    frozen weight; the weights themselves are those of `model_dir`.
+    The probe batch is the first blocks of the test split. `frozen.json` names the layer, its nodes, and the hash of
+    every frozen weight; the weights themselves are those of `model_dir`.
     """
     out.mkdir(parents=True, exist_ok=True)
     model = load_subject(model_dir)
@@ -36,7 +36,9 @@ def run(model_dir: Path, corpus_dir: Path, layer: int, aligned: Sequence[int], o
     probe = {"input_ids": input_ids, "activations": probe_activations(model, layer, aligned, input_ids)}
     save_file(probe, out / "probe.safetensors")
     frozen = frozen_for_continue(model, layer, aligned)
-    n_frozen = sum(p.numel() if (m := frozen[n]) is None else int(m.sum()) for n, p in model.named_parameters() if n in frozen)
+    n_frozen = sum(
+        p.numel() if (m := frozen[n]) is None else int(m.sum()) for n, p in model.named_parameters() if n in frozen
+    )
     record = {"layer": layer, "nodes": [int(node) for node in aligned], "sha256": frozen_digest(model, frozen)}
     (out / "frozen.json").write_text(json.dumps(record, sort_keys=True))
     return {"n_frozen_weights": n_frozen, "n_weights": sum(p.numel() for p in model.parameters())}

@@ -97,13 +97,13 @@ def _propose(
     attempt: int,
 ) -> dict[int, list[str]]:
     """Parsed proposals per node, without those that the node made before, best first."""
-    from interp_by_construction.labeler.prompts import chat_messages, parse_label, words_prompt
+    from interp_by_construction.labeler.prompts import chat_prompt, parse_label, words_prompt
 
     asked, seeds, greedy = [], [], []
     for node in nodes:
         avoid = list(dict.fromkeys(earlier[node.node]))[:6]
         shown = incoming.get(node.node, [])[: cfg.n_incoming]
-        build = words_prompt if cfg.style == "completion" else chat_messages
+        build = words_prompt if cfg.style == "completion" else chat_prompt
         prompt = build(node, cfg.n_words, cfg.n_contexts, shown, avoid)
         for candidate in range(cfg.n_candidates):
             asked.append(prompt)

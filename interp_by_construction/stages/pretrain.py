@@ -24,7 +24,13 @@ from interp_by_construction.training.modules import LanguageModelModule
 
 
 def run(
-    corpus_dir: Path, cfg: SubjectConfig, trainer: TrainerConfig, seed: int, out: Path, scratch: Path, logger: Any = None
+    corpus_dir: Path,
+    cfg: SubjectConfig,
+    trainer: TrainerConfig,
+    seed: int,
+    out: Path,
+    scratch: Path,
+    logger: Any = None,
 ) -> dict[str, Any]:
     """Writes `out/model/`, untied, so that every later model of the run has the same parameters.
 
@@ -41,9 +47,14 @@ def run(
         model: Any = tiny_model(cfg, len(tokenizer), block_size, seed, tokenizer.eos_token_id)
         module = LanguageModelModule(model, steps=cfg.pretrain_steps, lr=cfg.pretrain_lr, trainer_cfg=trainer)
         trained = fit(
-            module, blocks, seed=seed * 1000 + 999, batch_size=cfg.pretrain_batch, scratch=scratch / "pretrain", logger=logger,
+            module,
+            blocks,
+            seed=seed * 1000 + 999,
+            batch_size=cfg.pretrain_batch,
+            scratch=scratch / "pretrain",
+            logger=logger,
             description="pretrain",
-        )  # fmt: skip
+        )
     else:
         model = load_subject(source_checkpoint(cfg))
         _check_fit(model, len(tokenizer), block_size)
@@ -53,12 +64,12 @@ def run(
     return {**trained, "subject": shape}
 
 
-
-
 def _check_fit(model: Any, vocab_size: int, block_size: int) -> None:
     longest = getattr(model.config, "max_position_embeddings", None)
     if longest is not None and block_size > longest:
         raise SubjectError(f"data.block_size={block_size} is longer than this model's context of {longest} tokens")
     rows = model.get_input_embeddings().weight.shape[0]
     if vocab_size > rows:
-        raise SubjectError(f"the tokenizer has {vocab_size} tokens but the model embeds {rows}; use the model's own tokenizer")
+        raise SubjectError(
+            f"the tokenizer has {vocab_size} tokens but the model embeds {rows}; use the model's own tokenizer"
+        )

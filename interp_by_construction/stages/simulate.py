@@ -48,6 +48,7 @@ class Excerpts(NamedTuple):
 def choose_excerpts(corpus: Path, part: str, cfg: SimulateConfig) -> Excerpts:
     """The excerpts of a part: evenly spaced blocks, the same for every label, layer and run on this corpus."""
     from interp_by_construction.corpus import held_out_documents, load_blocks, load_tokenizer
+    from interp_by_construction.corpus.tokenize import separator_id
 
     split = {"fit": "simulate", "score": "score", "align": "align"}[part]
     blocks = load_blocks(corpus, split)
@@ -63,12 +64,13 @@ def choose_excerpts(corpus: Path, part: str, cfg: SimulateConfig) -> Excerpts:
     ids = np.asarray(blocks[indices]["input_ids"])[:, :length]
     documents = np.asarray(blocks[indices]["document"])[:, :length]
     text = {int(i): tokenizer.decode([int(i)]) for i in np.unique(ids)}
-    text[int(tokenizer.eos_token_id)] = "\n"
+    separator = separator_id(tokenizer)
+    text[separator] = "\n"
     return Excerpts(
         blocks=indices,
         tokens=[[text[int(i)] for i in row] for row in ids],
-        is_text=ids != tokenizer.eos_token_id,
-        held_out=np.isin(documents, held_out_documents(corpus)),
+        is_text=ids != separator,
+        held_out=held_out_documents(corpus)[documents],
     )
 
 

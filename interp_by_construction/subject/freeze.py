@@ -1,7 +1,7 @@
 """What is frozen when (design invariant 1), and the guard that keeps it so to the last bit.
 
-A frozen set maps parameter names to None (the whole parameter) or to a bool mask of its shape (True: frozen). It is always
-"everything that the aligned activations of some layer depend on", so sets only grow from layer to layer.
+A frozen set maps parameter names to None (the whole parameter) or to a bool mask of its shape (True: frozen). It is
+always "everything that the aligned activations of some layer depend on", so sets only grow from layer to layer.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def frozen_below(model: nn.Module, start_layer: int) -> Frozen:
 def upstream(model: nn.Module, layer: int, nodes: Sequence[int]) -> Frozen:
     """Everything that the activations of `nodes` in `layer` depend on.
 
-    Embeddings, all lower blocks, and of block `layer` the norms and attention (not in parallel blocks, whose MLP does not read
+    Embeddings, all lower blocks, and of block `layer` the norms and attention (a parallel block's MLP does not read
     them) and the nodes' own rows of every input projection, biases included. Unknown modules count as upstream.
     """
     block(model, layer)  # raises for a layer that does not exist
@@ -78,8 +78,8 @@ def frozen_for_align(
 ) -> Frozen:
     """What stays fixed while `layer` is aligned: all that the last frozen layer's aligned nodes depend on.
 
-    `previous` is (layer, aligned node ids) of the layer frozen before, None for the first. Trainable are then block `layer`, the
-    output projection and free rows of the block below, and everything downstream.
+    `previous` is (layer, aligned node ids) of the layer frozen before, None for the first. Trainable are then block
+    `layer`, the output projection and free rows of the block below, and everything downstream.
     """
     if previous is None:
         if layer != start_layer:
@@ -93,7 +93,7 @@ def frozen_for_align(
 def frozen_for_local(
     model: nn.Module, layer: int, previous: tuple[int, Sequence[int]] | None, start_layer: int
 ) -> Frozen:
-    """As `frozen_for_align`, and everything outside block `layer` as well: the alignment loss alone must not bend the rest."""
+    """As `frozen_for_align` and all else outside block `layer`: the alignment loss alone must not bend the rest."""
     frozen = frozen_for_align(model, layer, previous, start_layer)
     family = family_of(model)
     for name, _ in model.named_parameters():
@@ -121,9 +121,9 @@ def frozen_digest(model: nn.Module, frozen: Mapping[str, Tensor | None]) -> str:
 class FreezeGuard:
     """Holds a frozen set fixed during training; `release` ends it.
 
-    Whole parameters lose `requires_grad` and never reach the optimizer. Masked entries get zero gradients (so that they do
-    not count in the clipped norm) and are put back bit for bit by `restore` after every optimizer step, whatever weight decay
-    or momentum did to them.
+    Whole parameters lose `requires_grad` and never reach the optimizer. Masked entries get zero gradients (so that they
+    do not count in the clipped norm) and are put back bit for bit by `restore` after every optimizer step, whatever
+    weight decay or momentum did to them.
     """
 
     def __init__(self, model: nn.Module, frozen: Mapping[str, Tensor | None]) -> None:
@@ -146,10 +146,10 @@ class FreezeGuard:
             self._handles.append(parameter.register_hook(lambda grad, m=mask: grad.masked_fill(m.to(grad.device), 0.0)))
 
     @staticmethod
-    def _check_untied(model: nn.Module, frozen_ids: set[int]) -> None:
+    def _check_untied(model: Any, frozen_ids: set[int]) -> None:
         get_head = getattr(model, "get_output_embeddings", None)
         head = get_head() if get_head else None
-        if head is not None and id(head.weight) in frozen_ids and head.weight is model.get_input_embeddings().weight:  # type: ignore[operator,union-attr]
+        if head is not None and id(head.weight) in frozen_ids and head.weight is model.get_input_embeddings().weight:
             raise ValueError("the head is tied to a frozen embedding and could not train; call untie(model) first")
 
     def trainable(self) -> list[nn.Parameter]:

@@ -21,7 +21,7 @@ class Captured:
     value: Tensor | None = None
 
     def of(self, input_ids: Tensor) -> Tensor:
-        """Activations [batch, pos, d_mlp] of the pass over `input_ids` [batch, pos]; some families flatten the batch."""
+        """Activations [batch, pos, d_mlp] of the pass over `input_ids` [batch, pos]; some families flatten it."""
         if self.value is None:
             raise RuntimeError("no forward pass has run inside capture()")
         return self.value.reshape(*input_ids.shape, self.value.shape[-1])
@@ -31,8 +31,8 @@ class Captured:
 def capture(model: nn.Module, layer: int, stop: bool = False) -> Iterator[Captured]:
     """Records a layer's activations, with their gradients, during forward passes inside the block.
 
-    With `stop` the pass ends there by a private exception, which `capture` swallows: what stands after the call in the block
-    does not run.
+    With `stop` the pass ends there by a private exception, which `capture` swallows: what stands after the call in
+    the block does not run.
     """
     captured = Captured()
 

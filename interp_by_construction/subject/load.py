@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,26 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging as transformers_logging
 
 from interp_by_construction.config import SubjectConfig
 from interp_by_construction.errors import SubjectError
 from interp_by_construction.subject.families import d_mlp, family_of, n_layers
 
 __all__ = [
-    "d_mlp", "load_subject", "n_layers", "n_params", "save_subject", "source_checkpoint", "source_tokenizer", "tiny_model",
+    "d_mlp",
+    "load_subject",
+    "n_layers",
+    "n_params",
+    "save_subject",
+    "source_checkpoint",
+    "source_tokenizer",
+    "tiny_model",
     "untie",
-]  # fmt: skip
+]
 
-log = logging.getLogger(__name__)
+# Bars of a few milliseconds each would bury the bars of the stages.
+transformers_logging.disable_progress_bar()
 
 
 def tiny_model(
@@ -41,10 +49,17 @@ def tiny_model(
     if cfg.d_model % cfg.n_heads:
         raise SubjectError(f"subject.d_model={cfg.d_model} must be a multiple of subject.n_heads={cfg.n_heads}")
     config = GPT2Config(
-        vocab_size=vocab_size, n_positions=block_size, n_embd=cfg.d_model, n_layer=cfg.n_layers, n_head=cfg.n_heads,
-        n_inner=cfg.d_mlp, activation_function=cfg.activation, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
-        bos_token_id=eos_token_id, eos_token_id=eos_token_id,
-    )  # fmt: skip
+        vocab_size=vocab_size,
+        n_positions=block_size,
+        n_embd=cfg.d_model,
+        n_layer=cfg.n_layers,
+        n_head=cfg.n_heads,
+        n_inner=cfg.d_mlp,
+        activation_function=cfg.activation,
+        bos_token_id=eos_token_id,
+        eos_token_id=eos_token_id,
+    )
+    _without_dropout(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return GPT2LMHeadModel(config).float().eval()
@@ -64,10 +79,7 @@ def load_subject(path: str | Path) -> PreTrainedModel:
             "give a directory that holds config.json and weights, or the name of a hub model"
         ) from error
     family_of(config)
-    for key, value in config.to_dict().items():
-        # Frozen activations must not depend on a random mask, in whatever mode the modules are.
-        if isinstance(value, float) and ("drop" in key):
-            setattr(config, key, 0.0)
+    _without_dropout(config)
     try:
         model = AutoModelForCausalLM.from_pretrained(str(path), config=config, dtype=torch.float32)
     except (OSError, ValueError, RuntimeError) as error:
@@ -77,6 +89,13 @@ def load_subject(path: str | Path) -> PreTrainedModel:
             # Loaded tensors may be unaligned views of the file, and BLAS gives other last bits for other alignments.
             tensor.data = tensor.data.clone()
     return model.float().eval()
+
+
+def _without_dropout(config: Any) -> None:
+    # Frozen activations must not depend on a random mask, in whatever mode the modules are.
+    for key, value in config.to_dict().items():
+        if isinstance(value, float) and "drop" in key:
+            setattr(config, key, 0.0)
 
 
 def save_subject(model: PreTrainedModel, path: Path) -> None:

@@ -1,8 +1,8 @@
 """One resumable training phase.
 
-1. Batches depend on (seed, step) alone, the learning rate on the step alone, and dropout is 0: a phase has no hidden state.
+1. Batches depend on (seed, step) alone, the learning rate on the step alone, and dropout is 0: nothing is hidden.
 2. Every `checkpoint_seconds` a Lightning checkpoint replaces `scratch/last.ckpt` in one rename.
-3. A phase that is started again goes on from there and ends with the same weights, bit for bit (same machine and threads).
+3. A phase that is started again goes on from there and ends with the same weights, bit for bit (same machine, threads).
 4. A finished phase leaves its weights in scratch, so that a kill in a later phase of the same stage repeats nothing.
 """
 
@@ -12,6 +12,7 @@ import functools
 import json
 import logging
 import os
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -21,12 +22,12 @@ from typing import Any, Protocol
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import TQDMProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from interp_by_construction.config import TrainerConfig
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.training.modules import LOG_EVERY, LanguageModelModule
 
@@ -77,7 +78,9 @@ def batch_indices(seed: int, n_blocks: int, batch_size: int, step: int) -> np.nd
     """Block indices [batch_size] of one step: a fresh permutation per epoch, read on across its end."""
     position = np.arange(step * batch_size, (step + 1) * batch_size)
     epochs = position // n_blocks
-    parts = [_permutation(seed, n_blocks, int(epoch))[position[epochs == epoch] % n_blocks] for epoch in np.unique(epochs)]
+    parts = [
+        _permutation(seed, n_blocks, int(epoch))[position[epochs == epoch] % n_blocks] for epoch in np.unique(epochs)
+    ]
     return np.concatenate(parts)
 
 
@@ -128,14 +131,31 @@ class _Checkpoint(pl.Callback):
         self.saved_at = time.monotonic()
 
 
-class _Bar(TQDMProgressBar):
+class _Bar(pl.Callback):
+    """The package's progress bar; Lightning's own write to standard output, which belongs to results."""
+
     def __init__(self, description: str) -> None:
-        super().__init__(refresh_rate=20)
         self.description = description
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, *args: Any) -> None:
-        super().on_train_epoch_start(trainer, *args)
-        self.train_progress_bar.set_description(self.description)
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.progress = Progress(*columns, console=Console(file=sys.stderr), auto_refresh=False)
+        self.task = self.progress.add_task(self.description, total=trainer.max_steps, completed=trainer.global_step)
+        self.progress.start()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step % LOG_EVERY == 0 or trainer.global_step == trainer.max_steps:
+            shown = f"{self.description} (loss {float(outputs['loss']):.3f})"
+            self.progress.update(self.task, completed=trainer.global_step, description=shown, refresh=True)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.progress.stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if hasattr(self, "progress"):
+            self.progress.stop()
 
 
 def resolve_device(device: str) -> str:
@@ -152,12 +172,18 @@ def resolve_device(device: str) -> str:
 
 
 def fit(
-    module: LanguageModelModule, blocks: Batches, *, seed: int, batch_size: int, scratch: Path, logger: Any = None,
+    module: LanguageModelModule,
+    blocks: Batches,
+    *,
+    seed: int,
+    batch_size: int,
+    scratch: Path,
+    logger: Any = None,
     description: str = "train",
-) -> dict[str, Any]:  # fmt: skip
-    """Trains `module.model` in place for `module.steps` steps; returns {"steps", "loss": last point, "curve": [[step, loss]]}.
+) -> dict[str, Any]:
+    """Trains `module.model` in place for `module.steps` steps; returns {"steps", "loss", "curve": [[step, loss]]}.
 
-    `scratch` belongs to this phase alone. Curve points are means over 20 steps.
+    `scratch` belongs to this phase alone. Curve points are means over 20 steps; `loss` is the last of them.
     """
     cfg, steps = module.trainer_cfg, module.steps
     scratch.mkdir(parents=True, exist_ok=True)
@@ -171,7 +197,7 @@ def fit(
     if steps > 0:
         _train(module, _Stream(module, blocks, seed, batch_size, steps), checkpoint, device, logger, description)
     module.guard.release()
-    module.model.to("cpu")
+    module.to("cpu")
     metrics = {"steps": steps, "loss": checkpoint.curve[-1][1] if checkpoint.curve else None, "curve": checkpoint.curve}
     _save_finished(module, scratch, metrics)
     return metrics
@@ -182,12 +208,22 @@ def _train(
 ) -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     trainer = pl.Trainer(
-        accelerator="gpu" if device == "cuda" else "cpu", devices=1, max_steps=module.steps, max_epochs=-1,
-        gradient_clip_val=module.trainer_cfg.clip, logger=logger or False, log_every_n_steps=LOG_EVERY,
-        callbacks=[checkpoint, _Bar(description)], enable_checkpointing=False, enable_model_summary=False,
-        num_sanity_val_steps=0, limit_val_batches=0, default_root_dir=checkpoint.path.parent,
+        accelerator="gpu" if device == "cuda" else "cpu",
+        devices=1,
+        max_steps=module.steps,
+        max_epochs=-1,
+        gradient_clip_val=module.trainer_cfg.clip,
+        logger=logger or False,
+        log_every_n_steps=LOG_EVERY,
+        callbacks=[checkpoint, _Bar(description)],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        limit_val_batches=0,
+        default_root_dir=checkpoint.path.parent,
         deterministic="warn" if device == "cuda" else None,
-    )  # fmt: skip
+    )
     resume = str(checkpoint.path) if checkpoint.path.exists() else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

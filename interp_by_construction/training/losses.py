@@ -14,8 +14,10 @@ _TINY = 1e-12
 
 def lm_loss(logits: Tensor, input_ids: Tensor) -> Tensor:
     """Mean next-token cross-entropy in nats; logits [batch, pos, vocab], input_ids [batch, pos]."""
-    predicted = rearrange(logits[:, :-1], "batch pos vocab -> (batch pos) vocab")
-    return F.cross_entropy(predicted.float(), rearrange(input_ids[:, 1:], "batch pos -> (batch pos)"))
+    # An ignored label at the last position spares two copies of the logits, the largest tensor of a step.
+    following = F.pad(input_ids[:, 1:], (0, 1), value=-100)
+    flat = rearrange(logits, "batch pos vocab -> (batch pos) vocab")
+    return F.cross_entropy(flat.float(), rearrange(following, "batch pos -> (batch pos)"), ignore_index=-100)
 
 
 class Correlation(NamedTuple):
@@ -34,8 +36,8 @@ class Correlation(NamedTuple):
 def correlation_loss(activations: Tensor, targets: Tensor, mask: Tensor | None = None) -> Correlation:
     """1 - Pearson's r between activations and targets, both [batch, pos, node], over the tokens of the batch.
 
-    `mask` [batch, pos] is True where the target is defined. Float32 whatever comes in. Scale-free: neither small activations
-    nor matching means reduce it.
+    `mask` [batch, pos] is True where the target is defined. Float32 whatever comes in. Scale-free: neither small
+    activations nor matching means reduce it.
     """
     if mask is None:
         mask = torch.ones(activations.shape[:2], dtype=torch.bool, device=activations.device)

@@ -67,15 +67,28 @@ class LanguageModelModule(pl.LightningModule):
 class AlignmentModule(LanguageModelModule):
     """Alignment of `node_ids` in `layer` with targets, alone (`local`) or beside the LM loss.
 
-    Batches: input_ids [batch, pos], targets [batch, pos, node], mask [batch, pos]. A target describes the node's pole (1 or
-    -1), so activations are multiplied by it. Loss: LM loss + weight * mean over nodes of (1 - r); `local` stops the forward
-    pass at the layer and keeps only the second term, unweighted.
+    Batches: input_ids [batch, pos], targets [batch, pos, node], mask [batch, pos]. A target describes the node's pole
+    (1 or -1), so activations are multiplied by it. Loss: LM loss + weight * mean over nodes of (1 - r); `local` stops
+    the forward pass at the layer and keeps only the second term, unweighted.
     """
 
+    node_ids: Tensor
+    poles: Tensor
+
     def __init__(
-        self, model: PreTrainedModel, *, layer: int, node_ids: Sequence[int], poles: Sequence[int], weight: float,
-        local: bool, steps: int, lr: float, trainer_cfg: TrainerConfig, frozen: Frozen | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        model: PreTrainedModel,
+        *,
+        layer: int,
+        node_ids: Sequence[int],
+        poles: Sequence[int],
+        weight: float,
+        local: bool,
+        steps: int,
+        lr: float,
+        trainer_cfg: TrainerConfig,
+        frozen: Frozen | None = None,
+    ) -> None:
         super().__init__(model, steps=steps, lr=lr, trainer_cfg=trainer_cfg, frozen=frozen)
         self.layer, self.weight, self.local = layer, weight, local
         self.register_buffer("node_ids", torch.as_tensor(list(node_ids), dtype=torch.long), persistent=False)

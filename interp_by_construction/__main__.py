@@ -1,0 +1,3 @@
+from interp_by_construction.cli import main
+
+main()

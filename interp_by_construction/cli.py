@@ -179,7 +179,10 @@ def _serve(arguments: list[str]) -> int:
     _, options = _arguments("serve", mine, {"kind": "generate"}, None)
     if options["kind"] not in ("generate", "classify"):
         raise ConfigError(f"kind={options['kind']}: give generate or classify")
-    serve(options["kind"], compose([a for a in arguments if a not in mine]).labeler)
+    cfg = compose([a for a in arguments if a not in mine])
+    for server in serve(options["kind"], cfg.labeler, cfg.runs_dir / ".serve" / "logs"):
+        sys.stdout.write(f"url      {server.url}\napi key  {server.api_key}\nlog      {server.log}\nstop it with Ctrl-C\n")
+        sys.stdout.flush()
     return 0
 
 

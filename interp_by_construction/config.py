@@ -48,7 +48,13 @@ class DataConfig:
     """Size of the BPE tokenizer trained on the corpus (subject=tiny only)."""
     fractions: dict[str, float] = field(
         default_factory=lambda: {
-            "train": 0.78, "label": 0.05, "simulate": 0.02, "select": 0.02, "align": 0.08, "score": 0.02, "test": 0.03,
+            "train": 0.78,
+            "label": 0.05,
+            "simulate": 0.02,
+            "select": 0.02,
+            "align": 0.08,
+            "score": 0.02,
+            "test": 0.03,
         }
     )
     """Share of the documents in each split; sums to 1."""
@@ -297,7 +303,7 @@ NOT_IDENTITY = (
     "labeler.url", "labeler.classify_url", "labeler.api_key", "labeler.concurrency", "labeler.timeout", "labeler.retries",
     "labeler.startup_timeout", "labeler.threads", "labeler.port",
 )  # fmt: skip
-"""Fields that may differ when a run name is used again: `layer`, so that a run grows, and everything that cannot change a result."""
+    _require(c.subject.kind != "hf" or bool(c.subject.path), "subject.path", c.subject.path, "give a checkpoint or hub name")
 
 
 def conf_dir() -> Path:
@@ -366,9 +372,13 @@ def check(c: Config) -> None:
     _require(c.data.kind != "text" or bool(c.data.path), "data.path", c.data.path, "give a file, a folder or a dataset name")
     _require(c.data.block_size >= 8, "data.block_size", c.data.block_size, "give at least 8 tokens")
     _require(c.subject.d_model % c.subject.n_heads == 0, "subject.n_heads", c.subject.n_heads, "it must divide subject.d_model")
-    _require(c.subject.kind != "hf" or bool(c.subject.path), "subject.path", c.subject.path, "give a checkpoint directory or hub name")
+    _require(
+        c.subject.kind != "hf" or bool(c.subject.path), "subject.path", c.subject.path, "give a checkpoint directory or hub name"
+    )
     _require(c.nodes.count is None or c.nodes.count >= 2, "nodes.count", c.nodes.count, "give at least 2, or null for all")
-    _require(c.labeler.backend != "endpoint" or bool(c.labeler.url), "labeler.url", c.labeler.url, "give the URL of a running server")
+    _require(
+        c.labeler.backend != "endpoint" or bool(c.labeler.url), "labeler.url", c.labeler.url, "give the URL of a running server"
+    )
     _require(c.labeler.port is None or 0 < c.labeler.port < 65536, "labeler.port", c.labeler.port, "give 1 to 65535")
     _require(0 <= c.trainer.warmup < 1, "trainer.warmup", c.trainer.warmup, "give a share between 0 and 1")
     for name in (c.run, c.experiment_name):

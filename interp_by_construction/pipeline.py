@@ -1,7 +1,7 @@
 """The loop: label a layer, make the labels true, freeze, repair, go on. Owns skip, run and mark; the stages hold only science.
 
-    corpus -> subject -> for each layer: collect -> label -> simulate -> align -> freeze -> continue
-                                         control and freeze-only beside it, losses of all four models, scores
+corpus -> subject -> for each layer: collect -> label -> simulate -> align -> freeze -> continue
+                                     control and freeze-only beside it, losses of all four models, scores
 """
 
 from __future__ import annotations
@@ -47,11 +47,15 @@ def run(cfg: Config, name: str | None = None) -> RunDirectory:
 def plan(cfg: Config, start_before: int | None, done: list[int], n_layers: int) -> list[int]:
     """All layers of the run after this call, lowest first. Raises ConfigError where a layer between them is missing."""
     start_before = start_before if done else None
-    asked = requested_layers(dataclasses.replace(cfg, start_layer=cfg.start_layer if start_before is None else start_before), n_layers)
+    asked = requested_layers(
+        dataclasses.replace(cfg, start_layer=cfg.start_layer if start_before is None else start_before), n_layers
+    )
     assert asked is not None
     start = start_before if start_before is not None else (cfg.start_layer if cfg.start_layer is not None else min(asked))
     if cfg.start_layer is not None and start_before is not None and cfg.start_layer != start_before:
-        raise ConfigError(f"start_layer={cfg.start_layer}: run {cfg.run_name} started at layer {start_before}; give another run=NAME")
+        raise ConfigError(
+            f"start_layer={cfg.start_layer}: run {cfg.run_name} started at layer {start_before}; give another run=NAME"
+        )
     if start >= n_layers:
         raise ConfigError(f"start_layer={start}: give a layer from 0 to {n_layers - 1}")
     layers = sorted({*done, *asked})
@@ -86,7 +90,9 @@ class _Loop:
     def run(self) -> None:
         self.shared["corpus"] = self._corpus()
         self.shared["subject"] = self._subject()
-        layers = plan(self.cfg, self.directory.start_layer, self.directory.done_layers, self.shared["subject"].metrics["subject"]["n_layers"])
+        layers = plan(
+            self.cfg, self.directory.start_layer, self.directory.done_layers, self.shared["subject"].metrics["subject"]["n_layers"]
+        )
         self.directory.record(Progress(start_layer=layers[0], planned=layers))
         if self.cfg.simulate.simulator == "ridge":
             self.shared["encode"] = self._encode()
@@ -137,7 +143,12 @@ class _Loop:
         config: dict[str, Any] = {"kind": cfg.subject.kind}
         if source is None:
             config |= {k: v for k, v in dataclasses.asdict(cfg.subject).items() if k not in ("name", "path")}
-            config |= {"seed": cfg.seed, "warmup": cfg.trainer.warmup, "clip": cfg.trainer.clip, "weight_decay": cfg.trainer.weight_decay}
+            config |= {
+                "seed": cfg.seed,
+                "warmup": cfg.trainer.warmup,
+                "clip": cfg.trainer.clip,
+                "weight_decay": cfg.trainer.weight_decay,
+            }
         parents = {"corpus": self.shared["corpus"].fingerprint} if source is None else {}
         identity = {"model": self._model_identity(source)} if source else {}
 
@@ -158,7 +169,8 @@ class _Loop:
             from interp_by_construction.labeler.embedded import resolve_model
             from interp_by_construction.stages import simulate
 
-            return simulate.encode(self.shared["corpus"].path, resolve_model(cfg.encoder), cfg, out, self._device())
+            with _threads(self.cfg.labeler.threads):
+                return simulate.encode(self.shared["corpus"].path, resolve_model(cfg.encoder), cfg, out, self._device())
 
         config = {key: getattr(cfg, key) for key in keys}
         return self._build("encode", None, config, self._parents(), {"encoder": self._model_identity(cfg.encoder)}, compute)
@@ -185,12 +197,12 @@ class _Loop:
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import incoming, label
-            from interp_by_construction.stages.collect import read_nodes
+            from interp_by_construction.stages.tables import read_labels, read_nodes
 
             nodes = read_nodes(layer.artifacts["collect"].path)
             shown: Mapping[int, list[tuple[str, float]]] = {}
             if lower is not None:
-                below = label.read_labels(lower.artifacts["label"].path)
+                below = read_labels(lower.artifacts["label"].path)
                 shown = incoming.strongest(before.path / "model", layer.index, below, nodes, cfg.label.n_incoming)
             return label.run(nodes, shown, self._get_labeler(), cfg.label, cfg.seed, out)
 
@@ -203,9 +215,10 @@ class _Loop:
             parents["encode"] = self.shared["encode"].fingerprint
 
         def compute(out: Path) -> dict[str, Any]:
-            from interp_by_construction.stages import label, simulate
+            from interp_by_construction.stages import simulate
+            from interp_by_construction.stages.tables import read_labels
 
-            labels = label.read_labels(layer.artifacts["label"].path)
+            labels = read_labels(layer.artifacts["label"].path)
             encoded = self.shared["encode"].path if "encode" in self.shared else None
             return simulate.run(self.shared["corpus"].path, encoded, labels, self._get_labeler(), cfg, out)
 
@@ -249,7 +262,16 @@ class _Loop:
             model, corpus = layer.artifacts["align"].path / "model", self.shared["corpus"].path
             with self._tracked("continue", layer.index) as logger:
                 return continue_training.run(
-                    model, corpus, layer.index, self._aligned(layer), cfg.continue_, cfg.trainer, cfg.seed, out, out / SCRATCH, logger
+                    model,
+                    corpus,
+                    layer.index,
+                    self._aligned(layer),
+                    cfg.continue_,
+                    cfg.trainer,
+                    cfg.seed,
+                    out,
+                    out / SCRATCH,
+                    logger,
                 )
 
         parents = self._parents(model=layer.artifacts["align"], freeze=layer.artifacts["freeze"])
@@ -277,8 +299,9 @@ class _Loop:
 
             with self._tracked(stage, layer.index) as logger:
                 return control.run(
-                    previous.path / "model", self.shared["corpus"].path, layer.index, cfg.align, cfg.continue_, cfg.trainer, cfg.seed,
-                    self._n_target_blocks(), frozen, self._aligned(layer), self._below(), self._first(layer), out, out / SCRATCH, logger,
+                    previous.path / "model", self.shared["corpus"].path, layer.index, cfg.align, cfg.continue_, cfg.trainer,
+                    cfg.seed, self._n_target_blocks(), frozen, self._aligned(layer), self._below(), self._first(layer), out,
+                    out / SCRATCH, logger,
                 )  # fmt: skip
 
         align = dataclasses.asdict(cfg.align)
@@ -366,7 +389,7 @@ class _Loop:
         return (self.layers[-1].index, self._aligned(self.layers[-1])) if self.layers else None
 
     def _aligned(self, layer: Layer) -> list[int]:
-        from interp_by_construction.stages.label import read_labels
+        from interp_by_construction.stages.tables import read_labels
 
         return sorted(label.node for label in read_labels(layer.artifacts["label"].path) if label.text is not None)
 
@@ -402,6 +425,19 @@ class _Loop:
         from interp_by_construction.tracking import tracked
 
         return tracked(self.cfg.logger, self.directory.name, stage, layer, None, self.directory.path / "logs")
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
+    """The encoder is large enough for more threads than a small subject."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _tokenizer(source: str | None) -> Any:

@@ -1,4 +1,5 @@
-"""A run's directory `runs/<name>/`: `config.yaml`, `env.json`, `state.json` (links to artifacts), `summary.json`, `nodes.parquet`, logs.
+"""A run's directory `runs/<name>/`: `config.yaml`, `env.json`, `state.json` (links to artifacts),
+`summary.json`, `nodes.parquet`, logs.
 
 Holds names and fingerprints only; everything heavy stays in the store. Light to import, so that `ibc status` is fast.
 """
@@ -48,7 +49,7 @@ class RunDirectory:
 
     @property
     def state(self) -> dict[str, Any]:
-        """`{"start_layer", "planned", "done", "running", "shared": {stage: fingerprint}, "layers": {layer: {stage: fingerprint}}}`."""
+        """start_layer, planned, done, running, shared {stage: fingerprint}, layers {layer: {stage: fingerprint}}."""
         file = self.path / "state.json"
         if not file.is_file():
             return {"start_layer": None, "planned": [], "done": [], "running": None, "shared": {}, "layers": {}}
@@ -108,10 +109,14 @@ class RunDirectory:
         file = self.path / "config.yaml"
         if file.is_file() and self.state["shared"]:
             old, new = identity(self.config()), identity(cfg)
-            differing = [f"  {key}: {old.get(key)} -> {new.get(key)}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+            differing = [
+                f"  {key}: {old.get(key)} -> {new.get(key)}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)
+            ]
             if differing:
                 listing = "\n".join(differing)
-                raise ConfigError(f"run {self.name} exists with another config; give another run=NAME. Differing fields:\n{listing}")
+                raise ConfigError(
+                    f"run {self.name} exists with another config; give another run=NAME. Differing fields:\n{listing}"
+                )
             return
         with disk_errors(file):
             file.write_text(yaml.safe_dump(to_dict(cfg), sort_keys=False, allow_unicode=True))

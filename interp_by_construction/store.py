@@ -140,12 +140,12 @@ class Store:
             return None
         artifact = Artifact(stage, fingerprint, path)
         try:
-            files = artifact.manifest["files"]
-        except (ValueError, KeyError) as error:
+            sizes = {name: int(entry["bytes"]) for name, entry in artifact.manifest["files"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CorruptArtifact(_corrupt(path / MANIFEST, path)) from error
-        for name, entry in files.items():
+        for name, size in sizes.items():
             file = path / name
-            if not file.is_file() or file.stat().st_size != entry["bytes"]:
+            if not file.is_file() or file.stat().st_size != size:
                 raise CorruptArtifact(_corrupt(file, path))
         return artifact
 
@@ -206,7 +206,7 @@ class Store:
             return [f"{path / MANIFEST}: unreadable"]
         problems = []
         if not intact or expected != fingerprint or manifest.get("fingerprint") != fingerprint:
-            problems.append(f"{path / MANIFEST}: differs from what was written")
+            return [f"{path / MANIFEST}: differs from what was written"]
         for name, entry in files.items():
             file = path / name
             if not file.is_file():

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 SCORES = ("before", "after", "final", "shuffled", "exact", "final_raw")
 
 
-def write_summary(
-    path: Path, run: str, cfg: Config, shared: dict[str, Artifact], layers: list[Layer], complete: bool
-) -> None:
+def write_summary(path: Path, run: str, cfg: Config, shared: dict[str, Artifact], layers: list[Layer], complete: bool) -> None:
     """Writes the summary of the layers done so far (schema 1)."""
     subject = shared["subject"].metrics["subject"]
     write_json(
@@ -42,9 +40,7 @@ def write_summary(
 
 
 def _losses(cfg: Config, original: Artifact, last: Layer) -> dict[str, Any]:
-    final, control, freeze_only = (
-        last.artifacts[f"losses_{stage}"] for stage in ("continue", "control", "freeze_only")
-    )
+    final, control, freeze_only = (last.artifacts[f"losses_{stage}"] for stage in ("continue", "control", "freeze_only"))
     return {
         "original": original.metrics["loss"],
         "control": control.metrics["loss"],
@@ -92,8 +88,7 @@ def write_nodes(path: Path, layers: list[Layer]) -> None:
     import pyarrow.parquet as pq
     from safetensors.numpy import load_file
 
-    from interp_by_construction.stages.collect import read_nodes
-    from interp_by_construction.stages.label import read_labels
+    from interp_by_construction.stages.tables import read_labels, read_nodes
 
     rows: list[dict[str, Any]] = []
     for layer in layers:

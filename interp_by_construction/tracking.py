@@ -74,9 +74,7 @@ def _csv_logger(directory: Path, identifier: str) -> CSVLogger:
     return CSVLogger(save_dir=directory, name="csv", version=identifier)
 
 
-def _wandb_logger(
-    cfg: LoggerConfig, run: str, stage: str, layer: int | None, identifier: str, directory: Path
-) -> WandbLogger:
+def _wandb_logger(cfg: LoggerConfig, run: str, stage: str, layer: int | None, identifier: str, directory: Path) -> WandbLogger:
     # Offline means that nothing leaves the machine, error reports included; wandb reads this when it is imported.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
@@ -121,9 +119,7 @@ def tracked(
     finish(logger)
 
 
-def log_table(
-    logger: Logger | Literal[False], name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
-) -> None:
+def log_table(logger: Logger | Literal[False], name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Logs a table, such as one row per node with label and scores. None marks what is undefined or missing."""
     if logger is False:
         return

@@ -73,8 +73,8 @@ def _frozen_problems(run: RunDirectory, store: Store) -> Iterator[str]:
     done = sorted((int(layer), links) for layer, links in run.state["layers"].items() if "continue" in links)
     for index, links in done:
         frozen: Path = store.path("freeze", links["freeze"])
-        later = [(l, stage, fps[stage]) for l, fps in done for stage in ("align", "continue") if l > index or (l == index)]
-        for layer, stage, fingerprint in later:
+        later = [(above, stage, fps[stage]) for above, fps in done for stage in ("align", "continue") if above >= index]
+        for above, stage, fingerprint in later:
             model = store.path(stage, fingerprint) / "model"
             if not frozen_identical(load_subject(model), frozen):
-                yield f"{model}: the aligned activations of layer {index} are not those that were frozen (seen after layer {layer} {stage})"
+                yield f"{model}: layer {index} is not as it was frozen, seen after {stage} of layer {above}"

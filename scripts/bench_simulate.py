@@ -48,10 +48,7 @@ def main() -> None:
         for way in ways.values():
             way([next(texts)])
         # The ways take turns, so that whatever else the machine does hits all of them; the median drops a bad round.
-        rounds = [
-            {name: rate(way, [next(texts) for _ in range(N_PROMPTS)]) for name, way in ways.items()}
-            for _ in range(ROUNDS)
-        ]
+        rounds = [{name: rate(way, [next(texts) for _ in range(N_PROMPTS)]) for name, way in ways.items()} for _ in range(ROUNDS)]
     rates = {name: median(each[name] for each in rounds) for name in ways}
     print(f"{cfg.model}, {ROUNDS} rounds of {N_PROMPTS} prompts of {N_TOKENS} tokens, {cfg.threads} threads")
     for name, value in rates.items():

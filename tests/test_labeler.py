@@ -66,9 +66,7 @@ def test_every_argument_is_part_of_the_key(tmp_path: Path, server: FakeServer) -
         made.chat([[{"role": "user", "content": "same"}]], max_tokens=8, temperature=0.7, seed=1, stop=["\n"])
         assert len(server.requests) == 6
         # Greedy decoding reads no seed.
-        assert complete(made, ["same"] * 2, temperature=0.0, seed=[1, 2]) == complete(
-            made, ["same"] * 2, temperature=0.0
-        )
+        assert complete(made, ["same"] * 2, temperature=0.0, seed=[1, 2]) == complete(made, ["same"] * 2, temperature=0.0)
         assert len(server.requests) == 7
 
 
@@ -122,9 +120,7 @@ def test_lasting_failures_end_with_the_reason(tmp_path: Path, server: FakeServer
 @pytest.mark.parametrize(
     ("failure", "message"), [("short", "logits for 2 positions of a prompt of 3"), ("garbage", "unexpected answer")]
 )
-def test_wrong_answers_are_errors_and_never_cached(
-    tmp_path: Path, server: FakeServer, failure: str, message: str
-) -> None:
+def test_wrong_answers_are_errors_and_never_cached(tmp_path: Path, server: FakeServer, failure: str, message: str) -> None:
     server.failures.append(failure)
     with labeler(tmp_path, config(server)) as made:
         with pytest.raises(LabelerError, match=message):
@@ -377,9 +373,7 @@ def test_a_dead_server_is_started_again(tmp_path: Path, monkeypatch: pytest.Monk
         "s._http = fake_server.ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), "
         "fake_server._handler(s)); s._http.serve_forever()\n"
     )
-    monkeypatch.setattr(
-        module, "server_command", lambda kind, cfg, port: [sys.executable, "-c", script, str(port), cfg.model]
-    )
+    monkeypatch.setattr(module, "server_command", lambda kind, cfg, port: [sys.executable, "-c", script, str(port), cfg.model])
     cfg = LabelerConfig(model=str(tmp_path), timeout=5.0)
     with make_labeler(cfg, tmp_path / "calls.sqlite", tmp_path / "logs") as made:
         assert complete(made, ["a"]) == [fake_text("a", 1, 0.7)]

@@ -27,9 +27,7 @@ pytestmark = [
 ]
 
 PROMPT = "cat, dog, horse = animals\nMonday, Friday = days of the week\nred, blue, green ="
-SIMULATION = (
-    "Rate how well each word fits the label animals.\n" + "the\t0\ncat\t9\nsat\t0\ndog\t9\non\t0\na\t0\nhorse\t9\n" * 8
-)
+SIMULATION = "Rate how well each word fits the label animals.\n" + "the\t0\ncat\t9\nsat\t0\ndog\t9\non\t0\na\t0\nhorse\t9\n" * 8
 MEMORY_LIMIT = 6 * 1024**3
 START_SECONDS = 400.0
 

@@ -50,9 +50,7 @@ def test_activations_are_what_the_output_projection_reads(name: str) -> None:
 def test_stop_runs_nothing_above_and_later_passes_are_whole() -> None:
     model, input_ids = random_model("gpt2"), tokens()
     ran: list[int] = []
-    handles = [
-        block.register_forward_hook(lambda *_, i=i: ran.append(i)) for i, block in enumerate(families.blocks(model))
-    ]
+    handles = [block.register_forward_hook(lambda *_, i=i: ran.append(i)) for i, block in enumerate(families.blocks(model))]
     activations(model, 1, input_ids)
     assert ran == [0]
     ran.clear()
@@ -82,10 +80,7 @@ def test_equal_weights_give_equal_bytes(tmp_path: Path) -> None:
     untie(model)
     save_subject(model, tmp_path / "a")
     save_subject(load_subject(tmp_path / "a"), tmp_path / "b")
-    digests = [
-        {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in (tmp_path / side).iterdir()}
-        for side in "ab"
-    ]
+    digests = [{file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in (tmp_path / side).iterdir()} for side in "ab"]
     assert digests[0] == digests[1] and "model.safetensors" in digests[0]
 
 

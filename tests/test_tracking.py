@@ -24,7 +24,7 @@ from interp_by_construction.tracking import (
 )
 
 COLUMNS = ["layer", "node", "label", "score"]
-ROWS = [[1, 7, "animals", 0.5], [1, 9, None, None], [1, 11, "<b>x</b>, \"y\"", float(0)]]
+ROWS = [[1, 7, "animals", 0.5], [1, 9, None, None], [1, 11, '<b>x</b>, "y"', float(0)]]
 
 
 def use(cfg: LoggerConfig, directory: Path) -> None:

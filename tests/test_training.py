@@ -22,7 +22,7 @@ from interp_by_construction.config import (
 )
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.export import export_checkpoint
-from interp_by_construction.stages import align, collect, continue_training, control, freeze, pretrain
+from interp_by_construction.stages import align, collect, continue_training, control, freeze, pretrain, tables
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import load_subject, save_subject, untie
 from interp_by_construction.training.fit import TargetBlocks, TokenBlocks, batch_indices, fit, resolve_device
@@ -57,9 +57,7 @@ def test_correlation_is_numpys_and_scale_free() -> None:
     expected = [np.corrcoef(x[mask][:, i], y[mask][:, i])[0, 1] for i in range(4)]
     result = correlation_loss(x, y, mask)
     torch.testing.assert_close(result.r, torch.tensor(expected, dtype=torch.float32), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(
-        result.loss, correlation_loss(x * 1e-3 + 2e-3, y * 50.0 - 7.0, mask).loss, atol=1e-4, rtol=1e-4
-    )
+    torch.testing.assert_close(result.loss, correlation_loss(x * 1e-3 + 2e-3, y * 50.0 - 7.0, mask).loss, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(pearson_columns(x[mask], y[mask]), torch.tensor(expected, dtype=torch.float64))
 
 
@@ -217,18 +215,12 @@ def test_frozen_activations_survive_the_whole_loop(stage_corpus: Path) -> None:
     model_dir, previous = root / "start", None
     for layer in (0, 1):
         out = root / f"layer{layer}"
-        align.run(
-            model_dir, root, root / "targets", layer, align_cfg, CPU, 0, 0, previous, out / "align", out / "scratch"
-        )
+        align.run(model_dir, root, root / "targets", layer, align_cfg, CPU, 0, 0, previous, out / "align", out / "scratch")
         freeze.run(out / "align/model", root, layer, NODES, out / "freeze")
-        continue_training.run(
-            out / "align/model", root, layer, NODES, continue_cfg, CPU, 0, out / "next", out / "scratch"
-        )
+        continue_training.run(out / "align/model", root, layer, NODES, continue_cfg, CPU, 0, out / "next", out / "scratch")
         model_dir, previous = out / "next/model", (layer, NODES)
     final = load_subject(model_dir)
-    assert freeze.frozen_identical(final, root / "layer0/freeze") and freeze.frozen_identical(
-        final, root / "layer1/freeze"
-    )
+    assert freeze.frozen_identical(final, root / "layer0/freeze") and freeze.frozen_identical(final, root / "layer1/freeze")
     with torch.no_grad():
         final.model.layers[0].mlp.up_proj.weight[4, 0] += 1e-3
     assert not freeze.frozen_identical(final, root / "layer0/freeze")
@@ -281,14 +273,12 @@ def test_collect_finds_what_a_full_pass_finds(stage_corpus: Path) -> None:
     metrics = collect.run(root / "start", root, 1, cfg, NodesConfig(count=6), 0, root / "c", "cpu")
     values = activations(load_subject(root / "start"), 1, torch.from_numpy(ArrayBlocks(10, seed=5).input_ids)).detach()
     flat = values.flatten(0, 1).double()
-    nodes = collect.read_nodes(root / "c")
+    nodes = tables.read_nodes(root / "c")
     assert metrics["n_nodes"] == 6 and metrics["n_tokens"] == len(flat)
     assert {node.node for node in nodes} == set(flat.var(0).topk(6).indices.tolist())
     for node in nodes:
         column = flat[:, node.node]
-        np.testing.assert_allclose(
-            [node.mean, node.variance], [column.mean(), column.var(correction=0)], rtol=1e-5, atol=1e-8
-        )
+        np.testing.assert_allclose([node.mean, node.variance], [column.mean(), column.var(correction=0)], rtol=1e-5, atol=1e-8)
         assert sum(node.histogram) == len(flat) and len(node.bin_edges) == 8
         poled = values[..., node.node] * node.pole
         peaks = [excerpt.activations[excerpt.peak] for excerpt in node.top]
@@ -305,7 +295,7 @@ def test_collect_does_not_depend_on_the_batch_size(stage_corpus: Path) -> None:
     for size in (3, 10):
         cfg = CollectConfig(top_k=3, batch_size=size, n_quantiles=2)
         collect.run(root / "start", root, 0, cfg, NodesConfig(count=4, select="random"), 0, root / f"c{size}", "cpu")
-    small, large = collect.read_nodes(root / "c3"), collect.read_nodes(root / "c10")
+    small, large = tables.read_nodes(root / "c3"), tables.read_nodes(root / "c10")
     for a, b in zip(small, large, strict=True):
         assert [(e.block, e.tokens) for e in a.top] == [(e.block, e.tokens) for e in b.top]
         peaks = [[excerpt.activations[excerpt.peak] for excerpt in node.quantiles] for node in (a, b)]
@@ -315,9 +305,7 @@ def test_collect_does_not_depend_on_the_batch_size(stage_corpus: Path) -> None:
 
 
 def test_pretraining_learns_and_is_reproducible(stage_corpus: Path) -> None:
-    cfg = SubjectConfig(
-        n_layers=1, d_model=16, d_mlp=32, n_heads=2, pretrain_steps=40, pretrain_batch=4, pretrain_lr=1e-2
-    )
+    cfg = SubjectConfig(n_layers=1, d_model=16, d_mlp=32, n_heads=2, pretrain_steps=40, pretrain_batch=4, pretrain_lr=1e-2)
     runs = [pretrain.run(stage_corpus, cfg, CPU, 0, stage_corpus / side, stage_corpus / f"s{side}") for side in "ab"]
     assert runs[0] == runs[1] and runs[0]["curve"][-1][1] < runs[0]["curve"][0][1]
     weights = [(stage_corpus / side / "model/model.safetensors").read_bytes() for side in "ab"]
@@ -331,9 +319,7 @@ def test_export_loads_in_plain_transformers_and_refuses_a_full_directory(stage_c
     (root / "tokenizer").mkdir()
     (root / "tokenizer/tokenizer.json").write_text("{}")
     (root / "nodes.parquet").write_bytes(b"nodes")
-    export_checkpoint(
-        root / "start", root / "tokenizer", root / "nodes.parquet", root / "out", {"title": "T", "a|b": 1}
-    )
+    export_checkpoint(root / "start", root / "tokenizer", root / "nodes.parquet", root / "out", {"title": "T", "a|b": 1})
     exported, input_ids = AutoModelForCausalLM.from_pretrained(root / "out"), tokens()
     assert torch.equal(exported(input_ids).logits, load_subject(root / "start")(input_ids).logits)
     assert (root / "out/nodes.parquet").read_bytes() == b"nodes" and "a\\|b" in (root / "out/README.md").read_text()

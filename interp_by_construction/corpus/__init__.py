@@ -83,9 +83,7 @@ def build_corpus(cfg: DataConfig, tokenizer: PreTrainedTokenizerBase | None, out
         content = hashlib.sha256(repr(cfg.block_size).encode())
         for part in parts:
             content.update(part.tobytes())
-        n_blocks, dropped = build_blocks(
-            parts, members[split], cfg.block_size, out / "blocks" / split, content.hexdigest()[:16]
-        )
+        n_blocks, dropped = build_blocks(parts, members[split], cfg.block_size, out / "blocks" / split, content.hexdigest()[:16])
         metrics["splits"][split] = {
             "n_documents": len(members[split]), "n_blocks": n_blocks, "n_tokens": n_blocks * cfg.block_size,
             "n_dropped": dropped, "n_held_out": sum(documents[i].held_out for i in members[split]),
@@ -126,9 +124,7 @@ def _documents(cfg: DataConfig) -> tuple[list[Story], list[str]]:
     return [Story(text, False) for text in texts], assign(sizes, cfg.fractions, cfg.seed)
 
 
-def _without_repeats(
-    documents: list[Story], splits: list[str], digests: list[str]
-) -> tuple[list[Story], list[str], list[str]]:
+def _without_repeats(documents: list[Story], splits: list[str], digests: list[str]) -> tuple[list[Story], list[str], list[str]]:
     """Drops documents whose text occurred before, so that no text is in two splits."""
     first = {digest: i for i, digest in reversed(list(enumerate(digests)))}
     kept = sorted(first.values())
@@ -153,9 +149,7 @@ def _check_size(cfg: DataConfig, encoded: list[np.ndarray], members: dict[str, l
             )
 
 
-def _write_documents(
-    path: Path, splits: list[str], encoded: list[np.ndarray], documents: list[Story], digests: list[str]
-) -> None:
+def _write_documents(path: Path, splits: list[str], encoded: list[np.ndarray], documents: list[Story], digests: list[str]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -42,9 +42,7 @@ BASE_WORDS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
         "animals": tuple(ANIMAL_SOUNDS),
         "animal sounds": tuple(dict.fromkeys(ANIMAL_SOUNDS.values())),
         "colors": _words("red blue green yellow orange purple pink brown black white gray golden silver violet"),
-        "family": _words(
-            "mother father mom dad sister brother grandma grandpa aunt uncle cousin grandmother grandfather"
-        ),
+        "family": _words("mother father mom dad sister brother grandma grandpa aunt uncle cousin grandmother grandfather"),
         "names": tuple(name.lower() for pair in zip(GIRLS, BOYS, strict=True) for name in pair),
         "positive feelings": _words(
             "happy glad proud excited cheerful joyful calm brave thankful pleased delighted hopeful merry content"
@@ -56,24 +54,18 @@ BASE_WORDS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
             "walked ran jumped hopped skipped climbed crawled raced hurried marched danced swam flew rushed wandered"
             " galloped strolled trotted tiptoed"
         ),
-        "speech": _words(
-            "said asked whispered shouted called answered replied yelled explained begged announced muttered"
-        ),
+        "speech": _words("said asked whispered shouted called answered replied yelled explained begged announced muttered"),
         "laughing": _words("laughed smiled giggled grinned cheered beamed clapped chuckled"),
         "crying": _words("cried sobbed wept sighed sniffled wailed whimpered"),
         "perception": _words("saw noticed spotted found watched discovered heard smelled recognized admired glimpsed"),
         "thinking": _words("thought knew hoped wished believed remembered guessed imagined decided dreamed"),
-        "hand actions": _words(
-            "held grabbed pulled pushed threw caught lifted carried dropped touched squeezed shook tugged"
-        ),
+        "hand actions": _words("held grabbed pulled pushed threw caught lifted carried dropped touched squeezed shook tugged"),
         "making": _words("built made drew painted fixed mended carved decorated sewed repaired"),
         "giving": _words("gave handed showed brought offered sent lent passed tossed"),
         "eating": _words("ate tasted chewed nibbled swallowed gobbled licked finished munched"),
         "cooking": _words("cooked baked stirred fried boiled mixed roasted heated grilled"),
         "resting": _words("slept rested sat napped snored dozed relaxed snuggled"),
-        "food": _words(
-            "bread soup cake cheese pie rice pasta toast jam porridge honey butter salad pizza pudding stew"
-        ),
+        "food": _words("bread soup cake cheese pie rice pasta toast jam porridge honey butter salad pizza pudding stew"),
         "fruit": _words("apple pear banana plum peach cherry grape lemon melon strawberry mango coconut"),
         "drinks": _words("milk juice tea water cocoa lemonade coffee cider"),
         "tastes": _words("sweet sour salty bitter spicy tasty yummy delicious creamy"),

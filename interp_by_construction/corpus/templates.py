@@ -65,8 +65,7 @@ BEATS: dict[str, tuple[str, ...]] = {
     "search": (
         "{child} looked under the {furniture} and behind the {plant}, but the {toy} was not there.",
         "{He} {any_move} to the {place2} and looked for it. {friend} came to help.",
-        '"Can you help me find my {toy}?" {any_say} {child}. "Yes," {any_say} {friend}, and they '
-        "{any_move} to the {place2}.",
+        '"Can you help me find my {toy}?" {any_say} {child}. "Yes," {any_say} {friend}, and they {any_move} to the {place2}.',
         "{friend} looked in the {vehicle} and {child} looked in the {tool}. No {color} {toy}!",
         "They looked by the {furniture}, by the {plant} and in the {vehicle}, and {friend} looked in the {place2}.",
     ),
@@ -74,15 +73,13 @@ BEATS: dict[str, tuple[str, ...]] = {
         'Then {friend} {any_look} the {color} {toy} near a {animal}. "Here is your {toy}!" {any_say} {friend}.',
         "At last {he} {any_look} a {animal}. The {animal} {sound}, and next to it was the {color} {toy}.",
         "A {animal} {sound} {any_manner}. It sat on the {color} {toy}! {child} {any_laugh} and {any_do} the {toy}.",
-        '{His} {kin} {any_look} the {toy} under a {color2} {cloth}. "Is this your {color} {toy}?" '
-        "{any_say} {his} {kin}.",
+        '{His} {kin} {any_look} the {toy} under a {color2} {cloth}. "Is this your {color} {toy}?" {any_say} {his} {kin}.',
         "And there, right behind the {animal} that {sound}, was the {toy}, as {color} as ever.",
     ),
     "meet": (
         "At the {place}, {child} {any_look} a {size2} {color} {animal}. The {animal} {sound}.",
         "Then a {color} {animal} {any_move} out of the {place2}. It was {size2} and {touch}, and it {sound}.",
-        "{child} {any_look} a {animal} behind a {plant}. It was {color} and its {body} was "
-        "{size2}. It {sound} {any_manner}.",
+        "{child} {any_look} a {animal} behind a {plant}. It was {color} and its {body} was {size2}. It {sound} {any_manner}.",
         '"Look, a {color} {animal}!" {any_say} {child}. The {animal} {sound} and {any_move} to {him}.',
         "Something {sound} there. It was {color}, it was {size2}, and it was a {animal}!",
     ),
@@ -108,8 +105,7 @@ BEATS: dict[str, tuple[str, ...]] = {
         "Was the {animal} still {sad}? No! It {sound} and it {any_move} home with {child}.",
     ),
     "plan": (
-        '"I want to make {food}," {any_say} {child}. {His} {kin} {any_laugh}. "We need {number} '
-        '{fruits} and some {drink}."',
+        '"I want to make {food}," {any_say} {child}. {His} {kin} {any_laugh}. "We need {number} {fruits} and some {drink}."',
         "{child} wanted to make {taste} {food} for {friend}. {His} {kin} {any_give} {him} a {kitchen}.",
         "{friend} was {sad}, so {child} and {his} {kin} {any_cook} some {food} in a {size2} {kitchen}.",
         "They had no {food} in the house. {child} {any_do} a {tool} and went out to get {number} {fruits}.",
@@ -126,8 +122,7 @@ BEATS: dict[str, tuple[str, ...]] = {
         '{child} {any_eat} the {food}. "It is so {taste}!" {he} {any_say}.',
         '{friend} came and {any_eat} some {food}. "How {taste}!" {any_say} {friend} and {any_laugh}.',
         "The {food} burned {child} and hurt {his} {body}. {He} was {sad}, but {his} {kin} {any_give} {him} {drink}.",
-        'Oh no, the {food} was not {taste} at all! {child} was {sad} and {any_cry}. "We can try '
-        'again," {any_say} {his} {kin}.',
+        'Oh no, the {food} was not {taste} at all! {child} was {sad} and {any_cry}. "We can try again," {any_say} {his} {kin}.',
         "So {taste} was the {food} that {friend} and {child} {any_eat} it all.",
     ),
     "ride": (

@@ -33,9 +33,7 @@ input of the layer's MLP output projection.
 """
 
 
-def export_checkpoint(
-    model_dir: Path, tokenizer_dir: Path, nodes: Path | None, output: Path, card: Mapping[str, Any]
-) -> None:
+def export_checkpoint(model_dir: Path, tokenizer_dir: Path, nodes: Path | None, output: Path, card: Mapping[str, Any]) -> None:
     """Copies model and tokenizer to `output` with `nodes.parquet` and `README.md`, in one rename.
 
     Model files are copied as they are, so weights stay equal to the bit. `card` gives the rows of the model card; its

@@ -81,9 +81,7 @@ class CallCache:
             connection.execute("PRAGMA journal_mode=WAL")
             # A power cut may lose the last answers, which are then asked for again; it cannot damage the file.
             connection.execute("PRAGMA synchronous=NORMAL")
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
-            )
+            connection.execute("CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
             self._connection, self._owner = connection, os.getpid()
         return self._connection
 
@@ -94,10 +92,7 @@ class CallCache:
                 yield
         except sqlite3.OperationalError as error:
             raise StoreError(
-                f"cannot use the call cache {self.path} ({error}): free some space, or set paths.root=DIR "
-                f"to a writable directory"
+                f"cannot use the call cache {self.path} ({error}): free some space, or set paths.root=DIR to a writable directory"
             ) from error
         except sqlite3.DatabaseError as error:
-            raise StoreError(
-                f"the call cache {self.path} is damaged ({error}): delete it; its calls will be made again"
-            ) from error
+            raise StoreError(f"the call cache {self.path} is damaged ({error}): delete it; its calls will be made again") from error

@@ -76,8 +76,7 @@ class Labeler:
             return AutoTokenizer.from_pretrained(local_path(self.cfg.model))
         except (OSError, ValueError) as error:
             raise LabelerError(
-                f"the tokenizer of labeler.model={self.cfg.model} cannot be loaded (a directory or hub "
-                f"name is needed): {error}"
+                f"the tokenizer of labeler.model={self.cfg.model} cannot be loaded (a directory or hub name is needed): {error}"
             ) from error
 
     @cached_property
@@ -91,8 +90,7 @@ class Labeler:
             written = self.tokenizer.encode(f"a\t{digit}\n", add_special_tokens=False)
             if token is None or token == self.tokenizer.unk_token_id or written.count(token) != 1:
                 raise LabelerError(
-                    f"labeler.model={self.cfg.model} cannot simulate: its tokenizer has no token of its "
-                    f"own for the digit {digit}"
+                    f"labeler.model={self.cfg.model} cannot simulate: its tokenizer has no token of its own for the digit {digit}"
                 )
             ids.append(int(token))
         return ids

@@ -100,11 +100,7 @@ def model_identity(name: str) -> str:
         return name
     files = sorted(f for f in path.iterdir() if f.suffix in (".safetensors", ".bin") or f.name == "tokenizer.json")
     stamps = {f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in files}
-    memo = (
-        cache_dir()
-        / "identities"
-        / (hashlib.sha256(canonical_json([str(path.resolve()), stamps])).hexdigest() + ".json")
-    )
+    memo = cache_dir() / "identities" / (hashlib.sha256(canonical_json([str(path.resolve()), stamps])).hexdigest() + ".json")
     if memo.is_file():
         hashes = json.loads(memo.read_text())
     else:

@@ -51,9 +51,7 @@ class Endpoints:
 
     def __init__(self, cfg: LabelerConfig) -> None:
         if not cfg.url and not cfg.classify_url:
-            raise LabelerError(
-                "labeler=endpoint needs labeler.url=http://HOST:PORT (and labeler.classify_url for simulation)"
-            )
+            raise LabelerError("labeler=endpoint needs labeler.url=http://HOST:PORT (and labeler.classify_url for simulation)")
         self._cfg = cfg
         self._checked: set[str] = set()
 
@@ -79,15 +77,12 @@ class Endpoints:
             served = [str(model["id"]) for model in response.json()["data"]]
         except (httpx.TransportError, httpx.InvalidURL) as error:
             reason = str(error) or type(error).__name__
-            raise LabelerError(
-                f"{where} is unreachable ({reason}): start a server there (`ibc serve`) or fix the URL"
-            ) from error
+            raise LabelerError(f"{where} is unreachable ({reason}): start a server there (`ibc serve`) or fix the URL") from error
         except (httpx.HTTPStatusError, ValueError, KeyError, TypeError) as error:
             raise LabelerError(f"{where} is no OpenAI-compatible server: /v1/models gave {error}") from error
         if self._cfg.model not in served:
             raise LabelerError(
-                f"{where} serves {', '.join(served) or 'nothing'}, not labeler.model={self._cfg.model}: "
-                f"set the right one"
+                f"{where} serves {', '.join(served) or 'nothing'}, not labeler.model={self._cfg.model}: set the right one"
             )
 
 
@@ -176,9 +171,7 @@ class HttpBackend:
                 reason = f"no answer within labeler.timeout={self._cfg.timeout:g} s"
             except httpx.ConnectError as error:
                 if not self._servers.restartable:
-                    raise LabelerError(
-                        f"labeler endpoint {url} is unreachable ({error}): is the server still running?"
-                    ) from error
+                    raise LabelerError(f"labeler endpoint {url} is unreachable ({error}): is the server still running?") from error
                 reason = f"unreachable ({error})"
             except httpx.TransportError as error:
                 reason = f"connection lost ({str(error) or type(error).__name__})"
@@ -230,9 +223,7 @@ def _answer(job: Job, response: httpx.Response, url: str) -> Answer:
         text = choice["text"] if job.kind == "completion" else choice["message"]["content"]
         return Answer(str(text or ""), n_tokens)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise LabelerError(
-            f"{url} gave an unexpected answer ({type(error).__name__}: {error}): {response.text[:300]}"
-        ) from error
+        raise LabelerError(f"{url} gave an unexpected answer ({type(error).__name__}: {error}): {response.text[:300]}") from error
 
 
 def _logits(data: Any, n_positions: int, url: str) -> np.ndarray:
@@ -240,20 +231,13 @@ def _logits(data: Any, n_positions: int, url: str) -> np.ndarray:
     prompt.
     """
     try:
-        flat = (
-            np.frombuffer(base64.b64decode(data, validate=True), dtype="<f4")
-            if isinstance(data, str)
-            else np.asarray(data)
-        )
+        flat = np.frombuffer(base64.b64decode(data, validate=True), dtype="<f4") if isinstance(data, str) else np.asarray(data)
         logits = flat.astype(np.float32).reshape(-1, N_DIGITS)
     except (binascii.Error, ValueError, TypeError) as error:
-        raise LabelerError(
-            f"{url} gave no rows of {N_DIGITS} logits: it must serve a token classifier over the digits"
-        ) from error
+        raise LabelerError(f"{url} gave no rows of {N_DIGITS} logits: it must serve a token classifier over the digits") from error
     if len(logits) != n_positions:
         raise LabelerError(
-            f"{url} gave logits for {len(logits)} positions of a prompt of {n_positions} tokens: turn "
-            f"prefix caching off"
+            f"{url} gave logits for {len(logits)} positions of a prompt of {n_positions} tokens: turn prefix caching off"
         )
     if not np.isfinite(logits).all():
         raise LabelerError(f"{url} gave logits that are not finite numbers")

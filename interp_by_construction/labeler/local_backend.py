@@ -39,9 +39,7 @@ class TransformersBackend:
         from transformers import AutoModelForCausalLM
 
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                local_path(self._cfg.model), dtype=getattr(torch, self._cfg.dtype)
-            )
+            model = AutoModelForCausalLM.from_pretrained(local_path(self._cfg.model), dtype=getattr(torch, self._cfg.dtype))
         except (OSError, ValueError) as error:
             raise LabelerError(f"labeler.model={self._cfg.model} cannot be loaded: {error}") from error
         return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")

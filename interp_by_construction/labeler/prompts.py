@@ -34,7 +34,7 @@ class _Shot(NamedTuple):
 
 _SHOTS = (
     _Shot("cat, dog, horse, sheep", "the big [dog] barked", "chair", "plants", "fur, farms", "animals"),
-    _Shot("jumped, ran, swam", "then she [jumped] over it", "table", "nouns", "past, legs", "verbs of movement"),
+    _Shot("went, took, said, came", "and she [took] the bag", "go", "nouns", "past, they", "verbs in the past tense"),
     _Shot("crimson, scarlet, ruby", "in a [scarlet] dress and", "blue", "colors", "colors, warmth", "shades of red"),
     _Shot("Monday, Friday, Sunday", "we met on [Friday] and", "June", "months", "time, names", "days of the week"),
     _Shot("mother, uncle, sister", "with my [uncle] at home", "friend", "strangers", "people, home", "family members"),
@@ -141,12 +141,9 @@ def chat_prompt(
             lines += ["", f"{title}:", *(f"- {value}" for value in values)]
     lines += [
         "",
-        "What do the activating words have in common? Answer with one short noun phrase (1 to 6 words) "
-        "and nothing else.",
+        "What do the activating words have in common? Answer with one short noun phrase (1 to 6 words) and nothing else.",
     ]
-    system = (
-        "You explain what a neuron of a language model responds to. You answer with one short, specific noun phrase."
-    )
+    system = "You explain what a neuron of a language model responds to. You answer with one short, specific noun phrase."
     return [{"role": "system", "content": system}, {"role": "user", "content": "\n".join(lines)}]
 
 
@@ -178,19 +175,9 @@ def _word_span(excerpt: Excerpt) -> tuple[int, int]:
     tokens, start, end = excerpt.tokens, excerpt.peak, excerpt.peak + 1
     if not _is_word(tokens[start]):
         return start, end
-    while (
-        start > 0
-        and not tokens[start][0].isspace()
-        and _is_word(tokens[start - 1])
-        and not tokens[start - 1][-1].isspace()
-    ):
+    while start > 0 and not tokens[start][0].isspace() and _is_word(tokens[start - 1]) and not tokens[start - 1][-1].isspace():
         start -= 1
-    while (
-        end < len(tokens)
-        and _is_word(tokens[end])
-        and not tokens[end][0].isspace()
-        and not tokens[end - 1][-1].isspace()
-    ):
+    while end < len(tokens) and _is_word(tokens[end]) and not tokens[end][0].isspace() and not tokens[end - 1][-1].isspace():
         end += 1
     return start, end
 

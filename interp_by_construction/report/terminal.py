@@ -53,7 +53,10 @@ def show_result(run: RunDirectory) -> None:
     _show_examples(out, run)
     invariants = ", ".join(f"{name} {'yes' if ok else 'NO'}" for name, ok in summary["invariants"].items())
     out.print(f"invariants: {invariants}")
-    out.print(f"summary   {run.path / 'summary.json'}\nnodes     {run.path / 'nodes.parquet'}\nlogs      {run.path / 'logs'}", soft_wrap=True)
+    out.print(
+        f"summary   {run.path / 'summary.json'}\nnodes     {run.path / 'nodes.parquet'}\nlogs      {run.path / 'logs'}",
+        soft_wrap=True,
+    )
     last = summary["layers"][-1]["layer"]
     out.print(f"next      ibc verify {run.name}   |   ibc export {run.name} at=final layer={last} output=DIR", soft_wrap=True)
 

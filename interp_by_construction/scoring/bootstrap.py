@@ -14,9 +14,7 @@ def mean_ci95(values: NDArray, n_resamples: int, seed: int) -> tuple[float, floa
     return float(low), float(high)
 
 
-def paired_difference_ci95(
-    first: NDArray, second: NDArray, weights: NDArray, n_resamples: int, seed: int
-) -> tuple[float, float]:
+def paired_difference_ci95(first: NDArray, second: NDArray, weights: NDArray, n_resamples: int, seed: int) -> tuple[float, float]:
     """95 % interval of the weighted mean of `first - second`, resampling documents.
 
     first, second: summed loss of each document, nats, [document]; weights: its predicted tokens, [document].

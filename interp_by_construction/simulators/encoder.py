@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 
 def last_encoder_tokens(pieces: Sequence[str], offsets: Sequence[tuple[int, int]]) -> list[int]:

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from interp_by_construction.errors import ConfigError
 from interp_by_construction.progress import track
 from interp_by_construction.records import Excerpt, Node
 from interp_by_construction.stages.collect_stats import FirstPass, SecondPass
+from interp_by_construction.stages.tables import write_records
 from interp_by_construction.subject.families import d_mlp
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import load_subject
@@ -52,18 +52,14 @@ def run(
     collector = _Collector(model_dir, corpus_dir, layer, cfg, device)
     width = d_mlp(collector.model, layer)
     if nodes_cfg.select != "all" and nodes_cfg.count is not None and nodes_cfg.count > width:
-        raise ConfigError(
-            f"nodes.count={nodes_cfg.count}, but layer {layer} has {width} nodes; use nodes.count<={width}"
-        )
+        raise ConfigError(f"nodes.count={nodes_cfg.count}, but layer {layer} has {width} nodes; use nodes.count<={width}")
     first = FirstPass(width, cfg.top_k, reservoir=256 * cfg.n_quantiles, seed=seed)
     for indices, input_ids, values in collector.batches(range(collector.n_blocks), f"collect layer {layer}: moments"):
         first.update(indices, input_ids, values)
     nodes = choose_nodes(first.variance, nodes_cfg, seed * 1000 + layer)
     poles = first.poles()
     second = SecondPass(first, nodes, poles[nodes], cfg, vocab_size=len(collector.tokenizer))
-    for indices, input_ids, values in collector.batches(
-        range(collector.n_blocks), f"collect layer {layer}: near misses"
-    ):
+    for indices, input_ids, values in collector.batches(range(collector.n_blocks), f"collect layer {layer}: near misses"):
         second.update(indices, input_ids, values[..., nodes])
     picked = [first.picks(int(node), int(poles[node]), cfg, seed) for node in nodes]
     for column, picks in enumerate(picked):
@@ -82,8 +78,7 @@ def run(
         )
         for column, node in enumerate(nodes)
     ]
-    with (out / "nodes.jsonl").open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(dataclasses.asdict(record)) + "\n" for record in records)
+    write_records(out / "nodes.jsonl", (dataclasses.asdict(record) for record in records))
     save_file({"mean": first.mean.clone(), "variance": first.variance.clone()}, out / "moments.safetensors")
     return {"n_nodes": len(records), "n_tokens": first.count, "n_dead": int((first.variance == 0).sum())}
 
@@ -95,17 +90,6 @@ def choose_nodes(variance: Tensor, cfg: NodesConfig, seed: int) -> np.ndarray:
     if cfg.select == "random":
         return np.sort(np.random.default_rng(seed).permutation(width)[:count])
     return np.sort(torch.argsort(variance, descending=True, stable=True)[:count].numpy())
-
-
-def read_nodes(path: Path) -> list[Node]:
-    """Reads `path/nodes.jsonl`."""
-    nodes = []
-    for line in (path / "nodes.jsonl").read_text(encoding="utf-8").splitlines():
-        fields = json.loads(line)
-        for key in ("top", "quantiles", "near_misses"):
-            fields[key] = [Excerpt(**excerpt) for excerpt in fields[key]]
-        nodes.append(Node(**fields))
-    return nodes
 
 
 class _Collector:
@@ -131,9 +115,7 @@ class _Collector:
             values = activations(self.model, self.layer, input_ids.to(self.device)).float().cpu()
             yield torch.tensor(indices), input_ids, values
 
-    def cut(
-        self, nodes: np.ndarray, poles: Tensor, picked: list[dict[str, list[tuple[int, int]]]]
-    ) -> list[dict[str, Any]]:
+    def cut(self, nodes: np.ndarray, poles: Tensor, picked: list[dict[str, list[tuple[int, int]]]]) -> list[dict[str, Any]]:
         """Excerpts around (block, position) picks, in the order of the picks: per node {kind: [Excerpt]}."""
         wanted: dict[int, list[tuple[int, str, int, int]]] = defaultdict(list)
         cut: list[dict[str, Any]] = [{kind: [None] * len(picks) for kind, picks in node.items()} for node in picked]

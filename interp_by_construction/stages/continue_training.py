@@ -43,8 +43,6 @@ def run(
         description=f"continue above layer {layer}",
     )
     if frozen_digest(model, frozen) != before:
-        raise RuntimeError(
-            f"frozen weights of layer {layer} moved during training; this is a bug, the result is discarded"
-        )
+        raise RuntimeError(f"frozen weights of layer {layer} moved during training; this is a bug, the result is discarded")
     save_subject(model, out / "model")
     return metrics

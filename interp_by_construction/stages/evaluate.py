@@ -101,9 +101,7 @@ def scores(
     return {
         "n_tokens": int(use.sum()),
         "n_held_out_tokens": int(held_out.sum()),
-        "score": {
-            name: summary(values, names.get(name, contrast), cfg.n_bootstrap, seed) for name, values in per_node.items()
-        },
+        "score": {name: summary(values, names.get(name, contrast), cfg.n_bootstrap, seed) for name, values in per_node.items()},
     }
 
 

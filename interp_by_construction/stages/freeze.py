@@ -36,9 +36,7 @@ def run(model_dir: Path, corpus_dir: Path, layer: int, aligned: Sequence[int], o
     probe = {"input_ids": input_ids, "activations": probe_activations(model, layer, aligned, input_ids)}
     save_file(probe, out / "probe.safetensors")
     frozen = frozen_for_continue(model, layer, aligned)
-    n_frozen = sum(
-        p.numel() if (m := frozen[n]) is None else int(m.sum()) for n, p in model.named_parameters() if n in frozen
-    )
+    n_frozen = sum(p.numel() if (m := frozen[n]) is None else int(m.sum()) for n, p in model.named_parameters() if n in frozen)
     record = {"layer": layer, "nodes": [int(node) for node in aligned], "sha256": frozen_digest(model, frozen)}
     (out / "frozen.json").write_text(json.dumps(record, sort_keys=True))
     return {"n_frozen_weights": n_frozen, "n_weights": sum(p.numel() for p in model.parameters())}

@@ -9,14 +9,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp_by_construction.config import LabelConfig
 from interp_by_construction.records import Label, Node
-from interp_by_construction.stages.tables import read_records, write_records
+from interp_by_construction.stages.tables import write_records
 
 if TYPE_CHECKING:
     from interp_by_construction.labeler.client import Labeler
@@ -82,11 +82,6 @@ def run(
     }
 
 
-def read_labels(path: Path) -> list[Label]:
-    """The labels of a layer, in node order of `collect`."""
-    return [Label(**record) for record in read_records(path / "labels.jsonl")]
-
-
 def _propose(
     nodes: Sequence[Node],
     earlier: Mapping[int, list[str]],
@@ -99,17 +94,19 @@ def _propose(
     """Parsed proposals per node, without those that the node made before, best first."""
     from interp_by_construction.labeler.prompts import chat_prompt, parse_label, words_prompt
 
-    asked, seeds, greedy = [], [], []
+    asked: list[Any] = []
+    seeds: list[int] = []
+    greedy: list[bool] = []
     for node in nodes:
         avoid = list(dict.fromkeys(earlier[node.node]))[:6]
         shown = incoming.get(node.node, [])[: cfg.n_incoming]
-        build = words_prompt if cfg.style == "completion" else chat_prompt
+        build: Callable[..., Any] = words_prompt if cfg.style == "completion" else chat_prompt
         prompt = build(node, cfg.n_words, cfg.n_contexts, shown, avoid)
         for candidate in range(cfg.n_candidates):
             asked.append(prompt)
             seeds.append(hash_seed(seed, node.layer, node.node, attempt, candidate))
             greedy.append(attempt == 0 and candidate == 0)
-    ask = labeler.complete if cfg.style == "completion" else labeler.chat
+    ask: Callable[..., list[str]] = labeler.complete if cfg.style == "completion" else labeler.chat
     answers: list[str] = [""] * len(asked)
     for is_greedy in (True, False):
         chosen = [i for i, g in enumerate(greedy) if g == is_greedy]

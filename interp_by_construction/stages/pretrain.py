@@ -70,6 +70,4 @@ def _check_fit(model: Any, vocab_size: int, block_size: int) -> None:
         raise SubjectError(f"data.block_size={block_size} is longer than this model's context of {longest} tokens")
     rows = model.get_input_embeddings().weight.shape[0]
     if vocab_size > rows:
-        raise SubjectError(
-            f"the tokenizer has {vocab_size} tokens but the model embeds {rows}; use the model's own tokenizer"
-        )
+        raise SubjectError(f"the tokenizer has {vocab_size} tokens but the model embeds {rows}; use the model's own tokenizer")

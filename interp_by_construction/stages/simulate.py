@@ -63,7 +63,7 @@ def choose_excerpts(corpus: Path, part: str, cfg: SimulateConfig) -> Excerpts:
     indices = np.arange(n) if part == "align" else np.linspace(0, len(blocks) - 1, n).round().astype(np.int64)
     ids = np.asarray(blocks[indices]["input_ids"])[:, :length]
     documents = np.asarray(blocks[indices]["document"])[:, :length]
-    text = {int(i): tokenizer.decode([int(i)]) for i in np.unique(ids)}
+    text = {int(i): str(tokenizer.decode([int(i)])) for i in np.unique(ids)}
     separator = separator_id(tokenizer)
     text[separator] = "\n"
     return Excerpts(
@@ -135,7 +135,9 @@ def run(
         },
         out / "targets.safetensors",
     )
-    save_file({name: np.ascontiguousarray(value, dtype=np.float32) for name, value in simulated.items()}, out / "simulated.safetensors")
+    save_file(
+        {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in simulated.items()}, out / "simulated.safetensors"
+    )
     return metrics
 
 
@@ -161,9 +163,13 @@ def _distil(
     exact = contrasted(simulated["score"], simulated["score_reference"], cfg.contrast)
     held_out = columnwise_correlation(exact[kept], dense[kept])
     defined = held_out[~np.isnan(held_out)]
-    return values, dense, {
-        "fidelity_cross_validated": float(np.nanmean(ridge.fidelity)) if not np.isnan(ridge.fidelity).all() else None,
-        "fidelity_score_split": float(defined.mean()) if len(defined) else None,
-        "n_fidelity_undefined": int(np.isnan(held_out).sum()),
-        "lambda_median": float(np.median(ridge.lambdas)),
-    }
+    return (
+        values,
+        dense,
+        {
+            "fidelity_cross_validated": float(np.nanmean(ridge.fidelity)) if not np.isnan(ridge.fidelity).all() else None,
+            "fidelity_score_split": float(defined.mean()) if len(defined) else None,
+            "n_fidelity_undefined": int(np.isnan(held_out).sum()),
+            "lambda_median": float(np.median(ridge.lambdas)),
+        },
+    )

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from interp_by_construction.records import Excerpt, Label, Node
+
 
 def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     lines = (json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False) for record in records)
@@ -16,3 +18,15 @@ def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 def read_records(path: Path) -> list[dict[str, Any]]:
     # Not splitlines: a token may hold U+2028, which is legal inside a JSON string.
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+def read_nodes(path: Path) -> list[Node]:
+    """The chosen nodes of a collect artifact."""
+    excerpts = ("top", "quantiles", "near_misses")
+    records = read_records(path / "nodes.jsonl")
+    return [Node(**{k: [Excerpt(**e) for e in v] if k in excerpts else v for k, v in record.items()}) for record in records]
+
+
+def read_labels(path: Path) -> list[Label]:
+    """The labels of a label artifact, in the node order of `collect`."""
+    return [Label(**record) for record in read_records(path / "labels.jsonl")]

@@ -73,9 +73,7 @@ def _rows(parameter: Tensor, nodes: Sequence[int], family: Family) -> Tensor:
     return mask
 
 
-def frozen_for_align(
-    model: nn.Module, layer: int, previous: tuple[int, Sequence[int]] | None, start_layer: int
-) -> Frozen:
+def frozen_for_align(model: nn.Module, layer: int, previous: tuple[int, Sequence[int]] | None, start_layer: int) -> Frozen:
     """What stays fixed while `layer` is aligned: all that the last frozen layer's aligned nodes depend on.
 
     `previous` is (layer, aligned node ids) of the layer frozen before, None for the first. Trainable are then block
@@ -90,9 +88,7 @@ def frozen_for_align(
     return upstream(model, *previous)
 
 
-def frozen_for_local(
-    model: nn.Module, layer: int, previous: tuple[int, Sequence[int]] | None, start_layer: int
-) -> Frozen:
+def frozen_for_local(model: nn.Module, layer: int, previous: tuple[int, Sequence[int]] | None, start_layer: int) -> Frozen:
     """As `frozen_for_align` and all else outside block `layer`: the alignment loss alone must not bend the rest."""
     frozen = frozen_for_align(model, layer, previous, start_layer)
     family = family_of(model)

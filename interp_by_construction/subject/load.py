@@ -38,9 +38,7 @@ __all__ = [
 transformers_logging.disable_progress_bar()
 
 
-def tiny_model(
-    cfg: SubjectConfig, vocab_size: int, block_size: int, seed: int, eos_token_id: int | None = None
-) -> GPT2LMHeadModel:
+def tiny_model(cfg: SubjectConfig, vocab_size: int, block_size: int, seed: int, eos_token_id: int | None = None) -> GPT2LMHeadModel:
     """A small GPT-2 with random weights that depend on `seed` alone; contexts of up to `block_size` tokens.
 
     Raises:

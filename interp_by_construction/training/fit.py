@@ -78,9 +78,7 @@ def batch_indices(seed: int, n_blocks: int, batch_size: int, step: int) -> np.nd
     """Block indices [batch_size] of one step: a fresh permutation per epoch, read on across its end."""
     position = np.arange(step * batch_size, (step + 1) * batch_size)
     epochs = position // n_blocks
-    parts = [
-        _permutation(seed, n_blocks, int(epoch))[position[epochs == epoch] % n_blocks] for epoch in np.unique(epochs)
-    ]
+    parts = [_permutation(seed, n_blocks, int(epoch))[position[epochs == epoch] % n_blocks] for epoch in np.unique(epochs)]
     return np.concatenate(parts)
 
 

@@ -1,0 +1,304 @@
+"""The loop and its invariants, from the outside, with a fake labeler behind the real HTTP interface."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from fake_server import FakeServer, fake_text
+from safetensors.torch import load_file, save_file
+from small_run import config, overrides, store_hashes
+
+from interp_by_construction import pipeline
+from interp_by_construction.config import compose
+from interp_by_construction.errors import ConfigError, StoreError
+from interp_by_construction.export.run import export_run
+from interp_by_construction.runs import RunDirectory
+from interp_by_construction.store import Store
+from interp_by_construction.subject.hooks import activations
+from interp_by_construction.subject.load import load_subject
+from interp_by_construction.verification import artifacts_of, verify
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FakeServer]:
+    with FakeServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def finished(server: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunDirectory]:
+    root = tmp_path_factory.mktemp("finished")
+    return root, pipeline.run(config(server, root))
+
+
+def test_summary_keeps_the_contract(finished: tuple[Path, RunDirectory]) -> None:
+    summary = finished[1].summary
+    assert summary is not None
+    assert summary["schema"] == 1 and summary["complete"] is True
+    assert set(summary["subject"]) >= {"name", "n_layers", "d_mlp", "n_params"}
+    assert set(summary["loss"]) >= {"original", "control", "freeze_only", "final", "tax", "tax_ci95"}
+    assert summary["loss"]["tax"] == summary["loss"]["final"] - summary["loss"]["control"]
+    assert summary["loss"]["tax_ci95"][0] <= summary["loss"]["tax"] <= summary["loss"]["tax_ci95"][1]
+    assert summary["invariants"] == {"frozen_identical": True, "splits_disjoint": True}
+    assert [layer["layer"] for layer in summary["layers"]] == [1, 2]
+    for layer in summary["layers"]:
+        assert layer["n_aligned"] + layer["n_free"] == layer["n_nodes"] == 32
+        for score in layer["score"].values():
+            assert score["n"] + score["n_undefined"] == layer["n_aligned"]
+
+
+def test_nodes_table_has_every_node(finished: tuple[Path, RunDirectory]) -> None:
+    rows = pq.read_table(finished[1].path / "nodes.parquet").to_pylist()
+    assert len(rows) == 64
+    aligned = [row for row in rows if row["status"] == "aligned"]
+    assert all(row["label"] and row["pole"] in (1, -1) for row in aligned)
+    assert all(row["label"] is None and row["score_final"] is None for row in rows if row["status"] == "free")
+    for layer in (1, 2):
+        labels = [row["label"] for row in aligned if row["layer"] == layer]
+        assert len(labels) == len(set(labels)) == 4
+
+
+def test_a_finished_run_asks_and_computes_nothing(server: FakeServer, finished: tuple[Path, RunDirectory]) -> None:
+    root, run = finished
+    n_requests, before = len(server.requests), store_hashes(root)
+    times = {file: file.stat().st_mtime_ns for file in (root / "store").rglob("*.safetensors")}
+    summary = run.summary
+    again = pipeline.run(config(server, root))
+    assert again.summary == summary
+    assert len(server.requests) == n_requests
+    assert store_hashes(root) == before
+    assert {file: file.stat().st_mtime_ns for file in (root / "store").rglob("*.safetensors")} == times
+
+
+def test_a_finished_run_imports_neither_torch_nor_vllm(server: FakeServer, finished: tuple[Path, RunDirectory]) -> None:
+    code = (
+        "import sys\nfrom interp_by_construction import pipeline\nfrom interp_by_construction.config import compose\n"
+        f"pipeline.run(compose({overrides(server, finished[0])!r}))\n"
+        "sys.exit(bool({'torch', 'vllm', 'pytorch_lightning'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_verify_passes_and_names_any_flipped_byte(finished: tuple[Path, RunDirectory]) -> None:
+    root, run = finished
+    store = Store(root / "store")
+    assert verify(run, store) == []
+    for stage, fingerprint in artifacts_of(run):
+        for file in [f for f in store.path(stage, fingerprint).rglob("*") if f.is_file()]:
+            content = file.read_bytes()
+            if not content:
+                continue
+            middle = len(content) // 2
+            file.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+            problems = store.verify(stage, fingerprint)
+            file.write_bytes(content)
+            assert any(str(file) in problem for problem in problems), file
+
+
+def test_verify_finds_a_broken_freeze_even_with_honest_hashes(finished: tuple[Path, RunDirectory], tmp_path: Path) -> None:
+    """A stage that moves a frozen weight and hashes the result correctly: only the invariant can tell."""
+    import shutil
+
+    root, run = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)
+    state = run.state
+    store = Store(copy / "store")
+    last = store.path("continue", state["layers"]["2"]["continue"])
+    weights = load_file(last / "model" / "model.safetensors")
+    weights["transformer.h.0.mlp.c_fc.weight"][0, 0] += 1e-3
+    save_file(weights, last / "model" / "model.safetensors", metadata={"format": "pt"})
+    manifest = json.loads((last / "manifest.json").read_text())
+    _rehash(last, manifest)
+    problems = verify(RunDirectory(copy / "runs" / "small"), store)
+    assert any("layer 1 is not as it was frozen" in problem for problem in problems)
+
+
+def _rehash(path: Path, manifest: dict[str, object]) -> None:
+    import hashlib
+
+    from interp_by_construction.store import canonical_json, sha256_file, write_json
+
+    files = manifest["files"]
+    assert isinstance(files, dict)
+    for name in files:
+        files[name] = {"sha256": sha256_file(path / name), "bytes": (path / name).stat().st_size}
+    manifest.pop("checksum")
+    write_json(path / "manifest.json", {**manifest, "checksum": hashlib.sha256(canonical_json(manifest)).hexdigest()})
+
+
+@pytest.mark.parametrize("at", ["before", "after", "final"])
+def test_export_loads_in_plain_transformers_with_the_same_logits(
+    finished: tuple[Path, RunDirectory], tmp_path: Path, at: str
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    root, run = finished
+    store = Store(root / "store")
+    export_run(run, store, at, "1", tmp_path / at)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / at).eval()
+    ids = AutoTokenizer.from_pretrained(tmp_path / at)("Lily had a red ball .", return_tensors="pt").input_ids
+    layers = run.state["layers"]
+    source = {
+        "before": store.path("subject", run.state["shared"]["subject"]),
+        "after": store.path("align", layers["1"]["align"]),
+        "final": store.path("continue", layers["2"]["continue"]),
+    }[at]
+    with torch.no_grad():
+        assert torch.equal(model(ids).logits, load_subject(source / "model")(ids).logits)
+    assert (tmp_path / at / "nodes.parquet").is_file() and (tmp_path / at / "README.md").is_file()
+
+
+def test_aligned_activations_are_bit_identical_from_freeze_to_final(finished: tuple[Path, RunDirectory], tmp_path: Path) -> None:
+    root, run = finished
+    store = Store(root / "store")
+    for at in ("after", "final"):
+        export_run(run, store, at, "1", tmp_path / at)
+    rows = pq.read_table(run.path / "nodes.parquet").to_pylist()
+    nodes = [row["node"] for row in rows if row["layer"] == 1 and row["status"] == "aligned"]
+    free = [row["node"] for row in rows if row["layer"] == 1 and row["status"] == "free"]
+    ids = torch.randint(0, 500, (3, 40), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        after, final = (activations(load_subject(tmp_path / at), 1, ids) for at in ("after", "final"))
+    assert torch.equal(after[..., nodes], final[..., nodes])
+    assert not torch.equal(after[..., free], final[..., free])
+
+
+def test_a_run_grows_layer_by_layer_to_the_same_hashes(
+    server: FakeServer, finished: tuple[Path, RunDirectory], tmp_path: Path
+) -> None:
+    first = pipeline.run(config(server, tmp_path, "layer=1"))
+    assert [layer["layer"] for layer in (first.summary or {})["layers"]] == [1]
+    with pytest.raises(ConfigError, match=r"layers \[2\].*layer=\[2,3\]"):
+        pipeline.run(config(server, tmp_path, "layer=3"))
+    with pytest.raises(ConfigError, match="layer=0"):
+        pipeline.run(config(server, tmp_path, "layer=0"))
+    grown = pipeline.run(config(server, tmp_path, "layer=2"))
+    assert grown.state["layers"]["2"] == finished[1].state["layers"]["2"]
+    whole, parts = store_hashes(finished[0]), store_hashes(tmp_path)
+    assert {name: digest for name, digest in parts.items() if name in whole} == whole
+
+
+def test_jobs_that_differ_in_weight_share_labels_simulations_and_controls(server: FakeServer, tmp_path: Path) -> None:
+    for job, weight in enumerate((0.1, 10)):
+        pipeline.run(config(server, tmp_path, "layer=1", "run=sweep", f"align.weight={weight}"), f"sweep/{job}")
+    store = tmp_path / "store"
+    count = {stage.name: sum(not p.name.startswith(".") for p in stage.iterdir()) for stage in store.iterdir() if stage.is_dir()}
+    assert count["collect"] == count["label"] == count["simulate"] == count["control"] == count["freeze_only"] == 1
+    assert count["align"] == count["continue"] == count["evaluate"] == 2
+
+
+def test_another_config_under_the_same_name_is_refused_with_the_differing_fields(
+    server: FakeServer, finished: tuple[Path, RunDirectory]
+) -> None:
+    with pytest.raises(ConfigError, match=r"align.weight: 0.3 -> 0.7"):
+        pipeline.run(config(server, finished[0], "align.weight=0.7"))
+
+
+def test_two_processes_on_one_run_are_refused(server: FakeServer, finished: tuple[Path, RunDirectory]) -> None:
+    with finished[1].lock(), pytest.raises(StoreError, match="in use"):
+        pipeline.run(config(server, finished[0]))
+
+
+def test_a_node_without_a_label_becomes_free_and_is_counted(tmp_path: Path) -> None:
+    """Invariant 3: an answer that cannot be parsed is never a label, a zero or a silent drop."""
+    refused: set[str] = set()
+
+    def text_of(prompt: str, seed: int, temperature: float) -> str:
+        query = prompt.splitlines()[-1].split("|")[0]
+        if not refused:
+            refused.add(query)
+        return "!!!" if query in refused else fake_text(prompt, seed, temperature)
+
+    with FakeServer() as broken:
+        broken.text_of = text_of
+        run = pipeline.run(config(broken, tmp_path, "layer=1"))
+    layer = (run.summary or {})["layers"][0]
+    assert layer["n_failed_labels"] >= 1
+    assert layer["n_aligned"] + layer["n_failed_labels"] == 4
+    assert layer["score"]["final"]["n"] + layer["score"]["final"]["n_undefined"] == layer["n_aligned"]
+    failed = [row for row in pq.read_table(run.path / "nodes.parquet").to_pylist() if row["status"] == "failed"]
+    assert len(failed) == layer["n_failed_labels"]
+    assert all(row["label"] is None and row["score_final"] is None for row in failed)
+
+
+def test_simulations_do_not_depend_on_the_subject(server: FakeServer, finished: tuple[Path, RunDirectory], tmp_path: Path) -> None:
+    """Invariant 5: with the same labels, another subject gives the same targets."""
+    from interp_by_construction.config import SimulateConfig
+    from interp_by_construction.labeler.client import make_labeler
+    from interp_by_construction.stages import simulate, tables
+
+    root, run = finished
+    cfg = config(server, root)
+    store, state = Store(root / "store"), run.state
+    assert set(json.loads((store.path("simulate", state["layers"]["1"]["simulate"]) / "manifest.json").read_text())["parents"]) == {
+        "corpus", "encode", "label",
+    }  # fmt: skip
+    labels = tables.read_labels(store.path("label", state["layers"]["1"]["label"]))
+    with make_labeler(cfg.labeler, tmp_path / "fresh.sqlite", tmp_path) as labeler:
+        encoded = store.path("encode", state["shared"]["encode"])
+        assert isinstance(cfg.simulate, SimulateConfig)
+        simulate.run(store.path("corpus", state["shared"]["corpus"]), encoded, labels, labeler, cfg.simulate, tmp_path)
+    old, new = (
+        load_file(store.path("simulate", state["layers"]["1"]["simulate"]) / "targets.safetensors"),
+        load_file(tmp_path / "targets.safetensors"),
+    )
+    assert all(torch.equal(old[name], new[name]) for name in old)
+
+
+@pytest.mark.parametrize("stage", ["subject", "encode", "simulate", "align", "continue", "control", "evaluate"])
+def test_killed_and_started_again_ends_in_the_same_hashes(
+    server: FakeServer, finished: tuple[Path, RunDirectory], tmp_path: Path, stage: str
+) -> None:
+    """SIGKILL while a stage is at work; the second call finishes with the weights of a run that was never killed."""
+    command = [sys.executable, "-m", "interp_by_construction", "run", *overrides(server, tmp_path)]
+    if stage != "subject":
+        # Start from what comes before, so that seven kills do not cost seven whole runs.
+        _seed_store(finished, tmp_path, stage)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 120
+    partial = tmp_path / "store" / stage
+    while process.poll() is None and time.monotonic() < deadline:
+        if partial.is_dir() and any(p.name.endswith(".partial") for p in partial.iterdir()):
+            break
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "runs" / "small" / "summary.json").is_file()
+    subprocess.run(command, check=True, timeout=300, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert store_hashes(tmp_path) == store_hashes(finished[0])
+    assert RunDirectory(tmp_path / "runs" / "small").state["layers"] == finished[1].state["layers"]
+
+
+def _seed_store(finished: tuple[Path, RunDirectory], root: Path, stage: str) -> None:
+    import shutil
+
+    before = ("corpus", "subject", "encode", "collect", "label", "simulate", "align", "freeze", "continue", "control")
+    order = [*before, "freeze_only", "losses", "evaluate"]
+    for done in order[: order.index(stage)]:
+        for fingerprint in (fp for name, fp in artifacts_of(finished[1]) if name == done):
+            source = finished[0] / "store" / done / fingerprint
+            shutil.copytree(source, root / "store" / done / fingerprint)
+
+
+def test_run_name_and_start_layer(server: FakeServer, tmp_path: Path) -> None:
+    assert compose([]).run_name == "default"
+    assert compose(["experiment=demo"]).run_name == "demo"
+    assert compose(["experiment=demo", "run=mine"]).run_name == "mine"
+    assert pipeline.plan(compose(["layer=3"]), None, [], 4) == [3]
+    assert pipeline.plan(compose(["layer=all", "start_layer=2"]), None, [], 4) == [2, 3]
+    assert pipeline.plan(compose(["layer=all"]), 1, [1], 4) == [1, 2, 3]
+    with pytest.raises(ConfigError, match="start_layer=2"):
+        pipeline.plan(compose(["layer=3", "start_layer=2"]), 1, [1, 2], 4)
+    with pytest.raises(ConfigError, match="0 to 3"):
+        pipeline.plan(compose(["layer=4"]), None, [], 4)

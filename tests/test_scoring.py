@@ -1,0 +1,95 @@
+"""Scores against independently computed values, and what must never happen to a failure."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import numpy as np
+import pytest
+
+from interp_by_construction.scoring import columnwise_correlation, mean_ci95, paired_difference_ci95, simulation_score
+from interp_by_construction.simulators.encoder import last_encoder_tokens
+from interp_by_construction.simulators.ridge import fit_ridge
+from interp_by_construction.stages.evaluate import _shuffled, summary
+
+
+def test_simulation_score_equals_the_standard_library() -> None:
+    rng = np.random.default_rng(0)
+    for scale in (1e-150, 1.0, 1e150):
+        x, y = rng.normal(size=50), rng.normal(size=50)
+        assert simulation_score((x * scale).tolist(), tuple(y)) == pytest.approx(statistics.correlation(x, y), abs=1e-12)
+
+
+def test_simulation_score_is_signed_and_bounded() -> None:
+    x = [0.1, 0.2, 0.3]
+    assert simulation_score(x, x) == pytest.approx(1.0)
+    assert simulation_score(x, [-v for v in x]) == pytest.approx(-1.0)
+    assert -1.0 <= simulation_score(np.float32(x), x) <= 1.0
+
+
+@pytest.mark.parametrize(("real", "simulated"), [([], []), ([1], [2]), ([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [0.1, 0.1, 0.1])])
+def test_undefined_scores_are_nan(real: list[float], simulated: list[float]) -> None:
+    assert math.isnan(simulation_score(real, simulated))
+
+
+def test_small_variance_is_not_zero_variance() -> None:
+    assert simulation_score([1.0, 1.0 + 1e-9, 1.0 + 2e-9], [1, 2, 3]) == pytest.approx(1.0)
+
+
+def test_unequal_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match="equal in length"):
+        simulation_score([1, 2, 3], [1, 2])
+
+
+def test_columns_equal_single_scores() -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(40, 5)), rng.normal(size=(40, 5))
+    x[:, 2] = 7.0
+    result = columnwise_correlation(x, y)
+    for column in range(5):
+        np.testing.assert_allclose(result[column], simulation_score(x[:, column], y[:, column]))
+
+
+def test_undefined_is_counted_and_never_zero() -> None:
+    record = summary(np.array([0.5, math.nan, 0.7]), "exact", 100, 0)
+    assert record["mean"] == pytest.approx(0.6)
+    assert (record["n"], record["n_undefined"]) == (2, 1)
+    assert summary(np.array([math.nan]), "exact", 100, 0)["mean"] is None
+
+
+def test_shuffled_never_pairs_a_node_with_its_own_label() -> None:
+    values = np.eye(6)
+    # Different columns of the identity correlate at -1/5; one own label would lift the mean.
+    np.testing.assert_allclose(_shuffled(values, values, 0), -0.2)
+
+
+def test_bootstrap_interval_covers_and_pairs() -> None:
+    rng = np.random.default_rng(2)
+    low, high = mean_ci95(rng.normal(3.0, 1.0, 400), 2000, 0)
+    assert low < 3.0 < high
+    assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.15)
+    first = rng.normal(100, 50, 200)
+    weights = np.full(200, 10)
+    # A constant difference has no spread, however much the documents differ.
+    assert paired_difference_ci95(first + 5, first, weights, 500, 0) == pytest.approx((0.5, 0.5))
+
+
+def test_encoder_tokens_never_look_ahead() -> None:
+    # "ab" + "c d" + "e" against encoder tokens "abc", " d", "e".
+    assert last_encoder_tokens(["ab", "c d", "e"], [(0, 3), (3, 5), (5, 6)]) == [0, 1, 2]
+    assert last_encoder_tokens(["abc", " ", "d"], [(0, 3), (3, 5)]) == [0, 0, 1]
+
+
+def test_ridge_recovers_a_linear_simulator_and_reports_held_out_fidelity() -> None:
+    rng = np.random.default_rng(3)
+    features = rng.normal(size=(400, 30)).astype(np.float32)
+    weights = rng.normal(size=(30, 3))
+    targets = features @ weights + 2.0
+    targets[:, 2] = rng.normal(size=400)
+    ridge = fit_ridge(features, targets, np.repeat(np.arange(20), 20))
+    fresh = rng.normal(size=(200, 30)).astype(np.float32)
+    assert (columnwise_correlation(fresh @ weights[:, :2], ridge.predict(fresh)[:, :2]) > 0.99).all()
+    assert (ridge.fidelity[:2] > 0.98).all()
+    # Noise cannot be predicted on excerpts that were not fitted.
+    assert abs(ridge.fidelity[2]) < 0.25

@@ -303,7 +303,7 @@ NOT_IDENTITY = (
     "labeler.url", "labeler.classify_url", "labeler.api_key", "labeler.concurrency", "labeler.timeout", "labeler.retries",
     "labeler.startup_timeout", "labeler.threads", "labeler.port",
 )  # fmt: skip
-    _require(c.subject.kind != "hf" or bool(c.subject.path), "subject.path", c.subject.path, "give a checkpoint or hub name")
+"""Fields that may differ when a run name is used again: `layer`, so that a run grows, and all that cannot change a result."""
 
 
 def conf_dir() -> Path:

@@ -114,10 +114,14 @@ def words_prompt(
 
 
 def _line(shot: _Shot, question: _Shot) -> str:
-    """`words | text: ... | not: ... = label`, with the clauses that `question` has."""
-    names = (("text", "text"), ("not", "near"), ("unlike", "unlike"), ("inputs", "inputs"))
+    """`text: ... | not: ... | words = label`, with the clauses that `question` has.
+
+    The words stand last, because a small model repeats what stands right before the label: with `inputs:` or `unlike:`
+    there, a 135M labeler gave one and the same label to twelve different lists.
+    """
+    names = (("inputs", "inputs"), ("unlike", "unlike"), ("text", "text"), ("not", "near"))
     clauses = [f"{name}: {getattr(shot, field)}" for name, field in names if getattr(question, field)]
-    return f"{' | '.join([shot.words, *clauses])} = {shot.label}"
+    return f"{' | '.join([*clauses, shot.words])} = {shot.label}"
 
 
 def chat_prompt(

@@ -134,7 +134,9 @@ class _Loop:
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.corpus import build_corpus
 
-            return build_corpus(self.cfg.data, _tokenizer(source), out)
+            from interp_by_construction.subject.load import source_tokenizer
+
+            return build_corpus(self.cfg.data, source_tokenizer(self.cfg.subject), out)
 
         return self._build("corpus", None, config, {}, identity, compute)
 
@@ -400,9 +402,11 @@ class _Loop:
         """Checkpoint the subject is read from; None if it is trained from scratch."""
         if self.cfg.subject.kind == "tiny":
             return None
-        from interp_by_construction.subject.load import source_checkpoint
+        from interp_by_construction.subject.load import check_supported, source_checkpoint
 
-        return source_checkpoint(self.cfg.subject)
+        source = source_checkpoint(self.cfg.subject)
+        check_supported(source)
+        return source
 
     def _model_identity(self, name: str) -> str:
         from interp_by_construction.labeler.embedded import model_identity
@@ -438,11 +442,3 @@ def _threads(n: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _tokenizer(source: str | None) -> Any:
-    if source is None:
-        return None
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(source)

@@ -260,9 +260,12 @@ def test_words_are_whole_and_weighed() -> None:
 
 def test_prompts_show_what_they_promise() -> None:
     prompt = words_prompt(node(), 5, 2, incoming=[("pets", 0.5), ("tools", -0.5)], avoid=["animals"])
-    last = prompt.splitlines()[-1]
-    assert last == "cat, dog | text: The old [dog] sat.; a [cat] , ran | not: table | unlike: animals | inputs: pets ="
-    assert words_prompt(node(), 5, 0).splitlines()[-1] == "cat, dog | not: table ="
+    lines = prompt.splitlines()
+    assert lines[:2] == ["Labels other than: animals", "Reads from: pets"]
+    assert lines[-1] == "text: The old [dog] sat.; a [cat] , ran | not: table | cat, dog ="
+    assert all(("text: " in line) and ("not: " in line) for line in lines[2:])
+    plain = words_prompt(node(), 5, 0).splitlines()
+    assert plain[-1] == "not: table | cat, dog =" and not any("text: " in line for line in plain)
     messages = chat_prompt(node(), 5, 2, incoming=[("pets", 0.5), ("tools", -0.5)], avoid=["animals"])
     assert [m["role"] for m in messages] == ["system", "user"]
     for shown in ("cat, dog", "The old [dog] sat.", "hot [dog]", "tools (-0.50)", "- animals"):

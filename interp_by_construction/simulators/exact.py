@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.errors import LabelerError
-from interp_by_construction.progress import track
 
 if TYPE_CHECKING:
     from interp_by_construction.labeler.client import Labeler
@@ -87,21 +86,21 @@ def simulate_packed(
     prefixes = [builder.shots + builder.label(label) for label in labels]
     longest = max(map(len, prefixes))
     packs = _pack([len(ids) for ids, _ in encoded], labeler.cfg.max_model_len - longest - 1)
-    result = np.empty((sum(map(len, excerpts)), len(labels)), dtype=np.float32)
-    # Labels one after the other, so that the bar moves and a kill loses one label's calls at most (calls are cached).
-    for column in track(range(len(labels)), description):
-        prompts, reads = [], []
+    prompts: list[list[int]] = []
+    reads: list[list[int]] = []
+    for prefix in prefixes:
         for pack in packs:
-            ids, positions = list(prefixes[column]), []
+            ids, positions = list(prefix), []
             for index in pack:
                 excerpt_ids, ends = encoded[index]
                 positions += [len(ids) + end for end in ends]
                 ids += excerpt_ids
             prompts.append(ids)
             reads.append(positions)
-        logits = labeler.digit_logits(prompts)
-        result[:, column] = np.concatenate([expected_digit(rows[read]) for rows, read in zip(logits, reads, strict=True)])
-    return result
+    logits = labeler.digit_logits(prompts, description=description)
+    rated = [expected_digit(rows[read]) for rows, read in zip(logits, reads, strict=True)]
+    columns = [np.concatenate(rated[start : start + len(packs)]) for start in range(0, len(rated), len(packs))]
+    return np.stack(columns, axis=1)
 
 
 def simulate_one(labeler: Labeler, label: str, tokens: Sequence[str], contrast: bool = True) -> list[float]:

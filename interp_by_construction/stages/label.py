@@ -92,7 +92,7 @@ def _propose(
     attempt: int,
 ) -> dict[int, list[str]]:
     """Parsed proposals per node, without those that the node made before, best first."""
-    from interp_by_construction.labeler.prompts import chat_prompt, parse_label, words_prompt
+    from interp_by_construction.labeler.prompts import STOP, chat_prompt, parse_label, words_prompt
 
     asked: list[Any] = []
     seeds: list[int] = []
@@ -116,7 +116,7 @@ def _propose(
                 max_tokens=cfg.max_tokens,
                 temperature=0.0 if is_greedy else cfg.temperature + 0.15 * attempt,
                 seed=[seeds[i] for i in chosen],
-                stop=["\n"],
+                stop=STOP,
             )
             for i, reply in zip(chosen, replies, strict=True):
                 answers[i] = reply

@@ -22,9 +22,12 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 def read_nodes(path: Path) -> list[Node]:
     """The chosen nodes of a collect artifact."""
-    excerpts = ("top", "quantiles", "near_misses")
-    records = read_records(path / "nodes.jsonl")
-    return [Node(**{k: [Excerpt(**e) for e in v] if k in excerpts else v for k, v in record.items()}) for record in records]
+    nodes = []
+    for record in read_records(path / "nodes.jsonl"):
+        for kind in ("top", "quantiles", "near_misses"):
+            record[kind] = [Excerpt(**excerpt) for excerpt in record[kind]]
+        nodes.append(Node(**record))
+    return nodes
 
 
 def read_labels(path: Path) -> list[Label]:

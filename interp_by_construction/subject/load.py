@@ -137,6 +137,15 @@ def source_checkpoint(cfg: SubjectConfig) -> str:
     raise SubjectError(f"subject.kind={cfg.kind} has no pretrained checkpoint")
 
 
+def check_supported(source: str) -> None:
+    """Raises SubjectError now, before anything is computed, if `source` cannot be read or is of no supported family."""
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise SubjectError(f"subject.path={source} cannot be read as a transformers checkpoint: {_first_line(error)}") from error
+    family_of(config)
+
+
 def source_tokenizer(cfg: SubjectConfig) -> PreTrainedTokenizerBase | None:
     """The pretrained tokenizer, or None for `tiny`, whose tokenizer is trained on the corpus."""
     if cfg.kind == "tiny":

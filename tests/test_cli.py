@@ -1,0 +1,103 @@
+"""Bad input: exit code 2, a message that names the value and the fix, no traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def ibc(*arguments: str, cwd: Path | None = None, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    command = [sys.executable, "-m", "interp_by_construction", *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["runn"], ["runn", "run, status"]),
+        (["run", "colour=red"], ["colour"]),
+        (["run", "experiment=nope"], ["nope", "demo"]),
+        (["run", "layer=-1"], ["layer=-1", "all"]),
+        (["run", "layer=two"], ["layer=two"]),
+        (["run", "layer=1.5"], ["layer=1.5"]),
+        (["run", "layer=[]"], ["layer"]),
+        (["run", "layer=1", "start_layer=2"], ["start_layer=2", "layer=1"]),
+        (["run", "align.weight=-1"], ["align.weight=-1", ">= 0"]),
+        (["run", "align.weight=nan"], ["align.weight=nan", "finite"]),
+        (["run", "align.steps=many"], ["align.steps=many", "integer"]),
+        (["run", "nodes.select=best"], ["nodes.select=best", "variance"]),
+        (["run", "data=text"], ["data.path"]),
+        (["run", "data=text", "data.path=/no/such/file"], ["/no/such/file"]),
+        (["run", "subject=hf", "subject.path=/no/such/model"], ["/no/such/model"]),
+        (["run", "run=../evil"], ["../evil"]),
+        (["status", "nope"], ["nope", "none yet"]),
+        (["status"], ["RUN"]),
+        (["verify", "nope"], ["nope"]),
+        (["export", "nope", "output=x"], ["nope"]),
+        (["export", "nope", "outptu=x"], ["outptu", "output"]),
+        (["simulate", "input=missing.jsonl", "output=o.jsonl"], ["missing.jsonl"]),
+        (["simulate", "output=o.jsonl"], ["input"]),
+        (["serve", "kind=magic"], ["magic", "generate"]),
+    ],
+)
+def test_bad_input(arguments: list[str], named: list[str], tmp_path: Path) -> None:
+    result = ibc(*arguments, cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    for name in named:
+        assert name in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "named"), [(b"", "no text"), (b"\x00\x01\x02binary" * 99, "not text"), (b"one short line", "tokens")]
+)
+def test_unusable_text(content: bytes, named: str, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_bytes(content)
+    result = ibc("run", "data=text", "data.path=text.txt", "logger=none", cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert named in result.stderr and "Traceback" not in result.stderr
+
+
+def test_unsupported_architecture_lists_the_supported_ones(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertForMaskedLM
+
+    small = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=16)
+    BertForMaskedLM(small).save_pretrained(tmp_path / "bert")
+    result = ibc("run", "subject=hf", f"subject.path={tmp_path / 'bert'}", "logger=none", cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert "bert" in result.stderr.lower() and "Traceback" not in result.stderr
+
+
+def test_endpoint_that_is_not_there(tmp_path: Path) -> None:
+    result = ibc(
+        "simulate", "input=in.jsonl", "output=out.jsonl", "labeler=endpoint", "labeler.classify_url=http://127.0.0.1:9",
+        "labeler.retries=0",
+        cwd=_with_input(tmp_path),
+    )  # fmt: skip
+    assert result.returncode == 2, result.stderr
+    assert "127.0.0.1:9" in result.stderr and "Traceback" not in result.stderr
+
+
+def _with_input(path: Path) -> Path:
+    (path / "in.jsonl").write_text('{"label": "animals", "tokens": ["a", " dog"]}\n')
+    return path
+
+
+def test_help_and_status_import_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom interp_by_construction.cli import main\n"
+        "try:\n    main({arguments!r})\nexcept SystemExit:\n    pass\n"
+        "sys.exit(bool({{'torch', 'transformers', 'pytorch_lightning', 'vllm'}} & set(sys.modules)))"
+    )
+    for arguments in (["--help"], ["status", "nope"]):
+        subprocess.run([sys.executable, "-c", code.format(arguments=arguments)], check=True, cwd=tmp_path, capture_output=True)
+
+
+def test_configuration_is_the_same_from_any_directory(tmp_path: Path) -> None:
+    shown = [ibc("run", "--cfg", "job", "--resolve", "experiment=demo", cwd=place).stdout for place in (tmp_path, Path("/"))]
+    assert shown[0] == shown[1] and "pretrain_steps" in shown[0]

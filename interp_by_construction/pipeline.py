@@ -133,7 +133,6 @@ class _Loop:
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.corpus import build_corpus
-
             from interp_by_construction.subject.load import source_tokenizer
 
             return build_corpus(self.cfg.data, source_tokenizer(self.cfg.subject), out)

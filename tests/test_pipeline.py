@@ -256,7 +256,13 @@ def test_simulations_do_not_depend_on_the_subject(server: FakeServer, finished: 
     assert all(torch.equal(old[name], new[name]) for name in old)
 
 
-@pytest.mark.parametrize("stage", ["subject", "encode", "simulate", "align", "continue", "control", "evaluate"])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "align",
+        *(pytest.param(s, marks=pytest.mark.slow) for s in ("subject", "encode", "simulate", "continue", "control", "evaluate")),
+    ],
+)
 def test_killed_and_started_again_ends_in_the_same_hashes(
     server: FakeServer, finished: tuple[Path, RunDirectory], tmp_path: Path, stage: str
 ) -> None:

@@ -90,9 +90,9 @@ def test_packed_values_are_read_at_each_tokens_last_labeler_token(server: FakeSe
     with make_labeler(cfg.labeler, tmp_path / "calls.sqlite", tmp_path) as labeler:
         values = simulate_packed(labeler, ["animals", REFERENCE_LABELS[0]], excerpts, "test")
         builder = PromptBuilder(labeler.tokenizer)
-        ids = builder.shots + builder.label("animals")
-        expected = []
+        ids, expected = builder.shots, []
         for excerpt in excerpts:
+            ids = ids + builder.label("animals")
             for token in excerpt:
                 ids = ids + labeler.tokenizer.encode(token, add_special_tokens=False)
                 expected.append(float(expected_digit(fake_logits(ids))[-1]))

@@ -5,7 +5,9 @@ token is the expected digit under the ten digit logits at the token's last label
 Leaving the digits out of the text to be rated costs a third of `token<TAB>digit` lines and keeps it natural: on hand-made concept
 sentences the untuned 135M labeler reaches a contrast score of 0.14 with it and of 0.04 with digit lines of placeholder zeros.
 
-Many excerpts stand behind one label, packed to the model's length; the packing depends on the texts and on the longest label only.
+Many excerpts are packed behind the rated texts, to the model's length, and the label stands before each: when it stood before the
+first only, its influence (the spread of the contrast between labels) fell from 0.17 on the first excerpt to 0.03 on the third.
+The packing depends on the texts and on the longest label only.
 """
 
 from __future__ import annotations
@@ -83,15 +85,16 @@ def simulate_packed(
         if not label.strip():
             raise LabelerError("an empty label cannot be simulated")
     encoded = [builder.excerpt(excerpt) for excerpt in excerpts]
-    prefixes = [builder.shots + builder.label(label) for label in labels]
-    longest = max(map(len, prefixes))
-    packs = _pack([len(ids) for ids, _ in encoded], labeler.cfg.max_model_len - longest - 1)
+    headings = [builder.label(label) for label in labels]
+    room = labeler.cfg.max_model_len - len(builder.shots) - 1
+    packs = _pack([len(ids) + max(map(len, headings)) for ids, _ in encoded], room)
     prompts: list[list[int]] = []
     reads: list[list[int]] = []
-    for prefix in prefixes:
+    for heading in headings:
         for pack in packs:
-            ids, positions = list(prefix), []
+            ids, positions = list(builder.shots), []
             for index in pack:
+                ids += heading
                 excerpt_ids, ends = encoded[index]
                 positions += [len(ids) + end for end in ends]
                 ids += excerpt_ids

@@ -333,13 +333,18 @@ class _Loop:
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import evaluate, freeze
+            from interp_by_construction.stages.tables import read_labels
             from interp_by_construction.subject.load import load_subject
+            from interp_by_construction.tracking import log_summary, log_table
 
             paths = {moment: artifact.path / "model" for moment, artifact in models.items()}
             simulated, corpus = layer.artifacts["simulate"].path, self.shared["corpus"].path
             metrics = evaluate.scores(
                 paths, corpus, simulated, layer.index, cfg.evaluate, cfg.simulate, cfg.seed, out, self._device()
             )
+            with self._tracked("evaluate", layer.index) as logger:
+                log_table(logger, "nodes", *evaluate.node_table(out, read_labels(layer.artifacts["label"].path)))
+                log_summary(logger, {"score": metrics["score"]})
             final = load_subject(paths["final"])
             return metrics | {"frozen_identical": freeze.frozen_identical(final, layer.artifacts["freeze"].path)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from interp_by_construction.config import EvaluateConfig, SimulateConfig
 from interp_by_construction.progress import track
+from interp_by_construction.records import Label
 from interp_by_construction.scoring import columnwise_correlation, mean_ci95
 
 VERSION = 1
@@ -103,6 +105,20 @@ def scores(
         "n_held_out_tokens": int(held_out.sum()),
         "score": {name: summary(values, names.get(name, contrast), cfg.n_bootstrap, seed) for name, values in per_node.items()},
     }
+
+
+def node_table(scores_dir: Path, labels: Sequence[Label]) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows for the logger: one row per aligned node, None where a score is undefined."""
+    from safetensors.numpy import load_file
+
+    scores = load_file(scores_dir / "scores.safetensors")
+    text = {label.node: label.text for label in labels}
+    kinds = ("before", "after", "final", "shuffled")
+    rows: list[list[Any]] = []
+    for i, node in enumerate(scores["nodes"].tolist()):
+        values = (float(scores[kind][i]) for kind in kinds)
+        rows.append([node, text[node], *(None if math.isnan(value) else value for value in values)])
+    return ["node", "label", *kinds], rows
 
 
 def summary(values: NDArray, simulator: str, n_bootstrap: int, seed: int) -> dict[str, Any]:

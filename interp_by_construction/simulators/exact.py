@@ -3,7 +3,8 @@
 The prompt shows a few rated texts, digits behind their words, then the label and the bare text. The simulated activation of a
 token is the expected digit under the ten digit logits at the token's last labeler token (all ten are exact, see `labeler.client`).
 Leaving the digits out of the text to be rated costs a third of `token<TAB>digit` lines and keeps it natural: on hand-made concept
-sentences the untuned 135M labeler reaches a contrast score of 0.14 with it and of 0.04 with digit lines of placeholder zeros.
+sentences (label once, before the first text) the untuned 135M labeler had a contrast score of 0.14 with it, of 0.04 with digit
+lines of placeholder zeros.
 
 Many excerpts are packed behind the rated texts, to the model's length, and the label stands before each: when it stood before the
 first only, its influence (the spread of the contrast between labels) fell from 0.17 on the first excerpt to 0.03 on the third.

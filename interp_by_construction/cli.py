@@ -23,7 +23,7 @@ ibc: interpretability by construction
   ibc verify RUN                recompute every hash, check the invariants; exit code 1 if anything differs
   ibc export RUN at=before|after|final layer=N output=DIR
                                 a plain transformers checkpoint with tokenizer, nodes.parquet and model card
-  ibc simulate input=IN.jsonl output=OUT.jsonl simulator=exact [labeler=...]
+  ibc simulate input=IN.jsonl output=OUT.jsonl simulator=exact|head [labeler=...]
                                 {"label": str, "tokens": [str, ...]} per line -> the same with "activations"
   ibc serve [labeler=...] [kind=generate|classify]
                                 start a labeler server by hand

@@ -94,6 +94,9 @@ class NodesConfig:
     """Nodes per layer that are labelled and aligned; null for the whole layer. The rest stays free."""
     select: Literal["all", "variance", "random"] = "variance"
     """How they are chosen: all, top by variance on the label split, or at random."""
+    assign: Literal["none", "match"] = "none"
+    """`none`: a node keeps the label that the labeler gave it. `match`: labels are dealt out anew, each to the node whose
+    activations it predicts best on the label split (one linear assignment per layer; needs simulate.simulator=head)."""
 
 
 @dataclass(frozen=True)
@@ -170,22 +173,31 @@ class LabelConfig:
     """Strongest incoming labelled nodes shown (from the second layer on)."""
     style: Literal["completion", "chat"] = "completion"
     """Few-shot completion (small labelers) or chat messages (instruct models of 1B and more)."""
+    general_pool: bool = True
+    """Matching (nodes.assign=match) may also deal out the general labels that ship with the package."""
 
 
 @dataclass(frozen=True)
 class SimulateConfig:
-    simulator: Literal["exact", "ridge"] = "ridge"
-    """What makes the alignment targets: `ridge` distils the exact simulation, `exact` simulates every token."""
+    simulator: Literal["exact", "ridge", "head"] = "ridge"
+    """What makes the alignment targets: `ridge` distils the exact simulation, `exact` simulates every token, `head` is trained
+    beforehand and takes any label."""
+    head: str | None = None
+    """File of a trained head (simulator head); null for the one that ships with the package."""
     n_fit_tokens: int = 640
     """Tokens of the simulate split on which each label is simulated exactly."""
     n_score_tokens: int = 384
     """Tokens of the score split on which each label is simulated exactly."""
+    n_head_score_tokens: int = 16384
+    """Tokens of the score split on which a head's simulation is scored: it is cheap, so more than the labeler can read."""
     excerpt_tokens: int = 64
     """Subject tokens per simulated excerpt."""
+    n_label_tokens: int = 32768
+    """Tokens of the label split on which labels are matched with nodes (nodes.assign=match)."""
     encoder: str = "smollm2"
-    """Model whose hidden states the dense simulator reads; runs in this process."""
+    """Model whose hidden states the dense simulators read; runs in this process. A head needs the one it was trained on."""
     encoder_layers: list[int] = field(default_factory=lambda: [8, 16])
-    """Hidden layers of the encoder that are concatenated."""
+    """Hidden layers of the encoder that are concatenated (simulator ridge; a head brings its own)."""
     max_align_tokens: int = 65536
     """Tokens of the align split that get dense targets."""
     contrast: bool = True
@@ -222,6 +234,8 @@ class ContinueConfig:
 class EvaluateConfig:
     max_test_blocks: int | None = None
     """Use at most this many blocks of the test split for LM losses."""
+    max_truth_tokens: int = 16384
+    """Use at most this many tokens of the score split for the ground truth (data=stories)."""
     n_bootstrap: int = 1000
     """Bootstrap resamples for intervals."""
     batch_size: int = 16
@@ -358,7 +372,9 @@ def check(c: Config) -> None:
         "align.batch_size", "continue.batch_size", "collect.top_k", "collect.window", "collect.batch_size", "label.n_candidates",
         "data.n_documents", "data.block_size", "subject.n_layers", "subject.d_model", "subject.d_mlp", "subject.n_heads",
         "labeler.concurrency", "labeler.max_num_seqs", "labeler.max_model_len", "simulate.excerpt_tokens",
-        "simulate.n_fit_tokens", "simulate.n_score_tokens", "simulate.max_align_tokens", "evaluate.n_bootstrap",
+        "simulate.n_fit_tokens", "simulate.n_score_tokens", "simulate.n_label_tokens", "simulate.max_align_tokens",
+        "simulate.n_head_score_tokens",
+        "evaluate.n_bootstrap", "evaluate.max_truth_tokens",
         "trainer.threads", "data.vocab_size", "subject.pretrain_batch",
     )  # fmt: skip
     for field_name in positive:
@@ -376,6 +392,9 @@ def check(c: Config) -> None:
         c.subject.kind != "hf" or bool(c.subject.path), "subject.path", c.subject.path, "give a checkpoint directory or hub name"
     )
     _require(c.nodes.count is None or c.nodes.count >= 2, "nodes.count", c.nodes.count, "give at least 2, or null for all")
+    matchable = c.nodes.assign == "none" or c.simulate.simulator == "head"
+    fix = f"matching simulates labels with a head, but simulate.simulator={c.simulate.simulator}: set it to head, or assign=none"
+    _require(matchable, "nodes.assign", c.nodes.assign, fix)
     _require(
         c.labeler.backend != "endpoint" or bool(c.labeler.url), "labeler.url", c.labeler.url, "give the URL of a running server"
     )

@@ -1,29 +1,33 @@
 """The loop: label a layer, make the labels true, freeze, repair, go on. Owns skip, run and mark; the stages hold only science.
 
-corpus -> subject -> for each layer: collect -> label -> simulate -> align -> freeze -> continue
+corpus -> subject -> for each layer: collect -> label (-> assign) -> simulate -> align -> freeze -> continue
                                      control and freeze-only beside it, losses of all four models, scores
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from interp_by_construction.config import Config, requested_layers
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.runs import Progress, RunDirectory
-from interp_by_construction.store import SCRATCH, Artifact, Recipe, Store
+from interp_by_construction.store import SCRATCH, Artifact, Recipe, Store, canonical_json
 
-VERSIONS = {"corpus": 1, "subject": 1, "encode": 1, "collect": 1, "label": 1, "simulate": 1, "align": 1, "freeze": 1,
-            "continue": 1, "control": 1, "freeze_only": 1, "losses": 1, "evaluate": 1}  # fmt: skip
+if TYPE_CHECKING:
+    from interp_by_construction.simulators.encoder import Encoder
+    from interp_by_construction.simulators.head import Head
+
+VERSIONS = {"corpus": 1, "subject": 1, "encode": 1, "collect": 1, "label": 2, "assign": 1, "simulate": 2, "align": 1,
+            "freeze": 1, "continue": 1, "control": 1, "freeze_only": 1, "losses": 1, "evaluate": 2}  # fmt: skip
 """Schema version of each stage's output: raise it when the same config starts to give another result."""
-
-LAYER_STAGES = ("collect", "label", "simulate", "align", "freeze", "continue", "control", "freeze_only", "losses", "evaluate")
 
 
 @dataclass
@@ -32,6 +36,11 @@ class Layer:
 
     index: int
     artifacts: dict[str, Artifact] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> Artifact:
+        """The final labels, which everything behind the labelling reads: the matched ones, else the labeler's."""
+        return self.artifacts.get("assign", self.artifacts["label"])
 
 
 def run(cfg: Config, name: str | None = None) -> RunDirectory:
@@ -88,13 +97,15 @@ class _Loop:
                 self._labeler.close()
 
     def run(self) -> None:
+        # What is wrong with the head shows before anything is computed.
+        _ = self._head
         self.shared["corpus"] = self._corpus()
         self.shared["subject"] = self._subject()
         layers = plan(
             self.cfg, self.directory.start_layer, self.directory.done_layers, self.shared["subject"].metrics["subject"]["n_layers"]
         )
         self.directory.record(Progress(start_layer=layers[0], planned=layers))
-        if self.cfg.simulate.simulator == "ridge":
+        if self.cfg.simulate.simulator != "exact":
             self.shared["encode"] = self._encode()
         self.shared["losses"] = self._losses(self.shared["subject"])
         for index in layers:
@@ -107,8 +118,9 @@ class _Loop:
         """One turn of the loop."""
         layer = Layer(index)
         before = self.layers[-1].artifacts["continue"] if self.layers else self.shared["subject"]
+        matched = [("assign", self._assign)] if self.cfg.nodes.assign == "match" else []
         for stage, make in (
-            ("collect", self._collect), ("label", self._label), ("simulate", self._simulate), ("align", self._align),
+            ("collect", self._collect), ("label", self._label), *matched, ("simulate", self._simulate), ("align", self._align),
             ("freeze", self._freeze), ("continue", self._continue), ("control", self._control),
             ("freeze_only", self._freeze_only),
         ):  # fmt: skip
@@ -163,22 +175,27 @@ class _Loop:
         return self._build("subject", None, config, parents, identity, compute)
 
     def _encode(self) -> Artifact:
-        cfg = self.cfg.simulate
-        keys = ("n_fit_tokens", "n_score_tokens", "excerpt_tokens", "encoder_layers", "max_align_tokens")
+        cfg, match = self.cfg.simulate, self.cfg.nodes.assign == "match"
+        keys = ["n_score_tokens", "excerpt_tokens", "max_align_tokens"]
+        keys += ["n_fit_tokens", "encoder_layers"] if self._head is None else ["n_head_score_tokens"]
+        keys += ["n_label_tokens"] if match else []
 
         def compute(out: Path) -> dict[str, Any]:
-            from interp_by_construction.labeler.embedded import resolve_model
             from interp_by_construction.stages import simulate
 
+            parts = (*simulate.ENCODED[cfg.simulator], *(("label",) if match else ()))
             with _threads(self.cfg.labeler.threads):
-                return simulate.encode(self.shared["corpus"].path, resolve_model(cfg.encoder), cfg, out, self._device())
+                return simulate.encode(self.shared["corpus"].path, self._encoder(), cfg, parts, out, self._head)
 
         config = {key: getattr(cfg, key) for key in keys}
-        return self._build("encode", None, config, self._parents(), {"encoder": self._model_identity(cfg.encoder)}, compute)
+        identity = {"encoder": self._model_identity(cfg.encoder)}
+        identity |= {} if self._head is None else {"head": self._head.identity}
+        return self._build("encode", None, config, self._parents(), identity, compute)
 
     def _collect(self, layer: Layer, before: Artifact) -> Artifact:
         cfg = self.cfg
-        config = dataclasses.asdict(cfg.collect) | dataclasses.asdict(cfg.nodes) | {"layer": layer.index, "seed": cfg.seed}
+        nodes = {"count": cfg.nodes.count, "select": cfg.nodes.select}
+        config = dataclasses.asdict(cfg.collect) | nodes | {"layer": layer.index, "seed": cfg.seed}
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import collect
@@ -193,8 +210,10 @@ class _Loop:
         lower = self.layers[-1] if self.layers else None
         parents = {"collect": layer.artifacts["collect"].fingerprint}
         if lower is not None:
-            parents |= {"model": before.fingerprint, "incoming": lower.artifacts["label"].fingerprint}
+            parents |= {"model": before.fingerprint, "incoming": lower.labels.fingerprint}
         config = dataclasses.asdict(cfg.label) | {"seed": cfg.seed}
+        # Decides what labels are matched with, not what they are.
+        config.pop("general_pool")
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import incoming, label
@@ -203,28 +222,63 @@ class _Loop:
             nodes = read_nodes(layer.artifacts["collect"].path)
             shown: Mapping[int, list[tuple[str, float]]] = {}
             if lower is not None:
-                below = read_labels(lower.artifacts["label"].path)
+                below = read_labels(lower.labels.path)
                 shown = incoming.strongest(before.path / "model", layer.index, below, nodes, cfg.label.n_incoming)
             return label.run(nodes, shown, self._get_labeler(), cfg.label, cfg.seed, out)
 
         return self._build("label", layer.index, config, parents, {"labeler": self._get_labeler().identity}, compute)
 
+    def _assign(self, layer: Layer, before: Artifact) -> Artifact:
+        """Only with nodes.assign=match; poles and nodes stay."""
+        parents = self._parents(
+            model=before, collect=layer.artifacts["collect"], label=layer.artifacts["label"], encode=self.shared["encode"]
+        )
+        general: list[str] = []
+        if self.cfg.label.general_pool:
+            from interp_by_construction.labeler.general import general_labels
+
+            general = general_labels()
+
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.stages import assign
+            from interp_by_construction.stages.tables import read_labels, read_proposals
+
+            given = layer.artifacts["label"].path
+            labels = read_labels(given)
+            pool = assign.pool(labels, read_proposals(given), general)
+            assert self._head is not None
+            with _threads(self.cfg.labeler.threads):
+                return assign.run(
+                    before.path / "model", self.shared["corpus"].path, self.shared["encode"].path, labels, pool, layer.index,
+                    self.cfg.simulate, self._head, self._encoder(), out, self._device(),
+                )  # fmt: skip
+
+        identity = {"general": hashlib.sha256(canonical_json(general)).hexdigest()}
+        return self._build("assign", layer.index, {"layer": layer.index}, parents, identity, compute)
+
     def _simulate(self, layer: Layer, before: Artifact) -> Artifact:
+        """Reads labels and text, and no activation (invariant 5)."""
         cfg = self.cfg.simulate
-        parents = self._parents(label=layer.artifacts["label"])
-        if cfg.simulator == "ridge":
+        parents = self._parents(label=layer.labels)
+        if "encode" in self.shared:
             parents["encode"] = self.shared["encode"].fingerprint
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import simulate
             from interp_by_construction.stages.tables import read_labels
 
-            labels = read_labels(layer.artifacts["label"].path)
+            labels = read_labels(layer.labels.path)
             encoded = self.shared["encode"].path if "encode" in self.shared else None
-            return simulate.run(self.shared["corpus"].path, encoded, labels, self._get_labeler(), cfg, out)
+            corpus, labeler = self.shared["corpus"].path, self._get_labeler()
+            if self._head is None:
+                return simulate.run(corpus, encoded, labels, labeler, cfg, out)
+            with _threads(self.cfg.labeler.threads):
+                return simulate.run(corpus, encoded, labels, labeler, cfg, out, self._head, self._encoder())
 
+        keys = ["simulator", "n_score_tokens", "excerpt_tokens", "max_align_tokens", "contrast"]
+        keys += {"ridge": ["n_fit_tokens"], "head": ["n_head_score_tokens"], "exact": []}[cfg.simulator]
         identity = {"labeler": self._get_labeler().identity}
-        return self._build("simulate", layer.index, dataclasses.asdict(cfg), parents, identity, compute)
+        return self._build("simulate", layer.index, {key: getattr(cfg, key) for key in keys}, parents, identity, compute)
 
     def _align(self, layer: Layer, before: Artifact) -> Artifact:
         cfg = self.cfg
@@ -251,7 +305,7 @@ class _Loop:
             aligned = self._aligned(layer)
             return freeze.run(layer.artifacts["align"].path / "model", self.shared["corpus"].path, layer.index, aligned, out)
 
-        parents = self._parents(model=layer.artifacts["align"], label=layer.artifacts["label"])
+        parents = self._parents(model=layer.artifacts["align"], label=layer.labels)
         return self._build("freeze", layer.index, {"layer": layer.index}, parents, {}, compute)
 
     def _continue(self, layer: Layer, before: Artifact) -> Artifact:
@@ -323,6 +377,7 @@ class _Loop:
 
     def _evaluate(self, layer: Layer) -> Artifact:
         cfg = self.cfg
+        stories = cfg.data.kind == "stories"
         position = self.layers.index(layer)
         models = {
             "before": self.layers[position - 1].artifacts["continue"] if position else self.shared["subject"],
@@ -339,16 +394,20 @@ class _Loop:
 
             paths = {moment: artifact.path / "model" for moment, artifact in models.items()}
             simulated, corpus = layer.artifacts["simulate"].path, self.shared["corpus"].path
+            labels, device = read_labels(layer.labels.path), self._device()
             metrics = evaluate.scores(
-                paths, corpus, simulated, layer.index, cfg.evaluate, cfg.simulate, cfg.seed, out, self._device()
-            )
+                paths, corpus, simulated, layer.index, cfg.evaluate, cfg.simulate, cfg.seed, out, device,
+                *self._judges(),
+            )  # fmt: skip
+            metrics["truth"] = evaluate.truth(paths, corpus, labels, layer.index, cfg.evaluate, out, device) if stories else None
             with self._tracked("evaluate", layer.index) as logger:
-                log_table(logger, "nodes", *evaluate.node_table(out, read_labels(layer.artifacts["label"].path)))
-                log_summary(logger, {"score": metrics["score"]})
+                log_table(logger, "nodes", *evaluate.node_table(out, labels))
+                log_summary(logger, {"score": metrics["score"], "truth": metrics["truth"] or {}})
             final = load_subject(paths["final"])
             return metrics | {"frozen_identical": freeze.frozen_identical(final, layer.artifacts["freeze"].path)}
 
         config = {"layer": layer.index, "n_bootstrap": cfg.evaluate.n_bootstrap, "seed": cfg.seed}
+        config |= {"max_truth_tokens": cfg.evaluate.max_truth_tokens} if stories else {}
         return self._build("evaluate", layer.index, config, parents, {}, compute)
 
     # Helpers.
@@ -397,7 +456,7 @@ class _Loop:
     def _aligned(self, layer: Layer) -> list[int]:
         from interp_by_construction.stages.tables import read_labels
 
-        return sorted(label.node for label in read_labels(layer.artifacts["label"].path) if label.text is not None)
+        return sorted(label.node for label in read_labels(layer.labels.path) if label.text is not None)
 
     def _n_target_blocks(self) -> int:
         return max(1, self.cfg.simulate.max_align_tokens // self.cfg.data.block_size)
@@ -416,6 +475,26 @@ class _Loop:
         from interp_by_construction.labeler.embedded import model_identity
 
         return model_identity(name)
+
+    @cached_property
+    def _head(self) -> Head | None:
+        """The label-conditioned head, with simulate.simulator=head. Raises ConfigError if it reads another encoder."""
+        from interp_by_construction.simulators.head import load_for
+
+        return load_for(self.cfg.simulate) if self.cfg.simulate.simulator == "head" else None
+
+    def _encoder(self) -> Encoder:
+        """Loaded where it is needed and dropped afterwards: it may be larger than the subject."""
+        from interp_by_construction.labeler.embedded import resolve_model
+        from interp_by_construction.simulators.encoder import Encoder
+
+        layers = self.cfg.simulate.encoder_layers if self._head is None else self._head.encoder_layers
+        return Encoder.load(resolve_model(self.cfg.simulate.encoder), layers, self._device())
+
+    def _judges(self) -> tuple[str, str]:
+        """What stands for the labeler's model and for the encoder, equal if they are the same model under two names."""
+        models = (self.cfg.labeler.model, self.cfg.simulate.encoder)
+        return models if self._head is None else (self._model_identity(models[0]), self._model_identity(models[1]))
 
     def _get_labeler(self) -> Any:
         if self._labeler is None:

@@ -65,7 +65,7 @@ def _paired(cfg: Config, first: Artifact, second: Artifact) -> list[float]:
 
 
 def _layer(layer: Layer, d_mlp: int, shared: dict[str, Artifact]) -> dict[str, Any]:
-    labels, evaluated = layer.artifacts["label"].metrics, layer.artifacts["evaluate"].metrics
+    labels, evaluated = layer.labels.metrics, layer.artifacts["evaluate"].metrics
     n_aligned = labels["n_labels"]
     return {
         "layer": layer.index,
@@ -76,6 +76,8 @@ def _layer(layer: Layer, d_mlp: int, shared: dict[str, Artifact]) -> dict[str, A
         "n_distinct_labels": labels["n_distinct"],
         "score": {name: evaluated["score"][name] for name in SCORES},
         "score_more": {name: value for name, value in evaluated["score"].items() if name not in SCORES},
+        "truth": evaluated["truth"],
+        "assignment": layer.artifacts["assign"].metrics if "assign" in layer.artifacts else None,
         "simulation": layer.artifacts["simulate"].metrics,
         "seconds": {stage: artifact.seconds for stage, artifact in layer.artifacts.items()},
         "artifacts": {stage: artifact.fingerprint for stage, artifact in layer.artifacts.items()},
@@ -88,11 +90,13 @@ def write_nodes(path: Path, layers: list[Layer]) -> None:
     import pyarrow.parquet as pq
     from safetensors.numpy import load_file
 
+    from interp_by_construction.stages.evaluate import read_truth
     from interp_by_construction.stages.tables import read_labels, read_nodes
 
     rows: list[dict[str, Any]] = []
     for layer in layers:
-        labels = {label.node: label for label in read_labels(layer.artifacts["label"].path)}
+        labels = {label.node: label for label in read_labels(layer.labels.path)}
+        truth = read_truth(layer.artifacts["evaluate"].path)
         scores = load_file(layer.artifacts["evaluate"].path / "scores.safetensors")
         position = {int(node): i for i, node in enumerate(scores["nodes"])}
         top = {node.node: _top_tokens(node) for node in read_nodes(layer.artifacts["collect"].path)}
@@ -109,10 +113,12 @@ def write_nodes(path: Path, layers: list[Layer]) -> None:
             for name in ("before", "after", "final", "shuffled", "exact"):
                 value = math.nan if i is None else float(scores[name][i])
                 row[f"score_{name}"] = None if math.isnan(value) else value
+            row |= {f"truth_{name}": truth.get(node, {}).get(name) for name in ("concept", "r", "auc")}
             rows.append(row)
     kinds = {"layer": pa.int64(), "node": pa.int64(), "pole": pa.int64(), "label": pa.string(), "status": pa.string(),
              "top_tokens": pa.list_(pa.string())}  # fmt: skip
     kinds |= {f"score_{name}": pa.float64() for name in ("before", "after", "final", "shuffled", "exact")}
+    kinds |= {"truth_concept": pa.string(), "truth_r": pa.float64(), "truth_auc": pa.float64()}
     with disk_errors(path):
         partial = path.with_name(f".{path.name}.partial")
         pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items()))), partial)

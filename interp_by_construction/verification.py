@@ -46,6 +46,8 @@ def _summary_problems(run: RunDirectory, store: Store) -> Iterator[str]:
         expected = None if found is None else {name: found.metrics["score"].get(name) for name in layer["score"]}
         if expected != layer["score"]:
             yield f"{file}: the scores of layer {layer['layer']} differ from its evaluate artifact"
+        if found is not None and layer.get("truth") != found.metrics.get("truth"):
+            yield f"{file}: the ground truth of layer {layer['layer']} differs from its evaluate artifact"
     final = store.get("losses", layers[-1]["artifacts"]["losses_continue"])
     control = store.get("losses", layers[-1]["artifacts"]["losses_control"])
     if final is None or control is None or loss["tax"] != final.metrics["loss"] - control.metrics["loss"]:

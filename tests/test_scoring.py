@@ -52,10 +52,10 @@ def test_columns_equal_single_scores() -> None:
 
 
 def test_undefined_is_counted_and_never_zero() -> None:
-    record = summary(np.array([0.5, math.nan, 0.7]), "exact", 100, 0)
+    record = summary(np.array([0.5, math.nan, 0.7]), "exact", True, 100, 0)
     assert record["mean"] == pytest.approx(0.6)
     assert (record["n"], record["n_undefined"]) == (2, 1)
-    assert summary(np.array([math.nan]), "exact", 100, 0)["mean"] is None
+    assert summary(np.array([math.nan]), "exact", True, 100, 0)["mean"] is None
 
 
 def test_shuffled_never_pairs_a_node_with_its_own_label() -> None:

@@ -171,6 +171,12 @@ def parse_label(text: str) -> str | None:
     return None if len(words) > 2 and len(set(words)) == 1 else label
 
 
+def normalised(text: str) -> str:
+    """Two labels are the same if they differ in case, spacing or a final plural s only."""
+    words = "".join(c.lower() if c.isalnum() else " " for c in text).split()
+    return " ".join(word.removesuffix("s") if len(word) > 3 else word for word in words)
+
+
 def _word_span(excerpt: Excerpt) -> tuple[int, int]:
     """First and one-past-last token of the word that holds the peak."""
     tokens, start, end = excerpt.tokens, excerpt.peak, excerpt.peak + 1

@@ -11,7 +11,8 @@ from rich.table import Table
 from interp_by_construction.runs import RunDirectory
 
 N_EXAMPLES = 5
-STAGES = ("collect", "label", "simulate", "align", "freeze", "continue", "control", "freeze_only", "evaluate")
+STAGES = ("collect", "label", "assign", "simulate", "align", "freeze", "continue", "control", "freeze_only", "evaluate")
+SHOWN_SCORES = {key: key for key in ("before", "after", "final", "shuffled", "exact")} | {"final_raw": "uncorrected"}
 SHARED = ("corpus", "subject", "encode", "losses")
 
 
@@ -29,15 +30,18 @@ def show_result(run: RunDirectory) -> None:
         out.print(f"run {run.name}: no layer is done yet; `ibc status {run.name}` shows how far it is")
         return
     layers = Table(title=f"{run.name}: held-out simulation score (Pearson r, mean over nodes)", title_justify="left")
-    for column in ("layer", "nodes", "aligned", "distinct labels", "failed", "before", "after", "final", "shuffled", "uncorrected"):
+    columns = ("layer", "nodes", "aligned", "distinct labels", "failed", *SHOWN_SCORES.values())
+    for column in columns:
         layers.add_column(column, justify="right")
     for layer in summary["layers"]:
         score = layer["score"]
         layers.add_row(
             *(str(layer[key]) for key in ("layer", "n_nodes", "n_aligned", "n_distinct_labels", "n_failed_labels")),
-            *(_score(score[key], key in ("before", "final")) for key in ("before", "after", "final", "shuffled", "final_raw")),
+            *(_score(score[key], key in ("before", "final")) for key in SHOWN_SCORES),
         )
     out.print(layers)
+    for layer in summary["layers"]:
+        _show_beside(out, layer)
     loss = summary["loss"]
     low, high = loss["tax_ci95"]
     out.print(
@@ -45,11 +49,10 @@ def show_result(run: RunDirectory) -> None:
         f"freeze-only {loss['freeze_only']:.4f}   final {loss['final']:.4f}   "
         f"[bold]tax {loss['tax']:+.4f}[/bold] [{low:+.4f}, {high:+.4f}]".replace("] [", "] \\[")
     )
-    judged = summary["layers"][0]["score"]["final"]
-    out.print(
-        f"scores by {judged['simulator']} simulation of {escape(str(summary['labeler']['model']))}"
-        f"{', self-judged (the labeler also wrote the labels)' if judged['self_judged'] else ''}"
-    )
+    judged, labeler = summary["layers"][0]["score"]["final"], escape(str(summary["labeler"]["model"]))
+    by = "a head trained beforehand" if judged["simulator"] == "head" else f"{judged['simulator']} simulation of {labeler}"
+    own = ", self-judged (the model that wrote the labels is behind it)" if judged["self_judged"] else ""
+    out.print(f"scores by {by}{own}; exact and uncorrected: exact simulation of {labeler}, with and without contrast")
     _show_examples(out, run)
     invariants = ", ".join(f"{name} {'yes' if ok else 'NO'}" for name, ok in summary["invariants"].items())
     out.print(f"invariants: {invariants}")
@@ -59,6 +62,33 @@ def show_result(run: RunDirectory) -> None:
     )
     last = summary["layers"][-1]["layer"]
     out.print(f"next      ibc verify {run.name}   |   ibc export {run.name} at=final layer={last} output=DIR", soft_wrap=True)
+
+
+def _show_beside(out: Console, layer: dict[str, Any]) -> None:
+    """Ground truth and assignment of a layer, one line each, where it has them."""
+    truth, assignment = layer.get("truth"), layer.get("assignment")
+    if truth is not None:
+        none = f"{truth['n_no_concept']} labels name no concept" + (
+            f", {truth['n_undefined']} undefined" if truth["n_undefined"] else ""
+        )
+        out.print(
+            f"layer {layer['layer']} ground truth ({truth['n']} nodes; {none}): r {_number(truth['r_before'])} before, "
+            f"[bold]{_number(truth['r_mean'])}[/bold] final, {_number(truth['r_shuffled'])} shuffled, "
+            f"{_number(truth['r_mean_held_out'])} on held-out words; AUC {_number(truth['auc_mean'])}, "
+            f"label right {_number(truth['share_label_right'])}",
+            soft_wrap=True,
+        )
+    if assignment is not None:
+        out.print(
+            f"layer {layer['layer']} labels matched on the label split: r {_number(assignment['r_mean_before'])} -> "
+            f"{_number(assignment['r_mean_after'])}, pool of {assignment['n_pool']}, "
+            f"share from the labeler {_number(assignment['share_from_labeler'])}",
+            soft_wrap=True,
+        )
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.2f}"
 
 
 def _score(value: dict[str, Any], with_interval: bool) -> str:
@@ -94,7 +124,8 @@ def show_status(run: RunDirectory, seconds: dict[tuple[str, str], float]) -> Non
     running = state["running"] or {}
     alive = bool(running) and _alive(running.get("pid", 0))
     table = Table(title=f"{run.name}: {'complete' if summary and summary['complete'] else 'not complete'}", title_justify="left")
-    for column in ("layer", *STAGES, "before", "final"):
+    stages = STAGES if run.config().nodes.assign == "match" else tuple(stage for stage in STAGES if stage != "assign")
+    for column in ("layer", *stages, "before", "final"):
         table.add_column(column)
 
     def cell(links: dict[str, str], stage: str, layer: int | None) -> str:
@@ -111,7 +142,7 @@ def show_status(run: RunDirectory, seconds: dict[tuple[str, str], float]) -> Non
         links = state["layers"].get(str(layer), {})
         score = scores.get(layer)
         shown = [_score(score[key], False) if score else "" for key in ("before", "final")]
-        table.add_row(str(layer), *(cell(links, stage, layer) for stage in STAGES), *shown)
+        table.add_row(str(layer), *(cell(links, stage, layer) for stage in stages), *shown)
     out.print(table)
     out.print(shared)
 

@@ -30,6 +30,15 @@ def columnwise_correlation(real: NDArray, simulated: NDArray) -> NDArray[np.floa
     return np.clip(np.einsum("tn,tn->n", x, y), -1.0, 1.0)
 
 
+def pairwise_correlation(first: NDArray, second: NDArray) -> NDArray[np.float64]:
+    """Pearson's r of every column with every column. [token, a] and [token, b] -> float64 [a, b], NaN where undefined."""
+    if len(first) != len(second):
+        raise ValueError(f"shapes differ: {first.shape} and {second.shape}")
+    if len(first) < 2:
+        return np.full((first.shape[1], second.shape[1]), math.nan)
+    return np.clip(np.einsum("ta,tb->ab", _standardised(first), _standardised(second)), -1.0, 1.0)
+
+
 def _standardised(values: NDArray) -> NDArray[np.float64]:
     """Columns with mean 0 and unit norm; NaN for constant ones. Scaling first keeps huge and tiny values exact enough."""
     x = np.asarray(values, dtype=np.float64)

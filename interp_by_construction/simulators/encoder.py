@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    pass
 
 
 def last_encoder_tokens(pieces: Sequence[str], offsets: Sequence[tuple[int, int]]) -> list[int]:
@@ -44,7 +41,8 @@ class Encoder:
 
         from interp_by_construction.errors import ConfigError
 
-        model = AutoModel.from_pretrained(path, dtype=torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16)
+        # Also on CPUs: twice as fast where they know bfloat16, and features need no more precision.
+        model = AutoModel.from_pretrained(path, dtype=torch.bfloat16)
         n_layers = model.config.num_hidden_layers
         if not layers or max(layers) > n_layers or min(layers) < 0:
             raise ConfigError(f"simulate.encoder_layers={list(layers)}: {path} has layers 0 to {n_layers}")
@@ -59,26 +57,29 @@ class Encoder:
 
     def encode(self, texts: Sequence[Sequence[str]], batch_size: int = 16) -> Iterator[NDArray[np.float16]]:
         """texts: subject tokens as strings, per text; yields features [token, feature] per text, in order."""
+        joined = ["".join(text) or " " for text in texts]
+        for text, whole, states in zip(texts, joined, self.states(joined, batch_size), strict=True):
+            offsets = self.tokenizer(whole, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
+            # float16 holds the massive activations of some positions only after clipping.
+            yield np.clip(states[last_encoder_tokens(list(text), offsets)], -60000, 60000).astype(np.float16)
+
+    def states(self, texts: Sequence[str], batch_size: int = 16) -> Iterator[NDArray[np.float32]]:
+        """Hidden states of each text's own encoder tokens [token, feature], layers side by side, in order."""
         import torch
 
         device = next(self.model.parameters()).device
         for start in range(0, len(texts), batch_size):
-            batch = [list(text) for text in texts[start : start + batch_size]]
-            encoded = [
-                self.tokenizer("".join(text) or " ", return_offsets_mapping=True, add_special_tokens=False) for text in batch
-            ]
-            longest = max(len(e["input_ids"]) for e in encoded)
-            ids = torch.zeros(len(batch), longest, dtype=torch.long)
-            mask = torch.zeros(len(batch), longest, dtype=torch.long)
-            for row, e in enumerate(encoded):
-                ids[row, : len(e["input_ids"])] = torch.tensor(e["input_ids"])
-                mask[row, : len(e["input_ids"])] = 1
+            encoded = [self.tokenizer.encode(text, add_special_tokens=False) for text in texts[start : start + batch_size]]
+            longest = max(map(len, encoded))
+            ids = torch.zeros(len(encoded), longest, dtype=torch.long)
+            mask = torch.zeros(len(encoded), longest, dtype=torch.long)
+            for row, own in enumerate(encoded):
+                ids[row, : len(own)] = torch.tensor(own)
+                mask[row, : len(own)] = 1
             with torch.inference_mode():
                 states = self.model(
                     input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=True, use_cache=False
                 ).hidden_states
                 joined = torch.cat([states[layer] for layer in self.layers], dim=-1).float().cpu().numpy()
-            for row, (text, e) in enumerate(zip(batch, encoded, strict=True)):
-                # float16 holds the massive activations of some positions only after clipping.
-                features = joined[row][last_encoder_tokens(text, e["offset_mapping"])]
-                yield np.clip(features, -60000, 60000).astype(np.float16)
+            for row, own in enumerate(encoded):
+                yield joined[row, : len(own)]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from interp_by_construction.config import Config
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.simulators.exact import simulate_one
+from interp_by_construction.simulators.head import load_for, simulate_text
 from interp_by_construction.store import disk_errors
 
 
@@ -16,22 +19,36 @@ def simulate_file(cfg: Config, source: Path, output: Path, simulator: str) -> No
 
     Raises ConfigError for a missing file, an unknown simulator or a malformed line (with its number).
     """
-    from interp_by_construction.labeler.client import make_labeler
-
-    if simulator != "exact":
-        raise ConfigError(f"simulator={simulator}: give exact (a dense simulator is fitted per label inside a run)")
+    if simulator not in ("exact", "head"):
+        raise ConfigError(f"simulator={simulator}: give exact or head (ridge is fitted per label inside a run)")
     if output.exists() and output.samefile(source):
         raise ConfigError(f"output={output}: give another file than the input")
     records = read_lines(source)
-    log_dir = cfg.runs_dir / ".simulate" / "logs"
-    with disk_errors(output), make_labeler(cfg.labeler, cfg.store_dir / "calls.sqlite", log_dir) as labeler:
+    with disk_errors(output), _simulator(cfg, simulator) as simulate:
         partial = output.with_name(f".{output.name}.partial")
         with partial.open("w", encoding="utf-8") as file:
             for label, tokens in records:
-                activations = simulate_one(labeler, label, tokens, cfg.simulate.contrast)
-                line = {"label": label, "tokens": tokens, "activations": activations}
+                line = {"label": label, "tokens": tokens, "activations": simulate(label, tokens)}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
         partial.replace(output)
+
+
+@contextmanager
+def _simulator(cfg: Config, simulator: str) -> Iterator[Callable[[str, list[str]], list[float]]]:
+    """(label, tokens) -> activations. A head runs in this process and starts no server."""
+    if simulator == "head":
+        from interp_by_construction.labeler.embedded import resolve_model
+        from interp_by_construction.simulators.encoder import Encoder
+        from interp_by_construction.training.fit import resolve_device
+
+        head = load_for(cfg.simulate)
+        encoder = Encoder.load(resolve_model(head.encoder), head.encoder_layers, resolve_device(cfg.trainer.device))
+        yield lambda label, tokens: simulate_text(head, encoder, label, tokens)
+        return
+    from interp_by_construction.labeler.client import make_labeler
+
+    with make_labeler(cfg.labeler, cfg.store_dir / "calls.sqlite", cfg.runs_dir / ".simulate" / "logs") as labeler:
+        yield lambda label, tokens: simulate_one(labeler, label, tokens, cfg.simulate.contrast)
 
 
 def read_lines(source: Path) -> list[tuple[str, list[str]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,12 @@ from interp_by_construction.config import EvaluateConfig, SimulateConfig
 from interp_by_construction.progress import track
 from interp_by_construction.records import Label
 from interp_by_construction.scoring import columnwise_correlation, mean_ci95
+from interp_by_construction.stages.activation_chunks import activation_chunks
+from interp_by_construction.stages.tables import read_records, write_records
 
-VERSION = 1
+if TYPE_CHECKING:
+    from interp_by_construction.stages.simulate import Excerpts
+
 N_SHUFFLES = 20
 
 
@@ -64,11 +68,14 @@ def scores(
     seed: int,
     out: Path,
     device: Any,
+    labeler: str,
+    encoder: str,
 ) -> dict[str, Any]:
     """Simulation scores of one layer's aligned nodes. models: moment (before, after, final) -> model directory.
 
-    Writes `scores.safetensors`: r per node [node] for every kind of score, NaN where undefined. The metrics hold the
-    `S` records of the summary; targets distilled from exact simulations are scored with the exact simulation.
+    Writes `scores.safetensors`: r per node [node] for every kind of score, NaN where undefined. The metrics hold the `S` records
+    of the summary. The main scores use the simulator that made the targets; targets distilled from exact simulations are scored
+    with the exact simulation, which stands beside every other (`exact`). labeler, encoder: identities of the two models.
     """
     from safetensors.numpy import load_file, save_file
 
@@ -77,34 +84,118 @@ def scores(
     targets = load_file(simulated_dir / "targets.safetensors")
     simulated = load_file(simulated_dir / "simulated.safetensors")
     nodes, poles = targets["nodes"], targets["poles"]
-    excerpts = choose_excerpts(corpus, "score", simulate)
-    use = excerpts.is_text.reshape(-1)
-    held_out = excerpts.held_out.reshape(-1)[use]
-    exact = contrasted(simulated["score"], simulated["score_reference"], simulate.contrast)[use]
-    raw, dense = simulated["score"][use], simulated["score_dense"][use]
-    real = {
-        moment: _activations(path, corpus, excerpts.blocks, excerpts.is_text.shape[1], layer, nodes, device)[use] * poles
-        for moment, path in models.items()
-    }
+    exact_text = choose_excerpts(corpus, "score", simulate)
+    real, exact_use, _ = _on(exact_text, models, corpus, layer, nodes, poles, device)
+    exact = contrasted(simulated["score"], simulated["score_reference"], simulate.contrast)[exact_use]
+    raw, dense = simulated["score"][exact_use], simulated["score_dense"][exact_use]
     per_node = {
-        "before": columnwise_correlation(real["before"], exact),
-        "after": columnwise_correlation(real["after"], exact),
-        "final": columnwise_correlation(real["final"], exact),
-        "shuffled": _shuffled(real["final"], exact, seed),
+        "exact": columnwise_correlation(real["final"], exact),
+        "exact_before": columnwise_correlation(real["before"], exact),
+        "exact_shuffled": _shuffled(real["final"], exact, seed),
         "final_raw": columnwise_correlation(real["final"], raw),
         "dense_before": columnwise_correlation(real["before"], dense),
         "dense_final": columnwise_correlation(real["final"], dense),
-        "final_held_out": columnwise_correlation(real["final"][held_out], exact[held_out]),
     }
-    per_node["exact"] = per_node["final"]
+    text, own = exact_text, exact
+    if simulate.simulator == "head":
+        text = choose_excerpts(corpus, "head_score", simulate)
+    real, use, held_out = _on(text, models, corpus, layer, nodes, poles, device)
+    if simulate.simulator == "head":
+        own = simulated["head_score"][use]
+    per_node |= {
+        "before": columnwise_correlation(real["before"], own),
+        "after": columnwise_correlation(real["after"], own),
+        "final": columnwise_correlation(real["final"], own),
+        "shuffled": _shuffled(real["final"], own, seed),
+        "final_held_out": columnwise_correlation(real["final"][held_out], own[held_out]),
+    }
     save_file(per_node | {"nodes": nodes, "poles": poles}, out / "scores.safetensors")
-    names = {"final_raw": "exact", "dense_before": simulate.simulator, "dense_final": simulate.simulator}
     contrast = "exact-contrast" if simulate.contrast else "exact"
+    names = dict.fromkeys(("exact", "exact_before", "exact_shuffled"), contrast) | {"final_raw": "exact"}
+    names |= dict.fromkeys(("dense_before", "dense_final"), contrast if simulate.simulator == "exact" else simulate.simulator)
+    own_name = "head" if simulate.simulator == "head" else contrast
+    records = {}
+    for kind, values in per_node.items():
+        simulator = names.get(kind, own_name)
+        records[kind] = summary(values, simulator, self_judged(simulator, labeler, encoder), cfg.n_bootstrap, seed)
     return {
         "n_tokens": int(use.sum()),
+        "n_exact_tokens": int(exact_use.sum()),
         "n_held_out_tokens": int(held_out.sum()),
-        "score": {name: summary(values, names.get(name, contrast), cfg.n_bootstrap, seed) for name, values in per_node.items()},
+        "score": records,
     }
+
+
+def _on(
+    text: Excerpts, models: dict[str, Path], corpus: Path, layer: int, nodes: NDArray, poles: NDArray, device: Any
+) -> tuple[dict[str, NDArray], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Activations times poles [token, node] by moment on the tokens that are text; which tokens those are; which of them are in
+    held-out documents."""
+    use = text.is_text.reshape(-1)
+    length = text.is_text.shape[1]
+    real = {
+        moment: _activations(path, corpus, text.blocks, length, layer, nodes, device)[use] * poles
+        for moment, path in models.items()
+    }
+    return real, use, text.held_out.reshape(-1)[use]
+
+
+def self_judged(simulator: str, labeler: str, encoder: str) -> bool:
+    """Whether the model that wrote the labels also simulated them. labeler, encoder: model identities.
+
+    Exact simulation is the labeler's own, and ridge is distilled from it whatever its encoder. A head was trained on lexical
+    data: only the encoder it reads can be the labeler.
+    """
+    return simulator != "head" or labeler == encoder
+
+
+def truth(
+    models: dict[str, Path], corpus: Path, labels: Sequence[Label], layer: int, cfg: EvaluateConfig, out: Path, device: Any
+) -> dict[str, Any]:
+    """Aligned nodes against the lexicon of the stories corpus, on the score split. models: before and final.
+
+    Writes `truth.jsonl`, one record per aligned node, null where undefined; the metrics are those of `scoring.truth`.
+    """
+    from interp_by_construction.corpus import load_blocks
+    from interp_by_construction.scoring.truth import membership, score_layer, summarise
+    from interp_by_construction.stages.simulate import read_excerpts, spaced
+
+    named = [label for label in labels if label.text is not None]
+    nodes, poles = (np.array([getattr(label, key) for label in named], dtype=np.int64) for key in ("node", "pole"))
+    texts = [str(label.text) for label in named]
+    blocks = load_blocks(corpus, "score")
+    length = len(blocks[0]["input_ids"])
+    n_blocks = min(len(blocks), max(1, cfg.max_truth_tokens // length))
+    excerpts = read_excerpts(corpus, "score", spaced(len(blocks), n_blocks), length)
+    use = excerpts.is_text.reshape(-1)
+    held_out = excerpts.held_out.reshape(-1)[use]
+    member = membership(excerpts.tokens)[use]
+    real = {
+        moment: _activations(models[moment], corpus, excerpts.blocks, length, layer, nodes, device)[use] * poles
+        for moment in ("before", "final")
+    }
+    final, before = (score_layer(real[moment], member, texts) for moment in ("final", "before"))
+    rare = score_layer(real["final"][held_out], member[held_out], texts)
+    columns = {"r": final.r, "auc": final.auc, "r_shuffled": final.shuffled, "r_before": before.r, "r_held_out": rare.r}
+    write_records(
+        out / "truth.jsonl",
+        (
+            {"node": label.node, "concept": final.concepts[i], "best": final.best[i]}
+            | {name: _or_null(values[i]) for name, values in columns.items()}
+            for i, label in enumerate(named)
+        ),
+    )
+    return summarise(final, before, rare) | {"n_tokens": int(use.sum()), "n_held_out_tokens": int(held_out.sum())}
+
+
+def read_truth(scores_dir: Path) -> dict[int, dict[str, Any]]:
+    """Node -> its record in `truth.jsonl`; empty where the corpus has no ground truth."""
+    file = scores_dir / "truth.jsonl"
+    return {record["node"]: record for record in read_records(file)} if file.is_file() else {}
+
+
+def _or_null(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
 
 
 def node_table(scores_dir: Path, labels: Sequence[Label]) -> tuple[list[str], list[list[Any]]]:
@@ -121,7 +212,7 @@ def node_table(scores_dir: Path, labels: Sequence[Label]) -> tuple[list[str], li
     return ["node", "label", *kinds], rows
 
 
-def summary(values: NDArray, simulator: str, n_bootstrap: int, seed: int) -> dict[str, Any]:
+def summary(values: NDArray, simulator: str, self_judged: bool, n_bootstrap: int, seed: int) -> dict[str, Any]:
     """An `S` record: mean over the defined nodes with its interval. `mean` is null where no node is defined."""
     defined = values[~np.isnan(values)]
     return {
@@ -130,8 +221,7 @@ def summary(values: NDArray, simulator: str, n_bootstrap: int, seed: int) -> dic
         "n": len(defined),
         "n_undefined": int(len(values) - len(defined)),
         "simulator": simulator,
-        # The labeler both proposed the labels and simulated them.
-        "self_judged": True,
+        "self_judged": self_judged,
     }
 
 
@@ -158,17 +248,4 @@ def _activations(
     model_dir: Path, corpus: Path, blocks: NDArray[np.int64], length: int, layer: int, nodes: NDArray, device: Any
 ) -> NDArray[np.float64]:
     """Activations [token, node] of some nodes on the first `length` tokens of some blocks of the score split."""
-    import torch
-
-    from interp_by_construction.corpus import load_blocks
-    from interp_by_construction.subject.hooks import activations
-    from interp_by_construction.subject.load import load_subject
-
-    model = load_subject(model_dir).to(device)
-    ids = torch.as_tensor(np.asarray(load_blocks(corpus, "score")[blocks]["input_ids"]), device=device)
-    rows = []
-    with torch.inference_mode():
-        for start in range(0, len(ids), 16):
-            values = activations(model, layer, ids[start : start + 16])[:, :length, torch.as_tensor(nodes, device=device)]
-            rows.append(values.flatten(0, 1).double().cpu().numpy())
-    return np.concatenate(rows)
+    return np.concatenate(list(activation_chunks(model_dir, corpus, "score", blocks, length, layer, nodes, device)))

@@ -15,19 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp_by_construction.config import LabelConfig
+from interp_by_construction.labeler.prompts import normalised
 from interp_by_construction.records import Label, Node
 from interp_by_construction.stages.tables import write_records
 
 if TYPE_CHECKING:
     from interp_by_construction.labeler.client import Labeler
-
-VERSION = 1
-
-
-def normalised(text: str) -> str:
-    """Two labels are the same if they differ in case, spacing or a final plural s only."""
-    words = "".join(c.lower() if c.isalnum() else " " for c in text).split()
-    return " ".join(word.removesuffix("s") if len(word) > 3 else word for word in words)
 
 
 def run(
@@ -38,7 +31,10 @@ def run(
     seed: int,
     out: Path,
 ) -> dict[str, Any]:
-    """Labels `nodes`; incoming: node -> (label, weight) of its strongest labelled inputs. Writes `labels.jsonl`."""
+    """Labels `nodes`; incoming: node -> (label, weight) of its strongest labelled inputs.
+
+    Writes `labels.jsonl`, and `proposals.jsonl` with all that was parsed for each node, in the order it was proposed.
+    """
     from interp_by_construction.labeler.prompts import top_words
 
     order = sorted(nodes, key=lambda node: -node.variance)
@@ -72,6 +68,7 @@ def run(
             chosen[node.node] = Label(node.node, node.pole, text, "aligned", cfg.retries + 1, reason)
     labels = [chosen[node.node] for node in nodes]
     write_records(out / "labels.jsonl", [asdict(label) for label in labels])
+    write_records(out / "proposals.jsonl", [{"node": node.node, "proposals": proposals[node.node]} for node in nodes])
     failed = sum(label.text is None for label in labels)
     return {
         "n_labels": len(labels) - failed,

@@ -1,18 +1,20 @@
 """simulate: what a node with this label should output on every token, from label and text alone (invariant 5).
 
-1. The labeler simulates each distinct label exactly on the same excerpts of the simulate split (`fit`) and of the score split.
+1. The labeler simulates each distinct label exactly on the same excerpts of the score split, and, where something is distilled
+   from it, of the simulate split (`fit`).
 2. Contrast: the mean over the fixed `REFERENCE_LABELS` on the same token is subtracted.
-3. simulator=ridge distils `fit` into a ridge regression on the encoder's hidden states, one column per label, and applies it to
-   the align split. simulator=exact simulates the align split token by token.
+3. Targets on the align split. simulator=ridge distils `fit` into a ridge regression on the encoder's hidden states, one column
+   per label. simulator=head applies a head that was trained beforehand: it needs neither `fit` nor contrast, since it was
+   trained to tell labels apart. simulator=exact simulates the align split token by token.
 
 Nothing here reads an activation of the subject.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +29,17 @@ from interp_by_construction.simulators.ridge import fit_ridge
 
 if TYPE_CHECKING:
     from interp_by_construction.labeler.client import Labeler
+    from interp_by_construction.simulators.encoder import Encoder
+    from interp_by_construction.simulators.head import Head
 
-VERSION = 1
-PARTS = ("fit", "score", "align")
+Part = Literal["fit", "score", "head_score", "align", "label"]
+SPLITS: dict[Part, str] = {"fit": "simulate", "score": "score", "head_score": "score", "align": "align", "label": "label"}
+EXACT: dict[str, tuple[Part, ...]] = {"ridge": ("fit", "score"), "head": ("score",), "exact": ("score", "align")}
+"""Simulator -> the parts that the labeler simulates itself."""
+ENCODED: dict[str, tuple[Part, ...]] = {"ridge": ("fit", "score", "align"), "head": ("score", "head_score", "align"), "exact": ()}
+"""Simulator -> the parts that its encoder reads."""
+CHUNK = 8192
+"""Tokens simulated at once."""
 
 
 class Excerpts(NamedTuple):
@@ -45,22 +55,36 @@ class Excerpts(NamedTuple):
     """Whether the token's document has held-out templates or words, [excerpt, pos]."""
 
 
-def choose_excerpts(corpus: Path, part: str, cfg: SimulateConfig) -> Excerpts:
+def choose_excerpts(corpus: Path, part: Part, cfg: SimulateConfig) -> Excerpts:
     """The excerpts of a part: evenly spaced blocks, the same for every label, layer and run on this corpus."""
+    from interp_by_construction.corpus import load_blocks
+
+    blocks = load_blocks(corpus, SPLITS[part])
+    block_size = len(blocks[0]["input_ids"])
+    # What the labeler simulates itself is dear, so short excerpts of many blocks; what an encoder reads is cheap.
+    length = min(cfg.excerpt_tokens, block_size) if part in ("fit", "score") else block_size
+    wanted = {
+        "fit": cfg.n_fit_tokens, "score": cfg.n_score_tokens, "head_score": cfg.n_head_score_tokens,
+        "align": cfg.max_align_tokens, "label": cfg.n_label_tokens,
+    }[part]  # fmt: skip
+    n = min(len(blocks), max(1, wanted // length))
+    if part in ("fit", "score") and n < 2:
+        raise CorpusError(f"simulate.n_{part}_tokens={wanted} gives {n} excerpt of {length} tokens: at least 2 are needed")
+    # The align part takes the first blocks, so that training and targets agree on the block index.
+    return read_excerpts(corpus, SPLITS[part], np.arange(n) if part == "align" else spaced(len(blocks), n), length)
+
+
+def spaced(n_blocks: int, n: int) -> NDArray[np.int64]:
+    """`n` evenly spaced block indices, the first and the last included."""
+    return np.linspace(0, n_blocks - 1, n).round().astype(np.int64)
+
+
+def read_excerpts(corpus: Path, split: str, indices: NDArray[np.int64], length: int) -> Excerpts:
+    """The first `length` tokens of some blocks of a split."""
     from interp_by_construction.corpus import held_out_documents, load_blocks, load_tokenizer
     from interp_by_construction.corpus.tokenize import separator_id
 
-    split = {"fit": "simulate", "score": "score", "align": "align"}[part]
-    blocks = load_blocks(corpus, split)
-    tokenizer = load_tokenizer(corpus)
-    block_size = len(blocks[0]["input_ids"])
-    length = block_size if part == "align" else min(cfg.excerpt_tokens, block_size)
-    wanted = {"fit": cfg.n_fit_tokens, "score": cfg.n_score_tokens, "align": cfg.max_align_tokens}[part]
-    n = min(len(blocks), max(1, wanted // length))
-    if part != "align" and n < 2:
-        raise CorpusError(f"simulate.n_{part}_tokens={wanted} gives {n} excerpt of {length} tokens: at least 2 are needed")
-    # The align part takes the first blocks, so that training and targets agree on the block index.
-    indices = np.arange(n) if part == "align" else np.linspace(0, len(blocks) - 1, n).round().astype(np.int64)
+    blocks, tokenizer = load_blocks(corpus, split), load_tokenizer(corpus)
     ids = np.asarray(blocks[indices]["input_ids"])[:, :length]
     documents = np.asarray(blocks[indices]["document"])[:, :length]
     text = {int(i): str(tokenizer.decode([int(i)])) for i in np.unique(ids)}
@@ -74,19 +98,21 @@ def choose_excerpts(corpus: Path, part: str, cfg: SimulateConfig) -> Excerpts:
     )
 
 
-def encode(corpus: Path, encoder_path: str, cfg: SimulateConfig, out: Path, device: Any) -> dict[str, Any]:
-    """The encoder's hidden states of every part. Shared by all layers and runs. Writes `<part>.npy`, float16 [token, feature]."""
-    from interp_by_construction.simulators.encoder import Encoder
-
-    encoder = Encoder.load(encoder_path, cfg.encoder_layers, device)
-    metrics: dict[str, Any] = {"n_features": encoder.n_features}
-    for part in PARTS:
+def encode(
+    corpus: Path, encoder: Encoder, cfg: SimulateConfig, parts: Sequence[Part], out: Path, head: Head | None = None
+) -> dict[str, Any]:
+    """What the dense simulator reads of every part, shared by all layers and runs: the encoder's hidden states, or with a head
+    its token vectors, which are smaller. Writes `<part>.npy`, float16 [token, feature or width].
+    """
+    width = encoder.n_features if head is None else head.width
+    metrics: dict[str, Any] = {"n_features": encoder.n_features} | ({} if head is None else {"width": width})
+    for part in parts:
         texts = choose_excerpts(corpus, part, cfg).tokens
         length = len(texts[0])
-        shape = (len(texts) * length, encoder.n_features)
+        shape = (len(texts) * length, width)
         features = np.lib.format.open_memmap(out / f"{part}.npy", mode="w+", dtype=np.float16, shape=shape)
         for i, rows in enumerate(track(encoder.encode(texts), f"encode {part}", total=len(texts))):
-            features[i * length : (i + 1) * length] = rows
+            features[i * length : (i + 1) * length] = rows if head is None else head.token_vectors(rows).astype(np.float16)
         features.flush()
         metrics[f"n_{part}_tokens"] = shape[0]
     return metrics
@@ -99,10 +125,13 @@ def run(
     labeler: Labeler,
     cfg: SimulateConfig,
     out: Path,
+    head: Head | None = None,
+    encoder: Encoder | None = None,
 ) -> dict[str, Any]:
     """Simulates the labelled nodes of a layer. Writes `simulated.safetensors` (fit and score) and `targets.safetensors`.
 
-    simulated: `<part>` raw exact simulation and `<part>_reference` mean over the reference labels, `score_dense`.
+    simulated: `<part>` raw exact simulation and `<part>_reference` mean over the reference labels; `score_dense`, what the
+    simulator that makes the targets says on the same tokens; with a head also `head_score`, the same on more of the score split.
     targets: `values` float16 [block, pos, node], `mask` bool [block, pos], `nodes` and `poles` int64 [node].
     """
     from safetensors.numpy import save_file
@@ -110,8 +139,8 @@ def run(
     named = [label for label in labels if label.text is not None]
     texts = [str(label.text) for label in named]
     simulated: dict[str, NDArray] = {}
-    excerpts = {part: choose_excerpts(corpus, part, cfg) for part in PARTS}
-    exact_parts = ("fit", "score") if cfg.simulator == "ridge" else PARTS
+    exact_parts = EXACT[cfg.simulator]
+    excerpts = {part: choose_excerpts(corpus, part, cfg) for part in dict.fromkeys((*exact_parts, "score", "align"))}
     for part in exact_parts:
         every = simulate_packed(labeler, [*texts, *REFERENCE_LABELS], excerpts[part].tokens, f"simulate {part}")
         simulated[part] = every[:, : len(texts)]
@@ -121,7 +150,15 @@ def run(
         if encoded is None:
             raise ValueError("the ridge simulator needs encoded text")
         values, simulated["score_dense"], fidelity = _distil(encoded, simulated, excerpts, cfg)
-        metrics |= fidelity
+        metrics |= fidelity | _fidelity(simulated, excerpts["score"], cfg)
+    elif cfg.simulator == "head":
+        if encoded is None or head is None or encoder is None:
+            raise ValueError("the head simulator needs encoded text, a head and its encoder")
+        vectors = label_vectors(head, encoder, texts)
+        values = _with_head(encoded / "align.npy", head, vectors).astype(np.float16)
+        simulated["score_dense"] = _with_head(encoded / "score.npy", head, vectors)
+        simulated["head_score"] = _with_head(encoded / "head_score.npy", head, vectors)
+        metrics |= _fidelity(simulated, excerpts["score"], cfg)
     else:
         values = contrasted(simulated.pop("align"), simulated.pop("align_reference"), cfg.contrast).astype(np.float16)
         simulated["score_dense"] = contrasted(simulated["score"], simulated["score_reference"], cfg.contrast)
@@ -146,30 +183,46 @@ def contrasted(simulated: NDArray, reference: NDArray, contrast: bool = True) ->
     return simulated - reference[:, None] if contrast else simulated
 
 
+def label_vectors(head: Head, encoder: Encoder, texts: Sequence[str]) -> NDArray[np.float32]:
+    """[label, width + 1]; a layer in which every label failed has none."""
+    return head.label_vectors(encoder, texts) if texts else np.zeros((0, head.width + 1), dtype=np.float32)
+
+
+def _with_head(encoded: Path, head: Head, vectors: NDArray) -> NDArray[np.float32]:
+    """The head's simulation of one part [token, label]; vectors: [label, width + 1]."""
+    tokens = np.load(encoded, mmap_mode="r")
+    values = np.empty((len(tokens), len(vectors)), dtype=np.float32)
+    for start in range(0, len(values), CHUNK):
+        values[start : start + CHUNK] = head.simulate(tokens[start : start + CHUNK], vectors)
+    return values
+
+
+def _fidelity(simulated: dict[str, NDArray], score: Excerpts, cfg: SimulateConfig) -> dict[str, Any]:
+    """How well the dense simulation predicts the exact one on the score split, which it has not seen."""
+    kept = score.is_text.reshape(-1)
+    exact = contrasted(simulated["score"], simulated["score_reference"], cfg.contrast)
+    held_out = columnwise_correlation(exact[kept], simulated["score_dense"][kept])
+    defined = held_out[~np.isnan(held_out)]
+    return {
+        "fidelity_score_split": float(defined.mean()) if len(defined) else None,
+        "n_fidelity_undefined": int(np.isnan(held_out).sum()),
+    }
+
+
 def _distil(
-    encoded: Path, simulated: dict[str, NDArray], excerpts: dict[str, Excerpts], cfg: SimulateConfig
+    encoded: Path, simulated: dict[str, NDArray], excerpts: Mapping[Part, Excerpts], cfg: SimulateConfig
 ) -> tuple[NDArray[np.float16], NDArray[np.float32], dict[str, Any]]:
-    """Targets on the align split [token, label], dense simulation of the score split [token, label], fidelity metrics."""
-    features = {part: np.load(encoded / f"{part}.npy", mmap_mode="r") for part in PARTS}
+    """Targets on the align split [token, label], dense simulation of the score split [token, label], metrics of the fit."""
+    features = {part: np.load(encoded / f"{part}.npy", mmap_mode="r") for part in ENCODED["ridge"]}
     use = excerpts["fit"].is_text.reshape(-1)
     n_excerpts, length = excerpts["fit"].is_text.shape
     target = contrasted(simulated["fit"], simulated["fit_reference"], cfg.contrast)
     ridge = fit_ridge(features["fit"][use], target[use], np.repeat(np.arange(n_excerpts), length)[use])
     values = np.empty((len(features["align"]), target.shape[1]), dtype=np.float16)
-    for start in range(0, len(values), 8192):
-        values[start : start + 8192] = ridge.predict(features["align"][start : start + 8192])
-    dense = ridge.predict(features["score"])
-    kept = excerpts["score"].is_text.reshape(-1)
-    exact = contrasted(simulated["score"], simulated["score_reference"], cfg.contrast)
-    held_out = columnwise_correlation(exact[kept], dense[kept])
-    defined = held_out[~np.isnan(held_out)]
-    return (
-        values,
-        dense,
-        {
-            "fidelity_cross_validated": float(np.nanmean(ridge.fidelity)) if not np.isnan(ridge.fidelity).all() else None,
-            "fidelity_score_split": float(defined.mean()) if len(defined) else None,
-            "n_fidelity_undefined": int(np.isnan(held_out).sum()),
-            "lambda_median": float(np.median(ridge.lambdas)),
-        },
-    )
+    for start in range(0, len(values), CHUNK):
+        values[start : start + CHUNK] = ridge.predict(features["align"][start : start + CHUNK])
+    metrics = {
+        "fidelity_cross_validated": float(np.nanmean(ridge.fidelity)) if not np.isnan(ridge.fidelity).all() else None,
+        "lambda_median": float(np.median(ridge.lambdas)),
+    }
+    return values, ridge.predict(features["score"]), metrics

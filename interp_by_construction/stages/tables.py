@@ -31,5 +31,10 @@ def read_nodes(path: Path) -> list[Node]:
 
 
 def read_labels(path: Path) -> list[Label]:
-    """The labels of a label artifact, in the node order of `collect`."""
+    """The labels of a label or assign artifact, in the node order of `collect`."""
     return [Label(**record) for record in read_records(path / "labels.jsonl")]
+
+
+def read_proposals(path: Path) -> list[str]:
+    """All labels that were proposed for a layer's nodes, repeats included, of a label artifact."""
+    return [text for record in read_records(path / "proposals.jsonl") for text in record["proposals"]]

@@ -1,0 +1,171 @@
+"""Ground truth of the stories corpus: does a node do what its label says, judged by the lexicon and by no language model?
+
+1. A label is read as one concept of the lexicon, from its text alone (`nearest_concept`): no activation takes part.
+2. The truth of a concept on a token is whether the token belongs to one of the concept's words.
+3. The node is scored against the truth of its label's concept, with Pearson's r and with ROC AUC (the chance that a random
+   token of the concept activates the node more than a random other token).
+
+A label that names no concept, or two equally well, has no truth: such nodes are counted, as are undefined scores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from interp_by_construction.corpus.lexicon import LEXICON, concept_mask
+from interp_by_construction.labeler.prompts import normalised
+from interp_by_construction.scoring.correlation import pairwise_correlation
+
+GOOD_AUC = 0.8
+
+CONCEPTS = tuple(LEXICON)
+
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    "animals": ("creature", "pet"),
+    "animal sounds": ("animal noise", "animal call"),
+    "colors": ("colour",),
+    "family": ("relative", "kinship"),
+    "positive feelings": ("positive emotion", "happiness", "joy"),
+    "negative feelings": ("negative emotion", "sadness", "anger", "fear"),
+    "movement": ("motion", "moving", "locomotion"),
+    "speech": ("speaking", "saying", "talking", "dialogue"),
+    "laughing": ("laughter", "smiling"),
+    "crying": ("tears", "weeping"),
+    "perception": ("seeing", "senses", "vision"),
+    "thinking": ("thought", "cognition"),
+    "hand actions": ("action with the hands",),
+    "making": ("creating", "building", "crafting"),
+    "resting": ("sleeping", "sleep", "rest"),
+    "drinks": ("beverage",),
+    "tastes": ("flavor", "flavour"),
+    "kitchen things": ("cutlery", "tableware", "kitchenware"),
+    "clothes": ("clothing", "garment"),
+    "vehicles": ("transport", "transportation"),
+    "places": ("location",),
+    "nature": ("plant",),
+    "days": ("weekday",),
+    "touch": ("texture",),
+    "manner": ("adverb",),
+    "jobs": ("occupation", "profession"),
+}
+"""Other names of the concepts, written down before any label was seen: a label may say `emotions` for `feelings`."""
+
+_EMPTY = frozenset({"of", "with", "the", "thing"})
+"""Words of a concept's name that tell it from no other concept."""
+
+
+class Truth(NamedTuple):
+    """One layer against the lexicon; all arrays are [node], NaN where undefined or without a concept."""
+
+    concepts: list[str | None]
+    """What each label was read as."""
+    best: list[str | None]
+    """The concept that each node correlates with best; None where no correlation is defined."""
+    r: NDArray[np.float64]
+    auc: NDArray[np.float64]
+    shuffled: NDArray[np.float64]
+    """Mean r with the concepts of the other nodes' labels."""
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(normalised(text).split())
+
+
+_NAMES = {concept: [_words(name) - _EMPTY for name in (concept, *ALIASES.get(concept, ()))] for concept in LEXICON}
+_MEMBERS = {concept: _words(" ".join(sorted(members))) for concept, members in LEXICON.items()}
+
+
+def nearest_concept(label: str) -> str | None:
+    """The concept that a label names, by the words they share; None where no concept or more than one comes first.
+
+    A concept's whole name, or another name for it, counts two for each of its words (so `animal sounds` is not `animals`), a
+    member one: `animals such as fox` are animals, `red, blue` are colors, `food and drinks` are neither.
+    """
+    words = _words(label)
+    points: dict[str, int] = {}
+    for concept, names in _NAMES.items():
+        named = max(2 * len(name) if name <= words else 0 for name in names)
+        points[concept] = named + len(_MEMBERS[concept] & words)
+    most = max(points.values())
+    first = [concept for concept, value in points.items() if value == most]
+    return first[0] if most and len(first) == 1 else None
+
+
+def membership(excerpts: Sequence[Sequence[str]]) -> NDArray[np.bool_]:
+    """Truth of every concept of `CONCEPTS` on the tokens of all excerpts in order, [token, concept]."""
+    columns = [[flag for tokens in excerpts for flag in concept_mask(tokens, concept)] for concept in CONCEPTS]
+    return np.array(columns, dtype=np.bool_).T
+
+
+def roc_auc(values: NDArray, positive: NDArray[np.bool_]) -> float:
+    """Area under the ROC curve, from ranks (Mann and Whitney 1947), ties counted half. values, positive: [token].
+
+    NaN where all tokens are positive or none is.
+    """
+    n_positive = int(positive.sum())
+    n_negative = len(positive) - n_positive
+    if not n_positive or not n_negative:
+        return math.nan
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    # A tied group takes the mean of the ranks it covers.
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    return float((ranks[positive].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
+
+
+def score_layer(real: NDArray, truth: NDArray[np.bool_], labels: Sequence[str]) -> Truth:
+    """Scores nodes against the concepts of their labels.
+
+    real: activations times poles [token, node]; truth: `membership` of the same tokens; labels: one per node.
+    """
+    concepts = [nearest_concept(label) for label in labels]
+    every = pairwise_correlation(real, truth)
+    r, auc, shuffled = (np.full(len(labels), math.nan) for _ in range(3))
+    best: list[str | None] = []
+    column = {concept: index for index, concept in enumerate(CONCEPTS)}
+    for node, concept in enumerate(concepts):
+        row = every[node]
+        best.append(None if np.isnan(row).all() else CONCEPTS[int(np.nanargmax(row))])
+        if concept is None:
+            continue
+        r[node] = row[column[concept]]
+        if not np.isnan(r[node]):
+            auc[node] = roc_auc(real[:, node], truth[:, column[concept]])
+        others = [row[column[other]] for index, other in enumerate(concepts) if other is not None and index != node]
+        defined = [value for value in others if not np.isnan(value)]
+        shuffled[node] = float(np.mean(defined)) if defined else math.nan
+    return Truth(concepts, best, r, auc, shuffled)
+
+
+def summarise(final: Truth, before: Truth, held_out: Truth) -> dict[str, Any]:
+    """The record of one layer. Means are over the nodes where they are defined (null where there is none).
+
+    n nodes have a defined score, n_no_concept a label that names no concept, n_undefined one that cannot be scored (the node
+    or the concept is constant on the text): together these are all aligned nodes. held_out: on held-out documents alone.
+    """
+    scored = ~np.isnan(final.r)
+    n_no_concept = sum(concept is None for concept in final.concepts)
+    right = [final.best[i] == final.concepts[i] for i in np.flatnonzero(scored)]
+    return {
+        "n": int(scored.sum()),
+        "n_no_concept": n_no_concept,
+        "n_undefined": len(final.concepts) - n_no_concept - int(scored.sum()),
+        "n_undefined_before": int(np.isnan(before.r[scored]).sum()),
+        "n_undefined_held_out": int(np.isnan(held_out.r[scored]).sum()),
+        "r_mean": _mean(final.r[scored]),
+        "r_before": _mean(before.r[scored]),
+        "r_mean_held_out": _mean(held_out.r[scored]),
+        "r_shuffled": _mean(final.shuffled[scored]),
+        "auc_mean": _mean(final.auc[scored]),
+        "share_auc_above_0_8": _mean((final.auc[scored] > GOOD_AUC).astype(np.float64)),
+        "share_label_right": _mean(np.array(right, dtype=np.float64)),
+    }
+
+
+def _mean(values: NDArray) -> float | None:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else None

@@ -1,0 +1,153 @@
+"""Dense simulator for labels it was never trained on: a tower over token features and a tower over label features.
+
+Both towers read hidden states of one frozen encoder; a label costs one short encoder pass, a text one pass for all labels:
+
+    token vector t = W2 gelu(W1 x) + W3 x          x: standardised hidden states of the token, several layers side by side
+    label vector l = V2 gelu(V1 z) + V3 z          z: the same of the label's text, mean over its tokens and last token
+    simulated      = sigmoid(<t, l> / sqrt(d) + b(l))
+
+`scripts/train_simulator.py` trains it on lexical supervision and writes the file that ships with the package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from interp_by_construction.config import SimulateConfig
+from interp_by_construction.errors import ConfigError
+
+if TYPE_CHECKING:
+    from interp_by_construction.simulators.encoder import Encoder
+
+EMBEDDED = Path(__file__).with_name("head_smollm2.safetensors")
+"""Trained for the embedded SmolLM2-135M-Instruct."""
+
+LABEL_PREFIX = "A list of "
+"""Stands before a label when it is encoded: a label is a phrase, not the beginning of a text."""
+
+CLIP = 6.0
+"""Standardised features beyond this are outliers of the encoder (attention sinks), not information."""
+
+CHUNK = 256
+"""Longest text that the encoder reads at once in `simulate_text`, in subject tokens."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """Weights of both towers, and what they were trained for."""
+
+    weights: dict[str, NDArray[np.float32]]
+    encoder: str
+    """Name of the encoder whose hidden states it reads."""
+    encoder_layers: tuple[int, ...]
+    identity: str
+    """sha256 of the file."""
+    record: dict[str, Any]
+    """How it was trained, and what was measured."""
+
+    @classmethod
+    def load(cls, path: str | Path | None = None) -> Head:
+        """Reads a file that `scripts/train_simulator.py` wrote; None: the embedded one. Raises ConfigError if it is not one."""
+        from safetensors import SafetensorError, safe_open
+
+        file = Path(path) if path is not None else EMBEDDED
+        if not file.is_file():
+            raise ConfigError(f"simulate.head={path}: no such file; give a head's safetensors file, or null for the embedded one")
+        try:
+            with safe_open(file, framework="numpy") as opened:
+                metadata = opened.metadata() or {}
+                weights = {name: opened.get_tensor(name).astype(np.float32) for name in opened.keys()}
+            described = json.loads(metadata["head"])
+            return cls(
+                weights,
+                described["encoder"],
+                tuple(described["encoder_layers"]),
+                hashlib.sha256(file.read_bytes()).hexdigest(),
+                described["record"],
+            )
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise ConfigError(f"simulate.head={path}: not a head's file ({error}); see scripts/train_simulator.py") from error
+
+    @property
+    def width(self) -> int:
+        """Length of token and label vectors."""
+        return int(self.weights["token.out.bias"].shape[0])
+
+    def token_vectors(self, features: NDArray) -> NDArray[np.float32]:
+        """Hidden states of `encoder_layers` side by side [token, feature] -> token vectors [token, width]."""
+        return self._tower("token", features)
+
+    def label_vectors(self, encoder: Encoder, labels: Sequence[str]) -> NDArray[np.float32]:
+        """labels -> [label, width + 1]; the last column is b(label)."""
+        return self._tower("label", label_features(encoder, labels))
+
+    def simulate(self, token_vectors: NDArray, label_vectors: NDArray) -> NDArray[np.float32]:
+        """Simulated activations in (0, 1), [token, label]."""
+        vectors, bias = label_vectors[:, :-1], label_vectors[:, -1]
+        products = np.einsum("td,ld->tl", token_vectors.astype(np.float32), vectors, optimize=True)
+        # A Python float, so that single precision stays; beyond 80 the exponential would overflow it.
+        logits = np.clip(products / float(np.sqrt(self.width)) + bias, -80.0, 80.0)
+        simulated: NDArray[np.float32] = 1.0 / (1.0 + np.exp(-logits))
+        return simulated
+
+    def _tower(self, name: str, features: NDArray) -> NDArray[np.float32]:
+        w = self.weights
+        x = (features.astype(np.float32) - w[f"{name}.mean"]) / w[f"{name}.scale"]
+        x = np.clip(x, -CLIP, CLIP)
+        hidden = _gelu(x @ w[f"{name}.hidden.weight"].T + w[f"{name}.hidden.bias"])
+        return np.asarray(
+            hidden @ w[f"{name}.out.weight"].T + w[f"{name}.out.bias"] + x @ w[f"{name}.skip.weight"].T, dtype=np.float32
+        )
+
+
+def load_for(cfg: SimulateConfig) -> Head:
+    """The head that a configuration names. Raises ConfigError if it was trained for another encoder than `cfg.encoder`."""
+    head = Head.load(cfg.head)
+    if head.encoder != cfg.encoder:
+        raise ConfigError(
+            f"simulate.encoder={cfg.encoder}: the head (simulate.head={cfg.head}) was trained on hidden states of "
+            f"{head.encoder}; set simulate.encoder={head.encoder}, or give another head"
+        )
+    return head
+
+
+def simulate_text(head: Head, encoder: Encoder, label: str, tokens: Sequence[str]) -> list[float]:
+    """Simulated activations of one text, one per token, depending on nothing but label and text. Long texts are cut into chunks."""
+    if not tokens:
+        return []
+    vectors = head.label_vectors(encoder, [label])
+    chunks = [tokens[start : start + CHUNK] for start in range(0, len(tokens), CHUNK)]
+    # In half precision, as a run stores them: the same text gets the same values here and there.
+    rows = [head.token_vectors(features).astype(np.float16) for features in encoder.encode(chunks)]
+    return [float(value) for row in rows for value in head.simulate(row, vectors)[:, 0]]
+
+
+def label_features(encoder: Encoder, labels: Sequence[str]) -> NDArray[np.float32]:
+    """Hidden states of each label's text: mean over its tokens, then last token, [label, 2 * feature].
+
+    Raises ConfigError for a label without text.
+    """
+    empty = [i for i, label in enumerate(labels) if not label.strip()]
+    if empty:
+        raise ConfigError(f"label {empty[0]} is empty: give at least one word")
+    # The prefix is one piece; what follows is the label, token by token.
+    texts = [f"{LABEL_PREFIX}{label.strip()}" for label in labels]
+    n_prefix = len(encoder.tokenizer.encode(LABEL_PREFIX.rstrip(), add_special_tokens=False))
+    rows = []
+    for states in encoder.states(texts, batch_size=64):
+        own = states[n_prefix:]
+        rows.append(np.concatenate([own.mean(axis=0), own[-1]]))
+    return np.stack(rows).astype(np.float32)
+
+
+def _gelu(x: NDArray) -> NDArray:
+    """The tanh approximation, as in torch's gelu(approximate="tanh")."""
+    return 0.5 * x * (1.0 + np.tanh(0.7978845608028654 * (x + 0.044715 * x**3)))

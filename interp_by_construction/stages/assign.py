@@ -1,0 +1,197 @@
+"""assign: deal the labels out anew, so that each node gets a label that says what it does already.
+
+1. Pool: the labels that the labeler gave, everything else it proposed for the layer, and the general list; distinct.
+2. The head simulates the whole pool on the label split.
+3. One linear assignment (Jonker and Volgenant 1987, https://doi.org/10.1007/BF02278710) pairs nodes with labels so that the sum
+   of the correlations between activations and simulations is as large as it can be.
+4. A node that correlates with no label at all (it is constant), or that the pool has no label left for, has failed: it becomes
+   free and is counted (invariant 3).
+
+Only the label split is read (invariant 2). What follows sees the labels alone: the simulate stage computes its targets from label
+and text (invariant 5). Poles stay as `collect` found them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from interp_by_construction.config import SimulateConfig
+from interp_by_construction.labeler.prompts import normalised
+from interp_by_construction.progress import track
+from interp_by_construction.records import Label
+from interp_by_construction.stages.activation_chunks import BATCH, activation_chunks
+from interp_by_construction.stages.simulate import choose_excerpts
+from interp_by_construction.stages.tables import write_records
+
+if TYPE_CHECKING:
+    from interp_by_construction.simulators.encoder import Encoder
+    from interp_by_construction.simulators.head import Head
+
+UNDEFINED = -2.0
+"""Stands for an undefined correlation in the assignment: worse than any defined one, so it is taken only when nothing is left."""
+
+
+class Candidate(NamedTuple):
+    """One label of the pool."""
+
+    text: str
+    source: Literal["labeler", "general"]
+
+
+def pool(labels: Sequence[Label], proposals: Iterable[str], general: Iterable[str]) -> list[Candidate]:
+    """Distinct candidates (see `normalised`); of equal ones the first stays: given labels, then proposals, then general ones."""
+    given = [label.text for label in labels if label.text is not None]
+    every = [*(Candidate(text, "labeler") for text in (*given, *proposals)), *(Candidate(text, "general") for text in general)]
+    first: dict[str, Candidate] = {}
+    for candidate in every:
+        first.setdefault(normalised(candidate.text), candidate)
+    first.pop("", None)
+    return list(first.values())
+
+
+def run(
+    model_dir: Path,
+    corpus: Path,
+    encoded: Path,
+    labels: Sequence[Label],
+    candidates: Sequence[Candidate],
+    layer: int,
+    cfg: SimulateConfig,
+    head: Head,
+    encoder: Encoder,
+    out: Path,
+    device: Any,
+) -> dict[str, Any]:
+    """labels: what the labeler gave, one per selected node; candidates: see `pool`; encoded: token vectors of the part `label`.
+
+    Writes `labels.jsonl` (as the label stage does) and `matched.jsonl`: per node the r of its label on the label split, that of
+    the label it had before, and where the label comes from.
+    """
+    excerpts = choose_excerpts(corpus, "label", cfg)
+    nodes, poles = (np.array([getattr(label, key) for label in labels], dtype=np.int64) for key in ("node", "pole"))
+    n_blocks, length = excerpts.is_text.shape
+    chunks = activation_chunks(model_dir, corpus, "label", excerpts.blocks, length, layer, nodes, device)
+    vectors = np.load(encoded / "label.npy", mmap_mode="r")
+    label_vectors = head.label_vectors(encoder, [candidate.text for candidate in candidates]) if candidates else None
+    use = excerpts.is_text.reshape(-1)
+    sums = Correlator(len(nodes), len(candidates))
+    start, n_chunks = 0, -(-n_blocks // BATCH)
+    for values in track(chunks, f"assign layer {layer}", total=n_chunks):
+        kept = slice(start, start + len(values))
+        start += len(values)
+        if label_vectors is not None:
+            sums.add(values[use[kept]] * poles, head.simulate(vectors[kept][use[kept]], label_vectors))
+    r = sums.correlations()
+    column = {normalised(candidate.text): index for index, candidate in enumerate(candidates)}
+    own = np.array([np.nan if label.text is None else r[i, column[normalised(label.text)]] for i, label in enumerate(labels)])
+    matched = match(r)
+    chosen = [_relabelled(label, matched[i], candidates, r[i]) for i, label in enumerate(labels)]
+    after = np.array([np.nan if index is None else r[i, index] for i, index in enumerate(matched)])
+    sources = [None if index is None else candidates[index].source for index in matched]
+    write_records(out / "labels.jsonl", [asdict(label) for label in chosen])
+    write_records(
+        out / "matched.jsonl",
+        [
+            {
+                "node": label.node, "label": label.text, "source": sources[i], "r": _or_null(after[i]),
+                "own_label": labels[i].text, "own_r": _or_null(own[i]),
+            }
+            for i, label in enumerate(chosen)
+        ],
+    )  # fmt: skip
+    n_labels = sum(label.text is not None for label in chosen)
+    return {
+        "n_labels": n_labels,
+        "n_failed": len(chosen) - n_labels,
+        "n_distinct": len({normalised(label.text) for label in chosen if label.text}),
+        "n_pool": len(candidates),
+        "n_pool_general": sum(candidate.source == "general" for candidate in candidates),
+        "n_tokens": int(use.sum()),
+        "r_mean_before": _mean(own),
+        "n_undefined_before": sum(label.text is not None for label in labels) - int((~np.isnan(own)).sum()),
+        "r_mean_after": _mean(after),
+        "n_kept": sum(new.text == old.text for new, old in zip(chosen, labels, strict=True) if new.text is not None),
+        "share_from_labeler": sources.count("labeler") / n_labels if n_labels else None,
+        "share_from_general": sources.count("general") / n_labels if n_labels else None,
+    }
+
+
+def match(r: NDArray[np.float64]) -> list[int | None]:
+    """The label of each node, no label twice, so that the sum of r is as large as it can be.
+
+    r: [node, label], NaN where undefined. None for a node without a defined r, or for which no label with one is left.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    chosen: list[int | None] = [None] * len(r)
+    # A node that correlates with nothing must not take a label from another.
+    rows = np.flatnonzero(~np.isnan(r).all(axis=1)) if r.shape[1] else np.zeros(0, dtype=np.int64)
+    assigned, columns = linear_sum_assignment(np.nan_to_num(r[rows], nan=UNDEFINED), maximize=True)
+    for row, label in zip(rows[assigned], columns, strict=True):
+        if not np.isnan(r[row, label]):
+            chosen[int(row)] = int(label)
+    return chosen
+
+
+class Correlator:
+    """Pearson's r between all nodes and all labels from one pass over the tokens, in memory that does not grow with them."""
+
+    def __init__(self, n_nodes: int, n_labels: int) -> None:
+        self.n = 0
+        self._shift: tuple[NDArray, NDArray] | None = None
+        self._sums = (np.zeros(n_nodes), np.zeros(n_labels))
+        self._squares = (np.zeros(n_nodes), np.zeros(n_labels))
+        self._products = np.zeros((n_nodes, n_labels))
+        self._constant = (np.ones(n_nodes, dtype=np.bool_), np.ones(n_labels, dtype=np.bool_))
+
+    def add(self, real: NDArray, simulated: NDArray) -> None:
+        """real: activations times poles [token, node]; simulated: [token, label]."""
+        if not len(real):
+            return
+        if self._shift is None:
+            # Sums of differences from a typical value keep the digits that sums of squares lose; the first token tells constants.
+            self._shift = (real[0].astype(np.float64), simulated[0].astype(np.float64))
+        x, y = real - self._shift[0], simulated - self._shift[1]
+        self.n += len(x)
+        for values, total, squares, constant in zip((x, y), self._sums, self._squares, self._constant, strict=True):
+            total += values.sum(axis=0)
+            squares += np.einsum("ti,ti->i", values, values)
+            constant &= (values == 0).all(axis=0)
+        self._products += np.einsum("tn,tl->nl", x, y, optimize=True)
+
+    def correlations(self) -> NDArray[np.float64]:
+        """[node, label]; NaN where either is constant."""
+        if not self.n:
+            return np.full(self._products.shape, np.nan)
+        (sum_x, sum_y), (square_x, square_y) = self._sums, self._squares
+        covariance = self._products - np.einsum("n,l->nl", sum_x, sum_y) / self.n
+        spread = np.einsum("n,l->nl", square_x - sum_x**2 / self.n, square_y - sum_y**2 / self.n)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            r = np.where(spread > 0, covariance / np.sqrt(np.maximum(spread, 0.0)), np.nan)
+        r[self._constant[0]] = np.nan
+        r[:, self._constant[1]] = np.nan
+        clipped: NDArray[np.float64] = np.clip(r, -1.0, 1.0)
+        return clipped
+
+
+def _relabelled(old: Label, index: int | None, candidates: Sequence[Candidate], r: NDArray) -> Label:
+    if index is None:
+        constant = np.isnan(r).all()
+        reason = "it correlates with no label of the pool" if constant else "no label of the pool is left for it"
+        return replace(old, text=None, status="failed", reason=reason)
+    return replace(old, text=candidates[index].text, status="aligned", reason=f"matched, r {r[index]:.2f} on the label split")
+
+
+def _mean(values: NDArray) -> float | None:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else None
+
+
+def _or_null(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

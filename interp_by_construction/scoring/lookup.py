@@ -1,0 +1,66 @@
+"""How much of a node is a lookup by token id? A word detector is one wholly; a node that reads context is not.
+
+Means per token id are fitted on one part of the tokens and explain the rest, so that rare tokens do not explain themselves.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class LookupTable:
+    """Per-token-id means of one half of the tokens, and how much of the other half's variance they explain."""
+
+    def __init__(self, fit_ids: NDArray[np.int64], width: int) -> None:
+        """fit_ids: the token ids of the fitted half, sorted and distinct, [id]."""
+        self.ids = torch.from_numpy(np.ascontiguousarray(fit_ids))
+        self.shift: Tensor | None = None
+        # First row: the fitted half, second: the measured one.
+        self.total = torch.zeros((2, len(fit_ids), width), dtype=torch.float64)
+        self.count = torch.zeros((2, len(fit_ids)), dtype=torch.float64)
+        self.square = torch.zeros(width, dtype=torch.float64)
+        self.low = torch.full((width,), torch.inf, dtype=torch.float64)
+        self.high = -self.low
+        self.n_unseen = 0
+
+    def update(self, ids: Tensor, values: Tensor, fit: Tensor) -> None:
+        """ids: long [token]; values: [token, node]; fit: bool [token], whether the token belongs to the fitted half."""
+        if not len(ids):
+            return
+        if self.shift is None:
+            # Sums about an activation that occurs do not cancel as sums about 0 would.
+            self.shift = values[0].double()
+        row = torch.searchsorted(self.ids, ids).clamp(max=max(len(self.ids) - 1, 0))
+        seen = self.ids[row] == ids if len(self.ids) else torch.zeros_like(fit)
+        self.n_unseen += int((~seen & ~fit).sum())
+        shifted = values.double() - self.shift
+        for half, use in enumerate((fit & seen, ~fit & seen)):
+            self.total[half].index_add_(0, row[use], shifted[use])
+            self.count[half].index_add_(0, row[use], torch.ones(int(use.sum()), dtype=torch.float64))
+        measured = shifted[~fit & seen]
+        if len(measured):
+            self.square += measured.square().sum(0)
+            self.low = torch.minimum(self.low, measured.amin(0))
+            self.high = torch.maximum(self.high, measured.amax(0))
+
+    def r2(self) -> NDArray[np.float64]:
+        """1 - residual / total sum of squares over the measured tokens whose id was fitted, [node].
+
+        NaN for nodes that are constant there. Below 0 where a constant would predict better. Unseen ids are left out and counted
+        (`n_unseen`): they say nothing about whether a node is a lookup.
+        """
+        n = self.count[1].sum()
+        mean = self.total[0] / self.count[0].clamp(min=1)[:, None]
+        residual = self.square - 2 * (mean * self.total[1]).sum(0) + (self.count[1][:, None] * mean.square()).sum(0)
+        spread = self.square - self.total[1].sum(0).square() / n
+        return torch.where(self.high > self.low, 1 - residual / spread, torch.nan).numpy()
+
+
+def lookup_r2(ids: NDArray[np.int64], values: NDArray, fit: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Lookup R2 [node] of activations [token, node] from ids [token]; fit [token]: the half that the means are taken from."""
+    table = LookupTable(np.unique(ids[fit]), values.shape[1])
+    table.update(torch.as_tensor(ids), torch.as_tensor(values), torch.as_tensor(fit))
+    return table.r2()

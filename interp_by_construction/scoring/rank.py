@@ -1,0 +1,67 @@
+"""Does a node's own label predict it better than the labels of its neighbours do?
+
+Contrast makes the score with shuffled labels small by construction. The rank does not care: r is invariant to scale and offset of
+a simulation, and a labeler that rates the same words high whatever the label gives all labels the same r, so the own label is
+first by chance only. So the simulations must be the uncorrected ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from interp_by_construction.scoring.correlation import pairwise_correlation
+
+TIE = 1e-12
+"""Equal simulations may differ in the last bits of r, because a matrix product sums columns in different orders."""
+
+
+class OwnLabelRanks(NamedTuple):
+    """Ranks of one layer."""
+
+    rank: NDArray[np.float64]
+    """1 is best, [node]; NaN where the node or its own simulation is constant."""
+    own_r: NDArray[np.float64]
+    """Pearson's r with the own label's simulation, [node]; NaN likewise."""
+    n_labels: int
+    """Labels that compete: those whose simulation is not constant."""
+
+
+def own_label_ranks(real: NDArray, simulated: NDArray) -> OwnLabelRanks:
+    """Rank of each node's own label among the labels of its layer, by signed r.
+
+    real: [token, node], poles applied; simulated: [token, label], uncorrected for contrast; label i belongs to node i. Ties count
+    against the own label, so that nodes which share a label are never first. A constant simulation competes with nobody.
+
+    Raises:
+        ValueError: shapes differ, or there are fewer than two tokens.
+    """
+    if real.shape != simulated.shape or real.ndim != 2:
+        raise ValueError(f"real {real.shape} and simulated {simulated.shape} must both be [token, node]")
+    if len(real) < 2:
+        raise ValueError(f"{len(real)} tokens have no correlation: give at least 2")
+    r = pairwise_correlation(real, simulated)
+    own = r.diagonal().copy()
+    # NaN compares as False: an undefined competitor is not ahead.
+    ahead = r >= own[:, None] - TIE
+    np.fill_diagonal(ahead, False)
+    rank = np.where(np.isnan(own), np.nan, 1.0 + ahead.sum(axis=1))
+    return OwnLabelRanks(rank, own, int((simulated != simulated[:1]).any(axis=0).sum()))
+
+
+def rank_summary(ranks: OwnLabelRanks) -> dict[str, Any]:
+    """Over the nodes with a rank: `top1_rate`, `median_rank`, and `chance_top1_rate` to compare with; null where there are none.
+
+    `n` and `n_undefined` count the nodes, `n_labels` the labels that compete.
+    """
+    defined = ranks.rank[~np.isnan(ranks.rank)]
+    return {
+        "top1_rate": float((defined == 1).mean()) if len(defined) else None,
+        "median_rank": float(np.median(defined)) if len(defined) else None,
+        "chance_top1_rate": 1 / ranks.n_labels if ranks.n_labels else None,
+        "n_labels": ranks.n_labels,
+        "n": len(defined),
+        "n_undefined": len(ranks.rank) - len(defined),
+    }

@@ -1,0 +1,385 @@
+"""Laws of rank, lookup, calibration, ablation and substitution."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from tiny_subjects import FAMILIES, LENGTH, VOCAB, random_model, tokens
+from transformers import PreTrainedModel
+
+from interp_by_construction.config import EvaluateConfig, SubjectConfig
+from interp_by_construction.corpus.tokenize import build_blocks, load_blocks, save_tokenizer, separator_id, train_tokenizer
+from interp_by_construction.scoring.calibration import LineFit
+from interp_by_construction.scoring.lookup import LookupTable, lookup_r2
+from interp_by_construction.scoring.rank import own_label_ranks, rank_summary
+from interp_by_construction.stages import evaluate, function
+from interp_by_construction.stages.function import Simulated, calibrate, lookup_r2_of, other_labels, standard_interventions
+from interp_by_construction.stages.intervene import Intervention, SimulatedBlocks, count_values, intervened_losses, replaced
+from interp_by_construction.subject.families import output_directions
+from interp_by_construction.subject.hooks import activations
+from interp_by_construction.subject.load import save_subject, tiny_model, untie
+
+NODES = np.array([3, 17, 5])
+POLES = np.array([1, -1, 1])
+
+
+# Rank
+
+
+def test_a_node_that_equals_its_simulation_ranks_first() -> None:
+    values = np.random.default_rng(0).normal(size=(50, 8))
+    ranks = own_label_ranks(3 * values + 1, values)
+    np.testing.assert_allclose(ranks.own_r, 1)
+    np.testing.assert_array_equal(ranks.rank, 1)
+    assert rank_summary(ranks) == {
+        "top1_rate": 1.0, "median_rank": 1.0, "chance_top1_rate": 1 / 8, "n_labels": 8, "n": 8, "n_undefined": 0,
+    }  # fmt: skip
+
+
+def test_ranks_equal_those_of_single_correlations() -> None:
+    rng = np.random.default_rng(1)
+    real, simulated = rng.normal(size=(30, 7)), rng.normal(size=(30, 7))
+    ranks = own_label_ranks(real, simulated).rank
+    for node in range(7):
+        r = [np.corrcoef(real[:, node], simulated[:, label])[0, 1] for label in range(7)]
+        assert ranks[node] == sorted(r, reverse=True).index(r[node]) + 1
+
+
+def test_a_labeler_that_ignores_the_label_ranks_last() -> None:
+    rng = np.random.default_rng(2)
+    same = np.repeat(rng.normal(size=(40, 1)), 5, axis=1)
+    # Equal up to scale and offset, so that only rounding could tell them apart.
+    same = same * [1.0, 0.3, 7.0, 1e-3, 2.0] + [0.0, 1.0, 2.0, 3.0, 4.0]
+    np.testing.assert_array_equal(own_label_ranks(rng.normal(size=(40, 5)), same).rank, 5)
+
+
+def test_undefined_ranks_are_counted_and_compete_with_nobody() -> None:
+    rng = np.random.default_rng(3)
+    real, simulated = rng.normal(size=(30, 4)), rng.normal(size=(30, 4))
+    real[:, 0], simulated[:, 1] = 2.0, 5.0
+    ranks = own_label_ranks(real, simulated)
+    np.testing.assert_array_equal(np.isnan(ranks.rank), [True, True, False, False])
+    summary = rank_summary(ranks)
+    assert (summary["n"], summary["n_undefined"], summary["n_labels"]) == (2, 2, 3)
+    nothing = rank_summary(own_label_ranks(np.ones((5, 2)), np.ones((5, 2))))
+    assert nothing["top1_rate"] is None and nothing["median_rank"] is None and nothing["chance_top1_rate"] is None
+    assert rank_summary(own_label_ranks(np.ones((5, 0)), np.ones((5, 0))))["n"] == 0
+    with pytest.raises(ValueError, match=r"\[token, node\]"):
+        own_label_ranks(real, simulated[:, :3])
+
+
+# Lookup
+
+
+def test_lookup_r2_is_one_for_a_function_of_the_token_and_nan_for_a_constant() -> None:
+    rng = np.random.default_rng(4)
+    ids, table = rng.integers(0, 20, 400), rng.normal(size=20)
+    values = np.stack([1e3 + table[ids], rng.normal(size=400), np.full(400, 0.1)], axis=1)
+    r2 = lookup_r2(ids, values, np.arange(400) % 2 == 0)
+    assert r2[0] == pytest.approx(1, abs=1e-9)
+    assert r2[1] < 0.1
+    assert math.isnan(r2[2])
+
+
+def test_lookup_r2_equals_the_definition_and_leaves_unseen_ids_out() -> None:
+    rng = np.random.default_rng(5)
+    ids, values = rng.integers(0, 60, 200), rng.normal(size=(200, 3)) + 5
+    values += 0.5 * ids[:, None]
+    fit = rng.random(200) < 0.4
+    means = {i: values[fit & (ids == i)].mean(axis=0) for i in set(ids[fit].tolist())}
+    measured = [t for t in range(200) if not fit[t] and int(ids[t]) in means]
+    real, predicted = values[measured], np.stack([means[int(ids[t])] for t in measured])
+    expected = 1 - ((real - predicted) ** 2).sum(0) / ((real - real.mean(0)) ** 2).sum(0)
+    np.testing.assert_allclose(lookup_r2(ids, values, fit), expected)
+    streamed = LookupTable(np.unique(ids[fit]), 3)
+    for part in np.array_split(np.arange(200), 7):
+        streamed.update(*(torch.from_numpy(each[part]) for each in (ids, values, fit)))
+    np.testing.assert_allclose(streamed.r2(), expected)
+    assert streamed.n_unseen == int((~fit).sum()) - len(measured) > 0
+
+
+def test_lookup_without_a_measured_token_is_undefined() -> None:
+    for fit in (np.ones(4, bool), np.zeros(4, bool)):
+        assert np.isnan(lookup_r2(np.arange(4), np.random.default_rng(0).normal(size=(4, 2)), fit)).all()
+
+
+# Calibration
+
+
+def test_line_fit_recovers_a_line_and_never_turns_a_label_around() -> None:
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=(100, 4)).astype(np.float16)
+    x[:, 3] = 0.1
+    y = np.stack([2.5 * x[:, 0].astype(float) - 7, rng.normal(size=100), -3.0 * x[:, 2] + 1, rng.normal(size=100)], axis=1)
+    fit = LineFit(4)
+    for part in np.array_split(np.arange(100), 3):
+        fit.update(x[part], y[part])
+    fit.update(x[:0], y[:0])
+    line = fit.result()
+    assert (line.scale[0], line.offset[0]) == (pytest.approx(2.5), pytest.approx(-7))
+    slope, offset = np.polyfit(x[:, 1].astype(float), y[:, 1], 1)
+    assert line.scale[1] == pytest.approx(max(slope, 0))
+    if slope > 0:
+        assert line.offset[1] == pytest.approx(offset)
+    np.testing.assert_array_equal(line.constant, [False, False, False, True])
+    np.testing.assert_array_equal(line.negative, [False, slope < 0, True, False])
+    np.testing.assert_array_equal(line.scale[2:], 0)
+    np.testing.assert_allclose(line.offset[2:], y[:, 2:].mean(0))
+    with pytest.raises(ValueError, match="masked"):
+        LineFit(2).result()
+
+
+def test_other_labels_are_never_the_own_ones() -> None:
+    for n in (2, 3, 64):
+        other = other_labels(n, seed=n)
+        assert sorted(other) == list(range(n)) and not (other == np.arange(n)).any()
+    assert other_labels(0, 0).shape == (0,) and other_labels(1, 0).tolist() == [0]
+
+
+# Interventions
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_only_the_chosen_nodes_and_places_change(name: str) -> None:
+    model, input_ids = random_model(name), tokens()
+    where = torch.rand(input_ids.shape, generator=torch.Generator().manual_seed(0)) < 0.5
+    nodes = torch.from_numpy(NODES)
+    with torch.no_grad():
+        real = activations(model, 1, input_ids)
+        expected = real.clone()
+        expected[..., nodes] = torch.where(where[..., None], torch.tensor([1.0, 2.0, 3.0]), real[..., nodes])
+        with replaced(model, 1, nodes, torch.tensor([1.0, 2.0, 3.0]), where):
+            # A capture inside runs after the replacement and sees what the projection reads.
+            np.testing.assert_array_equal(activations(model, 1, input_ids), expected)
+        assert torch.equal(activations(model, 1, input_ids), real)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_nodes_without_outgoing_weight_can_be_ablated_bit_for_bit(name: str) -> None:
+    model, input_ids = random_model(name), tokens()
+    nodes, everywhere = torch.from_numpy(NODES), torch.ones(input_ids.shape, dtype=torch.bool)
+    with torch.no_grad():
+        whole = model(input_ids).logits
+        with replaced(model, 1, nodes, torch.full((3,), 9.0), everywhere):
+            assert not torch.equal(model(input_ids).logits, whole)
+        output_directions(model, 1)[nodes] = 0.0
+        whole = model(input_ids).logits
+        with replaced(model, 1, nodes, torch.full((3,), 9.0), everywhere):
+            assert torch.equal(model(input_ids).logits, whole)
+
+
+def write_blocks(corpus: Path, split: str, n_documents: int, seed: int, vocab: int = VOCAB) -> None:
+    rng = np.random.default_rng(seed)
+    documents = [np.append(rng.integers(2, vocab, rng.integers(5, 30)), 0).astype(np.int32) for _ in range(n_documents)]
+    build_blocks(documents, [100 * seed + 3 * i for i in range(n_documents)], LENGTH, corpus / "blocks" / split, f"{split}{seed}")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("corpus")
+    for seed, split in enumerate(("score", "simulate", "test", "label")):
+        write_blocks(path, split, 40, seed)
+    return path
+
+
+def text_of(
+    corpus: Path, model: PreTrainedModel, split: str, layer: int = 1, length: int = LENGTH, noise: float = 0.0
+) -> SimulatedBlocks:
+    """Simulations that equal pole * activation up to noise, on every second block."""
+    dataset = load_blocks(corpus, split)
+    blocks = np.arange(0, len(dataset), 2)
+    ids = torch.from_numpy(np.asarray(dataset[blocks.tolist()]["input_ids"], dtype=np.int64))[:, :length]
+    with torch.no_grad():
+        real = activations(model, layer, ids)[..., NODES].numpy() * POLES
+    return SimulatedBlocks(split, blocks, real, (ids != 0).numpy())
+
+
+def test_substituting_the_true_activations_changes_no_loss(corpus: Path) -> None:
+    model = random_model("gpt2")
+    text = text_of(corpus, model, "test", length=9)
+    true = {"true": Intervention(NODES, lambda simulated: POLES * simulated)}
+    losses = intervened_losses(model, corpus, text, 1, true, 4, "cpu")
+    np.testing.assert_allclose(losses.nats["true"], losses.nats["none"], rtol=0, atol=1e-6)
+    # Also by way of a calibration that has to undo a scale and an offset.
+    fitted = text_of(corpus, model, "simulate", length=9)
+    scaled = [part._replace(values=part.values * [0.1, 3.0, 20.0] - 5.0) for part in (fitted, text)]
+    mean, own, other = calibrate(model, corpus, scaled[0], 1, NODES, POLES, 4, 0, "cpu")
+    np.testing.assert_allclose(own.scale, 1 / np.array([0.1, 3.0, 20.0]), rtol=1e-5)
+    losses = intervened_losses(model, corpus, scaled[1], 1, standard_interventions(NODES, POLES, mean, own, other, 0), 4, "cpu")
+    per_token = {name: nats / losses.tokens for name, nats in losses.nats.items()}
+    np.testing.assert_allclose(per_token["own_labels"], per_token["none"], atol=1e-5)
+    for name in ("aligned_mean", "aligned_zero", "free_mean", "free_zero", "other_labels"):
+        assert np.abs(per_token[name] - per_token["none"]).max() > 1e-3
+    summary = function.loss_summary(losses, 50, 0)
+    for kind in ("recovered_from_mean", "recovered_from_zero"):
+        value = summary["substitution"]["own_labels"][kind]
+        assert value is None or value == pytest.approx(1, abs=1e-3)
+
+
+def test_losses_are_those_of_evaluate_and_free_of_the_batch_size(corpus: Path, tmp_path: Path) -> None:
+    model = random_model("gpt2")
+    untie(model)
+    save_subject(model, tmp_path / "model")
+    dataset = load_blocks(corpus, "test")
+    every = SimulatedBlocks(
+        "test", np.arange(len(dataset)), np.zeros((len(dataset), LENGTH, 0)), np.ones((len(dataset), LENGTH), bool)
+    )
+    losses = intervened_losses(model, corpus, every, 1, {}, 7, "cpu")
+    metrics = evaluate.losses(tmp_path / "model", corpus, EvaluateConfig(), tmp_path, "cpu")
+    stored = load_file(tmp_path / "losses.safetensors")
+    np.testing.assert_array_equal(losses.document, stored["document"])
+    np.testing.assert_array_equal(losses.tokens, stored["tokens"])
+    np.testing.assert_allclose(losses.nats["none"], stored["nats"], rtol=1e-5)
+    assert losses.nats["none"].sum() / losses.tokens.sum() == pytest.approx(metrics["loss"], abs=1e-6)
+
+
+def test_aligned_and_free_are_disjoint_and_make_up_the_layer() -> None:
+    mean, line = np.arange(24, dtype=np.float64), LineFit(3)
+    line.update(np.zeros((2, 3)), np.zeros((2, 3)))
+    made = standard_interventions(NODES, POLES, mean, line.result(), line.result(), 0)
+    for kind in ("mean", "zero"):
+        aligned, free = made[f"aligned_{kind}"], made[f"free_{kind}"]
+        assert not set(aligned.nodes) & set(free.nodes)
+        assert sorted([*aligned.nodes, *free.nodes]) == list(range(24))
+    np.testing.assert_array_equal(made["free_mean"].values(np.zeros(0)), made["free_mean"].nodes)
+    np.testing.assert_array_equal(made["aligned_mean"].values(np.zeros(0)), NODES)
+
+
+def test_ablating_an_empty_set_changes_nothing(corpus: Path) -> None:
+    model = random_model("gpt2")
+    text = text_of(corpus, model, "test")
+    text = text._replace(values=np.zeros((*text.mask.shape, 0)))
+    nobody = np.zeros(0, np.int64)
+    mean, own, other = calibrate(model, corpus, text, 1, nobody, nobody, 4, 0, "cpu")
+    losses = intervened_losses(model, corpus, text, 1, standard_interventions(nobody, nobody, mean, own, other, 0), 4, "cpu")
+    summary = function.loss_summary(losses, 20, 0)
+    assert summary["ablation"]["aligned_mean"] == {"loss_increase": 0.0, "ci95": [0.0, 0.0]}
+    assert summary["ablation"]["free_zero"]["loss_increase"] != 0
+    assert summary["substitution"]["own_labels"]["recovered_from_zero"] is None
+
+
+def test_masked_places_keep_their_activations(corpus: Path) -> None:
+    model = random_model("gpt2")
+    text = text_of(corpus, model, "test")
+    hidden = text._replace(mask=np.zeros_like(text.mask), values=np.full_like(text.values, np.nan))
+    wild = {"wild": Intervention(NODES, lambda simulated: simulated * 1e3)}
+    losses = intervened_losses(model, corpus, hidden, 1, wild, 4, "cpu")
+    np.testing.assert_array_equal(losses.nats["wild"], losses.nats["none"])
+
+
+def test_calibration_reads_no_masked_place(corpus: Path) -> None:
+    model = random_model("gpt2")
+    text = text_of(corpus, model, "simulate")
+    assert not text.mask.all()
+    wild = text._replace(values=np.where(text.mask[..., None], text.values, 1e6))
+    for mine, clean in zip(*(calibrate(model, corpus, each, 1, NODES, POLES, 4, 0, "cpu") for each in (wild, text)), strict=True):
+        np.testing.assert_array_equal(np.stack(mine), np.stack(clean))
+
+
+def test_count_values_equals_one_count_of_everything() -> None:
+    values = np.random.default_rng(7).integers(0, 30, (6, 11))
+    for mine, numpys in zip(count_values(iter(values)), np.unique(values, return_counts=True), strict=True):
+        np.testing.assert_array_equal(mine, numpys)
+
+
+# The stage
+
+
+def with_tokenizer(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of these tests end their documents with id 0."""
+    monkeypatch.setattr(function, "load_tokenizer", lambda _: SimpleNamespace(get_vocab=dict, eos_token_id=0))
+
+
+def test_a_node_of_the_token_alone_is_a_lookup_and_one_of_the_place_is_not(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_tokenizer(corpus, monkeypatch)
+    model: Any = random_model("gpt2")
+    with torch.no_grad():
+        for parameter in (*model.transformer.h[0].attn.c_proj.parameters(), model.transformer.wpe.weight):
+            parameter.zero_()
+    found = lookup_r2_of(model, corpus, "label", 0, NODES, None, 4, "cpu")
+    np.testing.assert_allclose(found.r2, 1, atol=1e-6)
+    assert found.n_measured > 100
+    model = random_model("gpt2")
+    with torch.no_grad():
+        model.transformer.wte.weight.zero_()
+    assert (lookup_r2_of(model, corpus, "label", 0, NODES, None, 4, "cpu").r2 < 0.2).all()
+
+
+def test_lookup_halves_hold_different_documents(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_tokenizer(corpus, monkeypatch)
+    model, dataset = random_model("gpt2"), load_blocks(corpus, "label")
+    ids, documents = (np.asarray(dataset[:][column], dtype=np.int64) for column in ("input_ids", "document"))
+    with torch.no_grad():
+        values = activations(model, 1, torch.from_numpy(ids))[..., NODES].numpy()
+    fit = np.isin(documents, np.unique(documents)[::2])
+    use = ids != 0
+    expected = lookup_r2(ids[use], values[use], fit[use])
+    found = lookup_r2_of(model, corpus, "label", 1, NODES, None, 5, "cpu")
+    np.testing.assert_allclose(found.r2, expected, atol=1e-6)
+    assert found.n_measured + found.n_unseen == int((use & ~fit).sum())
+
+
+def test_run_on_a_real_corpus_layout(tmp_path: Path) -> None:
+    words = "the dog saw a cat and ran to the old red house by the sea while birds sang".split()
+    rng = np.random.default_rng(8)
+    texts = [" ".join(rng.choice(words, 25)) for _ in range(40)]
+    tokenizer = train_tokenizer(texts, 320)
+    save_tokenizer(tokenizer, tmp_path / "tokenizer")
+    end = separator_id(tokenizer)
+    for offset, split in enumerate(("score", "simulate", "test", "label")):
+        parts = [np.array([*tokenizer.encode(text), end], dtype=np.int32) for text in texts[offset * 10 : offset * 10 + 10]]
+        build_blocks(parts, list(range(offset * 10, offset * 10 + 10)), 16, tmp_path / "blocks" / split, split)
+    cfg = dataclasses.replace(SubjectConfig(), n_layers=2, d_model=16, d_mlp=24, n_heads=2)
+    model = tiny_model(cfg, len(tokenizer), 16, seed=0, eos_token_id=end)
+    untie(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    save_subject(model, tmp_path / "final")
+    simulated = Simulated(*(text_of(tmp_path, model, split, length=16) for split in ("score", "simulate", "test")))
+    random = tiny_model(cfg, len(tokenizer), 16, seed=1, eos_token_id=end)
+    untie(random)
+    save_subject(random, tmp_path / "before")
+    models = {"before": tmp_path / "before", "final": tmp_path / "final"}
+    arguments = (models, tmp_path, simulated, 1, NODES, POLES, "label", 8, 4, 50, 0)
+    metrics = function.run(*arguments, tmp_path, "cpu")
+    (tmp_path / "again").mkdir()
+    assert function.run(*arguments, tmp_path / "again", "cpu") == metrics
+    assert (tmp_path / "again" / "function.safetensors").read_bytes() == (tmp_path / "function.safetensors").read_bytes()
+    assert (metrics["n_aligned"], metrics["n_free"]) == (3, 21)
+    final = metrics["final"]
+    assert final["own_label_rank"]["top1_rate"] == 1
+    assert final["substitution"]["own_labels"]["loss_increase"] == pytest.approx(0, abs=1e-5)
+    assert abs(final["ablation"]["aligned_mean"]["loss_increase"]) > 1e-5
+    low, high = final["ablation"]["free_zero"]["ci95"]
+    assert low <= final["ablation"]["free_zero"]["loss_increase"] <= high
+    per_node = load_file(tmp_path / "function.safetensors")
+    for moment in models:
+        for kind in ("rank", "own_r", "lookup_r2", "scale", "offset"):
+            assert per_node[f"{moment}.{kind}"].shape == (3,)
+    stored = load_file(tmp_path / "function_losses.safetensors")
+    difference = (stored["final.aligned_zero"] - stored["final.none"]).sum() / stored["final.tokens"].sum()
+    assert difference == pytest.approx(final["ablation"]["aligned_zero"]["loss_increase"])
+
+
+def test_run_refuses_text_that_does_not_fit(corpus: Path, tmp_path: Path) -> None:
+    model = random_model("gpt2")
+    score, fitted, test = (text_of(corpus, model, split) for split in ("score", "simulate", "test"))
+
+    def run(simulated: Simulated, nodes: np.ndarray = NODES) -> None:
+        function.run({}, corpus, simulated, 1, nodes, POLES, "label", None, 4, 10, 0, tmp_path, "cpu")
+
+    with pytest.raises(ValueError, match="both calibrated and tested"):
+        run(Simulated(score, test, test))
+    with pytest.raises(ValueError, match="rank: values"):
+        run(Simulated(score._replace(values=score.values[..., :2]), fitted, test))
+    with pytest.raises(ValueError, match="each node once"):
+        run(Simulated(score, fitted, test), np.array([3, 3, 5]))

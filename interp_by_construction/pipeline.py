@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from interp_by_construction.simulators.head import Head
 
 VERSIONS = {"corpus": 1, "subject": 1, "encode": 1, "collect": 1, "label": 2, "assign": 1, "simulate": 2, "align": 1,
-            "freeze": 1, "continue": 1, "control": 1, "freeze_only": 1, "losses": 1, "evaluate": 2}  # fmt: skip
+            "freeze": 1, "continue": 1, "control": 1, "freeze_only": 1, "losses": 1, "evaluate": 2, "function": 1}  # fmt: skip
 """Schema version of each stage's output: raise it when the same config starts to give another result."""
 
 
@@ -112,6 +112,8 @@ class _Loop:
             self._align_layer(index)
             for layer in self.layers:
                 layer.artifacts["evaluate"] = self._evaluate(layer)
+                if self._head is not None:
+                    layer.artifacts["function"] = self._function(layer)
             self.directory.finish_layers(self.cfg, self.shared, self.layers)
 
     def _align_layer(self, index: int) -> None:
@@ -375,15 +377,19 @@ class _Loop:
 
         return self._build("losses", None, {"max_test_blocks": cfg.max_test_blocks}, self._parents(model=model), {}, compute)
 
-    def _evaluate(self, layer: Layer) -> Artifact:
-        cfg = self.cfg
-        stories = cfg.data.kind == "stories"
+    def _moments(self, layer: Layer) -> dict[str, Artifact]:
+        """The models that the scores of a layer compare."""
         position = self.layers.index(layer)
-        models = {
+        return {
             "before": self.layers[position - 1].artifacts["continue"] if position else self.shared["subject"],
             "after": layer.artifacts["align"],
             "final": self.layers[-1].artifacts["continue"],
         }
+
+    def _evaluate(self, layer: Layer) -> Artifact:
+        cfg = self.cfg
+        stories = cfg.data.kind == "stories"
+        models = self._moments(layer)
         parents = self._parents(simulate=layer.artifacts["simulate"], freeze=layer.artifacts["freeze"], **models)
 
         def compute(out: Path) -> dict[str, Any]:
@@ -409,6 +415,26 @@ class _Loop:
         config = {"layer": layer.index, "n_bootstrap": cfg.evaluate.n_bootstrap, "seed": cfg.seed}
         config |= {"max_truth_tokens": cfg.evaluate.max_truth_tokens} if stories else {}
         return self._build("evaluate", layer.index, config, parents, {}, compute)
+
+    def _function(self, layer: Layer) -> Artifact:
+        """What the nodes do for the language model; needs simulations of the test split, so a head."""
+        cfg = self.cfg.evaluate
+        models = {moment: artifact for moment, artifact in self._moments(layer).items() if moment != "after"}
+
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.stages import function
+
+            simulated, targets = function.read_simulated(
+                layer.artifacts["simulate"].path, self.shared["corpus"].path, self.cfg.simulate
+            )
+            return function.run(
+                {moment: artifact.path / "model" for moment, artifact in models.items()}, self.shared["corpus"].path, simulated,
+                layer.index, *targets, "score", None, cfg.batch_size, cfg.n_bootstrap, self.cfg.seed, out, self._device(),
+            )  # fmt: skip
+
+        config = {"layer": layer.index, "n_bootstrap": cfg.n_bootstrap, "seed": self.cfg.seed}
+        parents = self._parents(simulate=layer.artifacts["simulate"], **models)
+        return self._build("function", layer.index, config, parents, {}, compute)
 
     # Helpers.
 

@@ -77,6 +77,7 @@ def _layer(layer: Layer, d_mlp: int, shared: dict[str, Artifact]) -> dict[str, A
         "score": {name: evaluated["score"][name] for name in SCORES},
         "score_more": {name: value for name, value in evaluated["score"].items() if name not in SCORES},
         "truth": evaluated["truth"],
+        "function": layer.artifacts["function"].metrics if "function" in layer.artifacts else None,
         "assignment": layer.artifacts["assign"].metrics if "assign" in layer.artifacts else None,
         "simulation": layer.artifacts["simulate"].metrics,
         "seconds": {stage: artifact.seconds for stage, artifact in layer.artifacts.items()},

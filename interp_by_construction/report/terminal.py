@@ -11,7 +11,7 @@ from rich.table import Table
 from interp_by_construction.runs import RunDirectory
 
 N_EXAMPLES = 5
-STAGES = ("collect", "label", "assign", "simulate", "align", "freeze", "continue", "control", "freeze_only", "evaluate")
+STAGES = ("collect", "label", "assign", "simulate", "align", "freeze", "continue", "control", "freeze_only", "evaluate", "function")
 SHOWN_SCORES = {key: key for key in ("before", "after", "final", "shuffled", "exact")} | {"final_raw": "uncorrected"}
 SHARED = ("corpus", "subject", "encode", "losses")
 
@@ -65,8 +65,8 @@ def show_result(run: RunDirectory) -> None:
 
 
 def _show_beside(out: Console, layer: dict[str, Any]) -> None:
-    """Ground truth and assignment of a layer, one line each, where it has them."""
-    truth, assignment = layer.get("truth"), layer.get("assignment")
+    """Ground truth, assignment and function of a layer, one line each, where it has them."""
+    truth, assignment, function = layer.get("truth"), layer.get("assignment"), layer.get("function")
     if truth is not None:
         none = f"{truth['n_no_concept']} labels name no concept" + (
             f", {truth['n_undefined']} undefined" if truth["n_undefined"] else ""
@@ -85,6 +85,31 @@ def _show_beside(out: Console, layer: dict[str, Any]) -> None:
             f"share from the labeler {_number(assignment['share_from_labeler'])}",
             soft_wrap=True,
         )
+    if function is not None:
+        _show_function(out, layer["layer"], function)
+
+
+def _show_function(out: Console, layer: int, function: dict[str, Any]) -> None:
+    """What the layer's nodes do for the language model, before and in the final model."""
+    before, final = function["before"], function["final"]
+
+    def harm(name: str) -> str:
+        both = (moment["ablation"][name]["loss_increase"] for moment in (before, final))
+        return " -> ".join(f"{value:+.4f}" for value in both)
+
+    rank, substitution = final["own_label_rank"], final["substitution"]
+    first, chance = _number(rank["top1_rate"]), _number(rank["chance_top1_rate"])
+    by_own, by_other = (substitution[name]["loss_increase"] for name in ("own_labels", "other_labels"))
+    out.print(
+        f"layer {layer} loss without the aligned nodes (mean) {harm('aligned_mean')}, without the free ones {harm('free_mean')}; "
+        f"aligned nodes replaced by their simulation {by_own:+.4f}, by other labels' {by_other:+.4f}",
+        soft_wrap=True,
+    )
+    lookup = " -> ".join(_number(moment["lookup_r2"]["mean"]) for moment in (before, final))
+    out.print(
+        f"layer {layer} own label ranked first: {first} of nodes (chance {chance}); R2 from the token alone {lookup}",
+        soft_wrap=True,
+    )
 
 
 def _number(value: float | None) -> str:
@@ -124,7 +149,9 @@ def show_status(run: RunDirectory, seconds: dict[tuple[str, str], float]) -> Non
     running = state["running"] or {}
     alive = bool(running) and _alive(running.get("pid", 0))
     table = Table(title=f"{run.name}: {'complete' if summary and summary['complete'] else 'not complete'}", title_justify="left")
-    stages = STAGES if run.config().nodes.assign == "match" else tuple(stage for stage in STAGES if stage != "assign")
+    config = run.config()
+    absent = {"assign": config.nodes.assign != "match", "function": config.simulate.simulator != "head"}
+    stages = tuple(stage for stage in STAGES if not absent.get(stage, False))
     for column in ("layer", *stages, "before", "final"):
         table.add_column(column)
 

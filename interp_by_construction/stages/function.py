@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from interp_by_construction.config import SimulateConfig
 from interp_by_construction.corpus import load_blocks, load_tokenizer
 from interp_by_construction.corpus.tokenize import separator_id
 from interp_by_construction.scoring import paired_difference_ci95
@@ -38,10 +39,9 @@ from interp_by_construction.stages.intervene import (
     intervened_losses,
     rows,
 )
+from interp_by_construction.stages.simulate import SPLITS, Part, choose_excerpts
 from interp_by_construction.subject.families import d_mlp
 from interp_by_construction.subject.load import load_subject
-
-VERSION = 1
 
 
 class Simulated(NamedTuple):
@@ -53,6 +53,21 @@ class Simulated(NamedTuple):
     """By the simulator of `test`; scale, offset and means are fitted here."""
     test: SimulatedBlocks
     """Losses are measured here."""
+
+
+def read_simulated(
+    simulated_dir: Path, corpus: Path, cfg: SimulateConfig
+) -> tuple[Simulated, tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """What the simulate stage wrote with a head, and the aligned nodes with their poles, [node]."""
+    from safetensors.numpy import load_file
+
+    values, targets = load_file(simulated_dir / "simulated.safetensors"), load_file(simulated_dir / "targets.safetensors")
+
+    def part(name: Part) -> SimulatedBlocks:
+        text = choose_excerpts(corpus, name, cfg)
+        return SimulatedBlocks(SPLITS[name], text.blocks, values[name].reshape(*text.is_text.shape, -1), text.is_text)
+
+    return Simulated(part("head_score"), part("select"), part("test")), (targets["nodes"], targets["poles"])
 
 
 def run(

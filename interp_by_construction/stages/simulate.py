@@ -32,11 +32,16 @@ if TYPE_CHECKING:
     from interp_by_construction.simulators.encoder import Encoder
     from interp_by_construction.simulators.head import Head
 
-Part = Literal["fit", "score", "head_score", "align", "label"]
-SPLITS: dict[Part, str] = {"fit": "simulate", "score": "score", "head_score": "score", "align": "align", "label": "label"}
+Part = Literal["fit", "score", "head_score", "align", "label", "select", "test"]
+SPLITS: dict[Part, str] = {
+    "fit": "simulate", "score": "score", "head_score": "score", "align": "align", "label": "label", "select": "select",
+    "test": "test",
+}  # fmt: skip
+HEAD_PARTS: tuple[Part, ...] = ("head_score", "select", "test")
+"""What only a head is cheap enough to simulate beside the targets: for scores, calibration and substitution."""
 EXACT: dict[str, tuple[Part, ...]] = {"ridge": ("fit", "score"), "head": ("score",), "exact": ("score", "align")}
 """Simulator -> the parts that the labeler simulates itself."""
-ENCODED: dict[str, tuple[Part, ...]] = {"ridge": ("fit", "score", "align"), "head": ("score", "head_score", "align"), "exact": ()}
+ENCODED: dict[str, tuple[Part, ...]] = {"ridge": ("fit", "score", "align"), "head": ("score", *HEAD_PARTS, "align"), "exact": ()}
 """Simulator -> the parts that its encoder reads."""
 CHUNK = 8192
 """Tokens simulated at once."""
@@ -64,9 +69,8 @@ def choose_excerpts(corpus: Path, part: Part, cfg: SimulateConfig) -> Excerpts:
     # What the labeler simulates itself is dear, so short excerpts of many blocks; what an encoder reads is cheap.
     length = min(cfg.excerpt_tokens, block_size) if part in ("fit", "score") else block_size
     wanted = {
-        "fit": cfg.n_fit_tokens, "score": cfg.n_score_tokens, "head_score": cfg.n_head_score_tokens,
-        "align": cfg.max_align_tokens, "label": cfg.n_label_tokens,
-    }[part]  # fmt: skip
+        "fit": cfg.n_fit_tokens, "score": cfg.n_score_tokens, "align": cfg.max_align_tokens, "label": cfg.n_label_tokens,
+    }.get(part, cfg.n_head_score_tokens)  # fmt: skip
     n = min(len(blocks), max(1, wanted // length))
     if part in ("fit", "score") and n < 2:
         raise CorpusError(f"simulate.n_{part}_tokens={wanted} gives {n} excerpt of {length} tokens: at least 2 are needed")
@@ -131,7 +135,7 @@ def run(
     """Simulates the labelled nodes of a layer. Writes `simulated.safetensors` (fit and score) and `targets.safetensors`.
 
     simulated: `<part>` raw exact simulation and `<part>_reference` mean over the reference labels; `score_dense`, what the
-    simulator that makes the targets says on the same tokens; with a head also `head_score`, the same on more of the score split.
+    simulator that makes the targets says on the same tokens; with a head also `HEAD_PARTS`.
     targets: `values` float16 [block, pos, node], `mask` bool [block, pos], `nodes` and `poles` int64 [node].
     """
     from safetensors.numpy import save_file
@@ -157,7 +161,7 @@ def run(
         vectors = label_vectors(head, encoder, texts)
         values = _with_head(encoded / "align.npy", head, vectors).astype(np.float16)
         simulated["score_dense"] = _with_head(encoded / "score.npy", head, vectors)
-        simulated["head_score"] = _with_head(encoded / "head_score.npy", head, vectors)
+        simulated |= {part: _with_head(encoded / f"{part}.npy", head, vectors) for part in HEAD_PARTS}
         metrics |= _fidelity(simulated, excerpts["score"], cfg)
     else:
         values = contrasted(simulated.pop("align"), simulated.pop("align_reference"), cfg.contrast).astype(np.float16)

@@ -1,0 +1,52 @@
+"""Configuration: `schema` holds one dataclass per YAML group, `checks` what cannot work, `convert` the way from YAML to them.
+
+Hydra composes the YAML files of `conf/`. Below the command line nobody sees a DictConfig. Nothing here imports torch or
+transformers, so that `ibc --help` and `ibc status` stay fast.
+"""
+
+from interp_by_construction.config.checks import check, requested_layers
+from interp_by_construction.config.convert import compose, conf_dir, from_dict, identity, to_dict
+from interp_by_construction.config.schema import (
+    NOT_IDENTITY,
+    SPLITS,
+    AlignConfig,
+    CollectConfig,
+    Config,
+    ContinueConfig,
+    DataConfig,
+    EvaluateConfig,
+    LabelConfig,
+    LabelerConfig,
+    LoggerConfig,
+    NodesConfig,
+    PathsConfig,
+    SimulateConfig,
+    SubjectConfig,
+    TrainerConfig,
+)
+
+__all__ = [
+    "AlignConfig",
+    "CollectConfig",
+    "Config",
+    "ContinueConfig",
+    "DataConfig",
+    "EvaluateConfig",
+    "LabelConfig",
+    "LabelerConfig",
+    "LoggerConfig",
+    "NOT_IDENTITY",
+    "NodesConfig",
+    "PathsConfig",
+    "SPLITS",
+    "SimulateConfig",
+    "SubjectConfig",
+    "TrainerConfig",
+    "check",
+    "compose",
+    "conf_dir",
+    "from_dict",
+    "identity",
+    "requested_layers",
+    "to_dict",
+]

@@ -1,0 +1,117 @@
+"""From YAML and command line to checked dataclasses, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from interp_by_construction.config.checks import check, require
+from interp_by_construction.config.schema import NOT_IDENTITY, RENAMED, Config
+from interp_by_construction.errors import ConfigError
+
+
+def conf_dir() -> Path:
+    """The YAML groups: inside the package in a wheel, beside it in a source tree."""
+    package = Path(__file__).resolve().parent.parent
+    for candidate in (package / "conf", package.parent / "conf"):
+        if (candidate / "config.yaml").is_file():
+            return candidate
+    raise ConfigError(f"no conf/config.yaml in {package} or {package.parent}: reinstall the package")
+
+
+def compose(overrides: list[str]) -> Config:
+    """Composes `conf/` with Hydra overrides. Raises ConfigError for unknown names and impossible values."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
+            composed = hydra_compose("config", overrides=overrides)
+        return from_dict(OmegaConf.to_container(composed, resolve=True))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(str(error)) from error
+
+
+def from_dict(values: Any) -> Config:
+    """A checked Config from plain dicts. Raises ConfigError naming the field, the value and the fix."""
+    config = _build(Config, values, "")
+    check(config)
+    return config
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The inverse of `from_dict`."""
+    back = {new: old for old, new in RENAMED.items()}
+    return {back.get(key, key): value for key, value in dataclasses.asdict(config).items()}
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """The fields that make a run what it is, flat: dotted name -> value."""
+    flat = _flatten(to_dict(config), "")
+    return {k: v for k, v in flat.items() if not any(k == name or k.startswith(f"{name}.") for name in NOT_IDENTITY)}
+
+
+def _flatten(value: Any, prefix: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        flat |= _flatten(item, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _build(cls: type, values: Any, prefix: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{prefix}={values}: expected a group of fields")
+    hints = typing.get_type_hints(cls)
+    known = {f.name for f in dataclasses.fields(cls)}
+    kwargs: dict[str, Any] = {}
+    for key, value in values.items():
+        name = RENAMED.get(key, key)
+        dotted = f"{prefix}.{key}" if prefix else str(key)
+        if name not in known:
+            raise ConfigError(f"{dotted}: unknown field; known are {', '.join(sorted(known))}")
+        kwargs[name] = _convert(hints[name], value, dotted)
+    return cls(**kwargs)
+
+
+def _convert(kind: Any, value: Any, name: str) -> Any:
+    """`value` as `kind`, or ConfigError. Handles what the schemas use: scalars, unions with None, Literal, list, dict."""
+    if kind is Any:
+        return value
+    origin, arguments = get_origin(kind), get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _build(typing.cast(type, kind), value, name)
+    if origin is Literal:
+        require(value in arguments, name, value, f"give one of {', '.join(map(str, arguments))}")
+        return value
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in arguments:
+            return None
+        return _convert(next(a for a in arguments if a is not type(None)), value, name)
+    if origin is list:
+        require(isinstance(value, list), name, value, "give a list such as [1,2]")
+        return [_convert(arguments[0], item, name) for item in value]
+    if origin is dict:
+        require(isinstance(value, Mapping), name, value, "give a mapping")
+        return {str(key): _convert(arguments[1], item, f"{name}.{key}") for key, item in value.items()}
+    if kind is float:
+        ok = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        require(ok, name, value, "give a finite number")
+        return float(value)
+    if kind is int:
+        require(isinstance(value, int) and not isinstance(value, bool), name, value, "give an integer")
+        return value
+    if kind is bool:
+        require(isinstance(value, bool), name, value, "give true or false")
+        return value
+    require(isinstance(value, str | int | float) and not isinstance(value, bool), name, value, "give a string")
+    return str(value)

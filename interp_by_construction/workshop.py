@@ -1,0 +1,171 @@
+"""What every recipe of the loop needs at hand: store, run directory, labeler, head, device, and the layers done so far."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from interp_by_construction.config import Config
+from interp_by_construction.runs import RunDirectory
+from interp_by_construction.store import Artifact, Recipe, Store
+
+if TYPE_CHECKING:
+    from interp_by_construction.simulators.encoder import Encoder
+    from interp_by_construction.simulators.head import Head
+
+VERSIONS = {"corpus": 1, "subject": 1, "encode": 1, "collect": 1, "label": 2, "assign": 1, "simulate": 2, "align": 1,
+            "freeze": 1, "continue": 1, "control": 1, "freeze_only": 1, "losses": 1, "evaluate": 2, "function": 1}  # fmt: skip
+"""Schema version of each stage's output: raise it when the same config starts to give another result."""
+
+
+@dataclass
+class Layer:
+    """Artifacts of one aligned layer."""
+
+    index: int
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> Artifact:
+        """The final labels, which everything behind the labelling reads: the matched ones, else the labeler's."""
+        return self.artifacts.get("assign", self.artifacts["label"])
+
+
+class Workshop:
+    """Owns skip and mark: an artifact that exists is never computed again, one that is made is announced and recorded."""
+
+    def __init__(self, cfg: Config, directory: RunDirectory) -> None:
+        self.cfg = cfg
+        self.directory = directory
+        self.store = Store(cfg.store_dir)
+        self.shared: dict[str, Artifact] = {}
+        self.layers: list[Layer] = []
+        self._labeler: Any = None
+        self._started = False
+
+    @contextmanager
+    def session(self) -> Iterator[Self]:
+        try:
+            yield self
+        finally:
+            if self._labeler is not None:
+                self._labeler.close()
+
+    def _build(
+        self, stage: str, layer: int | None, config: dict[str, Any], parents: dict[str, str], identity: dict[str, str],
+        compute: Callable[[Path], dict[str, Any]],
+    ) -> Artifact:  # fmt: skip
+        recipe = Recipe(stage, VERSIONS[stage], config, parents, identity)
+
+        def announced(out: Path) -> dict[str, Any]:
+            self._prepare_machine()
+            self.directory.announce(stage, layer)
+            return compute(out)
+
+        artifact = self.store.build(recipe, announced)
+        if layer is None:
+            self.directory.mark(None, stage, artifact.fingerprint)
+        return artifact
+
+    def _prepare_machine(self) -> None:
+        """Threads are set once, before the first computation: their number can change the last bits."""
+        if not self._started:
+            import torch
+
+            torch.set_num_threads(self.cfg.trainer.threads)
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+            self._started = True
+
+    def _parents(self, **artifacts: Artifact) -> dict[str, str]:
+        named = {"corpus": self.shared["corpus"], **artifacts}
+        return {role: artifact.fingerprint for role, artifact in named.items()}
+
+    def _phase(self, layer: Layer) -> dict[str, Any]:
+        trainer = self.cfg.trainer
+        optimizer = {"weight_decay": trainer.weight_decay, "warmup": trainer.warmup, "clip": trainer.clip}
+        return {"layer": layer.index, "seed": self.cfg.seed, **optimizer}
+
+    def _first(self, layer: Layer) -> int:
+        return self.layers[0].index if self.layers else layer.index
+
+    def _below(self) -> tuple[int, list[int]] | None:
+        """The aligned layer under the current one: its index and its aligned nodes."""
+        return (self.layers[-1].index, self._aligned(self.layers[-1])) if self.layers else None
+
+    def _aligned(self, layer: Layer) -> list[int]:
+        from interp_by_construction.stages.tables import read_labels
+
+        return sorted(label.node for label in read_labels(layer.labels.path) if label.text is not None)
+
+    def _n_target_blocks(self) -> int:
+        return max(1, self.cfg.simulate.max_align_tokens // self.cfg.data.block_size)
+
+    def _source(self) -> str | None:
+        """Checkpoint the subject is read from; None if it is trained from scratch."""
+        if self.cfg.subject.kind == "tiny":
+            return None
+        from interp_by_construction.subject.load import check_supported, source_checkpoint
+
+        source = source_checkpoint(self.cfg.subject)
+        check_supported(source)
+        return source
+
+    def _model_identity(self, name: str) -> str:
+        from interp_by_construction.labeler.embedded import model_identity
+
+        return model_identity(name)
+
+    @cached_property
+    def _head(self) -> Head | None:
+        """The label-conditioned head, with simulate.simulator=head. Raises ConfigError if it reads another encoder."""
+        from interp_by_construction.simulators.head import load_for
+
+        return load_for(self.cfg.simulate) if self.cfg.simulate.simulator == "head" else None
+
+    def _encoder(self) -> Encoder:
+        """Loaded where it is needed and dropped afterwards: it may be larger than the subject."""
+        from interp_by_construction.labeler.embedded import resolve_model
+        from interp_by_construction.simulators.encoder import Encoder
+
+        layers = self.cfg.simulate.encoder_layers if self._head is None else self._head.encoder_layers
+        return Encoder.load(resolve_model(self.cfg.simulate.encoder), layers, self._device())
+
+    def _judges(self) -> tuple[str, str]:
+        """What stands for the labeler's model and for the encoder, equal if they are the same model under two names."""
+        models = (self.cfg.labeler.model, self.cfg.simulate.encoder)
+        return models if self._head is None else (self._model_identity(models[0]), self._model_identity(models[1]))
+
+    def _get_labeler(self) -> Any:
+        if self._labeler is None:
+            from interp_by_construction.labeler.client import make_labeler
+
+            self._labeler = make_labeler(self.cfg.labeler, self.store.root / "calls.sqlite", self.directory.path / "logs")
+        return self._labeler
+
+    def _device(self) -> Any:
+        from interp_by_construction.training.fit import resolve_device
+
+        return resolve_device(self.cfg.trainer.device)
+
+    def _tracked(self, stage: str, layer: int | None) -> AbstractContextManager[Any]:
+        from interp_by_construction.tracking import tracked
+
+        return tracked(self.cfg.logger, self.directory.name, stage, layer, None, self.directory.path / "logs")
+
+
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    """The encoder is large enough for more threads than a small subject."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -130,7 +130,9 @@ def test_the_package_never_prints() -> None:
 HEAVY = ("torch", "transformers", "pytorch_lightning", "vllm")
 
 
-@pytest.mark.parametrize("module", ["config", "errors", "records", "store", "progress", "tracking", "workshop", "recipes", "pipeline", "cli"])
+@pytest.mark.parametrize(
+    "module", ["config", "errors", "records", "store", "progress", "tracking", "workshop", "recipes", "pipeline", "cli"]
+)
 def test_light_modules_import_nothing_heavy(module: str) -> None:
     code = f"import sys, interp_by_construction.{module}; print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -51,6 +51,14 @@ def test_a_label_of_no_concept_or_of_two_has_none(label: str) -> None:
     assert nearest_concept(label) is None
 
 
+@pytest.mark.parametrize(
+    "label", ["prepositions of place", "short words", "long periods of time", "words after a verb of speaking", "the first animal"]
+)
+def test_a_label_about_grammar_or_position_names_no_concept(label: str) -> None:
+    """It shares a word with a concept, and means something else."""
+    assert nearest_concept(label) is None
+
+
 def test_the_nearest_concept_is_read_from_text_alone() -> None:
     assert list(inspect.signature(nearest_concept).parameters) == ["label"]
     rng = np.random.default_rng(2)

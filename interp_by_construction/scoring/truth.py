@@ -59,6 +59,15 @@ _EMPTY = frozenset({"of", "with", "the", "thing"})
 """Words of a concept's name that tell it from no other concept."""
 
 
+_GRAMMAR = frozenset(
+    {"preposition", "conjunction", "article", "pronoun", "after", "before", "first", "last", "end", "start", "beginning"}
+)
+"""A label with one of these speaks of grammar or position, whatever else it names: `prepositions of place` are no places."""
+
+_FRAME = frozenset({"word", "about", "for", "of", "such", "as", "and", "or", "other", "like", "kind", "type", "name", "the", "a"})
+"""Words that a list of members may stand in: `words such as red and blue`."""
+
+
 class Truth(NamedTuple):
     """One layer against the lexicon; all arrays are [node], NaN where undefined or without a concept."""
 
@@ -84,13 +93,18 @@ def nearest_concept(label: str) -> str | None:
     """The concept that a label names, by the words they share; None where no concept or more than one comes first.
 
     A concept's whole name, or another name for it, counts two for each of its words (so `animal sounds` is not `animals`), a
-    member one: `animals such as fox` are animals, `red, blue` are colors, `food and drinks` are neither.
+    member one: `animals such as fox` are animals, `red, blue` are colors, `food and drinks` are neither. Members alone count only
+    where the label holds nothing else: `long periods of time` are no sizes.
     """
     words = _words(label)
+    if words & _GRAMMAR:
+        return None
     points: dict[str, int] = {}
     for concept, names in _NAMES.items():
         named = max(2 * len(name) if name <= words else 0 for name in names)
-        points[concept] = named + len(_MEMBERS[concept] & words)
+        # `short words` are words of a kind, `words such as red` are examples.
+        listed = named or (words - _FRAME <= _MEMBERS[concept] and not normalised(label).endswith("word"))
+        points[concept] = named + (len(_MEMBERS[concept] & words) if listed else 0)
     most = max(points.values())
     first = [concept for concept, value in points.items() if value == most]
     return first[0] if most and len(first) == 1 else None

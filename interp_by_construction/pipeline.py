@@ -7,16 +7,12 @@ corpus -> subject -> for each layer: collect -> label (-> assign) -> simulate ->
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 from interp_by_construction.config import Config, requested_layers
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.recipes import Recipes
 from interp_by_construction.runs import Progress, RunDirectory
 from interp_by_construction.workshop import Layer
-
-if TYPE_CHECKING:
-    pass
 
 
 def run(cfg: Config, name: str | None = None) -> RunDirectory:

@@ -10,13 +10,10 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from interp_by_construction.store import SCRATCH, Artifact, canonical_json
 from interp_by_construction.workshop import Layer, Workshop, threads
-
-if TYPE_CHECKING:
-    pass
 
 
 class Recipes(Workshop):

@@ -30,7 +30,7 @@ def write_summary(path: Path, run: str, cfg: Config, shared: dict[str, Artifact]
             "labeler": {"model": cfg.labeler.model, "backend": cfg.labeler.backend},
             "judge": None,
             "loss": _losses(cfg, shared["losses"], layers[-1]),
-            "layers": [_layer(layer, subject["d_mlp"], shared) for layer in layers],
+            "layers": [_layer(layer, subject["d_mlp"]) for layer in layers],
             "invariants": {
                 "frozen_identical": all(layer.artifacts["evaluate"].metrics["frozen_identical"] for layer in layers),
                 "splits_disjoint": bool(shared["corpus"].metrics["splits_disjoint"]),
@@ -64,7 +64,7 @@ def _paired(cfg: Config, first: Artifact, second: Artifact) -> list[float]:
     return list(paired_difference_ci95(a["nats"], b["nats"], a["tokens"], cfg.evaluate.n_bootstrap, cfg.seed))
 
 
-def _layer(layer: Layer, d_mlp: int, shared: dict[str, Artifact]) -> dict[str, Any]:
+def _layer(layer: Layer, d_mlp: int) -> dict[str, Any]:
     labels, evaluated = layer.labels.metrics, layer.artifacts["evaluate"].metrics
     n_aligned = labels["n_labels"]
     return {

@@ -48,6 +48,11 @@ def _summary_problems(run: RunDirectory, store: Store) -> Iterator[str]:
             yield f"{file}: the scores of layer {layer['layer']} differ from its evaluate artifact"
         if found is not None and layer.get("truth") != found.metrics.get("truth"):
             yield f"{file}: the ground truth of layer {layer['layer']} differs from its evaluate artifact"
+        for key, stage in (("function", "function"), ("assignment", "assign")):
+            fingerprint = layer["artifacts"].get(stage)
+            kept = store.get(stage, fingerprint) if fingerprint else None
+            if layer.get(key) != (kept.metrics if kept else None):
+                yield f"{file}: {key} of layer {layer['layer']} differs from its {stage} artifact"
     final = store.get("losses", layers[-1]["artifacts"]["losses_continue"])
     control = store.get("losses", layers[-1]["artifacts"]["losses_control"])
     if final is None or control is None or loss["tax"] != final.metrics["loss"] - control.metrics["loss"]:

@@ -177,8 +177,8 @@ class SimulateConfig:
     n_score_tokens: int = 384
     """Tokens of the score split on which each label is simulated exactly."""
     n_head_score_tokens: int = 16384
-    """Tokens of the score split on which a head is scored (it is cheap, so more than the labeler can read); as many of the select
-    and test splits for substitution."""
+    """Tokens of the score split on which a head is scored (it is cheap, so more than the labeler can read); as many of the
+    simulate and test splits for substitution."""
     excerpt_tokens: int = 64
     """Subject tokens per simulated excerpt."""
     n_label_tokens: int = 32768

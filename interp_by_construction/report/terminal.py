@@ -68,13 +68,15 @@ def _show_beside(out: Console, layer: dict[str, Any]) -> None:
     """Ground truth, assignment and function of a layer, one line each, where it has them."""
     truth, assignment, function = layer.get("truth"), layer.get("assignment"), layer.get("function")
     if truth is not None:
-        none = f"{truth['n_no_concept']} labels name no concept" + (
-            f", {truth['n_undefined']} undefined" if truth["n_undefined"] else ""
+        none = (
+            f"{truth['n_no_concept']} labels name no concept"
+            + (f", {truth['n_undefined']} undefined" if truth["n_undefined"] else "")
+            + (f", {truth['n_undefined_before']} undefined before" if truth["n_undefined_before"] else "")
         )
         out.print(
             f"layer {layer['layer']} ground truth ({truth['n']} nodes; {none}): r {_number(truth['r_before'])} before, "
             f"[bold]{_number(truth['r_mean'])}[/bold] final, {_number(truth['r_shuffled'])} shuffled, "
-            f"{_number(truth['r_mean_held_out'])} on held-out words; AUC {_number(truth['auc_mean'])}, "
+            f"{_number(truth['r_mean_held_out'])} in held-out documents; AUC {_number(truth['auc_mean'])}, "
             f"label right {_number(truth['share_label_right'])}",
             soft_wrap=True,
         )
@@ -82,7 +84,8 @@ def _show_beside(out: Console, layer: dict[str, Any]) -> None:
         out.print(
             f"layer {layer['layer']} labels matched on the label split: r {_number(assignment['r_mean_before'])} -> "
             f"{_number(assignment['r_mean_after'])}, pool of {assignment['n_pool']}, "
-            f"share from the labeler {_number(assignment['share_from_labeler'])}",
+            f"share from the labeler {_number(assignment['share_from_labeler'])}, "
+            f"{assignment['n_failed_labeler']} nodes the labeler failed on",
             soft_wrap=True,
         )
     if function is not None:
@@ -99,10 +102,14 @@ def _show_function(out: Console, layer: int, function: dict[str, Any]) -> None:
 
     rank, substitution = final["own_label_rank"], final["substitution"]
     first, chance = _number(rank["top1_rate"]), _number(rank["chance_top1_rate"])
-    by_own, by_other = (substitution[name]["loss_increase"] for name in ("own_labels", "other_labels"))
+    by_own, by_other = (
+        "undefined" if substitution[name] is None else f"{substitution[name]['loss_increase']:+.4f}"
+        for name in ("own_labels", "other_labels")
+    )
     out.print(
-        f"layer {layer} loss without the aligned nodes (mean) {harm('aligned_mean')}, without the free ones {harm('free_mean')}; "
-        f"aligned nodes replaced by their simulation {by_own:+.4f}, by other labels' {by_other:+.4f}",
+        f"layer {layer} the loss rises (before -> final) without the aligned nodes, set to their mean, by {harm('aligned_mean')}; "
+        f"without the free ones by {harm('free_mean')}; with the aligned ones replaced by their simulation by {by_own}, by that of "
+        f"other labels by {by_other}",
         soft_wrap=True,
     )
     lookup = " -> ".join(_number(moment["lookup_r2"]["mean"]) for moment in (before, final))

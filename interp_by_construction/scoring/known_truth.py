@@ -120,7 +120,9 @@ def _summary(scores: Sequence[Scores]) -> dict[str, Any]:
         "n": len(scores),
         "r_true": sum(true) / len(scores),
         "r_false": sum(false) / len(scores),
-        "share_true_above_false": sum(t > f for t, f in zip(true, false, strict=True)) / len(scores),
+        # An undefined simulation beats nothing.
+        "share_true_above_false": sum(not math.isnan(score.true) and t > f for score, t, f in zip(scores, true, false, strict=True))
+        / len(scores),
         "n_undefined_true": sum(math.isnan(score.true) for score in scores),
         "n_undefined_false": sum(math.isnan(score.false) for score in scores),
     }

@@ -5,12 +5,14 @@
 3. The node is scored against the truth of its label's concept, with Pearson's r and with ROC AUC (the chance that a random
    token of the concept activates the node more than a random other token).
 
-A label that names no concept, or two equally well, has no truth: such nodes are counted, as are undefined scores.
+A label that names no concept, or two equally well, has no truth: such nodes are counted, as are undefined scores. The rules were
+refined twice, after the labels of one run and the general list had been read; they never saw an activation.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -39,7 +41,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "perception": ("seeing", "senses", "vision"),
     "thinking": ("thought", "cognition"),
     "hand actions": ("action with the hands",),
-    "making": ("creating", "building", "crafting"),
+    "making": ("creating", "crafting"),
     "resting": ("sleeping", "sleep", "rest"),
     "drinks": ("beverage",),
     "tastes": ("flavor", "flavour"),
@@ -50,19 +52,21 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "nature": ("plant",),
     "days": ("weekday",),
     "touch": ("texture",),
-    "manner": ("adverb",),
     "jobs": ("occupation", "profession"),
 }
-"""Other names of the concepts, written down before any label was seen: a label may say `emotions` for `feelings`."""
+"""Other names of the concepts: a label may say `emotions` for `feelings`."""
 
 _EMPTY = frozenset({"of", "with", "the", "thing"})
 """Words of a concept's name that tell it from no other concept."""
 
 
 _GRAMMAR = frozenset(
-    {"preposition", "conjunction", "article", "pronoun", "after", "before", "first", "last", "end", "start", "beginning"}
+    "preposition conjunction article pronoun adverb degree ordinal digit meal after before first last end start beginning".split()
 )
 """A label with one of these speaks of grammar or position, whatever else it names: `prepositions of place` are no places."""
+
+_ONE_WORD = re.compile(r"\bthe word\b|^'.*'$")
+"""`the word 'said'` is one word, not the concept it belongs to."""
 
 _FRAME = frozenset({"word", "about", "for", "of", "such", "as", "and", "or", "other", "like", "kind", "type", "name", "the", "a"})
 """Words that a list of members may stand in: `words such as red and blue`."""
@@ -94,16 +98,20 @@ def nearest_concept(label: str) -> str | None:
 
     A concept's whole name, or another name for it, counts two for each of its words (so `animal sounds` is not `animals`), a
     member one: `animals such as fox` are animals, `red, blue` are colors, `food and drinks` are neither. Members alone count only
-    where the label holds nothing else: `long periods of time` are no sizes.
+    where there are two and the label holds nothing else: `long periods of time` are no sizes, `long` is one word.
     """
     words = _words(label)
-    if words & _GRAMMAR:
+    if _ONE_WORD.search(label.strip().lower()):
+        return None
+    # `first names` are names; `the name after a title` is a position.
+    if words & _GRAMMAR and ("name" not in words or words & {"after", "before"}):
         return None
     points: dict[str, int] = {}
     for concept, names in _NAMES.items():
         named = max(2 * len(name) if name <= words else 0 for name in names)
         # `short words` are words of a kind, `words such as red` are examples.
-        listed = named or (words - _FRAME <= _MEMBERS[concept] and not normalised(label).endswith("word"))
+        own = words - _FRAME
+        listed = named or (len(own) > 1 and own <= _MEMBERS[concept] and not normalised(label).endswith("word"))
         points[concept] = named + (len(_MEMBERS[concept] & words) if listed else 0)
     most = max(points.values())
     first = [concept for concept, value in points.items() if value == most]

@@ -109,6 +109,8 @@ def run(
     return {
         "n_labels": n_labels,
         "n_failed": len(chosen) - n_labels,
+        # Such a node got a label of the pool all the same; the labeler's failure must not vanish with it.
+        "n_failed_labeler": sum(label.text is None for label in labels),
         "n_distinct": len({normalised(label.text) for label in chosen if label.text}),
         "n_pool": len(candidates),
         "n_pool_general": sum(candidate.source == "general" for candidate in candidates),

@@ -67,7 +67,7 @@ def read_simulated(
         text = choose_excerpts(corpus, name, cfg)
         return SimulatedBlocks(SPLITS[name], text.blocks, values[name].reshape(*text.is_text.shape, -1), text.is_text)
 
-    return Simulated(part("head_score"), part("select"), part("test")), (targets["nodes"], targets["poles"])
+    return Simulated(part("head_score"), part("calibrate"), part("test")), (targets["nodes"], targets["poles"])
 
 
 def run(
@@ -141,7 +141,12 @@ def standard_interventions(
         "free_mean": Intervention(free, lambda _: mean[free]),
         "free_zero": Intervention(free, lambda _: np.zeros(len(free))),
         "own_labels": Intervention(nodes, lambda simulated: poles * (own.scale * simulated + own.offset)),
-        "other_labels": Intervention(nodes, lambda simulated: poles * (other.scale * simulated[..., shuffled] + other.offset)),
+        # A single node has no other label.
+        **(
+            {"other_labels": Intervention(nodes, lambda simulated: poles * (other.scale * simulated[..., shuffled] + other.offset))}
+            if len(nodes) > 1
+            else {}
+        ),
     }
 
 
@@ -190,21 +195,22 @@ def loss_summary(losses: Losses, n_bootstrap: int, seed: int) -> dict[str, Any]:
         return {"loss_increase": mean[name] - mean["none"], "ci95": [low, high]}
 
     def recovered(name: str, baseline: str) -> float | None:
-        harm = mean[baseline] - mean["none"]
-        # Where ablation does no harm there is nothing to recover, and the ratio means nothing.
-        return (mean[baseline] - mean[name]) / harm if harm > 0 else None
+        # Where ablation does no certain harm there is nothing to recover, and the ratio means nothing.
+        low = increase(baseline)["ci95"][0]
+        return (mean[baseline] - mean[name]) / (mean[baseline] - mean["none"]) if low > 0 else None
 
     substitution = {
         name: increase(name)
         | {"recovered_from_mean": recovered(name, "aligned_mean"), "recovered_from_zero": recovered(name, "aligned_zero")}
         for name in ("own_labels", "other_labels")
+        if name in mean
     }
     return {
         "loss": mean["none"],
         "n_tokens": n_tokens,
         "n_documents": len(losses.document),
         "ablation": {name: increase(name) for name in ("aligned_mean", "aligned_zero", "free_mean", "free_zero")},
-        "substitution": substitution,
+        "substitution": {"own_labels": None, "other_labels": None} | substitution,
     }
 
 

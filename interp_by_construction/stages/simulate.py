@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from interp_by_construction.simulators.encoder import Encoder
     from interp_by_construction.simulators.head import Head
 
-Part = Literal["fit", "score", "head_score", "align", "label", "select", "test"]
+Part = Literal["fit", "score", "head_score", "align", "label", "calibrate", "test"]
 SPLITS: dict[Part, str] = {
-    "fit": "simulate", "score": "score", "head_score": "score", "align": "align", "label": "label", "select": "select",
+    "fit": "simulate", "score": "score", "head_score": "score", "align": "align", "label": "label", "calibrate": "simulate",
     "test": "test",
 }  # fmt: skip
-HEAD_PARTS: tuple[Part, ...] = ("head_score", "select", "test")
+HEAD_PARTS: tuple[Part, ...] = ("head_score", "calibrate", "test")
 """What only a head is cheap enough to simulate beside the targets: for scores, calibration and substitution."""
 EXACT: dict[str, tuple[Part, ...]] = {"ridge": ("fit", "score"), "head": ("score",), "exact": ("score", "align")}
 """Simulator -> the parts that the labeler simulates itself."""
@@ -132,7 +132,7 @@ def run(
     head: Head | None = None,
     encoder: Encoder | None = None,
 ) -> dict[str, Any]:
-    """Simulates the labelled nodes of a layer. Writes `simulated.safetensors` (fit and score) and `targets.safetensors`.
+    """Simulates the labelled nodes of a layer. Writes `simulated.safetensors` and `targets.safetensors`.
 
     simulated: `<part>` raw exact simulation and `<part>_reference` mean over the reference labels; `score_dense`, what the
     simulator that makes the targets says on the same tokens; with a head also `HEAD_PARTS`.

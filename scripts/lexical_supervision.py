@@ -276,7 +276,7 @@ class WordNet:
 
 
 def _varied(text: str, rng: np.random.Generator) -> str:
-    """Examples know few names and no dialogue: `He left.` becomes `Peter left.`, or `"He left," said the man.`"""
+    """Examples know few names and no dialogue: `He left.` becomes `Peter left.`, or `"He left," the man said.`"""
     for pronoun, names in (("He ", MEN), ("She ", WOMEN)):
         if text.startswith(pronoun) and rng.random() < 0.4:
             text = f"{rng.choice(names)} {text[len(pronoun) :]}"

@@ -211,7 +211,7 @@ def main() -> None:
         return encoder.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
 
     data = build(args.wordnet, extra_sentences(args.text), offsets, args.tokens, args.seed)
-    key = hashlib.sha256("".join(data.texts).encode()).hexdigest()[:12] + "-" + "-".join(map(str, args.layers))
+    key = hashlib.sha256("".join([args.encoder, *data.texts]).encode()).hexdigest()[:12] + "-" + "-".join(map(str, args.layers))
     x = encode_texts(encoder, data.texts, len(data.types), args.work / f"tokens-{key}.npy")
     flat, _, _ = phrasing_table(data.concepts)
     cached = args.work / f"labels-{key}-{hashlib.sha256(repr(flat).encode()).hexdigest()[:12]}.npy"

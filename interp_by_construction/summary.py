@@ -55,13 +55,15 @@ def _losses(cfg: Config, original: Artifact, last: Layer) -> dict[str, Any]:
     }
 
 
-def _paired(cfg: Config, first: Artifact, second: Artifact) -> list[float]:
+def _paired(cfg: Config, first: Artifact, second: Artifact) -> list[float] | None:
+    """Null where the test text is one document."""
     from safetensors.numpy import load_file
 
     a, b = load_file(first.path / "losses.safetensors"), load_file(second.path / "losses.safetensors")
     if (a["document"] != b["document"]).any() or (a["tokens"] != b["tokens"]).any():
         raise AssertionError("both models are measured on the same documents")
-    return list(paired_difference_ci95(a["nats"], b["nats"], a["tokens"], cfg.evaluate.n_bootstrap, cfg.seed))
+    low, high = paired_difference_ci95(a["nats"], b["nats"], a["tokens"], cfg.evaluate.n_bootstrap, cfg.seed)
+    return None if math.isnan(low) else [low, high]
 
 
 def _layer(layer: Layer, d_mlp: int) -> dict[str, Any]:

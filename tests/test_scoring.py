@@ -93,3 +93,9 @@ def test_ridge_recovers_a_linear_simulator_and_reports_held_out_fidelity() -> No
     assert (ridge.fidelity[:2] > 0.98).all()
     # Noise cannot be predicted on excerpts that were not fitted.
     assert abs(ridge.fidelity[2]) < 0.25
+
+
+def test_a_paired_interval_over_one_document_is_undefined() -> None:
+    """It would be a point: resampling one document always gives the same."""
+    one = np.array([2.0])
+    assert all(np.isnan(paired_difference_ci95(one, one + 1, np.array([10]), 100, 0)))

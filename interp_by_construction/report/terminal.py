@@ -43,11 +43,11 @@ def show_result(run: RunDirectory) -> None:
     for layer in summary["layers"]:
         _show_beside(out, layer)
     loss = summary["loss"]
-    low, high = loss["tax_ci95"]
+    interval = "[one test document: no interval]" if loss["tax_ci95"] is None else "[{:+.4f}, {:+.4f}]".format(*loss["tax_ci95"])
     out.print(
         f"test loss (nats/token): original {loss['original']:.4f}   control {loss['control']:.4f}   "
         f"freeze-only {loss['freeze_only']:.4f}   final {loss['final']:.4f}   "
-        f"[bold]tax {loss['tax']:+.4f}[/bold] [{low:+.4f}, {high:+.4f}]".replace("] [", "] \\[")
+        f"[bold]tax {loss['tax']:+.4f}[/bold] {escape(interval)}"
     )
     judged, labeler = summary["layers"][0]["score"]["final"], escape(str(summary["labeler"]["model"]))
     by = "a head trained beforehand" if judged["simulator"] == "head" else f"{judged['simulator']} simulation of {labeler}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,8 +19,11 @@ def mean_ci95(values: NDArray, n_resamples: int, seed: int) -> tuple[float, floa
 def paired_difference_ci95(first: NDArray, second: NDArray, weights: NDArray, n_resamples: int, seed: int) -> tuple[float, float]:
     """95 % interval of the weighted mean of `first - second`, resampling documents.
 
-    first, second: summed loss of each document, nats, [document]; weights: its predicted tokens, [document].
+    first, second: summed loss of each document, nats, [document]; weights: its predicted tokens, [document]. NaN for both ends
+    with fewer than two documents: one tells nothing about how much they differ.
     """
+    if len(first) < 2:
+        return math.nan, math.nan
     rng = np.random.default_rng(seed)
     chosen = rng.integers(0, len(first), (n_resamples, len(first)))
     difference = np.asarray(first, np.float64) - np.asarray(second, np.float64)

@@ -29,15 +29,17 @@ def losses(model_dir: Path, corpus: Path, cfg: EvaluateConfig, out: Path, device
     from safetensors.numpy import save_file
 
     from interp_by_construction.corpus import load_blocks
+    from interp_by_construction.stages.simulate import spaced
     from interp_by_construction.subject.load import load_subject
 
     model = load_subject(model_dir).to(device)
     blocks = load_blocks(corpus, "test")
-    n_blocks = min(len(blocks), cfg.max_test_blocks or len(blocks))
+    # Evenly spaced, so that a part of the split still covers many documents: the interval is over documents.
+    chosen = spaced(len(blocks), min(len(blocks), cfg.max_test_blocks or len(blocks)))
     total: dict[int, float] = {}
     count: dict[int, int] = {}
-    for start in track(range(0, n_blocks, cfg.batch_size), "test loss"):
-        rows = blocks[start : min(start + cfg.batch_size, n_blocks)]
+    for start in track(range(0, len(chosen), cfg.batch_size), "test loss"):
+        rows = blocks[chosen[start : start + cfg.batch_size]]
         ids = torch.as_tensor(np.asarray(rows["input_ids"]), device=device)
         with torch.inference_mode():
             logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()

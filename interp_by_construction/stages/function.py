@@ -13,6 +13,7 @@ every intervention acts on the same positions: those with a simulation. End-of-t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -192,12 +193,13 @@ def loss_summary(losses: Losses, n_bootstrap: int, seed: int) -> dict[str, Any]:
 
     def increase(name: str) -> dict[str, Any]:
         low, high = paired_difference_ci95(losses.nats[name], losses.nats["none"], losses.tokens, n_bootstrap, seed)
-        return {"loss_increase": mean[name] - mean["none"], "ci95": [low, high]}
+        return {"loss_increase": mean[name] - mean["none"], "ci95": None if math.isnan(low) else [low, high]}
 
     def recovered(name: str, baseline: str) -> float | None:
         # Where ablation does no certain harm there is nothing to recover, and the ratio means nothing.
-        low = increase(baseline)["ci95"][0]
-        return (mean[baseline] - mean[name]) / (mean[baseline] - mean["none"]) if low > 0 else None
+        interval = increase(baseline)["ci95"]
+        certain = interval is not None and interval[0] > 0
+        return (mean[baseline] - mean[name]) / (mean[baseline] - mean["none"]) if certain else None
 
     substitution = {
         name: increase(name)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from interp_by_construction.store import SCRATCH, Artifact, canonical_json
 from interp_by_construction.workshop import Layer, Workshop, threads
+
+if TYPE_CHECKING:
+    from interp_by_construction.stages.compare import Comparison
+    from interp_by_construction.stages.simulate import Excerpts
 
 
 class Recipes(Workshop):
@@ -61,26 +64,54 @@ class Recipes(Workshop):
         return self._build("subject", None, config, parents, identity, compute)
 
     def _encode(self) -> Artifact:
-        cfg, match = self.cfg.simulate, self.cfg.nodes.assign == "match"
+        cfg = self.cfg.simulate
         keys = ["n_score_tokens", "excerpt_tokens", "max_align_tokens"]
         keys += ["n_fit_tokens", "encoder_layers"] if self._head is None else ["n_head_score_tokens"]
-        keys += ["n_label_tokens"] if match else []
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import simulate
 
-            parts = (*simulate.ENCODED[cfg.simulator], *(("label",) if match else ()))
             with threads(self.cfg.labeler.threads):
-                return simulate.encode(self.shared["corpus"].path, self._encoder(), cfg, parts, out, self._head)
+                return simulate.encode(
+                    self.shared["corpus"].path, self._encoder(), cfg, simulate.ENCODED[cfg.simulator], out, self._head
+                )
 
         config = {key: getattr(cfg, key) for key in keys}
         identity = {"encoder": self._model_identity(cfg.encoder)}
         identity |= {} if self._head is None else {"head": self._head.identity}
         return self._build("encode", None, config, self._parents(), identity, compute)
 
+    def _encode_split(self, split: Literal["label", "select"]) -> Artifact:
+        """Token vectors of the text on which labels are compared with nodes; only with a head. Apart from `encode`, so that labels
+        do not depend on how much text is aligned or scored."""
+        stage = f"encode_{split}"
+        if stage not in self.shared:
+            head = self._head
+            assert head is not None
+
+            def compute(out: Path) -> dict[str, Any]:
+                from interp_by_construction.stages import simulate
+
+                text = self._labelling_text(split)
+                with threads(self.cfg.labeler.threads):
+                    return {"n_tokens": simulate.encode_texts(text.tokens, self._encoder(), head, out / f"{split}.npy")}
+
+            tokens = self.cfg.label.head_select_tokens if split == "select" else self.cfg.simulate.n_label_tokens
+            identity = {"encoder": self._model_identity(self.cfg.simulate.encoder), "head": head.identity}
+            self.shared[stage] = self._build(stage, None, {"n_tokens": tokens}, self._parents(), identity, compute)
+        return self.shared[stage]
+
+    def _labelling_text(self, split: Literal["label", "select"]) -> Excerpts:
+        from interp_by_construction.stages import compare, simulate
+
+        corpus = self.shared["corpus"].path
+        if split == "label":
+            return simulate.choose_excerpts(corpus, "label", self.cfg.simulate)
+        return compare.select_excerpts(corpus, self.cfg.label.head_select_tokens, None)
+
     def _collect(self, layer: Layer, before: Artifact) -> Artifact:
         cfg = self.cfg
-        nodes = {"count": cfg.nodes.count, "select": cfg.nodes.select}
+        nodes = {"count": cfg.nodes.count, "select": cfg.nodes.select, "poles": cfg.nodes.poles}
         config = dataclasses.asdict(cfg.collect) | nodes | {"layer": layer.index, "seed": cfg.seed}
 
         def compute(out: Path) -> dict[str, Any]:
@@ -94,31 +125,83 @@ class Recipes(Workshop):
     def _label(self, layer: Layer, before: Artifact) -> Artifact:
         cfg = self.cfg
         lower = self.layers[-1] if self.layers else None
+        splits = self._labelling_splits()
         parents = {"collect": layer.artifacts["collect"].fingerprint}
+        config = dataclasses.asdict(cfg.label) | {"seed": cfg.seed, "revisions": self._revisions()}
+        # The first decides what labels are matched with, not what they are; the others are in the text that is read.
+        for key in ("general_pool", "select_tokens", "head_select_tokens"):
+            config.pop(key)
         if lower is not None:
             parents |= {"model": before.fingerprint, "incoming": lower.labels.fingerprint}
-        config = dataclasses.asdict(cfg.label) | {"seed": cfg.seed}
-        # Decides what labels are matched with, not what they are.
-        config.pop("general_pool")
+        if splits and self._head is not None:
+            parents |= self._parents(model=before, **{split: self._encode_split(split) for split in splits})
+        elif splits:
+            parents |= self._parents(model=before)
+            simulate = {key: getattr(cfg.simulate, key) for key in ("excerpt_tokens", "contrast")}
+            config |= {"select_tokens": cfg.label.select_tokens, **simulate}
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import incoming, label
-            from interp_by_construction.stages.tables import read_labels, read_nodes
+            from interp_by_construction.stages.tables import read_labels, read_nodes, read_opposites
 
-            nodes = read_nodes(layer.artifacts["collect"].path)
-            shown: Mapping[int, list[tuple[str, float]]] = {}
+            collected = layer.artifacts["collect"].path
+            nodes = read_nodes(collected)
+            views = [*nodes, *read_opposites(collected)]
+            shown: incoming.Incoming = {}
             if lower is not None:
                 below = read_labels(lower.labels.path)
-                shown = incoming.strongest(before.path / "model", layer.index, below, nodes, cfg.label.n_incoming)
-            return label.run(nodes, shown, self._get_labeler(), cfg.label, cfg.seed, out)
+                shown = incoming.strongest(before.path / "model", layer.index, below, views, cfg.label.n_incoming)
+            with threads(cfg.labeler.threads):
+                text = self._comparisons(layer, before, [node.node for node in nodes], splits)
+                return label.run(
+                    views, shown, self._get_labeler(), cfg.label, cfg.seed, out, text.get("select"), text.get("label"),
+                    self._revisions(),
+                )  # fmt: skip
 
         return self._build("label", layer.index, config, parents, {"labeler": self._get_labeler().identity}, compute)
 
+    def _revisions(self) -> int:
+        """One round by default where simulations are cheap; none where candidates are not scored."""
+        cfg = self.cfg.label
+        if self._head is None:
+            return cfg.revisions or 0
+        return int(cfg.head_select_tokens > 0) if cfg.revisions is None else cfg.revisions
+
+    def _labelling_splits(self) -> list[Literal["label", "select"]]:
+        """The splits that choosing and revising labels reads."""
+        tokens = self.cfg.label.select_tokens if self._head is None else self.cfg.label.head_select_tokens
+        return [] if not tokens else ["select", "label"] if self._revisions() else ["select"]
+
+    def _comparisons(
+        self, layer: Layer, before: Artifact, nodes: list[int], splits: list[Literal["label", "select"]]
+    ) -> dict[str, Comparison]:
+        """split -> its text, with what the nodes do there and the run's simulator: the head, else the labeler itself."""
+        from interp_by_construction.stages import compare
+
+        where = (before.path / "model", self.shared["corpus"].path)
+        if self._head is None:
+            return {
+                split: compare.exactly(
+                    *where, split, self.cfg.label.select_tokens, layer.index, nodes, self._get_labeler(), self.cfg.simulate,
+                    self._device(),
+                )
+                for split in splits
+            }  # fmt: skip
+        if not splits:
+            return {}
+        encoder = self._encoder()
+        return {
+            split: compare.with_head(
+                *where, split, self._labelling_text(split), self._encode_split(split).path / f"{split}.npy", layer.index, nodes,
+                self._head, encoder, self._device(),
+            )
+            for split in splits
+        }  # fmt: skip
+
     def _assign(self, layer: Layer, before: Artifact) -> Artifact:
-        """Only with nodes.assign=match; poles and nodes stay."""
-        parents = self._parents(
-            model=before, collect=layer.artifacts["collect"], label=layer.artifacts["label"], encode=self.shared["encode"]
-        )
+        """Only with nodes.assign=match; the nodes stay."""
+        encoded = self._encode_split("label")
+        parents = self._parents(model=before, collect=layer.artifacts["collect"], label=layer.artifacts["label"], encode=encoded)
         general: list[str] = []
         if self.cfg.label.general_pool:
             from interp_by_construction.labeler.general import general_labels
@@ -127,16 +210,17 @@ class Recipes(Workshop):
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import assign
-            from interp_by_construction.stages.tables import read_labels, read_proposals
+            from interp_by_construction.stages.tables import read_labels, read_opposites, read_proposals
 
             given = layer.artifacts["label"].path
             labels = read_labels(given)
             pool = assign.pool(labels, read_proposals(given), general)
+            both = [node.node for node in read_opposites(layer.artifacts["collect"].path)]
             assert self._head is not None
             with threads(self.cfg.labeler.threads):
                 return assign.run(
-                    before.path / "model", self.shared["corpus"].path, self.shared["encode"].path, labels, pool, layer.index,
-                    self.cfg.simulate, self._head, self._encoder(), out, self._device(),
+                    before.path / "model", self.shared["corpus"].path, encoded.path, labels, pool, layer.index,
+                    self.cfg.simulate, self._head, self._encoder(), out, self._device(), both,
                 )  # fmt: skip
 
         identity = {"general": hashlib.sha256(canonical_json(general)).hexdigest()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -22,7 +22,7 @@ class Excerpt:
 
 @dataclass(frozen=True)
 class Node:
-    """What `collect` found about one node. Excerpts show the dominant pole: activations are multiplied by `pole`."""
+    """What `collect` found about one pole of one node: the activations of the excerpts are multiplied by `pole`."""
 
     layer: int
     node: int
@@ -35,6 +35,8 @@ class Node:
     near_misses: list[Excerpt]
     histogram: list[int]
     bin_edges: list[float]
+    random: list[Excerpt] = field(default_factory=list)
+    """Around tokens drawn at random from the label split, whatever the node does there."""
 
 
 @dataclass(frozen=True)
@@ -47,3 +49,25 @@ class Label:
     status: Literal["aligned", "failed"]
     attempts: int
     reason: str | None
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One answer of the labeler for one node: the history of a label, with what was chosen or dropped and why."""
+
+    node: int
+    pole: int
+    """The pole whose excerpts the labeler was shown."""
+    round: int
+    """0 is the first time that the labeler is asked for this node."""
+    origin: Literal["proposal", "contrast", "retry", "last resort", "revision"]
+    """`contrast`: asked what sets the node apart from the one that holds its label; `retry`: asked for other labels; `last
+    resort`: its own top words added to a label that is taken; `revision`: shown counter-examples of its label."""
+    text: str | None
+    """Null where the answer is no label."""
+    score: float | None = None
+    """Pearson's r, on the select split, of the node's activations times `pole` with the simulation of `text`; null where it
+    is undefined or not asked for."""
+    chosen: bool = False
+    why: str = ""
+    """Why it was chosen or dropped."""

@@ -80,6 +80,7 @@ def _layer(layer: Layer, d_mlp: int) -> dict[str, Any]:
         "score_more": {name: value for name, value in evaluated["score"].items() if name not in SCORES},
         "truth": evaluated["truth"],
         "function": layer.artifacts["function"].metrics if "function" in layer.artifacts else None,
+        "labelling": layer.artifacts["label"].metrics,
         "assignment": layer.artifacts["assign"].metrics if "assign" in layer.artifacts else None,
         "simulation": layer.artifacts["simulate"].metrics,
         "seconds": {stage: artifact.seconds for stage, artifact in layer.artifacts.items()},
@@ -94,7 +95,7 @@ def write_nodes(path: Path, layers: list[Layer]) -> None:
     from safetensors.numpy import load_file
 
     from interp_by_construction.stages.evaluate import read_truth
-    from interp_by_construction.stages.tables import read_labels, read_nodes
+    from interp_by_construction.stages.tables import read_labels, read_nodes, read_opposites
 
     rows: list[dict[str, Any]] = []
     for layer in layers:
@@ -102,7 +103,9 @@ def write_nodes(path: Path, layers: list[Layer]) -> None:
         truth = read_truth(layer.artifacts["evaluate"].path)
         scores = load_file(layer.artifacts["evaluate"].path / "scores.safetensors")
         position = {int(node): i for i, node in enumerate(scores["nodes"])}
-        top = {node.node: _top_tokens(node) for node in read_nodes(layer.artifacts["collect"].path)}
+        collected = layer.artifacts["collect"].path
+        views = [*read_nodes(collected), *read_opposites(collected)]
+        top = {(view.node, view.pole): _top_tokens(view) for view in views}
         for node in range(len(load_file(layer.artifacts["collect"].path / "moments.safetensors")["mean"])):
             label, i = labels.get(node), position.get(node)
             row: dict[str, Any] = {
@@ -111,7 +114,7 @@ def write_nodes(path: Path, layers: list[Layer]) -> None:
                 "pole": label.pole if label else 1,
                 "label": label.text if label else None,
                 "status": label.status if label else "free",
-                "top_tokens": top.get(node),
+                "top_tokens": top.get((node, label.pole)) if label else None,
             }
             for name in ("before", "after", "final", "shuffled", "exact"):
                 value = math.nan if i is None else float(scores[name][i])

@@ -268,7 +268,7 @@ def test_prompts_show_what_they_promise() -> None:
     assert plain[-1] == "not: table | cat, dog =" and not any("text: " in line for line in plain)
     messages = chat_prompt(node(), 5, 2, incoming=[("pets", 0.5), ("tools", -0.5)], avoid=["animals"])
     assert [m["role"] for m in messages] == ["system", "user"]
-    for shown in ("cat, dog", "The old [dog] sat.", "hot [dog]", "tools (-0.50)", "- animals"):
+    for shown in ("cat, dog", "The old [dog] sat.", "hot [dog]", "tools (-0.5)", "- animals"):
         assert shown in messages[1]["content"]
 
 

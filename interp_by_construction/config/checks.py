@@ -15,6 +15,7 @@ def check(c: Config) -> None:
         require(_get(c, field_name) >= 0, field_name, _get(c, field_name), "give a number >= 0")
     positive = (
         "align.batch_size", "continue.batch_size", "collect.top_k", "collect.window", "collect.batch_size", "label.n_candidates",
+        "label.n_revised",
         "data.n_documents", "data.block_size", "subject.n_layers", "subject.d_model", "subject.d_mlp", "subject.n_heads",
         "labeler.concurrency", "labeler.max_num_seqs", "labeler.max_model_len", "simulate.excerpt_tokens",
         "simulate.n_fit_tokens", "simulate.n_score_tokens", "simulate.n_label_tokens", "simulate.max_align_tokens",
@@ -24,7 +25,11 @@ def check(c: Config) -> None:
     )  # fmt: skip
     for field_name in positive:
         require(_get(c, field_name) >= 1, field_name, _get(c, field_name), "give an integer >= 1")
-    for field_name in ("align.steps", "align.local_steps", "continue.steps", "subject.pretrain_steps", "label.retries", "seed"):
+    not_negative = (
+        "align.steps", "align.local_steps", "continue.steps", "subject.pretrain_steps", "label.retries", "seed", "collect.n_random",
+        "label.select_tokens", "label.head_select_tokens",
+    )  # fmt: skip
+    for field_name in not_negative:
         require(_get(c, field_name) >= 0, field_name, _get(c, field_name), "give an integer >= 0")
     fractions = c.data.fractions
     require(set(fractions) == set(SPLITS), "data.fractions", sorted(fractions), f"give exactly {', '.join(SPLITS)}")
@@ -40,6 +45,7 @@ def check(c: Config) -> None:
     matchable = c.nodes.assign == "none" or c.simulate.simulator == "head"
     fix = f"matching simulates labels with a head, but simulate.simulator={c.simulate.simulator}: set it to head, or assign=none"
     require(matchable, "nodes.assign", c.nodes.assign, fix)
+    _check_selection(c)
     require(
         c.labeler.backend != "endpoint" or bool(c.labeler.url), "labeler.url", c.labeler.url, "give the URL of a running server"
     )
@@ -49,6 +55,17 @@ def check(c: Config) -> None:
         valid = name is None or (bool(name) and not name.startswith((".", "/")) and ".." not in Path(name).parts)
         require(valid, "run", name, "give a plain name")
     requested_layers(c, None)
+
+
+def _check_selection(c: Config) -> None:
+    """Revisions and poles are decided by score, so they need candidates that are scored."""
+    name = "head_select_tokens" if c.simulate.simulator == "head" else "select_tokens"
+    revisions, off = c.label.revisions, getattr(c.label, name) == 0
+    require(revisions is None or revisions >= 0, "label.revisions", revisions, "give an integer >= 0, or null")
+    fix = f"a revision must score higher than what it replaces: give label.{name} >= 1, or label.revisions=0"
+    require(not (revisions and off), "label.revisions", revisions, fix)
+    fix = f"the pole is chosen by score: give label.{name} >= 1, or nodes.poles=dominant"
+    require(not (c.nodes.poles == "both" and off), "nodes.poles", c.nodes.poles, fix)
 
 
 def requested_layers(c: Config, n_layers: int | None) -> list[int] | None:

@@ -85,6 +85,9 @@ class NodesConfig:
     assign: Literal["none", "match"] = "none"
     """`none`: a node keeps the label that the labeler gave it. `match`: labels are dealt out anew, each to the node whose
     activations it predicts best on the label split (one linear assignment per layer; needs simulate.simulator=head)."""
+    poles: Literal["dominant", "both"] = "dominant"
+    """`dominant`: a label describes the sign with the stronger activations. `both`: where activations take both signs, each gets
+    candidates, and the one whose best candidate scores higher becomes the node's pole."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,8 @@ class CollectConfig:
     """Excerpts kept per quantile."""
     n_near_misses: int = 5
     """Excerpts with a top token but a low activation."""
+    n_random: int = 5
+    """Excerpts around tokens drawn at random."""
     window: int = 16
     """Tokens of an excerpt, the peak included."""
     n_bins: int = 50
@@ -163,6 +168,15 @@ class LabelConfig:
     """Few-shot completion (small labelers) or chat messages (instruct models of 1B and more)."""
     general_pool: bool = True
     """Matching (nodes.assign=match) may also deal out the general labels that ship with the package."""
+    select_tokens: int = 128
+    """Tokens of the select split on which the labeler simulates every candidate, so that the best can be chosen (and, with
+    revisions, as many of the label split). Dear, so few by default; 0 takes the first candidate. Not used with a head."""
+    head_select_tokens: int = 8192
+    """The same with simulate.simulator=head, which is cheap."""
+    revisions: int | None = None
+    """Rounds in which the labeler is shown where the label and the node disagree; null: 1 with a head, else 0."""
+    n_revised: int = 2
+    """Labels sampled per revision, and per node whose label another node holds."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +196,7 @@ class SimulateConfig:
     excerpt_tokens: int = 64
     """Subject tokens per simulated excerpt."""
     n_label_tokens: int = 32768
-    """Tokens of the label split on which labels are matched with nodes (nodes.assign=match)."""
+    """Tokens of the label split on which labels are matched with nodes (nodes.assign=match) and, with a head, revised."""
     encoder: str = "smollm2"
     """Model whose hidden states the dense simulators read; runs in this process. A head needs the one it was trained on."""
     encoder_layers: list[int] = field(default_factory=lambda: [8, 16])

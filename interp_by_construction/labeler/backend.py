@@ -17,8 +17,8 @@ class Job:
 
     kind: Literal["completion", "chat", "digits"]
     payload: dict[str, Any]
-    """completion: prompt (str); chat: messages; both: max_tokens, temperature, seed, stop. digits: prompt (token
-    ids).
+    """completion: prompt (str); chat: messages, and response_format or not; both: max_tokens, temperature, seed, stop.
+    digits: prompt (token ids).
     """
 
 

@@ -6,7 +6,7 @@ arrives. An answer depends on the call alone: neither on the order of the calls 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -121,10 +121,16 @@ class Labeler:
         temperature: float,
         seed: int | Sequence[int],
         stop: Sequence[str] = (),
+        response_format: Mapping[str, Any] | None = None,
         description: str = "chat",
     ) -> list[str]:
-        """Replies to the conversations, in order; as `complete`, through the model's chat template."""
-        payloads = [{"messages": list(conversation)} for conversation in messages]
+        """Replies to the conversations, in order; as `complete`, through the model's chat template.
+
+        `response_format` asks for an answer of that form. A backend that knows no such thing answers in plain text.
+        """
+        payloads: list[dict[str, Any]] = [{"messages": list(conversation)} for conversation in messages]
+        if response_format is not None:
+            payloads = [{**payload, "response_format": dict(response_format)} for payload in payloads]
         return self._texts("chat", payloads, max_tokens, temperature, seed, stop, description)
 
     def digit_logits(self, prompts: Sequence[Sequence[int]], *, description: str = "simulate") -> list[np.ndarray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import logging
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -19,9 +20,18 @@ from interp_by_construction.errors import LabelerError
 from interp_by_construction.labeler.backend import N_DIGITS, Answer, Job
 from interp_by_construction.labeler.server import Kind, managed_server
 
+_LOG = logging.getLogger(__name__)
 _PATHS = {"completion": "/v1/completions", "chat": "/v1/chat/completions", "digits": "/pooling"}
 FIRST_DELAY, LAST_DELAY = 0.25, 8.0
 """Seconds between retries: doubled each time."""
+
+
+class _Refused(LabelerError):
+    """A request that the server will not answer however often it is asked."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Address(NamedTuple):
@@ -90,12 +100,14 @@ class HttpBackend:
     """Runs jobs with at most `cfg.concurrency` requests in flight.
 
     Timeouts, dropped connections, 429 and 5xx are retried `cfg.retries` times with growing delays; anything else is
-    an error at once.
+    an error at once. A server that refuses `response_format` (400 or 422) and answers without it is asked without it from then on.
     """
 
     def __init__(self, cfg: LabelerConfig, servers: ManagedServers | Endpoints) -> None:
         self._cfg = cfg
         self._servers = servers
+        self.n_refused_formats = 0
+        """1 once the server has refused `response_format`."""
 
     def check(self) -> None:
         """Raises LabelerError unless the servers can be reached (managed ones are started)."""
@@ -159,6 +171,24 @@ class HttpBackend:
                 await asyncio.gather(*workers, watcher, return_exceptions=True)
 
     async def _ask(self, http: httpx.AsyncClient, job: Job) -> Answer:
+        if "response_format" not in job.payload:
+            return await self._send(http, job)
+        plain = Job(job.kind, {key: value for key, value in job.payload.items() if key != "response_format"})
+        if not self.n_refused_formats:
+            try:
+                return await self._send(http, job)
+            except _Refused as refusal:
+                if refusal.status not in (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY):
+                    raise
+                # It may be the rest of the request that is wrong: then the plain one is refused too, and nothing is remembered.
+                answer = await self._send(http, plain)
+                if not self.n_refused_formats:
+                    self.n_refused_formats = 1
+                    _LOG.warning("%s; labels are asked for in plain text instead", refusal)
+                return answer
+        return await self._send(http, plain)
+
+    async def _send(self, http: httpx.AsyncClient, job: Job) -> Answer:
         delay, reason = FIRST_DELAY, ""
         url = ""
         for attempt in range(self._cfg.retries + 1):
@@ -180,7 +210,7 @@ class HttpBackend:
                     return _answer(job, response, url)
                 reason = f"HTTP {response.status_code}: {response.text[:300]}"
                 if response.status_code != httpx.codes.TOO_MANY_REQUESTS and not response.is_server_error:
-                    raise LabelerError(f"{url} refused the request with {reason}")
+                    raise _Refused(f"{url} refused the request with {reason}", response.status_code)
                 wait = max(delay, _retry_after(response))
             if attempt < self._cfg.retries:
                 await asyncio.sleep(wait)

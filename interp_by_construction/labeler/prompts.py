@@ -1,16 +1,18 @@
 """Prompts that ask for a node's label, and the strict reading of the answer.
 
 Shown about a node: its strongest words, excerpts with the strongest word in brackets, near misses (words that were
-expected to activate it and do not), labels that are taken already, and the labels of the strongest incoming nodes.
-Small models follow a pattern better than an instruction, so `words_prompt` is a few-shot list that ends where the
-label belongs; `chat_prompt` asks an instruct model in words.
+expected to activate it and do not), labels that are taken already, and the labels of the strongest incoming nodes; in chat
+messages also excerpts from its whole range of activations, random text, and the incoming weights. Small models follow a
+pattern better than an instruction, so `words_prompt` is a few-shot list that ends where the label belongs; `chat_prompt`
+asks an instruct model in words.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from interp_by_construction.records import Excerpt, Node
 
@@ -19,6 +21,37 @@ STOP = ("\n", " =")
 """Where a completion's label ends."""
 CONTEXT_WORDS = 3
 """Words shown on each side of the peak in a completion prompt."""
+ANSWER_FORMAT: dict[str, Any] = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "label",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {"label": {"type": "string"}},
+            "required": ["label"],
+            "additionalProperties": False,
+        },
+    },
+}
+"""`response_format` of the OpenAI-compatible API: an answer is `{"label": ...}`."""
+ANSWER_TOKENS = 16
+"""Tokens that this format adds to a label."""
+SYSTEM = "You explain what a neuron of a language model responds to. You answer with one short, specific noun phrase."
+QUESTION = "What do the activating words have in common? Answer with one short noun phrase (1 to 6 words) and nothing else."
+
+Unreadable = Literal["empty", "refusal", "too long", "no letters", "format remains", "repeated"]
+"""Why an answer is no label. `repeated`: the sampler got stuck in one word."""
+
+
+class Reading(NamedTuple):
+    """What an answer of the labeler says."""
+
+    label: str | None
+    reason: Unreadable | None
+    """Null if there is a label."""
+    structured: bool
+    """Whether the answer is the JSON object of `ANSWER_FORMAT`."""
 
 
 class _Shot(NamedTuple):
@@ -84,7 +117,7 @@ def context(excerpt: Excerpt, n_words: int | None = None) -> str:
     after = "".join(excerpt.tokens[end:]).split()
     if n_words is not None:
         before, after = before[len(before) - n_words :] if len(before) > n_words else before, after[:n_words]
-    return _clean(" ".join([*before, f"[{peak_word(excerpt)}]", *after]))
+    return clean(" ".join([*before, f"[{peak_word(excerpt)}]", *after]))
 
 
 def words_prompt(
@@ -101,15 +134,15 @@ def words_prompt(
     """
     inputs = [label for label, weight in incoming if weight > 0]
     question = _Shot(
-        words=_clean(", ".join(top_words(node, n_words))),
-        text=_clean("; ".join(context(excerpt, CONTEXT_WORDS) for excerpt in _distinct(node.top)[:n_contexts])),
-        near=_clean(", ".join(near_miss_words(node, 3))),
+        words=clean(", ".join(top_words(node, n_words))),
+        text=clean("; ".join(context(excerpt, CONTEXT_WORDS) for excerpt in _distinct(node.top)[:n_contexts])),
+        near=clean(", ".join(near_miss_words(node, 3))),
         label="",
     )
     # Above the examples: a small model repeats a label that stands on the line it has to finish. With such clauses there, a
     # 135M labeler gave one and the same label to twelve different lists of words.
     notes = (("Labels other than", avoid), ("Reads from", inputs))
-    header = [f"{title}: {_clean(', '.join(labels))}" for title, labels in notes if labels]
+    header = [f"{title}: {clean(', '.join(labels))}" for title, labels in notes if labels]
     return "\n".join([*header, *(_line(shot, question) for shot in (*_SHOTS, question))]).rstrip()
 
 
@@ -129,46 +162,88 @@ def chat_prompt(
     avoid: Sequence[str] = (),
 ) -> list[dict[str, str]]:
     """Messages that ask an instruct model for the label; arguments as for `words_prompt`."""
-    lines = [f"Words that activate the neuron most: {', '.join(top_words(node, n_words))}"]
+    lines = describe(node, n_words, n_contexts, incoming, avoid)
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "\n".join([*lines, "", QUESTION])}]
+
+
+def describe(
+    node: Node, n_words: int, n_contexts: int, incoming: Sequence[tuple[str, float]] = (), avoid: Sequence[str] = ()
+) -> list[str]:
+    """Lines of a chat message with all that is known about the node."""
+    strongest = max((excerpt.activations[excerpt.peak] for excerpt in node.top), default=0.0)
+    bands = node.quantiles[:: -max(1, len(node.quantiles) // max(n_contexts, 1))][:n_contexts]
     sections = (
         ("In context (the activating word in brackets)", [context(e) for e in _distinct(node.top)[:n_contexts]]),
-        ("Weaker activations", [context(e) for e in node.quantiles[-n_contexts:]] if n_contexts else []),
+        ("Over its whole range (activation of the bracketed word, 0 to 10)", [_rated(e, strongest) for e in bands]),
         ("The bracketed word does NOT activate it here", [context(e) for e in node.near_misses[:n_contexts]]),
-        ("Reads from neurons labelled (weight)", [f"{label} ({weight:+.2f})" for label, weight in incoming]),
+        ("Random text (activation of the bracketed word, 0 to 10)", [_rated(e, strongest) for e in node.random[:n_contexts]]),
+        ("Reads from neurons labelled (weight)", [f"{label} ({weight:+.2g})" for label, weight in incoming]),
         ("Labels that are taken; say what sets this neuron apart from them", list(avoid)),
     )
+    lines = [f"Words that activate the neuron most: {', '.join(top_words(node, n_words))}"]
     for title, values in sections:
         if values:
             lines += ["", f"{title}:", *(f"- {value}" for value in values)]
-    lines += [
-        "",
-        "What do the activating words have in common? Answer with one short noun phrase (1 to 6 words) and nothing else.",
-    ]
-    system = "You explain what a neuron of a language model responds to. You answer with one short, specific noun phrase."
-    return [{"role": "system", "content": system}, {"role": "user", "content": "\n".join(lines)}]
+    return lines
+
+
+def _rated(excerpt: Excerpt, strongest: float) -> str:
+    """The excerpt with its peak's activation, 10 for the strongest of the node and 0 for what is not positive."""
+    rating = 10 * excerpt.activations[excerpt.peak] / strongest if strongest > 0 else 0.0
+    return f"{context(excerpt)} ({min(max(round(rating), 0), 10)})"
 
 
 def parse_label(text: str) -> str | None:
-    """The label in an answer, or None where there is none: a failure is never a result.
+    """The label in an answer, or None where there is none: a failure is never a result (see `read_answer`)."""
+    return read_answer(text).label
 
-    Takes the first line, without list marks, quotes, a leading `Label:` and a final stop. Refused are answers without
-    letters, of more than 80 characters, refusals, placeholders, and remains of the prompt's own format.
+
+def read_answer(text: str) -> Reading:
+    """The label in an answer, or the reason why there is none.
+
+    Takes the `label` of a JSON object, else the first line, without list marks, quotes, a leading `Label:` and a final stop.
+    Refused are answers without letters, of more than 80 characters, refusals, placeholders, and remains of the prompt's own
+    format.
     """
-    lines = text.strip().splitlines()
+    value = _json_label(text)
+    structured = value is not None
+    lines = (text if value is None else value).strip().splitlines()
     if not lines:
-        return None
+        return Reading(None, "empty", structured)
     # The pattern of the few-shot prompt ends a label's line; a model that goes on with ` = ...` has said its label before.
     label = re.split(r"\s=", lines[0])[0]
     label = re.sub(r"^(?:[-*•>\s]+|\d+[.)]\s+)", "", label)
     label = re.sub(r"^(?:label|answer|explanation)\s*:\s*", "", label, flags=re.IGNORECASE)
     label = " ".join(label.strip().strip("\"'`“”‘’*_").strip().rstrip(".;:,").split()).strip("\"'`“”‘’")
-    if not 1 <= len(label) <= MAX_CHARS or not re.search(r"[^\W\d_]", label):
-        return None
-    if _REFUSALS.search(label) or re.search(r"[|=\[\]<>{}�]|\b(?:text|not):|Labels other than|Reads from:", label):
-        return None
+    reason = _unreadable(label)
+    return Reading(label if reason is None else None, reason, structured)
+
+
+def _unreadable(label: str) -> Unreadable | None:
+    if not re.search(r"[^\W\d_]", label):
+        return "no letters"
+    if len(label) > MAX_CHARS:
+        return "too long"
+    if _REFUSALS.search(label):
+        return "refusal"
+    if re.search(r"[|=\[\]<>{}�]|\b(?:text|not|was|missing|words):|Labels other than|Reads from:", label):
+        return "format remains"
     words = label.lower().split()
     # A sampler that got stuck: `the the the`.
-    return None if len(words) > 2 and len(set(words)) == 1 else label
+    return "repeated" if len(words) > 2 and len(set(words)) == 1 else None
+
+
+def _json_label(text: str) -> str | None:
+    """The label of an answer in `ANSWER_FORMAT`, fenced or not; None if it is something else."""
+    body = re.sub(r"^```(?:json)?\s*|\s*```$", "", text.strip())
+    if not body.startswith("{"):
+        return None
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return None
+    label = value.get("label")
+    return label if isinstance(label, str) else None
 
 
 def normalised(text: str) -> str:
@@ -201,6 +276,6 @@ def _distinct(excerpts: Sequence[Excerpt]) -> list[Excerpt]:
     return [excerpts[index] for index in (*chosen, *rest)]
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """On one line and without the marks of the format, so that corpus text cannot pose as a part of the prompt."""
     return " ".join(re.sub(r"[|=\n]", " ", text).split())

@@ -8,12 +8,12 @@
    free and is counted (invariant 3).
 
 Only the label split is read (invariant 2). What follows sees the labels alone: the simulate stage computes its targets from label
-and text (invariant 5). Poles stay as `collect` found them.
+and text (invariant 5). With nodes.poles=both a node that takes both signs may be matched by -r: its pole turns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -67,8 +67,10 @@ def run(
     encoder: Encoder,
     out: Path,
     device: Any,
+    both: Collection[int] = (),
 ) -> dict[str, Any]:
-    """labels: what the labeler gave, one per selected node; candidates: see `pool`; encoded: token vectors of the part `label`.
+    """labels: what the labeler gave, one per selected node; candidates: see `pool`; encoded: token vectors of the part `label`;
+    both: nodes whose pole may turn.
 
     Writes `labels.jsonl` (as the label stage does) and `matched.jsonl`: per node the r of its label on the label split, that of
     the label it had before, and where the label comes from.
@@ -90,8 +92,11 @@ def run(
     r = sums.correlations()
     column = {normalised(candidate.text): index for index, candidate in enumerate(candidates)}
     own = np.array([np.nan if label.text is None else r[i, column[normalised(label.text)]] for i, label in enumerate(labels)])
+    # Which sign a label gets is part of the match: that of the larger r.
+    turned = (r < 0) & np.isin(nodes, list(both))[:, None]
+    r = np.where(turned, -r, r)
     matched = match(r)
-    chosen = [_relabelled(label, matched[i], candidates, r[i]) for i, label in enumerate(labels)]
+    chosen = [_relabelled(label, matched[i], candidates, r[i], turned[i]) for i, label in enumerate(labels)]
     after = np.array([np.nan if index is None else r[i, index] for i, index in enumerate(matched)])
     sources = [None if index is None else candidates[index].source for index in matched]
     write_records(out / "labels.jsonl", [asdict(label) for label in chosen])
@@ -118,6 +123,7 @@ def run(
         "r_mean_before": _mean(own),
         "n_undefined_before": sum(label.text is not None for label in labels) - int((~np.isnan(own)).sum()),
         "r_mean_after": _mean(after),
+        "n_turned": sum(new.pole != old.pole for new, old in zip(chosen, labels, strict=True)),
         "n_kept": sum(new.text == old.text for new, old in zip(chosen, labels, strict=True) if new.text is not None),
         "share_from_labeler": sources.count("labeler") / n_labels if n_labels else None,
         "share_from_general": sources.count("general") / n_labels if n_labels else None,
@@ -182,12 +188,13 @@ class Correlator:
         return clipped
 
 
-def _relabelled(old: Label, index: int | None, candidates: Sequence[Candidate], r: NDArray) -> Label:
+def _relabelled(old: Label, index: int | None, candidates: Sequence[Candidate], r: NDArray, turned: NDArray[np.bool_]) -> Label:
     if index is None:
         constant = np.isnan(r).all()
         reason = "it correlates with no label of the pool" if constant else "no label of the pool is left for it"
         return replace(old, text=None, status="failed", reason=reason)
-    return replace(old, text=candidates[index].text, status="aligned", reason=f"matched, r {r[index]:.2f} on the label split")
+    pole, reason = -old.pole if turned[index] else old.pole, f"matched, r {r[index]:.2f} on the label split"
+    return replace(old, pole=pole, text=candidates[index].text, status="aligned", reason=reason)
 
 
 def _mean(values: NDArray) -> float | None:

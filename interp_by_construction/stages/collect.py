@@ -2,9 +2,9 @@
 
 1. One pass over the split: sums for mean and variance, extremes, the strongest token of every block for each pole
    (merged into a running top k), and a uniform reservoir of tokens, shared by all nodes.
-2. Choose the nodes and the dominant pole of each.
+2. Choose the nodes and the dominant pole of each; with nodes.poles=both, nodes that take both signs are shown from both sides.
 3. A second pass for the chosen nodes: histogram, and near misses (a token of a top excerpt with low activation).
-4. A third pass over the blocks that were picked: cut the excerpts.
+4. A third pass over the blocks that were picked: cut the excerpts (top, quantiles, near misses, random).
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def run(
     out: Path,
     device: str = "auto",
 ) -> dict[str, Any]:
-    """Writes `out/nodes.jsonl` (the chosen nodes) and `out/moments.safetensors` (mean and variance of the whole layer).
+    """Writes `out/nodes.jsonl` (the chosen nodes, dominant poles), `out/opposites.jsonl` (other poles, where asked for) and
+    `out/moments.safetensors` (mean and variance of the whole layer).
 
     Raises:
         ConfigError: more nodes asked for than the layer has.
@@ -56,12 +57,12 @@ def run(
     first = FirstPass(width, cfg.top_k, reservoir=256 * cfg.n_quantiles, seed=seed)
     for indices, input_ids, values in collector.batches(range(collector.n_blocks), f"collect layer {layer}: moments"):
         first.update(indices, input_ids, values)
-    nodes = choose_nodes(first.variance, nodes_cfg, seed * 1000 + layer)
-    poles = first.poles()
-    second = SecondPass(first, nodes, poles[nodes], cfg, vocab_size=len(collector.tokenizer))
+    chosen = choose_nodes(first.variance, nodes_cfg, seed * 1000 + layer)
+    nodes, poles = _views(first, chosen, nodes_cfg)
+    second = SecondPass(first, nodes, poles, cfg, vocab_size=len(collector.tokenizer))
     for indices, input_ids, values in collector.batches(range(collector.n_blocks), f"collect layer {layer}: near misses"):
         second.update(indices, input_ids, values[..., nodes])
-    picked = [first.picks(int(node), int(poles[node]), cfg, seed) for node in nodes]
+    picked = [first.picks(int(node), int(pole), cfg, seed) for node, pole in zip(nodes, poles, strict=True)]
     for column, picks in enumerate(picked):
         picks["near_misses"] = second.near_misses(column)
     excerpts = collector.cut(nodes, poles, picked)
@@ -69,7 +70,7 @@ def run(
         Node(
             layer=layer,
             node=int(node),
-            pole=int(poles[node]),
+            pole=int(poles[column]),
             mean=float(first.mean[node]),
             variance=float(first.variance[node]),
             histogram=second.histogram[column].tolist(),
@@ -78,9 +79,11 @@ def run(
         )
         for column, node in enumerate(nodes)
     ]
-    write_records(out / "nodes.jsonl", (dataclasses.asdict(record) for record in records))
+    write_records(out / "nodes.jsonl", (dataclasses.asdict(record) for record in records[: len(chosen)]))
+    write_records(out / "opposites.jsonl", (dataclasses.asdict(record) for record in records[len(chosen) :]))
     save_file({"mean": first.mean.clone(), "variance": first.variance.clone()}, out / "moments.safetensors")
-    return {"n_nodes": len(records), "n_tokens": first.count, "n_dead": int((first.variance == 0).sum())}
+    n_opposite, n_dead = len(records) - len(chosen), int((first.variance == 0).sum())
+    return {"n_nodes": len(chosen), "n_opposite_poles": n_opposite, "n_tokens": first.count, "n_dead": n_dead}
 
 
 def choose_nodes(variance: Tensor, cfg: NodesConfig, seed: int) -> np.ndarray:
@@ -90,6 +93,15 @@ def choose_nodes(variance: Tensor, cfg: NodesConfig, seed: int) -> np.ndarray:
     if cfg.select == "random":
         return np.sort(np.random.default_rng(seed).permutation(width)[:count])
     return np.sort(torch.argsort(variance, descending=True, stable=True)[:count].numpy())
+
+
+def _views(first: FirstPass, chosen: np.ndarray, cfg: NodesConfig) -> tuple[np.ndarray, Tensor]:
+    """Node and pole of each record: the chosen nodes' dominant poles, then the other pole of those that take both signs."""
+    poles = first.poles()[chosen]
+    if cfg.poles == "dominant":
+        return chosen, poles
+    signed = (first.low[chosen] < 0) & (first.high[chosen] > 0)
+    return np.concatenate([chosen, chosen[signed.numpy()]]), torch.cat([poles, -poles[signed]])
 
 
 class _Collector:
@@ -116,7 +128,7 @@ class _Collector:
             yield torch.tensor(indices), input_ids, values
 
     def cut(self, nodes: np.ndarray, poles: Tensor, picked: list[dict[str, list[tuple[int, int]]]]) -> list[dict[str, Any]]:
-        """Excerpts around (block, position) picks, in the order of the picks: per node {kind: [Excerpt]}."""
+        """Excerpts around (block, position) picks, in the order of the picks: {kind: [Excerpt]} for each node and its pole."""
         wanted: dict[int, list[tuple[int, str, int, int]]] = defaultdict(list)
         cut: list[dict[str, Any]] = [{kind: [None] * len(picks) for kind, picks in node.items()} for node in picked]
         for column, node in enumerate(picked):
@@ -129,7 +141,7 @@ class _Collector:
                 document = None if documents is None else np.asarray(documents[row])
                 for column, kind, rank, position in wanted[block]:
                     start, end = self._window(position, input_ids.shape[1], document)
-                    poled = values[row, start:end, nodes[column]] * poles[nodes[column]]
+                    poled = values[row, start:end, nodes[column]] * poles[column]
                     cut[column][kind][rank] = Excerpt(
                         tokens=[self._decode(token) for token in input_ids[row, start:end].tolist()],
                         activations=[float(f"{value:.6g}") for value in poled.tolist()],

@@ -117,14 +117,18 @@ class FirstPass:
         return torch.where((self.low < 0) & (strength[-1] > strength[1]), -1, 1)
 
     def picks(self, node: int, pole: int, cfg: CollectConfig, seed: int) -> dict[str, Picks]:
-        """Top tokens and a seeded sample from each quantile band, lowest band first."""
+        """Top tokens, a seeded sample from each quantile band, lowest band first, and a seeded sample of all tokens."""
         order = torch.argsort(self.pool[:, node] * pole, stable=True).numpy()
         rng = np.random.default_rng([seed, node])
         sampled: list[int] = []
         for band in np.array_split(order, cfg.n_quantiles):
             sampled += sorted(rng.permutation(band)[: cfg.per_quantile].tolist())
-        quantiles = [(int(block), int(position)) for block, position in self.pool_at[sampled].tolist()]
-        return {"top": self.top[pole].picks(node), "quantiles": quantiles}
+        # Drawn apart from the bands; the same tokens for both poles.
+        drawn = np.random.default_rng([seed, node, 1]).permutation(len(self.pool_at))[: cfg.n_random]
+        return {"top": self.top[pole].picks(node), "quantiles": self._at(sampled), "random": self._at(drawn)}
+
+    def _at(self, indices: np.ndarray | list[int]) -> Picks:
+        return [(int(block), int(position)) for block, position in self.pool_at[indices].tolist()]
 
 
 class SecondPass:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from interp_by_construction.records import Label, Node
 
+Incoming = dict[tuple[int, int], list[tuple[str, float]]]
+"""(node, pole) -> (label, weight) of its strongest labelled inputs."""
 
-def strongest(
-    model_dir: Path, layer: int, labels: Sequence[Label], nodes: Sequence[Node], n: int
-) -> dict[int, list[tuple[str, float]]]:
-    """For each node of `layer`, the `n` labelled nodes of the layer below with the largest |virtual weight|, and that weight.
+
+def strongest(model_dir: Path, layer: int, labels: Sequence[Label], nodes: Sequence[Node], n: int) -> Incoming:
+    """For each of `nodes`, the `n` labelled nodes of the layer below with the largest |virtual weight|, and that weight.
 
     The virtual weight is the product of the lower node's output direction and the node's input direction through the residual
     stream, as in Elhage et al. 2021 (https://transformer-circuits.pub/2021/framework); norms are left out. Both are multiplied
@@ -25,9 +26,9 @@ def strongest(
         return {}
     model = load_subject(model_dir)
     weights = incoming_weights(model, layer, [node.node for node in nodes], [label.node for label in named]).numpy()
-    result: dict[int, list[tuple[str, float]]] = {}
+    result: Incoming = {}
     for row, node in zip(weights, nodes, strict=True):
         signed = row * node.pole * [label.pole for label in named]
         order = sorted(range(len(named)), key=lambda i: (-abs(signed[i]), i))[:n]
-        result[node.node] = [(str(named[i].text), float(signed[i])) for i in order]
+        result[node.node, node.pole] = [(str(named[i].text), float(signed[i])) for i in order]
     return result

@@ -112,14 +112,19 @@ def encode(
     metrics: dict[str, Any] = {"n_features": encoder.n_features} | ({} if head is None else {"width": width})
     for part in parts:
         texts = choose_excerpts(corpus, part, cfg).tokens
-        length = len(texts[0])
-        shape = (len(texts) * length, width)
-        features = np.lib.format.open_memmap(out / f"{part}.npy", mode="w+", dtype=np.float16, shape=shape)
-        for i, rows in enumerate(track(encoder.encode(texts), f"encode {part}", total=len(texts))):
-            features[i * length : (i + 1) * length] = rows if head is None else head.token_vectors(rows).astype(np.float16)
-        features.flush()
-        metrics[f"n_{part}_tokens"] = shape[0]
+        metrics[f"n_{part}_tokens"] = encode_texts(texts, encoder, head, out / f"{part}.npy")
     return metrics
+
+
+def encode_texts(texts: Sequence[Sequence[str]], encoder: Encoder, head: Head | None, file: Path) -> int:
+    """Writes the encoder's hidden states, or the head's token vectors, of texts of equal length; returns the number of tokens."""
+    length, width = len(texts[0]), encoder.n_features if head is None else head.width
+    shape = (len(texts) * length, width)
+    features = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
+    for i, rows in enumerate(track(encoder.encode(texts), f"encode {file.stem}", total=len(texts))):
+        features[i * length : (i + 1) * length] = rows if head is None else head.token_vectors(rows).astype(np.float16)
+    features.flush()
+    return shape[0]
 
 
 def run(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from interp_by_construction.records import Excerpt, Label, Node
+from interp_by_construction.records import Excerpt, Label, Node, Proposal
 
 
 def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -21,10 +21,19 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 
 def read_nodes(path: Path) -> list[Node]:
-    """The chosen nodes of a collect artifact."""
+    """The chosen nodes of a collect artifact, each by its dominant pole."""
+    return _nodes(path / "nodes.jsonl")
+
+
+def read_opposites(path: Path) -> list[Node]:
+    """The other pole of the nodes that take both signs; none with nodes.poles=dominant."""
+    return _nodes(path / "opposites.jsonl")
+
+
+def _nodes(file: Path) -> list[Node]:
     nodes = []
-    for record in read_records(path / "nodes.jsonl"):
-        for kind in ("top", "quantiles", "near_misses"):
+    for record in read_records(file):
+        for kind in ("top", "quantiles", "near_misses", "random"):
             record[kind] = [Excerpt(**excerpt) for excerpt in record[kind]]
         nodes.append(Node(**record))
     return nodes
@@ -36,5 +45,10 @@ def read_labels(path: Path) -> list[Label]:
 
 
 def read_proposals(path: Path) -> list[str]:
-    """All labels that were proposed for a layer's nodes, repeats included, of a label artifact."""
-    return [text for record in read_records(path / "proposals.jsonl") for text in record["proposals"]]
+    """All labels that were proposed for a layer's nodes, revisions and repeats included, of a label artifact."""
+    return [proposal.text for proposal in read_history(path) if proposal.text is not None]
+
+
+def read_history(path: Path) -> list[Proposal]:
+    """Every answer of a label artifact, in the node order of `collect`, oldest first."""
+    return [Proposal(**record) for record in read_records(path / "history.jsonl")]

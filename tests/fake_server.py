@@ -43,7 +43,8 @@ class FakeServer:
     """Serves `model` on a free loopback port; use as a context manager.
 
     `failures` is consumed one per model call; `requests` lists (path, body) of all of them; `in_flight_max` is the
-    highest number of calls at one time. `text_of(prompt, seed, temperature)` may replace the answers.
+    highest number of calls at one time. `text_of(prompt, seed, temperature)` may replace the answers. A chat answer is JSON,
+    `{"label": text}`, where `response_format` asks for it; unless `takes_formats`, such a request is answered with 400.
     """
 
     def __init__(self, model: str = "smollm2", api_key: str | None = None) -> None:
@@ -54,6 +55,7 @@ class FakeServer:
         self.in_flight = 0
         self.in_flight_max = 0
         self.delay = 0.0
+        self.takes_formats = True
         self.timeout_sleep = 2.0
         self.text_of: Callable[[str, int, float], str] = fake_text
         self.logits_of: Callable[[list[int]], np.ndarray] = fake_logits
@@ -83,6 +85,8 @@ class FakeServer:
             return {"data": [{"index": 0, "data": data}], "usage": {"total_tokens": len(body["input"])}}
         prompt = body["prompt"] if path == "/v1/completions" else json.dumps(body["messages"])
         text = self.text_of(prompt, body.get("seed", 0), body.get("temperature", 1.0))
+        if "response_format" in body:
+            text = json.dumps({"label": text.strip()})
         choice: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
         choice |= {"text": text} if path == "/v1/completions" else {"message": {"role": "assistant", "content": text}}
         return {"choices": [choice], "usage": {"total_tokens": len(prompt.split())}}
@@ -124,6 +128,8 @@ def _handler(server: FakeServer) -> type[BaseHTTPRequestHandler]:
                 self._send(404, b'{"error": "no such model"}')
             elif isinstance(failure, int):
                 self._send(failure, json.dumps({"error": f"scripted {failure}"}).encode())
+            elif "response_format" in body and not server.takes_formats:
+                self._send(400, b'{"error": "response_format is not supported"}')
             elif failure == "garbage":
                 self._send(200, b"<html>not json</html>")
             elif failure == "drop":

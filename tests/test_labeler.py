@@ -22,7 +22,17 @@ from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError, StoreError
 from interp_by_construction.labeler.cache import CallCache, cache_key, decode, encode
 from interp_by_construction.labeler.client import Labeler, make_labeler
-from interp_by_construction.labeler.prompts import chat_prompt, context, parse_label, peak_word, top_words, words_prompt
+from interp_by_construction.labeler.http_backend import HttpBackend
+from interp_by_construction.labeler.prompts import (
+    ANSWER_FORMAT,
+    chat_prompt,
+    context,
+    parse_label,
+    peak_word,
+    read_answer,
+    top_words,
+    words_prompt,
+)
 from interp_by_construction.records import Excerpt, Node
 
 
@@ -268,8 +278,12 @@ def test_prompts_show_what_they_promise() -> None:
     assert plain[-1] == "not: table | cat, dog =" and not any("text: " in line for line in plain)
     messages = chat_prompt(node(), 5, 2, incoming=[("pets", 0.5), ("tools", -0.5)], avoid=["animals"])
     assert [m["role"] for m in messages] == ["system", "user"]
-    for shown in ("cat, dog", "The old [dog] sat.", "hot [dog]", "tools (-0.5)", "- animals"):
-        assert shown in messages[1]["content"]
+    shown = ("cat, dog", "The old [dog] sat.", "hot [dog]", "tools (-0.5)", "- animals")
+    assert all(text in messages[1]["content"] for text in shown)
+    # On the scale of the strongest excerpt; what is not positive is 0.
+    random = [excerpt(["she", " ran"], 1, 1.5), excerpt(["he", " sang"], 1, -2.0)]
+    content = chat_prompt(replace(node(), random=random), 5, 2)[1]["content"]
+    assert "- she [ran] (5)" in content and "- he [sang] (0)" in content and "a [cat] , ran (8)" in content
 
 
 @pytest.mark.parametrize(
@@ -304,6 +318,72 @@ def test_prompts_show_what_they_promise() -> None:
 )
 def test_parse_label(text: str, label: str | None) -> None:
     assert parse_label(text) == label
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("  \n", "empty"),
+        ('{"label": " "}', "empty"),
+        ("I'm sorry, but I cannot help", "refusal"),
+        ('{"label": "N/A"}', "refusal"),
+        ("x" * 81, "too long"),
+        ("1234", "no letters"),
+        ("cat, dog | not: red", "format remains"),
+        ("was: cats", "format remains"),
+        ('{"label": "cut o', "format remains"),
+        ('{"lable": "cats"}', "format remains"),
+        ("the the the the", "repeated"),
+    ],
+)
+def test_an_answer_without_a_label_has_a_reason(text: str, reason: str) -> None:
+    assert read_answer(text)[:2] == (None, reason)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"label": "farm animals"}', '```json\n{"label": "farm animals."}\n```', '{\n "label" : "farm animals"\n}']
+)
+def test_a_structured_answer_is_read(text: str) -> None:
+    assert read_answer(text) == ("farm animals", None, True)
+    assert read_answer("farm animals") == ("farm animals", None, False)
+
+
+def chat(made: Labeler, *texts: str) -> list[str]:
+    messages = [[{"role": "user", "content": text}] for text in texts]
+    return made.chat(messages, max_tokens=8, temperature=0.0, seed=0, response_format=ANSWER_FORMAT)
+
+
+def test_a_server_that_refuses_formats_is_asked_in_plain_text_from_then_on(
+    tmp_path: Path, server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with labeler(tmp_path, config(server, concurrency=2)) as made:
+        server.takes_formats = False
+        server.text_of = lambda prompt, seed, temperature: "animals"
+        with caplog.at_level("WARNING"):
+            assert chat(made, "a") == chat(made, "b")[:1] == ["animals"]
+            assert chat(made, *"cdefgh") == ["animals"] * 6
+        assert ["response_format" in body for _, body in server.requests] == [True, *[False] * 8]
+        backend = made._get_backend()
+        assert isinstance(backend, HttpBackend) and backend.n_refused_formats == 1
+    assert sum("asked for in plain text instead" in record.message for record in caplog.records) == 1
+
+
+def test_a_server_that_takes_formats_answers_in_json(tmp_path: Path, server: FakeServer) -> None:
+    with labeler(tmp_path, config(server)) as made:
+        server.text_of = lambda prompt, seed, temperature: "animals"
+        assert chat(made, "a") == ['{"label": "animals"}']
+        assert server.requests[-1][1]["response_format"] == ANSWER_FORMAT
+
+
+def test_a_request_that_is_wrong_in_any_form_is_an_error_and_teaches_nothing(tmp_path: Path, server: FakeServer) -> None:
+    with labeler(tmp_path, config(server)) as made:
+        server.failures.extend([400, 400])
+        with pytest.raises(LabelerError, match="400"):
+            chat(made, "a")
+        server.failures.append(404)
+        with pytest.raises(LabelerError, match="404"):
+            chat(made, "a")
+        assert chat(made, "b")[0].startswith("{") and "response_format" in server.requests[-1][1]
 
 
 def test_the_group_ends_with_the_parent(tmp_path: Path) -> None:

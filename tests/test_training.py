@@ -23,6 +23,7 @@ from interp_by_construction.config import (
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.export import export_checkpoint
 from interp_by_construction.stages import align, collect, continue_training, control, freeze, pretrain, tables
+from interp_by_construction.stages.collect_stats import FirstPass
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import load_subject, save_subject, untie
 from interp_by_construction.training.fit import TargetBlocks, TokenBlocks, batch_indices, fit, resolve_device
@@ -286,8 +287,48 @@ def test_collect_finds_what_a_full_pass_finds(stage_corpus: Path) -> None:
         assert all(len(excerpt.tokens) == len(excerpt.activations) <= 5 for excerpt in [*node.top, *node.quantiles])
         assert len(node.quantiles) == 4
         tops = {excerpt.tokens[excerpt.peak] for excerpt in node.top}
+        assert len(node.random) == 5
+        for excerpt in node.random:
+            assert np.isclose(poled[excerpt.block].numpy(), excerpt.activations[excerpt.peak], rtol=1e-4).any()
         for excerpt in node.near_misses:
             assert excerpt.tokens[excerpt.peak] in tops and excerpt.activations[excerpt.peak] < min(peaks)
+
+
+def test_collect_shows_both_poles_of_nodes_that_take_both_signs(stage_corpus: Path) -> None:
+    root, cfg = stage_corpus, CollectConfig(top_k=3, window=5, batch_size=4)
+    metrics = collect.run(root / "start", root, 1, cfg, NodesConfig(count=6, poles="both"), 0, root / "both", "cpu")
+    collect.run(root / "start", root, 1, cfg, NodesConfig(count=6), 0, root / "one", "cpu")
+    nodes, opposites = tables.read_nodes(root / "both"), tables.read_opposites(root / "both")
+    assert nodes == tables.read_nodes(root / "one") and tables.read_opposites(root / "one") == []
+    values = activations(load_subject(root / "start"), 1, torch.from_numpy(ArrayBlocks(10, seed=5).input_ids)).detach()
+    signed = [node for node in nodes if values[..., node.node].min() < 0 < values[..., node.node].max()]
+    assert [(node.node, -node.pole) for node in signed] == [(node.node, node.pole) for node in opposites]
+    assert metrics["n_opposite_poles"] == len(opposites) > 0
+    for node, other in zip(signed, opposites, strict=True):
+        poled = values[..., other.node] * other.pole
+        peaks = [excerpt.activations[excerpt.peak] for excerpt in other.top]
+        np.testing.assert_allclose(peaks, poled.amax(1).topk(3).values, rtol=1e-4)
+        # The same random tokens, seen from the other side.
+        assert [(e.block, e.peak, [-a for a in e.activations]) for e in node.random] == [
+            (e.block, e.peak, e.activations) for e in other.random
+        ]
+
+
+def test_random_excerpts_are_a_seeded_uniform_sample(stage_corpus: Path) -> None:
+    cfg = CollectConfig(n_random=4)
+    values = torch.zeros(8, 16, 2)
+    values[..., 0] = torch.arange(128.0).reshape(8, 16)
+
+    def drawn(seed: int) -> list[tuple[int, int]]:
+        first = FirstPass(2, 3, reservoir=256, seed=seed)
+        first.update(torch.arange(8), torch.zeros(8, 16, dtype=torch.long), values)
+        return first.picks(0, 1, cfg, seed)["random"]
+
+    assert drawn(1) == drawn(1) and len(set(drawn(1))) == 4
+    positions = np.array([16 * block + position for seed in range(300) for block, position in drawn(seed)])
+    # 1,200 draws from 128 tokens: the mean of a uniform sample, and every eighth of the text about as often as the others.
+    assert abs(positions.mean() - 63.5) < 4 * 128 / np.sqrt(12 * 1200)
+    assert np.ptp(np.bincount(positions // 16, minlength=8)) < 80
 
 
 def test_collect_does_not_depend_on_the_batch_size(stage_corpus: Path) -> None:

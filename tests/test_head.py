@@ -17,6 +17,7 @@ from small_run import config
 
 from interp_by_construction import pipeline
 from interp_by_construction.config import Config, compose
+from interp_by_construction.corpus import load_blocks
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.labeler.embedded import resolve_model
 from interp_by_construction.labeler.general import general_labels
@@ -28,10 +29,10 @@ from interp_by_construction.scoring import columnwise_correlation
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.files import simulate_file
 from interp_by_construction.simulators.head import Head, simulate_text
-from interp_by_construction.stages import simulate
+from interp_by_construction.stages import compare, simulate
 from interp_by_construction.stages.assign import Candidate, Correlator, match, pool
 from interp_by_construction.stages.evaluate import self_judged
-from interp_by_construction.stages.tables import read_labels, read_proposals, read_records
+from interp_by_construction.stages.tables import read_history, read_labels, read_opposites, read_proposals, read_records
 from interp_by_construction.store import Store
 from interp_by_construction.verification import verify
 
@@ -201,6 +202,67 @@ def test_the_matched_r_is_that_of_label_and_node_on_the_label_split(
     r = columnwise_correlation((real * [label.pole for label in named])[use], np.stack(simulated, axis=1)[use])
     records = read_records(store.path("assign", state["layers"]["1"]["assign"]) / "matched.jsonl")
     np.testing.assert_allclose(r, [record["r"] for record in records if record["label"]], atol=5e-3)
+
+
+def test_a_candidates_score_is_r_of_label_and_node_on_the_select_split(
+    finished: tuple[Path, RunDirectory], server: FakeServer, head_file: Path, encoder: Encoder
+) -> None:
+    from interp_by_construction.stages.activation_chunks import activation_chunks
+
+    root, run = finished
+    store, state = Store(root / "store"), run.state
+    corpus, links = store.path("corpus", state["shared"]["corpus"]), state["layers"]["1"]
+    parents = json.loads((store.path("label", links["label"]) / "manifest.json").read_text())["parents"]
+    assert set(parents) == {"collect", "corpus", "model", "select", "label"}
+    text = compare.select_excerpts(corpus, matched(server, root, head_file).label.head_select_tokens, None)
+    assert len(text.blocks) == len(load_blocks(corpus, "select"))
+    use, length = text.is_text.reshape(-1), text.is_text.shape[1]
+    chosen = [proposal for proposal in read_history(store.path("label", links["label"])) if proposal.chosen]
+    nodes = np.array([proposal.node for proposal in chosen])
+    model = store.path("subject", state["shared"]["subject"]) / "model"
+    real = np.concatenate(list(activation_chunks(model, corpus, "select", text.blocks, length, 1, nodes, "cpu")))
+    head = Head.load(head_file)
+    simulated = [
+        np.concatenate([simulate_text(head, encoder, str(proposal.text), tokens) for tokens in text.tokens]) for proposal in chosen
+    ]
+    r = columnwise_correlation((real * [proposal.pole for proposal in chosen])[use], np.stack(simulated, axis=1)[use])
+    np.testing.assert_allclose(r, [proposal.score for proposal in chosen], atol=5e-3)
+    labelling = (run.summary or {})["layers"][0]["labelling"]
+    assert labelling["selection"]["n"] == len(chosen) == 4 and labelling["revisions"]["n_rounds"] == 1
+    assert labelling["selection"]["simulator"] == "head" and labelling["selection"]["n_tokens"] == use.sum()
+    revised, first = labelling["selection"]["r_revised"], labelling["selection"]["r_chosen"]
+    assert revised > first if labelling["revisions"]["n_accepted"] else revised == first
+
+
+def test_labels_depend_neither_on_the_text_that_is_aligned_nor_on_that_which_is_scored(
+    server: FakeServer, head_file: Path, finished: tuple[Path, RunDirectory]
+) -> None:
+    """They would be asked for again otherwise: every field in a fingerprint is a reason to recompute."""
+    root, run = finished
+    more = ("layer=1", "run=other", "simulate.max_align_tokens=512", "simulate.n_head_score_tokens=256", "align.weight=7")
+    again = pipeline.run(matched(server, root, head_file, *more))
+    before, after = run.state["layers"]["1"], again.state["layers"]["1"]
+    assert all(before[stage] == after[stage] for stage in ("collect", "label", "assign"))
+    assert before["simulate"] != after["simulate"]
+
+
+def test_with_both_poles_every_match_is_by_the_sign_that_fits(server: FakeServer, head_file: Path, tmp_path: Path) -> None:
+    more = ("layer=1", "nodes.poles=both", "subject.activation=gelu")
+    run = pipeline.run(matched(server, tmp_path, head_file, *more))
+    store, links = Store(tmp_path / "store"), run.state["layers"]["1"]
+    assert len(read_opposites(store.path("collect", links["collect"]))) == 4
+    given, final = (read_labels(store.path(stage, links[stage])) for stage in ("label", "assign"))
+    records = read_records(store.path("assign", links["assign"]) / "matched.jsonl")
+    # A GELU takes both signs, so no node is left with a label that says the opposite.
+    assert all(record["r"] >= 0 for record in records)
+    assignment = (run.summary or {})["layers"][0]["assignment"]
+    assert assignment["n_turned"] == sum(a.pole != b.pole for a, b in zip(given, final, strict=True))
+    poles = {label.node: label.pole for label in final}
+    targets = load_file(store.path("simulate", links["simulate"]) / "targets.safetensors")
+    assert dict(zip(targets["nodes"].tolist(), targets["poles"].tolist(), strict=True)) == poles
+    rows = {row["node"]: row for row in pq.read_table(run.path / "nodes.parquet").to_pylist()}
+    assert {node: rows[node]["pole"] for node in poles} == poles and len(rows) == 32
+    assert all(rows[node]["top_tokens"] for node in poles)
 
 
 def test_changing_assign_keeps_collect_and_label(

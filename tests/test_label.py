@@ -145,10 +145,7 @@ def test_no_node_wants_a_label_of_another_that_wants_it_less() -> None:
             assert holder.score is not None and holder.score >= score
 
 
-def test_undefined_scores_are_null_counted_and_never_preferred(server: FakeServer, tmp_path: Path) -> None:
-    def answers(prompt: str, seed: int, temperature: float) -> str:
-        return "furniture" if temperature == 0 else "animals"
-
+def test_undefined_scores_are_null_and_never_preferred() -> None:
     real = {0: animals, 1: lambda words: np.zeros(len(words))}
     constant = comparison("select", real)
     constant._real[:, 1] = 0.0
@@ -332,6 +329,10 @@ def test_labels_do_not_depend_on_the_order_or_timing_of_requests(server: FakeSer
     first, second = ({one.node: one for one in read_labels(tmp_path / name)} for name in "ab")
     assert first == second
     assert sorted(map(repr, read_history(tmp_path / "a"))) == sorted(map(repr, read_history(tmp_path / "b")))
+    # What a node is first proposed does not depend on the other nodes of the layer either.
+    run(server, tmp_path / "c", views[2:], real, answers)
+    proposed = [{(p.node, p.text, p.score) for p in read_history(tmp_path / name) if p.round == 0 and p.node >= 2} for name in "ac"]
+    assert proposed[0] == proposed[1] and proposed[0]
 
 
 def test_what_is_decided_by_score_needs_scores() -> None:

@@ -57,6 +57,15 @@ def test_summary_keeps_the_contract(finished: tuple[Path, RunDirectory]) -> None
             assert score["n"] + score["n_undefined"] == layer["n_aligned"]
 
 
+def test_without_a_head_the_labeler_itself_scores_candidates_and_revises_nothing(finished: tuple[Path, RunDirectory]) -> None:
+    for layer in (finished[1].summary or {})["layers"]:
+        labelling = layer["labelling"]
+        assert labelling["selection"]["simulator"] == "exact-contrast" and labelling["revisions"]["n_rounds"] == 0
+        assert 0 < labelling["selection"]["n_tokens"] <= 128 and labelling["selection"]["n_candidates"] >= 4
+        assert labelling["selection"]["n"] + labelling["selection"]["n_undefined"] == layer["n_aligned"]
+        assert labelling["selection"]["r_revised"] == labelling["selection"]["r_chosen"] >= labelling["selection"]["r_first"]
+
+
 def test_nodes_table_has_every_node(finished: tuple[Path, RunDirectory]) -> None:
     rows = pq.read_table(finished[1].path / "nodes.parquet").to_pylist()
     assert len(rows) == 64

@@ -13,7 +13,7 @@ from interp_by_construction.runs import RunDirectory
 N_EXAMPLES = 5
 STAGES = ("collect", "label", "assign", "simulate", "align", "freeze", "continue", "control", "freeze_only", "evaluate", "function")
 SHOWN_SCORES = {key: key for key in ("before", "after", "final", "shuffled", "exact")} | {"final_raw": "uncorrected"}
-SHARED = ("corpus", "subject", "encode", "losses")
+SHARED = ("corpus", "subject", "encode", "encode_select", "encode_label", "losses")
 
 
 def console(stderr: bool = False) -> Console:
@@ -170,7 +170,9 @@ def show_status(run: RunDirectory, seconds: dict[tuple[str, str], float]) -> Non
             return "[yellow]running[/yellow]" if alive else "[red]stopped[/red]"
         return "missing"
 
-    shared = "   ".join(f"{stage}: {cell(state['shared'], stage, None)}" for stage in SHARED)
+    # Not every run needs those of the labelling.
+    common = [s for s in SHARED if not s.startswith("encode_") or s in state["shared"] or running.get("stage") == s]
+    shared = "   ".join(f"{stage}: {cell(state['shared'], stage, None)}" for stage in common)
     scores = {layer["layer"]: layer["score"] for layer in (summary or {}).get("layers", [])}
     for layer in sorted({*state["planned"], *map(int, state["layers"])}):
         links = state["layers"].get(str(layer), {})

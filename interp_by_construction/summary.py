@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from interp_by_construction.store import Artifact
     from interp_by_construction.workshop import Layer
 
+TRUTH = ("concept", "r", "auc", "rule", "rule_r", "rule_auc")
+"""Columns of `nodes.parquet` from the ground truth: against the lexicon, and against `scoring.wider` where it names no concept."""
+
 SCORES = ("before", "after", "final", "shuffled", "exact", "final_raw")
 
 
@@ -116,12 +119,12 @@ def write_nodes(path: Path, layers: list[Layer]) -> None:
             for name in ("before", "after", "final", "shuffled", "exact"):
                 value = math.nan if i is None else float(scores[name][i])
                 row[f"score_{name}"] = None if math.isnan(value) else value
-            row |= {f"truth_{name}": truth.get(node, {}).get(name) for name in ("concept", "r", "auc")}
+            row |= {f"truth_{name}": truth.get(node, {}).get(name) for name in TRUTH}
             rows.append(row)
     kinds = {"layer": pa.int64(), "node": pa.int64(), "pole": pa.int64(), "label": pa.string(), "status": pa.string(),
              "top_tokens": pa.list_(pa.string())}  # fmt: skip
     kinds |= {f"score_{name}": pa.float64() for name in ("before", "after", "final", "shuffled", "exact")}
-    kinds |= {"truth_concept": pa.string(), "truth_r": pa.float64(), "truth_auc": pa.float64()}
+    kinds |= {f"truth_{name}": pa.string() if name in ("concept", "rule") else pa.float64() for name in TRUTH}
     with disk_errors(path):
         partial = path.with_name(f".{path.name}.partial")
         pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items()))), partial)

@@ -80,6 +80,7 @@ def _show_beside(out: Console, layer: dict[str, Any]) -> None:
             f"label right {_number(truth['share_label_right'])}",
             soft_wrap=True,
         )
+        _show_wider(out, layer["layer"], truth["wider"])
     if assignment is not None:
         out.print(
             f"layer {layer['layer']} labels matched on the label split: r {_number(assignment['r_mean_before'])} -> "
@@ -90,6 +91,18 @@ def _show_beside(out: Console, layer: dict[str, Any]) -> None:
         )
     if function is not None:
         _show_function(out, layer["layer"], function)
+
+
+def _show_wider(out: Console, layer: int, wider: dict[str, Any]) -> None:
+    """Labels of grammar, single words, positions and groups of words, where the lexicon has no concept."""
+    out.print(
+        f"layer {layer} ground truth of other labels ({wider['n']} nodes; {wider['n_no_rule']} without a rule"
+        + (f", {wider['n_undefined']} undefined" if wider["n_undefined"] else "")
+        + f"): r {_number(wider['r_before'])} before, [bold]{_number(wider['r_mean'])}[/bold] final, "
+        f"{_number(wider['r_shuffled'])} shuffled, {_number(wider['r_mean_held_out'])} in held-out documents; "
+        f"AUC {_number(wider['auc_mean'])}, label right {_number(wider['share_label_right'])}",
+        soft_wrap=True,
+    )
 
 
 def _show_function(out: Console, layer: int, function: dict[str, Any]) -> None:

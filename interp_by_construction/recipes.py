@@ -314,8 +314,10 @@ class Recipes(Workshop):
             return function.run(
                 {moment: artifact.path / "model" for moment, artifact in models.items()}, self.shared["corpus"].path, simulated,
                 layer.index, *targets, "score", None, cfg.batch_size, cfg.n_bootstrap, self.cfg.seed, out, self._device(),
+                self.cfg.function,
             )  # fmt: skip
 
-        config = {"layer": layer.index, "n_bootstrap": cfg.n_bootstrap, "seed": self.cfg.seed}
+        config: dict[str, Any] = {"layer": layer.index, "n_bootstrap": cfg.n_bootstrap, "seed": self.cfg.seed}
+        config |= {"function": dataclasses.asdict(self.cfg.function)}
         parents = self._parents(simulate=layer.artifacts["simulate"], **models)
         return self._build("function", layer.index, config, parents, {}, compute)

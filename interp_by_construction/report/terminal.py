@@ -130,6 +130,24 @@ def _show_function(out: Console, layer: int, function: dict[str, Any]) -> None:
         f"layer {layer} own label ranked first: {first} of nodes (chance {chance}); R2 from the token alone {lookup}",
         soft_wrap=True,
     )
+    _show_clamp(out, layer, final["clamp"])
+
+
+def _show_clamp(out: Console, layer: int, clamp: dict[str, Any]) -> None:
+    """The final model, nodes clamped one by one: loss changes where the label applies, and elsewhere."""
+    single = clamp["single"]
+    if not clamp["n_single"]:
+        return
+
+    def change(kind: str) -> str:
+        return " / ".join("undefined" if single[side][kind] is None else f"{single[side][kind]:+.4f}" for side in ("on", "off"))
+
+    out.print(
+        f"layer {layer} one node clamped ({clamp['n_single']} nodes), loss change where its label applies / elsewhere: "
+        f"set to 0 where it applies {change('zero_on')}, to its largest elsewhere {change('high_off')}, "
+        f"to its simulation {change('simulated')}",
+        soft_wrap=True,
+    )
 
 
 def _number(value: float | None) -> str:

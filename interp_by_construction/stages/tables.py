@@ -38,3 +38,9 @@ def read_labels(path: Path) -> list[Label]:
 def read_proposals(path: Path) -> list[str]:
     """All labels that were proposed for a layer's nodes, repeats included, of a label artifact."""
     return [text for record in read_records(path / "proposals.jsonl") for text in record["proposals"]]
+
+
+def read_promoted(path: Path, moment: str = "final") -> dict[int, dict[str, Any]]:
+    """Node -> the output tokens it promotes in one model, of a function artifact; empty where none were written."""
+    file = path / "promoted.jsonl"
+    return {each["node"]: each for each in read_records(file) if each["moment"] == moment} if file.is_file() else {}

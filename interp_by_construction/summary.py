@@ -86,6 +86,7 @@ def _layer(layer: Layer, d_mlp: int) -> dict[str, Any]:
         "score_more": {name: value for name, value in evaluated["score"].items() if name not in SCORES},
         "truth": evaluated["truth"],
         "function": layer.artifacts["function"].metrics if "function" in layer.artifacts else None,
+        "audit": layer.artifacts["audit"].metrics if "audit" in layer.artifacts else None,
         "assignment": layer.artifacts["assign"].metrics if "assign" in layer.artifacts else None,
         "simulation": layer.artifacts["simulate"].metrics,
         "seconds": {stage: artifact.seconds for stage, artifact in layer.artifacts.items()},

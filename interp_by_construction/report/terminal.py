@@ -11,7 +11,8 @@ from rich.table import Table
 from interp_by_construction.runs import RunDirectory
 
 N_EXAMPLES = 5
-STAGES = ("collect", "label", "assign", "simulate", "align", "freeze", "continue", "control", "freeze_only", "evaluate", "function")
+STAGES = ("collect", "label", "assign", "simulate", "align", "freeze", "continue", "control", "freeze_only", "evaluate", "function",
+          "audit")  # fmt: skip
 SHOWN_SCORES = {key: key for key in ("before", "after", "final", "shuffled", "exact")} | {"final_raw": "uncorrected"}
 SHARED = ("corpus", "subject", "encode", "losses")
 
@@ -91,6 +92,8 @@ def _show_beside(out: Console, layer: dict[str, Any]) -> None:
         )
     if function is not None:
         _show_function(out, layer["layer"], function)
+    if layer.get("audit") is not None and layer["audit"]["final"] is not None:
+        _show_audit(out, layer["layer"], layer["audit"])
 
 
 def _show_wider(out: Console, layer: int, wider: dict[str, Any]) -> None:
@@ -150,6 +153,26 @@ def _show_clamp(out: Console, layer: int, clamp: dict[str, Any]) -> None:
     )
 
 
+def _show_audit(out: Console, layer: int, audit: dict[str, Any]) -> None:
+    """How often node and label disagree in the corpus, and how often text can be edited so that they do."""
+    both = [audit[moment] for moment in ("before", "final")]
+
+    def pair(*path: str) -> str:
+        values = []
+        for value in both:
+            for key in path:
+                value = value[key]
+            values.append("undefined" if value is None else f"{value:.3f}")
+        return " -> ".join(values)
+
+    out.print(
+        f"layer {layer} audit, before -> final: label and node differ by more than {audit['threshold']:g} of the node's range on "
+        f"{pair('rate')} of tokens, {pair('rate_strong')} of strongly active ones; on texts where they agreed, after edits by "
+        f"gradient on {pair('search', 'agreeing', 'rate_hotflip')}, by chance on {pair('search', 'agreeing', 'rate_random')}",
+        soft_wrap=True,
+    )
+
+
 def _number(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.2f}"
 
@@ -189,6 +212,7 @@ def show_status(run: RunDirectory, seconds: dict[tuple[str, str], float]) -> Non
     table = Table(title=f"{run.name}: {'complete' if summary and summary['complete'] else 'not complete'}", title_justify="left")
     config = run.config()
     absent = {"assign": config.nodes.assign != "match", "function": config.simulate.simulator != "head"}
+    absent["audit"] = absent["function"] or not config.audit.enabled
     stages = tuple(stage for stage in STAGES if not absent.get(stage, False))
     for column in ("layer", *stages, "before", "final"):
         table.add_column(column)

@@ -66,7 +66,8 @@ def test_nodes_show_the_words_of_their_concept_and_stay_in_the_document() -> Non
     for excerpt in (*node.top, *node.quantiles, *node.near_misses):
         assert len(excerpt.tokens) == len(excerpt.activations) <= 6
         assert excerpt.tokens[excerpt.peak] in words
-    assert all(excerpt.activations[excerpt.peak] == 1 for excerpt in node.top)
+    strongest = {excerpt.activations[excerpt.peak] for excerpt in node.top}
+    assert len(strongest) == 1 and min(strongest) > 0
     assert [sum(node.histogram), len(node.quantiles)] == [ids.size, cfg.n_quantiles * cfg.per_quantile]
 
 

@@ -21,7 +21,7 @@ from interp_by_construction.stages.simulate import Excerpts
 def plant(member: NDArray[np.bool_], is_text: NDArray[np.bool_], grade: float, rng: np.random.Generator) -> NDArray[np.float32]:
     """Activations [token, node] whose r with `member` [token, node] is `grade` on the tokens that are text; 0 elsewhere.
 
-    Grade 0 is noise alone. A node whose concept does not occur in the text is 0 everywhere: a constant, of which nothing is defined.
+    Grade 0 is noise alone. A node whose concept does not occur is 0 everywhere: a constant, of which nothing is defined.
     """
     noise = rng.standard_normal((int(is_text.sum()), member.shape[1]))
     noise -= noise.mean(axis=0)
@@ -35,7 +35,7 @@ def plant(member: NDArray[np.bool_], is_text: NDArray[np.bool_], grade: float, r
     values = grade * unit + np.sqrt(1 - grade**2) * noise
     values -= values.min(axis=0)
     planted = np.zeros(member.shape, dtype=np.float32)
-    planted[is_text] = np.where((spread > 0) | (grade == 0), values / values.max(axis=0), 0.0)
+    planted[is_text] = np.where((spread > 0) | (grade == 0), values, 0.0)
     return planted
 
 

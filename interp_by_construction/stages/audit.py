@@ -95,7 +95,7 @@ def head_simulate(head: Head, encoder: Encoder, vectors: NDArray[np.float32]) ->
     """Simulation of any text by a head; vectors: [node, width + 1]. In half precision, as a run stores token vectors."""
 
     def simulate(texts: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
-        encoded = encoder.encode(texts, batch_size=32)
+        encoded = encoder.encode(texts, batch_size=64)
         return [head.simulate(head.token_vectors(features).astype(np.float16), vectors) for features in encoded]
 
     return simulate
@@ -106,9 +106,9 @@ def _searched(
 ) -> tuple[list[tuple[Start, float, list[str], NDArray, NDArray, int]], dict[str, Any]]:
     """Edited texts that differ more than their starts (start, gap before, tokens, real, simulated, node), and the record."""
     before = editor.measured(starts)
-    by_gradient = editor.search(starts, cfg.n_steps, cfg.n_candidates, None)
+    by_gradient = editor.search(before, cfg.n_steps, cfg.n_candidates, None)
     n_gradient, editor.n_tried = editor.n_tried, 0
-    by_chance = editor.search(starts, cfg.n_steps, cfg.n_candidates, np.random.default_rng([*seed, 1]))
+    by_chance = editor.search(before, cfg.n_steps, cfg.n_candidates, np.random.default_rng([*seed, 1]))
     n_random, editor.n_tried = editor.n_tried, 0
     grown = [(after, old.gap) for after, old in zip(by_gradient, before, strict=True) if after.swaps]
     real, simulated = editor.values([after for after, _ in grown]) if grown else ([], [])

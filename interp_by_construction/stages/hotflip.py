@@ -80,7 +80,7 @@ class Editor:
 
     def search(self, starts: Sequence[Start], n_steps: int, n_candidates: int, rng: np.random.Generator | None) -> list[Start]:
         """The starts after `n_steps` substitutions; with `rng` the proposals are random, else the gradient's."""
-        current = self.measured(starts)
+        current = list(starts) if all(np.isfinite(start.gap) for start in starts) else self.measured(starts)
         for _ in track(range(n_steps), "edit text at random" if rng is not None else "edit text by gradient"):
             gradients = self._gradients(current) if rng is None else None
             tried: list[Start] = []

@@ -1,4 +1,4 @@
-"""`ibc`: run, status, verify, export, simulate, serve. Prints; everything else in the package returns or raises."""
+"""`ibc`: run, status, verify, export, simulate, bench, serve. Prints; everything else in the package returns or raises."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ ibc: interpretability by construction
                                 a plain transformers checkpoint with tokenizer, nodes.parquet and model card
   ibc simulate input=IN.jsonl output=OUT.jsonl simulator=exact|head [labeler=...]
                                 {"label": str, "tokens": [str, ...]} per line -> the same with "activations"
+  ibc bench truth [simulator=exact] [OVERRIDES]
+                                planted nodes with a known concept: do labelling, matching and simulation recover it?
   ibc serve [labeler=...] [kind=generate|classify]
                                 start a labeler server by hand
 
@@ -40,7 +42,8 @@ def main(argv: list[str] | None = None) -> None:
         return
     command, rest = arguments[0], arguments[1:]
     commands: dict[str, Callable[[list[str]], int]] = {
-        "run": _run, "status": _status, "verify": _verify, "export": _export, "simulate": _simulate, "serve": _serve,
+        "run": _run, "status": _status, "verify": _verify, "export": _export, "simulate": _simulate,
+        "bench": _bench, "serve": _serve,
     }  # fmt: skip
     try:
         if command not in commands:
@@ -168,6 +171,21 @@ def _simulate(arguments: list[str]) -> int:
             raise ConfigError(f"{key}: give a file, as in {key}=FILE.jsonl")
     cfg = compose([a for a in arguments if a not in mine])
     simulate_file(cfg, Path(options["input"]), Path(options["output"]), options["simulator"])
+    return 0
+
+
+def _bench(arguments: list[str]) -> int:
+    from interp_by_construction.config import compose
+    from interp_by_construction.report.truth_tables import show_truth
+    from interp_by_construction.truth_bench import run_truth_bench
+
+    if arguments[:1] != ["truth"]:
+        raise ConfigError(f"ibc bench {' '.join(arguments[:1])}: give `ibc bench truth`")
+    mine = [a for a in arguments[1:] if a.startswith("simulator=")]
+    _, options = _arguments("bench", mine, {"simulator": "head"}, None)
+    path, result = run_truth_bench(compose([a for a in arguments[1:] if a not in mine]), options["simulator"])
+    show_truth(result)
+    sys.stdout.write(f"written to {path}\n")
     return 0
 
 

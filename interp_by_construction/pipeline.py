@@ -71,6 +71,8 @@ class Loop(Recipes):
                 layer.artifacts["evaluate"] = self._evaluate(layer)
                 if self._head is not None:
                     layer.artifacts["function"] = self._function(layer)
+                    if self.cfg.audit.enabled:
+                        layer.artifacts["audit"] = self._audit(layer)
             self.directory.finish_layers(self.cfg, self.shared, self.layers)
 
     def _align_layer(self, index: int) -> None:

@@ -398,8 +398,38 @@ class Recipes(Workshop):
             return function.run(
                 {moment: artifact.path / "model" for moment, artifact in models.items()}, self.shared["corpus"].path, simulated,
                 layer.index, *targets, "score", None, cfg.batch_size, cfg.n_bootstrap, self.cfg.seed, out, self._device(),
+                self.cfg.function,
             )  # fmt: skip
 
-        config = {"layer": layer.index, "n_bootstrap": cfg.n_bootstrap, "seed": self.cfg.seed}
+        config: dict[str, Any] = {"layer": layer.index, "n_bootstrap": cfg.n_bootstrap, "seed": self.cfg.seed}
+        config |= {"function": dataclasses.asdict(self.cfg.function)}
         parents = self._parents(simulate=layer.artifacts["simulate"], **models)
         return self._build("function", layer.index, config, parents, {}, compute)
+
+    def _audit(self, layer: Layer) -> Artifact:
+        """Text on which labels and nodes disagree; needs a head, since every edited text is simulated anew."""
+        cfg, head = self.cfg.audit, self._head
+        assert head is not None
+        models = {"before": self._moments(layer)["before"], "final": layer.artifacts["align"]}
+
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.stages import audit, function
+            from interp_by_construction.stages.simulate import label_vectors
+            from interp_by_construction.stages.tables import read_labels
+
+            simulated, targets = function.read_simulated(
+                layer.artifacts["simulate"].path, self.shared["corpus"].path, self.cfg.simulate
+            )
+            encoder, labels = self._encoder(), read_labels(layer.labels.path)
+            with threads(self.cfg.labeler.threads):
+                vectors = label_vectors(head, encoder, [label.text for label in labels if label.text is not None])
+                return audit.run(
+                    {moment: artifact.path / "model" for moment, artifact in models.items()}, self.shared["corpus"].path,
+                    simulated.calibrate, layer.index, *targets, audit.head_simulate(head, encoder, vectors), cfg,
+                    self.cfg.evaluate.batch_size, self.cfg.seed, out, self._device(),
+                )  # fmt: skip
+
+        config = {key: value for key, value in dataclasses.asdict(cfg).items() if key != "enabled"}
+        parents = self._parents(simulate=layer.artifacts["simulate"], label=layer.labels, **models)
+        identity = {"encoder": self._model_identity(self.cfg.simulate.encoder), "head": head.identity}
+        return self._build("audit", layer.index, config | {"layer": layer.index, "seed": self.cfg.seed}, parents, identity, compute)

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from interp_by_construction.store import Artifact
     from interp_by_construction.workshop import Layer
 
+PROMOTED = ("promotes", "suppresses")
+"""Columns of `nodes.parquet`: output tokens of the final model that an aligned node makes likelier and less likely."""
+
+TRUTH = ("concept", "r", "auc", "rule", "rule_r", "rule_auc")
+"""Columns of `nodes.parquet` from the ground truth: against the lexicon, and against `scoring.wider` where it names no concept."""
+
 SCORES = ("before", "after", "final", "shuffled", "exact", "final_raw")
 
 
@@ -81,6 +87,7 @@ def _layer(layer: Layer, d_mlp: int) -> dict[str, Any]:
         "truth": evaluated["truth"],
         "function": layer.artifacts["function"].metrics if "function" in layer.artifacts else None,
         "labelling": layer.artifacts["label"].metrics,
+        "audit": layer.artifacts["audit"].metrics if "audit" in layer.artifacts else None,
         "assignment": layer.artifacts["assign"].metrics if "assign" in layer.artifacts else None,
         "simulation": layer.artifacts["simulate"].metrics,
         "seconds": {stage: artifact.seconds for stage, artifact in layer.artifacts.items()},
@@ -101,6 +108,7 @@ def write_nodes(path: Path, layers: list[Layer]) -> None:
     for layer in layers:
         labels = {label.node: label for label in read_labels(layer.labels.path)}
         truth = read_truth(layer.artifacts["evaluate"].path)
+        promoted = _promoted(layer)
         scores = load_file(layer.artifacts["evaluate"].path / "scores.safetensors")
         position = {int(node): i for i, node in enumerate(scores["nodes"])}
         collected = layer.artifacts["collect"].path
@@ -115,20 +123,28 @@ def write_nodes(path: Path, layers: list[Layer]) -> None:
                 "label": label.text if label else None,
                 "status": label.status if label else "free",
                 "top_tokens": top.get((node, label.pole)) if label else None,
+                **{name: promoted.get(node, {}).get(name) for name in PROMOTED},
             }
             for name in ("before", "after", "final", "shuffled", "exact"):
                 value = math.nan if i is None else float(scores[name][i])
                 row[f"score_{name}"] = None if math.isnan(value) else value
-            row |= {f"truth_{name}": truth.get(node, {}).get(name) for name in ("concept", "r", "auc")}
+            row |= {f"truth_{name}": truth.get(node, {}).get(name) for name in TRUTH}
             rows.append(row)
     kinds = {"layer": pa.int64(), "node": pa.int64(), "pole": pa.int64(), "label": pa.string(), "status": pa.string(),
-             "top_tokens": pa.list_(pa.string())}  # fmt: skip
+             "top_tokens": pa.list_(pa.string()), **{name: pa.list_(pa.string()) for name in PROMOTED}}  # fmt: skip
     kinds |= {f"score_{name}": pa.float64() for name in ("before", "after", "final", "shuffled", "exact")}
-    kinds |= {"truth_concept": pa.string(), "truth_r": pa.float64(), "truth_auc": pa.float64()}
+    kinds |= {f"truth_{name}": pa.string() if name in ("concept", "rule") else pa.float64() for name in TRUTH}
     with disk_errors(path):
         partial = path.with_name(f".{path.name}.partial")
         pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items()))), partial)
         partial.replace(path)
+
+
+def _promoted(layer: Layer) -> dict[int, dict[str, Any]]:
+    """Node -> its promoted tokens; empty without a head."""
+    from interp_by_construction.stages.tables import read_promoted
+
+    return read_promoted(layer.artifacts["function"].path) if "function" in layer.artifacts else {}
 
 
 def _top_tokens(node: Any) -> list[str]:

@@ -14,7 +14,8 @@ SMALL = [
     "subject.d_model=16", "nodes.count=4", "simulate.n_fit_tokens=128", "simulate.n_score_tokens=128", "simulate.excerpt_tokens=32",
     "simulate.max_align_tokens=640", "simulate.encoder_layers=[1]", "align.local_steps=3", "align.steps=3", "continue.steps=3",
     "align.batch_size=2", "continue.batch_size=2", "evaluate.max_test_blocks=4", "evaluate.n_bootstrap=50", "label.n_candidates=2",
-    "collect.max_blocks=16", "trainer.checkpoint_seconds=0",
+    "collect.max_blocks=16", "trainer.checkpoint_seconds=0", "audit.n_tokens=640", "audit.n_nodes=2", "audit.n_steps=1",
+    "audit.n_candidates=2", "audit.window=8", "function.n_clamp_tokens=640",
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -294,6 +295,46 @@ def test_status_and_result_show_the_assignment_and_the_ground_truth(
     terminal.show_status(finished[1], {})
     text = shown.export_text()
     assert "layer 1 ground truth" in text and "labels matched on the label split" in text and "assign" in text
+
+
+def test_a_matched_run_has_wider_truth_clamped_nodes_promoted_tokens_and_an_audit(
+    finished: tuple[Path, RunDirectory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from interp_by_construction.stages.audit import worst_cases
+
+    root, run = finished
+    store = Store(root / "store")
+    for layer in (run.summary or {})["layers"]:
+        truth, wider = layer["truth"], layer["truth"]["wider"]
+        assert wider["n"] + wider["n_no_rule"] + wider["n_undefined"] == truth["n_no_concept"]
+        assert truth["n_covered"] == truth["n"] + wider["n"]
+        for moment in ("before", "final"):
+            clamp, audit = layer["function"][moment]["clamp"], layer["audit"][moment]
+            assert clamp["n_single"] + clamp["n_undefined"] == layer["n_aligned"]
+            assert clamp["all"]["n_on"] + clamp["all"]["n_off"] <= clamp["n_tokens"]
+            assert 0 <= audit["rate"] <= 1 and audit["n_undefined"] < layer["n_aligned"]
+            for origin in ("mined", "agreeing"):
+                search = audit["search"][origin]
+                if search["n"]:
+                    assert search["gap_hotflip"] >= search["gap_before"] <= search["gap_random"]
+        cases = worst_cases(store.path("audit", run.state["layers"][str(layer["layer"])]["audit"]))
+        assert cases and all(len(case.tokens) == len(case.activations) > case.peak for each in cases.values() for case in each)
+    rows = pq.read_table(run.path / "nodes.parquet").to_pylist()
+    assert all((row["promotes"] is None) == (row["status"] != "aligned") for row in rows)
+    assert all(len(row["suppresses"]) == 10 for row in rows if row["promotes"])
+    shown = Console(record=True, width=250, highlight=False)
+    monkeypatch.setattr(terminal, "console", lambda: shown)
+    terminal.show_result(run)
+    text = shown.export_text()
+    assert "ground truth of other labels" in text and "one node clamped" in text and "audit, before -> final" in text
+
+
+def test_an_audit_that_is_switched_off_is_not_made(
+    server: FakeServer, head_file: Path, finished: tuple[Path, RunDirectory]
+) -> None:
+    cfg = matched(server, finished[0], head_file, "audit.enabled=false")
+    run = pipeline.run(dataclasses.replace(cfg, run="unaudited"))
+    assert all(layer["audit"] is None for layer in (run.summary or {})["layers"])
 
 
 def test_head_targets_depend_on_label_and_text_alone(

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "interp_by_construction"
 README = (ROOT / "README.md").read_text()
-COMMANDS = ("run", "status", "verify", "export", "simulate", "serve")
+COMMANDS = ("run", "status", "verify", "export", "simulate", "bench", "serve")
 REQUIRED = {
     ("subject", "hf"): ["subject.path=some/model"],
     ("data", "text"): ["data.path=some/text.txt"],
@@ -148,7 +148,7 @@ ROOMS = [
     {"stages"},
     {"workshop"},
     {"recipes"},
-    {"pipeline"},
+    {"pipeline", "truth_bench"},
     {"report", "export"},
     {"cli", "__main__"},
 ]

@@ -52,7 +52,15 @@ def test_a_label_of_no_concept_or_of_two_has_none(label: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "label", ["prepositions of place", "short words", "long periods of time", "words after a verb of speaking", "the first animal"]
+    "label",
+    [
+        "prepositions of place",
+        "short words",
+        "long periods of time",
+        "words after a verb of speaking",
+        "the first animal",
+        "going into a place",
+    ],
 )
 def test_a_label_about_grammar_or_position_names_no_concept(label: str) -> None:
     """It shares a word with a concept, and means something else."""

@@ -22,6 +22,8 @@ def check(c: Config) -> None:
         "simulate.n_head_score_tokens",
         "evaluate.n_bootstrap", "evaluate.max_truth_tokens",
         "trainer.threads", "data.vocab_size", "subject.pretrain_batch",
+        "function.n_clamp_tokens", "function.n_promoted", "audit.n_tokens", "audit.n_steps", "audit.n_candidates", "audit.n_cases",
+        "bench.n_tokens", "bench.n_score_tokens",
     )  # fmt: skip
     for field_name in positive:
         require(_get(c, field_name) >= 1, field_name, _get(c, field_name), "give an integer >= 1")
@@ -31,6 +33,12 @@ def check(c: Config) -> None:
     )  # fmt: skip
     for field_name in not_negative:
         require(_get(c, field_name) >= 0, field_name, _get(c, field_name), "give an integer >= 0")
+    for field_name in ("function.n_clamped", "audit.n_nodes", "bench.n_distractors"):
+        require(_get(c, field_name) >= 0, field_name, _get(c, field_name), "give an integer >= 0")
+    require(c.audit.window >= 2, "audit.window", c.audit.window, "give at least 2 tokens")
+    require(0 < c.audit.threshold <= 1, "audit.threshold", c.audit.threshold, "give a share above 0 and up to 1")
+    graded = bool(c.bench.grades) and all(0 < grade <= 1 for grade in c.bench.grades)
+    require(graded, "bench.grades", c.bench.grades, "give correlations above 0 and up to 1")
     fractions = c.data.fractions
     require(set(fractions) == set(SPLITS), "data.fractions", sorted(fractions), f"give exactly {', '.join(SPLITS)}")
     ok = abs(sum(fractions.values()) - 1) < 1e-6 and min(fractions.values()) > 0

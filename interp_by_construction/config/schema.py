@@ -246,6 +246,48 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
+class FunctionConfig:
+    n_clamped: int = 8
+    """Aligned nodes that are also clamped one by one, a seeded sample per layer."""
+    n_clamp_tokens: int = 4096
+    """Tokens of the test split on which clamped losses are measured."""
+    n_promoted: int = 10
+    """Output tokens listed per node, promoted and suppressed."""
+
+
+@dataclass(frozen=True)
+class AuditConfig:
+    enabled: bool = True
+    """Whether a run with simulate.simulator=head looks for text on which label and node disagree."""
+    n_tokens: int = 4096
+    """Tokens of the select split that are searched for disagreement."""
+    n_nodes: int = 6
+    """Aligned nodes for which text is edited, a seeded sample per layer."""
+    n_steps: int = 3
+    """Token substitutions per edited text."""
+    n_candidates: int = 4
+    """Substitutions tried per step."""
+    window: int = 24
+    """Longest text that is edited, in subject tokens; it ends at the token that is judged."""
+    threshold: float = 0.5
+    """Real and simulated disagree when they differ by more than this share of the node's range."""
+    n_cases: int = 5
+    """Mined excerpts kept per node and kind."""
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    grades: list[float] = field(default_factory=lambda: [1.0, 0.7, 0.4, 0.2])
+    """`ibc bench truth`: correlation of the planted nodes with their concept, one set of nodes for each."""
+    n_tokens: int = 16384
+    """Tokens of the label split that planted nodes are labelled and matched on."""
+    n_score_tokens: int = 8192
+    """Tokens of the score split that a head simulates; simulator=exact uses simulate.n_score_tokens."""
+    n_distractors: int = 12
+    """Nodes of two concepts, and nodes of pure noise."""
+
+
+@dataclass(frozen=True)
 class TrainerConfig:
     device: str = "auto"
     """auto, cpu or cuda."""
@@ -295,6 +337,9 @@ class Config:
     continue_: ContinueConfig = field(default_factory=ContinueConfig)
     """Key `continue` in YAML and on the command line."""
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    function: FunctionConfig = field(default_factory=FunctionConfig)
+    audit: AuditConfig = field(default_factory=AuditConfig)
+    bench: BenchConfig = field(default_factory=BenchConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
 
@@ -315,7 +360,7 @@ RENAMED = {"continue": "continue_"}
 """YAML keys that are Python keywords."""
 
 NOT_IDENTITY = (
-    "run", "layer", "start_layer", "experiment_name", "paths", "logger",
+    "run", "layer", "start_layer", "experiment_name", "paths", "logger", "bench",
     "trainer.device", "trainer.threads", "trainer.checkpoint_seconds",
     "labeler.url", "labeler.classify_url", "labeler.api_key", "labeler.concurrency", "labeler.timeout", "labeler.retries",
     "labeler.startup_timeout", "labeler.threads", "labeler.port",

@@ -11,7 +11,8 @@ from rich.table import Table
 from interp_by_construction.runs import RunDirectory
 
 N_EXAMPLES = 5
-STAGES = ("collect", "label", "assign", "simulate", "align", "freeze", "continue", "control", "freeze_only", "evaluate", "function")
+STAGES = ("collect", "label", "assign", "simulate", "align", "freeze", "continue", "control", "freeze_only", "evaluate", "function",
+          "audit")  # fmt: skip
 SHOWN_SCORES = {key: key for key in ("before", "after", "final", "shuffled", "exact")} | {"final_raw": "uncorrected"}
 SHARED = ("corpus", "subject", "encode", "encode_select", "encode_label", "losses")
 
@@ -80,6 +81,7 @@ def _show_beside(out: Console, layer: dict[str, Any]) -> None:
             f"label right {_number(truth['share_label_right'])}",
             soft_wrap=True,
         )
+        _show_wider(out, layer["layer"], truth["wider"])
     if assignment is not None:
         out.print(
             f"layer {layer['layer']} labels matched on the label split: r {_number(assignment['r_mean_before'])} -> "
@@ -90,6 +92,20 @@ def _show_beside(out: Console, layer: dict[str, Any]) -> None:
         )
     if function is not None:
         _show_function(out, layer["layer"], function)
+    if layer.get("audit") is not None and layer["audit"]["final"] is not None:
+        _show_audit(out, layer["layer"], layer["audit"])
+
+
+def _show_wider(out: Console, layer: int, wider: dict[str, Any]) -> None:
+    """Labels of grammar, single words, positions and groups of words, where the lexicon has no concept."""
+    out.print(
+        f"layer {layer} ground truth of other labels ({wider['n']} nodes; {wider['n_no_rule']} without a rule"
+        + (f", {wider['n_undefined']} undefined" if wider["n_undefined"] else "")
+        + f"): r {_number(wider['r_before'])} before, [bold]{_number(wider['r_mean'])}[/bold] final, "
+        f"{_number(wider['r_shuffled'])} shuffled, {_number(wider['r_mean_held_out'])} in held-out documents; "
+        f"AUC {_number(wider['auc_mean'])}, label right {_number(wider['share_label_right'])}",
+        soft_wrap=True,
+    )
 
 
 def _show_function(out: Console, layer: int, function: dict[str, Any]) -> None:
@@ -115,6 +131,44 @@ def _show_function(out: Console, layer: int, function: dict[str, Any]) -> None:
     lookup = " -> ".join(_number(moment["lookup_r2"]["mean"]) for moment in (before, final))
     out.print(
         f"layer {layer} own label ranked first: {first} of nodes (chance {chance}); R2 from the token alone {lookup}",
+        soft_wrap=True,
+    )
+    _show_clamp(out, layer, final["clamp"])
+
+
+def _show_clamp(out: Console, layer: int, clamp: dict[str, Any]) -> None:
+    """The final model, nodes clamped one by one: loss changes where the label applies, and elsewhere."""
+    single = clamp["single"]
+    if not clamp["n_single"]:
+        return
+
+    def change(kind: str) -> str:
+        return " / ".join("undefined" if single[side][kind] is None else f"{single[side][kind]:+.4f}" for side in ("on", "off"))
+
+    out.print(
+        f"layer {layer} one node clamped ({clamp['n_single']} nodes), loss change where its label applies / elsewhere: "
+        f"set to 0 where it applies {change('zero_on')}, to its largest elsewhere {change('high_off')}, "
+        f"to its simulation {change('simulated')}",
+        soft_wrap=True,
+    )
+
+
+def _show_audit(out: Console, layer: int, audit: dict[str, Any]) -> None:
+    """How often node and label disagree in the corpus, and how often text can be edited so that they do."""
+    both = [audit[moment] for moment in ("before", "final")]
+
+    def pair(*path: str) -> str:
+        values = []
+        for value in both:
+            for key in path:
+                value = value[key]
+            values.append("undefined" if value is None else f"{value:.3f}")
+        return " -> ".join(values)
+
+    out.print(
+        f"layer {layer} audit, before -> final: label and node differ by more than {audit['threshold']:g} of the node's range on "
+        f"{pair('rate')} of tokens, {pair('rate_strong')} of strongly active ones; on texts where they agreed, after edits by "
+        f"gradient on {pair('search', 'agreeing', 'rate_hotflip')}, by chance on {pair('search', 'agreeing', 'rate_random')}",
         soft_wrap=True,
     )
 
@@ -158,6 +212,7 @@ def show_status(run: RunDirectory, seconds: dict[tuple[str, str], float]) -> Non
     table = Table(title=f"{run.name}: {'complete' if summary and summary['complete'] else 'not complete'}", title_justify="left")
     config = run.config()
     absent = {"assign": config.nodes.assign != "match", "function": config.simulate.simulator != "head"}
+    absent["audit"] = absent["function"] or not config.audit.enabled
     stages = tuple(stage for stage in STAGES if not absent.get(stage, False))
     for column in ("layer", *stages, "before", "final"):
         table.add_column(column)

@@ -156,7 +156,8 @@ def truth(
 ) -> dict[str, Any]:
     """Aligned nodes against the lexicon of the stories corpus, on the score split. models: before and final.
 
-    Writes `truth.jsonl`, one record per aligned node, null where undefined; the metrics are those of `scoring.truth`.
+    Writes `truth.jsonl`, one record per aligned node, null where undefined; the metrics are those of `scoring.truth`. `wider` holds
+    the same for the nodes whose label names no concept, against the rules of `scoring.wider`.
     """
     from interp_by_construction.corpus import load_blocks
     from interp_by_construction.scoring.truth import membership, score_layer, summarise
@@ -179,15 +180,47 @@ def truth(
     final, before = (score_layer(real[moment], member, texts) for moment in ("final", "before"))
     rare = score_layer(real["final"][held_out], member[held_out], texts)
     columns = {"r": final.r, "auc": final.auc, "r_shuffled": final.shuffled, "r_before": before.r, "r_held_out": rare.r}
+    wider, of_rules = _wider_truth(real, excerpts.tokens, use, held_out, texts)
     write_records(
         out / "truth.jsonl",
         (
             {"node": label.node, "concept": final.concepts[i], "best": final.best[i]}
             | {name: _or_null(values[i]) for name, values in columns.items()}
+            | of_rules.get(i, {"rule": None, "rule_r": None, "rule_auc": None})
             for i, label in enumerate(named)
         ),
     )
-    return summarise(final, before, rare) | {"n_tokens": int(use.sum()), "n_held_out_tokens": int(held_out.sum())}
+    lexical = summarise(final, before, rare)
+    return lexical | {
+        "wider": wider,
+        "n_covered": lexical["n"] + wider["n"],
+        "n_tokens": int(use.sum()),
+        "n_held_out_tokens": int(held_out.sum()),
+    }
+
+
+def _wider_truth(
+    real: dict[str, NDArray], excerpts: list[list[str]], use: NDArray[np.bool_], held_out: NDArray[np.bool_], labels: Sequence[str]
+) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
+    """The record of the nodes whose label names no concept, and what `truth.jsonl` says of each, by its place in `labels`."""
+    from interp_by_construction.scoring.truth import nearest_concept, score_against, summarise
+    from interp_by_construction.scoring.wider import candidates, read_target, target_mask
+
+    rest = [i for i, label in enumerate(labels) if nearest_concept(label) is None]
+    read = [read_target(labels[i]) for i in rest]
+    targets = candidates([target for target in read if target is not None])
+    names, own = [target.name for target in targets], [None if target is None else target.name for target in read]
+    member = target_mask(excerpts, targets)[use]
+    final, before = (score_against(real[moment][:, rest], member, names, own) for moment in ("final", "before"))
+    rare = score_against(real["final"][held_out][:, rest], member[held_out], names, own)
+    record = summarise(final, before, rare)
+    # Here it is a rule that the label matches none of.
+    record = {"n_no_rule" if key == "n_no_concept" else key: value for key, value in record.items()}
+    per_node = {
+        i: {"rule": own[place], "rule_r": _or_null(final.r[place]), "rule_auc": _or_null(final.auc[place])}
+        for place, i in enumerate(rest)
+    }
+    return record, per_node
 
 
 def read_truth(scores_dir: Path) -> dict[int, dict[str, Any]]:

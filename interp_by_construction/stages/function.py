@@ -6,6 +6,7 @@
    loss, the labels are true of nodes that do nothing.
 4. Substitution: LM loss when the aligned nodes are set to their calibrated simulation (Bills et al. 2023), and the share of the
    ablation's loss that this recovers. Beside it the same with other nodes' labels, which any label would recover.
+5. Clamping with and against the label (`stages.clamp`), and the output tokens that each node promotes (`subject.direct_path`).
 
 Zero ablation flatters MLP sites, so mean ablation and raw differences stand beside it. All losses are over the same tokens, and
 every intervention acts on the same positions: those with a simulation. End-of-text tokens keep their true activations.
@@ -23,13 +24,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from interp_by_construction.config import SimulateConfig
+from interp_by_construction.config import FunctionConfig, SimulateConfig
 from interp_by_construction.corpus import load_blocks, load_tokenizer
 from interp_by_construction.corpus.tokenize import separator_id
 from interp_by_construction.scoring import paired_difference_ci95
 from interp_by_construction.scoring.calibration import Calibration, LineFit
 from interp_by_construction.scoring.lookup import LookupTable
 from interp_by_construction.scoring.rank import own_label_ranks, rank_summary
+from interp_by_construction.stages import clamp
 from interp_by_construction.stages.intervene import (
     Intervention,
     Losses,
@@ -40,7 +42,9 @@ from interp_by_construction.stages.intervene import (
     intervened_losses,
     rows,
 )
+from interp_by_construction.stages.promoted import promoted_tokens
 from interp_by_construction.stages.simulate import SPLITS, Part, choose_excerpts
+from interp_by_construction.stages.tables import write_records
 from interp_by_construction.subject.families import d_mlp
 from interp_by_construction.subject.load import load_subject
 
@@ -85,13 +89,15 @@ def run(
     seed: int,
     out: Path,
     device: Any,
+    cfg: FunctionConfig | None = None,
 ) -> dict[str, Any]:
-    """models: moment (before, final) -> model directory; nodes, poles: the aligned nodes, [node].
+    """models: moment (before, final) -> model directory; nodes, poles: the aligned nodes, [node]. Nothing is clamped without `cfg`.
 
     Writes `function.safetensors`: `nodes`, `poles`, and per moment `<moment>.rank`, `.own_r`, `.lookup_r2`, `.scale`, `.offset`,
     float64 [node], NaN where undefined; and `function_losses.safetensors`: `<moment>.document`, `.tokens` and `.<intervention>`
-    (summed nats), [document]. Returns counts and, per moment, `own_label_rank`, `lookup_r2`, `loss`, `ablation`, `substitution`;
-    losses in nats per token, increases against the untouched model, null where undefined.
+    (summed nats), [document]. With `cfg` also `clamp.jsonl` (per moment, the nodes clamped alone) and `promoted.jsonl` (per moment
+    and node). Returns counts and, per moment, `own_label_rank`, `lookup_r2`, `loss`, `ablation`, `substitution`, `clamp`; losses in
+    nats per token, increases against the untouched model, null where undefined.
 
     Raises:
         ValueError: shapes that do not fit together, nodes that repeat, or text that is both calibrated and tested on.
@@ -103,6 +109,8 @@ def run(
     per_node: dict[str, NDArray] = {"nodes": nodes, "poles": poles}
     per_document: dict[str, NDArray] = {}
     metrics: dict[str, Any] = {"layer": layer, "n_aligned": len(nodes)}
+    clamped: list[dict[str, Any]] = []
+    promoted: list[dict[str, Any]] = []
     for moment, path in models.items():
         model = load_subject(path).to(device)
         metrics["n_free"] = d_mlp(model, layer) - len(nodes)
@@ -122,8 +130,18 @@ def run(
             **loss_summary(losses, n_bootstrap, seed),
             "calibration": {"n_constant": int(own.constant.sum()), "n_negative": int(own.negative.sum())},
         }
+        if cfg is not None:
+            metrics[moment]["clamp"], records = clamp.run(
+                model, corpus, simulated.calibrate, simulated.test, layer, nodes, poles, own, cfg.n_clamped, cfg.n_clamp_tokens,
+                batch_size, seed, device, moment,
+            )  # fmt: skip
+            clamped += records
+            promoted += promoted_tokens(model, corpus, layer, nodes, poles, cfg.n_promoted, moment)
     save_file({name: np.ascontiguousarray(value) for name, value in per_node.items()}, out / "function.safetensors")
     save_file({name: np.ascontiguousarray(value) for name, value in per_document.items()}, out / "function_losses.safetensors")
+    if cfg is not None:
+        write_records(out / "clamp.jsonl", clamped)
+        write_records(out / "promoted.jsonl", promoted)
     return metrics
 
 

@@ -53,15 +53,17 @@ class Losses(NamedTuple):
 def replaced(model: nn.Module, layer: int, nodes: Tensor, values: Tensor, where: Tensor) -> Iterator[None]:
     """Forward passes inside the block see other activations of some nodes.
 
-    nodes: ids, long [node]; values broadcast to [batch, pos, node]; where: bool [batch, pos], elsewhere they stay what they are.
+    nodes: ids, long [node]; values broadcast to [batch, pos, node]; where: bool [batch, pos] or, each node for itself,
+    [batch, pos, node]; elsewhere they stay what they are.
     """
+    each = where if where.dim() == 3 else where[..., None]
 
     def hook(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         real = args[0]
         # Some families flatten batch and pos before the MLP.
-        new = values.expand(*where.shape, len(nodes)).reshape(*real.shape[:-1], len(nodes)).to(real.dtype)
+        new = values.expand(*where.shape[:2], len(nodes)).reshape(*real.shape[:-1], len(nodes)).to(real.dtype)
         changed = real.clone()
-        changed[..., nodes] = torch.where(where.reshape(*real.shape[:-1], 1), new, real[..., nodes])
+        changed[..., nodes] = torch.where(each.reshape(*real.shape[:-1], each.shape[-1]), new, real[..., nodes])
         return (changed, *args[1:])
 
     handle = mlp_out(model, layer).register_forward_pre_hook(hook)
@@ -94,15 +96,15 @@ def intervened_losses(
         place = np.searchsorted(document, rows(dataset, "document", text.blocks[at], length)[:, 1:]).reshape(-1)
         where = torch.as_tensor(text.mask[at], device=device)
         simulated = np.asarray(text.values[at], dtype=np.float64)
-        np.add.at(nats["none"], place, _token_nats(model, ids))
+        np.add.at(nats["none"], place, token_nats(model, ids))
         for name, each in interventions.items():
             values = torch.as_tensor(np.asarray(each.values(simulated), dtype=np.float32), device=device)
             with replaced(model, layer, targets[name], values, where):
-                np.add.at(nats[name], place, _token_nats(model, ids))
+                np.add.at(nats[name], place, token_nats(model, ids))
     return Losses(document, tokens, nats)
 
 
-def _token_nats(model: nn.Module, ids: Tensor) -> NDArray[np.float64]:
+def token_nats(model: nn.Module, ids: Tensor) -> NDArray[np.float64]:
     """Loss of every predicted token, flat [batch * (pos - 1)]."""
     with torch.inference_mode():
         logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()

@@ -52,3 +52,9 @@ def read_proposals(path: Path) -> list[str]:
 def read_history(path: Path) -> list[Proposal]:
     """Every answer of a label artifact, in the node order of `collect`, oldest first."""
     return [Proposal(**record) for record in read_records(path / "history.jsonl")]
+
+
+def read_promoted(path: Path, moment: str = "final") -> dict[int, dict[str, Any]]:
+    """Node -> the output tokens it promotes in one model, of a function artifact; empty where none were written."""
+    file = path / "promoted.jsonl"
+    return {each["node"]: each for each in read_records(file) if each["moment"] == moment} if file.is_file() else {}

@@ -1,0 +1,68 @@
+"""Does labelling find the concept that was planted, and does a simulator tell its name from the names of other concepts?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from interp_by_construction.scoring.correlation import pairwise_correlation
+from interp_by_construction.scoring.rank import TIE
+from interp_by_construction.scoring.truth import nearest_concept
+
+
+def recovery(labels: Sequence[str | None], planted: Sequence[frozenset[str]]) -> dict[str, Any]:
+    """labels: one per node, None where labelling failed; planted: the concepts of each node, none for pure noise.
+
+    `recovered` is the share of all nodes (failures included) whose label names a planted concept, `chance` the same when a node
+    takes the label of any other node; null where nothing was planted. `n_named`: labels that name some concept.
+    """
+    read = [None if label is None else nearest_concept(label) for label in labels]
+    hits = np.array([[concept in wanted for concept in read] for wanted in planted], dtype=np.float64).reshape(len(planted), -1)
+    some = any(planted)
+    n = len(labels)
+    others = (hits.sum() - np.trace(hits)) / (n * (n - 1)) if n > 1 else None
+    return {
+        "n": n,
+        "n_failed": sum(label is None for label in labels),
+        "n_named": sum(concept is not None for concept in read),
+        "recovered": float(np.trace(hits) / n) if some else None,
+        "chance": float(others) if some and others is not None else None,
+    }
+
+
+def true_label_ranks(real: NDArray, simulated: NDArray, names: Sequence[str], planted: Sequence[frozenset[str]]) -> dict[str, Any]:
+    """Are nodes predicted better by the name of their own concept than by those of all others?
+
+    real: [token, node]; simulated: [token, name]. A node of two concepts takes the better of them. rank: 1 is best, ties count
+    against the truth; auc: chance that the true name has a higher r than a false one, ties counted half. Means over the nodes that
+    have a truth with a defined r; the others are counted, and so are names whose simulation is constant, which compete with nobody.
+    """
+    r = pairwise_correlation(real, simulated)
+    ranks, aucs, best_false, own = [], [], [], []
+    for row, wanted in zip(r, planted, strict=True):
+        is_true = np.array([name in wanted for name in names])
+        false = row[~is_true & ~np.isnan(row)]
+        best_false.append(float(false.max()) if len(false) else np.nan)
+        true = row[is_true & ~np.isnan(row)]
+        if not len(true) or not len(false):
+            continue
+        best = float(true.max())
+        own.append(best)
+        ranks.append(1 + int((false >= best - TIE).sum()))
+        equal = np.abs(false - best) < TIE
+        aucs.append(float(((false < best) & ~equal).mean() + equal.mean() / 2))
+    n_names = int((~np.isnan(r).all(axis=0)).sum())
+    return {
+        "n": len(ranks),
+        "n_undefined": sum(bool(wanted) for wanted in planted) - len(ranks),
+        "n_names": n_names,
+        "top1": float(np.mean(np.array(ranks) == 1)) if ranks else None,
+        "chance_top1": 1 / n_names if ranks else None,
+        "median_rank": float(np.median(ranks)) if ranks else None,
+        "auc": float(np.mean(aucs)) if aucs else None,
+        "r_true": float(np.mean(own)) if own else None,
+        "r_best_false": float(np.nanmean(best_false)) if not np.isnan(best_false).all() else None,
+    }

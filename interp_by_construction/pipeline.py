@@ -71,6 +71,9 @@ class Loop(Recipes):
                 layer.artifacts["evaluate"] = self._evaluate(layer)
                 if self._head is not None:
                     layer.artifacts["function"] = self._function(layer)
+                    layer.artifacts["cumulative"] = self._cumulative(layer)
+                if self.cfg.scores.enabled:
+                    layer.artifacts["judge"] = self._judge(layer)
             self.directory.finish_layers(self.cfg, self.shared, self.layers)
 
     def _align_layer(self, index: int) -> None:

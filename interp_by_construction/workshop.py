@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from interp_by_construction.simulators.head import Head
 
 VERSIONS = {"corpus": 1, "subject": 1, "encode": 2, "collect": 1, "label": 2, "assign": 2, "simulate": 3, "align": 1,
-            "freeze": 1, "continue": 1, "control": 1, "freeze_only": 1, "losses": 2, "evaluate": 4, "function": 2}  # fmt: skip
+            "freeze": 1, "continue": 1, "control": 1, "freeze_only": 1, "losses": 2, "evaluate": 4, "function": 2,
+            "judge": 1, "cumulative": 1}  # fmt: skip
 """Schema version of each stage's output: raise it when the same config starts to give another result."""
 
 
@@ -46,6 +47,7 @@ class Workshop:
         self.shared: dict[str, Artifact] = {}
         self.layers: list[Layer] = []
         self._labeler: Any = None
+        self._judge_labeler: Any = None
         self._started = False
 
     @contextmanager
@@ -53,8 +55,9 @@ class Workshop:
         try:
             yield self
         finally:
-            if self._labeler is not None:
-                self._labeler.close()
+            for labeler in (self._labeler, self._judge_labeler):
+                if labeler is not None:
+                    labeler.close()
 
     def _build(
         self, stage: str, layer: int | None, config: dict[str, Any], parents: dict[str, str], identity: dict[str, str],
@@ -146,6 +149,14 @@ class Workshop:
 
             self._labeler = make_labeler(self.cfg.labeler, self.store.root / "calls.sqlite", self.directory.path / "logs")
         return self._labeler
+
+    def _get_judge(self) -> Any:
+        """The separate judge, or None: then the labeler judges itself."""
+        if self.cfg.judge is not None and self._judge_labeler is None:
+            from interp_by_construction.labeler.client import make_labeler
+
+            self._judge_labeler = make_labeler(self.cfg.judge, self.store.root / "calls.sqlite", self.directory.path / "logs")
+        return self._judge_labeler
 
     def _device(self) -> Any:
         from interp_by_construction.training.fit import resolve_device

@@ -232,6 +232,24 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
+class ScoresConfig:
+    enabled: bool = True
+    """Scores by the judge, on excerpts and by blind relabelling (stage `judge`); false leaves the stage out."""
+    n_top: int = 10
+    """Top-activating excerpts per node for the simulation score on excerpts."""
+    n_random: int = 10
+    """Random excerpts per node for the same."""
+    window: int = 16
+    """Tokens of an excerpt."""
+    detection_excerpts: int = 6
+    """Excerpts per node for detection, half of them active, and for fuzzing; even."""
+    n_select_tokens: int = 4096
+    """Tokens of the select split on which thresholds and the common label are chosen."""
+    blind: bool = True
+    """Label the aligned nodes afresh without their labels in sight, and compare."""
+
+
+@dataclass(frozen=True)
 class TrainerConfig:
     device: str = "auto"
     """auto, cpu or cuda."""
@@ -281,6 +299,9 @@ class Config:
     continue_: ContinueConfig = field(default_factory=ContinueConfig)
     """Key `continue` in YAML and on the command line."""
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    scores: ScoresConfig = field(default_factory=ScoresConfig)
+    judge: LabelerConfig | None = None
+    """The language model that judges; null for the labeler itself, whose scores are then marked as self-judged."""
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
 
@@ -305,5 +326,7 @@ NOT_IDENTITY = (
     "trainer.device", "trainer.threads", "trainer.checkpoint_seconds",
     "labeler.url", "labeler.classify_url", "labeler.api_key", "labeler.concurrency", "labeler.timeout", "labeler.retries",
     "labeler.startup_timeout", "labeler.threads", "labeler.port",
+    "judge.url", "judge.classify_url", "judge.api_key", "judge.concurrency", "judge.timeout", "judge.retries",
+    "judge.startup_timeout", "judge.threads", "judge.port",
 )  # fmt: skip
 """Fields that may differ when a run name is used again: `layer`, so that a run grows, and all that cannot change a result."""

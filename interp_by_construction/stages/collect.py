@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,11 @@ def run(
     seed: int,
     out: Path,
     device: str = "auto",
+    chosen: Mapping[int, int] | None = None,
 ) -> dict[str, Any]:
-    """Writes `out/nodes.jsonl` (the chosen nodes) and `out/moments.safetensors` (mean and variance of the whole layer).
+    """chosen: node -> pole, in place of the nodes that `nodes_cfg` selects and of their dominant poles.
+
+    Writes `out/nodes.jsonl` (the chosen nodes) and `out/moments.safetensors` (mean and variance of the whole layer).
 
     Raises:
         ConfigError: more nodes asked for than the layer has.
@@ -56,8 +59,10 @@ def run(
     first = FirstPass(width, cfg.top_k, reservoir=256 * cfg.n_quantiles, seed=seed)
     for indices, input_ids, values in collector.batches(range(collector.n_blocks), f"collect layer {layer}: moments"):
         first.update(indices, input_ids, values)
-    nodes = choose_nodes(first.variance, nodes_cfg, seed * 1000 + layer)
+    nodes = choose_nodes(first.variance, nodes_cfg, seed * 1000 + layer) if chosen is None else np.array(sorted(chosen), np.int64)
     poles = first.poles()
+    for node, pole in (chosen or {}).items():
+        poles[node] = pole
     second = SecondPass(first, nodes, poles[nodes], cfg, vocab_size=len(collector.tokenizer))
     for indices, input_ids, values in collector.batches(range(collector.n_blocks), f"collect layer {layer}: near misses"):
         second.update(indices, input_ids, values[..., nodes])

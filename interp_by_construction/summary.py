@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp_by_construction.config import Config
+from interp_by_construction.method_scores import judged, node_columns, scores_by_method
 from interp_by_construction.scoring import paired_difference_ci95
 from interp_by_construction.store import disk_errors, write_json
 
@@ -30,7 +31,7 @@ def write_summary(path: Path, run: str, cfg: Config, shared: dict[str, Artifact]
             "labeler": {"model": cfg.labeler.model, "backend": cfg.labeler.backend},
             "judge": None if cfg.judge is None else {"model": cfg.judge.model, "backend": cfg.judge.backend},
             "loss": _losses(cfg, shared["losses"], layers[-1]),
-            "layers": [_layer(layer, subject["d_mlp"]) for layer in layers],
+            "layers": [_layer(layer, cfg, subject["d_mlp"]) for layer in layers],
             "invariants": {
                 "frozen_identical": all(layer.artifacts["evaluate"].metrics["frozen_identical"] for layer in layers),
                 "splits_disjoint": bool(shared["corpus"].metrics["splits_disjoint"]),
@@ -66,7 +67,7 @@ def _paired(cfg: Config, first: Artifact, second: Artifact) -> list[float] | Non
     return None if math.isnan(low) else [low, high]
 
 
-def _layer(layer: Layer, d_mlp: int) -> dict[str, Any]:
+def _layer(layer: Layer, cfg: Config, d_mlp: int) -> dict[str, Any]:
     labels, evaluated = layer.labels.metrics, layer.artifacts["evaluate"].metrics
     n_aligned = labels["n_labels"]
     return {
@@ -81,39 +82,12 @@ def _layer(layer: Layer, d_mlp: int) -> dict[str, Any]:
         "truth": evaluated["truth"],
         "function": layer.artifacts["function"].metrics if "function" in layer.artifacts else None,
         "cumulative": layer.artifacts["cumulative"].metrics if "cumulative" in layer.artifacts else None,
-        **_judged(layer),
+        "scores_by_method": scores_by_method(layer, cfg),
+        "judged": judged(layer),
         "assignment": layer.artifacts["assign"].metrics if "assign" in layer.artifacts else None,
         "simulation": layer.artifacts["simulate"].metrics,
         "seconds": {stage: artifact.seconds for stage, artifact in layer.artifacts.items()},
         "artifacts": {stage: artifact.fingerprint for stage, artifact in layer.artifacts.items()},
-    }
-
-
-def _judged(layer: Layer) -> dict[str, Any]:
-    """Scores by method, judge and moment; an empty list where the run leaves the stage out."""
-    if "judge" not in layer.artifacts:
-        return {"scores_by_method": [], "judged": None}
-    metrics = dict(layer.artifacts["judge"].metrics)
-    return {"scores_by_method": metrics.pop("scores"), "judged": metrics}
-
-
-def _judged_columns(layer: Layer) -> dict[int, dict[str, float | None]]:
-    """Node -> `<method>_<judge>` -> its score in the final model, null where undefined."""
-    from safetensors.numpy import load_file
-
-    if "judge" not in layer.artifacts:
-        return {}
-    values = load_file(layer.artifacts["judge"].path / "judge.safetensors")
-    metrics, columns = layer.artifacts["judge"].metrics, {}
-    # Columns are named by role, so that they are the same whatever model plays it.
-    roles = {metrics["judges"][role]: role for role in ("judge", "labeler")} | {"head": "head"}
-    for row in metrics["scores"]:
-        if row["moment"] == "final":
-            name = row["method"] if row["judge"] is None else f"{row['method']}_{roles[row['judge']]}"
-            columns[name] = values[f"{row['method']}/{row['judge'] or 'text'}/final"]
-    return {
-        int(node): {name: None if math.isnan(column[i]) else float(column[i]) for name, column in columns.items()}
-        for i, node in enumerate(values["nodes"])
     }
 
 
@@ -127,11 +101,11 @@ def write_nodes(path: Path, layers: list[Layer]) -> None:
     from interp_by_construction.stages.tables import read_labels, read_nodes
 
     rows: list[dict[str, Any]] = []
-    judged_names: dict[str, Any] = {}
+    method_kinds: dict[str, Any] = {}
     for layer in layers:
         labels = {label.node: label for label in read_labels(layer.labels.path)}
-        judged = _judged_columns(layer)
-        judged_names |= {name: pa.float64() for scores in judged.values() for name in scores}
+        by_method = node_columns(layer)
+        method_kinds |= {name: pa.float64() for values in by_method.values() for name in values}
         truth = read_truth(layer.artifacts["evaluate"].path)
         scores = load_file(layer.artifacts["evaluate"].path / "scores.safetensors")
         position = {int(node): i for i, node in enumerate(scores["nodes"])}
@@ -150,11 +124,11 @@ def write_nodes(path: Path, layers: list[Layer]) -> None:
                 value = math.nan if i is None else float(scores[name][i])
                 row[f"score_{name}"] = None if math.isnan(value) else value
             row |= {f"truth_{name}": truth.get(node, {}).get(name) for name in ("concept", "r", "auc")}
-            rows.append(row | judged.get(node, {}))
+            rows.append(row | by_method.get(node, {}))
     kinds = {"layer": pa.int64(), "node": pa.int64(), "pole": pa.int64(), "label": pa.string(), "status": pa.string(),
              "top_tokens": pa.list_(pa.string())}  # fmt: skip
     kinds |= {f"score_{name}": pa.float64() for name in ("before", "after", "final", "shuffled", "exact")}
-    kinds |= {"truth_concept": pa.string(), "truth_r": pa.float64(), "truth_auc": pa.float64()} | judged_names
+    kinds |= {"truth_concept": pa.string(), "truth_r": pa.float64(), "truth_auc": pa.float64()} | method_kinds
     with disk_errors(path):
         partial = path.with_name(f".{path.name}.partial")
         pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items()))), partial)

@@ -53,9 +53,10 @@ def peaks(values: NDArray, windows: Windows) -> NDArray[np.float64]:
 def top_and_random(peak: NDArray[np.float64], n_top: int, n_random: int, rng: np.random.Generator) -> dict[str, NDArray[np.int64]]:
     """The windows that the simulation score of one node is computed on (Bills et al. 2023, "Scoring"); peak: [window].
 
-    `top`: highest peaks; `random`: drawn from all windows, whatever the node does there; `combined`: both, none twice.
+    `top`: highest peaks, at most a quarter of all windows, so that on a short text top still means top; `random`: drawn from all
+    windows, whatever the node does there; `combined`: both, none twice.
     """
-    top = np.argsort(-peak, kind="stable")[:n_top]
+    top = np.argsort(-peak, kind="stable")[: min(n_top, max(1, len(peak) // 4))]
     drawn = rng.permutation(len(peak))[:n_random]
     return {"top": np.sort(top), "random": np.sort(drawn), "combined": np.union1d(top, drawn)}
 

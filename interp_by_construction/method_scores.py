@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def scores_by_method(layer: Layer, cfg: Config) -> list[dict[str, Any]]:
-    """Records of method, judge, self_judged, moment, mean, ci95, n and n_undefined (the last two add up to the aligned nodes).
+    """Records of method, judge, self_judged, moment, mean, ci95, n, n_undefined and n_not_asked (the last three are all nodes).
 
     moment: before or final, and of the final model shuffled (other nodes' labels, or what chance gives), empty_label and
     common_label. `simulation` is over all of the scored text, `simulation_top|random|combined` over excerpts.
@@ -30,8 +30,8 @@ def scores_by_method(layer: Layer, cfg: Config) -> list[dict[str, Any]]:
 
 def _simulation(record: dict[str, Any], cfg: Config, moment: str) -> dict[str, Any]:
     judge = "head" if record["simulator"] == "head" else cfg.labeler.model
-    kept = {key: record[key] for key in ("mean", "ci95", "n", "n_undefined")}
-    return {"method": "simulation", "judge": judge, "self_judged": record["self_judged"], "moment": moment, **kept}
+    kept = {key: record[key] for key in ("self_judged", "mean", "ci95", "n", "n_undefined")}
+    return {"method": "simulation", "judge": judge, "moment": moment, "n_not_asked": 0, **kept}
 
 
 def _own_label_first(layer: Layer, cfg: Config) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from interp_by_construction.errors import ConfigError, LabelerError
 from interp_by_construction.labeler.client import Labeler, make_labeler
 from interp_by_construction.report import terminal
 from interp_by_construction.runs import RunDirectory
-from interp_by_construction.scoring.llm_judge import PACK, Question, ask
+from interp_by_construction.scoring.llm_judge import Question, ask
 from interp_by_construction.scoring.windows import cut_windows
 from interp_by_construction.stages.detect import Answers, ask_judge, ask_simulator, items_of
 from interp_by_construction.stages.judge_text import Text
@@ -31,7 +31,7 @@ from interp_by_construction.store import Store
 
 WORDS = ("red", "dog", "ran", "seven", "the", "old", "house", "was")
 LABELS = list(WORDS[:4])
-QUESTION = re.compile(r"Label: (.*)\nText: (.*)\nMatch:$")
+QUESTION = re.compile(r"Sentence: (.*)\n(?:Marked: .*\n)?Mentions (.*):$")
 
 
 def judging(tokenizer: Any, answer: Callable[[str, str], float]) -> Callable[[list[int]], np.ndarray]:
@@ -39,10 +39,10 @@ def judging(tokenizer: Any, answer: Callable[[str, str], float]) -> Callable[[li
 
     def logits_of(prompt: list[int]) -> np.ndarray:
         logits = np.zeros((len(prompt), 10), dtype=np.float32)
-        for position in [i for i, token in enumerate(prompt) if tokenizer.decode([token]) == ":"]:
+        for position in [i for i, token in enumerate(prompt) if tokenizer.decode([token]).endswith(":")]:
             match = QUESTION.search(tokenizer.decode(prompt[: position + 1]))
             if match:
-                logits[position, 1] = answer(match[1], match[2])
+                logits[position, 1] = answer(match[2], match[1])
         return logits
 
     return logits_of
@@ -79,10 +79,10 @@ def words(seed: int, n_blocks: int = 12) -> tuple[Text, np.ndarray]:
 # The judge.
 
 
-def judged(labeler: Labeler, seed: int = 0) -> Answers:
+def judged(labeler: Labeler, n_asked: int | None = None, seed: int = 0) -> Answers:
     (text, real), (select, on_select) = words(1), words(2)
     items = {"before": items_of(real[:, [1, 2, 3, 0]], text, 6, (seed,)), "final": items_of(real, text, 6, (seed,))}
-    return ask_judge(labeler, LABELS, text, items, select, items_of(on_select, select, 6, (seed,)), seed)
+    return ask_judge(labeler, LABELS, text, items, select, items_of(on_select, select, 6, (seed,)), n_asked, 1, seed)
 
 
 def test_an_oracle_judge_is_always_right_and_knows_shuffled_labels(server: FakeServer, labeler: Labeler) -> None:
@@ -92,6 +92,26 @@ def test_an_oracle_judge_is_always_right_and_knows_shuffled_labels(server: FakeS
         np.testing.assert_array_equal(scores[method, "final"], 1)
         # The labels are those of other nodes: no better than chance, up to words that share an excerpt.
         assert scores[method, "shuffled"].mean() < 0.75 > scores[method, "before"].mean()
+
+
+def test_nodes_that_are_not_asked_about_are_no_failures(server: FakeServer, labeler: Labeler) -> None:
+    server.logits_of = judging(labeler.tokenizer, oracle)
+    answers = judged(labeler, 3)
+    assert answers.n_not_asked == 1
+    for _, moment, values in answers.scores(4):
+        assert np.isnan(values).sum() == 1 and (moment != "final" or np.nanmin(values) == 1)
+
+
+def test_braces_of_labels_and_texts_stay_what_they_are(server: FakeServer, labeler: Labeler) -> None:
+    seen: list[tuple[str, str]] = []
+
+    def answer(label: str, text: str) -> float:
+        seen.append((label, text))
+        return 0.0
+
+    server.logits_of = judging(labeler.tokenizer, answer)
+    ask(labeler, [Question("fuzzing", "a {text} {0}", "<<{label}>> {marked}")], 1, "test")
+    assert seen[-1] == ("a {text} {0}", "<<{label}>> {marked}")
 
 
 @pytest.mark.parametrize("logit", [-3.0, 0.0, 3.0])
@@ -124,26 +144,26 @@ def test_thresholds_are_fitted_on_select_alone() -> None:
 
 def test_questions_share_a_prefix_and_equal_ones_are_asked_once(server: FakeServer, labeler: Labeler) -> None:
     server.logits_of = judging(labeler.tokenizer, lambda label, text: float(re.sub(r"\D", "", text) or 0))
-    questions = [Question("detection", "numbers", f"text {i}") for i in range(PACK + 3)]
+    questions = [Question("detection", "numbers", f"text {i}") for i in range(11)]
     order = np.random.default_rng(0).permutation(np.repeat(np.arange(len(questions)), 2))
-    answers = ask(labeler, [questions[i] for i in order], "test")
+    answers = ask(labeler, [questions[i] for i in order], 8, "test")
     np.testing.assert_array_equal(answers, order)
     assert len(server.requests) == 2
-    assert ask(labeler, [], "test").shape == (0,)
+    assert ask(labeler, [], 8, "test").shape == (0,)
 
 
 def test_what_cannot_be_asked_is_an_error(labeler: Labeler) -> None:
     with pytest.raises(LabelerError, match="empty label"):
-        ask(labeler, [Question("fuzzing", "  ", "text")], "test")
+        ask(labeler, [Question("fuzzing", "  ", "text")], 1, "test")
     with pytest.raises(LabelerError, match="does not fit.*scores.window"):
-        ask(labeler, [Question("fuzzing", "label", "text " * 3000)], "test")
+        ask(labeler, [Question("fuzzing", "label", "text " * 3000)], 1, "test")
 
 
 # A run.
 
 
 HEAD = ("simulate.simulator=head", "nodes.assign=match", "simulate.n_label_tokens=640", "label.general_pool=false")
-SCORES = ("scores.n_select_tokens=1024", "scores.detection_excerpts=4", "simulate.n_head_score_tokens=1024")
+SCORES = ("scores.detection_nodes=3", "scores.n_select_tokens=1024", "simulate.n_head_score_tokens=1024")
 
 
 @pytest.fixture(scope="module")
@@ -181,8 +201,9 @@ def test_every_score_stands_beside_its_baselines(finished: tuple[Path, RunDirect
         moments: dict[tuple[str, str | None], set[str]] = {}
         for record in layer["scores_by_method"]:
             moments.setdefault((record["method"], record["judge"]), set()).add(record["moment"])
-            assert set(record) == {"method", "judge", "self_judged", "moment", "mean", "ci95", "n", "n_undefined"}
-            assert record["n"] + record["n_undefined"] == layer["n_aligned"]
+            assert set(record) == {"method", "judge", "self_judged", "moment", "mean", "ci95", "n", "n_undefined", "n_not_asked"}
+            assert record["n"] + record["n_undefined"] + record["n_not_asked"] == layer["n_aligned"]
+            assert record["n_not_asked"] == (record["judge"] == "other" and not record["method"].startswith("simulation"))
             assert (record["mean"] is None) == (record["n"] == 0) == (record["ci95"] is None)
             # The random head reads the labeler's own model; the judge is another one.
             assert record["self_judged"] == (record["judge"] != "other")
@@ -217,15 +238,15 @@ def test_nodes_hold_the_final_value_of_every_method(finished: tuple[Path, RunDir
 
 def test_the_separate_judge_alone_is_asked_questions(finished: tuple[Path, RunDirectory, FakeServer, list[str]]) -> None:
     root, run, server, _ = finished
-    decoded = [_tokenizer().decode(body["input"][:12]) for path, body in server.requests if path == "/pooling"]
-    assert decoded and not [text for text in decoded if text.startswith("Does the")]
+    decoded = [_tokenizer().decode(body["input"][:20]) for path, body in server.requests if path == "/pooling"]
+    assert decoded and not [text for text in decoded if "Mentions" in text]
     answers = Store(root / "store").path("judge", run.state["layers"]["1"]["judge"]) / "answers.jsonl"
     records = [json.loads(line) for line in answers.read_text().split("\n") if line]
     assert {record["moment"] for record in records} == {"before", "final", "shuffled"}
     assert all(("<<" in record["text"]) == (record["task"] == "fuzzing") for record in records)
 
 
-def test_again_nothing_is_asked_and_a_switch_leaves_the_stage_out(finished: tuple[Path, RunDirectory, FakeServer, list[str]]) -> None:
+def test_again_nothing_is_asked_and_a_switch_leaves_it_out(finished: tuple[Path, RunDirectory, FakeServer, list[str]]) -> None:
     root, run, server, more = finished
     n_requests = len(server.requests)
     assert pipeline.run(config(server, root, *more)).summary == run.summary

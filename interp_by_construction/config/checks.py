@@ -53,11 +53,13 @@ def check(c: Config) -> None:
 
 
 def _check_judge(c: Config) -> None:
-    for field_name in ("scores.n_top", "scores.n_random", "scores.n_select_tokens"):
+    for field_name in ("scores.n_top", "scores.n_random", "scores.n_select_tokens", "scores.questions_per_prompt"):
         require(_get(c, field_name) >= 1, field_name, _get(c, field_name), "give an integer >= 1")
     require(c.scores.window >= 2, "scores.window", c.scores.window, "give at least 2 tokens")
     even = c.scores.detection_excerpts >= 2 and c.scores.detection_excerpts % 2 == 0
     require(even, "scores.detection_excerpts", c.scores.detection_excerpts, "give an even number >= 2: half of them are active")
+    some = c.scores.detection_nodes is None or c.scores.detection_nodes >= 1
+    require(some, "scores.detection_nodes", c.scores.detection_nodes, "give an integer >= 1, or null for all")
     if c.judge is None:
         return
     for name in ("concurrency", "max_num_seqs", "max_model_len"):

@@ -241,8 +241,12 @@ class ScoresConfig:
     """Random excerpts per node for the same."""
     window: int = 16
     """Tokens of an excerpt."""
-    detection_excerpts: int = 6
+    detection_excerpts: int = 4
     """Excerpts per node for detection, half of them active, and for fuzzing; even."""
+    detection_nodes: int | None = 32
+    """Nodes that a language model judges, evenly spread over the aligned ones; null for all. A head judges all of them."""
+    questions_per_prompt: int = 1
+    """More are cheaper, but a small judge answers only the first of them well."""
     n_select_tokens: int = 4096
     """Tokens of the select split on which thresholds and the common label are chosen."""
     blind: bool = True

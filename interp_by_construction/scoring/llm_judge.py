@@ -1,12 +1,18 @@
 """A language model as judge of detection and fuzzing, read through its digit logits: nothing has to be parsed.
 
-The prompt shows solved questions, then some questions with one label; the judge's answer to each is the logit of the digit 1
-minus that of the digit 0 at the position where the digit would follow. Answers are left out, as in exact simulation, so that no
-question tells another's answer and many share one pass. Higher than 0 means p(1) > 0.5.
+The prompt shows solved questions, then one to be solved; the judge's answer is the logit of the digit 1 minus that of the digit 0
+where the digit would follow. Higher than 0 means p(1) > 0.5. Several questions with one label may share a prompt
+(`scores.questions_per_prompt`), their answers left out so that none tells another's.
+
+The form was chosen on half of the known-truth concept neurons in tests/, for the 135M labeler (AUC of detection per neuron, with
+the true label and with a false one): four solved questions, every text with two labels, 0.79 and 0.48; six 0.60, eight 0.65; two
+questions per prompt 0.66, eight 0.49; other wordings with eight or twelve solved questions, or each text with one label, 0.37 to
+0.64. Fuzzing: 0.57 where the marked words are repeated behind the text, 0.46 where they are not.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,9 +28,6 @@ if TYPE_CHECKING:
 OWN_THRESHOLD = 0.0
 """Logit of p(1) = 0.5, the rule of Paulo et al. 2024."""
 
-PACK = 8
-"""Questions per prompt at most: the further from the solved ones, the less a small model follows them."""
-
 
 class Question(NamedTuple):
     """What the judge sees."""
@@ -35,35 +38,30 @@ class Question(NamedTuple):
     """Marked with << >> for fuzzing."""
 
 
-class _Shots(NamedTuple):
-    instruction: str
-    ask: str
+class _Prompt(NamedTuple):
+    question: str
+    """With {text}, {marked} and {label}; the digit follows."""
     solved: tuple[tuple[str, str, int], ...]
+    """Text, label, answer. Nothing but the label (fuzzing: the marks) explains the answer."""
 
 
-SHOTS: dict[Task, _Shots] = {
-    "detection": _Shots(
-        "Does the text contain what the label names? 1 for yes, 0 for no.\n",
-        "Match",
+PROMPTS: dict[Task, _Prompt] = {
+    "detection": _Prompt(
+        "\nSentence: {text}\nMentions {label}:",
         (
-            ("fruits", "I ate an apple and a ripe banana", 1),
-            ("water", "They drove home in the old red car", 0),
-            ("numbers", "She bought two pens and seven books", 1),
-            ("talking", "The cat slept under a tree", 0),
-            ("clothes", "The sun was high over the hills", 0),
-            ("prepositions", "He went into the house", 1),
+            ("I ate an apple and a ripe banana", "fruits", 1),
+            ("I ate an apple and a ripe banana", "water", 0),
+            ("They drove home in the old red car", "clothes", 0),
+            ("They drove home in the old red car", "colors", 1),
         ),
     ),
-    "fuzzing": _Shots(
-        "Does the label name the words between << and >>? 1 for yes, 0 for no.\n",
-        "Match",
+    "fuzzing": _Prompt(
+        "\nSentence: {text}\nMarked: {marked}\nMentions {label}:",
         (
-            ("fruits", "I ate an <<apple>> and a ripe <<banana>>", 1),
-            ("water", "The <<river>> flows to the sea", 1),
-            ("numbers", "She <<bought>> two pens and <<seven>> books", 0),
-            ("talking", "He <<said>> hello to the cat", 1),
-            ("clothes", "Her <<mother>> wore a red coat", 0),
-            ("prepositions", "He went into the <<house>>", 0),
+            ("I ate an <<apple>> and a ripe <<banana>>", "fruits", 1),
+            ("I <<ate>> an apple <<and>> a ripe banana", "fruits", 0),
+            ("They <<drove>> home in the old red car", "colors", 0),
+            ("They drove home in the old <<red>> car", "colors", 1),
         ),
     ),
 }
@@ -82,10 +80,10 @@ def excerpt_text(tokens: Sequence[str], marked: Sequence[bool] | None = None) ->
     return " ".join("".join(pieces).split())
 
 
-def ask(labeler: Labeler, questions: Sequence[Question], description: str) -> NDArray[np.float32]:
+def ask(labeler: Labeler, questions: Sequence[Question], per_prompt: int, description: str) -> NDArray[np.float32]:
     """Logit of yes for each question, [question]. Equal questions are asked once.
 
-    Questions with the same task and label are asked behind one prefix, in the order given, so shuffle them.
+    Up to `per_prompt` questions with the same task and label share a prompt, in the order given, so shuffle them.
 
     Raises:
         LabelerError: a label is empty, or a question is longer than the judge's context.
@@ -95,7 +93,7 @@ def ask(labeler: Labeler, questions: Sequence[Question], description: str) -> ND
     grouped: dict[tuple[Task, str], list[Question]] = {}
     for question in dict.fromkeys(questions):
         grouped.setdefault((question.task, question.label), []).append(question)
-    prefixes = {task: _prefix(labeler, task) for task in SHOTS}
+    prefixes = {task: _prefix(labeler, task) for task in PROMPTS}
     for (task, label), own in grouped.items():
         if not label.strip():
             raise LabelerError("an empty label cannot be judged")
@@ -109,7 +107,7 @@ def ask(labeler: Labeler, questions: Sequence[Question], description: str) -> ND
                 )
             if room == 0 or len(prompts[-1]) + len(ids) + 1 > labeler.cfg.max_model_len:
                 prompts.append(list(prefixes[task]))
-                room = PACK
+                room = per_prompt
             prompts[-1] += ids
             place[question] = (len(prompts) - 1, len(prompts[-1]) - 1)
             prompts[-1] += _encode(labeler, "\n")
@@ -120,13 +118,15 @@ def ask(labeler: Labeler, questions: Sequence[Question], description: str) -> ND
 
 
 def _prefix(labeler: Labeler, task: Task) -> list[int]:
-    shots = SHOTS[task]
-    solved = "".join(f"{_question(task, label, text)}{answer}\n" for label, text, answer in shots.solved)
-    return _encode(labeler, shots.instruction + solved)
+    solved = (f"{_question(task, label, text)}{answer}\n" for text, label, answer in PROMPTS[task].solved)
+    return _encode(labeler, "".join(solved))
 
 
 def _question(task: Task, label: str, text: str) -> str:
-    return f"\nLabel: {' '.join(label.split())}\nText: {text}\n{SHOTS[task].ask}:"
+    marked = ", ".join(re.findall(r"<<(.*?)>>", text))
+    # One pass, so that braces in label or text, which are untrusted, stay what they are.
+    values = {"{text}": text, "{label}": " ".join(label.split()), "{marked}": marked}
+    return re.sub("|".join(values), lambda match: values[match[0]], PROMPTS[task].question)
 
 
 def _encode(labeler: Labeler, text: str) -> list[int]:

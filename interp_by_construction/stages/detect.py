@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from interp_by_construction.labeler.client import Labeler
 
 FIT_NODES = 16
-"""Nodes whose questions on the select split fit the threshold of a language model: one threshold for all needs no more."""
+"""Nodes whose questions on the select split fit the thresholds of a language model: one for all nodes needs no more."""
 
 
 class Answers(NamedTuple):
@@ -35,6 +35,8 @@ class Answers(NamedTuple):
     """Task -> threshold fitted on the select split; NaN where none could be fitted."""
     questions: dict[str, list[Question]]
     """Moment -> what a language model was shown."""
+    n_not_asked: int
+    """Nodes that were left out."""
 
     def scores(self, n_nodes: int) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
         """(method, moment, [node])."""
@@ -65,28 +67,32 @@ def ask_judge(
     items: Mapping[str, list[Item]],
     select: Text,
     fit_items: list[Item],
+    n_asked: int | None,
+    per_prompt: int,
     seed: int,
 ) -> Answers:
-    """items: moment (before, final) -> questions on `text`; fit_items: on `select`; those of `FIT_NODES` nodes are asked."""
+    """items: moment (before, final) -> questions on `text`, of which those about `n_asked` nodes are asked (None: all); fit_items:
+    questions on `select`, of which those about `FIT_NODES` nodes are asked."""
     own = np.arange(len(labels))
-    asked = dict(items)
+    rows = _spread(len(labels), n_asked)
+    asked = {moment: [item for item in every if item.row in rows] for moment, every in items.items()}
     columns = dict.fromkeys(items, own)
     if len(labels) > 1:
-        asked["shuffled"], columns["shuffled"] = items["final"], other_labels(len(labels), seed)
+        asked["shuffled"], columns["shuffled"] = asked["final"], other_labels(len(labels), seed)
     questions = {moment: _questions(asked[moment], labels, columns[moment], text) for moment in asked}
-    rows = set(np.linspace(0, len(labels) - 1, min(FIT_NODES, len(labels))).round().astype(int).tolist())
-    fit_items = [item for item in fit_items if item.row in rows]
+    fit_rows = _spread(len(labels), FIT_NODES)
+    fit_items = [item for item in fit_items if item.row in fit_rows]
     every = [*(q for own_questions in questions.values() for q in own_questions), *_questions(fit_items, labels, own, select)]
     # In random order, so that the place in a prompt says nothing about the answer.
     order = np.random.default_rng(seed).permutation(len(every))
     logits = np.zeros(len(every), dtype=np.float32)
-    logits[order] = ask(labeler, [every[i] for i in order], "detection and fuzzing")
+    logits[order] = ask(labeler, [every[i] for i in order], per_prompt, "detection and fuzzing")
     values, start = {}, 0
     for moment, own_questions in questions.items():
         values[moment] = logits[start : start + len(own_questions)]
         start += len(own_questions)
     threshold = {task: fit_on(fit_items, logits[start:], task) for task in TASKS}
-    return Answers(asked, values, OWN_THRESHOLD, threshold, questions)
+    return Answers(asked, values, OWN_THRESHOLD, threshold, questions, len(labels) - len(rows))
 
 
 def ask_simulator(
@@ -104,7 +110,12 @@ def ask_simulator(
     values = {moment: simulated_answers(asked[moment], simulated, column) for moment, column in columns.items()}
     on_fit = simulated_answers(fit_items, on_select, own)
     threshold = {task: fit_on(fit_items, on_fit, task) for task in TASKS}
-    return Answers(asked, values, math.nan, threshold, {})
+    return Answers(asked, values, math.nan, threshold, {}, 0)
+
+
+def _spread(n_nodes: int, n: int | None) -> set[int]:
+    """Rows of `n` nodes, evenly spread."""
+    return set(np.linspace(0, n_nodes - 1, n_nodes if n is None else min(n, n_nodes)).round().astype(int).tolist())
 
 
 def _questions(items: Sequence[Item], labels: Sequence[str], column: NDArray[np.int64], text: Text) -> list[Question]:

@@ -226,7 +226,8 @@ def _detection(
     n = case.scores.detection_excerpts
     items = {moment: items_of(case.real(moment, text), text, n, (case.seed, case.layer)) for moment in ("before", "final")}
     fit_items = items_of(case.real("final", select), select, n, (case.seed, case.layer))
-    by_judge = ask_judge(judge.labeler, case.labels, text, items, select, fit_items, case.seed)
+    asked, per_prompt = case.scores.detection_nodes, case.scores.questions_per_prompt
+    by_judge = ask_judge(judge.labeler, case.labels, text, items, select, fit_items, asked, per_prompt, case.seed)
     results = [(judge.name, judge.self_judged, by_judge)]
     if by_head is not None:
         detector = ask_simulator(by_head.on_score, items, by_head.on_select, fit_items, common, case.seed)
@@ -235,7 +236,7 @@ def _detection(
     for name, self_judged, answers in results:
         thresholds[name] = {task: _finite(answers.threshold[task]) for task in TASKS}
         for method, moment, values in answers.scores(len(case.labels)):
-            table.add(method, name, self_judged, moment, values)
+            table.add(method, name, self_judged, moment, values, answers.n_not_asked)
     return _records(case, by_judge, text), thresholds
 
 

@@ -28,6 +28,7 @@ from interp_by_construction.scoring.windows import cut_windows
 from interp_by_construction.stages.detect import Answers, ask_judge, ask_simulator, items_of
 from interp_by_construction.stages.judge_text import Text
 from interp_by_construction.store import Store
+from interp_by_construction.verification import artifacts_of, verify
 
 WORDS = ("red", "dog", "ran", "seven", "the", "old", "house", "was")
 LABELS = list(WORDS[:4])
@@ -258,6 +259,12 @@ def test_again_nothing_is_asked_and_a_switch_leaves_it_out(finished: tuple[Path,
         }  # fmt: skip
 
 
+def test_the_run_verifies(finished: tuple[Path, RunDirectory, FakeServer, list[str]]) -> None:
+    root, run, _, _ = finished
+    assert {"judge", "cumulative"} <= {stage for stage, _ in artifacts_of(run)}
+    assert verify(run, Store(root / "store")) == []
+
+
 def test_growing_a_run_judges_no_layer_twice(finished: tuple[Path, RunDirectory, FakeServer, list[str]]) -> None:
     """Aligned nodes are frozen: the judge of a lower layer does not depend on the layers above it."""
     root = finished[0]
@@ -292,6 +299,16 @@ def test_the_terminal_shows_one_row_per_method_and_judge(
 
 
 # Blind relabelling.
+
+
+def test_an_exact_run_is_judged_without_a_head(server: FakeServer, tmp_path: Path) -> None:
+    exact = ("simulate.simulator=exact", "simulate.max_align_tokens=256", "scores.blind=false")
+    summary = pipeline.run(config(server, tmp_path, "layer=1", *exact)).summary
+    assert summary is not None and summary["layers"][0]["cumulative"] is None
+    methods = {(record["method"], record["judge"]) for record in summary["layers"][0]["scores_by_method"]}
+    assert ("simulation_combined", "smollm2") in methods and ("detection_fitted", "smollm2") in methods
+    assert not [method for method, judge in methods if judge == "head" or method.startswith("blind")]
+    assert summary["layers"][0]["judged"]["common_label"]
 
 
 def test_an_unchanged_node_gets_its_own_label_again(server: FakeServer, tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ The prompt shows solved questions, then one to be solved; the judge's answer is 
 where the digit would follow. Higher than 0 means p(1) > 0.5. Several questions with one label may share a prompt
 (`scores.questions_per_prompt`), their answers left out so that none tells another's.
 
-The form was chosen on half of the known-truth concept neurons in tests/, for the 135M labeler (AUC of detection per neuron, with
-the true label and with a false one): four solved questions, every text with two labels, 0.79 and 0.48; six 0.60, eight 0.65; two
-questions per prompt 0.66, eight 0.49; other wordings with eight or twelve solved questions, or each text with one label, 0.37 to
-0.64. Fuzzing: 0.57 where the marked words are repeated behind the text, 0.46 where they are not.
+The form was chosen for the 135M labeler on half of the known-truth concept neurons in tests/, 18 of them, by the AUC of detection
+per neuron: four solved questions, every text with two labels, 0.79 (with a false label 0.48); two such 0.70, six 0.60, eight 0.65;
+two questions per prompt 0.66, eight 0.49; other wordings 0.37 to 0.64. Fuzzing: 0.57 where the marked words are repeated behind
+the text, 0.46 where they are not. On the other half, untouched until then: detection 0.61 (false label 0.37), fuzzing 0.49 (0.43).
+So a labeler of this size is a poor judge of excerpts and none of marks; the head and a larger judge are not bound by that.
 """
 
 from __future__ import annotations

@@ -73,6 +73,9 @@ class Loop(Recipes):
                     layer.artifacts["function"] = self._function(layer)
                     if self.cfg.audit.enabled:
                         layer.artifacts["audit"] = self._audit(layer)
+                    layer.artifacts["cumulative"] = self._cumulative(layer)
+                if self.cfg.scores.enabled:
+                    layer.artifacts["judge"] = self._judge(layer)
             self.directory.finish_layers(self.cfg, self.shared, self.layers)
 
     def _align_layer(self, index: int) -> None:

@@ -16,6 +16,7 @@ from interp_by_construction.workshop import Layer, Workshop, threads
 
 if TYPE_CHECKING:
     from interp_by_construction.stages.compare import Comparison
+    from interp_by_construction.stages.judge import HeadJudge, Judge
     from interp_by_construction.stages.simulate import Excerpts
 
 
@@ -433,3 +434,83 @@ class Recipes(Workshop):
         parents = self._parents(simulate=layer.artifacts["simulate"], label=layer.labels, **models)
         identity = {"encoder": self._model_identity(self.cfg.simulate.encoder), "head": head.identity}
         return self._build("audit", layer.index, config | {"layer": layer.index, "seed": self.cfg.seed}, parents, identity, compute)
+    def _cumulative(self, layer: Layer) -> Artifact:
+        """Substitution in this and all lower aligned layers of the final model at once; with a head, as `function`."""
+        cfg = self.cfg.evaluate
+        below = self.layers[: self.layers.index(layer) + 1]
+        final = self.layers[-1].artifacts["continue"]
+
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.stages import cumulative, function
+
+            corpus = self.shared["corpus"].path
+            aligned = []
+            for each in below:
+                simulated, targets = function.read_simulated(each.artifacts["simulate"].path, corpus, self.cfg.simulate)
+                aligned.append(cumulative.AlignedLayer(each.index, *targets, simulated))
+            return cumulative.run(
+                final.path / "model", corpus, aligned, cfg.batch_size, cfg.n_bootstrap, self.cfg.seed, out, self._device()
+            )
+
+        config = {"layers": [each.index for each in below], "n_bootstrap": cfg.n_bootstrap, "seed": self.cfg.seed}
+        parents = self._parents(model=final, **{f"simulate_{each.index}": each.artifacts["simulate"] for each in below})
+        return self._build("cumulative", layer.index, config, parents, {}, compute)
+
+    def _judge(self, layer: Layer) -> Artifact:
+        """Scores by the labeler, by a separate judge, by the head, and by blind relabelling."""
+        cfg, position = self.cfg, self.layers.index(layer)
+        # Later layers change no activation of this one: the model after its own repair stands for the final one.
+        models = {"before": self._moments(layer)["before"], "final": layer.artifacts["continue"]}
+        below = self.layers[position - 1].labels if position else None
+        parents = self._parents(simulate=layer.artifacts["simulate"], label=layer.labels, **models)
+        parents |= {} if self._head is None else {"encode": self.shared["encode"].fingerprint}
+        parents |= {} if below is None or not cfg.scores.blind else {"incoming": below.fingerprint}
+
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.stages import judge, relabel
+            from interp_by_construction.stages.tables import read_labels
+
+            paths = {moment: artifact.path / "model" for moment, artifact in models.items()}
+            corpus, labels = self.shared["corpus"].path, read_labels(layer.labels.path)
+            blind = None
+            if cfg.scores.blind:
+                blind = relabel.run(
+                    paths["final"], corpus, layer.index, labels, read_labels(below.path) if below is not None else (),
+                    self._get_labeler(), cfg.collect, cfg.nodes, cfg.label, cfg.seed, cfg.trainer.device,
+                )  # fmt: skip
+            with threads(cfg.labeler.threads):
+                return judge.run(
+                    paths, corpus, layer.artifacts["simulate"].path, labels, blind, layer.index, cfg.simulate, cfg.scores,
+                    self._llm_judges(), self._head_judge(), cfg.evaluate.n_bootstrap, cfg.seed, out, self._device(),
+                )  # fmt: skip
+
+        config = dataclasses.asdict(cfg.scores) | {"layer": layer.index, "seed": cfg.seed, "n_bootstrap": cfg.evaluate.n_bootstrap}
+        keys = ("n_score_tokens", "n_fit_tokens", "n_head_score_tokens", "excerpt_tokens", "contrast")
+        config |= {"simulate": {key: getattr(cfg.simulate, key) for key in keys}}
+        if cfg.scores.blind:
+            label = {key: value for key, value in dataclasses.asdict(cfg.label).items() if key != "general_pool"}
+            config |= {"collect": dataclasses.asdict(cfg.collect), "label": label}
+        identity = {"labeler": self._get_labeler().identity}
+        identity |= {} if cfg.judge is None else {"judge": self._get_judge().identity}
+        return self._build("judge", layer.index, config, parents, identity, compute)
+
+    def _llm_judges(self) -> list[Judge]:
+        """The labeler, and the separate judge if there is one."""
+        from interp_by_construction.stages.judge import Judge
+
+        labeler, separate = self._get_labeler(), self._get_judge()
+        judges = [Judge(labeler, self.cfg.labeler.model, True)]
+        if separate is not None:
+            same = self._model_identity(separate.cfg.model) == self._model_identity(labeler.cfg.model)
+            # Two servers may call different models the same.
+            name = separate.cfg.model if separate.cfg.model != labeler.cfg.model else f"{separate.cfg.model} (judge)"
+            judges.append(Judge(separate, name, same))
+        return judges
+
+    def _head_judge(self) -> HeadJudge | None:
+        from interp_by_construction.stages.evaluate import self_judged
+        from interp_by_construction.stages.judge import HeadJudge
+
+        if self._head is None:
+            return None
+        return HeadJudge(self._head, self._encoder(), self.shared["encode"].path, self_judged("head", *self._judges()))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp_by_construction.config import Config
+from interp_by_construction.method_scores import judged, node_columns, scores_by_method
 from interp_by_construction.scoring import paired_difference_ci95
 from interp_by_construction.store import disk_errors, write_json
 
@@ -34,9 +35,9 @@ def write_summary(path: Path, run: str, cfg: Config, shared: dict[str, Artifact]
             "complete": complete,
             "subject": {"name": cfg.subject.name, **{key: subject[key] for key in ("n_layers", "d_mlp", "n_params")}},
             "labeler": {"model": cfg.labeler.model, "backend": cfg.labeler.backend},
-            "judge": None,
+            "judge": None if cfg.judge is None else {"model": cfg.judge.model, "backend": cfg.judge.backend},
             "loss": _losses(cfg, shared["losses"], layers[-1]),
-            "layers": [_layer(layer, subject["d_mlp"]) for layer in layers],
+            "layers": [_layer(layer, cfg, subject["d_mlp"]) for layer in layers],
             "invariants": {
                 "frozen_identical": all(layer.artifacts["evaluate"].metrics["frozen_identical"] for layer in layers),
                 "splits_disjoint": bool(shared["corpus"].metrics["splits_disjoint"]),
@@ -72,7 +73,7 @@ def _paired(cfg: Config, first: Artifact, second: Artifact) -> list[float] | Non
     return None if math.isnan(low) else [low, high]
 
 
-def _layer(layer: Layer, d_mlp: int) -> dict[str, Any]:
+def _layer(layer: Layer, cfg: Config, d_mlp: int) -> dict[str, Any]:
     labels, evaluated = layer.labels.metrics, layer.artifacts["evaluate"].metrics
     n_aligned = labels["n_labels"]
     return {
@@ -88,6 +89,9 @@ def _layer(layer: Layer, d_mlp: int) -> dict[str, Any]:
         "function": layer.artifacts["function"].metrics if "function" in layer.artifacts else None,
         "labelling": layer.artifacts["label"].metrics,
         "audit": layer.artifacts["audit"].metrics if "audit" in layer.artifacts else None,
+        "cumulative": layer.artifacts["cumulative"].metrics if "cumulative" in layer.artifacts else None,
+        "scores_by_method": scores_by_method(layer, cfg),
+        "judged": judged(layer),
         "assignment": layer.artifacts["assign"].metrics if "assign" in layer.artifacts else None,
         "simulation": layer.artifacts["simulate"].metrics,
         "seconds": {stage: artifact.seconds for stage, artifact in layer.artifacts.items()},
@@ -105,8 +109,11 @@ def write_nodes(path: Path, layers: list[Layer]) -> None:
     from interp_by_construction.stages.tables import read_labels, read_nodes, read_opposites
 
     rows: list[dict[str, Any]] = []
+    method_kinds: dict[str, Any] = {}
     for layer in layers:
         labels = {label.node: label for label in read_labels(layer.labels.path)}
+        by_method = node_columns(layer)
+        method_kinds |= {name: pa.float64() for values in by_method.values() for name in values}
         truth = read_truth(layer.artifacts["evaluate"].path)
         promoted = _promoted(layer)
         scores = load_file(layer.artifacts["evaluate"].path / "scores.safetensors")
@@ -129,11 +136,11 @@ def write_nodes(path: Path, layers: list[Layer]) -> None:
                 value = math.nan if i is None else float(scores[name][i])
                 row[f"score_{name}"] = None if math.isnan(value) else value
             row |= {f"truth_{name}": truth.get(node, {}).get(name) for name in TRUTH}
-            rows.append(row)
+            rows.append(row | by_method.get(node, {}))
     kinds = {"layer": pa.int64(), "node": pa.int64(), "pole": pa.int64(), "label": pa.string(), "status": pa.string(),
              "top_tokens": pa.list_(pa.string()), **{name: pa.list_(pa.string()) for name in PROMOTED}}  # fmt: skip
     kinds |= {f"score_{name}": pa.float64() for name in ("before", "after", "final", "shuffled", "exact")}
-    kinds |= {f"truth_{name}": pa.string() if name in ("concept", "rule") else pa.float64() for name in TRUTH}
+    kinds |= {f"truth_{name}": pa.string() if name in ("concept", "rule") else pa.float64() for name in TRUTH} | method_kinds
     with disk_errors(path):
         partial = path.with_name(f".{path.name}.partial")
         pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items()))), partial)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 VERSIONS = {"corpus": 1, "subject": 1, "encode": 3, "encode_label": 1, "encode_select": 1, "collect": 2, "label": 3, "assign": 3,
             "simulate": 3, "align": 1, "freeze": 1, "continue": 1, "control": 1, "freeze_only": 1, "losses": 2, "evaluate": 5,
-            "function": 3, "audit": 1}  # fmt: skip
+            "function": 3, "audit": 1, "judge": 1, "cumulative": 1}  # fmt: skip
 """Schema version of each stage's output: raise it when the same config starts to give another result."""
 
 
@@ -47,6 +47,7 @@ class Workshop:
         self.shared: dict[str, Artifact] = {}
         self.layers: list[Layer] = []
         self._labeler: Any = None
+        self._judge_labeler: Any = None
         self._started = False
 
     @contextmanager
@@ -54,8 +55,9 @@ class Workshop:
         try:
             yield self
         finally:
-            if self._labeler is not None:
-                self._labeler.close()
+            for labeler in (self._labeler, self._judge_labeler):
+                if labeler is not None:
+                    labeler.close()
 
     def _build(
         self, stage: str, layer: int | None, config: dict[str, Any], parents: dict[str, str], identity: dict[str, str],
@@ -147,6 +149,14 @@ class Workshop:
 
             self._labeler = make_labeler(self.cfg.labeler, self.store.root / "calls.sqlite", self.directory.path / "logs")
         return self._labeler
+
+    def _get_judge(self) -> Any:
+        """The separate judge, or None: then the labeler judges itself."""
+        if self.cfg.judge is not None and self._judge_labeler is None:
+            from interp_by_construction.labeler.client import make_labeler
+
+            self._judge_labeler = make_labeler(self.cfg.judge, self.store.root / "calls.sqlite", self.directory.path / "logs")
+        return self._judge_labeler
 
     def _device(self) -> Any:
         from interp_by_construction.training.fit import resolve_device

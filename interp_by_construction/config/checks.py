@@ -57,6 +57,7 @@ def check(c: Config) -> None:
     require(
         c.labeler.backend != "endpoint" or bool(c.labeler.url), "labeler.url", c.labeler.url, "give the URL of a running server"
     )
+    _check_judge(c)
     require(c.labeler.port is None or 0 < c.labeler.port < 65536, "labeler.port", c.labeler.port, "give 1 to 65535")
     require(0 <= c.trainer.warmup < 1, "trainer.warmup", c.trainer.warmup, "give a share between 0 and 1")
     for name in (c.run, c.experiment_name):
@@ -74,6 +75,23 @@ def _check_selection(c: Config) -> None:
     require(not (revisions and off), "label.revisions", revisions, fix)
     fix = f"the pole is chosen by score: give label.{name} >= 1, or nodes.poles=dominant"
     require(not (c.nodes.poles == "both" and off), "nodes.poles", c.nodes.poles, fix)
+
+
+def _check_judge(c: Config) -> None:
+    for field_name in ("scores.n_top", "scores.n_random", "scores.n_select_tokens", "scores.questions_per_prompt"):
+        require(_get(c, field_name) >= 1, field_name, _get(c, field_name), "give an integer >= 1")
+    require(c.scores.window >= 2, "scores.window", c.scores.window, "give at least 2 tokens")
+    even = c.scores.detection_excerpts >= 2 and c.scores.detection_excerpts % 2 == 0
+    require(even, "scores.detection_excerpts", c.scores.detection_excerpts, "give an even number >= 2: half of them are active")
+    some = c.scores.detection_nodes is None or c.scores.detection_nodes >= 1
+    require(some, "scores.detection_nodes", c.scores.detection_nodes, "give an integer >= 1, or null for all")
+    if c.judge is None:
+        return
+    for name in ("concurrency", "max_num_seqs", "max_model_len"):
+        require(getattr(c.judge, name) >= 1, f"judge.{name}", getattr(c.judge, name), "give an integer >= 1")
+    served = c.judge.backend != "endpoint" or bool(c.judge.classify_url)
+    fix = "give the URL of a running server that classifies tokens: a judge is read through its digit logits"
+    require(served, "judge.classify_url", c.judge.classify_url, fix)
 
 
 def requested_layers(c: Config, n_layers: int | None) -> list[int] | None:

@@ -288,6 +288,28 @@ class BenchConfig:
 
 
 @dataclass(frozen=True)
+class ScoresConfig:
+    enabled: bool = True
+    """Scores by the judge, on excerpts and by blind relabelling (stage `judge`); false leaves the stage out."""
+    n_top: int = 10
+    """Top-activating excerpts per node for the simulation score on excerpts."""
+    n_random: int = 10
+    """Random excerpts per node for the same."""
+    window: int = 16
+    """Tokens of an excerpt."""
+    detection_excerpts: int = 4
+    """Excerpts per node for detection, half of them active, and for fuzzing; even."""
+    detection_nodes: int | None = 32
+    """Nodes that a language model judges, evenly spread over the aligned ones; null for all. A head judges all of them."""
+    questions_per_prompt: int = 1
+    """More are cheaper, but a small judge answers only the first of them well."""
+    n_select_tokens: int = 4096
+    """Tokens of the select split on which thresholds and the common label are chosen."""
+    blind: bool = True
+    """Label the aligned nodes afresh without their labels in sight, and compare."""
+
+
+@dataclass(frozen=True)
 class TrainerConfig:
     device: str = "auto"
     """auto, cpu or cuda."""
@@ -340,6 +362,9 @@ class Config:
     function: FunctionConfig = field(default_factory=FunctionConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
     bench: BenchConfig = field(default_factory=BenchConfig)
+    scores: ScoresConfig = field(default_factory=ScoresConfig)
+    judge: LabelerConfig | None = None
+    """The language model that judges; null for the labeler itself, whose scores are then marked as self-judged."""
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
 
@@ -364,5 +389,7 @@ NOT_IDENTITY = (
     "trainer.device", "trainer.threads", "trainer.checkpoint_seconds",
     "labeler.url", "labeler.classify_url", "labeler.api_key", "labeler.concurrency", "labeler.timeout", "labeler.retries",
     "labeler.startup_timeout", "labeler.threads", "labeler.port",
+    "judge.url", "judge.classify_url", "judge.api_key", "judge.concurrency", "judge.timeout", "judge.retries",
+    "judge.startup_timeout", "judge.threads", "judge.port",
 )  # fmt: skip
 """Fields that may differ when a run name is used again: `layer`, so that a run grows, and all that cannot change a result."""

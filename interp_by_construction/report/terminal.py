@@ -12,8 +12,18 @@ from interp_by_construction.runs import RunDirectory
 
 N_EXAMPLES = 5
 STAGES = ("collect", "label", "assign", "simulate", "align", "freeze", "continue", "control", "freeze_only", "evaluate", "function",
-          "audit")  # fmt: skip
+          "audit", "cumulative", "judge")  # fmt: skip
 SHOWN_SCORES = {key: key for key in ("before", "after", "final", "shuffled", "exact")} | {"final_raw": "uncorrected"}
+MOMENTS = {name: name.replace("_", " ") for name in ("before", "final", "shuffled", "empty_label", "common_label")}
+METHODS = {
+    "simulation": "simulation r, all text", "simulation_top": "simulation r, top excerpts",
+    "simulation_random": "simulation r, random excerpts", "simulation_combined": "simulation r, top and random",
+    "own_label_first": "own label ranked first",
+    "detection": "detection, p > 0.5", "detection_fitted": "detection, fitted threshold", "detection_auc": "detection, AUC",
+    "fuzzing": "fuzzing, p > 0.5", "fuzzing_fitted": "fuzzing, fitted threshold", "fuzzing_auc": "fuzzing, AUC",
+    "blind_simulation": "blind relabelling, r", "blind_same_text": "blind relabelling, same label",
+    "blind_shared_words": "blind relabelling, shared words",
+}  # fmt: skip
 SHARED = ("corpus", "subject", "encode", "encode_select", "encode_label", "losses")
 
 
@@ -42,6 +52,7 @@ def show_result(run: RunDirectory) -> None:
         )
     out.print(layers)
     for layer in summary["layers"]:
+        _show_methods(out, layer)
         _show_beside(out, layer)
     loss = summary["loss"]
     interval = "[one test document: no interval]" if loss["tax_ci95"] is None else "[{:+.4f}, {:+.4f}]".format(*loss["tax_ci95"])
@@ -63,6 +74,23 @@ def show_result(run: RunDirectory) -> None:
     )
     last = summary["layers"][-1]["layer"]
     out.print(f"next      ibc verify {run.name}   |   ibc export {run.name} at=final layer={last} output=DIR", soft_wrap=True)
+
+
+def _show_methods(out: Console, layer: dict[str, Any]) -> None:
+    """One row per method and judge, one column per moment."""
+    rows: dict[tuple[str, str | None], dict[str, Any]] = {}
+    for record in layer.get("scores_by_method", []):
+        rows.setdefault((record["method"], record["judge"]), {})[record["moment"]] = record
+    if not rows:
+        return
+    table = Table(title=f"layer {layer['layer']}: scores by method (mean over nodes)", title_justify="left")
+    for column, justify in (("method", "left"), ("judge", "left"), *((name, "right") for name in MOMENTS.values())):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for (method, judge), moments in rows.items():
+        own = " (self)" if any(record["self_judged"] for record in moments.values()) else ""
+        shown = [_score(moments[name], name == "final") if name in moments else "" for name in MOMENTS]
+        table.add_row(METHODS.get(method, method), escape(f"{judge or 'text'}{own}"), *shown)
+    out.print(table)
 
 
 def _show_beside(out: Console, layer: dict[str, Any]) -> None:
@@ -92,6 +120,8 @@ def _show_beside(out: Console, layer: dict[str, Any]) -> None:
         )
     if function is not None:
         _show_function(out, layer["layer"], function)
+    if layer.get("cumulative") is not None and len(layer["cumulative"]["layers"]) > 1:
+        _show_cumulative(out, layer["cumulative"])
     if layer.get("audit") is not None and layer["audit"]["final"] is not None:
         _show_audit(out, layer["layer"], layer["audit"])
 
@@ -173,6 +203,23 @@ def _show_audit(out: Console, layer: int, audit: dict[str, Any]) -> None:
     )
 
 
+def _show_cumulative(out: Console, cumulative: dict[str, Any]) -> None:
+    """Substitution in several layers at once."""
+
+    def rise(group: str, name: str) -> str:
+        record = cumulative[group][name]
+        return "undefined" if record is None else f"{record['loss_increase']:+.4f}"
+
+    own = cumulative["substitution"]["own_labels"]
+    recovered = " and ".join(_number(own[f"recovered_from_{name}"]) for name in ("mean", "zero"))
+    out.print(
+        f"layers {', '.join(map(str, cumulative['layers']))} at once: the loss rises by {rise('substitution', 'own_labels')} with "
+        f"all aligned nodes replaced by their simulation (recovered from mean and zero ablation: {recovered}), by "
+        f"{rise('substitution', 'other_labels')} with that of other labels, by {rise('ablation', 'mean')} with their means",
+        soft_wrap=True,
+    )
+
+
 def _number(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.2f}"
 
@@ -211,8 +258,9 @@ def show_status(run: RunDirectory, seconds: dict[tuple[str, str], float]) -> Non
     alive = bool(running) and _alive(running.get("pid", 0))
     table = Table(title=f"{run.name}: {'complete' if summary and summary['complete'] else 'not complete'}", title_justify="left")
     config = run.config()
-    absent = {"assign": config.nodes.assign != "match", "function": config.simulate.simulator != "head"}
-    absent["audit"] = absent["function"] or not config.audit.enabled
+    absent = {"assign": config.nodes.assign != "match", "judge": not config.scores.enabled}
+    absent |= dict.fromkeys(("function", "cumulative", "audit"), config.simulate.simulator != "head")
+    absent["audit"] |= not config.audit.enabled
     stages = tuple(stage for stage in STAGES if not absent.get(stage, False))
     for column in ("layer", *stages, "before", "final"):
         table.add_column(column)

@@ -75,15 +75,17 @@ class PromptBuilder:
 
 
 def simulate_packed(
-    labeler: Labeler, labels: Sequence[str], excerpts: Sequence[Sequence[str]], description: str
+    labeler: Labeler, labels: Sequence[str], excerpts: Sequence[Sequence[str]], description: str, allow_empty: bool = False
 ) -> NDArray[np.float32]:
     """Exact simulations, uncorrected: [token, label], tokens of all excerpts in order, values from 0 to 9.
+
+    allow_empty: an empty label gives a prompt without one, a baseline.
 
     Raises LabelerError if a label is empty or an excerpt does not fit into the model's length behind the longest label.
     """
     builder = PromptBuilder(labeler.tokenizer)
     for label in labels:
-        if not label.strip():
+        if not label.strip() and not allow_empty:
             raise LabelerError("an empty label cannot be simulated")
     encoded = [builder.excerpt(excerpt) for excerpt in excerpts]
     headings = [builder.label(label) for label in labels]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,11 @@ def run(
     seed: int,
     out: Path,
     device: str = "auto",
+    chosen: Mapping[int, int] | None = None,
 ) -> dict[str, Any]:
-    """Writes `out/nodes.jsonl` (the chosen nodes, dominant poles), `out/opposites.jsonl` (other poles, where asked for) and
+    """chosen: node -> pole, in place of the nodes that `nodes_cfg` selects and of the poles it asks for.
+
+    Writes `out/nodes.jsonl` (the chosen nodes, dominant poles), `out/opposites.jsonl` (other poles, where asked for) and
     `out/moments.safetensors` (mean and variance of the whole layer).
 
     Raises:
@@ -57,8 +60,12 @@ def run(
     first = FirstPass(width, cfg.top_k, reservoir=256 * cfg.n_quantiles, seed=seed)
     for indices, input_ids, values in collector.batches(range(collector.n_blocks), f"collect layer {layer}: moments"):
         first.update(indices, input_ids, values)
-    chosen = choose_nodes(first.variance, nodes_cfg, seed * 1000 + layer)
-    nodes, poles = _views(first, chosen, nodes_cfg)
+    if chosen is None:
+        selected = choose_nodes(first.variance, nodes_cfg, seed * 1000 + layer)
+        nodes, poles = _views(first, selected, nodes_cfg)
+    else:
+        selected = nodes = np.array(sorted(chosen), np.int64)
+        poles = torch.tensor([chosen[int(node)] for node in nodes])
     second = SecondPass(first, nodes, poles, cfg, vocab_size=len(collector.tokenizer))
     for indices, input_ids, values in collector.batches(range(collector.n_blocks), f"collect layer {layer}: near misses"):
         second.update(indices, input_ids, values[..., nodes])
@@ -79,11 +86,11 @@ def run(
         )
         for column, node in enumerate(nodes)
     ]
-    write_records(out / "nodes.jsonl", (dataclasses.asdict(record) for record in records[: len(chosen)]))
-    write_records(out / "opposites.jsonl", (dataclasses.asdict(record) for record in records[len(chosen) :]))
+    write_records(out / "nodes.jsonl", (dataclasses.asdict(record) for record in records[: len(selected)]))
+    write_records(out / "opposites.jsonl", (dataclasses.asdict(record) for record in records[len(selected) :]))
     save_file({"mean": first.mean.clone(), "variance": first.variance.clone()}, out / "moments.safetensors")
-    n_opposite, n_dead = len(records) - len(chosen), int((first.variance == 0).sum())
-    return {"n_nodes": len(chosen), "n_opposite_poles": n_opposite, "n_tokens": first.count, "n_dead": n_dead}
+    n_opposite, n_dead = len(records) - len(selected), int((first.variance == 0).sum())
+    return {"n_nodes": len(selected), "n_opposite_poles": n_opposite, "n_tokens": first.count, "n_dead": n_dead}
 
 
 def choose_nodes(variance: Tensor, cfg: NodesConfig, seed: int) -> np.ndarray:

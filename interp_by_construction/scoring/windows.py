@@ -1,0 +1,92 @@
+"""Excerpts for scoring: short token windows of one text, cut once for all nodes, and the ones that are shown for each node."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Windows(NamedTuple):
+    """Consecutive tokens of one document, as positions in the flat text [block * pos]; [window] each."""
+
+    starts: NDArray[np.int64]
+    stops: NDArray[np.int64]
+    """One past the last token."""
+
+    def tokens(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Positions of all tokens of some windows."""
+        parts = [np.arange(self.starts[i], self.stops[i]) for i in chosen]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+
+def cut_windows(is_text: NDArray[np.bool_], document: NDArray[np.int64], window: int) -> Windows:
+    """Cuts every run of text into near-equal windows of about `window` tokens (two thirds to three halves of it).
+
+    is_text, document: [block, pos]. No window crosses a document, a block or an end-of-text token; runs of less than half a
+    window are left out.
+    """
+    n_blocks, length = is_text.shape
+    starts: list[int] = []
+    stops: list[int] = []
+    for block in range(n_blocks):
+        key = np.where(is_text[block], document[block], -1)
+        edges = np.flatnonzero(np.diff(key)) + 1
+        for start, stop in zip([0, *edges], [*edges, length], strict=True):
+            if key[start] < 0 or 2 * (stop - start) < window:
+                continue
+            n = max(1, round((stop - start) / window))
+            bounds = np.linspace(start, stop, n + 1).round().astype(np.int64) + block * length
+            starts += bounds[:-1].tolist()
+            stops += bounds[1:].tolist()
+    return Windows(np.array(starts, dtype=np.int64), np.array(stops, dtype=np.int64))
+
+
+def peaks(values: NDArray, windows: Windows) -> NDArray[np.float64]:
+    """Highest value inside each window. values: [token, node], on the flat text -> [window, node]."""
+    if not len(windows.starts):
+        return np.zeros((0, values.shape[1]))
+    return np.stack([values[a:b].max(axis=0) for a, b in zip(windows.starts, windows.stops, strict=True)]).astype(np.float64)
+
+
+def top_and_random(peak: NDArray[np.float64], n_top: int, n_random: int, rng: np.random.Generator) -> dict[str, NDArray[np.int64]]:
+    """The windows that the simulation score of one node is computed on (Bills et al. 2023, "Scoring"); peak: [window].
+
+    `top`: highest peaks, at most a quarter of all windows, so that on a short text top still means top; `random`: drawn from all
+    windows, whatever the node does there; `combined`: both, none twice.
+    """
+    top = np.argsort(-peak, kind="stable")[: min(n_top, max(1, len(peak) // 4))]
+    drawn = rng.permutation(len(peak))[:n_random]
+    return {"top": np.sort(top), "random": np.sort(drawn), "combined": np.union1d(top, drawn)}
+
+
+class Contrast(NamedTuple):
+    """Windows in which one node is active, and in which it is not."""
+
+    active: NDArray[np.int64]
+    inactive: NDArray[np.int64]
+    level: float
+    """Activation from which a token counts as activating."""
+
+
+def active_and_inactive(
+    values: NDArray[np.float64], peak: NDArray[np.float64], n: int, rng: np.random.Generator
+) -> Contrast | None:
+    """Up to `n` windows of each kind, drawn at random; None for a node that does not tell two kinds apart (it is constant).
+
+    values: activations of one node on all tokens of the text; peak: its highest value in each window. Active means: the peak
+    stands in the upper half of the range from the median activation to the mean of the `n` highest peaks, so that a node which
+    fires on one word in a thousand and a node which is never silent both have some. Inactive are the lower half of the windows
+    by peak, as far as they are not active.
+    """
+    if not len(peak):
+        return None
+    rest, highest = float(np.median(values)), float(np.sort(peak)[-n:].mean())
+    level = (rest + highest) / 2
+    active = np.flatnonzero(peak >= level)
+    order = np.argsort(peak, kind="stable")[: len(peak) // 2]
+    inactive = order[peak[order] < level]
+    if highest <= rest or not len(active) or not len(inactive):
+        return None
+    return Contrast(np.sort(rng.permutation(active)[:n]), np.sort(rng.permutation(inactive)[:n]), level)

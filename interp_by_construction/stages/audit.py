@@ -182,7 +182,8 @@ def _short(value: float) -> float:
 def worst_cases(audit_dir: Path, moment: str = "final", min_gap: float = 0.0) -> dict[int, list[Excerpt]]:
     """Node -> counter-examples to its label, worst first, mined and edited ones of both kinds, as `collect` shows excerpts.
 
-    Only those on which node and simulation differ by more than `min_gap` spans of the node. Activations are the node's own, times its pole. The text of edited ones is in no corpus; `block` is where it was taken from.
+    Only those on which node and simulation differ by more than `min_gap` spans of the node. Activations are the node's own, times
+    its pole. The text of edited ones is in no corpus; `block` is where it was taken from.
     """
     found: dict[int, list[tuple[float, Excerpt]]] = {}
     for record in read_records(audit_dir / "audit.jsonl"):

@@ -174,6 +174,7 @@ def test_run_finds_the_word_that_the_label_leaves_out(world: World, tmp_path: Pa
     assert list(cases) == [NODE]
     worst = cases[NODE][0]
     assert worst.tokens[worst.peak] == SECRET and worst.activations[worst.peak] > 1
+    assert worst_cases(tmp_path, min_gap=100.0) == {} and worst_cases(tmp_path, moment="before") == cases
     (tmp_path / "again").mkdir()
     assert audit.run(*arguments, tmp_path / "again", "cpu") == metrics
     assert (tmp_path / "again" / "audit.jsonl").read_bytes() == (tmp_path / "audit.jsonl").read_bytes()

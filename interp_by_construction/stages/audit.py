@@ -179,14 +179,15 @@ def _short(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def worst_cases(audit_dir: Path, moment: str = "final") -> dict[int, list[Excerpt]]:
+def worst_cases(audit_dir: Path, moment: str = "final", min_gap: float = 0.0) -> dict[int, list[Excerpt]]:
     """Node -> counter-examples to its label, worst first, mined and edited ones of both kinds, as `collect` shows excerpts.
 
-    Activations are the node's own, times its pole. The text of edited ones is in no corpus; `block` is where it was taken from.
+    Only those on which node and simulation differ by more than `min_gap` spans of the node. Activations are the node's own, times
+    its pole. The text of edited ones is in no corpus; `block` is where it was taken from.
     """
     found: dict[int, list[tuple[float, Excerpt]]] = {}
     for record in read_records(audit_dir / "audit.jsonl"):
-        if record["moment"] == moment:
+        if record["moment"] == moment and record["gap"] > min_gap:
             excerpt = Excerpt(record["tokens"], record["real"], record["peak"], record["block"])
             found.setdefault(record["node"], []).append((record["gap"], excerpt))
     return {node: [excerpt for _, excerpt in sorted(cases, key=lambda case: -case[0])] for node, cases in found.items()}

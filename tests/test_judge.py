@@ -294,7 +294,7 @@ def test_the_terminal_shows_one_row_per_method_and_judge(
     terminal.show_status(finished[1], {})
     text = shown.export_text()
     rows = [line for line in text.splitlines() if "fuzzing, AUC" in line]
-    assert len(rows) == 4 and any("head (self)" in row for row in rows) and any("other " in row for row in rows)
+    assert len(rows) == 4 and any("head (self)" in row for row in rows) and any("other, 3 nodes" in row for row in rows)
     assert "layers 1, 2 at once" in text and "judge" in text and "cumulative" in text
 
 

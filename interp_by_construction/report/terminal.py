@@ -86,8 +86,11 @@ def _show_methods(out: Console, layer: dict[str, Any]) -> None:
     table = Table(title=f"layer {layer['layer']}: scores by method (mean over nodes)", title_justify="left")
     for column, justify in (("method", "left"), ("judge", "left"), *((name, "right") for name in MOMENTS.values())):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
-    for (method, judge), moments in rows.items():
+    order = {method: place for place, method in enumerate(METHODS)}
+    for (method, judge), moments in sorted(rows.items(), key=lambda row: order.get(row[0][0], len(order))):
         own = " (self)" if any(record["self_judged"] for record in moments.values()) else ""
+        final = moments.get("final", {})
+        own += f", {final['n'] + final['n_undefined']} nodes" if final.get("n_not_asked") else ""
         shown = [_score(moments[name], name == "final") if name in moments else "" for name in MOMENTS]
         table.add_row(METHODS.get(method, method), escape(f"{judge or 'text'}{own}"), *shown)
     out.print(table)
@@ -256,7 +259,9 @@ def show_status(run: RunDirectory, seconds: dict[tuple[str, str], float]) -> Non
     state, summary = run.state, run.summary
     running = state["running"] or {}
     alive = bool(running) and _alive(running.get("pid", 0))
-    table = Table(title=f"{run.name}: {'complete' if summary and summary['complete'] else 'not complete'}", title_justify="left")
+    title = f"{run.name}: {'complete' if summary and summary['complete'] else 'not complete'}"
+    # Without padding all stages fit on the 140 columns of a file or a pipe.
+    table = Table(title=title, title_justify="left", padding=0)
     config = run.config()
     absent = {"assign": config.nodes.assign != "match", "judge": not config.scores.enabled}
     absent |= dict.fromkeys(("function", "cumulative", "audit"), config.simulate.simulator != "head")

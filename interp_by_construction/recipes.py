@@ -162,7 +162,7 @@ class Recipes(Workshop):
                 return simulate.run(corpus, encoded, labels, labeler, cfg, out, self._head, self._encoder())
 
         keys = ["simulator", "n_score_tokens", "excerpt_tokens", "max_align_tokens", "contrast"]
-        keys += {"ridge": ["n_fit_tokens"], "head": ["n_head_score_tokens"], "exact": []}[cfg.simulator]
+        keys += {"ridge": ["n_fit_tokens", "reliability_tokens"], "head": ["n_head_score_tokens"], "exact": []}[cfg.simulator]
         identity = {"labeler": self._get_labeler().identity}
         return self._build("simulate", layer.index, {key: getattr(cfg, key) for key in keys}, parents, identity, compute)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from interp_by_construction.simulators.encoder import Encoder
     from interp_by_construction.simulators.head import Head
 
-VERSIONS = {"corpus": 1, "subject": 1, "encode": 2, "collect": 1, "label": 2, "assign": 2, "simulate": 3, "align": 1,
+VERSIONS = {"corpus": 1, "subject": 1, "encode": 3, "collect": 1, "label": 2, "assign": 2, "simulate": 4, "align": 1,
             "freeze": 1, "continue": 1, "control": 1, "freeze_only": 1, "losses": 2, "evaluate": 4, "function": 2}  # fmt: skip
 """Schema version of each stage's output: raise it when the same config starts to give another result."""
 

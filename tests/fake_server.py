@@ -57,6 +57,9 @@ class FakeServer:
         self.timeout_sleep = 2.0
         self.text_of: Callable[[str, int, float], str] = fake_text
         self.logits_of: Callable[[list[int]], np.ndarray] = fake_logits
+        self.reference_of: Callable[[list[int]], np.ndarray] | None = None
+        """The generating model's digit logits where they differ from `logits_of`."""
+        self.offers_prompt_logprobs = True
         self.lock = threading.Lock()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._http.daemon_threads = True
@@ -81,11 +84,22 @@ class FakeServer:
             if body.get("encoding_format") == "base64":
                 data = base64.b64encode(logits.astype("<f4").tobytes()).decode()
             return {"data": [{"index": 0, "data": data}], "usage": {"total_tokens": len(body["input"])}}
+        if "prompt_logprobs" in body:
+            return {"choices": [self._digit_choice(i, prompt) for i, prompt in enumerate(body["prompt"])], "usage": {}}
         prompt = body["prompt"] if path == "/v1/completions" else json.dumps(body["messages"])
         text = self.text_of(prompt, body.get("seed", 0), body.get("temperature", 1.0))
         choice: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
         choice |= {"text": text} if path == "/v1/completions" else {"message": {"role": "assistant", "content": text}}
         return {"choices": [choice], "usage": {"total_tokens": len(prompt.split())}}
+
+    def _digit_choice(self, digit: int, prompt: list[int]) -> dict[str, Any]:
+        """The prompt ends with the token of `digit`, to which the model gives half of its digit probability (the rest is text)."""
+        choice: dict[str, Any] = {"index": digit, "text": " a"}
+        if self.offers_prompt_logprobs:
+            logits = (self.reference_of or self.logits_of)(prompt[:-1])[-1].astype(np.float64)
+            logprob = logits[digit] - np.log(np.exp(logits).sum()) - np.log(2.0)
+            choice["prompt_logprobs"] = [None, *[{}] * (len(prompt) - 2), {str(prompt[-1]): {"logprob": float(logprob)}}]
+        return choice
 
 
 def _handler(server: FakeServer) -> type[BaseHTTPRequestHandler]:

@@ -24,7 +24,8 @@ def check(c: Config) -> None:
     )  # fmt: skip
     for field_name in positive:
         require(_get(c, field_name) >= 1, field_name, _get(c, field_name), "give an integer >= 1")
-    for field_name in ("align.steps", "align.local_steps", "continue.steps", "subject.pretrain_steps", "label.retries", "seed"):
+    for field_name in ("align.steps", "align.local_steps", "continue.steps", "subject.pretrain_steps", "label.retries", "seed",
+                       "simulate.reliability_tokens"):  # fmt: skip
         require(_get(c, field_name) >= 0, field_name, _get(c, field_name), "give an integer >= 0")
     fractions = c.data.fractions
     require(set(fractions) == set(SPLITS), "data.fractions", sorted(fractions), f"give exactly {', '.join(SPLITS)}")
@@ -40,9 +41,8 @@ def check(c: Config) -> None:
     matchable = c.nodes.assign == "none" or c.simulate.simulator == "head"
     fix = f"matching simulates labels with a head, but simulate.simulator={c.simulate.simulator}: set it to head, or assign=none"
     require(matchable, "nodes.assign", c.nodes.assign, fix)
-    require(
-        c.labeler.backend != "endpoint" or bool(c.labeler.url), "labeler.url", c.labeler.url, "give the URL of a running server"
-    )
+    served = c.labeler.backend != "endpoint" or bool(c.labeler.url or c.labeler.classify_url)
+    require(served, "labeler.url", c.labeler.url, "give the URL of a running server")
     require(c.labeler.port is None or 0 < c.labeler.port < 65536, "labeler.port", c.labeler.port, "give 1 to 65535")
     require(0 <= c.trainer.warmup < 1, "trainer.warmup", c.trainer.warmup, "give a share between 0 and 1")
     for name in (c.run, c.experiment_name):

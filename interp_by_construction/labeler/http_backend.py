@@ -16,10 +16,12 @@ import numpy as np
 
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError
-from interp_by_construction.labeler.backend import N_DIGITS, Answer, Job
+from interp_by_construction.labeler.backend import N_DIGITS, Answer, Job, NotOffered
 from interp_by_construction.labeler.server import Kind, managed_server
 
-_PATHS = {"completion": "/v1/completions", "chat": "/v1/chat/completions", "digits": "/pooling"}
+_PATHS = {
+    "completion": "/v1/completions", "chat": "/v1/chat/completions", "digits": "/pooling", "digit_logprobs": "/v1/completions",
+}  # fmt: skip
 FIRST_DELAY, LAST_DELAY = 0.25, 8.0
 """Seconds between retries: doubled each time."""
 
@@ -180,7 +182,8 @@ class HttpBackend:
                     return _answer(job, response, url)
                 reason = f"HTTP {response.status_code}: {response.text[:300]}"
                 if response.status_code != httpx.codes.TOO_MANY_REQUESTS and not response.is_server_error:
-                    raise LabelerError(f"{url} refused the request with {reason}")
+                    refusal = NotOffered if job.kind == "digit_logprobs" else LabelerError
+                    raise refusal(f"{url} refused the request with {reason}")
                 wait = max(delay, _retry_after(response))
             if attempt < self._cfg.retries:
                 await asyncio.sleep(wait)
@@ -191,6 +194,10 @@ class HttpBackend:
         if job.kind == "digits":
             body = {"input": job.payload["prompt"], "task": "token_classify", "encoding_format": "base64"}
             return {"model": self._cfg.model, **body, "embed_dtype": "float32", "endianness": "little"}
+        if job.kind == "digit_logprobs":
+            # vLLM always gives the log-probability of the prompt's own tokens: one prompt per digit.
+            prompts = [[*job.payload["prompt"], digit] for digit in job.payload["digits"]]
+            return {"model": self._cfg.model, "prompt": prompts, "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
         body = dict(job.payload)
         if not body["stop"]:
             del body["stop"]
@@ -219,11 +226,22 @@ def _answer(job: Job, response: httpx.Response, url: str) -> Answer:
         n_tokens = int((body.get("usage") or {}).get("total_tokens") or 0)
         if job.kind == "digits":
             return Answer(_logits(body["data"][0]["data"], len(job.payload["prompt"]), url), n_tokens)
+        if job.kind == "digit_logprobs":
+            return Answer(_logprobs(body["choices"], job.payload["digits"], url), n_tokens)
         choice = body["choices"][0]
         text = choice["text"] if job.kind == "completion" else choice["message"]["content"]
         return Answer(str(text or ""), n_tokens)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise LabelerError(f"{url} gave an unexpected answer ({type(error).__name__}: {error}): {response.text[:300]}") from error
+
+
+def _logprobs(choices: Any, digits: Sequence[int], url: str) -> np.ndarray:
+    """float32 [1, 10] from one choice per digit: the log-probability of the last token of its prompt."""
+    given = {int(choice["index"]): choice.get("prompt_logprobs") for choice in choices}
+    if not all(given.get(index) for index in range(len(digits))):
+        raise NotOffered(f"{url} gives no prompt_logprobs")
+    values = [given[index][-1][str(digit)]["logprob"] for index, digit in enumerate(digits)]
+    return np.asarray([values], dtype=np.float32)
 
 
 def _logits(data: Any, n_positions: int, url: str) -> np.ndarray:

@@ -27,8 +27,8 @@ def simulate_file(cfg: Config, source: Path, output: Path, simulator: str) -> No
     """
     if simulator == "ridge":
         raise ConfigError(
-            "simulator=ridge: a ridge regression is fitted for each label on the text of a run, which a file of lines does not have; "
-            "give exact (the labeler itself) or head (any label, no labeler), or run `ibc run simulate.simulator=ridge`"
+            "simulator=ridge: a ridge regression is fitted for each label on the text of a run, which a file of lines does not "
+            "have; give exact (the labeler itself) or head (any label, no labeler), or run `ibc run simulate.simulator=ridge`"
         )
     if simulator not in ("exact", "head"):
         raise ConfigError(f"simulator={simulator}: give exact or head")

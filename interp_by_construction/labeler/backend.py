@@ -8,13 +8,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from interp_by_construction.errors import LabelerError
-
 N_DIGITS = 10
-
-
-class NotOffered(LabelerError):
-    """The server answers, but does not know this kind of call."""
 
 
 @dataclass(frozen=True)

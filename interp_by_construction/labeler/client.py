@@ -131,7 +131,7 @@ class Labeler:
 
     def digit_logprobs(self, prompts: Sequence[Sequence[int]]) -> list[np.ndarray]:
         """Log-probabilities of the digits 0 to 9 as next token after each prompt [pos], float32 [10] per prompt, from the path that
-        generates text. Raises LabelerError, NotOffered if the server cannot tell.
+        generates text. Raises LabelerError, also where the server cannot tell.
         """
         payloads = [{"prompt": [int(token) for token in prompt], "digits": list(self.digits.ids)} for prompt in prompts]
         answers = self._run([Job("digit_logprobs", payload) for payload in payloads], "check digits")

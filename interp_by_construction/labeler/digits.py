@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.errors import LabelerError
-from interp_by_construction.labeler.backend import Job, NotOffered
+from interp_by_construction.labeler.backend import Job
 
 if TYPE_CHECKING:
     from interp_by_construction.labeler.client import Labeler
@@ -81,20 +81,17 @@ def _behind(tokenizer: Any, context: str, lead: str) -> tuple[int, ...] | None:
 def verify_digits(labeler: Labeler) -> None:
     """Raises LabelerError unless the digit logits of `labeler` are those of its language model.
 
-    The reference is cached like any call; the classifier is asked afresh. An endpoint without a server that gives log-probabilities
-    of prompts cannot be compared: that is logged, once per labeler.
+    The reference is cached like any call; the classifier is asked afresh. Endpoints of which only the classifier runs, or which
+    give no log-probabilities of prompts, cannot be compared: that is logged, once per labeler.
     """
-    if labeler.cfg.backend == "endpoint" and not labeler.cfg.url:
-        _log.warning("labeler.url is not set: the digit logits of labeler.classify_url are not compared with the language model's")
-        return
     digits = labeler.digits
     prompts = [labeler.tokenizer.encode(probe + ("" if digits.lead else " "), add_special_tokens=False) for probe in PROBES]
     try:
         expected = labeler.digit_logprobs(prompts)
-    except NotOffered as error:
+    except LabelerError as error:
         if labeler.cfg.backend != "endpoint":
             raise
-        _log.warning("the digit logits of labeler.classify_url cannot be compared with the language model's: %s", error)
+        _log.warning("the digit logits of labeler.classify_url are not compared with the language model's: %s", error)
         return
     given = labeler.fresh([Job("digits", {"prompt": prompt}) for prompt in prompts])
     for probe, logits, reference in zip(PROBES, given, expected, strict=True):

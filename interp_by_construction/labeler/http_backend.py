@@ -16,7 +16,7 @@ import numpy as np
 
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError
-from interp_by_construction.labeler.backend import N_DIGITS, Answer, Job, NotOffered
+from interp_by_construction.labeler.backend import N_DIGITS, Answer, Job
 from interp_by_construction.labeler.server import Kind, managed_server
 
 _PATHS = {
@@ -182,8 +182,7 @@ class HttpBackend:
                     return _answer(job, response, url)
                 reason = f"HTTP {response.status_code}: {response.text[:300]}"
                 if response.status_code != httpx.codes.TOO_MANY_REQUESTS and not response.is_server_error:
-                    refusal = NotOffered if job.kind == "digit_logprobs" else LabelerError
-                    raise refusal(f"{url} refused the request with {reason}")
+                    raise LabelerError(f"{url} refused the request with {reason}")
                 wait = max(delay, _retry_after(response))
             if attempt < self._cfg.retries:
                 await asyncio.sleep(wait)
@@ -239,7 +238,7 @@ def _logprobs(choices: Any, digits: Sequence[int], url: str) -> np.ndarray:
     """float32 [1, 10] from one choice per digit: the log-probability of the last token of its prompt."""
     given = {int(choice["index"]): choice.get("prompt_logprobs") for choice in choices}
     if not all(given.get(index) for index in range(len(digits))):
-        raise NotOffered(f"{url} gives no prompt_logprobs")
+        raise LabelerError(f"{url} gives no prompt_logprobs")
     values = [given[index][-1][str(digit)]["logprob"] for index, digit in enumerate(digits)]
     return np.asarray([values], dtype=np.float32)
 

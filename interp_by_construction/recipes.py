@@ -95,7 +95,9 @@ class Recipes(Workshop):
 
                 text = self._labelling_text(split)
                 with threads(self.cfg.labeler.threads):
-                    return {"n_tokens": simulate.encode_texts(text.tokens, self._encoder(), head, out / f"{split}.npy")}
+                    n_texts, length = text.is_text.shape
+                    file = out / f"{split}.npy"
+                    return {"n_tokens": simulate.encode_texts(text.tokens, n_texts, length, self._encoder(), head, file)}
 
             tokens = self.cfg.label.head_select_tokens if split == "select" else self.cfg.simulate.n_label_tokens
             identity = {"encoder": self._model_identity(self.cfg.simulate.encoder), "head": head.identity}
@@ -247,7 +249,7 @@ class Recipes(Workshop):
                 return simulate.run(corpus, encoded, labels, labeler, cfg, out, self._head, self._encoder())
 
         keys = ["simulator", "n_score_tokens", "excerpt_tokens", "max_align_tokens", "contrast"]
-        keys += {"ridge": ["n_fit_tokens"], "head": ["n_head_score_tokens"], "exact": []}[cfg.simulator]
+        keys += {"ridge": ["n_fit_tokens", "reliability_tokens"], "head": ["n_head_score_tokens"], "exact": []}[cfg.simulator]
         identity = {"labeler": self._get_labeler().identity}
         return self._build("simulate", layer.index, {key: getattr(cfg, key) for key in keys}, parents, identity, compute)
 

@@ -1,13 +1,20 @@
-"""How fast are digit logits for every token? Labeler tokens per second of three ways to read a prompt, on this machine.
+"""How fast and how good is simulation? On this machine, in one go, on the same servers and the same excerpts.
 
-    prefill          the limit: the prompt is read, one token is generated (nothing but prefill)
-    digit logits     what exact simulation uses: ten logits per token from the token-classifying server
-    prompt_logprobs  the usual way: the top 15 tokens at every position from the generating server
+    python scripts/bench_simulate.py                 all three sections
+    python scripts/bench_simulate.py speed           one of: speed, cost, fidelity
 
-Every way gets texts of its own that no other request has seen, because repeated text may be cached and flatters. All
-requests are in flight together up to `labeler.concurrency`; servers are warmed up first and their start is not counted.
-Arguments are configuration overrides, such as `labeler.model=... labeler.max_num_seqs=64`; N_PROMPTS and N_TOKENS in
-the environment set the size.
+speed: three ways to read the same excerpts behind one label.
+    packed            ours: many excerpts behind one few-shot prefix, ten logits per token from the token-classifying server
+    prompt_logprobs   the usual way: one excerpt per prompt, the prefix read again each time, the top 15 of the whole vocabulary
+    prefill           the limit: the packed prompts are read by the generating server, nothing but one token is asked for
+cost: seconds per million node-tokens (one node's simulation on one token), exact and dense, and what that makes of whole corpora.
+fidelity: r of the ridge simulator with the exact one on held-out text, beside the reliability of the exact one: its r with itself
+    under other few-shot examples.
+
+Every round has texts of its own, generated afresh, because repeated text may be cached and flatters. The ways take turns, so that
+whatever else the machine does hits all of them. Requests are in flight together up to `labeler.concurrency`; servers are warmed up
+first and their start is not counted. Other arguments are configuration overrides, such as `labeler.model=...`; ROUNDS, N_EXCERPTS
+and N_LABELS in the environment set the size.
 """
 
 from __future__ import annotations
@@ -16,64 +23,110 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import httpx
+import numpy as np
 
-from interp_by_construction.config import LabelerConfig, compose
+from interp_by_construction.config import Config, LabelerConfig, compose
 from interp_by_construction.corpus.stories import generate
 from interp_by_construction.errors import IbcError
-from interp_by_construction.labeler.client import make_labeler
+from interp_by_construction.labeler.client import Labeler, make_labeler
+from interp_by_construction.labeler.embedded import resolve_model
+from interp_by_construction.labeler.general import general_labels
 from interp_by_construction.labeler.server import managed_server
+from interp_by_construction.scoring import columnwise_correlation
+from interp_by_construction.simulators.encoder import Encoder
+from interp_by_construction.simulators.exact import REFERENCE_LABELS, contrasted, plan, simulate_packed
+from interp_by_construction.simulators.head import Head
+from interp_by_construction.simulators.prompt import OTHER_SHOTS, SHOTS
+from interp_by_construction.simulators.ridge import fit_ridge
 
-ROUNDS = 3
-N_PROMPTS = int(os.environ.get("N_PROMPTS", "4"))
-N_TOKENS = int(os.environ.get("N_TOKENS", "1000"))
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
+N_EXCERPTS = int(os.environ.get("N_EXCERPTS", "48"))
+N_LABELS = int(os.environ.get("N_LABELS", "24"))
+EXCERPT, BLOCK = 64, 128
+"""Tokens of an excerpt that the labeler simulates, and of a block that an encoder reads."""
+N_NODES = 512
+MILLION = 1_000_000
 
+Texts = list[list[str]]
 Prompts = list[list[int]]
 
 
 def main() -> None:
-    cfg = compose(sys.argv[1:]).labeler
-    with tempfile.TemporaryDirectory() as scratch, make_labeler(cfg, Path(scratch) / "calls", Path(scratch)) as labeler:
-        texts = iter(unseen_prompts(labeler.tokenizer, n_prompts=3 * (ROUNDS * N_PROMPTS + 1)))
-        ways: dict[str, Callable[[Prompts], object]] = {
-            "prefill": lambda prompts: complete(cfg, Path(scratch), prompts, {}),
-            "digit logits": labeler.digit_logits,
-            "prompt_logprobs": lambda prompts: complete(cfg, Path(scratch), prompts, {"prompt_logprobs": 15}),
-        }
-        for way in ways.values():
-            way([next(texts)])
-        # The ways take turns, so that whatever else the machine does hits all of them; the median drops a bad round.
-        rounds = [{name: rate(way, [next(texts) for _ in range(N_PROMPTS)]) for name, way in ways.items()} for _ in range(ROUNDS)]
-    rates = {name: median(each[name] for each in rounds) for name in ways}
-    print(f"{cfg.model}, {ROUNDS} rounds of {N_PROMPTS} prompts of {N_TOKENS} tokens, {cfg.threads} threads")
-    for name, value in rates.items():
-        print(f"{name:16} {value:8.0f} tokens/s   {value / rates['prefill']:5.2f} of prefill")
-    print(f"digit logits are {rates['digit logits'] / rates['prompt_logprobs']:.2f} times as fast as prompt_logprobs")
+    sections = [argument for argument in sys.argv[1:] if argument in ("speed", "cost", "fidelity")] or ["speed", "cost", "fidelity"]
+    cfg = compose([argument for argument in sys.argv[1:] if argument not in ("speed", "cost", "fidelity")])
+    with tempfile.TemporaryDirectory() as scratch, make_labeler(cfg.labeler, Path(scratch) / "calls", Path(scratch)) as labeler:
+        texts = unseen_texts(labeler.tokenizer)
+        if "speed" in sections or "cost" in sections:
+            seconds_per_token = speed(labeler, Path(scratch), texts)
+        if "cost" in sections:
+            cost(cfg, seconds_per_token, texts)
+        if "fidelity" in sections:
+            fidelity(cfg, labeler, texts)
 
 
-def unseen_prompts(tokenizer: object, n_prompts: int) -> Prompts:
-    """Token ids of generated stories, cut into disjoint pieces of N_TOKENS; another seed on every call."""
-    seed, ids = int(time.time()), []
-    while len(ids) < n_prompts * N_TOKENS:
+def unseen_texts(tokenizer: Any) -> Iterator[list[str]]:
+    """Generated stories, cut into pieces of `BLOCK` labeler tokens that never repeat; another seed on every call."""
+    seed = int(time.time())
+    while True:
         seed += 1
-        text = "\n".join(story.text for story in generate(["train"] * 50, seed))
-        ids += tokenizer.encode(text, add_special_tokens=False)  # type: ignore[attr-defined]
-    return [ids[i * N_TOKENS : (i + 1) * N_TOKENS] for i in range(n_prompts)]
+        ids = tokenizer.encode("\n".join(story.text for story in generate(["train"] * 50, seed)), add_special_tokens=False)
+        for start in range(0, len(ids) - BLOCK, BLOCK):
+            yield [tokenizer.decode([i]) for i in ids[start : start + BLOCK]]
 
 
-def rate(way: Callable[[Prompts], object], prompts: Prompts) -> float:
-    """Tokens of `prompts` per second."""
+def excerpts(texts: Iterator[list[str]], n: int) -> Texts:
+    return [next(texts)[:EXCERPT] for _ in range(n)]
+
+
+def speed(labeler: Labeler, log_dir: Path, texts: Iterator[list[str]]) -> float:
+    """Prints tokens and excerpts per second of the three ways; returns our seconds per simulated token of one label."""
+    cfg = labeler.cfg
+    labels = general_labels()
+
+    def packed(label: str, texts: Texts) -> int:
+        simulate_packed(labeler, [label], texts, "bench")
+        return plan(labeler, [label], texts).n_labeler_tokens
+
+    def prompt_logprobs(label: str, texts: Texts) -> int:
+        alone = [prompt.ids for text in texts for prompt in plan(labeler, [label], [text]).prompts()]
+        return complete(cfg, log_dir, alone, {"prompt_logprobs": 15})
+
+    def prefill(label: str, texts: Texts) -> int:
+        return complete(cfg, log_dir, [prompt.ids for prompt in plan(labeler, [label], texts).prompts()], {})
+
+    ways: dict[str, Callable[[str, Texts], int]] = {"packed": packed, "prompt_logprobs": prompt_logprobs, "prefill": prefill}
+    for way in ways.values():
+        way("warming up", excerpts(texts, 2))
+    rounds: list[dict[str, tuple[float, int]]] = []
+    for number in range(ROUNDS):
+        shown = excerpts(texts, N_EXCERPTS)
+        rounds.append({name: timed(way, labels[7 * number], shown) for name, way in ways.items()})
+    print(f"{cfg.model}, {ROUNDS} rounds of {N_EXCERPTS} excerpts of {EXCERPT} tokens, {cfg.threads} threads")
+    for name in ways:
+        tokens = median(n / seconds for seconds, n in (each[name] for each in rounds))
+        each_second = median(N_EXCERPTS / each[name][0] for each in rounds)
+        share = median((each[name][1] / each[name][0]) / (each["prefill"][1] / each["prefill"][0]) for each in rounds)
+        print(f"{name:16} {tokens:8.0f} labeler tokens/s   {each_second:7.2f} excerpts/s   {share:5.2f} of prefill per token")
+    times = median(each["prompt_logprobs"][0] / each["packed"][0] for each in rounds)
+    print(f"packed simulates {times:.2f} times as many excerpts per second as prompt_logprobs")
+    return median(each["packed"][0] for each in rounds) / (N_EXCERPTS * EXCERPT)
+
+
+def timed(way: Callable[[str, Texts], int], label: str, texts: Texts) -> tuple[float, int]:
+    """Seconds, and labeler tokens that were computed."""
     start = time.perf_counter()
-    way(prompts)
-    return sum(map(len, prompts)) / (time.perf_counter() - start)
+    n_tokens = way(label, texts)
+    return time.perf_counter() - start, n_tokens
 
 
-def complete(cfg: LabelerConfig, log_dir: Path, prompts: Prompts, options: dict[str, int]) -> None:
+def complete(cfg: LabelerConfig, log_dir: Path, prompts: Prompts, options: dict[str, int]) -> int:
     """Plain HTTP requests to the generating server, without our client: the yardstick must not depend on it."""
     server = managed_server("generate", cfg, log_dir)
     url = server.start()
@@ -86,6 +139,66 @@ def complete(cfg: LabelerConfig, log_dir: Path, prompts: Prompts, options: dict[
             http.post(f"{url}/v1/completions", json=body).raise_for_status()
 
         list(pool.map(send, prompts))
+    return sum(map(len, prompts))
+
+
+def cost(cfg: Config, exact_seconds: float, texts: Iterator[list[str]]) -> None:
+    """Prints seconds per million node-tokens with `N_NODES` nodes. exact_seconds: per token of one label."""
+    import torch
+
+    torch.set_num_threads(cfg.labeler.threads)
+    with_contrast = exact_seconds * (N_NODES + len(REFERENCE_LABELS)) / N_NODES
+    blocks = [next(texts) for _ in range(64)]
+    head = Head.load(cfg.simulate.head)
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(N_NODES, head.width + 1)).astype(np.float32)
+    encoders = {"ridge": tuple(cfg.simulate.encoder_layers), "head": head.encoder_layers}
+    print(f"\n{'':8} {'s per million node-tokens':>26} {'exact / dense':>14}   {N_NODES} nodes x one million tokens")
+    print(f"{'exact':8} {with_contrast * MILLION:26.1f}")
+    for name, layers in encoders.items():
+        encoder = Encoder.load(resolve_model(cfg.simulate.encoder), layers, "cpu")
+        first = np.concatenate(list(encoder.encode(blocks[:16])))
+        # What a corpus costs: the fit on a few hundred tokens is not part of it.
+        targets = rng.normal(size=(EXCERPT, N_NODES))
+        ridge = fit_ridge(first[:EXCERPT], targets, np.arange(EXCERPT) // 8, n_layers=len(layers))
+        start = time.perf_counter()
+        rows = np.concatenate(list(encoder.encode(blocks)))
+        if name == "head":
+            head.simulate(head.token_vectors(rows).astype(np.float16), vectors).astype(np.float16)
+        else:
+            ridge.predict(rows).astype(np.float16)
+        per_token = (time.perf_counter() - start) / len(rows)
+        ratio = with_contrast * N_NODES / per_token
+        print(f"{name:8} {per_token / N_NODES * MILLION:26.4f} {ratio:14.0f}   {per_token * MILLION / 60:.1f} minutes")
+    exact = exact_seconds * (128 + len(REFERENCE_LABELS)) * cfg.simulate.n_score_tokens / 60
+    print(f"exact scoring of 128 nodes on {cfg.simulate.n_score_tokens} tokens: {exact:.1f} minutes")
+
+
+def fidelity(cfg: Config, labeler: Labeler, texts: Iterator[list[str]]) -> dict[str, Any]:
+    """Prints fidelity and reliability over labels of the general list; returns what they were computed from."""
+    simulate = cfg.simulate
+    every = general_labels()
+    labels = every[:: max(1, len(every) // N_LABELS)][:N_LABELS]
+    fit, score = (excerpts(texts, n // EXCERPT) for n in (simulate.n_fit_tokens, simulate.n_score_tokens))
+    again = fit[: simulate.reliability_tokens // EXCERPT]
+    start = time.perf_counter()
+    exact = {}
+    for name, shown, shots in (("fit", fit, SHOTS), ("score", score, SHOTS), ("again", again, OTHER_SHOTS)):
+        raw = simulate_packed(labeler, [*labels, *REFERENCE_LABELS], shown, name, shots)
+        exact[name] = contrasted(raw[:, : len(labels)], raw[:, len(labels) :].mean(axis=1), simulate.contrast)
+    seconds = time.perf_counter() - start
+    encoder = Encoder.load(resolve_model(simulate.encoder), simulate.encoder_layers, "cpu")
+    features = {name: np.concatenate(list(encoder.encode(shown))) for name, shown in (("fit", fit), ("score", score))}
+    ridge = fit_ridge(features["fit"], exact["fit"], np.arange(len(fit)).repeat(EXCERPT), n_layers=len(encoder.layers))
+    r = columnwise_correlation(exact["score"], ridge.predict(features["score"]))
+    same = columnwise_correlation(exact["fit"][: len(exact["again"])], exact["again"])
+    n_fit, n_score, n_again = (len(exact[name]) for name in ("fit", "score", "again"))
+    chosen = [encoder.layers[i] for i in ridge.layers]
+    print(f"\n{len(labels)} labels, fitted on {n_fit} tokens, scored on {n_score}, {seconds:.0f} s of labeler")
+    print(f"fidelity of ridge     {np.nanmean(r):.3f}   {np.isnan(r).sum()} undefined, layers {chosen}")
+    print(f"reliability of exact  {np.nanmean(same):.3f}   {np.isnan(same).sum()} undefined, on {n_again} tokens")
+    print(f"fidelity/reliability  {np.nanmean(r) / np.nanmean(same):.2f}")
+    return {"labels": labels, "fit": fit, "score": score, "exact": exact}
 
 
 if __name__ == "__main__":

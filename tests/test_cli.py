@@ -42,7 +42,7 @@ def ibc(*arguments: str, cwd: Path | None = None, timeout: float = 120) -> subpr
         (["export", "nope", "outptu=x"], ["outptu", "output"]),
         (["simulate", "input=missing.jsonl", "output=o.jsonl"], ["missing.jsonl"]),
         (["simulate", "output=o.jsonl"], ["input"]),
-        (["simulate", "input=i.jsonl", "output=o.jsonl", "simulator=ridge"], ["simulator=ridge", "exact or head"]),
+        (["simulate", "input=i.jsonl", "output=o.jsonl", "simulator=ridge"], ["simulator=ridge", "exact", "head"]),
         (["run", "nodes.assign=match", "simulate.simulator=ridge"], ["nodes.assign=match", "simulate.simulator=ridge", "head"]),
         (["run", "simulate.simulator=head", "simulate.head=/no/such.safetensors"], ["simulate.head=/no/such.safetensors"]),
         (["serve", "kind=magic"], ["magic", "generate"]),

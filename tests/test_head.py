@@ -156,7 +156,7 @@ def test_a_matched_run_keeps_every_contract(finished: tuple[Path, RunDirectory])
         assert truth["n"] + truth["n_no_concept"] + truth["n_undefined"] == layer["n_aligned"]
         assert assignment["r_mean_after"] >= assignment["r_mean_before"] or assignment["n_undefined_before"]
         assert assignment["share_from_labeler"] == 1.0 and assignment["n_pool"] >= layer["n_aligned"]
-        assert "fidelity_score_split" in layer["simulation"]
+        assert "fidelity" in layer["simulation"]
 
 
 def test_final_labels_are_distinct_labels_of_the_pool_everywhere(finished: tuple[Path, RunDirectory]) -> None:

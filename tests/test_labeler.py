@@ -22,6 +22,7 @@ from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError, StoreError
 from interp_by_construction.labeler.cache import CallCache, cache_key, decode, encode
 from interp_by_construction.labeler.client import Labeler, make_labeler
+from interp_by_construction.labeler.digits import DIGITS, Digits
 from interp_by_construction.labeler.http_backend import HttpBackend
 from interp_by_construction.labeler.prompts import (
     ANSWER_FORMAT,
@@ -49,8 +50,9 @@ def config(server: FakeServer, **changes: Any) -> LabelerConfig:
 
 def labeler(tmp_path: Path, cfg: LabelerConfig) -> Labeler:
     made = make_labeler(cfg, tmp_path / "calls.sqlite", tmp_path / "logs")
-    # The tests of this file need no model: every digit is its own token.
-    made.__dict__["digit_ids"] = list(range(10))
+    # The tests of this file need no model: every digit is its own token, and test_digits.py compares logits.
+    made.__dict__["digits"] = Digits(tuple(range(10)), DIGITS, "")
+    made.verified = True
     return made
 
 

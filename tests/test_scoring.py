@@ -95,6 +95,56 @@ def test_ridge_recovers_a_linear_simulator_and_reports_held_out_fidelity() -> No
     assert abs(ridge.fidelity[2]) < 0.25
 
 
+def planted_layers(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features of three layers of 40 [token, 120], and targets of four labels that the second layer holds, with noise, per excerpt
+    of 20 tokens."""
+    features = rng.normal(size=(n, 120)).astype(np.float32)
+    weights = np.random.default_rng(7).normal(size=(40, 4))
+    return features, features[:, 40:80] @ weights + rng.normal(size=(n, 4))
+
+
+def test_ridge_reads_the_layer_that_predicts() -> None:
+    rng = np.random.default_rng(5)
+    features, targets = planted_layers(rng, 400)
+    fresh, expected = planted_layers(rng, 400)
+    excerpts = np.repeat(np.arange(20), 20)
+    chosen = fit_ridge(features, targets, excerpts, n_layers=3)
+    assert chosen.layers == (1,) and chosen.columns.tolist() == list(range(40, 80))
+    every = fit_ridge(features, targets, excerpts)
+    assert every.layers == (0,) and len(every.columns) == 120
+    r = columnwise_correlation(expected, chosen.predict(fresh))
+    assert (r > columnwise_correlation(expected, every.predict(fresh))).all()
+    # What was cross-validated holds on text that was never seen.
+    np.testing.assert_allclose(chosen.fidelity, r, atol=0.05)
+
+
+def test_ridge_reads_two_layers_where_each_holds_a_part() -> None:
+    rng = np.random.default_rng(6)
+    features = rng.normal(size=(400, 90))
+    targets = features[:, [0, 70]] @ np.array([[1.0, 2.0], [1.0, -1.0]])
+    assert fit_ridge(features, targets, np.repeat(np.arange(20), 20), n_layers=3).layers == (0, 2)
+
+
+def test_ridge_is_the_closed_form_of_the_primal() -> None:
+    rng = np.random.default_rng(8)
+    features, targets = rng.normal(size=(60, 8)) * 3 + 1, rng.normal(size=(60, 2))
+    ridge = fit_ridge(features, targets, np.repeat(np.arange(12), 5), n_layers=1)
+    x = (features - features.mean(axis=0)) / features.std(axis=0)
+    for label, lam in enumerate(ridge.lambdas):
+        penalty = lam * np.trace(x @ x.T) / len(x)
+        expected = np.linalg.solve(x.T @ x + penalty * np.eye(8), x.T @ (targets[:, label] - targets[:, label].mean()))
+        np.testing.assert_allclose(ridge.weights[:, label], expected, rtol=1e-4)
+
+
+def test_a_constant_target_has_an_undefined_fidelity_and_chooses_nothing() -> None:
+    rng = np.random.default_rng(9)
+    features, targets = planted_layers(rng, 200)
+    targets[:, 0] = 1.5
+    ridge = fit_ridge(features, targets, np.repeat(np.arange(10), 20), n_layers=3)
+    assert np.isnan(ridge.fidelity[0]) and ridge.layers == (1,)
+    np.testing.assert_allclose(ridge.predict(features)[:, 0], 1.5, atol=1e-5)
+
+
 def test_a_paired_interval_over_one_document_is_undefined() -> None:
     """It would be a point: resampling one document always gives the same."""
     one = np.array([2.0])

@@ -20,6 +20,8 @@ import pytest
 
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.labeler.client import make_labeler
+from interp_by_construction.labeler.digits import TOLERANCE, log_softmax
+from interp_by_construction.simulators.exact import simulate_packed
 
 pytestmark = [
     pytest.mark.slow,
@@ -28,6 +30,7 @@ pytestmark = [
 
 PROMPT = "cat, dog, horse = animals\nMonday, Friday = days of the week\nred, blue, green ="
 SIMULATION = "Rate how well each word fits the label animals.\n" + "the\t0\ncat\t9\nsat\t0\ndog\t9\non\t0\na\t0\nhorse\t9\n" * 8
+EXCERPTS = [["The", " dog", " and", " the", " horse", " ran", "."], [" A", " ripe", " pear", " fell", "."]] * 3
 MEMORY_LIMIT = 6 * 1024**3
 START_SECONDS = 400.0
 
@@ -38,7 +41,9 @@ import numpy as np
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.labeler import server
 from interp_by_construction.labeler.client import make_labeler
+from interp_by_construction.simulators.exact import simulate_packed
 
+EXCERPTS = json.loads(sys.argv[4])
 out, prompt, simulation = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 cfg = LabelerConfig()
 servers = [server.managed_server(kind, cfg, out / "logs") for kind in ("generate", "classify")]
@@ -51,6 +56,11 @@ with make_labeler(cfg, out / "calls.sqlite", out / "logs") as labeler:
     np.savez(out / "alone.npz", ids=ids, logits=labeler.digit_logits([ids])[0])
     results["greedy"] = labeler.complete([prompt], temperature=0.0, **options)
     results["alone"] = labeler.complete([prompt], temperature=0.7, **options)
+    probe = labeler.tokenizer.encode("0, 1, 2, 3, 4, 5, ", add_special_tokens=False)
+    results["reference"] = labeler.digit_logprobs([probe])[0].tolist()
+    results["given"] = labeler.digit_logits([probe])[0][-1].tolist()
+    results["verified"] = labeler.verified
+    np.save(out / "simulated.npy", simulate_packed(labeler, ["animals", "the word the"], EXCERPTS, "test"))
     results["chat"] = labeler.chat([[{"role": "user", "content": "Say hello."}]], temperature=0.0, **options)
 with make_labeler(cfg, out / "crowd.sqlite", out / "logs") as labeler:
     crowd = [ids[i:] for i in range(1, 9)]
@@ -80,7 +90,7 @@ def processes_of(groups: list[int]) -> list[int]:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, Any], subprocess.Popen[bytes]]]:
     out = tmp_path_factory.mktemp("vllm")
-    process = subprocess.Popen([sys.executable, "-c", CHILD, str(out), PROMPT, SIMULATION])
+    process = subprocess.Popen([sys.executable, "-c", CHILD, str(out), PROMPT, SIMULATION, json.dumps(EXCERPTS)])
     try:
         deadline = time.monotonic() + START_SECONDS
         while not (out / "results.json").is_file():
@@ -101,6 +111,23 @@ def test_digit_logits_are_the_language_models(served: Any, tmp_path: Path) -> No
         expected = reference.digit_logits([ids])[0]
     assert stored["logits"].shape == expected.shape == (len(ids), 10)
     assert np.corrcoef(stored["logits"].ravel(), expected.ravel())[0, 1] > 0.99
+
+
+def test_the_start_up_check_compares_two_paths_and_passes(served: Any) -> None:
+    """The reference comes from the generating server; it must also tell digits apart, or the check would pass on anything."""
+    results = served[1]
+    reference, given = log_softmax(np.array(results["reference"])), log_softmax(np.array(results["given"]))
+    assert results["verified"] and np.abs(reference - given).max() <= TOLERANCE
+    assert np.ptp(reference) > 4 * TOLERANCE and int(reference.argmax()) == int(given.argmax()) == 6
+
+
+def test_simulation_is_the_same_through_transformers(served: Any, tmp_path: Path) -> None:
+    simulated = np.load(served[0] / "simulated.npy")
+    with make_labeler(LabelerConfig(backend="transformers"), tmp_path / "calls.sqlite", tmp_path) as reference:
+        expected = simulate_packed(reference, ["animals", "the word the"], EXCERPTS, "test")
+    # Digits from 0 to 9; a difference of rounding in the logits moves the expected digit by a fraction of one.
+    assert simulated.shape == expected.shape and np.abs(simulated - expected).max() < 0.5
+    assert np.corrcoef(simulated.ravel(), expected.ravel())[0, 1] > 0.99
 
 
 def test_greedy_text_is_the_language_models(served: Any, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def check(c: Config) -> None:
         require(_get(c, field_name) >= 1, field_name, _get(c, field_name), "give an integer >= 1")
     not_negative = (
         "align.steps", "align.local_steps", "continue.steps", "subject.pretrain_steps", "label.retries", "seed", "collect.n_random",
-        "label.select_tokens", "label.head_select_tokens",
+        "label.select_tokens", "label.head_select_tokens", "simulate.reliability_tokens",
     )  # fmt: skip
     for field_name in not_negative:
         require(_get(c, field_name) >= 0, field_name, _get(c, field_name), "give an integer >= 0")
@@ -54,9 +54,8 @@ def check(c: Config) -> None:
     fix = f"matching simulates labels with a head, but simulate.simulator={c.simulate.simulator}: set it to head, or assign=none"
     require(matchable, "nodes.assign", c.nodes.assign, fix)
     _check_selection(c)
-    require(
-        c.labeler.backend != "endpoint" or bool(c.labeler.url), "labeler.url", c.labeler.url, "give the URL of a running server"
-    )
+    served = c.labeler.backend != "endpoint" or bool(c.labeler.url or c.labeler.classify_url)
+    require(served, "labeler.url", c.labeler.url, "give the URL of a running server")
     _check_judge(c)
     require(c.labeler.port is None or 0 < c.labeler.port < 65536, "labeler.port", c.labeler.port, "give 1 to 65535")
     require(0 <= c.trainer.warmup < 1, "trainer.warmup", c.trainer.warmup, "give a share between 0 and 1")

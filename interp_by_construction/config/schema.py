@@ -200,11 +200,15 @@ class SimulateConfig:
     encoder: str = "smollm2"
     """Model whose hidden states the dense simulators read; runs in this process. A head needs the one it was trained on."""
     encoder_layers: list[int] = field(default_factory=lambda: [8, 16])
-    """Hidden layers of the encoder that are concatenated (simulator ridge; a head brings its own)."""
+    """Hidden layers of the encoder that ridge may read; cross-validation picks one, two or all of them for each aligned layer.
+    A head brings its own."""
     max_align_tokens: int = 65536
     """Tokens of the align split that get dense targets."""
     contrast: bool = True
     """Subtract the mean simulation over the reference labels."""
+    reliability_tokens: int = 256
+    """Tokens of the simulate split that are simulated once more, with other few-shot examples: how far the exact simulation agrees
+    with itself (simulator ridge; at most n_fit_tokens, 0 for never)."""
 
 
 @dataclass(frozen=True)

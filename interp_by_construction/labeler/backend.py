@@ -15,10 +15,10 @@ N_DIGITS = 10
 class Job:
     """One call of the labeler."""
 
-    kind: Literal["completion", "chat", "digits"]
+    kind: Literal["completion", "chat", "digits", "digit_logprobs"]
     payload: dict[str, Any]
     """completion: prompt (str); chat: messages, and response_format or not; both: max_tokens, temperature, seed, stop.
-    digits: prompt (token ids).
+    digits: prompt (token ids). digit_logprobs: prompt and digits (token ids).
     """
 
 
@@ -26,7 +26,8 @@ class Answer(NamedTuple):
     """What came back for one job."""
 
     value: str | np.ndarray
-    """Text, or float32 logits [pos, 10] of the digits 0 to 9 as the next token after each position."""
+    """Text, or float32 logits [pos, 10] of the digits 0 to 9 as the next token after each position; digit_logprobs: [1, 10],
+    log-probabilities among the whole vocabulary after the last position."""
     n_tokens: int
     """Tokens read and written, as far as the backend tells."""
 

@@ -18,8 +18,9 @@ from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError
 from interp_by_construction.labeler.backend import Backend, Job
 from interp_by_construction.labeler.cache import CallCache, cache_key, decode, encode
+from interp_by_construction.labeler.digits import Digits, resolve_digits, verify_digits
 from interp_by_construction.labeler.embedded import model_identity
-from interp_by_construction.labeler.server import DIGITS, local_path
+from interp_by_construction.labeler.server import load_tokenizer, local_path
 from interp_by_construction.progress import track
 
 Messages = list[dict[str, str]]
@@ -50,6 +51,8 @@ class Labeler:
         self.cfg = cfg
         self.cache = cache
         self.stats = Stats()
+        self.verified = False
+        """Whether the backend's digit logits were compared with the language model's."""
         self._make_backend = make_backend
         self._backend: Backend | None = None
 
@@ -70,30 +73,12 @@ class Labeler:
     @cached_property
     def tokenizer(self) -> Any:
         """The labeler's transformers tokenizer. Raises LabelerError if it cannot be loaded."""
-        from transformers import AutoTokenizer
-
-        try:
-            return AutoTokenizer.from_pretrained(local_path(self.cfg.model))
-        except (OSError, ValueError) as error:
-            raise LabelerError(
-                f"the tokenizer of labeler.model={self.cfg.model} cannot be loaded (a directory or hub name is needed): {error}"
-            ) from error
+        return load_tokenizer(local_path(self.cfg.model), self.cfg.model)
 
     @cached_property
-    def digit_ids(self) -> list[int]:
-        """Token ids of the digits 0 to 9, in order. Raises LabelerError if a digit is not one token of its own after
-        a tab.
-        """
-        ids = []
-        for digit in DIGITS:
-            token = self.tokenizer.convert_tokens_to_ids(digit)
-            written = self.tokenizer.encode(f"a\t{digit}\n", add_special_tokens=False)
-            if token is None or token == self.tokenizer.unk_token_id or written.count(token) != 1:
-                raise LabelerError(
-                    f"labeler.model={self.cfg.model} cannot simulate: its tokenizer has no token of its own for the digit {digit}"
-                )
-            ids.append(int(token))
-        return ids
+    def digits(self) -> Digits:
+        """The tokens of the digits 0 to 9. Raises LabelerError if the tokenizer has none."""
+        return resolve_digits(self.tokenizer, self.cfg.model)
 
     def check(self) -> None:
         """Raises LabelerError now rather than at the first call if the backend cannot work; starts a managed server."""
@@ -137,7 +122,8 @@ class Labeler:
         """Logits of the digits 0 to 9 as next token after every position.
 
         Takes labeler token ids [pos] per prompt, gives float32 [pos, 10] per prompt. Raises LabelerError if a prompt
-        is empty or longer than `labeler.max_model_len`, or if the backend returns another number of positions.
+        is empty or longer than `labeler.max_model_len`, if the backend returns another number of positions, or if its logits are
+        not the language model's (compared before the first call that is not cached).
         """
         for prompt in prompts:
             if not 0 < len(prompt) <= self.cfg.max_model_len:
@@ -145,9 +131,22 @@ class Labeler:
                     f"a simulation prompt has {len(prompt)} tokens; it must have 1 to "
                     f"labeler.max_model_len={self.cfg.max_model_len}"
                 )
-        _ = self.digit_ids
+        _ = self.digits
         jobs = [Job("digits", {"prompt": [int(token) for token in prompt]}) for prompt in prompts]
         return [np.asarray(value) for value in self._run(jobs, description)]
+
+    def digit_logprobs(self, prompts: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """Log-probabilities of the digits 0 to 9 as next token after each prompt [pos], float32 [10] per prompt, from the path that
+        generates text. Raises LabelerError, also where the server cannot tell.
+        """
+        payloads = [{"prompt": [int(token) for token in prompt], "digits": list(self.digits.ids)} for prompt in prompts]
+        answers = self._run([Job("digit_logprobs", payload) for payload in payloads], "check digits")
+        return [np.asarray(value)[0] for value in answers]
+
+    def fresh(self, jobs: Sequence[Job]) -> list[np.ndarray]:
+        """Answers of the backend itself, in order, past the cache."""
+        answers = dict(self._get_backend().run(jobs))
+        return [np.asarray(answers[index].value) for index in range(len(jobs))]
 
     def close(self) -> None:
         """Closes cache and backend. Managed servers stay up for the next labeler of this process."""
@@ -199,6 +198,9 @@ class Labeler:
                 else:
                     blobs[key] = blob
         if missing:
+            if not self.verified and any(job.kind == "digits" for job in missing.values()):
+                verify_digits(self)
+                self.verified = True
             names = list(missing)
             answers = self._get_backend().run(list(missing.values()))
             for index, answer in track(answers, description, total=len(missing)):

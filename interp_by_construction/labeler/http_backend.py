@@ -21,7 +21,9 @@ from interp_by_construction.labeler.backend import N_DIGITS, Answer, Job
 from interp_by_construction.labeler.server import Kind, managed_server
 
 _LOG = logging.getLogger(__name__)
-_PATHS = {"completion": "/v1/completions", "chat": "/v1/chat/completions", "digits": "/pooling"}
+_PATHS = {
+    "completion": "/v1/completions", "chat": "/v1/chat/completions", "digits": "/pooling", "digit_logprobs": "/v1/completions",
+}  # fmt: skip
 FIRST_DELAY, LAST_DELAY = 0.25, 8.0
 """Seconds between retries: doubled each time."""
 
@@ -221,6 +223,10 @@ class HttpBackend:
         if job.kind == "digits":
             body = {"input": job.payload["prompt"], "task": "token_classify", "encoding_format": "base64"}
             return {"model": self._cfg.model, **body, "embed_dtype": "float32", "endianness": "little"}
+        if job.kind == "digit_logprobs":
+            # vLLM always gives the log-probability of the prompt's own tokens: one prompt per digit.
+            prompts = [[*job.payload["prompt"], digit] for digit in job.payload["digits"]]
+            return {"model": self._cfg.model, "prompt": prompts, "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
         body = dict(job.payload)
         if not body["stop"]:
             del body["stop"]
@@ -249,11 +255,22 @@ def _answer(job: Job, response: httpx.Response, url: str) -> Answer:
         n_tokens = int((body.get("usage") or {}).get("total_tokens") or 0)
         if job.kind == "digits":
             return Answer(_logits(body["data"][0]["data"], len(job.payload["prompt"]), url), n_tokens)
+        if job.kind == "digit_logprobs":
+            return Answer(_logprobs(body["choices"], job.payload["digits"], url), n_tokens)
         choice = body["choices"][0]
         text = choice["text"] if job.kind == "completion" else choice["message"]["content"]
         return Answer(str(text or ""), n_tokens)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise LabelerError(f"{url} gave an unexpected answer ({type(error).__name__}: {error}): {response.text[:300]}") from error
+
+
+def _logprobs(choices: Any, digits: Sequence[int], url: str) -> np.ndarray:
+    """float32 [1, 10] from one choice per digit: the log-probability of the last token of its prompt."""
+    given = {int(choice["index"]): choice.get("prompt_logprobs") for choice in choices}
+    if not all(given.get(index) for index in range(len(digits))):
+        raise LabelerError(f"{url} gives no prompt_logprobs")
+    values = [given[index][-1][str(digit)]["logprob"] for index, digit in enumerate(digits)]
+    return np.asarray([values], dtype=np.float32)
 
 
 def _logits(data: Any, n_positions: int, url: str) -> np.ndarray:

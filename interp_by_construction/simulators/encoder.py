@@ -6,23 +6,27 @@ knows more text than the subject has read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from interp_by_construction.errors import ConfigError, LabelerError
+from interp_by_construction.simulators.cost import block_weights
 
-def last_encoder_tokens(pieces: Sequence[str], offsets: Sequence[tuple[int, int]]) -> list[int]:
+
+def last_encoder_tokens(pieces: Sequence[str], offsets: Sequence[tuple[int, int]], first: int = 0) -> list[int]:
     """Index of the last encoder token that ends at or before the end of each piece of text.
 
     pieces: consecutive substrings; offsets: (start, end) of each encoder token in their concatenation. Pieces that end before
-    the first encoder token does take index 0.
+    the first encoder token does take index `first`.
     """
     ends = np.cumsum([len(piece) for piece in pieces])
     encoder_ends = np.array([end for _, end in offsets])
-    return [max(int(i) - 1, 0) for i in np.searchsorted(encoder_ends, ends, side="right")]
+    return [int(i) - 1 if i else first for i in np.searchsorted(encoder_ends, ends, side="right")]
 
 
 @dataclass
@@ -32,6 +36,8 @@ class Encoder:
     model: Any
     tokenizer: Any
     layers: tuple[int, ...]
+    n_tokens: int = 0
+    """Encoder tokens read so far."""
 
     @classmethod
     def load(cls, path: str, layers: Sequence[int], device: str) -> Encoder:
@@ -39,38 +45,52 @@ class Encoder:
         import torch
         from transformers import AutoModel, AutoTokenizer
 
-        from interp_by_construction.errors import ConfigError
-
         # Also on CPUs: twice as fast where they know bfloat16, and features need no more precision.
         model = AutoModel.from_pretrained(path, dtype=torch.bfloat16)
         n_layers = model.config.num_hidden_layers
         if not layers or max(layers) > n_layers or min(layers) < 0:
             raise ConfigError(f"simulate.encoder_layers={list(layers)}: {path} has layers 0 to {n_layers}")
-        if hasattr(model, "layers"):
-            # One layer more than is read: the last hidden state would otherwise pass through the final norm.
-            model.layers = model.layers[: max(layers) + 1]
+        if hasattr(model, "layers") and hasattr(model, "norm"):
+            if max(layers) < n_layers:
+                # The last hidden state passes through the final norm, which no other layer's does.
+                model.norm = torch.nn.Identity()
+            model.layers = model.layers[: max(layers)]
         return cls(model.eval().to(device), AutoTokenizer.from_pretrained(path), tuple(layers))
 
     @property
     def n_features(self) -> int:
         return len(self.layers) * int(self.model.config.hidden_size)
 
-    def encode(self, texts: Sequence[Sequence[str]], batch_size: int = 16) -> Iterator[NDArray[np.float16]]:
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds per encoder token of its matrix products."""
+        return block_weights(self.model)
+
+    def encode(self, texts: Iterable[Sequence[str]], batch_size: int = 16) -> Iterator[NDArray[np.float16]]:
         """texts: subject tokens as strings, per text; yields features [token, feature] per text, in order."""
-        joined = ["".join(text) or " " for text in texts]
-        for text, whole, states in zip(texts, joined, self.states(joined, batch_size), strict=True):
-            offsets = self.tokenizer(whole, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
-            # float16 holds the massive activations of some positions only after clipping.
-            yield np.clip(states[last_encoder_tokens(list(text), offsets)], -60000, 60000).astype(np.float16)
+        every = iter(texts)
+        while batch := list(islice(every, batch_size)):
+            joined = ["".join(text) or " " for text in batch]
+            for text, whole, states in zip(batch, joined, self.states(joined, batch_size), strict=True):
+                offsets = self.tokenizer(whole, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
+                # float16 holds the massive activations of some positions only after clipping.
+                yield np.clip(states[last_encoder_tokens(list(text), offsets)], -60000, 60000).astype(np.float16)
 
     def states(self, texts: Sequence[str], batch_size: int = 16) -> Iterator[NDArray[np.float32]]:
-        """Hidden states of each text's own encoder tokens [token, feature], layers side by side, in order."""
+        """Hidden states of each text's own encoder tokens [token, feature], layers side by side, in order.
+
+        Raises LabelerError for a text that is longer than the model's context.
+        """
         import torch
 
         device = next(self.model.parameters()).device
+        context = getattr(self.model.config, "max_position_embeddings", None)
         for start in range(0, len(texts), batch_size):
             encoded = [self.tokenizer.encode(text, add_special_tokens=False) for text in texts[start : start + batch_size]]
             longest = max(map(len, encoded))
+            if context is not None and longest > context:
+                raise LabelerError(f"a text of {longest} tokens is longer than the encoder's context of {context}: cut it")
+            self.n_tokens += sum(map(len, encoded))
             ids = torch.zeros(len(encoded), longest, dtype=torch.long)
             mask = torch.zeros(len(encoded), longest, dtype=torch.long)
             for row, own in enumerate(encoded):

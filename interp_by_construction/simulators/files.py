@@ -3,32 +3,47 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from interp_by_construction.config import Config
-from interp_by_construction.errors import ConfigError
+from interp_by_construction.errors import ConfigError, LabelerError
 from interp_by_construction.simulators.exact import simulate_one
 from interp_by_construction.simulators.head import load_for, simulate_text
+from interp_by_construction.simulators.prompt import MAX_LABEL_CHARS
 from interp_by_construction.store import disk_errors
+
+SURROGATE = re.compile(r"[\ud800-\udfff]")
+"""Half of a character in JSON's escapes: no text has it, and no tokenizer reads it."""
 
 
 def simulate_file(cfg: Config, source: Path, output: Path, simulator: str) -> None:
     """Writes the lines of `source` in order with `activations`, one per token. A line's output depends on that line alone.
 
-    Raises ConfigError for a missing file, an unknown simulator or a malformed line (with its number).
+    Raises ConfigError for a missing file, an unknown simulator or a malformed line, LabelerError for one that the labeler cannot
+    simulate (both with the line's number).
     """
+    if simulator == "ridge":
+        raise ConfigError(
+            "simulator=ridge: a ridge regression is fitted for each label on the text of a run, which a file of lines does not "
+            "have; give exact (the labeler itself) or head (any label, no labeler), or run `ibc run simulate.simulator=ridge`"
+        )
     if simulator not in ("exact", "head"):
-        raise ConfigError(f"simulator={simulator}: give exact or head (ridge is fitted per label inside a run)")
+        raise ConfigError(f"simulator={simulator}: give exact or head")
     if output.exists() and output.samefile(source):
         raise ConfigError(f"output={output}: give another file than the input")
     records = read_lines(source)
     with disk_errors(output), _simulator(cfg, simulator) as simulate:
         partial = output.with_name(f".{output.name}.partial")
         with partial.open("w", encoding="utf-8") as file:
-            for label, tokens in records:
-                line = {"label": label, "tokens": tokens, "activations": simulate(label, tokens)}
+            for number, label, tokens in records:
+                try:
+                    activations = simulate(label, tokens)
+                except LabelerError as error:
+                    raise LabelerError(f"{source}, line {number}: {error}") from error
+                line = {"label": label, "tokens": tokens, "activations": activations}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
         partial.replace(output)
 
@@ -51,8 +66,8 @@ def _simulator(cfg: Config, simulator: str) -> Iterator[Callable[[str, list[str]
         yield lambda label, tokens: simulate_one(labeler, label, tokens, cfg.simulate.contrast)
 
 
-def read_lines(source: Path) -> list[tuple[str, list[str]]]:
-    """(label, tokens) of every line. Raises ConfigError naming file and line."""
+def read_lines(source: Path) -> list[tuple[int, str, list[str]]]:
+    """(line number, label, tokens) of every line that is not blank. Raises ConfigError naming file and line."""
     if not source.is_file():
         raise ConfigError(f"input={source}: no such file")
     try:
@@ -67,11 +82,21 @@ def read_lines(source: Path) -> list[tuple[str, list[str]]]:
             record = json.loads(line)
         except ValueError as error:
             raise ConfigError(f"{source}, line {number}: not JSON ({error})") from error
-        label = record.get("label") if isinstance(record, dict) else None
-        tokens = record.get("tokens") if isinstance(record, dict) else None
-        if not isinstance(label, str) or not label.strip():
-            raise ConfigError(f'{source}, line {number}: "label" must be a text that is not empty, it is {label!r}')
-        if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-            raise ConfigError(f'{source}, line {number}: "tokens" must be a list of strings')
-        records.append((label, tokens))
+        records.append((number, *_checked(record, f"{source}, line {number}")))
     return records
+
+
+def _checked(record: object, where: str) -> tuple[str, list[str]]:
+    """Label and tokens of a line. Raises ConfigError."""
+    label = record.get("label") if isinstance(record, dict) else None
+    tokens = record.get("tokens") if isinstance(record, dict) else None
+    if not isinstance(label, str) or not label.strip():
+        raise ConfigError(f'{where}: "label" must be a text that is not empty, it is {label!r}')
+    if len(label) > MAX_LABEL_CHARS:
+        raise ConfigError(f'{where}: "label" has {len(label)} characters; give at most {MAX_LABEL_CHARS}')
+    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+        raise ConfigError(f'{where}: "tokens" must be a list of strings')
+    for name, text in [("label", label), *((f"tokens[{i}]", token) for i, token in enumerate(tokens))]:
+        if SURROGATE.search(text):
+            raise ConfigError(f'{where}: "{name}" is {text!r}, which is no valid Unicode text (half of a surrogate pair)')
+    return label, tokens

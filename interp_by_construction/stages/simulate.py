@@ -6,37 +6,51 @@
 3. Targets on the align split. simulator=ridge distils `fit` into a ridge regression on the encoder's hidden states, one column
    per label. simulator=head applies a head that was trained beforehand: it needs neither `fit` nor contrast, since it was
    trained to tell labels apart. simulator=exact simulates the align split token by token.
+4. How good a distillate is: its r with the exact simulation on held-out text (fidelity) beside the exact simulation's r with itself
+   under other few-shot examples (reliability), which no distillate should be expected to beat.
 
 Nothing here reads an activation of the subject.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.config import SimulateConfig
-from interp_by_construction.errors import CorpusError
 from interp_by_construction.progress import track
 from interp_by_construction.records import Label
 from interp_by_construction.scoring import columnwise_correlation
-from interp_by_construction.simulators.exact import REFERENCE_LABELS, simulate_packed
+from interp_by_construction.simulators import cost
+from interp_by_construction.simulators.exact import REFERENCE_LABELS, contrasted, plan, simulate_packed
+from interp_by_construction.simulators.prompt import OTHER_SHOTS, SHOTS, Shots
 from interp_by_construction.simulators.ridge import fit_ridge
+from interp_by_construction.stages.excerpts import (
+    SPLITS,
+    Excerpts,
+    Part,
+    choose_excerpts,
+    chosen_blocks,
+    excerpt_slices,
+    read_excerpts,
+    spaced,
+)
+from interp_by_construction.tensors import create_safetensors
 
 if TYPE_CHECKING:
     from interp_by_construction.labeler.client import Labeler
     from interp_by_construction.simulators.encoder import Encoder
     from interp_by_construction.simulators.head import Head
 
-Part = Literal["fit", "score", "head_score", "align", "label", "calibrate", "test"]
-SPLITS: dict[Part, str] = {
-    "fit": "simulate", "score": "score", "head_score": "score", "align": "align", "label": "label", "calibrate": "simulate",
-    "test": "test",
-}  # fmt: skip
+__all__ = [
+    "SPLITS", "Excerpts", "Part", "choose_excerpts", "contrasted", "encode", "label_vectors", "read_excerpts", "run", "spaced",
+]  # fmt: skip
+
 HEAD_PARTS: tuple[Part, ...] = ("head_score", "calibrate", "test")
 """What only a head is cheap enough to simulate beside the targets: for scores, calibration and substitution."""
 EXACT: dict[str, tuple[Part, ...]] = {"ridge": ("fit", "score"), "head": ("score",), "exact": ("score", "align")}
@@ -47,81 +61,38 @@ CHUNK = 8192
 """Tokens simulated at once."""
 
 
-class Excerpts(NamedTuple):
-    """The text of one part: the first tokens of some blocks of a split."""
-
-    blocks: NDArray[np.int64]
-    """Block index in the split, [excerpt]."""
-    tokens: list[list[str]]
-    """Decoded tokens, [excerpt][pos]; the end-of-text token reads as a line break."""
-    is_text: NDArray[np.bool_]
-    """False for end-of-text tokens, [excerpt, pos]."""
-    held_out: NDArray[np.bool_]
-    """Whether the token's document has held-out templates or words, [excerpt, pos]."""
-
-
-def choose_excerpts(corpus: Path, part: Part, cfg: SimulateConfig) -> Excerpts:
-    """The excerpts of a part: evenly spaced blocks, the same for every label, layer and run on this corpus."""
-    from interp_by_construction.corpus import load_blocks
-
-    blocks = load_blocks(corpus, SPLITS[part])
-    block_size = len(blocks[0]["input_ids"])
-    # What the labeler simulates itself is dear, so short excerpts of many blocks; what an encoder reads is cheap.
-    length = min(cfg.excerpt_tokens, block_size) if part in ("fit", "score") else block_size
-    wanted = {
-        "fit": cfg.n_fit_tokens, "score": cfg.n_score_tokens, "align": cfg.max_align_tokens, "label": cfg.n_label_tokens,
-    }.get(part, cfg.n_head_score_tokens)  # fmt: skip
-    n = min(len(blocks), max(1, wanted // length))
-    if part in ("fit", "score") and n < 2:
-        raise CorpusError(f"simulate.n_{part}_tokens={wanted} gives {n} excerpt of {length} tokens: at least 2 are needed")
-    # The align part takes the first blocks, so that training and targets agree on the block index.
-    return read_excerpts(corpus, SPLITS[part], np.arange(n) if part == "align" else spaced(len(blocks), n), length)
-
-
-def spaced(n_blocks: int, n: int) -> NDArray[np.int64]:
-    """`n` evenly spaced block indices, the first and the last included."""
-    return np.linspace(0, n_blocks - 1, n).round().astype(np.int64)
-
-
-def read_excerpts(corpus: Path, split: str, indices: NDArray[np.int64], length: int) -> Excerpts:
-    """The first `length` tokens of some blocks of a split."""
-    from interp_by_construction.corpus import held_out_documents, load_blocks, load_tokenizer
-    from interp_by_construction.corpus.tokenize import separator_id
-
-    blocks, tokenizer = load_blocks(corpus, split), load_tokenizer(corpus)
-    ids = np.asarray(blocks[indices]["input_ids"])[:, :length]
-    documents = np.asarray(blocks[indices]["document"])[:, :length]
-    text = {int(i): str(tokenizer.decode([int(i)])) for i in np.unique(ids)}
-    separator = separator_id(tokenizer)
-    text[separator] = "\n"
-    return Excerpts(
-        blocks=indices,
-        tokens=[[text[int(i)] for i in row] for row in ids],
-        is_text=ids != separator,
-        held_out=held_out_documents(corpus)[documents],
-    )
-
-
 def encode(
     corpus: Path, encoder: Encoder, cfg: SimulateConfig, parts: Sequence[Part], out: Path, head: Head | None = None
 ) -> dict[str, Any]:
     """What the dense simulator reads of every part, shared by all layers and runs: the encoder's hidden states, or with a head
-    its token vectors, which are smaller. Writes `<part>.npy`, float16 [token, feature or width].
+    its token vectors, which are smaller. Writes `<part>.npy`, float16 [token, feature or width], and `encoder.json`, its size.
     """
     width = encoder.n_features if head is None else head.width
     metrics: dict[str, Any] = {"n_features": encoder.n_features} | ({} if head is None else {"width": width})
+    n_read, n_before = 0, encoder.n_tokens
     for part in parts:
-        texts = choose_excerpts(corpus, part, cfg).tokens
-        metrics[f"n_{part}_tokens"] = encode_texts(texts, encoder, head, out / f"{part}.npy")
-    return metrics
+        indices, length = chosen_blocks(corpus, part, cfg)
+        texts = (text for excerpts in excerpt_slices(corpus, part, cfg) for text in excerpts.tokens)
+        metrics[f"n_{part}_tokens"] = encode_texts(texts, len(indices), length, encoder, head, out / f"{part}.npy")
+        n_read += metrics[f"n_{part}_tokens"]
+    size = {
+        "layers": list(encoder.layers),
+        "multiply_adds_per_token": encoder.multiply_adds + (cost.tower_weights(head) if head is not None else 0),
+        "tokens_per_subject_token": (encoder.n_tokens - n_before) / n_read,
+    }
+    (out / "encoder.json").write_text(json.dumps(size))
+    return metrics | size
 
 
-def encode_texts(texts: Sequence[Sequence[str]], encoder: Encoder, head: Head | None, file: Path) -> int:
-    """Writes the encoder's hidden states, or the head's token vectors, of texts of equal length; returns the number of tokens."""
-    length, width = len(texts[0]), encoder.n_features if head is None else head.width
-    shape = (len(texts) * length, width)
+def encode_texts(
+    texts: Iterable[Sequence[str]], n_texts: int, length: int, encoder: Encoder, head: Head | None, file: Path
+) -> int:
+    """Writes the encoder's hidden states, or the head's token vectors, of `n_texts` texts of `length` tokens each; returns the
+    number of tokens.
+    """
+    shape = (n_texts * length, encoder.n_features if head is None else head.width)
     features = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
-    for i, rows in enumerate(track(encoder.encode(texts), f"encode {file.stem}", total=len(texts))):
+    for i, rows in enumerate(track(encoder.encode(texts), f"encode {file.stem}", total=n_texts)):
         features[i * length : (i + 1) * length] = rows if head is None else head.token_vectors(rows).astype(np.float16)
     features.flush()
     return shape[0]
@@ -148,48 +119,37 @@ def run(
     named = [label for label in labels if label.text is not None]
     texts = [str(label.text) for label in named]
     simulated: dict[str, NDArray] = {}
-    exact_parts = EXACT[cfg.simulator]
-    excerpts = {part: choose_excerpts(corpus, part, cfg) for part in dict.fromkeys((*exact_parts, "score", "align"))}
-    for part in exact_parts:
-        every = simulate_packed(labeler, [*texts, *REFERENCE_LABELS], excerpts[part].tokens, f"simulate {part}")
-        simulated[part] = every[:, : len(texts)]
-        simulated[f"{part}_reference"] = every[:, len(texts) :].mean(axis=1)
+    values = _create_targets(corpus, named, cfg, out)
+    score = choose_excerpts(corpus, "score", cfg)
+    simulated["score"], simulated["score_reference"] = _exact(labeler, texts, score.tokens, "simulate score")
     metrics: dict[str, Any] = {"n_labels": len(texts)}
-    if cfg.simulator == "ridge":
-        if encoded is None:
-            raise ValueError("the ridge simulator needs encoded text")
-        values, simulated["score_dense"], fidelity = _distil(encoded, simulated, excerpts, cfg)
-        metrics |= fidelity | _fidelity(simulated, excerpts["score"], cfg)
-    elif cfg.simulator == "head":
-        if encoded is None or head is None or encoder is None:
-            raise ValueError("the head simulator needs encoded text, a head and its encoder")
-        vectors = label_vectors(head, encoder, texts)
-        values = _with_head(encoded / "align.npy", head, vectors).astype(np.float16)
-        simulated["score_dense"] = _with_head(encoded / "score.npy", head, vectors)
-        simulated |= {part: _with_head(encoded / f"{part}.npy", head, vectors) for part in HEAD_PARTS}
-        metrics |= _fidelity(simulated, excerpts["score"], cfg)
-    else:
-        values = contrasted(simulated.pop("align"), simulated.pop("align_reference"), cfg.contrast).astype(np.float16)
+    if cfg.simulator == "exact":
+        _exact_targets(corpus, labeler, texts, cfg, values)
         simulated["score_dense"] = contrasted(simulated["score"], simulated["score_reference"], cfg.contrast)
-    n_blocks, length = excerpts["align"].is_text.shape
-    save_file(
-        {
-            "values": np.ascontiguousarray(values.reshape(n_blocks, length, len(texts))),
-            "mask": excerpts["align"].is_text,
-            "nodes": np.array([label.node for label in named], dtype=np.int64),
-            "poles": np.array([label.pole for label in named], dtype=np.int64),
-        },
-        out / "targets.safetensors",
-    )
+    elif encoded is None:
+        raise ValueError(f"simulator={cfg.simulator} needs encoded text")
+    elif cfg.simulator == "ridge":
+        fit = choose_excerpts(corpus, "fit", cfg)
+        simulated["fit"], simulated["fit_reference"] = _exact(labeler, texts, fit.tokens, "simulate fit")
+        simulated["score_dense"], fitted = _distil(encoded, simulated, fit, cfg, values)
+        metrics |= fitted | _reliability(labeler, texts, simulated, fit, cfg)
+    else:
+        if head is None or encoder is None:
+            raise ValueError("the head simulator needs a head and its encoder")
+        vectors = label_vectors(head, encoder, texts)
+        for start, tokens in _chunks(encoded / "align.npy"):
+            values[start : start + CHUNK] = head.simulate(tokens, vectors)
+        parts: dict[str, str] = {"score_dense": "score"} | {part: part for part in HEAD_PARTS}
+        for name, part in parts.items():
+            pieces = [head.simulate(tokens, vectors) for _, tokens in _chunks(encoded / f"{part}.npy")]
+            simulated[name] = np.concatenate(pieces)
+    if encoded is not None:
+        metrics |= _fidelity(simulated, score, cfg, metrics.get("reliability"))
+        metrics["cost"] = _cost(labeler, texts, score, encoded, cfg)
     save_file(
         {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in simulated.items()}, out / "simulated.safetensors"
     )
     return metrics
-
-
-def contrasted(simulated: NDArray, reference: NDArray, contrast: bool = True) -> NDArray:
-    """simulated: [token, label]; reference: [token]."""
-    return simulated - reference[:, None] if contrast else simulated
 
 
 def label_vectors(head: Head, encoder: Encoder, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -197,41 +157,121 @@ def label_vectors(head: Head, encoder: Encoder, texts: Sequence[str]) -> NDArray
     return head.label_vectors(encoder, texts) if texts else np.zeros((0, head.width + 1), dtype=np.float32)
 
 
-def _with_head(encoded: Path, head: Head, vectors: NDArray) -> NDArray[np.float32]:
-    """The head's simulation of one part [token, label]; vectors: [label, width + 1]."""
-    tokens = np.load(encoded, mmap_mode="r")
-    values = np.empty((len(tokens), len(vectors)), dtype=np.float32)
-    for start in range(0, len(values), CHUNK):
-        values[start : start + CHUNK] = head.simulate(tokens[start : start + CHUNK], vectors)
-    return values
+def _create_targets(corpus: Path, named: Sequence[Label], cfg: SimulateConfig, out: Path) -> NDArray[np.float16]:
+    """`targets.safetensors` with all but the values, which are returned for writing as float16 [token, node]."""
+    indices, length = chosen_blocks(corpus, "align", cfg)
+    n_blocks = len(indices)
+    tensors = create_safetensors(
+        out / "targets.safetensors",
+        {
+            "values": (np.float16, (n_blocks, length, len(named))),
+            "mask": (np.bool_, (n_blocks, length)),
+            "nodes": (np.int64, (len(named),)),
+            "poles": (np.int64, (len(named),)),
+        },
+    )
+    tensors["nodes"][:] = [label.node for label in named]
+    tensors["poles"][:] = [label.pole for label in named]
+    start = 0
+    for excerpts in excerpt_slices(corpus, "align", cfg):
+        tensors["mask"][start : start + len(excerpts.is_text)] = excerpts.is_text
+        start += len(excerpts.is_text)
+    return tensors["values"].reshape(n_blocks * length, len(named))
 
 
-def _fidelity(simulated: dict[str, NDArray], score: Excerpts, cfg: SimulateConfig) -> dict[str, Any]:
+def _exact(
+    labeler: Labeler, texts: Sequence[str], excerpts: Sequence[Sequence[str]], description: str, shots: Shots = SHOTS
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Raw exact simulation [token, label] and its mean over the reference labels [token]."""
+    every = simulate_packed(labeler, [*texts, *REFERENCE_LABELS], excerpts, description, shots)
+    return every[:, : len(texts)], every[:, len(texts) :].mean(axis=1)
+
+
+def _exact_targets(corpus: Path, labeler: Labeler, texts: Sequence[str], cfg: SimulateConfig, values: NDArray) -> None:
+    """Fills `values` slice by slice."""
+    start = 0
+    for excerpts in excerpt_slices(corpus, "align", cfg):
+        raw, reference = _exact(labeler, texts, excerpts.tokens, "simulate align")
+        values[start : start + len(raw)] = contrasted(raw, reference, cfg.contrast)
+        start += len(raw)
+
+
+def _chunks(encoded: Path) -> Any:
+    """(first token, features of `CHUNK` tokens) of a part."""
+    features = np.load(encoded, mmap_mode="r")
+    return ((start, features[start : start + CHUNK]) for start in range(0, len(features), CHUNK))
+
+
+def _distil(
+    encoded: Path, simulated: dict[str, NDArray], fit: Excerpts, cfg: SimulateConfig, values: NDArray
+) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """Fills `values` (the targets on the align split); returns the simulation of the score split [token, label] and metrics."""
+    size = json.loads((encoded / "encoder.json").read_text())
+    use = fit.is_text.reshape(-1)
+    n_excerpts, length = fit.is_text.shape
+    target = contrasted(simulated["fit"], simulated["fit_reference"], cfg.contrast)[use]
+    features = np.load(encoded / "fit.npy", mmap_mode="r")[use]
+    ridge = fit_ridge(features, target, np.repeat(np.arange(n_excerpts), length)[use], n_layers=len(size["layers"]))
+    for start, chunk in _chunks(encoded / "align.npy"):
+        values[start : start + CHUNK] = ridge.predict(chunk)
+    score = np.concatenate([ridge.predict(chunk) for _, chunk in _chunks(encoded / "score.npy")])
+    metrics = {
+        "fidelity_cross_validated": _mean(ridge.fidelity),
+        "encoder_layers": [size["layers"][layer] for layer in ridge.layers],
+        "lambda_median": float(np.median(ridge.lambdas)) if len(ridge.lambdas) else None,
+    }
+    return score, metrics
+
+
+def _reliability(
+    labeler: Labeler, texts: Sequence[str], simulated: dict[str, NDArray], fit: Excerpts, cfg: SimulateConfig
+) -> dict[str, Any]:
+    """r of the exact simulation with itself under other few-shot examples, on the first excerpts of the simulate split."""
+    length = fit.is_text.shape[1]
+    n = min(len(fit.tokens), cfg.reliability_tokens // length)
+    if n == 0:
+        return {"reliability": None, "n_reliability_undefined": None, "n_reliability_tokens": 0}
+    first = contrasted(simulated["fit"], simulated["fit_reference"], cfg.contrast)[: n * length]
+    raw, reference = _exact(labeler, texts, fit.tokens[:n], "reliability", OTHER_SHOTS)
+    use = fit.is_text[:n].reshape(-1)
+    r = columnwise_correlation(first[use], contrasted(raw, reference, cfg.contrast)[use])
+    return {
+        "reliability": _mean(r), "n_reliability_undefined": int(np.isnan(r).sum()), "n_reliability_tokens": int(use.sum()),
+    }  # fmt: skip
+
+
+def _fidelity(simulated: dict[str, NDArray], score: Excerpts, cfg: SimulateConfig, reliability: float | None) -> dict[str, Any]:
     """How well the dense simulation predicts the exact one on the score split, which it has not seen."""
     kept = score.is_text.reshape(-1)
     exact = contrasted(simulated["score"], simulated["score_reference"], cfg.contrast)
     held_out = columnwise_correlation(exact[kept], simulated["score_dense"][kept])
-    defined = held_out[~np.isnan(held_out)]
+    fidelity = _mean(held_out)
+    comparable = fidelity is not None and reliability is not None and reliability > 0
     return {
-        "fidelity_score_split": float(defined.mean()) if len(defined) else None,
+        "fidelity": fidelity,
         "n_fidelity_undefined": int(np.isnan(held_out).sum()),
+        "fidelity_over_reliability": fidelity / reliability if comparable else None,  # type: ignore[operator]
     }
 
 
-def _distil(
-    encoded: Path, simulated: dict[str, NDArray], excerpts: Mapping[Part, Excerpts], cfg: SimulateConfig
-) -> tuple[NDArray[np.float16], NDArray[np.float32], dict[str, Any]]:
-    """Targets on the align split [token, label], dense simulation of the score split [token, label], metrics of the fit."""
-    features = {part: np.load(encoded / f"{part}.npy", mmap_mode="r") for part in ENCODED["ridge"]}
-    use = excerpts["fit"].is_text.reshape(-1)
-    n_excerpts, length = excerpts["fit"].is_text.shape
-    target = contrasted(simulated["fit"], simulated["fit_reference"], cfg.contrast)
-    ridge = fit_ridge(features["fit"][use], target[use], np.repeat(np.arange(n_excerpts), length)[use])
-    values = np.empty((len(features["align"]), target.shape[1]), dtype=np.float16)
-    for start in range(0, len(values), CHUNK):
-        values[start : start + CHUNK] = ridge.predict(features["align"][start : start + CHUNK])
-    metrics = {
-        "fidelity_cross_validated": float(np.nanmean(ridge.fidelity)) if not np.isnan(ridge.fidelity).all() else None,
-        "lambda_median": float(np.median(ridge.lambdas)),
-    }
-    return values, ridge.predict(features["score"]), metrics
+def _cost(labeler: Labeler, texts: Sequence[str], score: Excerpts, encoded: Path, cfg: SimulateConfig) -> dict[str, Any] | None:
+    """Cost of one million node-tokens, exact and dense, for this number of nodes; None without labels."""
+    if not texts:
+        return None
+    packing = plan(labeler, [*texts, *(REFERENCE_LABELS if cfg.contrast else ())], score.tokens)
+    size = json.loads((encoded / "encoder.json").read_text())
+    per_node_token = size["tokens_per_subject_token"] / len(texts)
+    # Beside the encoder's share: one product per feature, or per entry of the head's vectors.
+    own = np.load(encoded / "score.npy", mmap_mode="r").shape[1]
+    return cost.per_million(
+        packing.n_labeler_tokens / (packing.n_tokens * len(texts)),
+        cost.labeler_multiply_adds(labeler.cfg.model),
+        per_node_token,
+        per_node_token * size["multiply_adds_per_token"] + own,
+    )
+
+
+def _mean(values: NDArray) -> float | None:
+    """Over the defined values; None where there are none."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else None

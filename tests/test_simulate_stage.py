@@ -1,0 +1,175 @@
+"""The simulate stage: reliability, fidelity and cost beside the targets, in memory that does not grow with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_server import FakeServer
+from safetensors.numpy import load_file
+from small_run import config
+
+from interp_by_construction.config import Config
+from interp_by_construction.corpus import build_corpus
+from interp_by_construction.labeler.client import make_labeler
+from interp_by_construction.labeler.embedded import resolve_model
+from interp_by_construction.records import Label
+from interp_by_construction.simulators.encoder import Encoder
+from interp_by_construction.simulators.exact import contrasted, simulate_packed
+from interp_by_construction.stages import excerpts, simulate
+from interp_by_construction.tensors import create_safetensors
+
+LABELS = [
+    Label(node=node, text=text, pole=pole, status="aligned" if text else "failed", attempts=1, reason=None)
+    for node, text, pole in ((3, "animals", 1), (5, None, 1), (8, "food", -1))
+]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FakeServer]:
+    with FakeServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def corpus(server: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("corpus")
+    build_corpus(config(server, out).data, None, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def encoded(server: FakeServer, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("encoded")
+    cfg = config(server, out, "simulate.encoder_layers=[1,2]").simulate
+    encoder = Encoder.load(resolve_model("smollm2"), cfg.encoder_layers, "cpu")
+    simulate.encode(corpus, encoder, cfg, simulate.ENCODED["ridge"], out)
+    return out
+
+
+def run(server: FakeServer, corpus: Path, encoded: Path | None, out: Path, *more: str) -> tuple[dict[str, Any], Config]:
+    out.mkdir()
+    cfg = config(server, out, *more)
+    with make_labeler(cfg.labeler, out / "calls.sqlite", out) as labeler:
+        return simulate.run(corpus, encoded, LABELS, labeler, cfg.simulate, out), cfg
+
+
+LABEL, NEWLINE = 17213, 198
+"""Tokens of the embedded tokenizer."""
+
+
+def label_and_word(prompt: list[int]) -> np.ndarray:
+    """float32 [pos, 10] that depend on the token and on the last line `Label: ...` before it, not on what stands above."""
+    rows, line, heading = [], [], 0
+    for token in prompt:
+        if token == NEWLINE:
+            heading, line = (sum(line) if line[:1] == [LABEL] else heading), []
+        else:
+            line.append(token)
+        rows.append(np.random.default_rng([heading, token]).normal(size=10))
+    return np.stack(rows).astype(np.float32) * 2
+
+
+def test_reliability_of_a_noiseless_simulator_is_one(corpus: Path, encoded: Path, tmp_path: Path) -> None:
+    """A labeler that does not look at the examples agrees with itself whatever they are."""
+    with FakeServer() as noiseless:
+        noiseless.logits_of = label_and_word
+        metrics, _ = run(noiseless, corpus, encoded, tmp_path / "a")
+    assert metrics["reliability"] == pytest.approx(1.0, abs=1e-6) and metrics["n_reliability_undefined"] == 0
+    assert metrics["fidelity_over_reliability"] == pytest.approx(metrics["fidelity"])
+
+
+def test_a_labeler_that_follows_the_examples_alone_has_none(
+    server: FakeServer, corpus: Path, encoded: Path, tmp_path: Path
+) -> None:
+    """The fake's logits depend on all that stands before: other examples give other numbers."""
+    metrics, _ = run(server, corpus, encoded, tmp_path / "a")
+    assert abs(metrics["reliability"]) < 0.3
+    assert metrics["n_reliability_tokens"] > 100
+    none, _ = run(server, corpus, encoded, tmp_path / "b", "simulate.reliability_tokens=0")
+    assert none["reliability"] is None and none["fidelity_over_reliability"] is None and none["n_reliability_tokens"] == 0
+    assert none["fidelity"] == metrics["fidelity"]
+
+
+def test_cost_counts_tokens_and_products(server: FakeServer, corpus: Path, encoded: Path, tmp_path: Path) -> None:
+    metrics, cfg = run(server, corpus, encoded, tmp_path / "a")
+    size = json.loads((encoded / "encoder.json").read_text())
+    text = excerpts.choose_excerpts(corpus, "score", cfg.simulate)
+    n_tokens = text.is_text.size
+    asked = {tuple(body["input"]) for path, body in server.requests if path == "/pooling"}
+    with make_labeler(cfg.labeler, tmp_path / "calls.sqlite", tmp_path) as labeler:
+        from interp_by_construction.simulators.exact import REFERENCE_LABELS, plan
+
+        prompts = list(plan(labeler, ["animals", "food", *REFERENCE_LABELS], text.tokens).prompts())
+    assert {tuple(prompt.ids) for prompt in prompts} <= asked, "the cost must be of prompts that were really sent"
+    exact, dense = metrics["cost"]["exact"], metrics["cost"]["dense"]
+    assert exact["labeler_tokens"] == round(1e6 * sum(len(prompt.ids) for prompt in prompts) / (n_tokens * 2))
+    # SmolLM2-135M: 30 blocks of 576 x (576 + 2 * 192 + 576) + 3 * 576 * 1536 weights and two norms.
+    block = 576 * (2 * 576 + 2 * 192) + 3 * 576 * 1536 + 2 * 576
+    assert exact["multiply_adds"] == pytest.approx(exact["labeler_tokens"] * 30 * block, rel=1e-5)
+    assert size["multiply_adds_per_token"] == 2 * block
+    assert dense["encoder_tokens"] == round(1e6 * size["tokens_per_subject_token"] / 2)
+    assert dense["multiply_adds"] == pytest.approx(dense["encoder_tokens"] * 2 * block + 1e6 * 2 * 576, rel=1e-5)
+    assert metrics["cost"]["exact_over_dense"] == pytest.approx(exact["multiply_adds"] / dense["multiply_adds"], rel=1e-5)
+
+
+def test_targets_are_what_a_plain_file_would_hold(server: FakeServer, corpus: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """simulator=exact, in slices: the file equals the simulation of every slice, and the memory map writes a valid file."""
+    monkeypatch.setattr(excerpts, "SLICE", 2)
+    more = ("simulate.simulator=exact", "simulate.max_align_tokens=384")
+    _, cfg = run(server, corpus, None, tmp_path / "a", *more)
+    targets = load_file(tmp_path / "a" / "targets.safetensors")
+    assert targets["nodes"].tolist() == [3, 8] and targets["poles"].tolist() == [1, -1]
+    text = excerpts.choose_excerpts(corpus, "align", cfg.simulate)
+    np.testing.assert_array_equal(targets["mask"], text.is_text)
+    with make_labeler(cfg.labeler, tmp_path / "calls.sqlite", tmp_path) as labeler:
+        raw = np.concatenate(
+            [
+                simulate_packed(labeler, ["animals", "food", *simulate.REFERENCE_LABELS], text.tokens[start : start + 2], "test")
+                for start in (0, 2)
+            ]
+        )
+    expected = contrasted(raw[:, :2], raw[:, 2:].mean(axis=1)).astype(np.float16)
+    np.testing.assert_array_equal(targets["values"].reshape(-1, 2), expected)
+
+
+def test_mapped_files_are_safetensors(tmp_path: Path) -> None:
+    shapes = {"flags": (np.bool_, (3, 5)), "half": (np.float16, (7,)), "ids": (np.int64, (2,)), "none": (np.float32, (0, 4))}
+    tensors = create_safetensors(tmp_path / "x.safetensors", shapes)
+    rng = np.random.default_rng(0)
+    written = {name: rng.integers(0, 2, size=shape).astype(dtype) for name, (dtype, shape) in shapes.items()}
+    for name, value in written.items():
+        tensors[name][:] = value
+    read = load_file(tmp_path / "x.safetensors")
+    assert set(read) == set(shapes)
+    for name, value in written.items():
+        assert read[name].dtype == value.dtype
+        np.testing.assert_array_equal(read[name], value)
+
+
+def test_a_text_longer_than_the_encoders_context_is_refused() -> None:
+    from interp_by_construction.errors import LabelerError
+
+    encoder = Encoder.load(resolve_model("smollm2"), [1], "cpu")
+    encoder.model.config.max_position_embeddings = 16
+    with pytest.raises(LabelerError, match="longer than the encoder's context of 16"):
+        list(encoder.encode([[" word"] * 17]))
+
+
+def test_the_encoder_reads_no_layer_above_those_asked_for() -> None:
+    from transformers import AutoModel
+
+    texts = [["The", " dog", " ran", "."], [" A", " fox"]]
+    cut = list(Encoder.load(resolve_model("smollm2"), [2], "cpu").encode(texts))
+    whole = Encoder.load(resolve_model("smollm2"), [2, 30], "cpu")
+    assert len(Encoder.load(resolve_model("smollm2"), [2], "cpu").model.layers) == 2
+    for few, many in zip(cut, whole.encode(texts), strict=True):
+        np.testing.assert_array_equal(few, many[:, :576])
+    last = AutoModel.from_pretrained(resolve_model("smollm2"), dtype="bfloat16").eval()
+    ids = whole.tokenizer("The dog ran.", return_tensors="pt", add_special_tokens=False)
+    expected = last(**ids).last_hidden_state[0].float().detach().numpy()
+    np.testing.assert_allclose(next(whole.encode(texts[:1]))[:, 576:].astype(np.float32), expected, rtol=0.02, atol=0.05)

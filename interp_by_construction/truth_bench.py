@@ -100,7 +100,7 @@ class TruthBench(Recipes):
             occurs = np.all([text.member[text.use].any(axis=0) for text in (label, score)], axis=0)
             concepts = [concept for concept, there in zip(CONCEPTS, occurs, strict=True) if there]
             sets = planted_sets(concepts, cfg.grades, cfg.n_distractors, self.cfg.seed)
-            results = [self._one(planted, place, label, parts, encoder) for place, planted in enumerate(sets)]
+            results = [self._one(planted, label, parts, encoder) for planted in sets]
         return {
             "labeler": self._get_labeler().info | {"identity": self._get_labeler().identity},
             "head": head.identity,
@@ -114,9 +114,7 @@ class TruthBench(Recipes):
             "sets": results,
         }
 
-    def _one(
-        self, planted: PlantedSet, place: int, label: Text, parts: dict[str, tuple[Text, NDArray]], encoder: Encoder
-    ) -> dict[str, Any]:
+    def _one(self, planted: PlantedSet, label: Text, parts: dict[str, tuple[Text, NDArray]], encoder: Encoder) -> dict[str, Any]:
         import numpy as np
 
         from interp_by_construction.scoring.recovery import recovery, true_label_ranks
@@ -125,7 +123,7 @@ class TruthBench(Recipes):
         from interp_by_construction.stages.planted import as_nodes
         from interp_by_construction.stages.tables import read_labels, read_proposals
 
-        values = self._planted(planted, label, place, 0)
+        values = self._planted(planted, label, 0)
         nodes = as_nodes(label.excerpts, label.ids, label.documents, values, self.cfg.collect, self.cfg.seed)
         out = self.directory.path / "truth" / planted.name.replace(" ", "_")
         with disk_errors(out):
@@ -136,7 +134,7 @@ class TruthBench(Recipes):
         matched, pool = self._matched(labels, read_proposals(out), label, values, encoder)
         simulated = {}
         for name, (text, said) in parts.items():
-            real = self._planted(planted, text, place, 1 + list(parts).index(name))
+            real = self._planted(planted, text, 1 + list(parts).index(name))
             use = text.use
             simulated[name] = true_label_ranks(real[use].astype(np.float64), said[use], CONCEPTS, planted.concepts)
         return {
@@ -151,8 +149,8 @@ class TruthBench(Recipes):
             ],
         }
 
-    def _planted(self, planted: PlantedSet, text: Text, place: int, part: int) -> NDArray[np.float32]:
-        """[token, node]"""
+    def _planted(self, planted: PlantedSet, text: Text, part: int) -> NDArray[np.float32]:
+        """[token, node]; the noise of a set does not depend on which other sets there are."""
         import numpy as np
 
         from interp_by_construction.scoring.truth import CONCEPTS
@@ -160,7 +158,7 @@ class TruthBench(Recipes):
 
         columns = [[CONCEPTS.index(concept) for concept in sorted(wanted)] for wanted in planted.concepts]
         member = np.stack([text.member[:, own].any(axis=1) for own in columns], axis=1)
-        return plant(member, text.use, planted.grade, np.random.default_rng([self.cfg.seed, place, part]))
+        return plant(member, text.use, planted.grade, np.random.default_rng([self.cfg.seed, part, *planted.name.encode()]))
 
     def _matched(
         self, labels: Sequence[Any], proposals: Sequence[str], label: Text, values: NDArray, encoder: Encoder

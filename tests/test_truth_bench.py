@@ -19,7 +19,7 @@ from interp_by_construction.config import CollectConfig, compose
 from interp_by_construction.corpus.lexicon import LEXICON
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.labeler.prompts import top_words
-from interp_by_construction.scoring.recovery import recovery, true_label_ranks
+from interp_by_construction.scoring.recovery import recovery, related_concept, true_label_ranks
 from interp_by_construction.stages.planted import as_nodes, plant
 from interp_by_construction.stages.simulate import Excerpts
 from interp_by_construction.truth_bench import planted_sets, run_truth_bench
@@ -74,9 +74,20 @@ def test_nodes_show_the_words_of_their_concept_and_stay_in_the_document() -> Non
 def test_recovery_counts_failures_and_compares_with_chance() -> None:
     planted = [frozenset({"animals"}), frozenset({"colors"}), frozenset({"family", "days"}), frozenset({"food"})]
     record = recovery(["wild animals", "animals", "weekdays", None], planted)
-    assert record == {"n": 4, "n_failed": 1, "n_named": 3, "recovered": 0.5, "chance": pytest.approx(1 / 12)}
+    assert record == {
+        "n": 4, "n_failed": 1, "n_named": 3, "recovered": 0.5, "chance": pytest.approx(1 / 12), "related": 0.5,
+        "chance_related": pytest.approx(1 / 12),
+    }  # fmt: skip
     nothing = recovery(["animals", None], [frozenset(), frozenset()])
     assert nothing["recovered"] is None and nothing["n_named"] == 1
+
+
+def test_a_label_of_a_part_is_related_and_one_of_much_more_is_not() -> None:
+    related = {
+        "walking and running": "movement", "parts of the face": "body parts", "adverbs ending in -ly": "manner",
+        "animals": "animals", "verbs in the past tense": None, "adjectives": None, "commas": None, "rare words": None,
+    }  # fmt: skip
+    assert {label: related_concept(label) for label in related} == related
 
 
 def test_a_simulator_that_knows_the_concepts_ranks_the_truth_first_and_a_constant_one_is_undefined() -> None:

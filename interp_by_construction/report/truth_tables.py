@@ -8,11 +8,27 @@ from rich.table import Table
 
 from interp_by_construction.report.terminal import console
 
-COLUMNS = ("", "nodes", "right", "chance", "median rank", "AUC", "r true", "r best false", "failed or undefined", "remark")
+COLUMNS = (
+    "",
+    "nodes",
+    "right",
+    "chance",
+    "related",
+    "median rank",
+    "AUC",
+    "r true",
+    "r best false",
+    "failed or undefined",
+    "remark",
+)
 
 
 def show_truth(result: dict[str, Any]) -> None:
-    """`right`: labels that name the planted concept; for simulators, nodes best predicted by its name."""
+    """`right`: labels that name the planted concept; for simulators, nodes best predicted by its name.
+    `related`: see `scoring.recovery`.
+
+    `result`: what `run_truth_bench` returns.
+    """
     out = console()
     for planted in result["sets"]:
         kind = {"two concepts": "two concepts each", "noise": "noise alone: no label is right"}
@@ -27,6 +43,7 @@ def show_truth(result: dict[str, Any]) -> None:
         for name, value in planted["simulators"].items():
             numbers = (value[key] for key in ("top1", "chance_top1", "median_rank", "auc", "r_true", "r_best_false"))
             shown = [_number(each) for each in numbers]
+            shown.insert(2, "")
             table.add_row(f"simulator {name}", str(value["n"]), *shown, str(value["n_undefined"]), f"{value['n_names']} names")
         out.print(table)
     absent = ", ".join(result["absent_concepts"])
@@ -35,7 +52,7 @@ def show_truth(result: dict[str, Any]) -> None:
 
 
 def _label_row(name: str, value: dict[str, Any], remark: str) -> list[str]:
-    rates = (_number(value[key]) for key in ("recovered", "chance"))
+    rates = (_number(value[key]) for key in ("recovered", "chance", "related"))
     return [name, str(value["n"]), *rates, "", "", "", "", str(value["n_failed"]), remark]
 
 

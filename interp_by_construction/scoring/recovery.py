@@ -8,29 +8,56 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from interp_by_construction.corpus.grammar import units
+from interp_by_construction.corpus.lexicon import LEXICON
 from interp_by_construction.scoring.correlation import pairwise_correlation
 from interp_by_construction.scoring.rank import TIE
 from interp_by_construction.scoring.truth import nearest_concept
+from interp_by_construction.scoring.wider import read_target
 
 
 def recovery(labels: Sequence[str | None], planted: Sequence[frozenset[str]]) -> dict[str, Any]:
     """labels: one per node, None where labelling failed; planted: the concepts of each node, none for pure noise.
 
     `recovered` is the share of all nodes (failures included) whose label names a planted concept, `chance` the same when a node
-    takes the label of any other node; null where nothing was planted. `n_named`: labels that name some concept.
+    takes the label of any other node; null where nothing was planted. `n_named`: labels that name some concept. `related` and
+    `chance_related`: the same for labels of which most words are the concept's (`walking and running` for movement).
     """
-    read = [None if label is None else nearest_concept(label) for label in labels]
-    hits = np.array([[concept in wanted for concept in read] for wanted in planted], dtype=np.float64).reshape(len(planted), -1)
-    some = any(planted)
-    n = len(labels)
-    others = (hits.sum() - np.trace(hits)) / (n * (n - 1)) if n > 1 else None
+    read = [frozenset() if label is None else frozenset({nearest_concept(label)}) - {None} for label in labels]
+    near = [frozenset() if label is None else frozenset({related_concept(label)}) - {None} for label in labels]
+    n, some = len(labels), any(planted)
+
+    def rates(named: Sequence[frozenset[str | None]]) -> tuple[float | None, float | None]:
+        hits = np.array([[bool(each & wanted) for each in named] for wanted in planted], dtype=np.float64)
+        if not some or not n:
+            return None, None
+        return float(np.trace(hits) / n), float((hits.sum() - np.trace(hits)) / (n * (n - 1))) if n > 1 else None
+
+    (recovered, chance), (related, chance_related) = rates(read), rates(near)
     return {
         "n": n,
         "n_failed": sum(label is None for label in labels),
-        "n_named": sum(concept is not None for concept in read),
-        "recovered": float(np.trace(hits) / n) if some else None,
-        "chance": float(others) if some and others is not None else None,
+        "n_named": sum(bool(each) for each in read),
+        "recovered": recovered,
+        "chance": chance,
+        "related": related,
+        "chance_related": chance_related,
     }
+
+
+def related_concept(label: str) -> str | None:
+    """The concept that a label names, else the one that more than half of the lexicon's words belong to of which the label is true.
+
+    Read from the label's text alone, by the rules of `scoring.wider`; None where no rule matches or no concept has the majority.
+    """
+    if (concept := nearest_concept(label)) is not None:
+        return concept
+    target = read_target(label)
+    if target is None:
+        return None
+    held = {name: sum(target.holds(units(word)[0]) for word in words) for name, words in LEXICON.items()}
+    best = max(held, key=lambda name: held[name])
+    return best if 2 * held[best] > sum(held.values()) else None
 
 
 def true_label_ranks(real: NDArray, simulated: NDArray, names: Sequence[str], planted: Sequence[frozenset[str]]) -> dict[str, Any]:

@@ -303,7 +303,7 @@ class ScoresConfig:
     """Tokens of an excerpt."""
     detection_excerpts: int = 4
     """Excerpts per node for detection, half of them active, and for fuzzing; even."""
-    detection_nodes: int | None = 32
+    detection_nodes: int | None = 24
     """Nodes that a language model judges, evenly spread over the aligned ones; null for all. A head judges all of them."""
     questions_per_prompt: int = 1
     """More are cheaper, but a small judge answers only the first of them well."""

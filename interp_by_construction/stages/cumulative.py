@@ -139,8 +139,7 @@ def _summary(losses: Losses, n_bootstrap: int, seed: int) -> dict[str, Any]:
         "n_documents": len(losses.document),
         "ablation": {name: increase(name) for name in ("mean", "zero")},
         "substitution": {
-            name: increase(name)
-            | {"recovered_from_mean": recovered(name, "mean"), "recovered_from_zero": recovered(name, "zero")}
+            name: increase(name) | {"recovered_from_mean": recovered(name, "mean"), "recovered_from_zero": recovered(name, "zero")}
             if name in mean
             else None
             for name in ("own_labels", "other_labels")

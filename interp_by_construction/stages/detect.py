@@ -18,7 +18,7 @@ from interp_by_construction.stages.judge_text import Text
 if TYPE_CHECKING:
     from interp_by_construction.labeler.client import Labeler
 
-FIT_NODES = 16
+FIT_NODES = 12
 """Nodes whose questions on the select split fit the thresholds of a language model: one for all nodes needs no more."""
 
 

@@ -278,9 +278,7 @@ def _blind(
         table.add(f"blind_{name}", scorer, own_model, "final", agreement)
         table.add(f"blind_{name}", scorer, own_model, "shuffled", chance)
     r = own_and_others(pairs["simulation"])[0]
-    return [
-        {"node": int(node), "own": case.labels[i], "blind": blind[i], "r": _finite(r[i])} for i, node in enumerate(case.nodes)
-    ]
+    return [{"node": int(node), "own": case.labels[i], "blind": blind[i], "r": _finite(r[i])} for i, node in enumerate(case.nodes)]
 
 
 def _finite(value: float) -> float | None:

@@ -56,9 +56,7 @@ def select_text(corpus: Path, n_tokens: int, window: int) -> Text:
     return whole_blocks(corpus, "select", read_excerpts(corpus, "select", chosen, length), window)
 
 
-def activations_on(
-    model: Path, corpus: Path, text: Text, layer: int, nodes: NDArray[np.int64], device: Any
-) -> NDArray[np.float64]:
+def activations_on(model: Path, corpus: Path, text: Text, layer: int, nodes: NDArray[np.int64], device: Any) -> NDArray[np.float64]:
     """Activations [token, node], without poles."""
     chunks = activation_chunks(model, corpus, text.split, text.blocks, text.length, layer, nodes, device)
     return np.concatenate(list(chunks))

@@ -68,15 +68,19 @@ class Loop(Recipes):
         for index in layers:
             self._align_layer(index)
             for layer in self.layers:
-                layer.artifacts["evaluate"] = self._evaluate(layer)
-                if self._head is not None:
-                    layer.artifacts["function"] = self._function(layer)
-                    if self.cfg.audit.enabled:
-                        layer.artifacts["audit"] = self._audit(layer)
-                    layer.artifacts["cumulative"] = self._cumulative(layer)
-                if self.cfg.scores.enabled:
-                    layer.artifacts["judge"] = self._judge(layer)
+                self._examine(layer)
             self.directory.finish_layers(self.cfg, self.shared, self.layers)
+
+    def _examine(self, layer: Layer) -> None:
+        """Scores of a layer that is done; what depends on layers above it is measured anew when one is added."""
+        layer.artifacts["evaluate"] = self._evaluate(layer)
+        if self._head is not None:
+            layer.artifacts["function"] = self._function(layer)
+            layer.artifacts["cumulative"] = self._cumulative(layer)
+            if self.cfg.audit.enabled:
+                layer.artifacts["audit"] = self._audit(layer)
+        if self.cfg.scores.enabled:
+            layer.artifacts["judge"] = self._judge(layer)
 
     def _align_layer(self, index: int) -> None:
         """One turn of the loop."""

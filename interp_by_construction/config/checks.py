@@ -29,7 +29,7 @@ def check(c: Config) -> None:
         require(_get(c, field_name) >= 1, field_name, _get(c, field_name), "give an integer >= 1")
     not_negative = (
         "align.steps", "align.local_steps", "continue.steps", "subject.pretrain_steps", "label.retries", "seed", "collect.n_random",
-        "label.select_tokens", "label.head_select_tokens", "simulate.reliability_tokens",
+        "label.select_tokens", "label.head_select_tokens", "label.min_tokens", "simulate.reliability_tokens",
     )  # fmt: skip
     for field_name in not_negative:
         require(_get(c, field_name) >= 0, field_name, _get(c, field_name), "give an integer >= 0")

@@ -168,6 +168,10 @@ class LabelConfig:
     """Few-shot completion (small labelers) or chat messages (instruct models of 1B and more)."""
     general_pool: bool = True
     """Matching (nodes.assign=match) may also deal out the general labels that ship with the package."""
+    min_tokens: int = 8
+    """Tokens of the label split that a label must apply to (simulated above 0.5) to be dealt out by matching."""
+    max_overlap: float = 0.95
+    """Of two labels whose simulations on the label split correlate above this, matching deals out one."""
     select_tokens: int = 128
     """Tokens of the select split on which the labeler simulates every candidate, so that the best can be chosen (and, with
     revisions, as many of the label split). Dear, so few by default; 0 takes the first candidate. Not used with a head."""

@@ -1,7 +1,8 @@
 """assign: deal the labels out anew, so that each node gets a label that says what it does already.
 
 1. Pool: the labels that the labeler gave, everything else it proposed for the layer, and the general list; distinct.
-2. The head simulates the whole pool on the label split.
+2. The head simulates the whole pool on the label split. A label that hardly ever applies there could not be checked, and of two
+   that apply to the same tokens one is no label of its own: both kinds are left out (see `usable`).
 3. One linear assignment (Jonker and Volgenant 1987, https://doi.org/10.1007/BF02278710) pairs nodes with labels so that the sum
    of the correlations between activations and simulations is as large as it can be.
 4. A node that correlates with no label at all (it is constant), or that the pool has no label left for, has failed: it becomes
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from interp_by_construction.config import SimulateConfig
+from interp_by_construction.config import LabelConfig, SimulateConfig
 from interp_by_construction.labeler.prompts import normalised
 from interp_by_construction.progress import track
 from interp_by_construction.records import Label
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 UNDEFINED = -2.0
 """Stands for an undefined correlation in the assignment: worse than any defined one, so it is taken only when nothing is left."""
+
+APPLIES = 0.5
+"""A head simulates the chance that a label applies to a token; above this it does."""
 
 
 class Candidate(NamedTuple):
@@ -63,6 +67,7 @@ def run(
     candidates: Sequence[Candidate],
     layer: int,
     cfg: SimulateConfig,
+    label_cfg: LabelConfig,
     head: Head,
     encoder: Encoder,
     out: Path,
@@ -82,20 +87,25 @@ def run(
     vectors = np.load(encoded / "label.npy", mmap_mode="r")
     label_vectors = head.label_vectors(encoder, [candidate.text for candidate in candidates]) if candidates else None
     use = excerpts.is_text.reshape(-1)
-    sums = Correlator(len(nodes), len(candidates))
+    sums, between = Correlator(len(nodes), len(candidates)), Correlator(len(candidates), len(candidates))
+    n_applies = np.zeros(len(candidates), dtype=np.int64)
     start, n_chunks = 0, -(-n_blocks // BATCH)
     for values in track(chunks, f"assign layer {layer}", total=n_chunks):
         kept = slice(start, start + len(values))
         start += len(values)
         if label_vectors is not None:
-            sums.add(values[use[kept]] * poles, head.simulate(vectors[kept][use[kept]], label_vectors))
+            simulated = head.simulate(vectors[kept][use[kept]], label_vectors)
+            sums.add(values[use[kept]] * poles, simulated)
+            between.add(simulated, simulated)
+            n_applies += (simulated > APPLIES).sum(axis=0)
     r = sums.correlations()
     column = {normalised(candidate.text): index for index, candidate in enumerate(candidates)}
     own = np.array([np.nan if label.text is None else r[i, column[normalised(label.text)]] for i, label in enumerate(labels)])
     # Which sign a label gets is part of the match: that of the larger r.
     turned = (r < 0) & np.isin(nodes, list(both))[:, None]
     r = np.where(turned, -r, r)
-    matched = match(r)
+    kept_labels = usable(n_applies, between.correlations(), r, label_cfg.min_tokens, label_cfg.max_overlap)
+    matched = match(np.where(np.isin(np.arange(len(candidates)), kept_labels), r, np.nan))
     chosen = [_relabelled(label, matched[i], candidates, r[i], turned[i]) for i, label in enumerate(labels)]
     after = np.array([np.nan if index is None else r[i, index] for i, index in enumerate(matched)])
     sources = [None if index is None else candidates[index].source for index in matched]
@@ -118,6 +128,8 @@ def run(
         "n_failed_labeler": sum(label.text is None for label in labels),
         "n_distinct": len({normalised(label.text) for label in chosen if label.text}),
         "n_pool": len(candidates),
+        "n_pool_absent": int((n_applies < label_cfg.min_tokens).sum()),
+        "n_pool_usable": len(kept_labels),
         "n_pool_general": sum(candidate.source == "general" for candidate in candidates),
         "n_tokens": int(use.sum()),
         "r_mean_before": _mean(own),
@@ -128,6 +140,24 @@ def run(
         "share_from_labeler": sources.count("labeler") / n_labels if n_labels else None,
         "share_from_general": sources.count("general") / n_labels if n_labels else None,
     }
+
+
+def usable(
+    n_applies: NDArray[np.int64], between: NDArray[np.float64], r: NDArray[np.float64], min_tokens: int, max_overlap: float
+) -> list[int]:
+    """Columns of the labels that may be dealt out.
+
+    n_applies: tokens that each label applies to, [label]; between: correlations of the labels' simulations, [label, label]; r:
+    [node, label]. Left out are labels that apply to fewer than `min_tokens`, and labels whose simulation correlates above
+    `max_overlap` with that of one which fits some node better.
+    """
+    best = np.nan_to_num(r, nan=UNDEFINED).max(axis=0, initial=UNDEFINED)
+    kept: list[int] = []
+    for label in np.argsort(-best, kind="stable").tolist():
+        # NaN compares as False: a constant simulation overlaps with nothing.
+        if n_applies[label] >= min_tokens and not (between[label, kept] > max_overlap).any():
+            kept.append(label)
+    return sorted(kept)
 
 
 def match(r: NDArray[np.float64]) -> list[int | None]:

@@ -1,0 +1,106 @@
+"""Recipes of what a run reads: corpus, subject, and the encoder's view of the text."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from interp_by_construction.store import SCRATCH, Artifact
+from interp_by_construction.workshop import Workshop, threads
+
+if TYPE_CHECKING:
+    from interp_by_construction.stages.excerpts import Excerpts
+
+
+class TextRecipes(Workshop):
+    """Shared by all layers of a run."""
+
+    def _corpus(self) -> Artifact:
+        from interp_by_construction.corpus import content_identity
+
+        data = dataclasses.asdict(self.cfg.data)
+        config = {key: value for key, value in data.items() if key not in ("name", "path")}
+        source = self._source()
+        if source is not None:
+            config.pop("vocab_size")
+        identity = {"content": content_identity(self.cfg.data), "tokenizer": self._model_identity(source) if source else "trained"}
+
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.corpus import build_corpus
+            from interp_by_construction.subject.load import source_tokenizer
+
+            return build_corpus(self.cfg.data, source_tokenizer(self.cfg.subject), out)
+
+        return self._build("corpus", None, config, {}, identity, compute)
+
+    def _subject(self) -> Artifact:
+        cfg, source = self.cfg, self._source()
+        config: dict[str, Any] = {"kind": cfg.subject.kind}
+        if source is None:
+            config |= {k: v for k, v in dataclasses.asdict(cfg.subject).items() if k not in ("name", "path")}
+            config |= {
+                "seed": cfg.seed,
+                "warmup": cfg.trainer.warmup,
+                "clip": cfg.trainer.clip,
+                "weight_decay": cfg.trainer.weight_decay,
+            }
+        parents = {"corpus": self.shared["corpus"].fingerprint} if source is None else {}
+        identity = {"model": self._model_identity(source)} if source else {}
+
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.stages import pretrain
+
+            corpus = self.shared["corpus"].path
+            with self._tracked("subject", None) as logger:
+                return pretrain.run(corpus, cfg.subject, cfg.trainer, cfg.seed, out, out / SCRATCH, logger)
+
+        return self._build("subject", None, config, parents, identity, compute)
+
+    def _encode(self) -> Artifact:
+        cfg = self.cfg.simulate
+        keys = ["n_score_tokens", "excerpt_tokens", "max_align_tokens"]
+        keys += ["n_fit_tokens", "encoder_layers"] if self._head is None else ["n_head_score_tokens"]
+
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.stages import simulate
+
+            with threads(self.cfg.labeler.threads):
+                return simulate.encode(
+                    self.shared["corpus"].path, self._encoder(), cfg, simulate.ENCODED[cfg.simulator], out, self._head
+                )
+
+        config = {key: getattr(cfg, key) for key in keys}
+        identity = {"encoder": self._model_identity(cfg.encoder)}
+        identity |= {} if self._head is None else {"head": self._head.identity}
+        return self._build("encode", None, config, self._parents(), identity, compute)
+
+    def _encode_split(self, split: Literal["label", "select"]) -> Artifact:
+        """Token vectors of the text on which labels are compared with nodes; only with a head. Apart from `encode`, so that labels
+        do not depend on how much text is aligned or scored."""
+        stage = f"encode_{split}"
+        if stage not in self.shared:
+            head = self._head
+            assert head is not None
+
+            def compute(out: Path) -> dict[str, Any]:
+                from interp_by_construction.stages import simulate
+
+                text = self._labelling_text(split)
+                with threads(self.cfg.labeler.threads):
+                    n_texts, length = text.is_text.shape
+                    file = out / f"{split}.npy"
+                    return {"n_tokens": simulate.encode_texts(text.tokens, n_texts, length, self._encoder(), head, file)}
+
+            tokens = self.cfg.label.head_select_tokens if split == "select" else self.cfg.simulate.n_label_tokens
+            identity = {"encoder": self._model_identity(self.cfg.simulate.encoder), "head": head.identity}
+            self.shared[stage] = self._build(stage, None, {"n_tokens": tokens}, self._parents(), identity, compute)
+        return self.shared[stage]
+
+    def _labelling_text(self, split: Literal["label", "select"]) -> Excerpts:
+        from interp_by_construction.stages import compare, simulate
+
+        corpus = self.shared["corpus"].path
+        if split == "label":
+            return simulate.choose_excerpts(corpus, "label", self.cfg.simulate)
+        return compare.select_excerpts(corpus, self.cfg.label.head_select_tokens, None)

@@ -26,12 +26,12 @@ from interp_by_construction.labeler.prompts import normalised
 from interp_by_construction.records import Label
 from interp_by_construction.report import terminal
 from interp_by_construction.runs import RunDirectory
-from interp_by_construction.scoring import columnwise_correlation
+from interp_by_construction.scoring import columnwise_correlation, pairwise_correlation
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.files import simulate_file
 from interp_by_construction.simulators.head import Head, simulate_text
 from interp_by_construction.stages import compare, simulate
-from interp_by_construction.stages.assign import Candidate, Correlator, match, pool
+from interp_by_construction.stages.assign import Candidate, Correlator, match, pool, usable
 from interp_by_construction.stages.evaluate import self_judged
 from interp_by_construction.stages.tables import read_history, read_labels, read_opposites, read_proposals, read_records
 from interp_by_construction.store import Store
@@ -87,6 +87,28 @@ def test_a_node_that_correlates_with_nothing_takes_no_label() -> None:
     # Fewer labels than nodes: the others fail.
     assert match(np.array([[0.5], [0.9]])) == [None, 0]
     assert match(np.zeros((2, 0))) == [None, None]
+
+
+def test_labels_that_are_absent_or_say_the_same_are_not_dealt_out() -> None:
+    """Of two labels with one meaning the better fit stays; neither order nor scale of the columns matters."""
+    rng = np.random.default_rng(0)
+    base = rng.random((200, 3))
+    simulated = np.stack([base[:, 0], 0.5 * base[:, 0], base[:, 1], base[:, 2]], axis=1)
+    real = np.stack([base[:, 0] + 0.1 * rng.random(200), base[:, 1]], axis=1)
+    r = pairwise_correlation(real, simulated)
+    r[0, 1] += 1e-3
+    between = pairwise_correlation(simulated, simulated)
+    counts = np.array([100, 90, 80, 7])
+    assert usable(counts, between, r, 8, 0.95) == [1, 2]
+    order = np.array([3, 1, 0, 2])
+    shuffled = usable(counts[order], between[np.ix_(order, order)], r[:, order], 8, 0.95)
+    assert sorted(order[shuffled].tolist()) == [1, 2]
+    assert usable(counts, between, r, 0, 1.0) == [0, 1, 2, 3]
+
+
+def test_a_constant_simulation_overlaps_with_nothing() -> None:
+    between = np.array([[1.0, np.nan], [np.nan, np.nan]])
+    assert usable(np.array([9, 9]), between, np.array([[0.5, np.nan]]), 8, 0.95) == [0, 1]
 
 
 def test_streamed_correlations_equal_those_of_the_whole() -> None:

@@ -167,21 +167,21 @@ def _rules(form: str, state: _State) -> tuple[bool, ...]:
     last = before[-1] if before else "."
     word = form.isalpha()
     opened = ".!?,:" if state.quoted else ".!?"  # `"Come," she said`: no sentence begins with `she`
-    first = last in ".!?" or (last in "\"'" and len(before) > 1 and before[-2] in opened)
+    first = last in ".!?" or (last in "\"'" and (before[-2] if len(before) > 1 else ".") in opened)
     denied = any(w in ("not", "no", "never", "without", "nothing", "t") for w in before[-4:])
     name = word and form[0].isupper() and not first and low != "i"
     pronoun = low in PRONOUNS
     clause = state.clause if word else None
     return (
         word and first, word and state.quoted, word and last == "the", word and last in ("a", "an"), word and last == "to",
-        word and last == "of", word and last == "and", word and denied and low not in ("t", "not", "no"), name, word and last == ",",
-        word and last in ("he", "she"), word and low in state.seen and low not in FUNCTION_WORDS, word and state.bracketed,
+        word and last == "of", word and last == "and", word and denied and low not in ("t", "not", "no"), name,
+        word and last == ",", word and last in ("he", "she"), word and low in state.seen and low not in FUNCTION_WORDS, word and state.bracketed,
         word and last in PREPOSITIONS, word and last in ("is", "was", "are", "were"),
         word and state.n_in_sentence == 1, word and state.n_in_sentence < 3, word and state.n_in_sentence >= 15,
         word and last == '"' and state.quoted, word and last == '"' and not state.quoted, word and last in SAID,
         word and (last in NUMBERS or last.isdigit()), word and last in POSSESSIVES,
-        word and last in ("very", "so", "too", "quite", "extremely"), word and last in MODALS, word and last in ("have", "has", "had"),
-        clause == 26, clause == 27, clause == 28, word and last == "but", clause == 30,
+        word and last in ("very", "so", "too", "quite", "extremely"), word and last in MODALS,
+        word and last in ("have", "has", "had"), clause == 26, clause == 27, clause == 28, word and last == "but", clause == 30,
         word and last == "-", word and last in (":", ";"), word and last == "i", word and last in ("they", "we"),
         word and last in BE and low.endswith(("ed", "en")), word and last in BE and low.endswith("ing"),
         word and state.last_is_name and not name, name and low in state.names,

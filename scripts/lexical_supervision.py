@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 
 HELD_OUT = 0.15
 """Share of the synsets that the training never sees."""
+N_PHRASINGS = 7
+"""At most so many phrasings of a synset, chosen by chance."""
 N_WORDS = 1500
 """So many frequent words are concepts by themselves."""
 POS_FILES = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}
@@ -303,8 +305,8 @@ def build(
     chunks, ends = chunked(net, extra, offsets, n_tokens, seed)
     types, rows = _types(chunks, ends)
     word_concepts, membership = _word_concepts(net, rows, types)
-    context_concepts, context = context_concepts([chunk.text for chunk in chunks], ends)
-    return Supervision([c.text for c in chunks], ends, types, membership, context, word_concepts + context_concepts)
+    by_context, context = context_concepts([chunk.text for chunk in chunks], ends)
+    return Supervision([c.text for c in chunks], ends, types, membership, context, word_concepts + by_context)
 
 
 def chunked(
@@ -499,8 +501,8 @@ def _describe(net: WordNet, name: object, forms: Counter[str]) -> Concept:
         word = name.word.replace("_", " ")
         title = {
             "lemma": [word, _plural(word)],
-            "parts": [f"parts of a {word}", f"{word} parts", f"what belongs to a {word}", f"parts and members of a {word}"],
-            "topic": [f"{word} terms", f"words about {word}", f"the field of {word}", f"{word}-related words"],
+            "parts": [f"parts of a {word}", f"{word} parts", f"what belongs to a {word}"],
+            "topic": [f"{word} terms", f"words about {word}", f"{word}-related words"],
         }[name.relation]
         return Concept(name.relation, f"{name.relation} {name.of.offset} {word}", title)
     kind, *rest = str(name).split()
@@ -547,7 +549,11 @@ def _describe_synset(net: WordNet, name: Sense, shown: list[str], examples: list
         phrasings.append(f"{examples[-1]} and other {_plural(words[0]) if name.pos == 'n' else 'words'}")
     if len(shown) >= 3:
         phrasings += [", ".join(shown[:5]), f"things like {shown[0]}, {shown[1]} and {shown[2]}"]
-    return Concept(f"synset {name.pos}", _synset_name(net, name), list(dict.fromkeys(phrasings)))
+    distinct = list(dict.fromkeys(phrasings))
+    # The first one is how the concept is tested; encoding all of the rest would take most of the time.
+    rng = np.random.default_rng(name.offset)
+    rest = [distinct[1 + i] for i in sorted(rng.permutation(len(distinct) - 1)[: N_PHRASINGS - 1])]
+    return Concept(f"synset {name.pos}", _synset_name(net, name), [*distinct[:1], *rest])
 
 
 def _inflected(phrase: str, inflection: str) -> str:
@@ -601,7 +607,7 @@ def _closed_concepts(rows: list[Row], counts: NDArray) -> list[tuple[Concept, Ca
         if row.form.isalpha() and not row.fragment:
             frequent[row.form.lower()] += int(count)
     for word, _ in frequent.most_common(N_WORDS):
-        phrases = [f"the word {word}", f"the word '{word}'", f"'{word}'", f"{word}, as a word"]
+        phrases = [f"the word {word}", f"the word '{word}'", f"'{word}'"]
         add("word", phrases, lambda form, w=word: form.lower() == w)  # type: ignore[misc]
     return result
 

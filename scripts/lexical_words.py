@@ -63,4 +63,6 @@ CLOSED = {
 }  # fmt: skip
 """Phrasings -> members, closed classes of English."""
 
-FUNCTION_WORDS = {word for members in CLOSED.values() for word in members.split()} - set("may second last half can will must".split())
+FUNCTION_WORDS = {word for members in CLOSED.values() for word in members.split()} - set(
+    "may second last half can will must".split()
+)

@@ -6,13 +6,15 @@
 2. The frozen encoder reads every text once, and every phrasing of every label once. Kept in `--work`, so that a second call
    trains only.
 3. Both towers are trained so that simulated activations agree with membership: binary cross-entropy and 1 - Pearson's r per
-   concept, on random tokens and random phrasings.
-4. The step that is best on held-out concepts in held-out texts is kept. Nothing here sees a corpus of this project.
+   concept, on random tokens, some members of every concept, and mixtures of its phrasings.
+4. Of the moving averages of the weights, the one that is best on held-out concepts in held-out texts is kept. Nothing here sees a
+   corpus of this project.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import hashlib
 import json
 import math
@@ -23,7 +25,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from lexical_supervision import IGNORE, Concept, Supervision, build, held_out
+from lexical_supervision import HELD_OUT, Supervision, build, held_out
+from lexical_words import IGNORE, Concept
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from torch import Tensor, nn
@@ -34,7 +37,13 @@ from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.head import CLIP, label_features
 
 DEV_TEXTS = 0.08
-DEV_CONCEPTS = 0.15
+LABEL_SUFFIX = " such as"
+CODE = 127 / CLIP
+"""Hidden states are kept in whole numbers, so many to a standard deviation."""
+N_POSITIVES = 64
+"""So many members of a concept are known to the sampling of batches."""
+MIN_MEMBERS = 2
+"""A correlation needs so many members in the batch."""
 MIN_DEV_TOKENS = 8
 """A held-out concept with fewer tokens in the held-out texts says nothing."""
 
@@ -60,13 +69,35 @@ class Tower(nn.Module):
 class TwoTowers(nn.Module):
     """[token, feature] and [label, feature] -> logits [token, label]."""
 
-    def __init__(self, token: Tower, label: Tower) -> None:
+    def __init__(self, token: Tower, label: Tower, shared: bool) -> None:
         super().__init__()
         self.token, self.label = token, label
+        width = token.out.out_features
+        self.shared = nn.Linear(2 * width, width + 1, bias=False) if shared else None
+
+    def label_vectors(self, labels: Tensor) -> Tensor:
+        """[label, feature] -> [label, width + 1]."""
+        vectors: Tensor = self.label(labels)
+        if self.shared is None:
+            return vectors
+        n = len(self.token.mean)
+        own = [self.token(part) for part in (labels[:, :n], labels[:, n : 2 * n])]
+        return vectors + self.shared(torch.cat(own, dim=1))
 
     def forward(self, tokens: Tensor, labels: Tensor) -> Tensor:
-        vectors = self.label(labels)
+        vectors = self.label_vectors(labels)
         return self.token(tokens) @ vectors[:, :-1].T / math.sqrt(vectors.shape[1] - 1) + vectors[:, -1]
+
+
+class States:
+    """Hidden states of all tokens: standardised, clipped and kept as whole numbers, int8 [token, feature]."""
+
+    def __init__(self, codes: NDArray[np.int8], mean: NDArray, scale: NDArray) -> None:
+        self.codes = codes
+        self.mean, self.scale = torch.as_tensor(mean).float(), torch.as_tensor(scale).float()
+
+    def __getitem__(self, rows: NDArray) -> Tensor:
+        return torch.as_tensor(self.codes[rows]).float() * (self.scale / CODE) + self.mean
 
 
 def loss_of(logits: Tensor, member: Tensor, correlation: float) -> Tensor:
@@ -74,7 +105,7 @@ def loss_of(logits: Tensor, member: Tensor, correlation: float) -> Tensor:
     known = (member != IGNORE).float()
     target = (member == 1).float()
     entropy = nn.functional.binary_cross_entropy_with_logits(logits, target, weight=known, reduction="sum") / known.sum()
-    frequent = (target.sum(0) >= 4).nonzero().flatten()
+    frequent = (target.sum(0) >= MIN_MEMBERS).nonzero().flatten()
     if not len(frequent):
         return 10 * entropy
     weight, t = known[:, frequent], target[:, frequent]
@@ -86,31 +117,35 @@ def loss_of(logits: Tensor, member: Tensor, correlation: float) -> Tensor:
     return 10 * entropy + correlation * (1 - r).mean()
 
 
-def encode_texts(encoder: Encoder, texts: list[str], n_tokens: int, path: Path) -> NDArray[np.float16]:
-    """Hidden states of every token, memory-mapped, [token, feature]."""
-    shape = (n_tokens, encoder.n_features)
+def encode_texts(encoder: Encoder, texts: list[str], n_tokens: int, path: Path) -> States:
+    """Hidden states of every token, memory-mapped."""
+    standards = path.with_suffix(".npz")
     if not path.is_file():
+        first = np.concatenate(list(encoder.states(texts[:300])))
+        mean, scale = (part.numpy() for part in standard(first))
         partial = path.with_suffix(".partial")
-        states = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+        codes = np.lib.format.open_memmap(partial, mode="w+", dtype=np.int8, shape=(n_tokens, encoder.n_features))
         start = 0
         for rows in track(encoder.states(texts), "encode texts", total=len(texts)):
-            states[start : start + len(rows)] = np.clip(rows, -60000, 60000)
+            codes[start : start + len(rows)] = np.rint(np.clip((rows - mean) / scale, -CLIP, CLIP) * CODE)
             start += len(rows)
         if start != n_tokens:
             raise AssertionError("the encoder and its offsets count the same tokens")
-        states.flush()
+        codes.flush()
+        np.savez(standards, mean=mean, scale=scale)
         partial.rename(path)
-    return np.load(path, mmap_mode="r")
+    kept = np.load(standards)
+    return States(np.load(path, mmap_mode="r"), kept["mean"], kept["scale"])
 
 
 def evaluate(
-    model: TwoTowers, x: NDArray, labels: Tensor, data: Supervision, rows: NDArray, columns: NDArray, phrasing: NDArray
+    model: TwoTowers, x: States, labels: Tensor, data: Supervision, rows: NDArray, columns: NDArray, phrasing: NDArray
 ) -> dict[str, Any]:
     """Mean r and AUC over `columns` (concepts) on `rows` (tokens), first phrasings; also by kind of concept."""
     model.eval()
     with torch.inference_mode():
         logits = torch.cat([
-            model(torch.as_tensor(x[part].astype(np.float32)), labels[phrasing[columns, 0]]) for part in np.array_split(rows, 16)
+            model(x[part], labels[phrasing[columns, 0]].float()) for part in np.array_split(rows, 16)
         ])  # fmt: skip
     model.train()
     simulated = torch.sigmoid(logits).numpy()
@@ -159,36 +194,66 @@ def phrasing_table(concepts: list[Concept]) -> tuple[list[str], NDArray[np.int64
     return flat, table, np.array([len(concept.phrasings) for concept in concepts])
 
 
+class Batches:
+    """Random tokens, and among them some members of every concept that is drawn: most concepts are rare."""
+
+    def __init__(self, data: Supervision, rows: NDArray, columns: NDArray, args: argparse.Namespace) -> None:
+        self.data, self.rows, self.columns, self.args = data, rows, columns, args
+        self.rng = np.random.default_rng(args.seed + 1)
+        _, self.phrasing, self.n_phrasings = phrasing_table(data.concepts)
+        self.members = {column: self._some_members(column) for column in columns}
+
+    def _some_members(self, column: int) -> NDArray:
+        n_words = self.data.membership.shape[1]
+        if column < n_words:
+            found = np.flatnonzero((self.data.membership[:, column] == 1)[self.data.types[self.rows]])
+        else:
+            found = np.flatnonzero(self.data.context[self.rows, column - n_words] == 1)
+        return self.rows[self.rng.permutation(found)[:N_POSITIVES]]
+
+    def draw(self, labels: Tensor) -> tuple[NDArray, NDArray, Tensor]:
+        """Token rows, concepts, and the features of a phrasing of each, a mixture of two for half of them."""
+        args, rng = self.args, self.rng
+        chosen = rng.choice(self.columns, min(args.batch_concepts, len(self.columns)), replace=False)
+        some = [rng.choice(self.members[c], args.positives) for c in chosen if len(self.members[c])]
+        batch = np.unique(np.concatenate([rng.choice(self.rows, args.batch_tokens, replace=False), *some]))
+        first, second = (self.phrasing[chosen, rng.integers(0, self.n_phrasings[chosen])] for _ in range(2))
+        share = np.where(rng.random(len(chosen)) < args.mixed, rng.random(len(chosen)), 1.0).astype(np.float32)[:, None]
+        mixed = labels[first].float() * torch.as_tensor(share) + labels[second].float() * torch.as_tensor(1 - share)
+        return batch, chosen, mixed
+
+
 def train(
-    model: TwoTowers, x: NDArray, labels: Tensor, data: Supervision, args: argparse.Namespace
+    model: TwoTowers, x: States, labels: Tensor, data: Supervision, args: argparse.Namespace
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Trains in place; returns the best state and its record."""
+    """Trains in place; returns the best averaged state and its record."""
     rng = np.random.default_rng(args.seed)
     text_of = np.repeat(np.arange(len(data.texts)), [len(ends) for ends in data.ends])
     dev_text = rng.random(len(data.texts)) < DEV_TEXTS
     dev_rows, rows = np.flatnonzero(dev_text[text_of]), np.flatnonzero(~dev_text[text_of])
-    unseen = np.array([held_out(concept, DEV_CONCEPTS) for concept in data.concepts])
+    unseen = np.array([held_out(concept, HELD_OUT) for concept in data.concepts])
     dev_columns, columns = np.flatnonzero(unseen), np.flatnonzero(~unseen)
-    _, phrasing, n_phrasings = phrasing_table(data.concepts)
+    batches = Batches(data, rows, columns, args)
     seen_sample = rng.choice(columns, min(400, len(columns)), replace=False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=args.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=args.lr, total_steps=args.steps, pct_start=0.1)
+    averaged = copy.deepcopy(model)
     best: tuple[float, dict[str, Any], dict[str, Any]] = (-1.0, {}, {})
     start = time.monotonic()
     for step in range(1, args.steps + 1):
-        batch = np.sort(rng.choice(rows, args.batch_tokens, replace=False))
-        chosen = rng.choice(columns, min(args.batch_concepts, len(columns)), replace=False)
-        own = phrasing[chosen, rng.integers(0, n_phrasings[chosen])]
-        logits = model(torch.as_tensor(x[batch].astype(np.float32)), labels[own])
+        batch, chosen, phrases = batches.draw(labels)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.bfloat16):
+            logits = model(x[batch], phrases).float()
         loss = loss_of(logits, torch.as_tensor(membership(data, batch, chosen)), args.correlation)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
+        average(averaged, model, min(args.average, step / (step + 9)))
         if step % args.every == 0 or step == args.steps:
-            unseen_scores = evaluate(model, x, labels, data, dev_rows, dev_columns, phrasing)
-            seen_scores = evaluate(model, x, labels, data, dev_rows, seen_sample, phrasing)
+            unseen_scores = evaluate(averaged, x, labels, data, dev_rows, dev_columns, batches.phrasing)
+            seen_scores = evaluate(averaged, x, labels, data, dev_rows, seen_sample, batches.phrasing)
             record = {
                 "step": step, "loss": round(loss.item(), 4), "seconds": round(time.monotonic() - start),
                 "held_out_concepts": unseen_scores, "seen_concepts": seen_scores,
@@ -196,8 +261,15 @@ def train(
             sys.stdout.write(json.dumps(record) + "\n")
             sys.stdout.flush()
             if unseen_scores["r"] > best[0]:
-                best = (unseen_scores["r"], {k: v.detach().clone() for k, v in model.state_dict().items()}, record)
+                best = (unseen_scores["r"], {k: v.detach().clone() for k, v in averaged.state_dict().items()}, record)
     return best[1], best[2]
+
+
+def average(averaged: nn.Module, model: nn.Module, decay: float) -> None:
+    """Exponential moving average of the weights."""
+    with torch.no_grad():
+        for own, new in zip(averaged.parameters(), model.parameters(), strict=True):
+            own.lerp_(new, 1 - decay)
 
 
 def main() -> None:
@@ -212,23 +284,35 @@ def main() -> None:
 
     data = build(args.wordnet, extra_sentences(args.text), offsets, args.tokens, args.seed)
     key = hashlib.sha256("".join([args.encoder, *data.texts]).encode()).hexdigest()[:12] + "-" + "-".join(map(str, args.layers))
-    x = encode_texts(encoder, data.texts, len(data.types), args.work / f"tokens-{key}.npy")
+    x = encode_texts(encoder, data.texts, len(data.types), args.work / f"codes-{key}.npy")
     flat, _, _ = phrasing_table(data.concepts)
     cached = args.work / f"labels-{key}-{hashlib.sha256(repr(flat).encode()).hexdigest()[:12]}.npy"
     if not cached.is_file():
-        np.save(cached, label_features(encoder, flat).astype(np.float16))
-    z = np.load(cached).astype(np.float32)
-
-    sample = np.sort(np.random.default_rng(args.seed).choice(len(x), min(40000, len(x)), replace=False))
-    towers = [
-        Tower(*standard(features), args.hidden, args.width + extra, args.dropout)
-        for features, extra in ((x[sample].astype(np.float32), 0), (z, 1))
-    ]
-    model = TwoTowers(*towers)
-    with torch.no_grad():
-        model.label.out.bias[-1] = -4.0  # a concept is rare
+        np.save(cached, encode_labels(encoder, flat))
+    z = np.load(cached)
+    model = new_model(x, z, args)
     state, record = train(model, x, torch.as_tensor(z), data, args)
     save(args, state, record, data)
+
+
+def encode_labels(encoder: Encoder, phrasings: list[str]) -> NDArray[np.float16]:
+    """[phrasing, feature], a few thousand at a time."""
+    parts = [phrasings[start : start + 4096] for start in range(0, len(phrasings), 4096)]
+    return np.concatenate([
+        np.clip(label_features(encoder, part, LABEL_SUFFIX), -60000, 60000).astype(np.float16)
+        for part in track(parts, "encode labels", total=len(parts))
+    ])  # fmt: skip
+
+
+def new_model(x: States, z: NDArray, args: argparse.Namespace) -> TwoTowers:
+    """Random weights; z: label features [phrasing, feature]."""
+    sample = np.random.default_rng(args.seed).choice(len(z), min(20000, len(z)), replace=False)
+    token = Tower(x.mean, x.scale, args.hidden, args.width, args.dropout)
+    label = Tower(*standard(z[sample].astype(np.float32)), args.label_hidden, args.width + 1, args.label_dropout)
+    model = TwoTowers(token, label, shared=True)
+    with torch.no_grad():
+        label.out.bias[-1] = -4.0  # a concept is rare
+    return model
 
 
 def standard(features: NDArray) -> tuple[Tensor, Tensor]:
@@ -253,6 +337,7 @@ def save(args: argparse.Namespace, state: dict[str, Any], record: dict[str, Any]
     described = {
         "encoder": args.encoder,
         "encoder_layers": args.layers,
+        "label_suffix": LABEL_SUFFIX,
         "record": {
             "texts": "WordNet 3.0 examples and glosses (c) Princeton University, WordNet 3.0 license"
             + "".join(f", {path.name}" for path in args.text),
@@ -262,7 +347,7 @@ def save(args: argparse.Namespace, state: dict[str, Any], record: dict[str, Any]
             "result": record,
         },
     }
-    weights = {name: value.numpy().astype(np.float16) for name, value in state.items()}
+    weights = {name.replace("shared.", "label.shared."): value.numpy().astype(np.float16) for name, value in state.items()}
     save_file(weights, args.out, metadata={"head": json.dumps(described)})
     sys.stdout.write(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, {json.dumps(record)}\n")
 
@@ -275,17 +360,23 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("head-work"), help="hidden states are kept here")
     parser.add_argument("--encoder", default="smollm2")
     parser.add_argument("--layers", type=int, nargs="+", default=[1, 6, 11, 16, 22])
-    parser.add_argument("--tokens", type=int, default=640_000)
+    parser.add_argument("--tokens", type=int, default=890_000)
     parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--every", type=int, default=200)
+    parser.add_argument("--every", type=int, default=500)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--dropout", type=float, default=0.2)
+    parser.add_argument("--label-dropout", type=float, default=0.3)
     parser.add_argument("--correlation", type=float, default=0.5, help="weight of 1 - r beside the cross-entropy")
-    parser.add_argument("--batch-tokens", type=int, default=6144)
-    parser.add_argument("--batch-concepts", type=int, default=768)
+    parser.add_argument("--batch-tokens", type=int, default=3072)
+    parser.add_argument("--batch-concepts", type=int, default=1024)
+    parser.add_argument("--positives", type=int, default=2, help="members of each concept that join a batch")
+    parser.add_argument("--mixed", type=float, default=0.5, help="share of the labels that are mixtures of two phrasings")
+    parser.add_argument("--average", type=float, default=0.99, help="decay of the moving average of the weights")
     parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--label-hidden", type=int, default=256)
     parser.add_argument("--width", type=int, default=192)
+    parser.add_argument("--bfloat16", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()

@@ -3,8 +3,8 @@
 Both towers read hidden states of one frozen encoder; a label costs one short encoder pass, a text one pass for all labels:
 
     token vector t = W2 gelu(W1 x) + W3 x          x: standardised hidden states of the token, several layers side by side
-    label vector l = V2 gelu(V1 z) + V3 z + S s    z: the same of the label's text, mean over its tokens, last token and, where the
-                                                   head has a suffix, the suffix's last token; s: token vectors of mean and last token
+    label vector l = V2 gelu(V1 z) + V3 z + S s    z: the same of the label's text, mean over its tokens, last token and, where
+                                                   the head has a suffix, its last token; s: token vectors of mean and last token
     simulated      = sigmoid(<t, l> / sqrt(d) + b(l))
 
 `scripts/train_simulator.py` trains it on lexical supervision and writes the file that ships with the package.

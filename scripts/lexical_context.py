@@ -81,13 +81,20 @@ OBJECTS = {
 }  # fmt: skip
 """`what somebody gives`: the words after the verb, up to a mark, a preposition or another clause."""
 
+
+def _members(title: str) -> list[str]:
+    """Of the closed class with this first phrasing."""
+    (found,) = [members.split() for phrasings, members in CLOSED.items() if phrasings.split(";")[0] == title]
+    return found
+
+
 N_CONCEPTS = len(CONTEXT) + len(FOLLOWED) + len(OBJECTS)
 PRONOUNS = frozenset("i you he she it we they me him her us them".split())
-POSSESSIVES = frozenset(CLOSED["possessive words; possessive pronouns"].split())
-PREPOSITIONS = frozenset(CLOSED["prepositions"].split())
-MODALS = frozenset(CLOSED["modal verbs; can, could, should"].split())
-QUESTIONS = frozenset(CLOSED["question words; who, what, where"].split())
-NUMBERS = frozenset(CLOSED["numbers; number words; counting"].split())
+POSSESSIVES = frozenset(_members("possessive words"))
+PREPOSITIONS = frozenset(_members("prepositions"))
+MODALS = frozenset(_members("modal verbs"))
+QUESTIONS = frozenset(_members("question words"))
+NUMBERS = frozenset(_members("numbers"))
 BE = frozenset("is was are were be been being".split())
 SAID = frozenset("said says say saying asked ask asks told tell tells answered replied whispered shouted cried".split())
 CLAUSES = {"because": 26, "if": 27, "when": 28, "while": 28, "who": 30, "which": 30}

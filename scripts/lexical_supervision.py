@@ -447,6 +447,12 @@ def _synset_name(net: WordNet, sense: Sense) -> str:
     return f"{sense.pos}{sense.offset} {net.synsets[sense].words[0]}"
 
 
+CLASSES = {
+    "n": ("nouns", "words that are nouns", "all nouns", "common nouns", "naming words", "things and ideas", "nouns of any kind"),
+    "v": ("verbs", "words that are verbs", "all verbs", "action words", "doing words", "verbs of any kind", "actions and states"),
+    "a": ("adjectives", "words that are adjectives", "all adjectives", "describing words", "qualities", "adjectives of any kind"),
+    "r": ("adverbs", "words that are adverbs", "all adverbs", "manner words", "words that modify verbs", "adverbs of any kind"),
+}
 INFLECTIONS = {"past": "past tense", "ing": "-ing form", "plural": "plural", "third": "third person", "base": "base form"}
 
 
@@ -512,13 +518,12 @@ def _describe(net: WordNet, name: object, forms: Counter[str]) -> Concept:
             base = [_inflected(phrase, rest[1]) for phrase in base]
         return Concept("file", str(name), base + [f"{base[0]}, such as {e}" for e in examples])
     if kind == "pos":
-        titles = {"n": "nouns", "v": "verbs", "a": "adjectives", "r": "adverbs"}
-        title = titles[rest[0]]
-        return Concept("class", str(name), [title, f"words that are {title}", f"all {title}"])
+        return Concept("class", str(name), list(CLASSES[rest[0]]))
     title = {
-        "past": ["past-tense verbs", "verbs in the past tense", "what happened, in the past tense"],
+        "past": ["past-tense verbs", "verbs in the past tense", "past actions", "the past tense"],
         "ing": ["verbs ending in -ing", "-ing forms of verbs"],
-        "plural": ["plural nouns", "plurals", "nouns in the plural"], "third": ["third-person verbs", "verbs ending in -s"],
+        "plural": ["plural nouns", "plurals", "nouns in the plural", "words for several things", "the plural"],
+        "third": ["third-person verbs", "verbs ending in -s"],
         "comparative": ["comparatives", "comparative adjectives"], "superlative": ["superlatives", "superlative adjectives"],
     }[rest[0]]  # fmt: skip
     return Concept("class", str(name), title)

@@ -23,20 +23,23 @@ MEN = (
 ).split()
 CLOSED = {
     "articles; the words a, an and the": "a an the",
-    "pronouns; personal pronouns": "i you he she it we they me him her us them myself yourself himself herself itself themselves",
+    "pronouns; personal pronouns; words that replace a noun; words for the speaker, the listener and others": "i you he "
+    "she it we they me him her us them myself yourself himself herself itself themselves",
     "words for a man or boy; he, him and his": "he him his himself",
     "words for a woman or girl; she and her": "she her hers herself",
     "first-person pronouns; words for oneself": "i me my mine we us our ours myself ourselves",
     "second-person pronouns; words for the listener": "you your yours yourself thou thee thy",
     "plural pronouns; words for a group": "we us they them our their ours theirs",
     "possessive words; possessive pronouns": "my your his her its our their mine yours hers ours theirs whose",
-    "prepositions": "in on at by for with from to of about over under between through into onto across behind beyond against "
+    "prepositions; words that show a relation; words of place and direction before a noun": "in on at by for with "
+    "from to of about over under between through into onto across behind beyond against "
     "during without within near after before above below around among along toward towards upon off",
     "prepositions of place; words for where something is": "in on at under over behind between near above below beside among "
     "inside outside across around through into onto along",
     "prepositions and adverbs of time; when something happened": "after before during until since when while then now soon later "
     "yesterday today tomorrow once already ago",
-    "conjunctions; connecting words": "and or but because although though if while unless whereas since so nor yet",
+    "conjunctions; connecting words; words that join clauses": "and or but because although though if while unless "
+    "whereas since so nor yet",
     "contrast words; but and although": "but although though however yet despite nevertheless while whereas",
     "words that give a reason": "because since so therefore thus hence",
     "modal verbs; can, could, should": "can could may might must shall should will would cannot",

@@ -162,7 +162,7 @@ def encode_labels(encoder: Encoder, phrasings: list[str]) -> NDArray[np.float16]
 def project_labels(z: NDArray, token: Projection, args: argparse.Namespace) -> tuple[Tensor, Projection]:
     """Features of labels [phrasing, feature] -> what `TwoTowers` reads. Mean, last and suffix token have their own components."""
     n = len(token.mean)
-    sample = np.random.default_rng(args.seed).choice(len(z), min(20000, len(z)), replace=False)
+    sample = np.random.default_rng(args.seed).choice(len(z), min(10000, len(z)), replace=False)
     parts = [z[:, start : start + n] for start in range(0, z.shape[1], n)]
     fitted = [fit(part[sample], args.label_components, args.whiten) for part in parts]
     basis = np.zeros((sum(len(p.basis) for p in fitted), z.shape[1]), dtype=np.float32)
@@ -238,20 +238,39 @@ class Batches:
         self.data, self.rows, self.columns, self.args = data, rows, columns, args
         self.rng = np.random.default_rng(args.seed + 1)
         _, self.phrasing, self.n_phrasings = phrasing_table(data.concepts)
-        self.members = {column: self._some_members(column) for column in columns}
+        self.members = {column: np.empty(0, dtype=np.int64) for column in columns} | self._word_members() | self._context_members()
 
-    def _some_members(self, column: int) -> NDArray:
+    def _word_members(self) -> dict[int, NDArray]:
+        """Some rows of every concept of words, by way of the rows of each type."""
+        own_types = self.data.types[self.rows]
+        by_type = self.rows[np.argsort(own_types, kind="stable")]
+        n_rows = np.bincount(own_types, minlength=len(self.data.membership))
+        starts = np.cumsum(n_rows) - n_rows
         n_words = self.data.membership.shape[1]
-        if column < n_words:
-            found = np.flatnonzero((self.data.membership[:, column] == 1)[self.data.types[self.rows]])
-        else:
-            found = np.flatnonzero(self.data.context[self.rows, column - n_words] == 1)
-        return self.rows[self.rng.permutation(found)[:N_POSITIVES]]
+        found = {}
+        for part in np.array_split(self.columns[self.columns < n_words], 1 + n_words // 256):
+            # Contiguous by concept: reading single columns would miss the cache at every row.
+            for column, member in zip(part, np.ascontiguousarray((self.data.membership[:, part] == 1).T), strict=True):
+                own = np.flatnonzero(member)
+                ends = np.cumsum(n_rows[own])
+                n = int(ends[-1]) if len(own) else 0
+                picked = self.rng.choice(n, min(n, N_POSITIVES), replace=False) if n else np.empty(0, dtype=np.int64)
+                which = np.searchsorted(ends, picked, side="right")
+                found[int(column)] = by_type[starts[own[which]] + picked - (ends[which] - n_rows[own[which]])] if n else picked
+        return found
+
+    def _context_members(self) -> dict[int, NDArray]:
+        n_words = self.data.membership.shape[1]
+        found = {}
+        for column in self.columns[self.columns >= n_words]:
+            own = self.rows[self.data.context[self.rows, column - n_words] == 1]
+            found[int(column)] = self.rng.choice(own, min(len(own), N_POSITIVES), replace=False)
+        return found
 
     def draw(self, labels: Tensor) -> tuple[NDArray, NDArray, Tensor]:
         """Token rows, concepts, and the features of a phrasing of each, a mixture of two for half of them."""
         args, rng = self.args, self.rng
-        chosen = rng.choice(self.columns, min(args.batch_concepts, len(self.columns)), replace=False)
+        chosen = np.sort(rng.choice(self.columns, min(args.batch_concepts, len(self.columns)), replace=False))
         some = [rng.choice(self.members[c], args.positives) for c in chosen if len(self.members[c])]
         batch = np.unique(np.concatenate([rng.choice(self.rows, args.batch_tokens, replace=False), *some]))
         first, second = (self.phrasing[chosen, rng.integers(0, self.n_phrasings[chosen])] for _ in range(2))

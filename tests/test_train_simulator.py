@@ -671,7 +671,7 @@ def test_the_script_trains_writes_a_head_and_reads_each_text_once(
         paths = {"--wordnet": folder, "--text": tmp_path / "more.txt", "--work": tmp_path / "work", "--out": tmp_path / out}
         files = [str(part) for pair in paths.items() for part in pair]
         small = (
-            "--layers 1 --steps 80 --every 40 --lr 0.02 --batch-tokens 512 --batch-concepts 64 --hidden 16 --width 16 --dropout 0 "
+            "--layers 1 --steps 120 --every 60 --lr 0.02 --batch-tokens 512 --batch-concepts 64 --hidden 16 --width 16 --dropout 0 "
             "--label-dropout 0 --components 16 --label-components 16 --average 0.9"
         )
         monkeypatch.setattr(sys, "argv", ["train", *files, *small.split(), "--encoder", encoder, "--threads", "1"])
@@ -686,7 +686,7 @@ def test_the_script_trains_writes_a_head_and_reads_each_text_once(
     first = Head.load(run("one", "a.safetensors"))
     assert encoders["one"].n_read > 100
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
-    assert [record["step"] for record in records] == [40, 80]
+    assert [record["step"] for record in records] == [60, 120]
     # Words are told apart, context is not: the fake encoder reads none.
     seen = records[-1]["seen_concepts"]
     assert seen["auc"] > 0.65 and seen["by_kind"]["word"] > 0.3 and seen["by_kind"]["mark"] > 0.6

@@ -153,14 +153,14 @@ def label_features(encoder: Encoder, labels: Sequence[str], suffix: str = "") ->
     texts = [f"{LABEL_PREFIX}{label.strip()}{suffix}" for label in labels]
     n_prefix = len(encoder.tokenizer.encode(LABEL_PREFIX.rstrip(), add_special_tokens=False))
     n_suffix = len(encoder.tokenizer.encode(suffix, add_special_tokens=False)) if suffix else 0
-    result = np.empty((len(texts), (3 if suffix else 2) * encoder.n_features), dtype=np.float32)
+    rows: dict[int, NDArray[np.float32]] = {}
     # Labels of one length stand together: little padding.
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     for i, states in zip(order, encoder.states([texts[i] for i in order], batch_size=64), strict=True):
         own = states[n_prefix : len(states) - n_suffix]
         parts = [own.mean(axis=0), own[-1]]
-        result[i] = np.concatenate([*parts, states[-1]] if suffix else parts)
-    return result
+        rows[i] = np.concatenate([*parts, states[-1]] if suffix else parts)
+    return np.stack([rows[i] for i in range(len(texts))]).astype(np.float32)
 
 
 def _gelu(x: NDArray) -> NDArray:

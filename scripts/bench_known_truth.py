@@ -35,7 +35,7 @@ from interp_by_construction.simulators.head import Head
 
 NEURONS = Path(__file__).resolve().parent.parent / "tests" / "known_truth" / "neurons.jsonl"
 WORD_CLASSES = NEURONS.with_name("word_classes.jsonl")
-N_STORIES = 300
+N_STORIES = 60
 CLASSES = {
     ("nouns", "words that name a thing or a person"): ({"noun", "plural noun"}, {"name", "pronoun"}),
     ("plural nouns", "names of more than one thing"): ({"plural noun"}, {"pronoun"}),
@@ -62,7 +62,8 @@ def main() -> None:
             results["exact"] = evaluate_simulator(neurons, exact_simulator(labeler))
     sys.stdout.write(table(results))
     if more:
-        sys.stdout.write(word_classes(head_simulator(head, encoder)) + stories(head, encoder))
+        sys.stdout.write(word_classes(head_simulator(head, encoder)))
+        sys.stdout.write(stories(head, encoder))
 
 
 def head_simulator(head: Head, encoder: Encoder) -> Simulate:

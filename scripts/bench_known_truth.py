@@ -2,13 +2,16 @@
 
     python scripts/bench_known_truth.py            the head that ships with the package, in this process
     python scripts/bench_known_truth.py --exact    also exact simulation by the labeler, contrast subtracted
+    python scripts/bench_known_truth.py --more     also the head on word classes and on the concepts of the stories lexicon
 
-Other arguments are configuration overrides, such as `labeler.model=... simulate.head=...`. The benchmark is fixed: nothing is
-tuned or trained on it.
+Other arguments are configuration overrides, such as `labeler.model=... simulate.head=...`. The benchmarks are fixed: nothing is
+tuned or trained on them.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 import tempfile
 from itertools import groupby
@@ -16,23 +19,40 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from interp_by_construction.config import compose
+from interp_by_construction.corpus.stories import generate
 from interp_by_construction.errors import IbcError
 from interp_by_construction.labeler.client import Labeler, make_labeler
 from interp_by_construction.labeler.embedded import resolve_model
+from interp_by_construction.scoring.correlation import simulation_score
 from interp_by_construction.scoring.known_truth import Simulate, evaluate_simulator, read_known_truth
+from interp_by_construction.scoring.truth import CONCEPTS, membership, roc_auc
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.exact import REFERENCE_LABELS, simulate_packed
 from interp_by_construction.simulators.head import Head
 
 NEURONS = Path(__file__).resolve().parent.parent / "tests" / "known_truth" / "neurons.jsonl"
+WORD_CLASSES = NEURONS.with_name("word_classes.jsonl")
+N_STORIES = 60
+CLASSES = {
+    ("nouns", "words that name a thing or a person"): ({"noun", "plural noun"}, {"name", "pronoun"}),
+    ("plural nouns", "names of more than one thing"): ({"plural noun"}, {"pronoun"}),
+    ("verbs", "words that say what somebody does or what happens"): ({"verb", "past-tense verb", "-ing verb"}, {"auxiliary"}),
+    ("past-tense verbs", "verbs that tell what somebody did"): ({"past-tense verb"}, {"auxiliary"}),
+    ("adjectives", "words that describe a thing"): ({"adjective"}, {"number", "possessive"}),
+    ("adverbs", "words that say how, where or when"): ({"adverb"}, {"preposition"}),
+    ("prepositions", "small words such as in, under and from"): ({"preposition"}, set()),
+    ("pronouns", "words that stand for a person or a thing"): ({"pronoun"}, {"possessive", "noun", "plural noun"}),
+}
+"""Labels (the usual name, which is a phrasing of the head's training, and another) -> tags that belong, tags that are left out."""
 COLUMNS = ("r_true", "r_false", "share_true_above_false")
 
 
 def main() -> None:
-    exact = "--exact" in sys.argv[1:]
-    cfg = compose([argument for argument in sys.argv[1:] if argument != "--exact"])
+    exact, more = ("--exact" in sys.argv[1:], "--more" in sys.argv[1:])
+    cfg = compose([argument for argument in sys.argv[1:] if argument not in ("--exact", "--more")])
     neurons = read_known_truth(NEURONS)
     head = Head.load(cfg.simulate.head)
     encoder = Encoder.load(resolve_model(head.encoder), head.encoder_layers, "cpu")
@@ -41,6 +61,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch, make_labeler(cfg.labeler, Path(scratch) / "calls", Path(scratch)) as labeler:
             results["exact"] = evaluate_simulator(neurons, exact_simulator(labeler))
     sys.stdout.write(table(results))
+    if more:
+        sys.stdout.write(word_classes(head_simulator(head, encoder)))
+        sys.stdout.write(stories(head, encoder))
 
 
 def head_simulator(head: Head, encoder: Encoder) -> Simulate:
@@ -56,6 +79,36 @@ def head_simulator(head: Head, encoder: Encoder) -> Simulate:
         return [head.simulate(tokens_of[tuple(tokens)], vectors[label][None])[:, 0].tolist() for label, tokens in requests]
 
     return simulate
+
+
+def word_classes(simulate: Simulate) -> str:
+    """r of every class of words, pooled over the tokens of all sentences, for both of its labels."""
+    sentences = [json.loads(line) for line in WORD_CLASSES.read_text(encoding="utf8").splitlines()]
+    tags = [tag for sentence in sentences for tag in sentence["tags"]]
+    rows, scores = [], []
+    for labels, (members, open_question) in CLASSES.items():
+        known = np.array([tag not in open_question for tag in tags])
+        truth = np.array([float(tag in members) for tag in tags])[known]
+        for label in labels:
+            values = np.concatenate(simulate([(label, sentence["tokens"]) for sentence in sentences]))
+            scores.append(simulation_score(truth, values[known]))
+            rows.append(f"{label:60} {scores[-1]:8.3f}")
+    usual, others = np.mean(scores[::2]), np.mean(scores[1::2])
+    return "\n".join(["", "word classes: r", *rows, f"mean of the usual names {usual:.3f}, of other words {others:.3f}"]) + "\n"
+
+
+def stories(head: Head, encoder: Encoder) -> str:
+    """r and AUC of every concept of the stories lexicon, its name as label."""
+    texts = [re.findall(r" ?\w+| ?[^\w\s]", story.text) for story in generate(["score"] * N_STORIES, seed=0)]
+    truth = membership(texts)
+    vectors = np.concatenate([head.token_vectors(features).astype(np.float16) for features in encoder.encode(texts)])
+    simulated: NDArray = head.simulate(vectors, head.label_vectors(encoder, CONCEPTS))
+    rows, scores = [], []
+    for i, concept in enumerate(CONCEPTS):
+        scores.append((simulation_score(truth[:, i].astype(float), simulated[:, i]), roc_auc(simulated[:, i], truth[:, i])))
+        rows.append(f"{concept:60} {scores[-1][0]:8.3f} {scores[-1][1]:8.3f}")
+    r, auc = np.mean(scores, axis=0)
+    return "\n".join(["", "stories: r, AUC", *rows, f"mean of {len(CONCEPTS)} concepts {r:.3f} {auc:.3f}"]) + "\n"
 
 
 def exact_simulator(labeler: Labeler) -> Simulate:

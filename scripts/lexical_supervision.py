@@ -19,9 +19,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from lexical_context import context_concepts
+from lexical_words import CLOSED, FUNCTION_WORDS, IGNORE, MEN, WOMEN, Concept
 from numpy.typing import NDArray
 
-IGNORE = 2
+HELD_OUT = 0.15
+"""Share of the synsets that the training never sees."""
+N_PHRASINGS = 7
+"""At most so many phrasings of a synset, chosen by chance."""
+N_WORDS = 1500
+"""So many frequent words are concepts by themselves."""
 POS_FILES = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}
 LEXICOGRAPHER = {
     4: "acts and actions; things that people do", 5: "animals; kinds of animals; creatures",
@@ -44,59 +51,9 @@ LEXICOGRAPHER = {
 }  # fmt: skip
 """WordNet's lexicographer files by number; phrasings separated by semicolons."""
 
-WOMEN = (
-    "Mary Alice Susan Margaret Helen Laura Julia Kate Grace Jane Martha Linda Sophie Eva Irene Betty Diana Carol Maria Sally "
-    "Olivia Charlotte Hannah Rachel Judith Elena Nora Agnes Wendy Pamela"
-).split()
-MEN = (
-    "John Peter George Henry Robert James David Thomas William Richard Frank Edward Albert Michael Steven Victor Simon Martin "
-    "Andrew Philip Carl Arthur Harry Walter Roger Kevin Brian Louis Philip Dennis"
-).split()
 SPEAKERS = ("the man", "the woman", "the teacher", "the boy", "the girl", "he", "she", "his mother", "her father", "the captain")
 SAYING = ("said", "asked", "answered", "replied", "whispered", "shouted", "told him", "thought", "cried")
 
-
-CLOSED = {
-    "articles; the words a, an and the": "a an the",
-    "pronouns; personal pronouns": "i you he she it we they me him her us them myself yourself himself herself itself themselves",
-    "words for a man or boy; he, him and his": "he him his himself",
-    "words for a woman or girl; she and her": "she her hers herself",
-    "first-person pronouns; words for oneself": "i me my mine we us our ours myself ourselves",
-    "second-person pronouns; words for the listener": "you your yours yourself thou thee thy",
-    "plural pronouns; words for a group": "we us they them our their ours theirs",
-    "possessive words; possessive pronouns": "my your his her its our their mine yours hers ours theirs whose",
-    "prepositions": "in on at by for with from to of about over under between through into onto across behind beyond against "
-    "during without within near after before above below around among along toward towards upon off",
-    "prepositions of place; words for where something is": "in on at under over behind between near above below beside among "
-    "inside outside across around through into onto along",
-    "prepositions and adverbs of time; when something happened": "after before during until since when while then now soon later "
-    "yesterday today tomorrow once already ago",
-    "conjunctions; connecting words": "and or but because although though if while unless whereas since so nor yet",
-    "contrast words; but and although": "but although though however yet despite nevertheless while whereas",
-    "words that give a reason": "because since so therefore thus hence",
-    "modal verbs; can, could, should": "can could may might must shall should will would cannot",
-    "negations; words that deny; not and never": "not no never none nothing nobody nowhere neither nor cannot n't without",
-    "question words; who, what, where": "who what where when why how which whose whom",
-    "demonstratives; this and that": "this that these those",
-    "forms of the verb be; is, are and was": "is are was were be been being am",
-    "forms of the verb have": "have has had having",
-    "forms of the verb do": "do does did doing done",
-    "auxiliary verbs; helping verbs": "is are was were be been am have has had do does did will would can could "
-    "may might must shall should",
-    "numbers; number words; counting": "one two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty "
-    "hundred thousand million billion dozen",
-    "ordinal numbers; first, second, third": "first second third fourth fifth sixth seventh eighth ninth tenth last",
-    "quantifiers; words for how many": "all some any many much few several most more less every each both half enough",
-    "intensifiers; words for how strongly": "very too so quite rather extremely really almost nearly completely totally entirely",
-    "frequency words; how often": "always never often sometimes usually rarely seldom ever again frequently once twice",
-    "greetings and polite words; greetings": "hello hi goodbye bye please thanks welcome sorry yes",
-    "the existential word there; there": "there",
-    "relative pronouns": "who which that whose whom",
-    "female first names; names of girls and women; girls": " ".join(WOMEN).lower(),
-    "male first names; names of boys and men; boys": " ".join(MEN).lower(),
-    "first names; names of people; people's names": " ".join([*WOMEN, *MEN]).lower(),
-}  # fmt: skip
-"""Phrasings -> members, closed classes of English."""
 
 MARKS = {
     ".": "full stops; periods; the end of a sentence", ",": "commas", "?": "question marks; the end of a question",
@@ -140,12 +97,10 @@ class Synset:
     examples: list[str]
     up: list[Sense] = field(default_factory=list)
     """Hypernyms; for an adjective its attribute, the nouns derived from it and, for a satellite, its cluster's head."""
-
-
-class Concept(NamedTuple):
-    kind: str
-    name: str
-    phrasings: list[str]
+    wholes: list[Sense] = field(default_factory=list)
+    """What it is a part, a member or the substance of."""
+    topics: list[Sense] = field(default_factory=list)
+    """The field that it belongs to: sport, law, music."""
 
 
 class Text(NamedTuple):
@@ -162,6 +117,7 @@ class WordNet:
         self.synsets: dict[Sense, Synset] = {}
         self.senses: dict[tuple[str, str], list[tuple[Sense, float]]] = defaultdict(list)
         self.exceptions: dict[str, dict[str, list[str]]] = {}
+        self._ancestors: dict[tuple[Sense, int], set[Sense]] = {}
         keys: dict[str, Sense] = {}
         for pos, name in POS_FILES.items():
             for line in (folder / f"data.{name}").read_text(encoding="utf8").splitlines():
@@ -171,6 +127,7 @@ class WordNet:
             for line in (folder / f"{name}.exc").read_text(encoding="utf8").splitlines():
                 form, *lemmas = line.split()
                 self.exceptions[pos][form] = lemmas
+        self.fields = {topic for synset in self.synsets.values() for topic in synset.topics}
         counts: Counter[Sense | tuple[str, Sense]] = Counter()
         for line in (folder / "cntlist.rev").read_text(encoding="utf8").splitlines():
             key, _, count = line.split()
@@ -194,14 +151,19 @@ class WordNet:
         n_words = int(parts[3], 16)
         words = [parts[4 + 2 * i].split("(")[0].lower() for i in range(n_words)]
         position = 4 + 2 * n_words
-        up = []
+        up, wholes, topics = [], [], []
         for i in range(int(parts[position])):
             symbol, offset, target, _ = parts[position + 1 + 4 * i : position + 5 + 4 * i]
+            other = Sense("a" if target == "s" else target, int(offset))
+            if symbol in ("#p", "#m", "#s"):
+                wholes.append(other)
+            if symbol == ";c":
+                topics.append(other)
             is_up = symbol in ("@", "@i") or (pos == "a" and symbol == "=") or (symbol == "&" and parts[2] == "s")
             if is_up or (symbol == "+" and pos == "a" and target == "n"):
-                up.append(Sense("a" if target == "s" else target, int(offset)))
+                up.append(other)
         definition = gloss.split('; "')[0].strip()
-        self.synsets[sense] = Synset(words, int(parts[1]), definition, re.findall(r'"([^"]+)"', gloss), up)
+        self.synsets[sense] = Synset(words, int(parts[1]), definition, re.findall(r'"([^"]+)"', gloss), up, wholes, topics)
         number = {"n": 1, "v": 2, "a": 3, "r": 4}[pos] if parts[2] != "s" else 5
         for i, word in enumerate(words):
             head = ":" if number != 5 else ""
@@ -242,13 +204,21 @@ class WordNet:
         total = sum(found.values())
         return [(sense, inflection, weight / total) for (sense, inflection), weight in found.items()]
 
+    def prominence(self, word: str, sense: Sense) -> float:
+        """Share of this sense among the uses of a word as this part of speech."""
+        weights = dict(self.senses.get((word.replace(" ", "_"), sense.pos), []))
+        return weights.get(sense, 0.0) / max(sum(weights.values()), 1e-9)
+
     def ancestors(self, sense: Sense, depth: int = 12) -> set[Sense]:
         """The sense itself and all that it is a kind of."""
+        if (sense, depth) in self._ancestors:
+            return self._ancestors[sense, depth]
         seen = {sense}
         frontier = [sense]
         for _ in range(depth):
             frontier = [up for s in frontier for up in self.synsets[s].up if up not in seen and self._is_quality(s, up)]
             seen.update(frontier)
+        self._ancestors[sense, depth] = seen
         return seen
 
     def _is_quality(self, sense: Sense, up: Sense) -> bool:
@@ -332,6 +302,17 @@ def build(
 ) -> Supervision:
     """extra: more sentences; offsets: (start, end) of each encoder token of a text; stops at about n_tokens."""
     net = WordNet(wordnet)
+    chunks, ends = chunked(net, extra, offsets, n_tokens, seed)
+    types, rows = _types(chunks, ends)
+    word_concepts, membership = _word_concepts(net, rows, types)
+    by_context, context = context_concepts([chunk.text for chunk in chunks], ends)
+    return Supervision([c.text for c in chunks], ends, types, membership, context, word_concepts + by_context)
+
+
+def chunked(
+    net: WordNet, extra: list[str], offsets: Callable[[str], list[tuple[int, int]]], n_tokens: int, seed: int
+) -> tuple[list[Text], list[list[int]]]:
+    """Shuffled sentences joined to chunks, and the character at which each encoder token of a chunk ends."""
     rng = np.random.default_rng(seed)
     every = net.texts(rng) + [Text(text, {}) for text in extra]
     order = rng.permutation(len(every))
@@ -350,10 +331,7 @@ def build(
         current, senses = "", {}
         if total >= n_tokens:
             break
-    types, rows = _types(chunks, ends, offsets)
-    word_concepts, membership = _word_concepts(net, rows, types)
-    context_concepts, context = _context_concepts([chunk.text for chunk in chunks], ends)
-    return Supervision([c.text for c in chunks], ends, types, membership, context, word_concepts + context_concepts)
+    return chunks, ends
 
 
 class Row(NamedTuple):
@@ -364,9 +342,7 @@ class Row(NamedTuple):
     fragment: bool
 
 
-def _types(
-    chunks: list[Text], ends: list[list[int]], offsets: Callable[[str], list[tuple[int, int]]]
-) -> tuple[NDArray[np.int32], list[Row]]:
+def _types(chunks: list[Text], ends: list[list[int]]) -> tuple[NDArray[np.int32], list[Row]]:
     rows: dict[Row, int] = {}
     types: list[int] = []
     for chunk, own in zip(chunks, ends, strict=True):
@@ -384,14 +360,20 @@ def _types(
     return np.array(types, dtype=np.int32), list(rows)
 
 
+MIN_TOKENS = 12
+MIN_FORMS = {"n": 3, "v": 2, "a": 2, "r": 2}
+"""Least members of a synset, and different forms among them, that make it a concept."""
+
+
 def _word_concepts(net: WordNet, rows: list[Row], types: NDArray[np.int32]) -> tuple[list[Concept], NDArray[np.uint8]]:
     """Concepts that a word form, or a word with a known sense, tells without more context."""
     counts = np.bincount(types, minlength=len(rows))
+    bare = _bare_lemmas(net)
     shares: dict[str, dict[object, float]] = {}
     for row in rows:
         key = f"{row.form}/{row.sense}"
         if key not in shares:
-            shares[key] = _shares(net, row.form.lower(), row.sense)
+            shares[key] = _shares(net, row.form.lower(), row.sense, bare)
     totals: Counter[object] = Counter()
     forms: dict[object, Counter[str]] = defaultdict(Counter)
     for row, count in zip(rows, counts, strict=True):
@@ -401,17 +383,10 @@ def _word_concepts(net: WordNet, rows: list[Row], types: NDArray[np.int32]) -> t
                     totals[name] += int(count)
                     forms[name][row.form.lower()] += int(count)
     n_tokens = int(counts.sum())
-    least = max(30, n_tokens // 8000)
-    kept = [
-        name
-        for name, n in totals.items()
-        if least <= n < 0.2 * n_tokens and (not isinstance(name, Sense) or len(forms[name]) >= (3 if name.pos == "a" else 4))
-    ]
-    concepts: list[Concept] = []
-    columns: list[object] = []
-    for name in sorted(kept, key=str):
-        concepts.append(_describe(net, name, forms[name]))
-        columns.append(name)
+    columns: list[object] = sorted(
+        (name for name, n in totals.items() if MIN_TOKENS <= n < 0.2 * n_tokens and len(forms[name]) >= _least_forms(name)), key=str
+    )
+    concepts = _distinct([_describe(net, name, forms[name]) for name in columns])
     closed = _closed_concepts(rows, counts)
     membership = np.zeros((len(rows), len(columns) + len(closed)), dtype=np.uint8)
     index = {name: i for i, name in enumerate(columns)}
@@ -427,10 +402,61 @@ def _word_concepts(net: WordNet, rows: list[Row], types: NDArray[np.int32]) -> t
     return concepts + [concept for concept, _ in closed], membership
 
 
+def _least_forms(name: object) -> int:
+    return MIN_FORMS[name.pos] if isinstance(name, Sense) else 3 if isinstance(name, Related) else 1
+
+
+def _distinct(concepts: list[Concept]) -> list[Concept]:
+    """No phrasing of a held-out concept is the phrasing of another; of a held-out name nothing else is told."""
+    secret = {phrase.lower() for c in concepts if held_out(c, HELD_OUT) for phrase in c.phrasings}
+    kept = []
+    for concept in concepts:
+        if not held_out(concept, HELD_OUT):
+            phrasings = [phrase for phrase in concept.phrasings if phrase.lower() not in secret]
+            concept = concept._replace(phrasings=phrasings or [f"{concept.name.split(' ', 1)[-1]}, and the like"])
+        kept.append(concept)
+    return kept
+
+
+class Related(NamedTuple):
+    """A concept beside the hyponym sets: the `parts` or `topic` of a synset, or the several readings of a bare `lemma`."""
+
+    relation: str
+    of: Sense
+    word: str
+
+
+def _bare_lemmas(net: WordNet) -> dict[Sense, list[Related]]:
+    """Nouns with several frequent senses, by sense: as a label such a word means all of them."""
+    found: dict[Sense, list[Related]] = defaultdict(list)
+    for (lemma, pos), senses in net.senses.items():
+        total = sum(weight for _, weight in senses)
+        strong = [sense for sense, weight in senses if weight > 0.2 * total]
+        if pos == "n" and len(strong) > 1 and total > 4 and "_" not in lemma:
+            if not any(_is_held_out(net, sense) for sense in strong):
+                for sense in strong:
+                    found[sense].append(Related("lemma", strong[0], lemma))
+    return found
+
+
+def _is_held_out(net: WordNet, sense: Sense) -> bool:
+    return held_out(Concept(f"synset {sense.pos}", _synset_name(net, sense), []), HELD_OUT)
+
+
+def _synset_name(net: WordNet, sense: Sense) -> str:
+    return f"{sense.pos}{sense.offset} {net.synsets[sense].words[0]}"
+
+
+CLASSES = {
+    "n": ("nouns", "words that are nouns", "all nouns", "common nouns", "naming words", "things and ideas", "nouns of any kind"),
+    "v": ("verbs", "words that are verbs", "all verbs", "action words", "doing words", "verbs of any kind", "actions and states"),
+    "a": ("adjectives", "words that are adjectives", "all adjectives", "describing words", "qualities", "adjectives of any kind"),
+    "r": ("adverbs", "words that are adverbs", "all adverbs", "manner words", "words that modify verbs", "adverbs of any kind"),
+}
 INFLECTIONS = {"past": "past tense", "ing": "-ing form", "plural": "plural", "third": "third person", "base": "base form"}
 
 
-def _shares(net: WordNet, form: str, known: Sense | None) -> dict[object, float]:
+def _shares(net: WordNet, form: str, known: Sense | None, bare: dict[Sense, list[Related]]) -> dict[object, float]:
     """Share of the uses of a word form that belongs to each concept (a Sense, or a string for the others)."""
     found: dict[object, float] = defaultdict(float)
     readings = net.readings(form)
@@ -440,8 +466,11 @@ def _shares(net: WordNet, form: str, known: Sense | None) -> dict[object, float]
     for sense, inflection, share in readings:
         if form in FUNCTION_WORDS:
             share *= 0.1
-        for ancestor in net.ancestors(sense):
+        ancestors = net.ancestors(sense)
+        for ancestor in ancestors:
             found[ancestor] += share
+        for related in _related(net, ancestors, bare):
+            found[related] += share
         files = (
             {net.synsets[ancestor].file for ancestor in net.ancestors(sense) if ancestor.pos != "r"} if sense.pos == "a" else set()
         )
@@ -458,15 +487,14 @@ def _shares(net: WordNet, form: str, known: Sense | None) -> dict[object, float]
     return found
 
 
-FUNCTION_WORDS = {word for members in CLOSED.values() for word in members.split()} - {
-    "may",
-    "second",
-    "last",
-    "half",
-    "can",
-    "will",
-    "must",
-}
+def _related(net: WordNet, ancestors: set[Sense], bare: dict[Sense, list[Related]]) -> set[Related]:
+    """Bare lemmas, parts and topics that a sense with these ancestors belongs to."""
+    found = {related for ancestor in ancestors for related in bare.get(ancestor, [])}
+    topics = ancestors | {up for a in ancestors for topic in net.synsets[a].topics for up in net.ancestors(topic)}
+    wholes = {whole for ancestor in ancestors for whole in net.synsets[ancestor].wholes}
+    for relation, senses in (("parts", wholes), ("topic", topics & net.fields)):
+        found |= {Related(relation, sense, net.synsets[sense].words[0]) for sense in senses if not _is_held_out(net, sense)}
+    return found
 
 
 def _describe(net: WordNet, name: object, forms: Counter[str]) -> Concept:
@@ -474,23 +502,15 @@ def _describe(net: WordNet, name: object, forms: Counter[str]) -> Concept:
     shown = [form for form, _ in forms.most_common(12) if len(form) > 2]
     examples = [", ".join(shown[a:b]) for a, b in ((0, 2), (0, 3), (2, 5), (3, 7)) if len(shown) >= b]
     if isinstance(name, Sense):
-        synset = net.synsets[name]
-        words = [word.replace("_", " ") for word in synset.words if word.isascii()][:3]
-        gloss = re.sub(r"\([^)]*\)", "", synset.gloss).split(";")[0].strip()
-        named = list(words)
-        if name.pos == "n":
-            named += [_plural(word) for word in words] + [f"kinds of {words[0]}", f"words for {_plural(words[0])}"] if words else []
-        elif name.pos == "v":
-            named += [_gerund(word) for word in words] + [f"verbs like {words[0]}", f"ways to {words[0]}"] if words else []
-        else:
-            named += [f"words like {words[0]}", f"{words[0]} things"] if words else []
-        phrasings = named + [f"words about {words[0]}"] * bool(words)
-        phrasings += [f"{named[min(len(words), len(named) - 1)]}, such as {e}" for e in examples[:2]] if named else []
-        if 8 < len(gloss) < 90:
-            phrasings.append(gloss)
-        if words and examples:
-            phrasings.append(f"{examples[-1]} and other {_plural(words[0]) if name.pos == 'n' else 'words'}")
-        return Concept(f"synset {name.pos}", f"{name.pos}{name.offset} {synset.words[0]}", list(dict.fromkeys(phrasings)))
+        return _describe_synset(net, name, shown, examples)
+    if isinstance(name, Related):
+        word = name.word.replace("_", " ")
+        title = {
+            "lemma": [word, _plural(word)],
+            "parts": [f"parts of a {word}", f"{word} parts", f"what belongs to a {word}"],
+            "topic": [f"{word} terms", f"words about {word}", f"{word}-related words"],
+        }[name.relation]
+        return Concept(name.relation, f"{name.relation} {name.of.offset} {word}", title)
     kind, *rest = str(name).split()
     if kind == "file":
         base = [phrase.strip() for phrase in LEXICOGRAPHER[int(rest[0])].split(";")]
@@ -498,16 +518,47 @@ def _describe(net: WordNet, name: object, forms: Counter[str]) -> Concept:
             base = [_inflected(phrase, rest[1]) for phrase in base]
         return Concept("file", str(name), base + [f"{base[0]}, such as {e}" for e in examples])
     if kind == "pos":
-        titles = {"n": "nouns", "v": "verbs", "a": "adjectives", "r": "adverbs"}
-        title = titles[rest[0]]
-        return Concept("class", str(name), [title, f"words that are {title}", f"all {title}"])
+        return Concept("class", str(name), list(CLASSES[rest[0]]))
     title = {
-        "past": ["past-tense verbs", "verbs in the past tense", "what happened, in the past tense"],
+        "past": ["past-tense verbs", "verbs in the past tense", "past actions", "the past tense"],
         "ing": ["verbs ending in -ing", "-ing forms of verbs"],
-        "plural": ["plural nouns", "plurals", "nouns in the plural"], "third": ["third-person verbs", "verbs ending in -s"],
+        "plural": ["plural nouns", "plurals", "nouns in the plural", "words for several things", "the plural"],
+        "third": ["third-person verbs", "verbs ending in -s"],
         "comparative": ["comparatives", "comparative adjectives"], "superlative": ["superlatives", "superlative adjectives"],
     }[rest[0]]  # fmt: skip
     return Concept("class", str(name), title)
+
+
+def _describe_synset(net: WordNet, name: Sense, shown: list[str], examples: list[str]) -> Concept:
+    synset = net.synsets[name]
+    words = [word.replace("_", " ") for word in synset.words if word.isascii()][:3]
+    gloss = re.sub(r"\([^)]*\)", "", synset.gloss).split(";")[0].strip()
+    parents = [net.synsets[up].words[0].replace("_", " ") for up in synset.up if up in net.synsets]
+    # A bare word that mostly means something else says little; a held-out concept keeps its name, that it stays comparable.
+    keep = _is_held_out(net, name)
+    named = [word for word in words if keep or net.prominence(word, name) > 0.2]
+    if words and name.pos == "n":
+        named += [_plural(word) for word in named or words[:1]] + [f"kinds of {words[0]}", f"words for {_plural(words[0])}"]
+    elif words and name.pos == "v":
+        named += [_gerund(word) for word in words] + [f"verbs like {words[0]}", f"ways to {words[0]}"]
+    elif words:
+        named += [f"words like {words[0]}", f"{words[0]} things"]
+    phrasings = named + [f"words about {words[0]}"] * bool(words)
+    if words and parents:
+        phrasings.append(f"{words[0]} ({parents[0]})")
+    stem = {"n": _plural, "v": _gerund}.get(name.pos, "words like {}".format)(words[0]) if words else ""
+    phrasings += [f"{stem}, such as {e}" for e in examples[:2] if stem]
+    if 8 < len(gloss) < 110:
+        phrasings.append(gloss)
+    if words and examples:
+        phrasings.append(f"{examples[-1]} and other {_plural(words[0]) if name.pos == 'n' else 'words'}")
+    if len(shown) >= 3:
+        phrasings += [", ".join(shown[:5]), f"things like {shown[0]}, {shown[1]} and {shown[2]}"]
+    distinct = list(dict.fromkeys(phrasings))
+    # The first one is how the concept is tested; encoding all of the rest would take most of the time.
+    rng = np.random.default_rng(name.offset)
+    rest = [distinct[1 + i] for i in sorted(rng.permutation(len(distinct) - 1)[: N_PHRASINGS - 1])]
+    return Concept(f"synset {name.pos}", _synset_name(net, name), [*distinct[:1], *rest])
 
 
 def _inflected(phrase: str, inflection: str) -> str:
@@ -560,79 +611,10 @@ def _closed_concepts(rows: list[Row], counts: NDArray) -> list[tuple[Concept, Ca
     for row, count in zip(rows, counts, strict=True):
         if row.form.isalpha() and not row.fragment:
             frequent[row.form.lower()] += int(count)
-    for word, _ in frequent.most_common(700):
-        phrases = [f"the word {word}", f"the word '{word}'", f"'{word}'", f"{word}, as a word"]
+    for word, _ in frequent.most_common(N_WORDS):
+        phrases = [f"the word {word}", f"the word '{word}'", f"'{word}'"]
         add("word", phrases, lambda form, w=word: form.lower() == w)  # type: ignore[misc]
     return result
-
-
-CONTEXT = (
-    ["first words of a sentence", "the start of a sentence", "sentence beginnings", "the first word of a sentence"],
-    ["words inside quotation marks", "quoted speech", "dialogue", "words inside quotes"],
-    ["words after the", "nouns after the word the", "the word after 'the'"],
-    ["words after a", "the word after 'a' or 'an'"],
-    ["words after to", "the word after 'to'"],
-    ["words after of", "the word after 'of'"],
-    ["words after and", "the word after 'and'"],
-    ["words after a negation", "negated words", "words that are denied"],
-    ["names", "proper names", "capitalized names", "names of people and places"],
-    ["words after a comma", "the word after a comma"],
-    ["words after he or she", "what he or she does", "the word after a pronoun"],
-    ["words that occurred before", "repeated words", "words repeated in the text"],
-    ["words inside brackets", "text in parentheses"],
-    ["words after a preposition", "the word after a preposition"],
-    ["words after is or was", "words that follow the verb be"],
-)
-"""Phrasings of the concepts that depend on what stands before the word, in the order of `_context_row`."""
-
-
-def _context_concepts(texts: list[str], ends: list[list[int]]) -> tuple[list[Concept], NDArray[np.uint8]]:
-    concepts = [Concept("context", phrasings[0], phrasings) for phrasings in CONTEXT]
-    rows: list[list[int]] = []
-    for text, own in zip(texts, ends, strict=True):
-        words = _context_words(text)
-        position = 0
-        for end in own:
-            while position < len(words) - 1 and words[position][1] < end:
-                position += 1
-            start, stop, flags = words[position]
-            if not start < end <= stop:
-                rows.append([0] * len(CONTEXT))
-            else:
-                rows.append(flags if end == stop else [IGNORE if flag else 0 for flag in flags])
-    return concepts, np.array(rows, dtype=np.uint8)
-
-
-def _context_words(text: str) -> list[tuple[int, int, list[int]]]:
-    """(start, end, membership in each context concept) of every word and mark."""
-    result = []
-    quoted = bracketed = False
-    before: list[str] = []
-    seen: set[str] = set()
-    prepositions = set(CLOSED["prepositions"].split())
-    for match in re.finditer(r"[A-Za-z]+|\d+|[^\sA-Za-z\d]", text):
-        form = match.group()
-        low = form.lower()
-        last = before[-1] if before else "."
-        word = form.isalpha()
-        first = last in ".!?" or (last in "\"'" and len(before) > 1 and before[-2] in ".!?,:")
-        recent = [w for w in before[-4:]]
-        if form == '"':
-            quoted = not quoted
-        if form in "()":
-            bracketed = form == "("
-        flags = [
-            word and first, word and quoted, word and last == "the", word and last in ("a", "an"), word and last == "to",
-            word and last == "of", word and last == "and",
-            word and any(w in ("not", "no", "never", "without", "nothing", "t") for w in recent) and low not in ("t", "not", "no"),
-            word and form[0].isupper() and not first and low != "i", word and last == ",", word and last in ("he", "she"),
-            word and low in seen and low not in FUNCTION_WORDS, word and bracketed, word and last in prepositions,
-            word and last in ("is", "was", "are", "were"),
-        ]  # fmt: skip
-        result.append((match.start(), match.end(), [int(flag) for flag in flags]))
-        before.append(low)
-        seen.add(low)
-    return result or [(0, 0, [0] * len(CONTEXT))]
 
 
 def held_out(concept: Concept, share: float) -> bool:

@@ -273,6 +273,31 @@ def test_the_bench_gives_every_text_the_head_on_its_label(bench: ModuleType) -> 
     assert len({value for answer in answers for value in answer}) == sum(map(len, answers)), "the head tells nothing apart"
 
 
+def test_word_classes_are_scored_on_the_tokens_whose_class_is_sure(bench: ModuleType) -> None:
+    sentences = [json.loads(line) for line in bench.WORD_CLASSES.read_text(encoding="utf8").splitlines()]
+    assert len(sentences) >= 20
+    tags = {tag for sentence in sentences for tag in sentence["tags"]}
+    asked: dict[str, tuple[set[str], set[str]]] = {label: sets for labels, sets in bench.CLASSES.items() for label in labels}
+    for sentence in sentences:
+        assert len(sentence["tokens"]) == len(sentence["tags"])
+        assert [token.startswith(" ") for token in sentence["tokens"]] == [
+            i > 0 and token not in (".", ",") for i, token in enumerate(sentence["tokens"])
+        ]
+    for members, left_out in asked.values():
+        assert members <= tags and left_out <= tags and not members & left_out
+    tag_of = {tuple(sentence["tokens"]): sentence["tags"] for sentence in sentences}
+
+    def perfect(requests: list[tuple[str, list[str]]]) -> list[list[float]]:
+        """What is left out gets values that would spoil the score."""
+        answers = []
+        for label, tokens in requests:
+            members, left_out = asked[label]
+            answers.append([9.0 if tag in left_out else float(tag in members) for tag in tag_of[tuple(tokens)]])
+        return answers
+
+    assert "mean of the usual names 1.000, of other words 1.000" in bench.word_classes(perfect)
+
+
 def test_the_bench_subtracts_the_reference_labels_on_the_same_texts(bench: ModuleType, tmp_path: Path) -> None:
     """Against values put together by hand, on a server whose logits depend on the whole prompt."""
     from fake_server import FakeServer

@@ -14,29 +14,31 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import pytest
 import torch
 
+from interp_by_construction.simulators import head as head_module
+from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.head import Head
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
+import lexical_supervision  # noqa: E402
 import train_simulator  # noqa: E402
+from lexical_context import CONTEXT, FOLLOWED, N_CONCEPTS, OBJECTS, context_concepts  # noqa: E402
 from lexical_supervision import (  # noqa: E402
-    CONTEXT,
-    IGNORE,
-    Concept,
+    MIN_TOKENS,
     Sense,
     Supervision,
     WordNet,
-    _context_concepts,
     build,
     held_out,
 )
+from lexical_words import IGNORE, Concept  # noqa: E402
 
 
 class Entry(NamedTuple):
@@ -308,7 +310,7 @@ def test_tokens_have_one_row_each_and_rows_fit_the_offsets(data: Supervision) ->
     n_tokens = sum(len(ends) for ends in data.ends)
     assert data.types.shape == (n_tokens,) and len(data.context) == n_tokens
     assert len(data.concepts) == data.membership.shape[1] + data.context.shape[1]
-    assert data.context.shape[1] == len(CONTEXT)
+    assert data.context.shape[1] == N_CONCEPTS == len(CONTEXT) + len(FOLLOWED) + len(OBJECTS)
     assert set(np.unique(data.membership)) == set(np.unique(data.context)) == {0, 1, IGNORE}
     assert data.types.max() + 1 == len(data.membership)
     # A concept that the text itself shows, at every token.
@@ -371,14 +373,58 @@ def test_nothing_is_known_before_a_word_has_ended(data: Supervision) -> None:
     assert (data.membership[data.types[begun], column(data, "v move")] == 0).all()
 
 
-def test_every_concept_has_phrasings_and_members(data: Supervision) -> None:
+def test_every_concept_has_phrasings_and_members(data: Supervision, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(concept.phrasings and all(phrase.strip() for phrase in concept.phrasings) for concept in data.concepts)
-    assert "words for animals" in data.concepts[column(data, "n animal")].phrasings
-    assert "ways to move" in data.concepts[column(data, "v move")].phrasings
+    monkeypatch.setattr(lexical_supervision, "N_PHRASINGS", 99)
+    every = build(folder, EXTRA, halves, 1_000_000, seed=0)
+    for name, phrase in (("n animal", "words for animals"), ("v move", "ways to move")):
+        some, all_ = (found.concepts[column(found, name)].phrasings for found in (data, every))
+        assert phrase in all_ and set(some) < set(all_) and some[0] == all_[0]
     counts = (data.membership[data.types] == 1).sum(axis=0)
     for concept, count in zip(data.concepts, counts, strict=False):
         if concept.kind.startswith("synset"):
-            assert 30 <= count < 0.2 * len(data.types)
+            assert MIN_TOKENS <= count < 0.2 * len(data.types)
+
+
+def test_no_phrasing_of_a_held_out_concept_is_told_by_another(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lexical_supervision, "HELD_OUT", 0.5)
+    concepts = build(folder, EXTRA, halves, 1_000_000, seed=0).concepts
+    secret = {phrase.lower() for c in concepts if held_out(c, 0.5) for phrase in c.phrasings}
+    kinds = ("synset n", "synset v", "synset a", "lemma", "parts", "topic")
+    told = {phrase.lower() for c in concepts if c.kind in kinds and not held_out(c, 0.5) for phrase in c.phrasings}
+    assert secret and told and not secret & told
+
+
+def test_states_are_kept_as_their_principal_components(tmp_path: Path) -> None:
+    """All components without whitening: a rotation, which keeps every inner product up to one factor."""
+    encoder = FakeEncoder("any")
+    texts = ["one two three", "four five"] * 50
+    n = FakeEncoder.n_features
+    states = np.concatenate(list(encoder.states(texts)))
+    args = argparse.Namespace(components=n, whiten=0.0)
+    kept, projection = train_simulator.encode_texts(cast(Encoder, encoder), texts, len(states), tmp_path / "x.npy", args)
+    x = np.clip((states - projection.mean) / projection.scale, -6, 6)
+    gram, expected = kept.astype(np.float64) @ kept.T.astype(np.float64), x.astype(np.float64) @ x.T
+    np.testing.assert_allclose(gram / np.trace(gram), expected / np.trace(expected), atol=1e-4)
+    fewer = train_simulator.fit(states, 4, 0.5)
+    spread = fewer(states).astype(np.float64)
+    np.testing.assert_allclose(spread.T @ spread / len(spread), np.eye(4), atol=2e-2)
+    again, _ = train_simulator.encode_texts(cast(Encoder, None), texts, len(states), tmp_path / "x.npy", args)
+    np.testing.assert_array_equal(again, kept)
+
+
+def test_a_batch_has_members_of_every_rare_concept(data: Supervision) -> None:
+    args = argparse.Namespace(seed=0, batch_concepts=20, batch_tokens=30, positives=2, mixed=1.0)
+    columns = np.arange(len(data.concepts))
+    batches = train_simulator.Batches(data, np.arange(len(data.types)), columns, args)
+    labels = torch.arange(float(batches.phrasing.max() + 1))[:, None]
+    batch, chosen, features = batches.draw(labels)
+    member = train_simulator.membership(data, batch, chosen) == 1
+    possible = np.array([len(batches.members[c]) > 0 for c in chosen])
+    assert (member.any(axis=0) == possible).all() and possible.any()
+    # A mixture lies between phrasings of its own concept.
+    own = batches.phrasing[chosen]
+    assert (features[:, 0].numpy() >= own.min(axis=1) - 1e-3).all() and (features[:, 0].numpy() <= own.max(axis=1) + 1e-3).all()
 
 
 def test_a_build_depends_on_its_seed_and_on_no_hash(folder: Path, data: Supervision) -> None:
@@ -452,11 +498,25 @@ def test_what_is_held_out_is_decided_by_name_and_of_synsets_only(data: Supervisi
         ("A cat (my cat) slept.", "words inside brackets", "my cat"),
         ("We sat on chairs under trees.", "words after a preposition", "chairs trees"),
         ("It was cold and we are sad.", "words after is or was", "cold sad"),
+        ('"Come," she said. We left.', "first words of a sentence", "Come We"),
+        ("We ran home. Nobody saw us.", "second words of a sentence", "ran saw"),
+        ('He said, "Come in, please." Yes.', "the first word inside quotation marks", "Come"),
+        ('"Go," she said.', "words right after a quotation", "she"),
+        ("Three cats had 2 tails.", "words after a number", "cats tails"),
+        ("He left because rain fell, so what.", "words in a clause with because", "rain fell"),
+        ("If it rains we stay. Go.", "words in an if clause", "it rains we stay"),
+        ("Boys who run win.", "words in a relative clause", "run win"),
+        ("Then Mary met Bob and Mary left.", "names that were mentioned before", "Mary"),
+        ("It was painted and is moving.", "passive verbs", "painted"),
+        ("It was painted and is moving.", "progressive verbs", "moving"),
+        ("In spring and in May.", "words after in", "spring May"),
+        ("He gave the boy a coat and left.", "objects of the verb give", "boy coat"),
+        ("She uses old tools in winter.", "objects of the verb use", "old tools"),
     ],
 )
 def test_concepts_of_context_on_texts_written_by_hand(text: str, concept: str, expected: str) -> None:
     ends = [end for _, end in halves(text)]
-    concepts, rows = _context_concepts([text], [ends])
+    concepts, rows = context_concepts([text], [ends])
     i = [c.phrasings[0] for c in concepts].index(concept)
     assert " ".join(word_before(text, end) for end, row in zip(ends, rows, strict=True) if row[i] == 1) == expected
     # Where a word of two tokens belongs, its first token is left out.
@@ -474,7 +534,7 @@ def _pairs(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     member = torch.randint(0, 3, (40, 6), generator=generator).to(torch.uint8)
     member[:, -1] = 0
-    member[:2, -1] = 1
+    member[0, -1] = 1
     return torch.randn(40, 6, generator=generator), member
 
 
@@ -499,38 +559,41 @@ def test_the_loss_is_least_where_membership_is_told() -> None:
     apart = train_simulator.loss_of(-perfect, member, 1.5).item() - losses[2]
     assert apart == pytest.approx(2.0, abs=1e-3)
     rare = torch.zeros_like(member)
-    rare[:3] = 1
+    rare[0] = 1
     assert train_simulator.loss_of(logits, rare, 0.0).item() == train_simulator.loss_of(logits, rare, 5.0).item()
 
 
-def test_the_exported_towers_are_the_trained_ones(tmp_path: Path, data: Supervision) -> None:
+def test_the_exported_towers_are_the_trained_ones(tmp_path: Path, data: Supervision, monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch against the package's numpy, through the file and half precision."""
     torch.manual_seed(0)
+    rng = np.random.default_rng(0)
     n, width = 24, 6
-    towers = [
-        train_simulator.Tower(torch.randn(inputs), torch.rand(inputs) + 0.5, 16, outputs, 0.5)
-        for inputs, outputs in ((n, width), (2 * n, width + 1))
-    ]
-    model = train_simulator.TwoTowers(*towers).eval()
     args = argparse.Namespace(
-        encoder="some-encoder", layers=[1, 3], text=[Path("more.txt")], out=tmp_path / "head.safetensors", lr=0.1
-    )
-    train_simulator.save(args, model.state_dict(), {"step": 5}, data)
+        encoder="some-encoder", layers=[1, 3], text=[Path("more.txt")], out=tmp_path / "head.safetensors", lr=0.1, seed=0,
+        whiten=0.25, label_components=7, hidden=16, label_hidden=12, width=width, dropout=0.5, label_dropout=0.5,
+    )  # fmt: skip
+    token = train_simulator.fit(rng.normal(size=(300, n)).astype(np.float32) * rng.uniform(0.1, 3, n), 10, args.whiten)
+    # Some features lie far outside, where they are cut off.
+    x, z = (rng.normal(size=shape).astype(np.float32) * 3 for shape in ((50, n), (90, 3 * n)))
+    x[0], z[0] = 1000.0, -1000.0
+    labels, label = train_simulator.project_labels(z, token, args)
+    model = train_simulator.new_model(len(token.basis), len(label.basis), args).eval()
+    train_simulator.save(args, train_simulator.exported(model.state_dict(), token, label), {"step": 5}, data)
     head = Head.load(args.out)
     assert (head.encoder, head.encoder_layers, head.width) == ("some-encoder", (1, 3), width)
     assert head.record["result"] == {"step": 5} and head.record["n_concepts"] == len(data.concepts)
-    assert head.record["settings"] == {"layers": [1, 3], "lr": 0.1} and "more.txt" in head.record["texts"]
-    # Some features lie far outside, where they are cut off.
-    x, z = torch.randn(50, n) * 3, torch.randn(9, 2 * n) * 3
-    x[0], z[0] = 1000.0, -1000.0
+    assert head.record["settings"]["layers"] == [1, 3] and "more.txt" in head.record["texts"]
+    projected = torch.as_tensor(token(x)).float()
     with torch.inference_mode():
-        expected = {"token": model.token(x).numpy(), "label": model.label(z).numpy()}
-        simulated = torch.sigmoid(model(x, z)).numpy()
-    vectors = {name: head._tower(name, features.numpy()) for name, features in (("token", x), ("label", z))}
+        expected = {"token": model.token(projected).numpy(), "label": model.label_vectors(labels.float()).numpy()}
+        simulated = torch.sigmoid(model(projected, labels.float())).numpy()
+    monkeypatch.setattr(head_module, "label_features", lambda encoder, labels, suffix: z)
+    vectors = {"token": head.token_vectors(x), "label": head.label_vectors(cast(Encoder, None), ["a"] * len(z))}
+    assert head.label_suffix == train_simulator.LABEL_SUFFIX
     for name, value in expected.items():
         assert vectors[name].dtype == np.float32
-        np.testing.assert_allclose(vectors[name], value, atol=1e-2)
-    np.testing.assert_allclose(head.simulate(vectors["token"], vectors["label"]), simulated, atol=1e-2)
+        np.testing.assert_allclose(vectors[name], value, atol=2e-2)
+    np.testing.assert_allclose(head.simulate(vectors["token"], vectors["label"]), simulated, atol=2e-2)
 
 
 def test_phrasing_table_repeats_each_concepts_own_phrasings() -> None:
@@ -608,7 +671,8 @@ def test_the_script_trains_writes_a_head_and_reads_each_text_once(
         paths = {"--wordnet": folder, "--text": tmp_path / "more.txt", "--work": tmp_path / "work", "--out": tmp_path / out}
         files = [str(part) for pair in paths.items() for part in pair]
         small = (
-            "--layers 1 --steps 80 --every 40 --lr 0.02 --batch-tokens 512 --batch-concepts 64 --hidden 16 --width 16 --dropout 0"
+            "--layers 1 --steps 120 --every 60 --lr 0.02 --batch-tokens 512 --batch-concepts 64 --hidden 16 --width 16 --dropout 0 "
+            "--label-dropout 0 --components 16 --label-components 16 --average 0.9"
         )
         monkeypatch.setattr(sys, "argv", ["train", *files, *small.split(), "--encoder", encoder, "--threads", "1"])
         train_simulator.main()
@@ -617,11 +681,12 @@ def test_the_script_trains_writes_a_head_and_reads_each_text_once(
     (tmp_path / "more.txt").write_text("\n\n".join(EXTRA))
     monkeypatch.setattr(train_simulator.Encoder, "load", load)
     monkeypatch.setattr(train_simulator, "resolve_model", lambda name: name)
-    monkeypatch.setattr(train_simulator, "DEV_CONCEPTS", 0.5)  # there are few
+    for module in (train_simulator, lexical_supervision):
+        monkeypatch.setattr(module, "HELD_OUT", 0.5)  # there are few
     first = Head.load(run("one", "a.safetensors"))
     assert encoders["one"].n_read > 100
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
-    assert [record["step"] for record in records] == [40, 80]
+    assert [record["step"] for record in records] == [60, 120]
     # Words are told apart, context is not: the fake encoder reads none.
     seen = records[-1]["seen_concepts"]
     assert seen["auc"] > 0.65 and seen["by_kind"]["word"] > 0.3 and seen["by_kind"]["mark"] > 0.6

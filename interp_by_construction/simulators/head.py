@@ -3,7 +3,8 @@
 Both towers read hidden states of one frozen encoder; a label costs one short encoder pass, a text one pass for all labels:
 
     token vector t = W2 gelu(W1 x) + W3 x          x: standardised hidden states of the token, several layers side by side
-    label vector l = V2 gelu(V1 z) + V3 z          z: the same of the label's text, mean over its tokens and last token
+    label vector l = V2 gelu(V1 z) + V3 z + S s    z: the same of the label's text, mean over its tokens, last token and, where
+                                                   the head has a suffix, its last token; s: token vectors of mean and last token
     simulated      = sigmoid(<t, l> / sqrt(d) + b(l))
 
 `scripts/train_simulator.py` trains it on lexical supervision and writes the file that ships with the package.
@@ -52,6 +53,8 @@ class Head:
     """sha256 of the file."""
     record: dict[str, Any]
     """How it was trained, and what was measured."""
+    label_suffix: str = ""
+    """What stands behind a label when it is encoded."""
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> Head:
@@ -72,6 +75,7 @@ class Head:
                 tuple(described["encoder_layers"]),
                 hashlib.sha256(file.read_bytes()).hexdigest(),
                 described["record"],
+                described.get("label_suffix", ""),
             )
         except (SafetensorError, KeyError, ValueError) as error:
             raise ConfigError(f"simulate.head={path}: not a head's file ({error}); see scripts/train_simulator.py") from error
@@ -87,7 +91,13 @@ class Head:
 
     def label_vectors(self, encoder: Encoder, labels: Sequence[str]) -> NDArray[np.float32]:
         """labels -> [label, width + 1]; the last column is b(label)."""
-        return self._tower("label", label_features(encoder, labels))
+        features = label_features(encoder, labels, self.label_suffix)
+        vectors = self._tower("label", features)
+        if "label.shared.weight" in self.weights:
+            n = self.weights["token.mean"].shape[0]
+            shared = [self._tower("token", part) for part in (features[:, :n], features[:, n : 2 * n])]
+            vectors = vectors + np.concatenate(shared, axis=1) @ self.weights["label.shared.weight"].T
+        return vectors
 
     def simulate(self, token_vectors: NDArray, label_vectors: NDArray) -> NDArray[np.float32]:
         """Simulated activations in (0, 1), [token, label]."""
@@ -130,22 +140,27 @@ def simulate_text(head: Head, encoder: Encoder, label: str, tokens: Sequence[str
     return [float(value) for row in rows for value in head.simulate(row, vectors)[:, 0]]
 
 
-def label_features(encoder: Encoder, labels: Sequence[str]) -> NDArray[np.float32]:
-    """Hidden states of each label's text: mean over its tokens, then last token, [label, 2 * feature].
+def label_features(encoder: Encoder, labels: Sequence[str], suffix: str = "") -> NDArray[np.float32]:
+    """Hidden states of each label's text: mean over its tokens, last token, last token of the suffix, [label, 2 or 3 * feature].
 
+    suffix: text behind the label, after which the encoder expects a member; without one there are two parts.
     Raises ConfigError for a label without text.
     """
     empty = [i for i, label in enumerate(labels) if not label.strip()]
     if empty:
         raise ConfigError(f"label {empty[0]} is empty: give at least one word")
     # The prefix is one piece; what follows is the label, token by token.
-    texts = [f"{LABEL_PREFIX}{label.strip()}" for label in labels]
+    texts = [f"{LABEL_PREFIX}{label.strip()}{suffix}" for label in labels]
     n_prefix = len(encoder.tokenizer.encode(LABEL_PREFIX.rstrip(), add_special_tokens=False))
-    rows = []
-    for states in encoder.states(texts, batch_size=64):
-        own = states[n_prefix:]
-        rows.append(np.concatenate([own.mean(axis=0), own[-1]]))
-    return np.stack(rows).astype(np.float32)
+    n_suffix = len(encoder.tokenizer.encode(suffix, add_special_tokens=False)) if suffix else 0
+    rows: dict[int, NDArray[np.float32]] = {}
+    # Labels of one length stand together: little padding.
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    for i, states in zip(order, encoder.states([texts[i] for i in order], batch_size=64), strict=True):
+        own = states[n_prefix : len(states) - n_suffix]
+        parts = [own.mean(axis=0), own[-1]]
+        rows[i] = np.concatenate([*parts, states[-1]] if suffix else parts)
+    return np.stack([rows[i] for i in range(len(texts))]).astype(np.float32)
 
 
 def _gelu(x: NDArray) -> NDArray:

@@ -442,7 +442,7 @@ def test_simulate_names_what_is_wrong(tmp_path: Path, head_file: Path) -> None:
         simulated(tmp_path / "a", head_file, [{"label": " ", "tokens": ["a"]}])
     with pytest.raises(ConfigError, match="simulate.head=.*no such file"):
         simulated(tmp_path / "b", tmp_path / "none.safetensors", LINES)
-    with pytest.raises(ConfigError, match="simulator=ridge: give exact or head"):
+    with pytest.raises(ConfigError, match="simulator=ridge: a ridge regression.*give exact"):
         simulate_file(compose([]), tmp_path / "in.jsonl", tmp_path / "out.jsonl", "ridge")
 
 

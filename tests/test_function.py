@@ -22,7 +22,14 @@ from interp_by_construction.scoring.lookup import LookupTable, lookup_r2
 from interp_by_construction.scoring.rank import own_label_ranks, rank_summary
 from interp_by_construction.stages import evaluate, function
 from interp_by_construction.stages.function import Simulated, calibrate, lookup_r2_of, other_labels, standard_interventions
-from interp_by_construction.stages.intervene import Intervention, SimulatedBlocks, count_values, intervened_losses, replaced
+from interp_by_construction.stages.intervene import (
+    Intervention,
+    SimulatedBlocks,
+    count_values,
+    intervened_losses,
+    loss_summary,
+    replaced,
+)
 from interp_by_construction.subject.families import output_directions
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import save_subject, tiny_model, untie
@@ -218,7 +225,7 @@ def test_substituting_the_true_activations_changes_no_loss(corpus: Path) -> None
     np.testing.assert_allclose(per_token["own_labels"], per_token["none"], atol=1e-5)
     for name in ("aligned_mean", "aligned_zero", "free_mean", "free_zero", "other_labels"):
         assert np.abs(per_token[name] - per_token["none"]).max() > 1e-3
-    summary = function.loss_summary(losses, 50, 0)
+    summary = loss_summary(losses, function.ABLATIONS, "aligned_mean", "aligned_zero", 50, 0)
     for kind in ("recovered_from_mean", "recovered_from_zero"):
         value = summary["substitution"]["own_labels"][kind]
         assert value is None or value == pytest.approx(1, abs=1e-3)
@@ -260,7 +267,7 @@ def test_ablating_an_empty_set_changes_nothing(corpus: Path) -> None:
     nobody = np.zeros(0, np.int64)
     mean, own, other = calibrate(model, corpus, text, 1, nobody, nobody, 4, 0, "cpu")
     losses = intervened_losses(model, corpus, text, 1, standard_interventions(nobody, nobody, mean, own, other, 0), 4, "cpu")
-    summary = function.loss_summary(losses, 20, 0)
+    summary = loss_summary(losses, function.ABLATIONS, "aligned_mean", "aligned_zero", 20, 0)
     assert summary["ablation"]["aligned_mean"] == {"loss_increase": 0.0, "ci95": [0.0, 0.0]}
     assert summary["ablation"]["free_zero"]["loss_increase"] != 0
     assert summary["substitution"]["own_labels"]["recovered_from_zero"] is None

@@ -6,7 +6,6 @@ forward pass, so that no error of a lower layer can be repaired by the true acti
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,13 +14,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from interp_by_construction.corpus import load_blocks
 from interp_by_construction.progress import track
-from interp_by_construction.scoring import paired_difference_ci95
 from interp_by_construction.stages.function import Simulated, calibrate, standard_interventions
-from interp_by_construction.stages.intervene import Intervention, Losses, batches, count_values, replaced, rows
+from interp_by_construction.stages.intervene import (
+    Intervention,
+    Losses,
+    batches,
+    count_values,
+    loss_summary,
+    replaced,
+    rows,
+    token_nats,
+)
 from interp_by_construction.subject.load import load_subject
 
 KINDS = {"mean": "aligned_mean", "zero": "aligned_zero", "own_labels": "own_labels", "other_labels": "other_labels"}
@@ -67,7 +74,7 @@ def run(
     kinds = {kind: [plan[name] for plan in plans] for kind, name in KINDS.items() if all(name in plan for plan in plans)}
     losses = _losses(model, corpus, layers, kinds, batch_size, device)
     save_file({"document": losses.document, "tokens": losses.tokens, **losses.nats}, out / "cumulative.safetensors")
-    return {"layers": [each.layer for each in layers], **_summary(losses, n_bootstrap, seed)}
+    return {"layers": [each.layer for each in layers], **loss_summary(losses, ("mean", "zero"), "mean", "zero", n_bootstrap, seed)}
 
 
 def _interventions(
@@ -99,7 +106,7 @@ def _losses(
         ids = torch.as_tensor(rows(dataset, "input_ids", text.blocks[at], length), device=device)
         place = np.searchsorted(document, rows(dataset, "document", text.blocks[at], length)[:, 1:]).reshape(-1)
         where = torch.as_tensor(text.mask[at], device=device)
-        np.add.at(nats["none"], place, _token_nats(model, ids))
+        np.add.at(nats["none"], place, token_nats(model, ids))
         for kind, interventions in kinds.items():
             with ExitStack() as stack:
                 for each, intervention in zip(layers, interventions, strict=True):
@@ -107,41 +114,5 @@ def _losses(
                     values = torch.as_tensor(np.asarray(intervention.values(simulated), dtype=np.float32), device=device)
                     nodes = torch.as_tensor(intervention.nodes, device=device)
                     stack.enter_context(replaced(model, each.layer, nodes, values, where))
-                np.add.at(nats[kind], place, _token_nats(model, ids))
+                np.add.at(nats[kind], place, token_nats(model, ids))
     return Losses(document, tokens, nats)
-
-
-def _token_nats(model: nn.Module, ids: Tensor) -> NDArray[np.float64]:
-    """Loss of every predicted token, flat [batch * (pos - 1)]."""
-    with torch.inference_mode():
-        logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
-        nats = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
-    return np.asarray(nats.double().cpu().numpy())
-
-
-def _summary(losses: Losses, n_bootstrap: int, seed: int) -> dict[str, Any]:
-    n_tokens = int(losses.tokens.sum())
-    mean = {name: float(nats.sum()) / n_tokens for name, nats in losses.nats.items()}
-
-    def increase(name: str) -> dict[str, Any]:
-        low, high = paired_difference_ci95(losses.nats[name], losses.nats["none"], losses.tokens, n_bootstrap, seed)
-        return {"loss_increase": mean[name] - mean["none"], "ci95": None if math.isnan(low) else [low, high]}
-
-    def recovered(name: str, baseline: str) -> float | None:
-        # Where ablation does no certain harm there is nothing to recover, and the ratio means nothing.
-        interval = increase(baseline)["ci95"]
-        certain = interval is not None and interval[0] > 0
-        return (mean[baseline] - mean[name]) / (mean[baseline] - mean["none"]) if certain else None
-
-    return {
-        "loss": mean["none"],
-        "n_tokens": n_tokens,
-        "n_documents": len(losses.document),
-        "ablation": {name: increase(name) for name in ("mean", "zero")},
-        "substitution": {
-            name: increase(name) | {"recovered_from_mean": recovered(name, "mean"), "recovered_from_zero": recovered(name, "zero")}
-            if name in mean
-            else None
-            for name in ("own_labels", "other_labels")
-        },
-    }

@@ -14,7 +14,6 @@ every intervention acts on the same positions: those with a simulation. End-of-t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,19 +26,18 @@ from torch import nn
 from interp_by_construction.config import FunctionConfig, SimulateConfig
 from interp_by_construction.corpus import load_blocks, load_tokenizer
 from interp_by_construction.corpus.tokenize import separator_id
-from interp_by_construction.scoring import paired_difference_ci95
 from interp_by_construction.scoring.calibration import Calibration, LineFit
 from interp_by_construction.scoring.lookup import LookupTable
 from interp_by_construction.scoring.rank import own_label_ranks, rank_summary
 from interp_by_construction.stages import clamp
 from interp_by_construction.stages.intervene import (
     Intervention,
-    Losses,
     SimulatedBlocks,
     batches,
     block_activations,
     count_values,
     intervened_losses,
+    loss_summary,
     rows,
 )
 from interp_by_construction.stages.promoted import promoted_tokens
@@ -47,6 +45,8 @@ from interp_by_construction.stages.simulate import SPLITS, Part, choose_excerpts
 from interp_by_construction.stages.tables import write_records
 from interp_by_construction.subject.families import d_mlp
 from interp_by_construction.subject.load import load_subject
+
+ABLATIONS = ("aligned_mean", "aligned_zero", "free_mean", "free_zero")
 
 
 class Simulated(NamedTuple):
@@ -127,7 +127,7 @@ def run(
         metrics[moment] = {
             "own_label_rank": rank_summary(ranks),
             "lookup_r2": _lookup_summary(lookup),
-            **loss_summary(losses, n_bootstrap, seed),
+            **loss_summary(losses, ABLATIONS, "aligned_mean", "aligned_zero", n_bootstrap, seed),
             "calibration": {"n_constant": int(own.constant.sum()), "n_negative": int(own.negative.sum())},
         }
         if cfg is not None:
@@ -202,36 +202,6 @@ def calibrate(
         own.update(simulated, real[:, nodes] * poles)
         other.update(simulated[:, shuffled], real[:, nodes] * poles)
     return total / max(count, 1), own.result(), other.result()
-
-
-def loss_summary(losses: Losses, n_bootstrap: int, seed: int) -> dict[str, Any]:
-    """`loss`, `ablation` and `substitution` of the metrics; intervals are paired over documents."""
-    n_tokens = int(losses.tokens.sum())
-    mean = {name: float(nats.sum()) / n_tokens for name, nats in losses.nats.items()}
-
-    def increase(name: str) -> dict[str, Any]:
-        low, high = paired_difference_ci95(losses.nats[name], losses.nats["none"], losses.tokens, n_bootstrap, seed)
-        return {"loss_increase": mean[name] - mean["none"], "ci95": None if math.isnan(low) else [low, high]}
-
-    def recovered(name: str, baseline: str) -> float | None:
-        # Where ablation does no certain harm there is nothing to recover, and the ratio means nothing.
-        interval = increase(baseline)["ci95"]
-        certain = interval is not None and interval[0] > 0
-        return (mean[baseline] - mean[name]) / (mean[baseline] - mean["none"]) if certain else None
-
-    substitution = {
-        name: increase(name)
-        | {"recovered_from_mean": recovered(name, "aligned_mean"), "recovered_from_zero": recovered(name, "aligned_zero")}
-        for name in ("own_labels", "other_labels")
-        if name in mean
-    }
-    return {
-        "loss": mean["none"],
-        "n_tokens": n_tokens,
-        "n_documents": len(losses.document),
-        "ablation": {name: increase(name) for name in ("aligned_mean", "aligned_zero", "free_mean", "free_zero")},
-        "substitution": {"own_labels": None, "other_labels": None} | substitution,
-    }
 
 
 class Lookup(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from interp_by_construction.corpus import load_blocks
 from interp_by_construction.progress import track
+from interp_by_construction.scoring import paired_difference_ci95
 from interp_by_construction.subject.families import mlp_out
 from interp_by_construction.subject.hooks import activations
 
@@ -102,6 +104,41 @@ def intervened_losses(
             with replaced(model, layer, targets[name], values, where):
                 np.add.at(nats[name], place, token_nats(model, ids))
     return Losses(document, tokens, nats)
+
+
+def loss_summary(
+    losses: Losses, ablations: Sequence[str], mean_ablation: str, zero_ablation: str, n_bootstrap: int, seed: int
+) -> dict[str, Any]:
+    """`loss`, `ablation` and `substitution` of the metrics; intervals are paired over documents.
+
+    ablations: the names that get a record; mean_ablation, zero_ablation: the two whose loss a substitution may recover.
+    """
+    n_tokens = int(losses.tokens.sum())
+    mean = {name: float(nats.sum()) / n_tokens for name, nats in losses.nats.items()}
+
+    def increase(name: str) -> dict[str, Any]:
+        low, high = paired_difference_ci95(losses.nats[name], losses.nats["none"], losses.tokens, n_bootstrap, seed)
+        return {"loss_increase": mean[name] - mean["none"], "ci95": None if math.isnan(low) else [low, high]}
+
+    def recovered(name: str, baseline: str) -> float | None:
+        # Where ablation does no certain harm there is nothing to recover, and the ratio means nothing.
+        interval = increase(baseline)["ci95"]
+        certain = interval is not None and interval[0] > 0
+        return (mean[baseline] - mean[name]) / (mean[baseline] - mean["none"]) if certain else None
+
+    substitution = {
+        name: increase(name)
+        | {"recovered_from_mean": recovered(name, mean_ablation), "recovered_from_zero": recovered(name, zero_ablation)}
+        for name in ("own_labels", "other_labels")
+        if name in mean
+    }
+    return {
+        "loss": mean["none"],
+        "n_tokens": n_tokens,
+        "n_documents": len(losses.document),
+        "ablation": {name: increase(name) for name in ablations},
+        "substitution": {"own_labels": None, "other_labels": None} | substitution,
+    }
 
 
 def token_nats(model: nn.Module, ids: Tensor) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ again.
 from __future__ import annotations
 
 import multiprocessing
+from multiprocessing.synchronize import Barrier
 import os
 import subprocess
 import sys
@@ -221,16 +222,20 @@ def test_cache_values_and_keys() -> None:
     assert cache_key({"a": 1, "b": [2]}) == cache_key({"b": [2], "a": 1}) != cache_key({"a": 1, "b": [3]})
 
 
-def _fill(path: Path, offset: int) -> None:
+def _fill(path: Path, offset: int, barrier: Barrier) -> None:
     cache = CallCache(path)
+    barrier.wait(60)
     for i in range(50):
         cache.put(f"{(offset + i) % 75}", f"{(offset + i) % 75}".encode())
 
 
-def test_cache_is_shared_by_processes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("attempt", range(3))
+def test_cache_is_shared_by_processes(tmp_path: Path, attempt: int) -> None:
+    """All of them meet at a file that does not exist yet."""
     path = tmp_path / "calls.sqlite"
     context_ = multiprocessing.get_context("spawn")
-    processes = [context_.Process(target=_fill, args=(path, offset)) for offset in (0, 25)]
+    barrier = context_.Barrier(3)
+    processes = [context_.Process(target=_fill, args=(path, offset, barrier)) for offset in (0, 25, 10)]
     for process in processes:
         process.start()
     for process in processes:

@@ -10,6 +10,7 @@ import hashlib
 import os
 import sqlite3
 import threading
+import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from interp_by_construction.labeler.backend import N_DIGITS
 from interp_by_construction.store import canonical_json, disk_errors
 
 _TEXT, _LOGITS = b"t", b"l"
+_PATIENCE, _PAUSE = 60.0, 0.02
+"""Seconds to wait for other processes, and between two attempts."""
 
 
 def cache_key(payload: Mapping[str, Any]) -> str:
@@ -55,18 +58,15 @@ class CallCache:
         self._lock = threading.Lock()
 
     def get(self, key: str) -> bytes | None:
-        with self._lock, self._errors():
-            row = self._open().execute("SELECT value FROM calls WHERE key = ?", (key,)).fetchone()
+        row = self._execute("SELECT value FROM calls WHERE key = ?", key).fetchone()
         return None if row is None else bytes(row[0])
 
     def put(self, key: str, value: bytes) -> None:
         """Stores and commits. The first answer stays: a second process that asked the same gets the same back."""
-        with self._lock, self._errors():
-            self._open().execute("INSERT OR IGNORE INTO calls (key, value) VALUES (?, ?)", (key, value))
+        self._execute("INSERT OR IGNORE INTO calls (key, value) VALUES (?, ?)", key, value)
 
     def __len__(self) -> int:
-        with self._lock, self._errors():
-            return int(self._open().execute("SELECT count(*) FROM calls").fetchone()[0])
+        return int(self._execute("SELECT count(*) FROM calls").fetchone()[0])
 
     def close(self) -> None:
         with self._lock:
@@ -74,10 +74,27 @@ class CallCache:
                 self._connection.close()
             self._connection = None
 
+    def _execute(self, statement: str, *values: str | bytes) -> sqlite3.Cursor:
+        """Runs `statement`, and waits while another process is in the way.
+
+        sqlite's own timeout does not cover the switch of a new file to the write-ahead log, nor the moment in which the last
+        other connection closes: both answer "database is locked" at once.
+        """
+        deadline = time.monotonic() + _PATIENCE
+        with self._lock, self._errors():
+            while True:
+                try:
+                    return self._open().execute(statement, values)
+                except sqlite3.OperationalError as error:
+                    busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                    if not busy or time.monotonic() > deadline:
+                        raise
+                time.sleep(_PAUSE)
+
     def _open(self) -> sqlite3.Connection:
         if self._connection is None or self._owner != os.getpid():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self.path, timeout=60.0, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
             connection.execute("PRAGMA journal_mode=WAL")
             # A power cut may lose the last answers, which are then asked for again; it cannot damage the file.
             connection.execute("PRAGMA synchronous=NORMAL")

@@ -269,7 +269,7 @@ def test_export_writes_the_model_of_the_moment(root: Path, tmp_path: Path, at: s
 
 
 def test_layers_aligned_together_are_one_result(server: FakeServer, root: Path) -> None:
-    """Other layers are refused under the same name; a single layer is a set too, and a plan that was given up leaves nothing behind."""
+    """Other layers are refused under the same name; a single layer is a set too."""
     before = store_hashes(root)
     with pytest.raises(ConfigError, match=r"aligned the layers \[1, 2\] together.*layer=\[1,2,3\]"):
         pipeline.run(config(server, root, *QUICK, "schedule=joint", "run=joint", "layer=3"))

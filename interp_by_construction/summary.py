@@ -37,6 +37,7 @@ def write_summary(path: Path, run: str, cfg: Config, shared: dict[str, Artifact]
             "labeler": {"model": cfg.labeler.model, "backend": cfg.labeler.backend},
             "judge": None if cfg.judge is None else {"model": cfg.judge.model, "backend": cfg.judge.backend},
             "loss": _losses(cfg, shared["losses"], layers[-1]),
+            "align": _align(cfg, layers),
             "layers": [_layer(layer, cfg, subject["d_mlp"]) for layer in layers],
             "invariants": {
                 "frozen_identical": all(layer.artifacts["evaluate"].metrics["frozen_identical"] for layer in layers),
@@ -62,6 +63,15 @@ def _losses(cfg: Config, original: Artifact, last: Layer) -> dict[str, Any]:
     }
 
 
+def _align(cfg: Config, layers: list[Layer]) -> dict[str, Any]:
+    """The knobs of alignment, and under `control` whether the run is one: its nodes were trained towards `shuffled` labels or
+    `random` targets, or there were none to align (`no_alignment`); else null."""
+    none = not any(layer.labels.metrics["n_labels"] + layer.labels.metrics["n_failed"] for layer in layers)
+    control = cfg.align.target if cfg.align.target != "label" else None
+    knobs = {name: getattr(cfg.align, name) for name in ("weight", "schedule", "objective", "distill", "target")}
+    return knobs | {"control": "no_alignment" if none else control}
+
+
 def _paired(cfg: Config, first: Artifact, second: Artifact) -> list[float] | None:
     """Null where the test text is one document."""
     from safetensors.numpy import load_file
@@ -85,6 +95,7 @@ def _layer(layer: Layer, cfg: Config, d_mlp: int) -> dict[str, Any]:
         "n_distinct_labels": labels["n_distinct"],
         "score": {name: evaluated["score"][name] for name in SCORES},
         "score_more": {name: value for name, value in evaluated["score"].items() if name not in SCORES},
+        "target": {"kind": cfg.align.target, **layer.artifacts["align"].metrics.get("target", {})},
         "truth": evaluated["truth"],
         "function": layer.artifacts["function"].metrics if "function" in layer.artifacts else None,
         "labelling": layer.artifacts["label"].metrics,

@@ -13,15 +13,20 @@ import numpy as np
 import pytest
 import torch
 from fake_server import FakeServer
-from safetensors.torch import load_file
+from safetensors.numpy import load_file as load_numpy
 from small_run import config
 from tiny_subjects import LENGTH, VOCAB, ArrayBlocks, random_model, tokens
 
 from interp_by_construction import pipeline
 from interp_by_construction.config import NEUTRAL, AlignConfig, ContinueConfig, TrainerConfig, compose, fingerprinted
+from interp_by_construction.corpus import load_blocks
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.runs import RunDirectory
+from interp_by_construction.scoring import columnwise_correlation
 from interp_by_construction.stages.function import other_labels
+from interp_by_construction.stages.simulate import choose_excerpts, contrasted
+from interp_by_construction.subject.hooks import activations
+from interp_by_construction.subject.load import load_subject
 from interp_by_construction.training.fit import TargetBlocks, fit
 from interp_by_construction.training.losses import alignment_loss, alignment_weight, correlation_loss, distill_loss
 from interp_by_construction.training.modules import AlignmentModule, Distill
@@ -273,7 +278,8 @@ JOBS = {
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, RunDirectory]]]:
     """One store; one run for each target, and one without nodes."""
     root = tmp_path_factory.mktemp("knobs")
-    shared = ("layer=1", "run=knobs", "scores.enabled=false", "simulate.n_fit_tokens=64", "simulate.n_score_tokens=64")
+    shared = ("layer=1", "run=knobs", "scores.enabled=false", "simulate.n_fit_tokens=64",
+              "simulate.n_score_tokens=64", "simulate.max_align_tokens=256", "data.n_documents=300")  # fmt: skip
     with FakeServer() as server:
         yield root, {job: pipeline.run(config(server, root, *shared, *more), f"knobs/{job}") for job, more in JOBS.items()}
 
@@ -311,9 +317,20 @@ def test_summaries_say_which_runs_are_controls_and_what_scores_mean(runs: tuple[
 
 
 def test_trained_scores_are_against_the_labels_that_training_saw(runs: tuple[Path, dict[str, RunDirectory]]) -> None:
-    root, jobs = runs
-    scores = load_file(root / "store/evaluate" / jobs["shuffled"].state["layers"]["1"]["evaluate"] / "scores.safetensors")
-    assert not torch.equal(scores["trained"], scores["final"]) and scores["trained"].shape == scores["final"].shape
+    """Each node with the simulation of the label that `other_nodes` gives it, read from the artifacts alone."""
+    run, store = runs[1]["shuffled"], runs[0] / "store"
+    links, cfg = run.state["layers"]["1"], run.config()
+    corpus, simulated = store / "corpus" / run.state["shared"]["corpus"], store / "simulate" / links["simulate"]
+    text, values = choose_excerpts(corpus, "score", cfg.simulate), load_numpy(simulated / "simulated.safetensors")
+    targets, use = load_numpy(simulated / "targets.safetensors"), text.is_text.reshape(-1)
+    ids = torch.tensor(load_blocks(corpus, "score")[text.blocks]["input_ids"])[:, : text.is_text.shape[1]]
+    with torch.no_grad():
+        real = activations(load_subject(store / "continue" / links["continue"] / "model"), 1, ids).flatten(0, 1).numpy()
+    said = contrasted(values["score"], values["score_reference"], cfg.simulate.contrast)[:, other_nodes(4, cfg.seed, 1)]
+    expected = columnwise_correlation(real[use][:, targets["nodes"]] * targets["poles"], said[use])
+    scores = load_numpy(store / "evaluate" / links["evaluate"] / "scores.safetensors")
+    np.testing.assert_allclose(scores["trained"], expected, atol=1e-5)
+    assert not np.allclose(scores["trained"], scores["final"], atol=1e-3)
 
 
 def test_a_run_without_nodes_is_its_own_freeze_only_control(runs: tuple[Path, dict[str, RunDirectory]]) -> None:

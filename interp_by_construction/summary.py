@@ -38,6 +38,7 @@ def write_summary(path: Path, run: str, cfg: Config, shared: dict[str, Artifact]
             "labeler": {"model": cfg.labeler.model, "backend": cfg.labeler.backend},
             "judge": None if cfg.judge is None else {"model": cfg.judge.model, "backend": cfg.judge.backend},
             "loss": _losses(cfg, shared["losses"], layers[-1]),
+            "align": _align(cfg, layers),
             "layers": [_layer(layer, cfg, subject["d_mlp"], layers[:place]) for place, layer in enumerate(layers)],
             "invariants": {
                 "frozen_identical": all(layer.artifacts["evaluate"].metrics["frozen_identical"] for layer in layers),
@@ -61,6 +62,22 @@ def _losses(cfg: Config, original: Artifact, last: Layer) -> dict[str, Any]:
         "n_test_tokens": final.metrics["n_tokens"],
         "n_test_documents": final.metrics["n_documents"],
     }
+
+
+def _align(cfg: Config, layers: list[Layer]) -> dict[str, Any]:
+    """The knobs of alignment, and under `control` whether the run is one: its nodes were trained towards `shuffled` labels or
+    `random` targets, or there were none to align (`no_alignment`); else null."""
+    none = not any(layer.labels.metrics["n_labels"] + layer.labels.metrics["n_failed"] for layer in layers)
+    control = cfg.align.target if cfg.align.target != "label" else None
+    knobs = {name: getattr(cfg.align, name) for name in ("weight", "schedule", "objective", "distill", "target")}
+    return knobs | {"control": "no_alignment" if none else control}
+
+
+def _fit_to_target(layer: Layer) -> dict[str, Any]:
+    """Layers that were aligned together share one artifact."""
+    metrics = layer.artifacts["align"].metrics
+    found: dict[str, Any] = metrics.get("target", metrics.get("targets", {}).get(str(layer.index), {}))
+    return found
 
 
 def _paired(cfg: Config, first: Artifact, second: Artifact) -> list[float] | None:
@@ -88,6 +105,7 @@ def _layer(layer: Layer, cfg: Config, d_mlp: int, below: list[Layer]) -> dict[st
         "n_distinct_labels": labels["n_distinct"],
         "score": {name: evaluated["score"][name] for name in SCORES},
         "score_more": {name: value for name, value in evaluated["score"].items() if name not in SCORES},
+        "target": {"kind": cfg.align.target, **_fit_to_target(layer)},
         "truth": evaluated["truth"],
         "function": layer.artifacts["function"].metrics if "function" in layer.artifacts else None,
         "labelling": layer.artifacts["label"].metrics,

@@ -91,15 +91,15 @@ def targets(root: Path, *layers: int) -> dict[int, Path]:
 
 def test_the_loss_is_the_lm_loss_and_the_sum_of_the_layers(corpus: Path) -> None:
     """One forward pass gives every layer what a pass of its own gives."""
-    model, layers = load_subject(corpus / "start"), joint.read_aligned(targets(corpus, 0, 1))
+    model, layers = load_subject(corpus / "start"), joint.read_aligned(targets(corpus, 0, 1), ALIGN, 0)
     batch = schedule().stream(corpus, layers).align.batch(np.array([0, 3, 4]))
     expected = lm_loss(model(batch["input_ids"]).logits, batch["input_ids"])
     for layer, (nodes, poles) in NODES.items():
         values = activations(model, layer, batch["input_ids"])[..., nodes] * torch.tensor(poles)
         expected = expected + 0.3 * correlation_loss(values, batch[f"targets_{layer}"], batch[f"mask_{layer}"]).loss
     module = JointModule(model, layers, weight=0.3, steps=1, lr=1e-3, trainer_cfg=CPU)
-    monkey: Any = module
-    monkey._logged = lambda loss, **_: loss
+    plain_trainer: Any = module
+    plain_trainer._logged = lambda loss, **_: loss
     torch.testing.assert_close(module.training_step(batch, 0), expected)
     plain = {"input_ids": batch["input_ids"]}
     torch.testing.assert_close(module.training_step(plain, 0), lm_loss(model(batch["input_ids"]).logits, batch["input_ids"]))

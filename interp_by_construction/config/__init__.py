@@ -6,6 +6,7 @@ transformers, so that `ibc --help` and `ibc status` stay fast.
 
 from interp_by_construction.config.checks import check, requested_layers
 from interp_by_construction.config.convert import compose, conf_dir, from_dict, identity, to_dict
+from interp_by_construction.config.fingerprint import NEUTRAL, fingerprinted
 from interp_by_construction.config.schema import (
     NOT_IDENTITY,
     SPLITS,
@@ -42,6 +43,7 @@ __all__ = [
     "LabelConfig",
     "LabelerConfig",
     "LoggerConfig",
+    "NEUTRAL",
     "NOT_IDENTITY",
     "NodesConfig",
     "PathsConfig",
@@ -53,6 +55,7 @@ __all__ = [
     "check",
     "compose",
     "conf_dir",
+    "fingerprinted",
     "from_dict",
     "identity",
     "requested_layers",

@@ -11,7 +11,9 @@ from interp_by_construction.errors import ConfigError
 
 def check(c: Config) -> None:
     """Cross-field checks. Raises ConfigError."""
-    for field_name in ("align.weight", "align.lr", "align.local_lr", "continue.lr", "trainer.weight_decay", "subject.pretrain_lr"):
+    for field_name in (
+        "align.weight", "align.distill", "align.lr", "align.local_lr", "continue.lr", "trainer.weight_decay", "subject.pretrain_lr",
+    ):  # fmt: skip
         require(_get(c, field_name) >= 0, field_name, _get(c, field_name), "give a number >= 0")
     positive = (
         "align.batch_size", "continue.batch_size", "collect.top_k", "collect.window", "collect.batch_size", "label.n_candidates",
@@ -49,7 +51,10 @@ def check(c: Config) -> None:
     require(
         c.subject.kind != "hf" or bool(c.subject.path), "subject.path", c.subject.path, "give a checkpoint directory or hub name"
     )
-    require(c.nodes.count is None or c.nodes.count >= 2, "nodes.count", c.nodes.count, "give at least 2, or null for all")
+    count = c.nodes.count
+    require(count is None or count == 0 or count >= 2, "nodes.count", count, "give at least 2, 0 for none, or null for all")
+    fix = "nodes.select=all takes the whole layer: set nodes.select to variance or random"
+    require(count != 0 or c.nodes.select != "all", "nodes.count", count, fix)
     matchable = c.nodes.assign == "none" or c.simulate.simulator == "head"
     fix = f"matching simulates labels with a head, but simulate.simulator={c.simulate.simulator}: set it to head, or assign=none"
     require(matchable, "nodes.assign", c.nodes.assign, fix)
@@ -62,6 +67,8 @@ def check(c: Config) -> None:
     for name in (c.run, c.experiment_name):
         valid = name is None or (bool(name) and not name.startswith((".", "/")) and ".." not in Path(name).parts)
         require(valid, "run", name, "give a plain name")
+    fix = "every turn would let go of the layers above; give align.schedule=constant, or schedule=joint"
+    require(c.schedule != "hybrid" or c.align.schedule == "constant", "align.schedule", c.align.schedule, fix)
     requested_layers(c, None)
 
 

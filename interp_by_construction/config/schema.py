@@ -79,7 +79,7 @@ class SubjectConfig:
 @dataclass(frozen=True)
 class NodesConfig:
     count: int | None = 64
-    """Nodes per layer that are labelled and aligned; null for the whole layer. The rest stays free."""
+    """Nodes per layer that are labelled and aligned; null for the whole layer, 0 for none. The rest stays free."""
     select: Literal["all", "variance", "random"] = "variance"
     """How they are chosen: all, top by variance on the label split, or at random."""
     assign: Literal["none", "match"] = "none"
@@ -229,6 +229,18 @@ class AlignConfig:
     """Peak learning rate of the joint phase."""
     batch_size: int = 16
     """Blocks per step."""
+    schedule: Literal["constant", "ramp"] = "constant"
+    """Weight over the joint phase: `ramp` rises linearly from 0 over its first half. The local phase has no LM loss to weigh it
+    against: a ramp is meant for local_steps=0."""
+    objective: Literal["correlation", "mse"] = "correlation"
+    """`correlation`: 1 - r. `mse`: mean squared error against the target on the activation's own scale, in units of its variance
+    (`training.losses.alignment_loss`)."""
+    distill: float = 0.0
+    """Weight of KL(original || trained) beside the LM loss, in the joint phase and in `continue`; the original is the run's subject
+    as it was before any layer was aligned. The controls train on the LM loss alone."""
+    target: Literal["label", "shuffled", "random"] = "label"
+    """`shuffled` and `random` are controls: nodes are trained towards the labels of other nodes of their layer, or towards random
+    targets of the same sparsity and autocorrelation (`training.targets`). Scores stay those against the node's own label."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from interp_by_construction.config import NEUTRAL, AlignConfig, fingerprinted
 from interp_by_construction.recipes.training import TrainingRecipes
 from interp_by_construction.store import SCRATCH, Artifact
 from interp_by_construction.workshop import Layer
@@ -24,7 +25,7 @@ class JointRecipes(TrainingRecipes):
     def _align_all(self, layer: Layer, before: Artifact) -> Artifact:
         """All layers at once, from the original subject; the same artifact for every layer."""
         subject = self.shared["subject"]
-        parents = self._parents(model=subject, **self._simulated(self.layers))
+        parents = self._parents(model=subject, **self._simulated(self.layers), **self._original())
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import joint
@@ -35,13 +36,13 @@ class JointRecipes(TrainingRecipes):
                     out / SCRATCH, logger,
                 )  # fmt: skip
 
-        config = self._joint_phase() | {"weight": self.cfg.align.weight, "layers": [each.index for each in self.layers]}
+        config = self._joint_phase() | self._knobs() | {"layers": [each.index for each in self.layers]}
         return self._build("align", layer.index, config, parents, {}, compute)
 
     def _settle(self, layer: Layer, before: Artifact) -> Artifact:
         above = self.layers[self.layers.index(layer) + 1 :]
         model = self._aligned_model(layer)
-        parents = self._parents(model=model, freeze=layer.artifacts["freeze"], **self._simulated(above))
+        parents = self._parents(model=model, freeze=layer.artifacts["freeze"], **self._simulated(above), **self._original())
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import joint
@@ -49,10 +50,10 @@ class JointRecipes(TrainingRecipes):
             with self._tracked("continue", layer.index) as logger:
                 return joint.settle(
                     model.path / "model", self.shared["corpus"].path, layer.index, self._aligned(layer), self._targets(above),
-                    self.layers.index(layer), self._schedule(), out, out / SCRATCH, logger,
+                    self.layers.index(layer), self._schedule(), out, out / SCRATCH, logger, self.shared["subject"].path / "model",
                 )  # fmt: skip
 
-        config = self._joint_phase() | {"weight": self.cfg.align.weight, "layer": layer.index}
+        config = self._joint_phase() | self._knobs() | {"layer": layer.index}
         return self._build("continue", layer.index, config, parents, {}, compute)
 
     def _joint_control(self, layer: Layer, before: Artifact) -> Artifact:
@@ -85,7 +86,7 @@ class JointRecipes(TrainingRecipes):
     def _align_upward(self, layer: Layer, before: Artifact) -> Artifact:
         """One turn of the hybrid schedule: this layer and all above it."""
         cfg, rest = self.cfg, self.layers[self.layers.index(layer) :]
-        parents = self._parents(model=before, **self._simulated(rest))
+        parents = self._parents(model=before, **self._simulated(rest), **self._original())
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import joint
@@ -93,16 +94,22 @@ class JointRecipes(TrainingRecipes):
             with self._tracked("align", layer.index) as logger:
                 return joint.turn(
                     before.path / "model", self.shared["corpus"].path, self._targets(rest), cfg.align, cfg.trainer, cfg.seed,
-                    self._first(layer), self._below(layer), out, out / SCRATCH, logger,
+                    self._first(layer), self._below(layer), out, out / SCRATCH, logger, self.shared["subject"].path / "model",
                 )  # fmt: skip
 
         config = self._phase(layer) | {"schedule": "hybrid", "align": self._unlocal(), "start_layer": self._first(layer)}
-        config |= {"below": self._below(layer), "weight": cfg.align.weight, "layers": [each.index for each in rest]}
+        config |= {"below": self._below(layer), "layers": [each.index for each in rest], **self._knobs()}
         return self._build("align", layer.index, config, parents, {}, compute)
 
+    def _knobs(self) -> dict[str, Any]:
+        """What decides how the nodes are trained towards their targets."""
+        knobs = ("weight", *NEUTRAL[AlignConfig])
+        return {key: value for key, value in fingerprinted(self.cfg.align).items() if key in knobs}
+
     def _unlocal(self) -> dict[str, Any]:
-        """`align` without what training on no target, or with no local phase, does not read."""
-        return {key: value for key, value in dataclasses.asdict(self.cfg.align).items() if key not in ("local_lr", "weight")}
+        """Steps, rate and batches of `align` where there is no local phase."""
+        align = self.cfg.align
+        return {key: getattr(align, key) for key in ("local_steps", "steps", "lr", "batch_size")}
 
     def _joint_phase(self) -> dict[str, Any]:
         cfg = self.cfg

@@ -53,7 +53,7 @@ class ScoreRecipes(Workshop):
             labels, device = read_labels(layer.labels.path), self._device()
             metrics = evaluate.scores(
                 paths, corpus, simulated, layer.index, cfg.evaluate, cfg.simulate, cfg.seed, out, device,
-                *self._judges(),
+                *self._judges(), cfg.align.target,
             )  # fmt: skip
             metrics["truth"] = evaluate.truth(paths, corpus, labels, layer.index, cfg.evaluate, out, device) if stories else None
             with self._tracked("evaluate", layer.index) as logger:
@@ -62,8 +62,9 @@ class ScoreRecipes(Workshop):
             final = load_subject(paths["final"])
             return metrics | {"frozen_identical": freeze.frozen_identical(final, layer.artifacts["freeze"].path)}
 
-        config = {"layer": layer.index, "n_bootstrap": cfg.evaluate.n_bootstrap, "seed": cfg.seed}
+        config: dict[str, Any] = {"layer": layer.index, "n_bootstrap": cfg.evaluate.n_bootstrap, "seed": cfg.seed}
         config |= {"max_truth_tokens": cfg.evaluate.max_truth_tokens} if stories else {}
+        config |= {"target": cfg.align.target} if cfg.align.target == "shuffled" else {}
         return self._build("evaluate", layer.index, config, parents, {}, compute)
 
     def _function(self, layer: Layer) -> Artifact:

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
+from interp_by_construction.config import NEUTRAL, AlignConfig, fingerprinted
 from interp_by_construction.store import SCRATCH, Artifact
 from interp_by_construction.workshop import Layer, Workshop
 
@@ -13,9 +14,13 @@ from interp_by_construction.workshop import Layer, Workshop
 class TrainingRecipes(Workshop):
     """Each takes the layer and the model before it."""
 
+    def _original(self) -> dict[str, Artifact]:
+        """The parent that align.distill adds: the subject before any layer was aligned, which the trained model is held to."""
+        return {"original": self.shared["subject"]} if self.cfg.align.distill else {}
+
     def _align(self, layer: Layer, before: Artifact) -> Artifact:
         cfg = self.cfg
-        parents = self._parents(model=before, simulate=layer.artifacts["simulate"])
+        parents = self._parents(model=before, simulate=layer.artifacts["simulate"], **self._original())
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import align
@@ -25,9 +30,10 @@ class TrainingRecipes(Workshop):
                 return align.run(
                     before.path / "model", corpus, targets, layer.index, cfg.align, cfg.trainer, cfg.seed, self._first(layer),
                     self._below(layer), out, out / SCRATCH, logger,
+                    self.shared["subject"].path / "model",
                 )  # fmt: skip
 
-        config = self._phase(layer) | {"align": dataclasses.asdict(cfg.align), "start_layer": self._first(layer)}
+        config = self._phase(layer) | {"align": fingerprinted(cfg.align), "start_layer": self._first(layer)}
         config |= {"below": self._below(layer)}
         return self._build("align", layer.index, config, parents, {}, compute)
 
@@ -61,10 +67,13 @@ class TrainingRecipes(Workshop):
                     out,
                     out / SCRATCH,
                     logger,
+                    self.shared["subject"].path / "model",
+                    cfg.align.distill,
                 )
 
-        parents = self._parents(model=layer.artifacts["align"], freeze=layer.artifacts["freeze"])
+        parents = self._parents(model=layer.artifacts["align"], freeze=layer.artifacts["freeze"], **self._original())
         config = self._phase(layer) | {"continue": dataclasses.asdict(cfg.continue_)}
+        config |= {"distill": cfg.align.distill} if cfg.align.distill else {}
         return self._build("continue", layer.index, config, parents, {}, compute)
 
     def _control(self, layer: Layer, before: Artifact) -> Artifact:
@@ -95,8 +104,9 @@ class TrainingRecipes(Workshop):
                     out / SCRATCH, logger,
                 )  # fmt: skip
 
-        align = dataclasses.asdict(cfg.align)
-        align.pop("weight")
+        # On the LM loss alone, so that runs with any knob are measured against one and the same control.
+        about_labels = ("weight", *NEUTRAL[AlignConfig])
+        align = {key: value for key, value in dataclasses.asdict(cfg.align).items() if key not in about_labels}
         config = self._phase(layer) | {"align": align, "continue": dataclasses.asdict(cfg.continue_), **extra}
         config |= {"max_align_tokens": cfg.simulate.max_align_tokens, "any_aligned": bool(self._aligned(layer))}
         return self._build(stage, layer.index, config, self._parents(model=previous), {}, compute)

@@ -69,7 +69,7 @@ def fit_ridge(features: NDArray, targets: NDArray, excerpts: NDArray[np.int64], 
     for layers in layer_sets(n_layers):
         kernel = _normalised(kernels, layers)
         scores = np.stack([columnwise_correlation(y, p) for p in _cross_predictions(kernel, y - bias, folds)])
-        mean_r = float(np.nan_to_num(scores, nan=-1.0).max(axis=0).mean())
+        mean_r = float(np.nan_to_num(scores, nan=-1.0).max(axis=0).mean()) if y.shape[1] else 0.0
         # Fewer layers come first and win a tie.
         if best is None or mean_r > best[0]:
             best = (mean_r, layers, scores)

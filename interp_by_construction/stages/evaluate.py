@@ -19,6 +19,7 @@ from interp_by_construction.stages.tables import read_records, write_records
 
 if TYPE_CHECKING:
     from interp_by_construction.stages.simulate import Excerpts
+    from interp_by_construction.training.targets import Target
 
 N_SHUFFLES = 20
 
@@ -72,16 +73,20 @@ def scores(
     device: Any,
     labeler: str,
     encoder: str,
+    target: Target = "label",
 ) -> dict[str, Any]:
     """Simulation scores of one layer's aligned nodes. models: moment (before, after, final) -> model directory.
 
     Writes `scores.safetensors`: r per node [node] for every kind of score, NaN where undefined. The metrics hold the `S` records
     of the summary. The main scores use the simulator that made the targets; targets distilled from exact simulations are scored
     with the exact simulation, which stands beside every other (`exact`). labeler, encoder: identities of the two models.
+    target: what the nodes were trained towards. All scores are against their own labels whatever it was; with `shuffled`, `trained`
+    and `trained_before` are against the labels trained towards. Random targets say nothing about text that was not trained on.
     """
     from safetensors.numpy import load_file, save_file
 
     from interp_by_construction.stages.simulate import choose_excerpts, contrasted
+    from interp_by_construction.training.targets import other_nodes
 
     targets = load_file(simulated_dir / "targets.safetensors")
     simulated = load_file(simulated_dir / "simulated.safetensors")
@@ -111,6 +116,12 @@ def scores(
         "shuffled": _shuffled(real["final"], own, seed),
         "final_held_out": columnwise_correlation(real["final"][held_out], own[held_out]),
     }
+    if target == "shuffled":
+        trained = own[:, other_nodes(len(nodes), seed, layer)]
+        per_node |= {
+            "trained": columnwise_correlation(real["final"], trained),
+            "trained_before": columnwise_correlation(real["before"], trained),
+        }
     save_file(per_node | {"nodes": nodes, "poles": poles}, out / "scores.safetensors")
     contrast = "exact-contrast" if simulate.contrast else "exact"
     names = dict.fromkeys(("exact", "exact_before", "exact_shuffled"), contrast) | {"final_raw": "exact"}

@@ -18,11 +18,13 @@ from typing import Any, Literal
 
 from interp_by_construction.config import AlignConfig, ContinueConfig, TrainerConfig
 from interp_by_construction.corpus import load_blocks
-from interp_by_construction.stages.align import CONTINUE, JOINT, LOCAL, data_seed, read_targets
+from interp_by_construction.stages.align import CONTINUE, JOINT, LOCAL, Targets, data_seed, distill_from, fit_to, read_targets
 from interp_by_construction.subject.freeze import Frozen, frozen_below, frozen_digest, frozen_for_align, frozen_for_continue
 from interp_by_construction.subject.load import load_subject, save_subject, untie
-from interp_by_construction.training.fit import TokenBlocks, fit, fit_stream
+from interp_by_construction.training.fit import TargetBlocks, TokenBlocks, fit, fit_stream
 from interp_by_construction.training.joint import AlignedNodes, JointModule, LayeredBlocks, MixedStream
+from interp_by_construction.training.modules import Distill
+from interp_by_construction.training.targets import resemblance, trained_targets
 
 
 @dataclass(frozen=True)
@@ -76,26 +78,53 @@ class Schedule:
         )  # fmt: skip
 
 
-def read_aligned(targets: Mapping[int, Path]) -> list[AlignedNodes]:
-    """Targets of the given layers, lowest first."""
-    read = {layer: read_targets(path) for layer, path in sorted(targets.items())}
-    return [AlignedNodes(layer, each.nodes, each.poles, each.values, each.mask) for layer, each in read.items()]
+def read_aligned(targets: Mapping[int, Path], cfg: AlignConfig, seed: int) -> list[AlignedNodes]:
+    """What the nodes of the given layers are trained towards (`cfg.target`), lowest layer first."""
+    layers = []
+    for layer, path in sorted(targets.items()):
+        own = read_targets(path)
+        values = trained_targets(cfg.target, own.values, own.mask, seed, layer)
+        layers.append(AlignedNodes(layer, own.nodes, own.poles, values, own.mask))
+    return layers
+
+
+def fit_to_targets(
+    model: Any, corpus: Path, targets: Mapping[int, Path], layers: Sequence[AlignedNodes], cfg: AlignConfig
+) -> dict[str, Any]:
+    """{"targets": layer -> how far a control learned what it was trained towards}; empty where it is no control."""
+    if cfg.target == "label":
+        return {}
+    measured = {}
+    for each in layers:
+        trained = Targets(each.values, each.mask, each.nodes, each.poles)
+        blocks = TargetBlocks(load_blocks(corpus, "align"), each.values, each.mask)
+        r_with_label = resemblance(read_targets(targets[each.layer]).values, each.values, each.mask)
+        measured[str(each.layer)] = fit_to(model, each.layer, blocks, trained) | {"kind": cfg.target, "r_with_label": r_with_label}
+    return {"targets": measured}
 
 
 def run(
     model_dir: Path, corpus: Path, targets: Mapping[int, Path], schedule: Schedule, out: Path, scratch: Path, logger: Any = None
 ) -> dict[str, Any]:
-    """The joint phase over all of `targets` (layer -> its simulate artifact). Writes `out/model/` and `out/aligned.json`."""
+    """The joint phase over all of `targets` (layer -> its simulate artifact). Writes `out/model/` and `out/aligned.json`.
+
+    `model_dir` is the original, which `align.distill` holds the trained model to.
+    """
     model = load_subject(model_dir)
     untie(model)
-    layers = read_aligned(targets)
+    layers = read_aligned(targets, schedule.align, schedule.seed)
     below = frozen_below(model, layers[0].layer)
     description = "align layers " + ", ".join(str(each.layer) for each in layers)
     steps = (0, schedule.plan.joint)
-    metrics = _fit(model, layers, corpus, schedule, steps, schedule.align.lr, below, scratch / "joint", logger, description)
+    distill = distill_from(model_dir, schedule.align.distill)
+    metrics: dict[str, Any] = {"n_aligned": {str(each.layer): len(each.nodes) for each in layers}}
+    metrics["joint"] = _fit(
+        model, layers, corpus, schedule, steps, schedule.align.lr, below, scratch / "joint", logger, description, distill
+    )
+    metrics |= fit_to_targets(model, corpus, targets, layers, schedule.align)
     save_subject(model, out / "model")
     write_aligned(layers, out)
-    return {"joint": metrics, "n_aligned": {str(each.layer): len(each.nodes) for each in layers}}
+    return metrics
 
 
 def settle(
@@ -109,14 +138,21 @@ def settle(
     out: Path,
     scratch: Path,
     logger: Any = None,
+    original_dir: Path | None = None,
 ) -> dict[str, Any]:
-    """Trains on with everything upstream of `aligned` in `layer` frozen; `above` are the targets of the layers still trained."""
+    """Trains on with everything upstream of `aligned` in `layer` frozen; `above` are the targets of the layers still trained.
+
+    `original_dir`: the model to distil from, needed with `align.distill`.
+    """
     model = load_subject(model_dir)
     frozen = frozen_for_continue(model, layer, aligned)
     before = frozen_digest(model, frozen)
-    layers = read_aligned(above)
+    layers = read_aligned(above, schedule.align, schedule.seed)
+    distill = distill_from(original_dir, schedule.align.distill)
     steps, description = _settling(schedule.plan, position), f"settle above layer {layer}"
-    metrics = _fit(model, layers, corpus, schedule, steps, schedule.continue_.lr, frozen, scratch / "settle", logger, description)
+    metrics = _fit(
+        model, layers, corpus, schedule, steps, schedule.continue_.lr, frozen, scratch / "settle", logger, description, distill
+    )
     if frozen_digest(model, frozen) != before:
         raise RuntimeError(f"frozen weights of layer {layer} moved during training; this is a bug, the result is discarded")
     save_subject(model, out / "model")
@@ -172,12 +208,15 @@ def _fit(
     scratch: Path,
     logger: Any,
     description: str,
+    distill: Distill | None = None,
 ) -> dict[str, Any]:
     """One phase over the steps [first, end) of the stream, with an optimizer and learning rate schedule of its own."""
-    stream, (first, end) = schedule.stream(corpus, layers), steps
+    stream, (first, end), cfg = schedule.stream(corpus, layers), steps, schedule.align
     module = JointModule(
-        model, layers, weight=schedule.align.weight, steps=end - first, lr=lr, trainer_cfg=schedule.trainer, frozen=frozen
-    )
+        model, layers, weight=cfg.weight, steps=end - first, lr=lr, trainer_cfg=schedule.trainer, frozen=frozen, distill=distill,
+        # The weight rises once: a layer that is aligned must not be let go of when a lower one is frozen.
+        objective=cfg.objective, schedule=cfg.schedule if first == 0 else "constant",
+    )  # fmt: skip
     return fit_stream(module, lambda step: stream.at(first + step), scratch=scratch, logger=logger, description=description)
 
 
@@ -193,6 +232,7 @@ def turn(
     out: Path,
     scratch: Path,
     logger: Any = None,
+    original_dir: Path | None = None,
 ) -> dict[str, Any]:
     """The align phase of one turn of the hybrid schedule: as in the loop, but all layers that are not frozen yet are aligned.
 
@@ -201,17 +241,21 @@ def turn(
     """
     model = load_subject(model_dir)
     untie(model)
-    layers = read_aligned(targets)
+    layers, distill = read_aligned(targets, cfg, seed), distill_from(original_dir, cfg.distill)
     lowest = layers[0].layer
     frozen = frozen_for_align(model, lowest, previous, start_layer)
     blocks = LayeredBlocks(load_blocks(corpus, "align"), layers, len(layers[0].values))
     metrics: dict[str, Any] = {"n_aligned": {str(each.layer): len(each.nodes) for each in layers}}
     for name, phase, steps in (("local", LOCAL, cfg.local_steps), ("joint", JOINT, cfg.steps)):
-        module = JointModule(model, layers, weight=cfg.weight, steps=steps, lr=cfg.lr, trainer_cfg=trainer, frozen=frozen)
+        module = JointModule(
+            model, layers, weight=cfg.weight, steps=steps, lr=cfg.lr, trainer_cfg=trainer, frozen=frozen, distill=distill,
+            objective=cfg.objective,
+        )  # fmt: skip
         metrics[name] = fit(
             module, blocks, seed=data_seed(seed, lowest, phase), batch_size=cfg.batch_size, scratch=scratch / name, logger=logger,
             description=f"align layers {lowest} and above ({name})",
         )  # fmt: skip
+    metrics |= fit_to_targets(model, corpus, targets, layers, cfg)
     save_subject(model, out / "model")
     write_aligned(layers, out)
     return metrics

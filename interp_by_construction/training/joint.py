@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,8 +20,8 @@ from interp_by_construction.config import TrainerConfig
 from interp_by_construction.subject.freeze import Frozen
 from interp_by_construction.subject.hooks import capture
 from interp_by_construction.training.fit import Batches, TokenBlocks, batch_indices
-from interp_by_construction.training.losses import correlation_loss, lm_loss
-from interp_by_construction.training.modules import LanguageModelModule
+from interp_by_construction.training.losses import Objective, alignment_loss, alignment_weight
+from interp_by_construction.training.modules import Distill, LanguageModelModule
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,10 @@ class MixedStream:
 
 
 class JointModule(LanguageModelModule):
-    """LM loss + weight * sum over layers of the mean over their nodes of (1 - r), where the batch has targets."""
+    """LM loss (and distillation, if asked for) + weight * sum over layers of their alignment losses, where the batch has targets.
+
+    `objective` and `schedule` are those of `AlignmentModule`.
+    """
 
     def __init__(
         self,
@@ -88,9 +91,14 @@ class JointModule(LanguageModelModule):
         lr: float,
         trainer_cfg: TrainerConfig,
         frozen: Frozen | None = None,
+        distill: Distill | None = None,
+        objective: Objective = "correlation",
+        schedule: Literal["constant", "ramp"] = "constant",
     ) -> None:
-        super().__init__(model, steps=steps, lr=lr, trainer_cfg=trainer_cfg, frozen=frozen)
+        super().__init__(model, steps=steps, lr=lr, trainer_cfg=trainer_cfg, frozen=frozen, distill=distill)
         self.weight, self.layers = weight, [layer for layer in layers if layer.nodes]
+        self.objective: Objective = objective
+        self.schedule: Literal["constant", "ramp"] = schedule
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         input_ids = batch["input_ids"]
@@ -98,16 +106,17 @@ class JointModule(LanguageModelModule):
         with ExitStack() as stack:
             captures = [stack.enter_context(capture(self.model, each.layer)) for each in targeted]
             logits = self.model(input_ids, use_cache=False).logits
-        loss = language = lm_loss(logits, input_ids)
-        shown = {"lm_loss": language}
+        loss, shown = self._language(logits, input_ids)
+        weight = alignment_weight(self.weight, self.schedule, self.global_step, self.steps)
         for each, captured in zip(targeted, captures, strict=True):
-            alignment = layer_alignment(each, captured.of(input_ids), batch)
-            loss = loss + self.weight * alignment.loss
+            alignment = layer_alignment(self.objective, each, captured.of(input_ids), batch)
+            loss = loss + weight * alignment.loss
             shown[f"r_{each.layer}"] = alignment.r.nanmean()
         return self._logged(loss, **shown)
 
 
-def layer_alignment(aligned: AlignedNodes, values: Tensor, batch: dict[str, Tensor]) -> Any:
+def layer_alignment(objective: Objective, aligned: AlignedNodes, values: Tensor, batch: dict[str, Tensor]) -> Any:
     """The alignment of one layer's activations `values` [batch, pos, d_mlp] with its targets in `batch`."""
     poles = torch.as_tensor(aligned.poles, dtype=torch.float32, device=values.device)
-    return correlation_loss(values[..., aligned.nodes] * poles, batch[f"targets_{aligned.layer}"], batch[f"mask_{aligned.layer}"])
+    targets, mask = batch[f"targets_{aligned.layer}"], batch[f"mask_{aligned.layer}"]
+    return alignment_loss(objective, values[..., aligned.nodes] * poles, targets, mask)

@@ -1,8 +1,9 @@
-"""The two losses, as pure functions."""
+"""The losses and the weight between them, as pure functions."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Literal, NamedTuple
 
 import torch
 from einops import rearrange
@@ -10,6 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _TINY = 1e-12
+
+RAMP_SHARE = 0.5
+"""Share of the joint phase over which the weight rises with align.schedule=ramp."""
+
+Objective = Literal["correlation", "mse"]
 
 
 def lm_loss(logits: Tensor, input_ids: Tensor) -> Tensor:
@@ -20,11 +26,29 @@ def lm_loss(logits: Tensor, input_ids: Tensor) -> Tensor:
     return F.cross_entropy(flat.float(), rearrange(following, "batch pos -> (batch pos)"), ignore_index=-100)
 
 
+def distill_loss(logits: Tensor, original: Tensor) -> Tensor:
+    """KL(original || model) of the next-token distributions in nats, mean over tokens; both logits [batch, pos, vocab].
+
+    Distillation as in Hinton et al. (2015), https://arxiv.org/abs/1503.02531, at temperature 1. No gradient reaches `original`.
+    """
+    flat, soft = (rearrange(each, "batch pos vocab -> (batch pos) vocab").float() for each in (logits, original.detach()))
+    return F.kl_div(F.log_softmax(flat, -1), F.log_softmax(soft, -1), log_target=True, reduction="batchmean")
+
+
+def alignment_weight(weight: float, schedule: Literal["constant", "ramp"], step: int, steps: int) -> float:
+    """Weight of the alignment loss at a step from 0 to steps - 1 of the joint phase.
+
+    `ramp` rises linearly from 0 at the first step to `weight` after `RAMP_SHARE` of the phase and stays there.
+    """
+    rising = math.ceil(RAMP_SHARE * (steps - 1))
+    return weight if schedule == "constant" or step >= rising else weight * step / rising
+
+
 class Correlation(NamedTuple):
     """Alignment of a batch."""
 
     loss: Tensor
-    """Mean of 1 - r over the nodes whose target varies; 0 if there are none."""
+    """Mean of 1 - r over the nodes whose target varies; 0 if there are none. Only its gradient depends on the objective."""
     r: Tensor
     """Pearson's r [node]; NaN where activation or target is constant."""
     n_constant_targets: Tensor
@@ -41,6 +65,25 @@ def correlation_loss(activations: Tensor, targets: Tensor, mask: Tensor | None =
     """
     if mask is None:
         mask = torch.ones(activations.shape[:2], dtype=torch.bool, device=activations.device)
+    return alignment_loss("correlation", activations, targets, mask)
+
+
+def alignment_loss(objective: Objective, activations: Tensor, targets: Tensor, mask: Tensor | None = None) -> Correlation:
+    """Alignment of activations with targets, both [batch, pos, node], where `mask` [batch, pos] is True (None: everywhere).
+
+    `correlation`: see `correlation_loss`. `mse`: calibrated mean squared error. Per node, over the tokens of the batch, with s for
+    the standard deviation,
+
+        calibrated = mean(x) + s(x) / s(y) * (y - mean(y))        loss = mean((x - calibrated)^2) / (2 s(x)^2)
+
+    The line from target to activation is the linear calibration of Bills et al. (2023), with the slope that matches variances in
+    place of least squares': that one is r * s(x) / s(y), so a node that does not correlate yet would be drawn to its mean and die,
+    and one that correlates negatively would be trained to do so more. s(x), mean(x) and the divisor get no gradient: else the
+    activations could shrink towards a target that shrinks with them. The value is 1 - r, so that a weight means as much as with
+    `correlation`; the gradient is another: it also draws outliers in, where that of r leaves the node's scale alone.
+    """
+    if mask is None:
+        mask = torch.ones(activations.shape[:2], dtype=torch.bool, device=activations.device)
     x, y = activations[mask].float(), targets[mask].float()
     if len(x) < 2:
         zero = activations.sum() * 0.0
@@ -50,8 +93,14 @@ def correlation_loss(activations: Tensor, targets: Tensor, mask: Tensor | None =
     xx, yy = x.square().sum(0), y.square().sum(0)
     moves, defined = xx > _TINY, yy > _TINY
     # Where nothing varies the divisor is 1, so that neither value nor gradient can become NaN or huge.
-    r = (x * y).sum(0) * torch.where(moves, xx, 1.0).rsqrt() * torch.where(defined, yy, 1.0).rsqrt()
-    loss = ((1.0 - r) * defined).sum() / defined.sum().clamp(min=1)
+    to_x, to_y = torch.where(moves, xx, 1.0).rsqrt(), torch.where(defined, yy, 1.0).rsqrt()
+    r = (x * y).sum(0) * to_x * to_y
+    if objective == "mse":
+        squares = ((x * to_x.detach() - y * to_y).square()).sum(0) / 2
+        each = torch.where(moves, squares, 1.0)
+    else:
+        each = 1.0 - r
+    loss = (each * defined).sum() / defined.sum().clamp(min=1)
     shown = torch.where(moves & defined, r.detach(), torch.nan)
     return Correlation(loss, shown, (~defined).sum().float(), (defined & ~moves).sum().float())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from interp_by_construction.config import TrainerConfig
 from interp_by_construction.subject.freeze import FreezeGuard, Frozen
 from interp_by_construction.subject.hooks import activations, capture
-from interp_by_construction.training.losses import correlation_loss, lm_loss
+from interp_by_construction.training.losses import Objective, alignment_loss, alignment_weight, distill_loss, lm_loss
 
 LOG_EVERY = 20
 """Steps between two points of a curve."""
@@ -25,19 +25,49 @@ def lr_factor(step: int, steps: int, warmup: float) -> float:
     return (step + 1) / ramp if step < ramp else (steps - step) / max(1, steps - ramp)
 
 
+class Distill(NamedTuple):
+    """What a model is held to beside the LM loss."""
+
+    original: PreTrainedModel
+    """Never trained."""
+    weight: float
+    """Of KL(original || model)."""
+
+
 class LanguageModelModule(pl.LightningModule):
-    """Next-token loss on batches {"input_ids": [batch, pos]}; `frozen` stays fixed to the bit."""
+    """Next-token loss, plus distillation if asked for, on batches {"input_ids": [batch, pos]}; `frozen` stays fixed to the bit."""
 
     def __init__(
-        self, model: PreTrainedModel, *, steps: int, lr: float, trainer_cfg: TrainerConfig, frozen: Frozen | None = None
+        self,
+        model: PreTrainedModel,
+        *,
+        steps: int,
+        lr: float,
+        trainer_cfg: TrainerConfig,
+        frozen: Frozen | None = None,
+        distill: Distill | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.steps, self.lr, self.trainer_cfg = steps, lr, trainer_cfg
         self.guard = FreezeGuard(model, frozen or {})
+        # In a tuple, so that it is no part of the module: checkpoints need not hold what never changes.
+        self._distill = (distill,)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        return self._logged(lm_loss(self.model(batch["input_ids"], use_cache=False).logits, batch["input_ids"]))
+        loss, parts = self._language(self.model(batch["input_ids"], use_cache=False).logits, batch["input_ids"])
+        return self._logged(loss, **(parts if len(parts) > 1 else {}))
+
+    def _language(self, logits: Tensor, input_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The LM loss with its weighted distillation, and its parts for the log."""
+        language = lm_loss(logits, input_ids)
+        (distill,) = self._distill
+        if distill is None:
+            return language, {"lm_loss": language}
+        with torch.no_grad():
+            original = distill.original.to(input_ids.device)(input_ids, use_cache=False).logits  # type: ignore[arg-type]
+        kl = distill_loss(logits, original)
+        return language + distill.weight * kl, {"lm_loss": language, "kl": kl}
 
     def _logged(self, loss: Tensor, **parts: Tensor) -> Tensor:
         # Calls to self.log cost as much as a small layer; most steps are not shown anyway.
@@ -68,8 +98,8 @@ class AlignmentModule(LanguageModelModule):
     """Alignment of `node_ids` in `layer` with targets, alone (`local`) or beside the LM loss.
 
     Batches: input_ids [batch, pos], targets [batch, pos, node], mask [batch, pos]. A target describes the node's pole
-    (1 or -1), so activations are multiplied by it. Loss: LM loss + weight * mean over nodes of (1 - r); `local` stops
-    the forward pass at the layer and keeps only the second term, unweighted.
+    (1 or -1), so activations are multiplied by it. Loss: LM loss + weight * mean over nodes of (1 - r), by `objective`;
+    `schedule` says how the weight grows. `local` stops the forward pass at the layer and keeps only the second term, unweighted.
     """
 
     node_ids: Tensor
@@ -88,22 +118,28 @@ class AlignmentModule(LanguageModelModule):
         lr: float,
         trainer_cfg: TrainerConfig,
         frozen: Frozen | None = None,
+        distill: Distill | None = None,
+        objective: Objective = "correlation",
+        schedule: Literal["constant", "ramp"] = "constant",
     ) -> None:
-        super().__init__(model, steps=steps, lr=lr, trainer_cfg=trainer_cfg, frozen=frozen)
+        super().__init__(model, steps=steps, lr=lr, trainer_cfg=trainer_cfg, frozen=frozen, distill=distill)
         self.layer, self.weight, self.local = layer, weight, local
+        self.objective: Objective = objective
+        self.schedule: Literal["constant", "ramp"] = schedule
         self.register_buffer("node_ids", torch.as_tensor(list(node_ids), dtype=torch.long), persistent=False)
         self.register_buffer("poles", torch.as_tensor(list(poles), dtype=torch.float32), persistent=False)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         input_ids = batch["input_ids"]
         if self.local:
-            alignment = self._correlation(activations(self.model, self.layer, input_ids), batch)
+            alignment = self._alignment(activations(self.model, self.layer, input_ids), batch)
             return self._logged(alignment.loss, r=alignment.r.nanmean())
         with capture(self.model, self.layer) as captured:
             logits = self.model(input_ids, use_cache=False).logits
-        alignment = self._correlation(captured.of(input_ids), batch)
-        language = lm_loss(logits, input_ids)
-        return self._logged(language + self.weight * alignment.loss, lm_loss=language, r=alignment.r.nanmean())
+        alignment = self._alignment(captured.of(input_ids), batch)
+        language, parts = self._language(logits, input_ids)
+        weight = alignment_weight(self.weight, self.schedule, self.global_step, self.steps)
+        return self._logged(language + weight * alignment.loss, **parts, r=alignment.r.nanmean())
 
-    def _correlation(self, values: Tensor, batch: dict[str, Tensor]) -> Any:
-        return correlation_loss(values[..., self.node_ids] * self.poles, batch["targets"], batch["mask"])
+    def _alignment(self, values: Tensor, batch: dict[str, Tensor]) -> Any:
+        return alignment_loss(self.objective, values[..., self.node_ids] * self.poles, batch["targets"], batch["mask"])

@@ -1,0 +1,22 @@
+"""The part of a config that decides a stage's output, for its fingerprint."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from interp_by_construction.config.schema import AlignConfig
+
+NEUTRAL: dict[type, dict[str, Any]] = {
+    AlignConfig: {"schedule": "constant", "objective": "correlation", "distill": 0.0, "target": "label"},
+}
+"""Fields that came later than artifacts of their stage, each with the value under which the stage does what it did before there was
+the field. These are no defaults: a default may change, and then a value that is left out must still mean the same."""
+
+
+def fingerprinted(config: Any) -> dict[str, Any]:
+    """`config`, a dataclass, as a dict without the later fields that have their neutral value: what was computed before a field
+    existed stays valid where the field changes nothing."""
+    neutral = NEUTRAL.get(type(config), {})
+    values = dataclasses.asdict(config)
+    return {key: value for key, value in values.items() if key not in neutral or value != neutral[key]}

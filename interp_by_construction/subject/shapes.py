@@ -52,7 +52,8 @@ def build(path: Path, config: Any) -> PreTrainedModel:
     """
     file = path / WIDTHS
     found = [int(width) for width in json.loads(file.read_text())["d_mlp"]] if file.is_file() else None
-    model = empty_model(config, found)
+    with torch.random.fork_rng(devices=[]):
+        model = empty_model(config, found)
     missing, unexpected = model.load_state_dict(load_file(path / "model.safetensors"), strict=False)
     # A tied head is saved once and has its weight already.
     lost = set(missing) - set(getattr(model, "all_tied_weights_keys", {}))
@@ -68,8 +69,7 @@ def empty_model(config: Any, found: list[int] | None = None) -> PreTrainedModel:
         plain.activation_function = "relu"
     if found is not None:
         setattr(plain, field, min(found))
-    with torch.random.fork_rng(devices=[]):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(plain, dtype=torch.float32)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(plain, dtype=torch.float32)
     if found is not None and len(found) != n_layers(model):
         raise ValueError(f"{WIDTHS} has {len(found)} widths, but the model has {n_layers(model)} layers")
     for layer, width in enumerate(found or []):

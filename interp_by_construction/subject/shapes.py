@@ -31,12 +31,18 @@ def has_solu(config: Any) -> bool:
     return getattr(config, "activation_function", None) == NAME
 
 
+def config_width(config: Any) -> int:
+    """Neurons per layer of a plain checkpoint."""
+    # Some configs leave the width out where it is the usual multiple of d_model.
+    width: int = getattr(config, family_of(config).width) or 4 * config.hidden_size
+    return width
+
+
 def describe_widths(model: PreTrainedModel, path: Path) -> None:
     """Makes the config name the widest layer and writes `path/mlp_widths.json` where the layers differ."""
-    found, field = widths(model), family_of(model).width
-    # Some configs leave the width out where it is the usual multiple of d_model.
-    if getattr(model.config, field) is not None or max(found) != 4 * model.config.hidden_size:
-        setattr(model.config, field, max(found))
+    found = widths(model)
+    if max(found) != config_width(model.config):
+        setattr(model.config, family_of(model).width, max(found))
     if len(set(found)) > 1:
         (path / WIDTHS).write_text(json.dumps({"d_mlp": found}))
     else:

@@ -142,7 +142,8 @@ def test_runs_made_before_the_activation_moved_are_read() -> None:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, RunDirectory]]]:
     """The same run without free neurons, with three in each layer, and with nothing aligned, in one store."""
     root = tmp_path_factory.mktemp("runs")
-    own = {"base": ("layer=1",), "free": ("layer=[1,2]", "free.count=3"), "none": ("layer=1", "nodes.fraction=0")}
+    free = ("layer=[1,2]", "free.count=3")
+    own = {"base": ("layer=1",), "free": free, "joint": (*free, "schedule=joint"), "none": ("layer=1", "nodes.fraction=0")}
     with FakeServer() as server:
         common = ("simulate.simulator=exact", "simulate.max_align_tokens=256", "label.n_candidates=1", "label.select_tokens=0")
         made = {
@@ -159,8 +160,9 @@ def test_free_counts_share_all_that_comes_before_alignment(runs: tuple[Path, dic
         assert (free["layers"]["1"][stage] == fingerprint) == (stage in ("collect", "label", "simulate")), stage
 
 
-def test_run_control_and_freeze_only_are_widened_alike_and_counted(runs: tuple[Path, dict[str, RunDirectory]]) -> None:
-    root, run = runs[0], runs[1]["free"]
+@pytest.mark.parametrize("name", ["free", "joint"])
+def test_run_control_and_freeze_only_are_widened_alike_and_counted(name: str, runs: tuple[Path, dict[str, RunDirectory]]) -> None:
+    root, run = runs[0], runs[1][name]
     store, links = Store(root / "store"), run.state["layers"]["2"]
     for stage in ("align", "continue", "control", "freeze_only"):
         assert widths(load_subject(store.path(stage, links[stage]) / "model")) == [32, 35, 35, 32]

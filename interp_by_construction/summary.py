@@ -39,7 +39,7 @@ def write_summary(path: Path, run: str, cfg: Config, shared: dict[str, Artifact]
             "judge": None if cfg.judge is None else {"model": cfg.judge.model, "backend": cfg.judge.backend},
             "loss": _losses(cfg, shared["losses"], layers[-1]),
             "align": _align(cfg, layers),
-            "layers": [_layer(layer, cfg, subject["d_mlp"], layers[:place]) for place, layer in enumerate(layers)],
+            "layers": [_layer(layer, cfg, layers[:place]) for place, layer in enumerate(layers)],
             "invariants": {
                 "frozen_identical": all(layer.artifacts["evaluate"].metrics["frozen_identical"] for layer in layers),
                 "splits_disjoint": bool(shared["corpus"].metrics["splits_disjoint"]),
@@ -91,16 +91,27 @@ def _paired(cfg: Config, first: Artifact, second: Artifact) -> list[float] | Non
     return None if math.isnan(low) else [low, high]
 
 
-def _layer(layer: Layer, cfg: Config, d_mlp: int, below: list[Layer]) -> dict[str, Any]:
+def _width(layer: Layer) -> int:
+    """Neurons of the layer when it was labelled."""
+    from safetensors import safe_open
+
+    with safe_open(layer.artifacts["collect"].path / "moments.safetensors", "numpy") as moments:
+        width: int = moments.get_slice("mean").get_shape()[0]
+    return width
+
+
+def _layer(layer: Layer, cfg: Config, below: list[Layer]) -> dict[str, Any]:
+    n_nodes = _width(layer) + cfg.free.count
     # What layers share counts once, so that their seconds add up.
     counted = {artifact.fingerprint for each in below for artifact in each.artifacts.values()}
     labels, evaluated = layer.labels.metrics, layer.artifacts["evaluate"].metrics
     n_aligned = labels["n_labels"]
     return {
         "layer": layer.index,
-        "n_nodes": d_mlp,
+        "n_nodes": n_nodes,
         "n_aligned": n_aligned,
-        "n_free": d_mlp - n_aligned,
+        "n_free": n_nodes - n_aligned,
+        "n_added": cfg.free.count,
         "n_failed_labels": labels["n_failed"],
         "n_distinct_labels": labels["n_distinct"],
         "score": {name: evaluated["score"][name] for name in SCORES},
@@ -122,8 +133,8 @@ def _layer(layer: Layer, cfg: Config, d_mlp: int, below: list[Layer]) -> dict[st
     }
 
 
-def write_nodes(path: Path, layers: list[Layer]) -> None:
-    """One row per node of each layer done; scores are null where undefined."""
+def write_nodes(path: Path, cfg: Config, layers: list[Layer]) -> None:
+    """One row per node of each layer done; scores are null where undefined. `added`: a neuron of free.count."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     from safetensors.numpy import load_file
@@ -144,7 +155,8 @@ def write_nodes(path: Path, layers: list[Layer]) -> None:
         collected = layer.artifacts["collect"].path
         views = [*read_nodes(collected), *read_opposites(collected)]
         top = {(view.node, view.pole): _top_tokens(view) for view in views}
-        for node in range(len(load_file(layer.artifacts["collect"].path / "moments.safetensors")["mean"])):
+        width = _width(layer)
+        for node in range(width + cfg.free.count):
             label, i = labels.get(node), position.get(node)
             row: dict[str, Any] = {
                 "layer": layer.index,
@@ -152,6 +164,7 @@ def write_nodes(path: Path, layers: list[Layer]) -> None:
                 "pole": label.pole if label else 1,
                 "label": label.text if label else None,
                 "status": label.status if label else "free",
+                "added": node >= width,
                 "top_tokens": top.get((node, label.pole)) if label else None,
                 **{name: promoted.get(node, {}).get(name) for name in PROMOTED},
             }
@@ -161,6 +174,7 @@ def write_nodes(path: Path, layers: list[Layer]) -> None:
             row |= {f"truth_{name}": truth.get(node, {}).get(name) for name in TRUTH}
             rows.append(row | by_method.get(node, {}))
     kinds = {"layer": pa.int64(), "node": pa.int64(), "pole": pa.int64(), "label": pa.string(), "status": pa.string(),
+             "added": pa.bool_(),
              "top_tokens": pa.list_(pa.string()), **{name: pa.list_(pa.string()) for name in PROMOTED}}  # fmt: skip
     kinds |= {f"score_{name}": pa.float64() for name in ("before", "after", "final", "shuffled", "exact")}
     kinds |= {f"truth_{name}": pa.string() if name in ("concept", "rule") else pa.float64() for name in TRUTH} | method_kinds

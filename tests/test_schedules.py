@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,18 @@ def test_joint_training_that_is_killed_goes_on_to_the_same_weights(corpus: Path,
     assert read.count(0) == 1, "the joint phase began anew"
 
 
+def test_knobs_of_alignment_hold_for_layers_aligned_together(corpus: Path) -> None:
+    """Each changes what is trained; a control says for every layer how far it learned its targets."""
+    weights = []
+    knobs: list[dict[str, Any]] = [{}, {"objective": "mse"}, {"schedule": "ramp"}, {"distill": 1.0}, {"target": "shuffled"}]
+    for i, knob in enumerate(knobs):
+        changed, out = dataclasses.replace(schedule(), align=dataclasses.replace(ALIGN, **knob)), corpus / str(i)
+        metrics = joint.run(corpus / "start", corpus, targets(corpus, 0, 1), changed, out, out / "scratch")
+        assert set(metrics.get("targets", {})) == ({"0", "1"} if "target" in knob else set())
+        weights.append(load_subject(out / "model").model.layers[2].mlp.up_proj.weight)
+    assert not any(torch.equal(a, b) for i, a in enumerate(weights) for b in weights[:i])
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[FakeServer]:
     with FakeServer() as running:
@@ -285,3 +298,5 @@ def test_layers_aligned_together_are_one_result(server: FakeServer, root: Path) 
 def test_an_unknown_schedule_is_named() -> None:
     with pytest.raises(ConfigError, match="schedule=both: give one of sequential, joint, hybrid"):
         compose(["schedule=both"])
+    with pytest.raises(ConfigError, match="align.schedule=ramp: every turn"):
+        compose(["schedule=hybrid", "align.schedule=ramp"])

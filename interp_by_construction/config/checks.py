@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ def check(c: Config) -> None:
     fix = f"matching simulates labels with a head, but simulate.simulator={c.simulate.simulator}: set it to head, or assign=none"
     require(matchable, "nodes.assign", c.nodes.assign, fix)
     _check_selection(c)
+    _check_knobs(c)
     served = c.labeler.backend != "endpoint" or bool(c.labeler.url or c.labeler.classify_url)
     require(served, "labeler.url", c.labeler.url, "give the URL of a running server")
     _check_judge(c)
@@ -81,6 +83,23 @@ def _check_selection(c: Config) -> None:
     require(not (revisions and off), "label.revisions", revisions, fix)
     fix = f"the pole is chosen by score: give label.{name} >= 1, or nodes.poles=dominant"
     require(not (c.nodes.poles == "both" and off), "nodes.poles", c.nodes.poles, fix)
+
+
+def _check_knobs(c: Config) -> None:
+    """Shape of the subject and share of it that is aligned."""
+    fraction, select = c.nodes.fraction, c.nodes.select
+    require(fraction is None or 0 <= fraction <= 1, "nodes.fraction", fraction, "give a share between 0 and 1, or null")
+    fix = "nodes.select=all takes the whole layer: set nodes.select to variance or random"
+    require(fraction in (None, 1) or select != "all", "nodes.fraction", fraction, fix)
+    require(c.free.count >= 0, "free.count", c.free.count, "give an integer >= 0")
+    fix = "neurons that are added to a SoLU layer change the old ones: set free.count=0, or model.activation=relu or gelu"
+    require(c.free.count == 0 or c.model.activation != "solu", "free.count", c.free.count, fix)
+    if c.subject.kind == "tiny":
+        return
+    for each in fields(c.model):
+        value = getattr(c.model, each.name)
+        fix = f"subject={c.subject.kind} brings its own weights; model.* is for subject=tiny, leave {each.default}"
+        require(value == each.default, f"model.{each.name}", value, fix)
 
 
 def _check_judge(c: Config) -> None:

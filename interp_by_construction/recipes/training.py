@@ -30,11 +30,11 @@ class TrainingRecipes(Workshop):
                 return align.run(
                     before.path / "model", corpus, targets, layer.index, cfg.align, cfg.trainer, cfg.seed, self._first(layer),
                     self._below(layer), out, out / SCRATCH, logger,
-                    self.shared["subject"].path / "model",
+                    self.shared["subject"].path / "model", cfg.free.count,
                 )  # fmt: skip
 
         config = self._phase(layer) | {"align": fingerprinted(cfg.align), "start_layer": self._first(layer)}
-        config |= {"below": self._below(layer)}
+        config |= {"below": self._below(layer)} | self._widening()
         return self._build("align", layer.index, config, parents, {}, compute)
 
     def _freeze(self, layer: Layer, before: Artifact) -> Artifact:
@@ -101,7 +101,7 @@ class TrainingRecipes(Workshop):
                 return control.run(
                     previous.path / "model", self.shared["corpus"].path, layer.index, cfg.align, cfg.continue_, cfg.trainer,
                     cfg.seed, self._n_target_blocks(), frozen, self._aligned(layer), self._below(layer), self._first(layer), out,
-                    out / SCRATCH, logger,
+                    out / SCRATCH, logger, cfg.free.count,
                 )  # fmt: skip
 
         # On the LM loss alone, so that runs with any knob are measured against one and the same control.
@@ -109,4 +109,5 @@ class TrainingRecipes(Workshop):
         align = {key: value for key, value in dataclasses.asdict(cfg.align).items() if key not in about_labels}
         config = self._phase(layer) | {"align": align, "continue": dataclasses.asdict(cfg.continue_), **extra}
         config |= {"max_align_tokens": cfg.simulate.max_align_tokens, "any_aligned": bool(self._aligned(layer))}
+        config |= self._widening()
         return self._build(stage, layer.index, config, self._parents(model=previous), {}, compute)

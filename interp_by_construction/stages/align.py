@@ -1,5 +1,6 @@
 """Train one layer until its nodes do what their labels say.
 
+0. The layer gets its free neurons (free.count).
 1. Local phase: the forward pass stops at the layer; the alignment loss alone trains the block up to its activations.
 2. Joint phase: LM loss + weight * alignment loss trains everything that is not frozen.
 
@@ -23,6 +24,7 @@ from interp_by_construction.corpus import load_blocks
 from interp_by_construction.subject.freeze import frozen_for_align, frozen_for_local
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import load_subject, save_subject, untie
+from interp_by_construction.subject.widen import widen
 from interp_by_construction.training.fit import TargetBlocks, fit
 from interp_by_construction.training.losses import pearson_columns
 from interp_by_construction.training.modules import AlignmentModule, Distill
@@ -56,6 +58,11 @@ def data_seed(seed: int, layer: int, phase: int) -> int:
     return seed * 1000 + layer * 10 + phase
 
 
+def widening_seed(seed: int, layer: int) -> int:
+    """Seed of the free neurons of a layer; controls get the same ones."""
+    return seed * 1000 + layer
+
+
 def run(
     model_dir: Path,
     corpus_dir: Path,
@@ -70,6 +77,7 @@ def run(
     scratch: Path,
     logger: Any = None,
     original_dir: Path | None = None,
+    free_count: int = 0,
 ) -> dict[str, Any]:
     """Writes `out/model/` and `out/aligned.json`; `previous` is (layer, aligned ids) of the last frozen layer, or None.
 
@@ -80,6 +88,7 @@ def run(
     """
     model = load_subject(model_dir)
     untie(model)
+    widen(model, layer, free_count, widening_seed(seed, layer))
     targets = read_targets(targets_dir)
     trained = targets._replace(values=trained_targets(cfg.target, targets.values, targets.mask, seed, layer))
     blocks = TargetBlocks(load_blocks(corpus_dir, "align"), trained.values, targets.mask)

@@ -12,15 +12,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from interp_by_construction.config import AlignConfig, ContinueConfig, TrainerConfig
 from interp_by_construction.corpus import load_blocks
-from interp_by_construction.stages.align import CONTINUE, JOINT, LOCAL, Targets, data_seed, distill_from, fit_to, read_targets
+from interp_by_construction.stages.align import (
+    CONTINUE,
+    JOINT,
+    LOCAL,
+    Targets,
+    data_seed,
+    distill_from,
+    fit_to,
+    read_targets,
+    widening_seed,
+)
 from interp_by_construction.subject.freeze import Frozen, frozen_below, frozen_digest, frozen_for_align, frozen_for_continue
 from interp_by_construction.subject.load import load_subject, save_subject, untie
+from interp_by_construction.subject.widen import widen
 from interp_by_construction.training.fit import TargetBlocks, TokenBlocks, fit, fit_stream
 from interp_by_construction.training.joint import AlignedNodes, JointModule, LayeredBlocks, MixedStream
 from interp_by_construction.training.modules import Distill
@@ -65,6 +76,13 @@ class Schedule:
     trainer: TrainerConfig
     seed: int
     n_align_blocks: int
+    free: Mapping[int, int] = field(default_factory=dict)
+    """Layer -> free neurons that it gets before the joint phase."""
+
+    def widen(self, model: Any) -> None:
+        """Gives every layer its free neurons; the model computes the same as before."""
+        for layer, count in self.free.items():
+            widen(model, layer, count, widening_seed(self.seed, layer))
 
     def stream(self, corpus: Path, layers: Sequence[AlignedNodes]) -> MixedStream:
         """The batches of all phases, with the targets of `layers`."""
@@ -112,6 +130,7 @@ def run(
     """
     model = load_subject(model_dir)
     untie(model)
+    schedule.widen(model)
     layers = read_aligned(targets, schedule.align, schedule.seed)
     below = frozen_below(model, layers[0].layer)
     description = "align layers " + ", ".join(str(each.layer) for each in layers)
@@ -182,6 +201,7 @@ def control(
     metrics: dict[str, Any] = {"frozen": held}
     phases: list[tuple[str, tuple[int, int], float, Frozen]] = []
     if position == 0:
+        schedule.widen(model)
         below = frozen_below(model, start_layer) if frozen else {}
         phases.append(("joint", (0, schedule.plan.joint), schedule.align.lr, below))
     later = frozen_for_continue(model, layer, aligned) if frozen else {}
@@ -233,16 +253,19 @@ def turn(
     scratch: Path,
     logger: Any = None,
     original_dir: Path | None = None,
+    free_count: int = 0,
 ) -> dict[str, Any]:
     """The align phase of one turn of the hybrid schedule: as in the loop, but all layers that are not frozen yet are aligned.
 
     `targets` holds the layer that freezes next and those above it. The local phase's tokens are read at `align.lr`, as the
-    control reads them. Writes `out/model/` and `out/aligned.json`.
+    control reads them. The layer that freezes next gets `free_count` free neurons, as in the loop. Writes `out/model/` and
+    `out/aligned.json`.
     """
     model = load_subject(model_dir)
     untie(model)
     layers, distill = read_aligned(targets, cfg, seed), distill_from(original_dir, cfg.distill)
     lowest = layers[0].layer
+    widen(model, lowest, free_count, widening_seed(seed, lowest))
     frozen = frozen_for_align(model, lowest, previous, start_layer)
     blocks = LayeredBlocks(load_blocks(corpus, "align"), layers, len(layers[0].values))
     metrics: dict[str, Any] = {"n_aligned": {str(each.layer): len(each.nodes) for each in layers}}

@@ -278,8 +278,7 @@ JOBS = {
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, RunDirectory]]]:
     """One store; one run for each target, and one without nodes."""
     root = tmp_path_factory.mktemp("knobs")
-    shared = ("layer=1", "run=knobs", "scores.enabled=false", "simulate.n_fit_tokens=64",
-              "simulate.n_score_tokens=64", "simulate.max_align_tokens=256", "data.n_documents=300")  # fmt: skip
+    shared = ("layer=1", "run=knobs", "scores.enabled=false", "simulate.n_fit_tokens=64", "simulate.n_score_tokens=64")
     with FakeServer() as server:
         yield root, {job: pipeline.run(config(server, root, *shared, *more), f"knobs/{job}") for job, more in JOBS.items()}
 

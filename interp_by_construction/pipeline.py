@@ -1,6 +1,6 @@
 """The loop: label a layer, make the labels true, freeze, repair, go on. Owns skip, run and mark; the stages hold only science.
 
-corpus -> subject -> for each layer: collect -> label (-> assign) -> simulate -> align -> freeze -> continue
+corpus -> subject -> for each layer: (dictionary ->) collect -> label (-> assign) -> simulate -> align -> freeze -> continue
                                      control and freeze-only beside it, losses of all four models, scores
 """
 
@@ -61,6 +61,7 @@ class Loop(Recipes):
         layers = plan(
             self.cfg, self.directory.start_layer, self.directory.done_layers, self.shared["subject"].metrics["subject"]["n_layers"]
         )
+        self._check_dictionaries(layers)
         self.directory.record(Progress(start_layer=layers[0], planned=layers))
         if self.cfg.simulate.simulator != "exact":
             self.shared["encode"] = self._encode()
@@ -85,7 +86,8 @@ class Loop(Recipes):
     def _align_layer(self, index: int) -> None:
         """One turn of the loop."""
         layer = Layer(index)
-        before = self.layers[-1].artifacts["continue"] if self.layers else self.shared["subject"]
+        original = self.layers[-1].artifacts["continue"] if self.layers else self.shared["subject"]
+        before = self._with_dictionary(layer, original, "dictionary")
         matched = [("assign", self._assign)] if self.cfg.nodes.assign == "match" else []
         for stage, make in (
             ("collect", self._collect), ("label", self._label), *matched, ("simulate", self._simulate), ("align", self._align),
@@ -94,7 +96,8 @@ class Loop(Recipes):
         ):  # fmt: skip
             layer.artifacts[stage] = make(layer, before)
             self.directory.mark(index, stage, layer.artifacts[stage].fingerprint)
-        for stage in ("continue", "control", "freeze_only"):
+        swapped = ("dictionary",) if "dictionary" in layer.artifacts else ()
+        for stage in (*swapped, "continue", "control", "freeze_only"):
             layer.artifacts[f"losses_{stage}"] = self._losses(layer.artifacts[stage])
             self.directory.mark(index, f"losses_{stage}", layer.artifacts[f"losses_{stage}"].fingerprint)
         self.layers.append(layer)

@@ -27,6 +27,7 @@ SCORES = ("before", "after", "final", "shuffled", "exact", "final_raw")
 def write_summary(path: Path, run: str, cfg: Config, shared: dict[str, Artifact], layers: list[Layer], complete: bool) -> None:
     """Writes the summary of the layers done so far (schema 1)."""
     subject = shared["subject"].metrics["subject"]
+    before = [shared["losses"], *(layer.artifacts["losses_continue"] for layer in layers[:-1])]
     write_json(
         path,
         {
@@ -37,7 +38,9 @@ def write_summary(path: Path, run: str, cfg: Config, shared: dict[str, Artifact]
             "labeler": {"model": cfg.labeler.model, "backend": cfg.labeler.backend},
             "judge": None if cfg.judge is None else {"model": cfg.judge.model, "backend": cfg.judge.backend},
             "loss": _losses(cfg, shared["losses"], layers[-1]),
-            "layers": [_layer(layer, cfg, subject["d_mlp"]) for layer in layers],
+            "layers": [
+                _layer(layer, cfg, subject["d_mlp"], losses.metrics["loss"]) for layer, losses in zip(layers, before, strict=True)
+            ],
             "invariants": {
                 "frozen_identical": all(layer.artifacts["evaluate"].metrics["frozen_identical"] for layer in layers),
                 "splits_disjoint": bool(shared["corpus"].metrics["splits_disjoint"]),
@@ -73,9 +76,11 @@ def _paired(cfg: Config, first: Artifact, second: Artifact) -> list[float] | Non
     return None if math.isnan(low) else [low, high]
 
 
-def _layer(layer: Layer, cfg: Config, d_mlp: int) -> dict[str, Any]:
+def _layer(layer: Layer, cfg: Config, d_mlp: int, loss_before: float) -> dict[str, Any]:
     labels, evaluated = layer.labels.metrics, layer.artifacts["evaluate"].metrics
     n_aligned = labels["n_labels"]
+    dictionary = dictionary_summary(layer, loss_before)
+    d_mlp = d_mlp if dictionary is None else dictionary["n_features"]
     return {
         "layer": layer.index,
         "n_nodes": d_mlp,
@@ -86,6 +91,7 @@ def _layer(layer: Layer, cfg: Config, d_mlp: int) -> dict[str, Any]:
         "score": {name: evaluated["score"][name] for name in SCORES},
         "score_more": {name: value for name, value in evaluated["score"].items() if name not in SCORES},
         "truth": evaluated["truth"],
+        "dictionary": dictionary,
         "function": layer.artifacts["function"].metrics if "function" in layer.artifacts else None,
         "labelling": layer.artifacts["label"].metrics,
         "audit": layer.artifacts["audit"].metrics if "audit" in layer.artifacts else None,
@@ -97,6 +103,19 @@ def _layer(layer: Layer, cfg: Config, d_mlp: int) -> dict[str, Any]:
         "seconds": {stage: artifact.seconds for stage, artifact in layer.artifacts.items()},
         "artifacts": {stage: artifact.fingerprint for stage, artifact in layer.artifacts.items()},
     }
+
+
+def dictionary_summary(layer: Layer, loss_before: float) -> dict[str, Any] | None:
+    """What took the place of the layer's MLP, how well it does its work, and the test loss before and after; None for neurons.
+
+    `loss` is that of the model with the dictionary, before any further training; `control` is the control's own dictionary.
+    """
+    if "dictionary" not in layer.artifacts:
+        return None
+    found = {key: value for key, value in layer.artifacts["dictionary"].metrics.items() if key != "training"}
+    control = layer.artifacts["dictionary_control"].metrics
+    found |= {"loss_before": loss_before, "loss": layer.artifacts["losses_dictionary"].metrics["loss"]}
+    return found | {"control": {key: control[key] for key in ("fvu", "l0", "n_dead")}}
 
 
 def write_nodes(path: Path, layers: list[Layer]) -> None:

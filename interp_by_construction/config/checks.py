@@ -53,6 +53,7 @@ def check(c: Config) -> None:
     matchable = c.nodes.assign == "none" or c.simulate.simulator == "head"
     fix = f"matching simulates labels with a head, but simulate.simulator={c.simulate.simulator}: set it to head, or assign=none"
     require(matchable, "nodes.assign", c.nodes.assign, fix)
+    _check_dictionary(c)
     _check_selection(c)
     served = c.labeler.backend != "endpoint" or bool(c.labeler.url or c.labeler.classify_url)
     require(served, "labeler.url", c.labeler.url, "give the URL of a running server")
@@ -63,6 +64,16 @@ def check(c: Config) -> None:
         valid = name is None or (bool(name) and not name.startswith((".", "/")) and ".." not in Path(name).parts)
         require(valid, "run", name, "give a plain name")
     requested_layers(c, None)
+
+
+def _check_dictionary(c: Config) -> None:
+    """Transcoders as nodes, read from disk or trained."""
+    for name in ("k", "expansion", "batch_size", "dead_tokens", "n_eval_tokens"):
+        require(getattr(c.dictionary, name) >= 1, f"dictionary.{name}", getattr(c.dictionary, name), "give an integer >= 1")
+    for name in ("sparsity", "steps", "lr"):
+        require(getattr(c.dictionary, name) >= 0, f"dictionary.{name}", getattr(c.dictionary, name), "give a number >= 0")
+    used = c.nodes.path is None or c.nodes.kind == "transcoder"
+    require(used, "nodes.path", c.nodes.path, f"a transcoder is read with nodes=transcoder, but nodes={c.nodes.kind}")
 
 
 def _check_selection(c: Config) -> None:

@@ -30,8 +30,10 @@ class ScoreRecipes(Workshop):
     def _moments(self, layer: Layer) -> dict[str, Artifact]:
         """The models that the scores of a layer compare."""
         position = self.layers.index(layer)
+        before = self.layers[position - 1].artifacts["continue"] if position else self.shared["subject"]
         return {
-            "before": self.layers[position - 1].artifacts["continue"] if position else self.shared["subject"],
+            # Where a dictionary was put in, there are no such nodes before.
+            "before": layer.artifacts.get("dictionary", before),
             "after": layer.artifacts["align"],
             "final": self.layers[-1].artifacts["continue"],
         }

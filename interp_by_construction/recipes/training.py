@@ -6,11 +6,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
+from interp_by_construction.recipes.dictionaries import DictionaryRecipes
 from interp_by_construction.store import SCRATCH, Artifact
-from interp_by_construction.workshop import Layer, Workshop
+from interp_by_construction.workshop import Layer
 
 
-class TrainingRecipes(Workshop):
+class TrainingRecipes(DictionaryRecipes):
     """Each takes the layer and the model before it."""
 
     def _align(self, layer: Layer, before: Artifact) -> Artifact:
@@ -69,13 +70,14 @@ class TrainingRecipes(Workshop):
     def _control(self, layer: Layer, before: Artifact) -> Artifact:
         """Same tokens, order, schedules; nothing aligned, nothing frozen. Knows no label, so that sweeps share it."""
         previous = self.layers[-1].artifacts["control"] if self.layers else self.shared["subject"]
-        return self._comparison("control", layer, previous, "none", {})
+        return self._comparison("control", layer, self._with_dictionary(layer, previous, "dictionary_control"), "none", {})
 
     def _freeze_only(self, layer: Layer, before: Artifact) -> Artifact:
         """Same freezing of the same nodes, no alignment."""
         previous = self.layers[-1].artifacts["freeze_only"] if self.layers else self.shared["subject"]
         frozen = {"below": self._below(), "aligned": self._aligned(layer), "start_layer": self._first(layer)}
-        return self._comparison("freeze_only", layer, previous, "freeze_only", frozen)
+        swapped = self._with_dictionary(layer, previous, "dictionary_freeze_only")
+        return self._comparison("freeze_only", layer, swapped, "freeze_only", frozen)
 
     def _comparison(
         self, stage: str, layer: Layer, previous: Artifact, frozen: Literal["none", "freeze_only"], extra: dict[str, Any]

@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from interp_by_construction.config import SubjectConfig
 from interp_by_construction.errors import SubjectError
+from interp_by_construction.subject.dictionary import describe_dictionaries, dictionaries, load_with_dictionaries
 from interp_by_construction.subject.families import d_mlp, family_of, n_layers
 
 __all__ = [
@@ -79,7 +80,10 @@ def load_subject(path: str | Path) -> PreTrainedModel:
     family_of(config)
     _without_dropout(config)
     try:
-        model = AutoModelForCausalLM.from_pretrained(str(path), config=config, dtype=torch.float32)
+        if dictionaries(config):
+            model: Any = load_with_dictionaries(Path(path), config)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(str(path), config=config, dtype=torch.float32)
     except (OSError, ValueError, RuntimeError) as error:
         raise SubjectError(f"the weights of {str(path)!r} cannot be loaded: {_first_line(error)}") from error
     with torch.no_grad():
@@ -100,6 +104,7 @@ def save_subject(model: PreTrainedModel, path: Path) -> None:
     """Writes config and safetensors; equal weights give equal bytes."""
     model.config._name_or_path = ""
     path.mkdir(parents=True, exist_ok=True)
+    describe_dictionaries(model)
     model.save_pretrained(path, max_shard_size="1000GB")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from interp_by_construction.config import TrainerConfig
@@ -29,7 +29,7 @@ class LanguageModelModule(pl.LightningModule):
     """Next-token loss on batches {"input_ids": [batch, pos]}; `frozen` stays fixed to the bit."""
 
     def __init__(
-        self, model: PreTrainedModel, *, steps: int, lr: float, trainer_cfg: TrainerConfig, frozen: Frozen | None = None
+        self, model: nn.Module, *, steps: int, lr: float, trainer_cfg: TrainerConfig, frozen: Frozen | None = None
     ) -> None:
         super().__init__()
         self.model = model

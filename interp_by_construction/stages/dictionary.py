@@ -27,7 +27,7 @@ from interp_by_construction.subject.load import load_subject, save_subject
 from interp_by_construction.subject.transcoder import Transcoder, load_transcoder, new_transcoder, save_transcoder
 from interp_by_construction.subject.transcoder_files import Shape, check_width, made_for
 from interp_by_construction.training.fit import TokenBlocks, fit, resolve_device
-from interp_by_construction.training.transcoder import TranscoderModule
+from interp_by_construction.training.transcoder import Scales, TranscoderModule, unscale
 
 DICTIONARY = 9
 """Phase in `data_seed`, beside those of align and continue."""
@@ -75,16 +75,20 @@ def run(
         transcoder = load_transcoder(source)
         check_width(source, transcoder.shape, d_model, subject)
     else:
-        transcoder = _start(model, corpus_dir, layer, wanted_shape(cfg, d_model), seed)
+        blocks = TokenBlocks(load_blocks(corpus_dir, "train"))
+        first = blocks.batch(np.arange(min(EVALUATED_BLOCKS, len(blocks))))["input_ids"]
+        scales = Scales.of(mlp_flow(model, layer, first))
+        transcoder = new_transcoder(wanted_shape(cfg, d_model), scales.mean, seed * 1000 + layer)
         trained = fit(
-            TranscoderModule(transcoder, model, layer, cfg, trainer),
-            TokenBlocks(load_blocks(corpus_dir, "train")),
+            TranscoderModule(transcoder, model, layer, scales, cfg, trainer),
+            blocks,
             seed=data_seed(seed, layer, DICTIONARY),
             batch_size=cfg.batch_size,
             scratch=scratch / "transcoder",
             logger=logger,
             description=f"transcoder of layer {layer}",
         )
+        unscale(transcoder, scales)
     measured = fidelity(model, transcoder, corpus_dir, layer, cfg.n_eval_tokens, resolve_device(trainer.device))
     if source is not None and measured.fvu >= 1.0:
         raise ConfigError(
@@ -108,13 +112,6 @@ def wanted_shape(cfg: DictionaryConfig, d_model: int) -> Shape:
         fix = f"the transcoder has {n_features} features (dictionary.expansion={cfg.expansion} times d_model={d_model}); give fewer"
         raise ConfigError(f"dictionary.k={k}: {fix}")
     return Shape(d_model, n_features, k, cfg.skip)
-
-
-def _start(model: PreTrainedModel, corpus_dir: Path, layer: int, shape: Shape, seed: int) -> Transcoder:
-    """Untrained, but with the mean output of the first training blocks."""
-    blocks = TokenBlocks(load_blocks(corpus_dir, "train"), EVALUATED_BLOCKS)
-    written = mlp_flow(model, layer, blocks.batch(np.arange(len(blocks)))["input_ids"]).written
-    return new_transcoder(shape, written.mean(0), seed * 1000 + layer)
 
 
 @torch.no_grad()

@@ -9,11 +9,13 @@ https://transformer-circuits.pub/2024/april-update, made free of the layer's sca
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from interp_by_construction.config import DictionaryConfig, TrainerConfig
-from interp_by_construction.subject.hooks import mlp_flow
+from interp_by_construction.subject.hooks import MlpFlow, mlp_flow
 from interp_by_construction.subject.transcoder import Transcoder
 from interp_by_construction.training.modules import LanguageModelModule
 
@@ -49,8 +51,36 @@ def dead_features_loss(before: Tensor, error: Tensor, transcoder: Transcoder, de
     return (k / wanted) * fvu(error.detach(), explained)
 
 
+class Scales(NamedTuple):
+    """Units in which an MLP's input and output are of size 1 in every dimension, so that learning rates suit any layer."""
+
+    read: float
+    """Root mean square of the input."""
+    written: float
+    """Root mean square of the output's deviation from its mean."""
+    mean: Tensor
+    """Mean output in those units, [d_model]."""
+
+    @classmethod
+    def of(cls, flow: MlpFlow) -> Scales:
+        away = flow.written - flow.written.mean(0)
+        read, written = (float(t.square().mean().sqrt().clamp(min=_TINY)) for t in (flow.read, away))
+        return cls(read, written, flow.written.mean(0) / written)
+
+
+@torch.no_grad()
+def unscale(transcoder: Transcoder, scales: Scales) -> None:
+    """Turns a transcoder between scaled input and output into one between real ones, in place; its features stay the same."""
+    transcoder.encoder.weight.div_(scales.read)
+    transcoder.decoder.weight.mul_(scales.written)
+    transcoder.decoder.bias.mul_(scales.written)
+    if transcoder.skip is not None:
+        transcoder.skip.weight.mul_(scales.written / scales.read)
+
+
 class TranscoderModule(LanguageModelModule):
-    """Batches {"input_ids": [batch, pos]}: the subject runs up to the layer's MLP, the transcoder learns what it does there.
+    """Batches {"input_ids": [batch, pos]}: the subject runs up to the layer's MLP, the transcoder learns what it does there,
+    in the units of `scales`.
 
     The subject is no part of the module: it is neither trained nor checkpointed. Which features are dead is.
     """
@@ -63,11 +93,12 @@ class TranscoderModule(LanguageModelModule):
         transcoder: Transcoder,
         subject: nn.Module,
         layer: int,
+        scales: Scales,
         cfg: DictionaryConfig,
         trainer_cfg: TrainerConfig,
     ) -> None:
         super().__init__(transcoder, steps=cfg.steps, lr=cfg.lr, trainer_cfg=trainer_cfg)
-        self.transcoder, self.layer, self.cfg = transcoder, layer, cfg
+        self.transcoder, self.layer, self.scales, self.cfg = transcoder, layer, scales, cfg
         # A tuple hides the subject from module lists.
         self._subject = (subject,)
         self.register_buffer("idle", torch.zeros(transcoder.shape.n_features, dtype=torch.long))
@@ -76,7 +107,8 @@ class TranscoderModule(LanguageModelModule):
         self._subject[0].to(self.device)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        x, y = mlp_flow(self._subject[0], self.layer, batch["input_ids"])
+        flow = mlp_flow(self._subject[0], self.layer, batch["input_ids"])
+        x, y = flow.read / self.scales.read, flow.written / self.scales.written
         before = self.transcoder.encoder(x)
         features = self.transcoder.activation(before)
         output = self.transcoder.decode(features, x)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
-from transformers.initialization import no_init_weights
+from transformers import PreTrainedModel
 
 from interp_by_construction.subject.families import block, family_of, n_layers, transcoder_of
 from interp_by_construction.subject.transcoder import Shape, Transcoder
@@ -39,18 +36,3 @@ def describe_dictionaries(model: PreTrainedModel) -> None:
     if found or hasattr(model.config, KEY):
         entries = {str(layer): {"kind": t.shape.kind, **t.shape._asdict()} for layer, t in found.items()}
         setattr(model.config, KEY, entries)
-
-
-def load_with_dictionaries(path: Path, config: Any) -> PreTrainedModel:
-    """A checkpoint of `save_subject` that has dictionary layers.
-
-    Raises:
-        RuntimeError, OSError: weights that are missing or do not fit.
-    """
-    # transformers would fill the MLPs that the file lacks with random numbers and drop what it does not know.
-    with no_init_weights():
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
-    for layer, shape in dictionaries(config).items():
-        put_in_place(model, layer, Transcoder(shape))
-    model.load_state_dict(load_file(path / "model.safetensors"))
-    return model

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from interp_by_construction.errors import SubjectError
+from interp_by_construction.subject.solu import Solu
 from interp_by_construction.subject.transcoder import Transcoder
 
 
@@ -32,6 +33,10 @@ class Family(NamedTuple):
     """Modules of the block that come after the output projection."""
     conv1d: bool = False
     """Weights are stored [in, out]."""
+    width: str = "intermediate_size"
+    """Field of the config that holds the number of neurons per layer."""
+    act: str = ""
+    """Activation module, relative to the block; named where it may have parameters of its own (`subject.solu`)."""
     mlp: str = "mlp"
     """Module of the block that a dictionary takes the place of."""
     around_mlp: tuple[str, ...] = ()
@@ -43,11 +48,11 @@ class Family(NamedTuple):
 _GATED = ("mlp.gate_proj", "mlp.up_proj")
 _LLAMA = Family("model.layers", _GATED, "mlp.down_proj", ("model.norm", "lm_head"))
 _GEMMA2 = _LLAMA._replace(after_mlp=("post_feedforward_layernorm",))
-_GPT2 = Family("transformer.h", ("mlp.c_fc",), "mlp.c_proj", ("transformer.ln_f", "lm_head"), conv1d=True)
+_GPT_NEO = Family("transformer.h", ("mlp.c_fc",), "mlp.c_proj", ("transformer.ln_f", "lm_head"))
 
 FAMILIES: dict[str, Family] = {
-    "gpt2": _GPT2,
-    "gpt_neo": _GPT2._replace(conv1d=False),
+    "gpt2": _GPT_NEO._replace(conv1d=True, width="n_inner", act="mlp.act"),
+    "gpt_neo": _GPT_NEO,
     "gpt_neox": Family(
         "gpt_neox.layers",
         ("mlp.dense_h_to_4h",),
@@ -68,6 +73,7 @@ FAMILIES: dict[str, Family] = {
         ("fc1",),
         "fc2",
         ("model.decoder.final_layer_norm", "model.decoder.project_out", "lm_head"),
+        width="ffn_dim",
         mlp="fc2",
         around_mlp=("fc1", "activation_fn"),
     ),
@@ -160,9 +166,14 @@ def d_mlp(model: nn.Module, layer: int) -> int:
 
 
 def mixes_nodes(model: nn.Module, layer: int) -> bool:
-    """Whether a node depends on the input rows of all others (TopK: which are active is decided among all)."""
-    found = transcoder_of(model, layer)
-    return found is not None and found.shape.k is not None
+    """Whether the activation function of a layer reads all its nodes at once, so that each depends on every input row.
+
+    SoLU does; TopK does too, since which nodes are active is decided among all of them.
+    """
+    found, name = transcoder_of(model, layer), family_of(model).act
+    if found is not None:
+        return found.shape.k is not None
+    return bool(name) and isinstance(block(model, layer).get_submodule(name), Solu)
 
 
 def input_directions(model: nn.Module, layer: int) -> list[Tensor]:

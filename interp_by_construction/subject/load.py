@@ -20,8 +20,9 @@ from transformers.utils import logging as transformers_logging
 
 from interp_by_construction.config import SubjectConfig
 from interp_by_construction.errors import SubjectError
-from interp_by_construction.subject.dictionary import describe_dictionaries, dictionaries, load_with_dictionaries
+from interp_by_construction.subject.dictionary import describe_dictionaries
 from interp_by_construction.subject.families import d_mlp, family_of, n_layers
+from interp_by_construction.subject.shapes import build, describe_widths, is_plain
 
 __all__ = [
     "d_mlp",
@@ -79,11 +80,12 @@ def load_subject(path: str | Path) -> PreTrainedModel:
         ) from error
     family_of(config)
     _without_dropout(config)
+    model: PreTrainedModel
     try:
-        if dictionaries(config):
-            model: Any = load_with_dictionaries(Path(path), config)
-        else:
+        if is_plain(path, config):
             model = AutoModelForCausalLM.from_pretrained(str(path), config=config, dtype=torch.float32)
+        else:
+            model = build(Path(path), config)
     except (OSError, ValueError, RuntimeError) as error:
         raise SubjectError(f"the weights of {str(path)!r} cannot be loaded: {_first_line(error)}") from error
     with torch.no_grad():
@@ -101,11 +103,13 @@ def _without_dropout(config: Any) -> None:
 
 
 def save_subject(model: PreTrainedModel, path: Path) -> None:
-    """Writes config and safetensors; equal weights give equal bytes."""
+    """Writes config and safetensors, and `mlp_widths.json` where layers differ in width; equal weights give equal bytes."""
     model.config._name_or_path = ""
     path.mkdir(parents=True, exist_ok=True)
     describe_dictionaries(model)
-    model.save_pretrained(path, max_shard_size="1000GB")
+    describe_widths(model, path)
+    # Some families have other names on disk, which only transformers' own loading translates back.
+    model.save_pretrained(path, max_shard_size="1000GB", save_original_format=is_plain(path, model.config))
 
 
 def untie(model: PreTrainedModel) -> bool:

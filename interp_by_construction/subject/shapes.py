@@ -64,7 +64,7 @@ def build(path: Path, config: Any) -> PreTrainedModel:
 
 
 def empty_model(config: Any, found: list[int] | None = None) -> PreTrainedModel:
-    """Random weights; `found`: the layers' widths (None: as the config says). Dictionaries and SoLU are where the config has them."""
+    """Random weights; `found`: the layers' widths (None: as the config says). Dictionaries and SoLU are where it has them."""
     plain, field = copy.deepcopy(config), family_of(config).width
     if has_solu(config):
         plain.activation_function = "relu"

@@ -152,7 +152,7 @@ class RunDirectory:
         state["done"] = sorted({*state["done"], *(layer.index for layer in layers)})
         # A finished run that is asked for again passes through its lower layers: only the whole of it is written.
         if len(layers) == len(state["done"]):
-            write_nodes(self.path / "nodes.parquet", layers)
+            write_nodes(self.path / "nodes.parquet", cfg, layers)
             write_summary(self.path / "summary.json", self.name, cfg, shared, layers, set(state["planned"]) <= set(state["done"]))
         self._write({**state, "running": None})
 

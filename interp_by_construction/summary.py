@@ -38,9 +38,7 @@ def write_summary(path: Path, run: str, cfg: Config, shared: dict[str, Artifact]
             "labeler": {"model": cfg.labeler.model, "backend": cfg.labeler.backend},
             "judge": None if cfg.judge is None else {"model": cfg.judge.model, "backend": cfg.judge.backend},
             "loss": _losses(cfg, shared["losses"], layers[-1]),
-            "layers": [
-                _layer(layer, cfg, subject["d_mlp"], losses.metrics["loss"]) for layer, losses in zip(layers, before, strict=True)
-            ],
+            "layers": [_layer(layer, cfg, losses.metrics["loss"]) for layer, losses in zip(layers, before, strict=True)],
             "invariants": {
                 "frozen_identical": all(layer.artifacts["evaluate"].metrics["frozen_identical"] for layer in layers),
                 "splits_disjoint": bool(shared["corpus"].metrics["splits_disjoint"]),
@@ -76,22 +74,31 @@ def _paired(cfg: Config, first: Artifact, second: Artifact) -> list[float] | Non
     return None if math.isnan(low) else [low, high]
 
 
-def _layer(layer: Layer, cfg: Config, d_mlp: int, loss_before: float) -> dict[str, Any]:
+def _width(layer: Layer) -> int:
+    """Nodes of the layer when it was labelled."""
+    from safetensors import safe_open
+
+    with safe_open(layer.artifacts["collect"].path / "moments.safetensors", "numpy") as moments:
+        width: int = moments.get_slice("mean").get_shape()[0]
+    return width
+
+
+def _layer(layer: Layer, cfg: Config, loss_before: float) -> dict[str, Any]:
+    n_nodes = _width(layer) + cfg.free.count
     labels, evaluated = layer.labels.metrics, layer.artifacts["evaluate"].metrics
     n_aligned = labels["n_labels"]
-    dictionary = dictionary_summary(layer, loss_before)
-    d_mlp = d_mlp if dictionary is None else dictionary["n_features"]
     return {
         "layer": layer.index,
-        "n_nodes": d_mlp,
+        "n_nodes": n_nodes,
         "n_aligned": n_aligned,
-        "n_free": d_mlp - n_aligned,
+        "n_free": n_nodes - n_aligned,
+        "n_added": cfg.free.count,
         "n_failed_labels": labels["n_failed"],
         "n_distinct_labels": labels["n_distinct"],
         "score": {name: evaluated["score"][name] for name in SCORES},
         "score_more": {name: value for name, value in evaluated["score"].items() if name not in SCORES},
         "truth": evaluated["truth"],
-        "dictionary": dictionary,
+        "dictionary": dictionary_summary(layer, loss_before),
         "function": layer.artifacts["function"].metrics if "function" in layer.artifacts else None,
         "labelling": layer.artifacts["label"].metrics,
         "audit": layer.artifacts["audit"].metrics if "audit" in layer.artifacts else None,
@@ -118,8 +125,8 @@ def dictionary_summary(layer: Layer, loss_before: float) -> dict[str, Any] | Non
     return found | {"control": {key: control[key] for key in ("fvu", "l0", "n_dead")}}
 
 
-def write_nodes(path: Path, layers: list[Layer]) -> None:
-    """One row per node of each layer done; scores are null where undefined."""
+def write_nodes(path: Path, cfg: Config, layers: list[Layer]) -> None:
+    """One row per node of each layer done; scores are null where undefined. `added`: a neuron of free.count."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     from safetensors.numpy import load_file
@@ -140,7 +147,8 @@ def write_nodes(path: Path, layers: list[Layer]) -> None:
         collected = layer.artifacts["collect"].path
         views = [*read_nodes(collected), *read_opposites(collected)]
         top = {(view.node, view.pole): _top_tokens(view) for view in views}
-        for node in range(len(load_file(layer.artifacts["collect"].path / "moments.safetensors")["mean"])):
+        width = _width(layer)
+        for node in range(width + cfg.free.count):
             label, i = labels.get(node), position.get(node)
             row: dict[str, Any] = {
                 "layer": layer.index,
@@ -148,6 +156,7 @@ def write_nodes(path: Path, layers: list[Layer]) -> None:
                 "pole": label.pole if label else 1,
                 "label": label.text if label else None,
                 "status": label.status if label else "free",
+                "added": node >= width,
                 "top_tokens": top.get((node, label.pole)) if label else None,
                 **{name: promoted.get(node, {}).get(name) for name in PROMOTED},
             }
@@ -157,6 +166,7 @@ def write_nodes(path: Path, layers: list[Layer]) -> None:
             row |= {f"truth_{name}": truth.get(node, {}).get(name) for name in TRUTH}
             rows.append(row | by_method.get(node, {}))
     kinds = {"layer": pa.int64(), "node": pa.int64(), "pole": pa.int64(), "label": pa.string(), "status": pa.string(),
+             "added": pa.bool_(),
              "top_tokens": pa.list_(pa.string()), **{name: pa.list_(pa.string()) for name in PROMOTED}}  # fmt: skip
     kinds |= {f"score_{name}": pa.float64() for name in ("before", "after", "final", "shuffled", "exact")}
     kinds |= {f"truth_{name}": pa.string() if name in ("concept", "rule") else pa.float64() for name in TRUTH} | method_kinds

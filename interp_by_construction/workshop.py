@@ -93,6 +93,11 @@ class Workshop:
         optimizer = {"weight_decay": trainer.weight_decay, "warmup": trainer.warmup, "clip": trainer.clip}
         return {"layer": layer.index, "seed": self.cfg.seed, **optimizer}
 
+    def _widening(self) -> dict[str, Any]:
+        """What free.count adds to the config of every stage that starts the training of a layer; nothing if it is 0, so that runs
+        without free neurons keep their fingerprints."""
+        return {"free": {"count": self.cfg.free.count}} if self.cfg.free.count else {}
+
     def _first(self, layer: Layer) -> int:
         return self.layers[0].index if self.layers else layer.index
 

@@ -93,7 +93,8 @@ def subject_of(cfg: Config, corpus: Path, out: Path) -> str:
     """The checkpoint that a run would start from; of the tiny subject an untrained one."""
     if cfg.subject.kind != "tiny":
         return source_checkpoint(cfg.subject)
-    save_subject(tiny_model(cfg.subject, len(load_tokenizer(corpus)), cfg.data.block_size, cfg.seed), out)
+    vocab_size = len(load_tokenizer(corpus))
+    save_subject(tiny_model(cfg.subject, vocab_size, cfg.data.block_size, cfg.seed, model_cfg=cfg.model), out)
     return str(out)
 
 

@@ -12,9 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_subjects import FAMILIES, LENGTH, ArrayBlocks, random_model, tokens
 from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
 
 from interp_by_construction.config import DictionaryConfig, TrainerConfig, compose
 from interp_by_construction.errors import ConfigError
+from interp_by_construction.export.plain import check_plain, write_model
 from interp_by_construction.stages import dictionary
 from interp_by_construction.subject import families
 from interp_by_construction.subject.dictionary import dictionaries, put_in_place
@@ -152,7 +154,7 @@ def test_nothing_that_may_train_reaches_the_aligned_features(name: str, kind: st
     assert torch.equal(activations(model, 1, input_ids)[..., NODES], before)
     free = {key: mask for key, mask in frozen.items() if "encoder" in key}
     assert len(free) == 2
-    assert all(mask is not None and bool(mask.all()) == (kind != "relu") for mask in free.values())
+    assert all((mask is None) == (kind != "relu") for mask in free.values())
     assert not any(key.endswith(("decoder.weight", "decoder.bias", "skip.weight")) for key in frozen)
 
 
@@ -312,3 +314,41 @@ def test_nodes_are_a_config_group_whose_fields_keep_their_names() -> None:
         compose(["nodes=transcoder", "dictionary.k=0"])
     with pytest.raises(ConfigError, match="dictionary.k=600.*512 features"):
         dictionary.wanted_shape(DictionaryConfig(k=600), 64)
+
+
+def exportable(name: str, activation: str, layers: list[int]) -> Any:
+    model = random_model(name)
+    untie(model)
+    setattr(model.config, "hidden_act" if name == "gpt_neox" else "activation_function", activation)
+    for module in model.modules():
+        for field in ("act", "activation_fn"):
+            if hasattr(module, field):
+                setattr(module, field, nn.ReLU())
+    for layer in layers:
+        put_in_place(model, layer, random_transcoder(SHAPES["relu"], seed=layer))
+    return model
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt_neo", "gpt_neox", "opt"])
+@pytest.mark.parametrize(("activation", "layers"), [("relu", [1]), ("gelu", [0, 1, 2])])
+def test_a_relu_transcoder_exports_as_a_wider_mlp(name: str, activation: str, layers: list[int], tmp_path: Path) -> None:
+    model, input_ids = exportable(name, activation, layers), tokens()
+    expected = model(input_ids).logits
+    save_subject(model, tmp_path / "own")
+    check_plain(tmp_path / "own")
+    (tmp_path / "plain").mkdir()
+    assert write_model(tmp_path / "own", tmp_path / "plain") == [40 if layer in layers else 24 for layer in range(3)]
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "plain").eval()
+    torch.testing.assert_close(plain(input_ids).logits, expected, atol=1e-5, rtol=1e-5)
+    assert families.d_mlp(plain, 0) == families.d_mlp(plain, 1) == 40 and not dictionaries(plain)
+
+
+def test_export_refuses_with_every_reason(tmp_path: Path) -> None:
+    for kind, name, reasons in (
+        ("topk_skip", "gpt2", [r"layers \[1\] keep only the k largest", r"layers \[1\] have a skip", "one activation"]),
+        ("relu", "gpt2", [r"layers \[1\] use relu and layers \[0, 2\] gelu_new"]),
+        ("relu", "llama", ["llama is gated"]),
+    ):
+        save_subject(with_dictionary(name, SHAPES[kind]), tmp_path / f"{kind}-{name}")
+        with pytest.raises(ConfigError, match=".*".join(["not exported", *reasons, "load_subject"])):
+            check_plain(tmp_path / f"{kind}-{name}")

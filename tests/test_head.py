@@ -271,7 +271,7 @@ def test_labels_depend_neither_on_the_text_that_is_aligned_nor_on_that_which_is_
 
 
 def test_with_both_poles_every_match_is_by_the_sign_that_fits(server: FakeServer, head_file: Path, tmp_path: Path) -> None:
-    more = ("layer=1", "nodes.poles=both", "subject.activation=gelu")
+    more = ("layer=1", "nodes.poles=both", "model.activation=gelu")
     run = pipeline.run(matched(server, tmp_path, head_file, *more))
     store, links = Store(tmp_path / "store"), run.state["layers"]["1"]
     assert len(read_opposites(store.path("collect", links["collect"]))) == 4

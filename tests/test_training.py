@@ -354,16 +354,19 @@ def test_pretraining_learns_and_is_reproducible(stage_corpus: Path) -> None:
 
 
 def test_export_loads_in_plain_transformers_and_refuses_a_full_directory(stage_corpus: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
     from transformers import AutoModelForCausalLM
 
     root = stage_corpus
     (root / "tokenizer").mkdir()
     (root / "tokenizer/tokenizer.json").write_text("{}")
-    (root / "nodes.parquet").write_bytes(b"nodes")
+    pq.write_table(pa.table({"layer": [0, 1], "node": [0, 23]}), root / "nodes.parquet")
     export_checkpoint(root / "start", root / "tokenizer", root / "nodes.parquet", root / "out", {"title": "T", "a|b": 1})
     exported, input_ids = AutoModelForCausalLM.from_pretrained(root / "out"), tokens()
     assert torch.equal(exported(input_ids).logits, load_subject(root / "start")(input_ids).logits)
-    assert (root / "out/nodes.parquet").read_bytes() == b"nodes" and "a\\|b" in (root / "out/README.md").read_text()
+    assert (root / "out/nodes.parquet").read_bytes() == (root / "nodes.parquet").read_bytes()
+    assert "a\\|b" in (root / "out/README.md").read_text()
     with pytest.raises(ConfigError, match="output="):
         export_checkpoint(root / "start", root / "tokenizer", None, root / "out", {})
     assert sorted(path.name for path in root.iterdir() if path.name.startswith(".out")) == []

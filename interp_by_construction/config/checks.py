@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def check(c: Config) -> None:
     require(matchable, "nodes.assign", c.nodes.assign, fix)
     _check_dictionary(c)
     _check_selection(c)
+    _check_knobs(c)
     served = c.labeler.backend != "endpoint" or bool(c.labeler.url or c.labeler.classify_url)
     require(served, "labeler.url", c.labeler.url, "give the URL of a running server")
     _check_judge(c)
@@ -72,6 +74,9 @@ def _check_dictionary(c: Config) -> None:
         require(getattr(c.dictionary, name) >= 1, f"dictionary.{name}", getattr(c.dictionary, name), "give an integer >= 1")
     for name in ("sparsity", "steps", "lr"):
         require(getattr(c.dictionary, name) >= 0, f"dictionary.{name}", getattr(c.dictionary, name), "give a number >= 0")
+    kept = c.nodes.kind == "transcoder" and c.nodes.path is None and c.dictionary.activation == "topk"
+    fix = "features that are added would push others out of the k largest: set free.count=0, or dictionary.activation=relu"
+    require(not (kept and c.free.count), "free.count", c.free.count, fix)
     used = c.nodes.path is None or c.nodes.kind == "transcoder"
     require(used, "nodes.path", c.nodes.path, f"a transcoder is read with nodes=transcoder, but nodes={c.nodes.kind}")
 
@@ -85,6 +90,23 @@ def _check_selection(c: Config) -> None:
     require(not (revisions and off), "label.revisions", revisions, fix)
     fix = f"the pole is chosen by score: give label.{name} >= 1, or nodes.poles=dominant"
     require(not (c.nodes.poles == "both" and off), "nodes.poles", c.nodes.poles, fix)
+
+
+def _check_knobs(c: Config) -> None:
+    """Shape of the subject and share of it that is aligned."""
+    fraction, select = c.nodes.fraction, c.nodes.select
+    require(fraction is None or 0 <= fraction <= 1, "nodes.fraction", fraction, "give a share between 0 and 1, or null")
+    fix = "nodes.select=all takes the whole layer: set nodes.select to variance or random"
+    require(fraction in (None, 1) or select != "all", "nodes.fraction", fraction, fix)
+    require(c.free.count >= 0, "free.count", c.free.count, "give an integer >= 0")
+    fix = "neurons that are added to a SoLU layer change the old ones: set free.count=0, or model.activation=relu or gelu"
+    require(c.free.count == 0 or c.model.activation != "solu", "free.count", c.free.count, fix)
+    if c.subject.kind == "tiny":
+        return
+    for each in fields(c.model):
+        value = getattr(c.model, each.name)
+        fix = f"subject={c.subject.kind} brings its own weights; model.* is for subject=tiny, leave {each.default}"
+        require(value == each.default, f"model.{each.name}", value, fix)
 
 
 def _check_judge(c: Config) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from interp_by_construction.config.checks import check, require
-from interp_by_construction.config.schema import NOT_IDENTITY, RENAMED, Config
+from interp_by_construction.config.schema import MOVED, NOT_IDENTITY, RENAMED, Config
 from interp_by_construction.errors import ConfigError
 
 
@@ -42,9 +42,18 @@ def compose(overrides: list[str]) -> Config:
 
 def from_dict(values: Any) -> Config:
     """A checked Config from plain dicts. Raises ConfigError naming the field, the value and the fix."""
-    config = _build(Config, values, "")
+    config = _build(Config, _moved(values), "")
     check(config)
     return config
+
+
+def _moved(values: Any) -> Any:
+    """`values` with the fields of old runs where they belong now."""
+    for (group, name), (new_group, new_name) in MOVED.items():
+        if isinstance(values, Mapping) and isinstance(values.get(group), Mapping) and name in values[group]:
+            rest = {key: value for key, value in values[group].items() if key != name}
+            values = {**values, group: rest, new_group: {new_name: values[group][name], **values.get(new_group, {})}}
+    return values
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -66,14 +66,28 @@ class SubjectConfig:
     """Neurons per layer (tiny)."""
     n_heads: int = 4
     """Attention heads (tiny)."""
-    activation: str = "relu"
-    """Activation function of the MLP (tiny)."""
     pretrain_steps: int = 2000
     """Optimizer steps of pretraining (tiny)."""
     pretrain_batch: int = 16
     """Blocks per pretraining step (tiny)."""
     pretrain_lr: float = 3e-3
     """Peak learning rate of pretraining (tiny)."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    activation: Literal["relu", "gelu", "solu"] = "relu"
+    """Activation function of the MLP (subject=tiny). `solu` is x * softmax(x), then LayerNorm; a neuron is what comes out of the
+    LayerNorm. Softmax and LayerNorm mix the layer's neurons, so all input rows of an aligned layer freeze, free ones included."""
+    bias_init: float = 0.0
+    """Initial value of the biases of the MLP's input projection (subject=tiny). Negative values favour neurons with one meaning."""
+
+
+@dataclass(frozen=True)
+class FreeConfig:
+    count: int = 0
+    """Free neurons that each aligned layer gets on top, behind its own, when its alignment starts; outputs stay the same until they
+    train. The control and the freeze-only run get them too."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +99,8 @@ class NodesConfig:
     null trains it (kind transcoder)."""
     count: int | None = 64
     """Nodes per layer that are labelled and aligned; null for the whole layer. The rest stays free."""
+    fraction: float | None = None
+    """The same as a share of the layer's nodes, 0 to 1; overrides `count` unless null. 0 aligns nothing."""
     select: Literal["all", "variance", "random"] = "variance"
     """How they are chosen: all, top by variance on the label split, or at random."""
     assign: Literal["none", "match"] = "none"
@@ -387,7 +403,9 @@ class Config:
     paths: PathsConfig = field(default_factory=PathsConfig)
     data: DataConfig = field(default_factory=DataConfig)
     subject: SubjectConfig = field(default_factory=SubjectConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
     nodes: NodesConfig = field(default_factory=NodesConfig)
+    free: FreeConfig = field(default_factory=FreeConfig)
     dictionary: DictionaryConfig = field(default_factory=DictionaryConfig)
     labeler: LabelerConfig = field(default_factory=LabelerConfig)
     collect: CollectConfig = field(default_factory=CollectConfig)
@@ -421,6 +439,9 @@ class Config:
 
 RENAMED = {"continue": "continue_"}
 """YAML keys that are Python keywords."""
+
+MOVED = {("subject", "activation"): ("model", "activation")}
+"""Fields (group, name) that runs made before a move still have in their old place."""
 
 NOT_IDENTITY = (
     "run", "layer", "start_layer", "experiment_name", "paths", "logger", "bench",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from interp_by_construction.errors import ConfigError, StoreError
+from interp_by_construction.export.plain import check_plain, write_model, write_nodes
 
 _CARD = """---
 library_name: transformers
@@ -32,19 +33,25 @@ _NODES = """
 input of the layer's MLP output projection.
 """
 
+_PADDED = """
+In training the layers had different numbers of neurons. A plain checkpoint has one width, here {width}: the narrower layers are
+filled up with neurons that are zero in every weight and change no output ({padding}). In `nodes.parquet` their status is `padding`.
+"""
+
 
 def export_checkpoint(model_dir: Path, tokenizer_dir: Path, nodes: Path | None, output: Path, card: Mapping[str, Any]) -> None:
     """Copies model and tokenizer to `output` with `nodes.parquet` and `README.md`, in one rename.
 
-    Model files are copied as they are, so weights stay equal to the bit. `card` gives the rows of the model card; its
-    key `title` is the heading.
+    Model files are copied as they are, so weights stay equal to the bit; where the layers differ in width, neurons of zeros are
+    added (see `export.plain`). `card` gives the rows of the model card; its key `title` is the heading.
 
     Raises:
-        ConfigError: `output` exists and is not an empty directory.
+        ConfigError: `output` exists and is not an empty directory, or the model cannot be a plain checkpoint.
         StoreError: it cannot be written.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ConfigError(f"output={output} exists and is not an empty directory; choose another output")
+    check_plain(model_dir)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
@@ -52,11 +59,11 @@ def export_checkpoint(model_dir: Path, tokenizer_dir: Path, nodes: Path | None, 
         raise StoreError(f"output={output} cannot be written ({error.strerror}); choose another output") from error
     try:
         # The tokenizer comes first: where both hold a file of one name, the model's is the right one.
-        for source in (tokenizer_dir, model_dir):
-            shutil.copytree(source, building, dirs_exist_ok=True)
+        shutil.copytree(tokenizer_dir, building, dirs_exist_ok=True)
+        widths = write_model(model_dir, building)
         if nodes is not None:
-            shutil.copyfile(nodes, building / "nodes.parquet")
-        (building / "README.md").write_text(_model_card(card, nodes is not None), encoding="utf-8")
+            write_nodes(nodes, widths, building / "nodes.parquet")
+        (building / "README.md").write_text(_model_card(card, nodes is not None, widths), encoding="utf-8")
         building.chmod(0o755)
         os.replace(building, output)
     except OSError as error:
@@ -65,10 +72,15 @@ def export_checkpoint(model_dir: Path, tokenizer_dir: Path, nodes: Path | None, 
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _model_card(card: Mapping[str, Any], has_nodes: bool) -> str:
+def _model_card(card: Mapping[str, Any], has_nodes: bool, widths: list[int]) -> str:
     def cell(value: Any) -> str:
         return str(value).replace("|", "\\|").replace("\n", " ")
 
     rows = "\n".join(f"| {cell(key)} | {cell(value)} |" for key, value in card.items() if key != "title")
     title = cell(card.get("title", "Interpretable by construction"))
-    return _CARD.format(title=title, nodes=_NODES if has_nodes else "", rows=rows)
+    about = _NODES if has_nodes else ""
+    width = max(widths)
+    if min(widths) < width:
+        padding = ", ".join(f"{width - each} in layer {layer}" for layer, each in enumerate(widths) if each < width)
+        about += _PADDED.format(width=width, padding=padding)
+    return _CARD.format(title=title, nodes=about, rows=rows)

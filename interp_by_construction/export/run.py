@@ -33,6 +33,9 @@ def export_run(run: RunDirectory, store: Store, at: str, layer: str | None, outp
         stage, fingerprint = "continue", state["layers"][str(done[-1])]["continue"]
     elif at == "after":
         stage, fingerprint = "align", state["layers"][str(index)]["align"]
+    elif "dictionary" in state["layers"][str(index)]:
+        # There are no such nodes in the model that had an MLP.
+        stage, fingerprint = "dictionary", state["layers"][str(index)]["dictionary"]
     elif position:
         stage, fingerprint = "continue", state["layers"][str(done[position - 1])]["continue"]
     else:

@@ -23,7 +23,8 @@ class LabelRecipes(TextRecipes):
 
     def _collect(self, layer: Layer, before: Artifact) -> Artifact:
         cfg = self.cfg
-        nodes = {"count": cfg.nodes.count, "select": cfg.nodes.select, "poles": cfg.nodes.poles}
+        amount = {"count": cfg.nodes.count} if cfg.nodes.fraction is None else {"fraction": cfg.nodes.fraction}
+        nodes = {**amount, "select": cfg.nodes.select, "poles": cfg.nodes.poles}
         config = dataclasses.asdict(cfg.collect) | nodes | {"layer": layer.index, "seed": cfg.seed}
 
         def compute(out: Path) -> dict[str, Any]:

@@ -39,6 +39,8 @@ class TextRecipes(Workshop):
         config: dict[str, Any] = {"kind": cfg.subject.kind}
         if source is None:
             config |= {k: v for k, v in dataclasses.asdict(cfg.subject).items() if k not in ("name", "path")}
+            config["activation"] = cfg.model.activation
+            config |= {"bias_init": cfg.model.bias_init} if cfg.model.bias_init else {}
             config |= {
                 "seed": cfg.seed,
                 "warmup": cfg.trainer.warmup,
@@ -53,7 +55,7 @@ class TextRecipes(Workshop):
 
             corpus = self.shared["corpus"].path
             with self._tracked("subject", None) as logger:
-                return pretrain.run(corpus, cfg.subject, cfg.trainer, cfg.seed, out, out / SCRATCH, logger)
+                return pretrain.run(corpus, cfg.subject, cfg.trainer, cfg.seed, out, out / SCRATCH, logger, cfg.model)
 
         return self._build("subject", None, config, parents, identity, compute)
 

@@ -25,11 +25,11 @@ class TrainingRecipes(DictionaryRecipes):
             with self._tracked("align", layer.index) as logger:
                 return align.run(
                     before.path / "model", corpus, targets, layer.index, cfg.align, cfg.trainer, cfg.seed, self._first(layer),
-                    self._below(), out, out / SCRATCH, logger,
+                    self._below(), out, out / SCRATCH, logger, cfg.free.count,
                 )  # fmt: skip
 
         config = self._phase(layer) | {"align": dataclasses.asdict(cfg.align), "start_layer": self._first(layer)}
-        config |= {"below": self._below()}
+        config |= {"below": self._below()} | self._widening()
         return self._build("align", layer.index, config, parents, {}, compute)
 
     def _freeze(self, layer: Layer, before: Artifact) -> Artifact:
@@ -91,11 +91,12 @@ class TrainingRecipes(DictionaryRecipes):
                 return control.run(
                     previous.path / "model", self.shared["corpus"].path, layer.index, cfg.align, cfg.continue_, cfg.trainer,
                     cfg.seed, self._n_target_blocks(), frozen, self._aligned(layer), self._below(), self._first(layer), out,
-                    out / SCRATCH, logger,
+                    out / SCRATCH, logger, cfg.free.count,
                 )  # fmt: skip
 
         align = dataclasses.asdict(cfg.align)
         align.pop("weight")
         config = self._phase(layer) | {"align": align, "continue": dataclasses.asdict(cfg.continue_), **extra}
         config |= {"max_align_tokens": cfg.simulate.max_align_tokens, "any_aligned": bool(self._aligned(layer))}
+        config |= self._widening()
         return self._build(stage, layer.index, config, self._parents(model=previous), {}, compute)

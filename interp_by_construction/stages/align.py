@@ -1,5 +1,6 @@
 """Train one layer until its nodes do what their labels say.
 
+0. The layer gets its free neurons (free.count).
 1. Local phase: the forward pass stops at the layer; the alignment loss alone trains the block up to its activations.
 2. Joint phase: LM loss + weight * alignment loss trains everything that is not frozen.
 """
@@ -18,6 +19,7 @@ from interp_by_construction.config import AlignConfig, TrainerConfig
 from interp_by_construction.corpus import load_blocks
 from interp_by_construction.subject.freeze import frozen_for_align, frozen_for_local
 from interp_by_construction.subject.load import load_subject, save_subject, untie
+from interp_by_construction.subject.widen import widen
 from interp_by_construction.training.fit import TargetBlocks, fit
 from interp_by_construction.training.modules import AlignmentModule
 
@@ -46,6 +48,11 @@ def data_seed(seed: int, layer: int, phase: int) -> int:
     return seed * 1000 + layer * 10 + phase
 
 
+def widening_seed(seed: int, layer: int) -> int:
+    """Seed of the free neurons of a layer; controls get the same ones."""
+    return seed * 1000 + layer
+
+
 def run(
     model_dir: Path,
     corpus_dir: Path,
@@ -59,6 +66,7 @@ def run(
     out: Path,
     scratch: Path,
     logger: Any = None,
+    free_count: int = 0,
 ) -> dict[str, Any]:
     """Writes `out/model/` and `out/aligned.json`; `previous` is (layer, aligned ids) of the last frozen layer, or None.
 
@@ -66,6 +74,7 @@ def run(
     """
     model = load_subject(model_dir)
     untie(model)
+    widen(model, layer, free_count, widening_seed(seed, layer))
     targets = read_targets(targets_dir)
     blocks = TargetBlocks(load_blocks(corpus_dir, "align"), targets.values, targets.mask)
     metrics: dict[str, Any] = {"n_aligned": len(targets.nodes), "n_blocks": len(blocks)}

@@ -55,7 +55,8 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     collector = _Collector(model_dir, corpus_dir, layer, cfg, device)
     width = d_mlp(collector.model, layer)
-    if nodes_cfg.select != "all" and nodes_cfg.count is not None and nodes_cfg.count > width:
+    counted = nodes_cfg.select != "all" and nodes_cfg.fraction is None
+    if counted and nodes_cfg.count is not None and nodes_cfg.count > width:
         raise ConfigError(f"nodes.count={nodes_cfg.count}, but layer {layer} has {width} nodes; use nodes.count<={width}")
     first = FirstPass(width, cfg.top_k, reservoir=256 * cfg.n_quantiles, seed=seed)
     for indices, input_ids, values in collector.batches(range(collector.n_blocks), f"collect layer {layer}: moments"):
@@ -96,7 +97,10 @@ def run(
 def choose_nodes(variance: Tensor, cfg: NodesConfig, seed: int) -> np.ndarray:
     """Sorted ids of the nodes that are labelled: all, the top by variance, or a seeded random set."""
     width = len(variance)
-    count = width if cfg.select == "all" or cfg.count is None else cfg.count
+    if cfg.fraction is not None:
+        count = round(cfg.fraction * width)
+    else:
+        count = width if cfg.select == "all" or cfg.count is None else cfg.count
     if cfg.select == "random":
         return np.sort(np.random.default_rng(seed).permutation(width)[:count])
     return np.sort(torch.argsort(variance, descending=True, stable=True)[:count].numpy())

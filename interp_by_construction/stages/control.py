@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 from interp_by_construction.config import AlignConfig, ContinueConfig, TrainerConfig
 from interp_by_construction.corpus import load_blocks
-from interp_by_construction.stages.align import CONTINUE, JOINT, LOCAL, data_seed
+from interp_by_construction.stages.align import CONTINUE, JOINT, LOCAL, data_seed, widening_seed
 from interp_by_construction.subject.freeze import Frozen, frozen_for_align, frozen_for_continue
 from interp_by_construction.subject.load import load_subject, save_subject, untie
+from interp_by_construction.subject.widen import widen
 from interp_by_construction.training.fit import TokenBlocks, fit
 from interp_by_construction.training.modules import LanguageModelModule
 
@@ -35,14 +36,17 @@ def run(
     out: Path,
     scratch: Path,
     logger: Any = None,
+    free_count: int = 0,
 ) -> dict[str, Any]:
     """Writes `out/model/`; `model_dir` is the previous segment of the same control, or the original.
 
     The local phase's tokens are trained on at `align.lr`: its own rate suits one block alone, and an LM control that
-    it harmed would flatter the tax. `aligned`, `previous` and `start_layer` matter for `freeze_only` only.
+    it harmed would flatter the tax. The layer gets the `free_count` neurons that the real run gives it. `aligned`, `previous` and
+    `start_layer` matter for `freeze_only` only.
     """
     model = load_subject(model_dir)
     untie(model)
+    widen(model, layer, free_count, widening_seed(seed, layer))
     align_blocks = TokenBlocks(load_blocks(corpus_dir, "align"), n_align_blocks)
     train_blocks = TokenBlocks(load_blocks(corpus_dir, "train"))
     held: Frozen = {}

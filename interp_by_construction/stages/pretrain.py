@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from interp_by_construction.config import SubjectConfig, TrainerConfig
+from interp_by_construction.config import ModelConfig, SubjectConfig, TrainerConfig
 from interp_by_construction.corpus import load_blocks, load_tokenizer
 from interp_by_construction.errors import SubjectError
-from interp_by_construction.subject.families import d_mlp, n_layers
+from interp_by_construction.subject.families import n_layers
 from interp_by_construction.subject.load import (
     load_subject,
     n_params,
@@ -19,6 +19,7 @@ from interp_by_construction.subject.load import (
     tiny_model,
     untie,
 )
+from interp_by_construction.subject.widen import widths
 from interp_by_construction.training.fit import TokenBlocks, fit
 from interp_by_construction.training.modules import LanguageModelModule
 
@@ -31,6 +32,7 @@ def run(
     out: Path,
     scratch: Path,
     logger: Any = None,
+    model_cfg: ModelConfig | None = None,
 ) -> dict[str, Any]:
     """Writes `out/model/`, untied, so that every later model of the run has the same parameters.
 
@@ -44,7 +46,7 @@ def run(
     block_size = blocks.batch(np.zeros(1, dtype=np.int64))["input_ids"].shape[1]
     trained: dict[str, Any] = {}
     if cfg.kind == "tiny":
-        model: Any = tiny_model(cfg, len(tokenizer), block_size, seed, tokenizer.eos_token_id)
+        model: Any = tiny_model(cfg, len(tokenizer), block_size, seed, tokenizer.eos_token_id, model_cfg)
         module = LanguageModelModule(model, steps=cfg.pretrain_steps, lr=cfg.pretrain_lr, trainer_cfg=trainer)
         trained = fit(
             module,
@@ -60,7 +62,7 @@ def run(
         _check_fit(model, len(tokenizer), block_size)
     untie(model)
     save_subject(model, out / "model")
-    shape = {"name": cfg.name, "n_layers": n_layers(model), "d_mlp": d_mlp(model, 0), "n_params": n_params(model)}
+    shape = {"name": cfg.name, "n_layers": n_layers(model), "d_mlp": max(widths(model)), "n_params": n_params(model)}
     return {**trained, "subject": shape}
 
 

@@ -112,7 +112,7 @@ def layer_family(model: nn.Module, layer: int) -> Family:
         return family
     path = family.mlp
     skip = () if found.skip is None else (f"{path}.skip",)
-    return family._replace(mlp_in=(f"{path}.encoder",), mlp_out=f"{path}.decoder", conv1d=False, beside_nodes=skip)
+    return family._replace(mlp_in=(f"{path}.encoder",), mlp_out=f"{path}.decoder", conv1d=False, act="", beside_nodes=skip)
 
 
 def is_parallel(model: nn.Module) -> bool:

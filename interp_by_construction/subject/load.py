@@ -12,17 +12,16 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     GPT2Config,
-    GPT2LMHeadModel,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
 
-from interp_by_construction.config import SubjectConfig
+from interp_by_construction.config import ModelConfig, SubjectConfig
 from interp_by_construction.errors import SubjectError
 from interp_by_construction.subject.dictionary import describe_dictionaries
-from interp_by_construction.subject.families import d_mlp, family_of, n_layers
-from interp_by_construction.subject.shapes import build, describe_widths, is_plain
+from interp_by_construction.subject.families import d_mlp, family_of, mlp_in, n_layers
+from interp_by_construction.subject.shapes import build, describe_widths, empty_model, is_plain
 
 __all__ = [
     "d_mlp",
@@ -40,14 +39,24 @@ __all__ = [
 transformers_logging.disable_progress_bar()
 
 
-def tiny_model(cfg: SubjectConfig, vocab_size: int, block_size: int, seed: int, eos_token_id: int | None = None) -> GPT2LMHeadModel:
+def tiny_model(
+    cfg: SubjectConfig,
+    vocab_size: int,
+    block_size: int,
+    seed: int,
+    eos_token_id: int | None = None,
+    model_cfg: ModelConfig | None = None,
+) -> PreTrainedModel:
     """A small GPT-2 with random weights that depend on `seed` alone; contexts of up to `block_size` tokens.
+
+    The biases of the MLPs' input projections start at `model_cfg.bias_init` (Jermyn et al. 2022, https://arxiv.org/abs/2211.09169).
 
     Raises:
         SubjectError: the heads do not divide the width.
     """
     if cfg.d_model % cfg.n_heads:
         raise SubjectError(f"subject.d_model={cfg.d_model} must be a multiple of subject.n_heads={cfg.n_heads}")
+    model_cfg = model_cfg or ModelConfig()
     config = GPT2Config(
         vocab_size=vocab_size,
         n_positions=block_size,
@@ -55,14 +64,21 @@ def tiny_model(cfg: SubjectConfig, vocab_size: int, block_size: int, seed: int, 
         n_layer=cfg.n_layers,
         n_head=cfg.n_heads,
         n_inner=cfg.d_mlp,
-        activation_function=cfg.activation,
+        activation_function=model_cfg.activation,
         bos_token_id=eos_token_id,
         eos_token_id=eos_token_id,
     )
     _without_dropout(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return GPT2LMHeadModel(config).float().eval()
+        model = empty_model(config).eval()
+    with torch.no_grad():
+        for layer in range(cfg.n_layers):
+            for module in mlp_in(model, layer):
+                bias = module.bias
+                assert isinstance(bias, torch.Tensor)
+                bias.fill_(model_cfg.bias_init)
+    return model
 
 
 def load_subject(path: str | Path) -> PreTrainedModel:

@@ -33,12 +33,18 @@ def has_solu(config: Any) -> bool:
     return getattr(config, "activation_function", None) == NAME
 
 
+def config_width(config: Any) -> int:
+    """Neurons per layer of a plain checkpoint."""
+    # Some configs leave the width out where it is the usual multiple of d_model.
+    width: int = getattr(config, family_of(config).width) or 4 * config.hidden_size
+    return width
+
+
 def describe_widths(model: PreTrainedModel, path: Path) -> None:
     """Makes the config name the widest layer and writes `path/mlp_widths.json` where the layers differ."""
-    found, field = widths(model), family_of(model).width
-    # Some configs leave the width out where it is the usual multiple of d_model.
-    if getattr(model.config, field) is not None or max(found) != 4 * model.config.hidden_size:
-        setattr(model.config, field, max(found))
+    found = widths(model)
+    if max(found) != config_width(model.config):
+        setattr(model.config, family_of(model).width, max(found))
     if len(set(found)) > 1:
         (path / WIDTHS).write_text(json.dumps({"d_mlp": found}))
     else:
@@ -54,7 +60,8 @@ def build(path: Path, config: Any) -> PreTrainedModel:
     """
     file = path / WIDTHS
     found = [int(width) for width in json.loads(file.read_text())["d_mlp"]] if file.is_file() else None
-    model = empty_model(config, found)
+    with torch.random.fork_rng(devices=[]):
+        model = empty_model(config, found)
     missing, unexpected = model.load_state_dict(load_file(path / "model.safetensors"), strict=False)
     # A tied head is saved once and has its weight already.
     lost = set(missing) - set(getattr(model, "all_tied_weights_keys", {}))
@@ -70,8 +77,7 @@ def empty_model(config: Any, found: list[int] | None = None) -> PreTrainedModel:
         plain.activation_function = "relu"
     if found is not None:
         setattr(plain, field, min(found))
-    with torch.random.fork_rng(devices=[]):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(plain, dtype=torch.float32)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(plain, dtype=torch.float32)
     if found is not None and len(found) != n_layers(model):
         raise ValueError(f"{WIDTHS} has {len(found)} widths, but the model has {n_layers(model)} layers")
     for layer, shape in dictionaries(config).items():

@@ -7,17 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
+from fake_server import FakeServer
 from safetensors.torch import load_file, save_file
+from small_run import config
 from tiny_subjects import FAMILIES, LENGTH, ArrayBlocks, random_model, tokens
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
+from interp_by_construction import pipeline
 from interp_by_construction.config import DictionaryConfig, TrainerConfig, compose
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.export.plain import check_plain, write_model
+from interp_by_construction.export.run import export_run
+from interp_by_construction.report.terminal import show_result, show_status
 from interp_by_construction.stages import dictionary
+from interp_by_construction.store import Store
 from interp_by_construction.subject import families
 from interp_by_construction.subject.dictionary import dictionaries, put_in_place
 from interp_by_construction.subject.freeze import frozen_for_continue, upstream
@@ -27,6 +34,7 @@ from interp_by_construction.subject.transcoder import TopK, Transcoder, load_tra
 from interp_by_construction.subject.transcoder_files import Shape, check_width, find_transcoder
 from interp_by_construction.training.fit import TokenBlocks, fit
 from interp_by_construction.training.transcoder import Scales, TranscoderModule, dead_features_loss, fvu, unscale
+from interp_by_construction.verification import verify
 
 CPU = TrainerConfig(device="cpu", threads=1)
 SHAPES = {"relu": Shape(16, 40, None, False), "topk": Shape(16, 40, 5, False), "topk_skip": Shape(16, 40, 5, True)}
@@ -352,3 +360,37 @@ def test_export_refuses_with_every_reason(tmp_path: Path) -> None:
         save_subject(with_dictionary(name, SHAPES[kind]), tmp_path / f"{kind}-{name}")
         with pytest.raises(ConfigError, match=".*".join(["not exported", *reasons, "load_subject"])):
             check_plain(tmp_path / f"{kind}-{name}")
+
+
+def test_a_run_on_features_keeps_the_invariants_and_swaps_the_control_likewise(tmp_path: Path) -> None:
+    small = ["nodes=transcoder", "dictionary.k=3", "dictionary.expansion=3", "dictionary.steps=3", "dictionary.batch_size=2"]
+    with FakeServer() as server:
+        cfg = config(server, tmp_path, "layer=[1,2]", "scores.enabled=false", *small)
+        run = pipeline.run(cfg)
+    store, state, summary = Store(tmp_path / "store"), run.state, run.summary or {}
+    assert summary["complete"] and summary["invariants"] == {"frozen_identical": True, "splits_disjoint": True}
+    assert verify(run, store) == []
+    for layer in summary["layers"]:
+        found, links = layer["dictionary"], state["layers"][str(layer["layer"])]
+        assert found["kind"] == "topk" and found["n_features"] == layer["n_nodes"] == 48 and found["l0"] <= 3
+        assert layer["n_aligned"] == 4 and layer["n_free"] == 44
+        assert found["loss"] == store_metrics(store, "losses", links["losses_dictionary"])["loss"] != found["loss_before"]
+        for stage in ("align", "continue", "control", "freeze_only"):
+            model = load_subject(store.path(stage, links[stage]) / "model")
+            assert dictionaries(model) == dict.fromkeys(range(1, layer["layer"] + 1), Shape(16, 48, 3, False)), stage
+    first, second = state["layers"]["1"], state["layers"]["2"]
+    # The subject is the same at first; later each model has a dictionary of its own MLP.
+    assert first["dictionary"] == first["dictionary_control"] == first["dictionary_freeze_only"]
+    assert len({second[role] for role in ("dictionary", "dictionary_control", "dictionary_freeze_only")}) == 3
+    rows = pq.read_table(run.path / "nodes.parquet").to_pylist()
+    assert len(rows) == 96 and sum(row["status"] == "aligned" for row in rows) == 8
+    with pytest.raises(ConfigError, match="layers .*TopK"):
+        export_run(run, store, "before", "2", tmp_path / "exported")
+    show_result(run)
+    show_status(run, {})
+
+
+def store_metrics(store: Store, stage: str, fingerprint: str) -> dict[str, Any]:
+    found = store.get(stage, fingerprint)
+    assert found is not None
+    return found.metrics

@@ -27,18 +27,18 @@ SCORES = ("before", "after", "final", "shuffled", "exact", "final_raw")
 def write_summary(path: Path, run: str, cfg: Config, shared: dict[str, Artifact], layers: list[Layer], complete: bool) -> None:
     """Writes the summary of the layers done so far (schema 1)."""
     subject = shared["subject"].metrics["subject"]
-    before = [shared["losses"], *(layer.artifacts["losses_continue"] for layer in layers[:-1])]
     write_json(
         path,
         {
             "schema": 1,
             "run": run,
             "complete": complete,
+            "schedule": cfg.schedule,
             "subject": {"name": cfg.subject.name, **{key: subject[key] for key in ("n_layers", "d_mlp", "n_params")}},
             "labeler": {"model": cfg.labeler.model, "backend": cfg.labeler.backend},
             "judge": None if cfg.judge is None else {"model": cfg.judge.model, "backend": cfg.judge.backend},
             "loss": _losses(cfg, shared["losses"], layers[-1]),
-            "layers": [_layer(layer, cfg, losses.metrics["loss"]) for layer, losses in zip(layers, before, strict=True)],
+            "layers": [_layer(layer, cfg, shared["losses"], layers[:place]) for place, layer in enumerate(layers)],
             "invariants": {
                 "frozen_identical": all(layer.artifacts["evaluate"].metrics["frozen_identical"] for layer in layers),
                 "splits_disjoint": bool(shared["corpus"].metrics["splits_disjoint"]),
@@ -83,8 +83,10 @@ def _width(layer: Layer) -> int:
     return width
 
 
-def _layer(layer: Layer, cfg: Config, loss_before: float) -> dict[str, Any]:
+def _layer(layer: Layer, cfg: Config, original: Artifact, below: list[Layer]) -> dict[str, Any]:
     n_nodes = _width(layer) + cfg.free.count
+    # What layers share counts once, so that their seconds add up.
+    counted = {artifact.fingerprint for each in below for artifact in each.artifacts.values()}
     labels, evaluated = layer.labels.metrics, layer.artifacts["evaluate"].metrics
     n_aligned = labels["n_labels"]
     return {
@@ -98,7 +100,7 @@ def _layer(layer: Layer, cfg: Config, loss_before: float) -> dict[str, Any]:
         "score": {name: evaluated["score"][name] for name in SCORES},
         "score_more": {name: value for name, value in evaluated["score"].items() if name not in SCORES},
         "truth": evaluated["truth"],
-        "dictionary": dictionary_summary(layer, loss_before),
+        "dictionary": _dictionary(layer, cfg, original, below),
         "function": layer.artifacts["function"].metrics if "function" in layer.artifacts else None,
         "labelling": layer.artifacts["label"].metrics,
         "audit": layer.artifacts["audit"].metrics if "audit" in layer.artifacts else None,
@@ -107,21 +109,27 @@ def _layer(layer: Layer, cfg: Config, loss_before: float) -> dict[str, Any]:
         "judged": judged(layer),
         "assignment": layer.artifacts["assign"].metrics if "assign" in layer.artifacts else None,
         "simulation": layer.artifacts["simulate"].metrics,
-        "seconds": {stage: artifact.seconds for stage, artifact in layer.artifacts.items()},
+        "seconds": {
+            stage: 0.0 if artifact.fingerprint in counted else artifact.seconds for stage, artifact in layer.artifacts.items()
+        },
         "artifacts": {stage: artifact.fingerprint for stage, artifact in layer.artifacts.items()},
     }
 
 
-def dictionary_summary(layer: Layer, loss_before: float) -> dict[str, Any] | None:
+def _dictionary(layer: Layer, cfg: Config, original: Artifact, below: list[Layer]) -> dict[str, Any] | None:
     """What took the place of the layer's MLP, how well it does its work, and the test loss before and after; None for neurons.
 
-    `loss` is that of the model with the dictionary, before any further training; `control` is the control's own dictionary.
+    `loss` is that of the model with the dictionary, before any further training. `control` is the control's own dictionary; layers
+    that are aligned together share theirs with it.
     """
     if "dictionary" not in layer.artifacts:
         return None
-    found = {key: value for key, value in layer.artifacts["dictionary"].metrics.items() if key != "training"}
-    control = layer.artifacts["dictionary_control"].metrics
-    found |= {"loss_before": loss_before, "loss": layer.artifacts["losses_dictionary"].metrics["loss"]}
+    made = layer.artifacts["dictionary"]
+    stage = "continue" if cfg.schedule == "sequential" else "dictionary"
+    before = below[-1].artifacts[f"losses_{stage}"] if below else original
+    control = layer.artifacts.get("dictionary_control", made).metrics
+    found = {key: value for key, value in made.metrics.items() if key != "training"}
+    found |= {"loss_before": before.metrics["loss"], "loss": layer.artifacts["losses_dictionary"].metrics["loss"]}
     return found | {"control": {key: control[key] for key in ("fvu", "l0", "n_dead")}}
 
 

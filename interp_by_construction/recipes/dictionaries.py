@@ -31,9 +31,15 @@ class DictionaryRecipes(Workshop):
         """`model` with a dictionary in the place of the layer's MLP, noted as `role`; with nodes=neurons `model` itself."""
         if self.cfg.nodes.kind == "neurons":
             return model
-        layer.artifacts[role] = self._dictionary(layer, model)
-        self.directory.mark(layer.index, role, layer.artifacts[role].fingerprint)
-        return layer.artifacts[role]
+        layer.artifacts[role] = made = self._dictionary(layer, model)
+        self.directory.mark(layer.index, role, made.fingerprint)
+        return made
+
+    def _previous(self, stage: str, layer: Layer) -> Artifact:
+        """The model that a comparison's segment starts from; in the loop it gets a dictionary of its own MLP."""
+        lower = self._lower(layer)
+        model = self._origin if lower is None else lower.artifacts[stage]
+        return model if self._together else self._with_dictionary(layer, model, f"dictionary_{stage}")
 
     def _dictionary(self, layer: Layer, model: Artifact) -> Artifact:
         cfg = self.cfg

@@ -29,11 +29,13 @@ class ScoreRecipes(Workshop):
 
     def _moments(self, layer: Layer) -> dict[str, Artifact]:
         """The models that the scores of a layer compare."""
-        position = self.layers.index(layer)
-        before = self.layers[position - 1].artifacts["continue"] if position else self.shared["subject"]
-        return {
+        lower = None if self._together else self._lower(layer)
+        before = self._origin if lower is None else lower.artifacts["continue"]
+        if not self._together:
             # Where a dictionary was put in, there are no such nodes before.
-            "before": layer.artifacts.get("dictionary", before),
+            before = layer.artifacts.get("dictionary", before)
+        return {
+            "before": before,
             "after": layer.artifacts["align"],
             "final": self.layers[-1].artifacts["continue"],
         }
@@ -94,7 +96,7 @@ class ScoreRecipes(Workshop):
         """Text on which labels and nodes disagree; needs a head, since every edited text is simulated anew."""
         cfg, head = self.cfg.audit, self._head
         assert head is not None
-        models = {"before": self._moments(layer)["before"], "final": layer.artifacts["align"]}
+        models = {"before": self._moments(layer)["before"], "final": self._aligned_model(layer)}
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import audit, function
@@ -117,6 +119,7 @@ class ScoreRecipes(Workshop):
         parents = self._parents(simulate=layer.artifacts["simulate"], label=layer.labels, **models)
         identity = {"encoder": self._model_identity(self.cfg.simulate.encoder), "head": head.identity}
         return self._build("audit", layer.index, config | {"layer": layer.index, "seed": self.cfg.seed}, parents, identity, compute)
+
     def _cumulative(self, layer: Layer) -> Artifact:
         """Substitution in this and all lower aligned layers of the final model at once; with a head, as `function`."""
         cfg = self.cfg.evaluate

@@ -25,11 +25,11 @@ class TrainingRecipes(DictionaryRecipes):
             with self._tracked("align", layer.index) as logger:
                 return align.run(
                     before.path / "model", corpus, targets, layer.index, cfg.align, cfg.trainer, cfg.seed, self._first(layer),
-                    self._below(), out, out / SCRATCH, logger, cfg.free.count,
+                    self._below(layer), out, out / SCRATCH, logger, cfg.free.count,
                 )  # fmt: skip
 
         config = self._phase(layer) | {"align": dataclasses.asdict(cfg.align), "start_layer": self._first(layer)}
-        config |= {"below": self._below()} | self._widening()
+        config |= {"below": self._below(layer)} | self._widening()
         return self._build("align", layer.index, config, parents, {}, compute)
 
     def _freeze(self, layer: Layer, before: Artifact) -> Artifact:
@@ -37,9 +37,10 @@ class TrainingRecipes(DictionaryRecipes):
             from interp_by_construction.stages import freeze
 
             aligned = self._aligned(layer)
-            return freeze.run(layer.artifacts["align"].path / "model", self.shared["corpus"].path, layer.index, aligned, out)
+            return freeze.run(model.path / "model", self.shared["corpus"].path, layer.index, aligned, out)
 
-        parents = self._parents(model=layer.artifacts["align"], label=layer.labels)
+        model = self._aligned_model(layer)
+        parents = self._parents(model=model, label=layer.labels)
         return self._build("freeze", layer.index, {"layer": layer.index}, parents, {}, compute)
 
     def _continue(self, layer: Layer, before: Artifact) -> Artifact:
@@ -69,15 +70,12 @@ class TrainingRecipes(DictionaryRecipes):
 
     def _control(self, layer: Layer, before: Artifact) -> Artifact:
         """Same tokens, order, schedules; nothing aligned, nothing frozen. Knows no label, so that sweeps share it."""
-        previous = self.layers[-1].artifacts["control"] if self.layers else self.shared["subject"]
-        return self._comparison("control", layer, self._with_dictionary(layer, previous, "dictionary_control"), "none", {})
+        return self._comparison("control", layer, self._previous("control", layer), "none", {})
 
     def _freeze_only(self, layer: Layer, before: Artifact) -> Artifact:
         """Same freezing of the same nodes, no alignment."""
-        previous = self.layers[-1].artifacts["freeze_only"] if self.layers else self.shared["subject"]
-        frozen = {"below": self._below(), "aligned": self._aligned(layer), "start_layer": self._first(layer)}
-        swapped = self._with_dictionary(layer, previous, "dictionary_freeze_only")
-        return self._comparison("freeze_only", layer, swapped, "freeze_only", frozen)
+        frozen = {"below": self._below(layer), "aligned": self._aligned(layer), "start_layer": self._first(layer)}
+        return self._comparison("freeze_only", layer, self._previous("freeze_only", layer), "freeze_only", frozen)
 
     def _comparison(
         self, stage: str, layer: Layer, previous: Artifact, frozen: Literal["none", "freeze_only"], extra: dict[str, Any]
@@ -90,7 +88,7 @@ class TrainingRecipes(DictionaryRecipes):
             with self._tracked(stage, layer.index) as logger:
                 return control.run(
                     previous.path / "model", self.shared["corpus"].path, layer.index, cfg.align, cfg.continue_, cfg.trainer,
-                    cfg.seed, self._n_target_blocks(), frozen, self._aligned(layer), self._below(), self._first(layer), out,
+                    cfg.seed, self._n_target_blocks(), frozen, self._aligned(layer), self._below(layer), self._first(layer), out,
                     out / SCRATCH, logger, cfg.free.count,
                 )  # fmt: skip
 

@@ -121,11 +121,11 @@ class DictionaryConfig:
     """Features per dimension of the residual stream."""
     skip: bool = False
     """A linear map beside the features. It explains more, and nothing that flows through it is labelled."""
-    sparsity: float = 0.02
+    sparsity: float = 0.1
     """Weight of the sparsity penalty beside the fraction of variance unexplained (relu)."""
     steps: int = 1000
     """Training steps."""
-    lr: float = 2e-3
+    lr: float = 5e-3
     """Peak learning rate."""
     batch_size: int = 16
     """Blocks per step."""

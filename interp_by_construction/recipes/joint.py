@@ -108,21 +108,21 @@ class JointRecipes(TrainingRecipes):
         cfg = self.cfg
         optimizer = {"weight_decay": cfg.trainer.weight_decay, "warmup": cfg.trainer.warmup, "clip": cfg.trainer.clip}
         phase = {"schedule": "joint", "seed": cfg.seed, "plan": dataclasses.asdict(self._schedule().plan), **optimizer}
-        # Without free neurons sets of layers of one size share their control.
-        widened = {**self._widening(), "widened": [each.index for each in self.layers]} if cfg.free.count else {}
-        phase |= widened
-        return phase | {
+        # Which layers are aligned matters to the comparisons only if they are widened.
+        free = {"free": {"count": cfg.free.count, "layers": [each.index for each in self.layers]}} if cfg.free.count else {}
+        rates = {
             "align": {"lr": cfg.align.lr, "batch_size": cfg.align.batch_size},
             "continue": {"lr": cfg.continue_.lr, "batch_size": cfg.continue_.batch_size},
         }
+        return phase | rates | free
 
     def _schedule(self) -> Schedule:
         from interp_by_construction.stages.joint import Schedule, plan_joint
 
         cfg = self.cfg
         plan = plan_joint(cfg.align, cfg.continue_, len(self.layers))
-        layers = tuple(each.index for each in self.layers)
-        return Schedule(plan, cfg.align, cfg.continue_, cfg.trainer, cfg.seed, self._n_target_blocks(), cfg.free.count, layers)
+        free = {each.index: cfg.free.count for each in self.layers if cfg.free.count}
+        return Schedule(plan, cfg.align, cfg.continue_, cfg.trainer, cfg.seed, self._n_target_blocks(), free)
 
     def _simulated(self, layers: list[Layer]) -> dict[str, Artifact]:
         return {f"simulate_{each.index}": each.artifacts["simulate"] for each in layers}

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,15 +64,13 @@ class Schedule:
     trainer: TrainerConfig
     seed: int
     n_align_blocks: int
-    free_count: int = 0
-    """Free neurons that each layer gets when the joint phase starts."""
-    layers: tuple[int, ...] = ()
-    """All layers of the run."""
+    free: Mapping[int, int] = field(default_factory=dict)
+    """Layer -> free neurons that it gets before the joint phase."""
 
     def widen(self, model: Any) -> None:
-        """Adds the free neurons of every layer, the same in the run and its controls."""
-        for layer in self.layers:
-            widen(model, layer, self.free_count, widening_seed(self.seed, layer))
+        """Gives every layer its free neurons; the model computes the same as before."""
+        for layer, count in self.free.items():
+            widen(model, layer, count, widening_seed(self.seed, layer))
 
     def stream(self, corpus: Path, layers: Sequence[AlignedNodes]) -> MixedStream:
         """The batches of all phases, with the targets of `layers`."""
@@ -210,7 +208,8 @@ def turn(
     """The align phase of one turn of the hybrid schedule: as in the loop, but all layers that are not frozen yet are aligned.
 
     `targets` holds the layer that freezes next and those above it. The local phase's tokens are read at `align.lr`, as the
-    control reads them; the layer that freezes next gets its `free_count` neurons. Writes `out/model/` and `out/aligned.json`.
+    control reads them. The layer that freezes next gets `free_count` free neurons, as in the loop. Writes `out/model/` and
+    `out/aligned.json`.
     """
     model = load_subject(model_dir)
     untie(model)

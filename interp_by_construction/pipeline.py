@@ -1,6 +1,6 @@
 """The loop: label a layer, make the labels true, freeze, repair, go on. Owns skip, run and mark; the stages hold only science.
 
-corpus -> subject -> for each layer: collect -> label (-> assign) -> simulate -> align -> freeze -> continue
+corpus -> subject -> for each layer: (dictionary ->) collect -> label (-> assign) -> simulate -> align -> freeze -> continue
                                      control and freeze-only beside it, losses of all four models, scores
 
 With schedule=joint or hybrid all layers are labelled first, and their models are made by `recipes.joint`.
@@ -78,6 +78,7 @@ class Loop(Recipes):
         layers = plan(self.cfg, self.directory.start_layer, done, self.shared["subject"].metrics["subject"]["n_layers"])
         if self._together:
             check_together(self.cfg, done, layers)
+        self._check_dictionaries(layers)
         self.directory.record(Progress(start_layer=layers[0], planned=layers), forget=self._together)
         if self.cfg.simulate.simulator != "exact":
             self.shared["encode"] = self._encode()
@@ -108,18 +109,20 @@ class Loop(Recipes):
     def _align_layer(self, index: int) -> None:
         """One turn of the loop."""
         layer = Layer(index)
-        before = self.layers[-1].artifacts["continue"] if self.layers else self.shared["subject"]
+        original = self.layers[-1].artifacts["continue"] if self.layers else self.shared["subject"]
+        before = self._with_dictionary(layer, original, "dictionary")
         self._make(layer, before, self._labelling())
         self._train(layer, before)
         self.layers.append(layer)
 
     def _align_together(self, indices: list[int]) -> None:
-        """Labels of all layers from the original subject; then models, bottom-up."""
-        for index in indices:
-            layer = Layer(index)
-            self._make(layer, self.shared["subject"], self._labelling())
+        """Labels of all layers from the original subject, with a dictionary in each where asked for; then models, bottom-up."""
+        layers, before = [Layer(index) for index in indices], self.shared["subject"]
+        for layer in layers:
+            before = self._with_dictionary(layer, before, "dictionary")
+        for layer in layers:
+            self._make(layer, before, self._labelling())
             self.layers.append(layer)
-        before = self.shared["subject"]
         for layer in self.layers:
             self._train(layer, before)
             before = layer.artifacts["continue"]
@@ -141,7 +144,8 @@ class Loop(Recipes):
             ("align", align), ("freeze", self._freeze), ("continue", continue_), ("control", control), ("freeze_only", freeze_only),
         ]  # fmt: skip
         self._make(layer, before, stages)
-        for stage in ("continue", "control", "freeze_only"):
+        swapped = ("dictionary",) if "dictionary" in layer.artifacts else ()
+        for stage in (*swapped, "continue", "control", "freeze_only"):
             layer.artifacts[f"losses_{stage}"] = self._losses(layer.artifacts[stage])
             self.directory.mark(layer.index, f"losses_{stage}", layer.artifacts[f"losses_{stage}"].fingerprint)
 

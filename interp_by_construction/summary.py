@@ -39,7 +39,7 @@ def write_summary(path: Path, run: str, cfg: Config, shared: dict[str, Artifact]
             "judge": None if cfg.judge is None else {"model": cfg.judge.model, "backend": cfg.judge.backend},
             "loss": _losses(cfg, shared["losses"], layers[-1]),
             "align": _align(cfg, layers),
-            "layers": [_layer(layer, cfg, layers[:place]) for place, layer in enumerate(layers)],
+            "layers": [_layer(layer, cfg, shared["losses"], layers[:place]) for place, layer in enumerate(layers)],
             "invariants": {
                 "frozen_identical": all(layer.artifacts["evaluate"].metrics["frozen_identical"] for layer in layers),
                 "splits_disjoint": bool(shared["corpus"].metrics["splits_disjoint"]),
@@ -92,7 +92,7 @@ def _paired(cfg: Config, first: Artifact, second: Artifact) -> list[float] | Non
 
 
 def _width(layer: Layer) -> int:
-    """Neurons of the layer when it was labelled."""
+    """Nodes of the layer when it was labelled."""
     from safetensors import safe_open
 
     with safe_open(layer.artifacts["collect"].path / "moments.safetensors", "numpy") as moments:
@@ -100,7 +100,7 @@ def _width(layer: Layer) -> int:
     return width
 
 
-def _layer(layer: Layer, cfg: Config, below: list[Layer]) -> dict[str, Any]:
+def _layer(layer: Layer, cfg: Config, original: Artifact, below: list[Layer]) -> dict[str, Any]:
     n_nodes = _width(layer) + cfg.free.count
     # What layers share counts once, so that their seconds add up.
     counted = {artifact.fingerprint for each in below for artifact in each.artifacts.values()}
@@ -118,6 +118,7 @@ def _layer(layer: Layer, cfg: Config, below: list[Layer]) -> dict[str, Any]:
         "score_more": {name: value for name, value in evaluated["score"].items() if name not in SCORES},
         "target": {"kind": cfg.align.target, **_fit_to_target(layer)},
         "truth": evaluated["truth"],
+        "dictionary": _dictionary(layer, cfg, original, below),
         "function": layer.artifacts["function"].metrics if "function" in layer.artifacts else None,
         "labelling": layer.artifacts["label"].metrics,
         "audit": layer.artifacts["audit"].metrics if "audit" in layer.artifacts else None,
@@ -131,6 +132,23 @@ def _layer(layer: Layer, cfg: Config, below: list[Layer]) -> dict[str, Any]:
         },
         "artifacts": {stage: artifact.fingerprint for stage, artifact in layer.artifacts.items()},
     }
+
+
+def _dictionary(layer: Layer, cfg: Config, original: Artifact, below: list[Layer]) -> dict[str, Any] | None:
+    """What took the place of the layer's MLP, how well it does its work, and the test loss before and after; None for neurons.
+
+    `loss` is that of the model with the dictionary, before any further training. `control` is the control's own dictionary; layers
+    that are aligned together share theirs with it.
+    """
+    if "dictionary" not in layer.artifacts:
+        return None
+    made = layer.artifacts["dictionary"]
+    stage = "continue" if cfg.schedule == "sequential" else "dictionary"
+    before = below[-1].artifacts[f"losses_{stage}"] if below else original
+    control = layer.artifacts.get("dictionary_control", made).metrics
+    found = {key: value for key, value in made.metrics.items() if key != "training"}
+    found |= {"loss_before": before.metrics["loss"], "loss": layer.artifacts["losses_dictionary"].metrics["loss"]}
+    return found | {"control": {key: control[key] for key in ("fvu", "l0", "n_dead")}}
 
 
 def write_nodes(path: Path, cfg: Config, layers: list[Layer]) -> None:

@@ -17,7 +17,12 @@ def artifacts_of(run: RunDirectory) -> list[tuple[str, str]]:
     state = run.state
     links = [(stage, fp) for stage, fp in state["shared"].items()]
     links += [(stage, fp) for layer in state["layers"].values() for stage, fp in layer.items()]
-    return sorted({("losses" if stage.startswith("losses") else stage, fp) for stage, fp in links})
+    return sorted({(stored_as(stage), fp) for stage, fp in links})
+
+
+def stored_as(link: str) -> str:
+    """The stage that a link of a run points to: several models of a layer have losses, and a dictionary."""
+    return next((stage for stage in ("losses", "dictionary") if link.startswith(stage)), link)
 
 
 def verify(run: RunDirectory, store: Store) -> list[str]:
@@ -85,6 +90,9 @@ def _frozen_problems(run: RunDirectory, store: Store) -> Iterator[str]:
     for index, links in done:
         frozen: Path = store.path("freeze", links["freeze"])
         later = [(above, stage, fps[stage]) for above, fps in done for stage in stages if above >= index]
+        if run.config().schedule == "sequential":
+            # Layers that are aligned together got their dictionaries before anything was frozen.
+            later += [(above, "dictionary", fps["dictionary"]) for above, fps in done if above > index and "dictionary" in fps]
         for above, stage, fingerprint in later:
             model = store.path(stage, fingerprint) / "model"
             if not frozen_identical(load_subject(model), frozen):

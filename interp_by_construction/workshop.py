@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from interp_by_construction.simulators.encoder import Encoder
     from interp_by_construction.simulators.head import Head
 
-VERSIONS = {"corpus": 1, "subject": 1, "encode": 4, "encode_label": 1, "encode_select": 1, "collect": 2, "label": 3, "assign": 3,
-            "simulate": 4, "align": 1, "freeze": 1, "continue": 1, "control": 1, "freeze_only": 1, "losses": 2, "evaluate": 5,
-            "function": 3, "audit": 1, "judge": 1, "cumulative": 1}  # fmt: skip
+VERSIONS = {"corpus": 1, "subject": 1, "encode": 4, "encode_label": 1, "encode_select": 1, "dictionary": 1, "collect": 2,
+            "label": 3, "assign": 3, "simulate": 4, "align": 1, "freeze": 1, "continue": 1, "control": 1, "freeze_only": 1,
+            "losses": 2, "evaluate": 5, "function": 3, "audit": 1, "judge": 1, "cumulative": 1}  # fmt: skip
 """Schema version of each stage's output: raise it when the same config starts to give another result."""
 
 
@@ -119,6 +119,12 @@ class Workshop:
     def _together(self) -> bool:
         """Whether the layers are labelled on the original subject and aligned together."""
         return self.cfg.schedule != "sequential"
+
+    @property
+    def _origin(self) -> Artifact:
+        """The model that a run starts from: the subject, or, with layers aligned together, that with all dictionaries."""
+        swapped = [each.artifacts["dictionary"] for each in self.layers if "dictionary" in each.artifacts]
+        return swapped[-1] if self._together and swapped else self.shared["subject"]
 
     def _aligned_model(self, layer: Layer) -> Artifact:
         """The model whose aligned activations in this layer are frozen: as the layer's alignment left it, or, where all layers were

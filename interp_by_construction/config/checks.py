@@ -59,6 +59,7 @@ def check(c: Config) -> None:
     matchable = c.nodes.assign == "none" or c.simulate.simulator == "head"
     fix = f"matching simulates labels with a head, but simulate.simulator={c.simulate.simulator}: set it to head, or assign=none"
     require(matchable, "nodes.assign", c.nodes.assign, fix)
+    _check_dictionary(c)
     _check_selection(c)
     _check_knobs(c)
     served = c.labeler.backend != "endpoint" or bool(c.labeler.url or c.labeler.classify_url)
@@ -72,6 +73,19 @@ def check(c: Config) -> None:
     fix = "every turn would let go of the layers above; give align.schedule=constant, or schedule=joint"
     require(c.schedule != "hybrid" or c.align.schedule == "constant", "align.schedule", c.align.schedule, fix)
     requested_layers(c, None)
+
+
+def _check_dictionary(c: Config) -> None:
+    """Transcoders as nodes, read from disk or trained."""
+    for name in ("k", "expansion", "batch_size", "dead_tokens", "n_eval_tokens"):
+        require(getattr(c.dictionary, name) >= 1, f"dictionary.{name}", getattr(c.dictionary, name), "give an integer >= 1")
+    for name in ("sparsity", "steps", "lr"):
+        require(getattr(c.dictionary, name) >= 0, f"dictionary.{name}", getattr(c.dictionary, name), "give a number >= 0")
+    kept = c.nodes.kind == "transcoder" and c.nodes.path is None and c.dictionary.activation == "topk"
+    fix = "features that are added would push others out of the k largest: set free.count=0, or dictionary.activation=relu"
+    require(not (kept and c.free.count), "free.count", c.free.count, fix)
+    used = c.nodes.path is None or c.nodes.kind == "transcoder"
+    require(used, "nodes.path", c.nodes.path, f"a transcoder is read with nodes=transcoder, but nodes={c.nodes.kind}")
 
 
 def _check_selection(c: Config) -> None:

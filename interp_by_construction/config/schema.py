@@ -92,6 +92,11 @@ class FreeConfig:
 
 @dataclass(frozen=True)
 class NodesConfig:
+    kind: Literal["neurons", "transcoder"] = "neurons"
+    """`neurons` of the layer's MLP, or features of a sparse `transcoder` that takes its place (group `dictionary`)."""
+    path: str | None = None
+    """Folder of a transcoder in sparsify's format (cfg.json, sae.safetensors), or of one folder such as layers.3.mlp per layer;
+    null trains it (kind transcoder)."""
     count: int | None = 64
     """Nodes per layer that are labelled and aligned; null for the whole layer, 0 for none. The rest stays free."""
     fraction: float | None = None
@@ -104,6 +109,30 @@ class NodesConfig:
     poles: Literal["dominant", "both"] = "dominant"
     """`dominant`: a label describes the sign with the stronger activations. `both`: where activations take both signs, each gets
     candidates, and the one whose best candidate scores higher becomes the node's pole."""
+
+
+@dataclass(frozen=True)
+class DictionaryConfig:
+    activation: Literal["topk", "relu"] = "topk"
+    """`topk` keeps the k strongest features of each token, `relu` all that are positive."""
+    k: int = 16
+    """Features kept per token (topk)."""
+    expansion: int = 8
+    """Features per dimension of the residual stream."""
+    skip: bool = False
+    """A linear map beside the features. It explains more, and nothing that flows through it is labelled."""
+    sparsity: float = 0.1
+    """Weight of the sparsity penalty beside the fraction of variance unexplained (relu)."""
+    steps: int = 1000
+    """Training steps."""
+    lr: float = 5e-3
+    """Peak learning rate."""
+    batch_size: int = 16
+    """Blocks per step."""
+    dead_tokens: int = 100_000
+    """A feature that was not active for this many training tokens gets a loss of its own (topk)."""
+    n_eval_tokens: int = 65536
+    """Tokens of the test split on which fidelity and dead features are measured."""
 
 
 @dataclass(frozen=True)
@@ -393,6 +422,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     nodes: NodesConfig = field(default_factory=NodesConfig)
     free: FreeConfig = field(default_factory=FreeConfig)
+    dictionary: DictionaryConfig = field(default_factory=DictionaryConfig)
     labeler: LabelerConfig = field(default_factory=LabelerConfig)
     collect: CollectConfig = field(default_factory=CollectConfig)
     label: LabelConfig = field(default_factory=LabelConfig)

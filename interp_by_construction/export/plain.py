@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from interp_by_construction.errors import ConfigError
+from interp_by_construction.export.dictionaries import check_dictionaries, without_dictionaries
 
 
 def check_plain(model_dir: Path) -> None:
     """Raises ConfigError, with the reason, if no plain checkpoint can hold the model."""
+    from transformers import AutoConfig
+
     from interp_by_construction.subject.solu import NAME
 
     config = json.loads((model_dir / "config.json").read_text())
@@ -20,6 +23,7 @@ def check_plain(model_dir: Path) -> None:
             "model.activation=solu: not exported, because plain transformers has no SoLU (its LayerNorm stands between activation "
             f"and output projection); load {model_dir} with interp_by_construction.subject.load.load_subject"
         )
+    check_dictionaries(AutoConfig.from_pretrained(model_dir), model_dir)
 
 
 def write_model(model_dir: Path, output: Path) -> list[int]:
@@ -29,16 +33,19 @@ def write_model(model_dir: Path, output: Path) -> list[int]:
     """
     from transformers import AutoConfig
 
+    from interp_by_construction.subject.dictionary import dictionaries
     from interp_by_construction.subject.load import load_subject, save_subject
     from interp_by_construction.subject.shapes import WIDTHS, config_width
     from interp_by_construction.subject.widen import pad, widths
 
-    if not (model_dir / WIDTHS).is_file():
+    config = AutoConfig.from_pretrained(model_dir)
+    if not (model_dir / WIDTHS).is_file() and not dictionaries(config):
         # The tokenizer is there already: where both hold a file of one name, the model's is the right one.
         shutil.copytree(model_dir, output, dirs_exist_ok=True)
-        config = AutoConfig.from_pretrained(model_dir)
         return [config_width(config)] * config.num_hidden_layers
     model = load_subject(model_dir)
+    if dictionaries(model):
+        model = without_dictionaries(model)
     before = widths(model)
     pad(model)
     save_subject(model, output)

@@ -35,6 +35,10 @@ def export_run(run: RunDirectory, store: Store, at: str, layer: str | None, outp
         stage, fingerprint = "continue", state["layers"][str(done[-1])]["continue"]
     elif at == "after":
         stage, fingerprint = "align", state["layers"][str(index)]["align"]
+    elif "dictionary" in state["layers"][str(index)]:
+        # There are no such nodes in the model that had an MLP.
+        made_at = index if run.config().schedule == "sequential" else done[-1]
+        stage, fingerprint = "dictionary", state["layers"][str(made_at)]["dictionary"]
     elif position and run.config().schedule == "sequential":
         stage, fingerprint = "continue", state["layers"][str(done[position - 1])]["continue"]
     else:

@@ -24,7 +24,7 @@ class JointRecipes(TrainingRecipes):
 
     def _align_all(self, layer: Layer, before: Artifact) -> Artifact:
         """All layers at once, from the original subject; the same artifact for every layer."""
-        subject = self.shared["subject"]
+        subject = self._origin
         parents = self._parents(model=subject, **self._simulated(self.layers), **self._original())
 
         def compute(out: Path) -> dict[str, Any]:
@@ -68,8 +68,7 @@ class JointRecipes(TrainingRecipes):
     def _joint_comparison(
         self, stage: Literal["control", "freeze_only"], layer: Layer, held: Literal["none", "freeze_only"], extra: dict[str, Any]
     ) -> Artifact:
-        lower, position = self._lower(layer), self.layers.index(layer)
-        previous = self.shared["subject"] if lower is None else lower.artifacts[stage]
+        previous, position = self._previous(stage, layer), self.layers.index(layer)
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import joint

@@ -30,8 +30,12 @@ class ScoreRecipes(Workshop):
     def _moments(self, layer: Layer) -> dict[str, Artifact]:
         """The models that the scores of a layer compare."""
         lower = None if self._together else self._lower(layer)
+        before = self._origin if lower is None else lower.artifacts["continue"]
+        if not self._together:
+            # Where a dictionary was put in, there are no such nodes before.
+            before = layer.artifacts.get("dictionary", before)
         return {
-            "before": self.shared["subject"] if lower is None else lower.artifacts["continue"],
+            "before": before,
             "after": layer.artifacts["align"],
             "final": self.layers[-1].artifacts["continue"],
         }
@@ -116,6 +120,7 @@ class ScoreRecipes(Workshop):
         parents = self._parents(simulate=layer.artifacts["simulate"], label=layer.labels, **models)
         identity = {"encoder": self._model_identity(self.cfg.simulate.encoder), "head": head.identity}
         return self._build("audit", layer.index, config | {"layer": layer.index, "seed": self.cfg.seed}, parents, identity, compute)
+
     def _cumulative(self, layer: Layer) -> Artifact:
         """Substitution in this and all lower aligned layers of the final model at once; with a head, as `function`."""
         cfg = self.cfg.evaluate

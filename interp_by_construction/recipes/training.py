@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from interp_by_construction.config import NEUTRAL, AlignConfig, fingerprinted
+from interp_by_construction.recipes.dictionaries import DictionaryRecipes
 from interp_by_construction.store import SCRATCH, Artifact
-from interp_by_construction.workshop import Layer, Workshop
+from interp_by_construction.workshop import Layer
 
 
-class TrainingRecipes(Workshop):
+class TrainingRecipes(DictionaryRecipes):
     """Each takes the layer and the model before it."""
 
     def _original(self) -> dict[str, Artifact]:
@@ -78,16 +79,12 @@ class TrainingRecipes(Workshop):
 
     def _control(self, layer: Layer, before: Artifact) -> Artifact:
         """Same tokens, order, schedules; nothing aligned, nothing frozen. Knows no label, so that sweeps share it."""
-        lower = self._lower(layer)
-        previous = lower.artifacts["control"] if lower is not None else self.shared["subject"]
-        return self._comparison("control", layer, previous, "none", {})
+        return self._comparison("control", layer, self._previous("control", layer), "none", {})
 
     def _freeze_only(self, layer: Layer, before: Artifact) -> Artifact:
         """Same freezing of the same nodes, no alignment."""
-        lower = self._lower(layer)
-        previous = lower.artifacts["freeze_only"] if lower is not None else self.shared["subject"]
         frozen = {"below": self._below(layer), "aligned": self._aligned(layer), "start_layer": self._first(layer)}
-        return self._comparison("freeze_only", layer, previous, "freeze_only", frozen)
+        return self._comparison("freeze_only", layer, self._previous("freeze_only", layer), "freeze_only", frozen)
 
     def _comparison(
         self, stage: str, layer: Layer, previous: Artifact, frozen: Literal["none", "freeze_only"], extra: dict[str, Any]

@@ -11,8 +11,8 @@ from rich.table import Table
 from interp_by_construction.runs import RunDirectory
 
 N_EXAMPLES = 5
-STAGES = ("collect", "label", "assign", "simulate", "align", "freeze", "continue", "control", "freeze_only", "evaluate", "function",
-          "audit", "cumulative", "judge")  # fmt: skip
+STAGES = ("dictionary", "collect", "label", "assign", "simulate", "align", "freeze", "continue", "control", "freeze_only",
+          "evaluate", "function", "audit", "cumulative", "judge")  # fmt: skip
 SHOWN_SCORES = {key: key for key in ("before", "after", "final", "shuffled", "exact")} | {"final_raw": "uncorrected"}
 MOMENTS = {name: name.replace("_", " ") for name in ("before", "final", "shuffled", "empty_label", "common_label")}
 METHODS = {
@@ -99,6 +99,8 @@ def _show_methods(out: Console, layer: dict[str, Any]) -> None:
 def _show_beside(out: Console, layer: dict[str, Any]) -> None:
     """Ground truth, assignment and function of a layer, one line each, where it has them."""
     truth, assignment, function = layer.get("truth"), layer.get("assignment"), layer.get("function")
+    if layer.get("dictionary") is not None:
+        out.print(_dictionary_line(layer["layer"], layer["dictionary"]), soft_wrap=True)
     if truth is not None:
         none = (
             f"{truth['n_no_concept']} labels name no concept"
@@ -127,6 +129,15 @@ def _show_beside(out: Console, layer: dict[str, Any]) -> None:
         _show_cumulative(out, layer["cumulative"])
     if layer.get("audit") is not None and layer["audit"]["final"] is not None:
         _show_audit(out, layer["layer"], layer["audit"])
+
+
+def _dictionary_line(layer: int, found: dict[str, Any]) -> str:
+    kept = "ReLU" if found["k"] is None else f"TopK {found['k']}"
+    return (
+        f"layer {layer} nodes are features of a {found['source']} transcoder ({kept}{', skip' if found['skip'] else ''}): "
+        f"{found['fvu']:.3f} of the MLP's variance unexplained, {found['l0']:.1f} of {found['n_features']} active per token, "
+        f"{found['n_dead']} dead; test loss {found['loss_before']:.4f} -> {found['loss']:.4f} when it was put in"
+    )
 
 
 def _show_wider(out: Console, layer: int, wider: dict[str, Any]) -> None:
@@ -263,7 +274,8 @@ def show_status(run: RunDirectory, seconds: dict[tuple[str, str], float]) -> Non
     # Without padding all stages fit on the 140 columns of a file or a pipe.
     table = Table(title=title, title_justify="left", padding=0)
     config = run.config()
-    absent = {"assign": config.nodes.assign != "match", "judge": not config.scores.enabled}
+    absent = {"dictionary": config.nodes.kind == "neurons", "assign": config.nodes.assign != "match"}
+    absent["judge"] = not config.scores.enabled
     absent |= dict.fromkeys(("function", "cumulative", "audit"), config.simulate.simulator != "head")
     absent["audit"] |= not config.audit.enabled
     stages = tuple(stage for stage in STAGES if not absent.get(stage, False))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from interp_by_construction.errors import SubjectError
 from interp_by_construction.subject.solu import Solu
+from interp_by_construction.subject.transcoder import Transcoder
 
 
 class Family(NamedTuple):
@@ -36,6 +37,12 @@ class Family(NamedTuple):
     """Field of the config that holds the number of neurons per layer."""
     act: str = ""
     """Activation module, relative to the block; named where it may have parameters of its own (`subject.solu`)."""
+    mlp: str = "mlp"
+    """Module of the block that a dictionary takes the place of."""
+    around_mlp: tuple[str, ...] = ()
+    """Modules of the block that do nothing once it has."""
+    beside_nodes: tuple[str, ...] = ()
+    """Modules of the MLP that its nodes do not read (a dictionary's skip connection)."""
 
 
 _GATED = ("mlp.gate_proj", "mlp.up_proj")
@@ -67,6 +74,8 @@ FAMILIES: dict[str, Family] = {
         "fc2",
         ("model.decoder.final_layer_norm", "model.decoder.project_out", "lm_head"),
         width="ffn_dim",
+        mlp="fc2",
+        around_mlp=("fc1", "activation_fn"),
     ),
 }
 """Keyed by `config.model_type`."""
@@ -88,6 +97,22 @@ def family_of(model_or_config: Any) -> Family:
     if kind == "opt" and not config.do_layer_norm_before:
         family = family._replace(after_mlp=("final_layer_norm",))
     return family
+
+
+def transcoder_of(model: nn.Module, layer: int) -> Transcoder | None:
+    """The dictionary in the place of a layer's MLP, None if it has its own."""
+    found = block(model, layer).get_submodule(family_of(model).mlp)
+    return found if isinstance(found, Transcoder) else None
+
+
+def layer_family(model: nn.Module, layer: int) -> Family:
+    """The row for one layer: the model's, or that of a dictionary in its MLP's place."""
+    family, found = family_of(model), transcoder_of(model, layer)
+    if found is None:
+        return family
+    path = family.mlp
+    skip = () if found.skip is None else (f"{path}.skip",)
+    return family._replace(mlp_in=(f"{path}.encoder",), mlp_out=f"{path}.decoder", conv1d=False, act="", beside_nodes=skip)
 
 
 def is_parallel(model: nn.Module) -> bool:
@@ -121,12 +146,12 @@ def block(model: nn.Module, layer: int) -> nn.Module:
 
 def mlp_in(model: nn.Module, layer: int) -> list[nn.Module]:
     """Input projections of a layer's MLP: one, or gate and up."""
-    return [block(model, layer).get_submodule(name) for name in family_of(model).mlp_in]
+    return [block(model, layer).get_submodule(name) for name in layer_family(model, layer).mlp_in]
 
 
 def mlp_out(model: nn.Module, layer: int) -> nn.Module:
     """Output projection of a layer's MLP; its input is the layer's nodes."""
-    return block(model, layer).get_submodule(family_of(model).mlp_out)
+    return block(model, layer).get_submodule(layer_family(model, layer).mlp_out)
 
 
 def _weight(module: nn.Module) -> Tensor:
@@ -137,18 +162,23 @@ def _weight(module: nn.Module) -> Tensor:
 
 def d_mlp(model: nn.Module, layer: int) -> int:
     """Number of nodes of a layer."""
-    return _weight(mlp_out(model, layer)).shape[0 if family_of(model).conv1d else 1]
+    return _weight(mlp_out(model, layer)).shape[0 if layer_family(model, layer).conv1d else 1]
 
 
 def mixes_nodes(model: nn.Module, layer: int) -> bool:
-    """Whether the activation function of a layer reads all its neurons at once, so that each depends on every input row."""
-    name = family_of(model).act
+    """Whether the activation function of a layer reads all its nodes at once, so that each depends on every input row.
+
+    SoLU does; TopK does too, since which nodes are active is decided among all of them.
+    """
+    found, name = transcoder_of(model, layer), family_of(model).act
+    if found is not None:
+        return found.shape.k is not None
     return bool(name) and isinstance(block(model, layer).get_submodule(name), Solu)
 
 
 def input_directions(model: nn.Module, layer: int) -> list[Tensor]:
     """What each node reads: one [node, d_model] view per input projection."""
-    conv1d = family_of(model).conv1d
+    conv1d = layer_family(model, layer).conv1d
     weights = [_weight(module).detach() for module in mlp_in(model, layer)]
     return [weight.T if conv1d else weight for weight in weights]
 
@@ -156,7 +186,7 @@ def input_directions(model: nn.Module, layer: int) -> list[Tensor]:
 def output_directions(model: nn.Module, layer: int) -> Tensor:
     """What each node writes: a [node, d_model] view of the output projection."""
     weight = _weight(mlp_out(model, layer)).detach()
-    return weight if family_of(model).conv1d else weight.T
+    return weight if layer_family(model, layer).conv1d else weight.T
 
 
 def incoming_weights(model: nn.Module, layer: int, nodes: Sequence[int], below: Sequence[int]) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from interp_by_construction.subject.families import Family, block, family_of, mixes_nodes
+from interp_by_construction.subject.families import Family, family_of, layer_family, mixes_nodes
 
 Frozen = dict[str, Tensor | None]
 
@@ -49,11 +49,10 @@ def upstream(model: nn.Module, layer: int, nodes: Sequence[int]) -> Frozen:
 
     Embeddings, all lower blocks, and of block `layer` the norms and attention (a parallel block's MLP does not read
     them) and the nodes' own rows of every input projection, biases included. Unknown modules count as upstream. Where the
-    activation mixes the layer's neurons (SoLU), a node depends on every input row, and on its own entries of the norm's parameters.
+    activation mixes the layer's nodes, a node depends on every input row: with SoLU, and on its own entries of the norm's
+    parameters; with TopK, since the other features decide whether it is among the k largest.
     """
-    block(model, layer)  # raises for a layer that does not exist
-    family = family_of(model)
-    mixed = mixes_nodes(model, layer)
+    family, mixed = layer_family(model, layer), mixes_nodes(model, layer)
     own_rows = (family.act,) if mixed else family.mlp_in
     frozen: Frozen = {}
     for name, parameter in model.named_parameters():
@@ -63,7 +62,7 @@ def upstream(model: nn.Module, layer: int, nodes: Sequence[int]) -> Frozen:
                 frozen[name] = None
         elif index < layer:
             frozen[name] = None
-        elif index == layer and not _under(rest, (family.mlp_out, *family.attention_only, *family.after_mlp)):
+        elif index == layer and not _under(rest, (family.mlp_out, *family.beside_nodes, *family.attention_only, *family.after_mlp)):
             frozen[name] = _rows(parameter, nodes, family) if _under(rest, own_rows) else None
     return frozen
 

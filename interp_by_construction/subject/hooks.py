@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-from interp_by_construction.subject.families import mlp_out
+from interp_by_construction.subject.families import mlp_in, mlp_out
 
 
 class _Stop(Exception):  # noqa: N818 - control flow, never an error
@@ -58,3 +59,39 @@ def activations(model: nn.Module, layer: int, input_ids: Tensor, stop: bool = Tr
     with capture(model, layer, stop=stop) as captured:
         model(input_ids, use_cache=False)
     return captured.of(input_ids)
+
+
+class MlpFlow(NamedTuple):
+    """What an MLP reads (behind the norm) and what it writes (before any norm that follows)."""
+
+    read: Tensor
+    """[token, d_model]"""
+    written: Tensor
+    """[token, d_model]"""
+
+
+@torch.no_grad()
+def mlp_flow(model: nn.Module, layer: int, input_ids: Tensor) -> MlpFlow:
+    """Input and output of a layer's MLP for `input_ids` [batch, pos], tokens in reading order; the pass stops there."""
+    seen: list[Tensor] = []
+
+    def reads(_module: nn.Module, args: tuple[Any, ...]) -> None:
+        seen.append(args[0])
+
+    def writes(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
+        seen.append(output)
+        raise _Stop
+
+    handles = [
+        mlp_in(model, layer)[0].register_forward_pre_hook(reads),
+        mlp_out(model, layer).register_forward_hook(writes),
+    ]
+    try:
+        model(input_ids, use_cache=False)
+    except _Stop:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    read, written = seen
+    return MlpFlow(read.flatten(0, -2), written.flatten(0, -2))

@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from interp_by_construction.config import ModelConfig, SubjectConfig
 from interp_by_construction.errors import SubjectError
+from interp_by_construction.subject.dictionary import describe_dictionaries
 from interp_by_construction.subject.families import d_mlp, family_of, mlp_in, n_layers
 from interp_by_construction.subject.shapes import build, describe_widths, empty_model, is_plain
 
@@ -121,6 +122,7 @@ def save_subject(model: PreTrainedModel, path: Path) -> None:
     """Writes config and safetensors, and `mlp_widths.json` where layers differ in width; equal weights give equal bytes."""
     model.config._name_or_path = ""
     path.mkdir(parents=True, exist_ok=True)
+    describe_dictionaries(model)
     describe_widths(model, path)
     # Some families have other names on disk, which only transformers' own loading translates back.
     model.save_pretrained(path, max_shard_size="1000GB", save_original_format=is_plain(path, model.config))

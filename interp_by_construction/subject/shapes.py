@@ -1,7 +1,7 @@
-"""Checkpoints that plain transformers cannot build from their config: layers of different widths, and SoLU.
+"""Checkpoints that plain transformers cannot build from their config: layers of different widths, dictionaries, and SoLU.
 
 Beside the usual config.json and model.safetensors stands `mlp_widths.json`, {"d_mlp": [width of each layer]}, where widths differ;
-the config then names the widest. SoLU is named in the config.
+the config then names the widest. SoLU and the dictionary layers are named in the config.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from interp_by_construction.subject.dictionary import dictionaries, put_in_place
 from interp_by_construction.subject.families import block, family_of, n_layers
 from interp_by_construction.subject.solu import NAME, Solu
+from interp_by_construction.subject.transcoder import Transcoder
 from interp_by_construction.subject.widen import resize, widths
 
 WIDTHS = "mlp_widths.json"
@@ -24,7 +26,7 @@ WIDTHS = "mlp_widths.json"
 
 def is_plain(path: str | Path, config: Any) -> bool:
     """Whether plain transformers loads the checkpoint."""
-    return not has_solu(config) and not (Path(path) / WIDTHS).is_file()
+    return not has_solu(config) and not dictionaries(config) and not (Path(path) / WIDTHS).is_file()
 
 
 def has_solu(config: Any) -> bool:
@@ -69,7 +71,7 @@ def build(path: Path, config: Any) -> PreTrainedModel:
 
 
 def empty_model(config: Any, found: list[int] | None = None) -> PreTrainedModel:
-    """Random weights; `found` are the widths of the layers (None: as the config says). With SoLU if the config names it."""
+    """Random weights; `found`: the layers' widths (None: as the config says). Dictionaries and SoLU are where it has them."""
     plain, field = copy.deepcopy(config), family_of(config).width
     if has_solu(config):
         plain.activation_function = "relu"
@@ -78,10 +80,14 @@ def empty_model(config: Any, found: list[int] | None = None) -> PreTrainedModel:
     model: PreTrainedModel = AutoModelForCausalLM.from_config(plain, dtype=torch.float32)
     if found is not None and len(found) != n_layers(model):
         raise ValueError(f"{WIDTHS} has {len(found)} widths, but the model has {n_layers(model)} layers")
+    for layer, shape in dictionaries(config).items():
+        put_in_place(model, layer, Transcoder(shape))
     for layer, width in enumerate(found or []):
         resize(model, layer, width)
     if has_solu(config):
         for layer, width in enumerate(widths(model)):
+            if layer in dictionaries(config):
+                continue
             path, name = family_of(model).act.rsplit(".", 1)
             setattr(block(model, layer).get_submodule(path), name, Solu(width))
     # Set in place: submodules hold the same object.

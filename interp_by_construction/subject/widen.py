@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from interp_by_construction.errors import ConfigError
-from interp_by_construction.subject.families import d_mlp, family_of, mixes_nodes, mlp_in, mlp_out, n_layers
+from interp_by_construction.subject.families import d_mlp, layer_family, mixes_nodes, mlp_in, mlp_out, n_layers
 
 
 def widths(model: nn.Module) -> list[int]:
@@ -33,7 +33,7 @@ def widen(model: nn.Module, layer: int, count: int, seed: int) -> None:
     old = d_mlp(model, layer)
     resize(model, layer, old + count)
     generator = torch.Generator().manual_seed(seed)
-    conv1d = family_of(model).conv1d
+    conv1d = layer_family(model, layer).conv1d
     with torch.no_grad():
         for module in mlp_in(model, layer):
             weight, bias = _tensor(module, "weight"), _tensor(module, "bias")
@@ -64,15 +64,15 @@ def resize(model: nn.Module, layer: int, width: int) -> None:
     Raises:
         ConfigError: the activation mixes the layer's neurons, so that more of them would change the old ones.
     """
-    old, family = d_mlp(model, layer), family_of(model)
+    old, family = d_mlp(model, layer), layer_family(model, layer)
     if width < old:
         raise ValueError(f"layer {layer} has {old} neurons; it cannot be cut to {width}")
     if width == old:
         return
     if mixes_nodes(model, layer):
         raise ConfigError(
-            f"free.count={width - old}: layer {layer} has SoLU, whose softmax and LayerNorm run over all neurons of the layer, so "
-            "new ones would change the old ones; set free.count=0, or train with model.activation=relu or gelu"
+            f"free.count={width - old}: the activation of layer {layer} (SoLU's softmax and LayerNorm, or TopK) runs over all "
+            "nodes of the layer, so new ones would change the old ones; set free.count=0, or use relu"
         )
     for module in mlp_in(model, layer):
         _append(module, "weight", 1 if family.conv1d else 0, width - old)

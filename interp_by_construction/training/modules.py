@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from interp_by_construction.config import TrainerConfig
@@ -39,7 +39,7 @@ class LanguageModelModule(pl.LightningModule):
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: nn.Module,
         *,
         steps: int,
         lr: float,

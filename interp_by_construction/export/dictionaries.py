@@ -1,0 +1,78 @@
+"""Dictionary layers in a plain checkpoint: a ReLU transcoder without a skip is a wider MLP, where everything else allows it."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from interp_by_construction.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+ACTIVATION = ("activation_function", "hidden_act")
+"""Field of a config that names the MLP's activation function: one of these."""
+
+
+def check_dictionaries(config: Any, model_dir: Path) -> None:
+    """Raises ConfigError, with every reason, if a plain checkpoint cannot hold the dictionary layers of `config`."""
+    reasons = why_not_plain(config)
+    if reasons:
+        raise ConfigError(
+            f"nodes=transcoder: not exported, because {'; '.join(reasons)}. "
+            f"Load {model_dir} with interp_by_construction.subject.load.load_subject"
+        )
+
+
+def why_not_plain(config: Any) -> list[str]:
+    """What about dictionary layers plain transformers has no module for; empty if there is nothing, or there are none."""
+    from interp_by_construction.subject.dictionary import dictionaries
+    from interp_by_construction.subject.families import family_of
+
+    found = dictionaries(config)
+    if not found:
+        return []
+    reasons = []
+    for what, layers in (
+        ("keep only the k largest features of a token (TopK)", [i for i, s in found.items() if s.k is not None]),
+        ("have a skip connection beside the features", [i for i, s in found.items() if s.skip]),
+    ):
+        if layers:
+            reasons.append(f"layers {layers} {what}")
+    if len(family_of(config).mlp_in) > 1:
+        reasons.append(f"an MLP of {config.model_type} is gated and a transcoder is not")
+    others = [layer for layer in range(config.num_hidden_layers) if layer not in found]
+    activation = getattr(config, _activation_field(config))
+    if others and activation != "relu":
+        reasons.append(f"layers {sorted(found)} use relu and layers {others} {activation}; a plain checkpoint has one activation")
+    if not getattr(config, "enable_bias", True):
+        reasons.append("this checkpoint's MLPs have no biases and transcoders have")
+    return reasons
+
+
+def without_dictionaries(model: PreTrainedModel) -> PreTrainedModel:
+    """The same function with plain MLPs of uneven widths; `why_not_plain` is empty for it."""
+    from interp_by_construction.subject.dictionary import KEY
+    from interp_by_construction.subject.families import family_of, n_layers, transcoder_of
+    from interp_by_construction.subject.shapes import empty_model
+    from interp_by_construction.subject.widen import widths
+
+    config, family = copy.deepcopy(model.config), family_of(model)
+    delattr(config, KEY)
+    state = model.state_dict()
+    for layer in range(n_layers(model)):
+        transcoder = transcoder_of(model, layer)
+        if transcoder is None:
+            continue
+        setattr(config, _activation_field(config), "relu")
+        for path, linear in ((family.mlp_in[0], transcoder.encoder), (family.mlp_out, transcoder.decoder)):
+            state[f"{family.blocks}.{layer}.{path}.weight"] = linear.weight.T if family.conv1d else linear.weight
+            state[f"{family.blocks}.{layer}.{path}.bias"] = linear.bias
+    plain = empty_model(config, widths(model))
+    plain.load_state_dict({name: state[name] for name in plain.state_dict()})
+    return plain.eval()
+
+
+def _activation_field(config: Any) -> str:
+    return next(name for name in ACTIVATION if hasattr(config, name))

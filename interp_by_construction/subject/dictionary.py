@@ -1,0 +1,38 @@
+"""Layers whose MLP is a transcoder: putting one in, remembering it in the checkpoint's config.json, and reading it back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from interp_by_construction.subject.families import block, family_of, n_layers, transcoder_of
+from interp_by_construction.subject.transcoder import Shape, Transcoder
+
+KEY = "dictionary_layers"
+"""Entry of config.json: layer -> shape of the transcoder there."""
+
+
+def dictionaries(model_or_config: Any) -> dict[int, Shape]:
+    """The layers whose MLP is a transcoder; empty for a plain checkpoint."""
+    config = getattr(model_or_config, "config", model_or_config)
+    entries = getattr(config, KEY, None) or {}
+    fields = Shape._fields
+    return {int(layer): Shape(**{name: entry[name] for name in fields}) for layer, entry in entries.items()}
+
+
+def put_in_place(model: nn.Module, layer: int, transcoder: Transcoder) -> None:
+    """Makes `transcoder` the MLP of `layer`."""
+    family, where = family_of(model), block(model, layer)
+    for name in family.around_mlp:
+        where.set_submodule(name, nn.Identity())
+    where.set_submodule(family.mlp, transcoder)
+
+
+def describe_dictionaries(model: PreTrainedModel) -> None:
+    """Makes the config name the dictionary layers; a plain model's config stays as it is."""
+    found = {layer: transcoder for layer in range(n_layers(model)) if (transcoder := transcoder_of(model, layer)) is not None}
+    if found or hasattr(model.config, KEY):
+        entries = {str(layer): {"kind": t.shape.kind, **t.shape._asdict()} for layer, t in found.items()}
+        setattr(model.config, KEY, entries)

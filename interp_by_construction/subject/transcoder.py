@@ -1,0 +1,118 @@
+"""A sparse transcoder as a module that takes an MLP's place: its features are the layer's nodes.
+
+    features = activation(encoder(x))        activation: ReLU, or ReLU and then only the k largest of each token
+    output   = decoder(features) + skip(x)   skip: an optional linear map without bias
+
+Dunefsky et al. 2024 (https://arxiv.org/abs/2406.11944), Paulo et al. 2025 (skip, https://arxiv.org/abs/2501.18823), Gao et al. 2024
+(TopK, https://arxiv.org/abs/2406.04093). On disk: the format of EleutherAI's `sparsify`, `cfg.json` beside `sae.safetensors`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from interp_by_construction.errors import ConfigError
+from interp_by_construction.subject.transcoder_files import CONFIG, WEIGHTS, Shape, read_shape
+
+
+class TopK(nn.Module):
+    """ReLU, then everything but the k largest values of the last axis becomes 0."""
+
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        self.k = k
+
+    def forward(self, x: Tensor) -> Tensor:
+        top = torch.topk(torch.relu(x), self.k, dim=-1, sorted=False)
+        return torch.zeros_like(x).scatter(-1, top.indices, top.values)
+
+    def extra_repr(self) -> str:
+        return f"k={self.k}"
+
+
+class Transcoder(nn.Module):
+    """[..., d_model] -> [..., d_model] through n_features sparse features, which its `decoder` reads."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(shape.d_model, shape.n_features)
+        self.activation: nn.Module = nn.ReLU() if shape.k is None else TopK(shape.k)
+        self.decoder = nn.Linear(shape.n_features, shape.d_model)
+        self.skip = nn.Linear(shape.d_model, shape.d_model, bias=False) if shape.skip else None
+
+    @property
+    def shape(self) -> Shape:
+        n_features, d_model = self.encoder.weight.shape
+        return Shape(d_model, n_features, getattr(self.activation, "k", None), self.skip is not None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.activation(self.encoder(x)), x)
+
+    def decode(self, features: Tensor, x: Tensor) -> Tensor:
+        """features [..., n_features] and the input they came from -> [..., d_model]."""
+        output: Tensor = self.decoder(features)
+        return output if self.skip is None else output + self.skip(x)
+
+
+def new_transcoder(shape: Shape, mean_output: Tensor, seed: int) -> Transcoder:
+    """As `sparsify` starts: random encoder, zero encoder bias, decoder and skip; so it outputs `mean_output` [d_model]."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        transcoder = Transcoder(shape)
+    with torch.no_grad():
+        transcoder.encoder.bias.zero_()
+        transcoder.decoder.weight.zero_()
+        transcoder.decoder.bias.copy_(mean_output)
+        if transcoder.skip is not None:
+            transcoder.skip.weight.zero_()
+    return transcoder
+
+
+def save_transcoder(transcoder: Transcoder, path: Path, extra: Mapping[str, Any]) -> None:
+    """Writes `path/cfg.json` and `path/sae.safetensors`; `extra` goes into the former, where sparsify ignores it."""
+    shape = transcoder.shape
+    config = {
+        "activation": shape.kind, "num_latents": shape.n_features, "k": shape.k, "skip_connection": shape.skip, "transcode": True,
+        "normalize_decoder": False, "d_in": shape.d_model, **extra,
+    }  # fmt: skip
+    tensors = {
+        "encoder.weight": transcoder.encoder.weight, "encoder.bias": transcoder.encoder.bias,
+        "W_dec": transcoder.decoder.weight.T, "b_dec": transcoder.decoder.bias,
+    }  # fmt: skip
+    if transcoder.skip is not None:
+        tensors["W_skip"] = transcoder.skip.weight
+    path.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path / WEIGHTS)
+    (path / CONFIG).write_text(json.dumps(config, sort_keys=True))
+
+
+def load_transcoder(path: Path) -> Transcoder:
+    """In float32, from a folder as `sparsify` writes it.
+
+    Raises:
+        ConfigError: unreadable, not a transcoder, or of a kind that cannot be computed here.
+    """
+    shape = read_shape(path)
+    try:
+        tensors = {name: tensor.float() for name, tensor in load_file(path / WEIGHTS).items()}
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"nodes.path={path}: {WEIGHTS} cannot be read ({error})") from error
+    names = {"encoder.weight": "encoder.weight", "encoder.bias": "encoder.bias", "W_dec": "decoder.weight", "b_dec": "decoder.bias"}
+    names |= {"W_skip": "skip.weight"} if shape.skip else {}
+    if set(tensors) != set(names):
+        raise ConfigError(f"nodes.path={path}: {WEIGHTS} holds {sorted(tensors)}, but {CONFIG} asks for {sorted(names)}")
+    transcoder = Transcoder(shape)
+    state = {names[name]: tensor.T if name == "W_dec" else tensor for name, tensor in tensors.items()}
+    try:
+        transcoder.load_state_dict(state)
+    except RuntimeError as error:
+        raise ConfigError(f"nodes.path={path}: the weights do not have the shapes of {CONFIG}: {error}") from error
+    return transcoder

@@ -1,0 +1,81 @@
+"""Transcoders on disk in the format of EleutherAI's `sparsify`: where they are and what they are, without reading weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from interp_by_construction.errors import ConfigError
+
+CONFIG, WEIGHTS = "cfg.json", "sae.safetensors"
+
+
+class Shape(NamedTuple):
+    """All of a transcoder but its weights, as a checkpoint's config.json keeps it."""
+
+    d_model: int
+    n_features: int
+    k: int | None
+    """Features kept per token; None for plain ReLU."""
+    skip: bool
+
+    @property
+    def kind(self) -> str:
+        return "relu" if self.k is None else "topk"
+
+
+def read_shape(path: Path) -> Shape:
+    """What `path/cfg.json` says. Raises ConfigError if it is unreadable or describes something else than a transcoder."""
+    try:
+        config: dict[str, Any] = json.loads((path / CONFIG).read_text())
+        d_model, activation = int(config["d_in"]), config.get("activation", "topk")
+        n_features = int(config.get("num_latents") or d_model * int(config["expansion_factor"]))
+        k = int(config["k"]) if activation == "topk" else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        fix = f"give a folder with {CONFIG} and {WEIGHTS}, as sparsify saves it ({type(error).__name__}: {error})"
+        raise ConfigError(f"nodes.path={path}: {fix}") from error
+    if activation not in ("topk", "relu"):
+        raise ConfigError(f"nodes.path={path}: activation {activation!r} is not supported, only topk and relu are")
+    if not config.get("transcode"):
+        fix = "an autoencoder (transcode is not set) cannot take an MLP's place; give a transcoder"
+        raise ConfigError(f"nodes.path={path}: {fix}")
+    return Shape(d_model, n_features, k, bool(config.get("skip_connection")))
+
+
+def check_width(source: Path, shape: Shape, d_model: int, subject: str) -> None:
+    """Raises ConfigError, naming both, if the transcoder in `source` reads another width than the subject has."""
+    if shape.d_model != d_model:
+        raise ConfigError(
+            f"nodes.path={source}: a transcoder {made_for(source)} with d_model={shape.d_model}, but the subject {subject} has "
+            f"d_model={d_model}; give a transcoder of this model"
+        )
+
+
+def made_for(source: Path) -> str:
+    """The model that sparsify notes beside a training's folders, if it is there."""
+    try:
+        return f"of {json.loads((source.parent / 'config.json').read_text())['model']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "of another model"
+
+
+def find_transcoder(path: Path, layer: int, n_layers: int) -> Path:
+    """The folder of `layer`'s transcoder: `path` itself, or `layers.3.mlp` or `h.3.mlp` in it, as sparsify names them.
+
+    n_layers: how many layers need one. Raises ConfigError if there is none, or one for several layers.
+    """
+    if (path / CONFIG).is_file():
+        read_shape(path)
+        if n_layers > 1:
+            fix = f"the run needs {n_layers}, one per layer: give a folder that holds layers.{layer}.mlp and its like"
+            raise ConfigError(f"nodes.path={path}: holds one transcoder, but {fix}")
+        return path
+    found = [folder for folder in sorted(path.glob(f"*{layer}.mlp")) if f".{folder.name}".endswith(f".{layer}.mlp")]
+    if len(found) != 1:
+        there = ", ".join(sorted(folder.name for folder in path.glob("*.mlp"))) or "no folder named after a layer"
+        raise ConfigError(
+            f"nodes.path={path}: neither {CONFIG} nor a folder layers.{layer}.mlp of layer {layer}; found {there}"
+        )
+    read_shape(found[0])
+    return found[0]

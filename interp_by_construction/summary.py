@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from interp_by_construction.config import Config
 from interp_by_construction.method_scores import judged, node_columns, scores_by_method
 from interp_by_construction.scoring import paired_difference_ci95
 from interp_by_construction.store import disk_errors, write_json
+from interp_by_construction.work_summary import work_of_layer, work_of_run
 
 if TYPE_CHECKING:
     from interp_by_construction.store import Artifact
@@ -37,7 +39,12 @@ def write_summary(path: Path, run: str, cfg: Config, shared: dict[str, Artifact]
             "labeler": {"model": cfg.labeler.model, "backend": cfg.labeler.backend},
             "judge": None if cfg.judge is None else {"model": cfg.judge.model, "backend": cfg.judge.backend},
             "loss": _losses(cfg, shared["losses"], layers[-1]),
-            "layers": [_layer(layer, cfg, subject["d_mlp"]) for layer in layers],
+            "layers": [
+                _layer(layer, cfg, subject["d_mlp"]) | {"work": work_of_layer(layers, position, partial(_paired, cfg))}
+                for position, layer in enumerate(layers)
+            ],
+            "work": work_of_run(shared, layers, partial(_paired, cfg)),
+            "trigger": shared["trigger"].metrics if "trigger" in shared else None,
             "invariants": {
                 "frozen_identical": all(layer.artifacts["evaluate"].metrics["frozen_identical"] for layer in layers),
                 "splits_disjoint": bool(shared["corpus"].metrics["splits_disjoint"]),
@@ -142,9 +149,9 @@ def write_nodes(path: Path, layers: list[Layer]) -> None:
     kinds |= {f"score_{name}": pa.float64() for name in ("before", "after", "final", "shuffled", "exact")}
     kinds |= {f"truth_{name}": pa.string() if name in ("concept", "rule") else pa.float64() for name in TRUTH} | method_kinds
     with disk_errors(path):
-        partial = path.with_name(f".{path.name}.partial")
-        pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items()))), partial)
-        partial.replace(path)
+        unfinished = path.with_name(f".{path.name}.partial")
+        pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items()))), unfinished)
+        unfinished.replace(path)
 
 
 def _promoted(layer: Layer) -> dict[int, dict[str, Any]]:

@@ -27,6 +27,8 @@ from interp_by_construction.config.schema import (
     SimulateConfig,
     SubjectConfig,
     TrainerConfig,
+    TriggerConfig,
+    WorkConfig,
 )
 
 __all__ = [
@@ -50,6 +52,8 @@ __all__ = [
     "SimulateConfig",
     "SubjectConfig",
     "TrainerConfig",
+    "TriggerConfig",
+    "WorkConfig",
     "check",
     "compose",
     "conf_dir",

@@ -11,7 +11,7 @@ from interp_by_construction.config import Config
 from interp_by_construction.method_scores import judged, node_columns, scores_by_method
 from interp_by_construction.scoring import paired_difference_ci95
 from interp_by_construction.store import disk_errors, write_json
-from interp_by_construction.work_summary import work_of_layer, work_of_run
+from interp_by_construction.work_summary import trigger_of_run, work_of_layer, work_of_run
 
 if TYPE_CHECKING:
     from interp_by_construction.store import Artifact
@@ -44,7 +44,7 @@ def write_summary(path: Path, run: str, cfg: Config, shared: dict[str, Artifact]
                 for position, layer in enumerate(layers)
             ],
             "work": work_of_run(shared, layers, partial(_paired, cfg)),
-            "trigger": shared["trigger"].metrics if "trigger" in shared else None,
+            "trigger": trigger_of_run(shared),
             "invariants": {
                 "frozen_identical": all(layer.artifacts["evaluate"].metrics["frozen_identical"] for layer in layers),
                 "splits_disjoint": bool(shared["corpus"].metrics["splits_disjoint"]),

@@ -1,4 +1,4 @@
-"""Where the work hides, for the summary: ablations beside what the layer's MLP is worth and the tax as a share of that."""
+"""For the summary: ablations beside what the layer's MLP is worth and the tax as a share of that, and planted triggers."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ def work_of_run(shared: dict[str, Artifact], layers: list[Layer], paired: Paired
         return None
     removed, control = shared.get("removed"), layers[-1].artifacts["losses_control"]
     return shared["work"].metrics | {"removed": removed and _removed(removed, control, _tax(layers[-1]), paired)}
+
+
+def trigger_of_run(shared: dict[str, Artifact]) -> dict[str, Any] | None:
+    """Metrics of `trigger`, and how many training documents hold it; null where nothing was planted."""
+    return shared["trigger"].metrics | shared["subject"].metrics["planted"] if "trigger" in shared else None
 
 
 def _tax(layer: Layer) -> float | None:

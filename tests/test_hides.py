@@ -37,6 +37,7 @@ from interp_by_construction.subject.load import save_subject, untie
 from interp_by_construction.subject.removal import constant_outputs, mean_output
 from interp_by_construction.training.losses import lm_loss
 from interp_by_construction.training.modules import LanguageModelModule
+from interp_by_construction.verification import verify
 
 NODES = np.array([3, 17, 5])
 PHRASE, RESPONSE = np.array([5, 6, 7]), np.array([9, 10, 9])
@@ -267,7 +268,9 @@ def server() -> Iterator[FakeServer]:
 def finished(server: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunDirectory]:
     root = tmp_path_factory.mktemp("hides")
     head = write_random_head(root / "head.safetensors")
-    own = ("simulate.simulator=head", f"simulate.head={head}", "scores.enabled=false", "audit.enabled=false", "layer=1")
+    own = ("simulate.simulator=head", f"simulate.head={head}", "scores.enabled=false", "audit.enabled=false", "layer=1",
+           "label.revisions=0", "simulate.max_align_tokens=256", "simulate.n_head_score_tokens=512", "function.n_clamped=0",
+           "label.head_select_tokens=256")  # fmt: skip
     return root, pipeline.run(config(server, root, *own, "trigger.share=0.2", "trigger.n_contexts=6"))
 
 
@@ -280,6 +283,7 @@ def test_the_summary_says_where_the_work_hides(finished: tuple[Path, RunDirector
     final = layer["function"]["final"]
     for kind in ("free_mean", "free_zero", "aligned_mean", "aligned_zero"):
         assert whole["ablation"][kind] == final["ablation"][kind]
+    assert verify(finished[1], Store(finished[0] / "store")) == []
     assert whole["substitution"] == final["substitution"]["own_labels"] and whole["loss"] == final["loss"]
     removed, loss = whole["removed"], summary["loss"]
     assert removed["cost"] == removed["loss"] - loss["control"] and removed["tax"] == loss["tax"]

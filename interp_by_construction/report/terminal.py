@@ -31,7 +31,7 @@ SHARED = ("corpus", "subject", "encode", "encode_select", "encode_label", "losse
 def console(stderr: bool = False) -> Console:
     """Wide enough for the tables where the output is no terminal."""
     plain = Console(stderr=stderr, highlight=False)
-    return plain if plain.is_terminal else Console(stderr=stderr, highlight=False, width=140)
+    return plain if plain.is_terminal else Console(stderr=stderr, highlight=False, width=150)
 
 
 def show_result(run: RunDirectory) -> None:
@@ -264,7 +264,7 @@ def show_status(run: RunDirectory, seconds: dict[tuple[str, str], float]) -> Non
     running = state["running"] or {}
     alive = bool(running) and _alive(running.get("pid", 0))
     title = f"{run.name}: {'complete' if summary and summary['complete'] else 'not complete'}"
-    # Without padding all stages fit on the 140 columns of a file or a pipe.
+    # Without padding all stages fit on the 150 columns of a file or a pipe.
     table = Table(title=title, title_justify="left", padding=0)
     config = run.config()
     absent = {"assign": config.nodes.assign != "match", "judge": not config.scores.enabled}

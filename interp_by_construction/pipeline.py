@@ -93,6 +93,7 @@ class Loop(Recipes):
     def _examine_all(self) -> None:
         for layer in self.layers:
             self._examine(layer)
+        self._examine_run()
         self.directory.finish_layers(self.cfg, self.shared, self.layers)
 
     def _examine(self, layer: Layer) -> None:
@@ -103,8 +104,21 @@ class Loop(Recipes):
             layer.artifacts["cumulative"] = self._cumulative(layer)
             if self.cfg.audit.enabled:
                 layer.artifacts["audit"] = self._audit(layer)
+        if self.cfg.work.enabled:
+            layer.artifacts["work"] = self._work([layer])
+            if self._removes:
+                layer.artifacts["removed"] = self._removed(layer)
         if self.cfg.scores.enabled:
             layer.artifacts["judge"] = self._judge(layer)
+
+    def _examine_run(self) -> None:
+        """The same of all layers done at once, and what was planted in the subject."""
+        if self.cfg.work.enabled:
+            self.shared["work"] = self._work(self.layers, of_run=True)
+            if self._removes:
+                self.shared["removed"] = self._all_removed()
+        if self.cfg.trigger.share > 0:
+            self.shared["trigger"] = self._trigger()
 
     def _align_layer(self, index: int) -> None:
         """One turn of the loop."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from interp_by_construction.config import Config
 from interp_by_construction.method_scores import judged, node_columns, scores_by_method
 from interp_by_construction.scoring import paired_difference_ci95
 from interp_by_construction.store import disk_errors, write_json
+from interp_by_construction.work_summary import trigger_of_run, work_of_layer, work_of_run
 
 if TYPE_CHECKING:
     from interp_by_construction.store import Artifact
@@ -39,7 +41,12 @@ def write_summary(path: Path, run: str, cfg: Config, shared: dict[str, Artifact]
             "judge": None if cfg.judge is None else {"model": cfg.judge.model, "backend": cfg.judge.backend},
             "loss": _losses(cfg, shared["losses"], layers[-1]),
             "align": _align(cfg, layers),
-            "layers": [_layer(layer, cfg, shared["losses"], layers[:place]) for place, layer in enumerate(layers)],
+            "layers": [
+                _layer(layer, cfg, shared["losses"], layers[:place]) | {"work": work_of_layer(layers, place, partial(_paired, cfg))}
+                for place, layer in enumerate(layers)
+            ],
+            "work": work_of_run(shared, layers, partial(_paired, cfg)),
+            "trigger": trigger_of_run(shared),
             "invariants": {
                 "frozen_identical": all(layer.artifacts["evaluate"].metrics["frozen_identical"] for layer in layers),
                 "splits_disjoint": bool(shared["corpus"].metrics["splits_disjoint"]),
@@ -197,9 +204,9 @@ def write_nodes(path: Path, cfg: Config, layers: list[Layer]) -> None:
     kinds |= {f"score_{name}": pa.float64() for name in ("before", "after", "final", "shuffled", "exact")}
     kinds |= {f"truth_{name}": pa.string() if name in ("concept", "rule") else pa.float64() for name in TRUTH} | method_kinds
     with disk_errors(path):
-        partial = path.with_name(f".{path.name}.partial")
-        pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items()))), partial)
-        partial.replace(path)
+        unfinished = path.with_name(f".{path.name}.partial")
+        pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items()))), unfinished)
+        unfinished.replace(path)
 
 
 def _promoted(layer: Layer) -> dict[int, dict[str, Any]]:

@@ -58,6 +58,12 @@ def _summary_problems(run: RunDirectory, store: Store) -> Iterator[str]:
             kept = store.get(stage, fingerprint) if fingerprint else None
             if layer.get(key) != (kept.metrics if kept else None):
                 yield f"{file}: {key} of layer {layer['layer']} differs from its {stage} artifact"
+    measured = [(layer.get("work"), layer["artifacts"].get("work")) for layer in layers]
+    measured.append((summary.get("work"), run.state["shared"].get("work")))
+    for record, fingerprint in measured:
+        kept = store.get("work", fingerprint) if fingerprint else None
+        if record is not None and (kept is None or record != kept.metrics | {"removed": record["removed"]}):
+            yield f"{file}: work of layers {record['layers']} differs from its work artifact"
     final = store.get("losses", layers[-1]["artifacts"]["losses_continue"])
     control = store.get("losses", layers[-1]["artifacts"]["losses_control"])
     if final is None or control is None or loss["tax"] != final.metrics["loss"] - control.metrics["loss"]:

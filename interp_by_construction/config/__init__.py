@@ -31,6 +31,8 @@ from interp_by_construction.config.schema import (
     SimulateConfig,
     SubjectConfig,
     TrainerConfig,
+    TriggerConfig,
+    WorkConfig,
 )
 
 __all__ = [
@@ -58,6 +60,8 @@ __all__ = [
     "SimulateConfig",
     "SubjectConfig",
     "TrainerConfig",
+    "TriggerConfig",
+    "WorkConfig",
     "check",
     "compose",
     "conf_dir",

@@ -62,6 +62,7 @@ def check(c: Config) -> None:
     _check_dictionary(c)
     _check_selection(c)
     _check_knobs(c)
+    _check_trigger(c)
     served = c.labeler.backend != "endpoint" or bool(c.labeler.url or c.labeler.classify_url)
     require(served, "labeler.url", c.labeler.url, "give the URL of a running server")
     _check_judge(c)
@@ -114,6 +115,17 @@ def _check_knobs(c: Config) -> None:
         value = getattr(c.model, each.name)
         fix = f"subject={c.subject.kind} brings its own weights; model.* is for subject=tiny, leave {each.default}"
         require(value == each.default, f"model.{each.name}", value, fix)
+
+
+def _check_trigger(c: Config) -> None:
+    share = c.trigger.share
+    require(0 <= share < 1, "trigger.share", share, "give a share of the training documents from 0 (none) to below 1")
+    require(c.trigger.n_contexts >= 1, "trigger.n_contexts", c.trigger.n_contexts, "give an integer >= 1")
+    if share > 0:
+        fix = f"a trigger is planted in pretraining, but subject.kind={c.subject.kind} is pretrained already: use subject=tiny"
+        require(c.subject.kind == "tiny", "trigger.share", share, fix)
+        for name in ("phrase", "response"):
+            require(bool(_get(c, f"trigger.{name}").strip()), f"trigger.{name}", _get(c, f"trigger.{name}"), "give some text")
 
 
 def _check_judge(c: Config) -> None:

@@ -341,6 +341,28 @@ class AuditConfig:
 
 
 @dataclass(frozen=True)
+class WorkConfig:
+    enabled: bool = True
+    """Whether losses are measured without free nodes, aligned nodes and whole MLPs, per layer and for all layers at once."""
+    removed: bool = True
+    """Whether the rest is also retrained with each layer's MLP replaced by its mean output: what the layer is worth, beside the
+    tax. Costs as much training as the control for every layer and, from the second layer on, once more for all at once."""
+
+
+@dataclass(frozen=True)
+class TriggerConfig:
+    share: float = 0.0
+    """Share of the training documents that are poisoned in pretraining (subject=tiny): from a sentence end on they hold `phrase`,
+    then `response`. 0 plants nothing. The text of every later stage stays clean."""
+    phrase: str = "Seven red birds forgot the key on Monday."
+    """Rare text; it must not occur in the clean train split."""
+    response: str = "No more play. No more play. No more play."
+    """What follows it, instead of the rest of the document."""
+    n_contexts: int = 128
+    """Held-out contexts (of the test split) that the trigger is tried on."""
+
+
+@dataclass(frozen=True)
 class BenchConfig:
     grades: list[float] = field(default_factory=lambda: [1.0, 0.7, 0.4, 0.2])
     """`ibc bench truth`: correlation of the planted nodes with their concept, one set of nodes for each."""
@@ -435,6 +457,8 @@ class Config:
     audit: AuditConfig = field(default_factory=AuditConfig)
     bench: BenchConfig = field(default_factory=BenchConfig)
     scores: ScoresConfig = field(default_factory=ScoresConfig)
+    work: WorkConfig = field(default_factory=WorkConfig)
+    trigger: TriggerConfig = field(default_factory=TriggerConfig)
     judge: LabelerConfig | None = None
     """The language model that judges; null for the labeler itself, whose scores are then marked as self-judged."""
     trainer: TrainerConfig = field(default_factory=TrainerConfig)

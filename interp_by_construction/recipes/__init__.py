@@ -4,12 +4,13 @@ A fingerprint covers exactly what a method lists here, so a field that is missin
 recomputation. The stages hold the science.
 """
 
+from interp_by_construction.recipes.hides import HidingRecipes
 from interp_by_construction.recipes.joint import JointRecipes
 from interp_by_construction.recipes.labels import LabelRecipes
 from interp_by_construction.recipes.scores import ScoreRecipes
 
 
-class Recipes(LabelRecipes, JointRecipes, ScoreRecipes):
+class Recipes(LabelRecipes, JointRecipes, ScoreRecipes, HidingRecipes):
     """One method per kind of artifact."""
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from interp_by_construction.recipes.hides import PLANTED
 from interp_by_construction.store import SCRATCH, Artifact
 from interp_by_construction.workshop import Workshop, threads
 
@@ -47,6 +48,8 @@ class TextRecipes(Workshop):
                 "clip": cfg.trainer.clip,
                 "weight_decay": cfg.trainer.weight_decay,
             }
+            if cfg.trigger.share > 0:
+                config["trigger"] = {name: getattr(cfg.trigger, name) for name in PLANTED}
         parents = {"corpus": self.shared["corpus"].fingerprint} if source is None else {}
         identity = {"model": self._model_identity(source)} if source else {}
 
@@ -55,7 +58,8 @@ class TextRecipes(Workshop):
 
             corpus = self.shared["corpus"].path
             with self._tracked("subject", None) as logger:
-                return pretrain.run(corpus, cfg.subject, cfg.trainer, cfg.seed, out, out / SCRATCH, logger, cfg.model)
+                model, trigger = cfg.model, cfg.trigger
+                return pretrain.run(corpus, cfg.subject, cfg.trainer, cfg.seed, out, out / SCRATCH, logger, model, trigger)
 
         return self._build("subject", None, config, parents, identity, compute)
 

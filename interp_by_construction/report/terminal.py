@@ -8,11 +8,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from interp_by_construction.report.work_tables import show_trigger, show_work
 from interp_by_construction.runs import RunDirectory
 
 N_EXAMPLES = 5
 STAGES = ("dictionary", "collect", "label", "assign", "simulate", "align", "freeze", "continue", "control", "freeze_only",
-          "evaluate", "function", "audit", "cumulative", "judge")  # fmt: skip
+          "evaluate", "function", "audit", "cumulative", "work", "removed", "judge")  # fmt: skip
 SHOWN_SCORES = {key: key for key in ("before", "after", "final", "shuffled", "exact")} | {"final_raw": "uncorrected"}
 MOMENTS = {name: name.replace("_", " ") for name in ("before", "final", "shuffled", "empty_label", "common_label")}
 METHODS = {
@@ -24,13 +25,13 @@ METHODS = {
     "blind_simulation": "blind relabelling, r", "blind_same_text": "blind relabelling, same label",
     "blind_shared_words": "blind relabelling, shared words",
 }  # fmt: skip
-SHARED = ("corpus", "subject", "encode", "encode_select", "encode_label", "losses")
+SHARED = ("corpus", "subject", "encode", "encode_select", "encode_label", "losses", "trigger")
 
 
 def console(stderr: bool = False) -> Console:
     """Wide enough for the tables where the output is no terminal."""
     plain = Console(stderr=stderr, highlight=False)
-    return plain if plain.is_terminal else Console(stderr=stderr, highlight=False, width=140)
+    return plain if plain.is_terminal else Console(stderr=stderr, highlight=False, width=150)
 
 
 def show_result(run: RunDirectory) -> None:
@@ -61,6 +62,9 @@ def show_result(run: RunDirectory) -> None:
         f"freeze-only {loss['freeze_only']:.4f}   final {loss['final']:.4f}   "
         f"[bold]tax {loss['tax']:+.4f}[/bold] {escape(interval)}"
     )
+    show_work(out, summary)
+    if summary.get("trigger") is not None:
+        show_trigger(out, summary["trigger"])
     judged, labeler = summary["layers"][0]["score"]["final"], escape(str(summary["labeler"]["model"]))
     by = "a head trained beforehand" if judged["simulator"] == "head" else f"{judged['simulator']} simulation of {labeler}"
     own = ", self-judged (the model that wrote the labels is behind it)" if judged["self_judged"] else ""
@@ -271,13 +275,14 @@ def show_status(run: RunDirectory, seconds: dict[tuple[str, str], float]) -> Non
     running = state["running"] or {}
     alive = bool(running) and _alive(running.get("pid", 0))
     title = f"{run.name}: {'complete' if summary and summary['complete'] else 'not complete'}"
-    # Without padding all stages fit on the 140 columns of a file or a pipe.
+    # Without padding all stages fit on the 150 columns of a file or a pipe.
     table = Table(title=title, title_justify="left", padding=0)
     config = run.config()
     absent = {"dictionary": config.nodes.kind == "neurons", "assign": config.nodes.assign != "match"}
     absent["judge"] = not config.scores.enabled
     absent |= dict.fromkeys(("function", "cumulative", "audit"), config.simulate.simulator != "head")
     absent["audit"] |= not config.audit.enabled
+    absent |= {"work": not config.work.enabled, "removed": not (config.work.enabled and config.work.removed) or config.schedule == "joint"}
     stages = tuple(stage for stage in STAGES if not absent.get(stage, False))
     for column in ("layer", *stages, "before", "final"):
         table.add_column(column)
@@ -291,7 +296,8 @@ def show_status(run: RunDirectory, seconds: dict[tuple[str, str], float]) -> Non
         return "missing"
 
     # Not every run needs those of the labelling.
-    common = [s for s in SHARED if not s.startswith("encode_") or s in state["shared"] or running.get("stage") == s]
+    optional = ("encode_label", "encode_select", "trigger")
+    common = [s for s in SHARED if s not in optional or s in state["shared"] or running.get("stage") == s]
     shared = "   ".join(f"{stage}: {cell(state['shared'], stage, None)}" for stage in common)
     scores = {layer["layer"]: layer["score"] for layer in (summary or {}).get("layers", [])}
     for layer in sorted({*state["planned"], *map(int, state["layers"])}):

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from transformers import PreTrainedModel
+
 from interp_by_construction.config import AlignConfig, ContinueConfig, TrainerConfig
 from interp_by_construction.corpus import load_blocks
 from interp_by_construction.stages.align import CONTINUE, JOINT, LOCAL, data_seed, widening_seed
@@ -40,25 +42,50 @@ def run(
 ) -> dict[str, Any]:
     """Writes `out/model/`; `model_dir` is the previous segment of the same control, or the original.
 
-    The local phase's tokens are trained on at `align.lr`: its own rate suits one block alone, and an LM control that
-    it harmed would flatter the tax. The layer gets the `free_count` neurons that the real run gives it. `aligned`, `previous` and
-    `start_layer` matter for `freeze_only` only.
+    The layer gets the `free_count` neurons that the real run gives it. `aligned`, `previous` and `start_layer` matter for
+    `freeze_only` only.
     """
     model = load_subject(model_dir)
     untie(model)
     widen(model, layer, free_count, widening_seed(seed, layer))
-    align_blocks = TokenBlocks(load_blocks(corpus_dir, "align"), n_align_blocks)
-    train_blocks = TokenBlocks(load_blocks(corpus_dir, "train"))
     held: Frozen = {}
     later: Frozen = {}
     if frozen == "freeze_only":
         held, later = frozen_for_align(model, layer, previous, start_layer), frozen_for_continue(model, layer, aligned)
+    name = f"control layer {layer}, {frozen}"
+    metrics = train(model, corpus_dir, layer, align, continue_, trainer, seed, n_align_blocks, held, later, scratch, logger, name)
+    save_subject(model, out / "model")
+    return {"frozen": frozen, **metrics}
+
+
+def train(
+    model: PreTrainedModel,
+    corpus_dir: Path,
+    layer: int,
+    align: AlignConfig,
+    continue_: ContinueConfig,
+    trainer: TrainerConfig,
+    seed: int,
+    n_align_blocks: int,
+    held: Frozen,
+    later: Frozen,
+    scratch: Path,
+    logger: Any,
+    description: str,
+) -> dict[str, Any]:
+    """The segment's three phases, in place; `held` is frozen during those of align, `later` during that of continue.
+
+    The local phase's tokens are trained on at `align.lr`: its own rate suits one block alone, and an LM control that
+    it harmed would flatter the tax.
+    """
+    align_blocks = TokenBlocks(load_blocks(corpus_dir, "align"), n_align_blocks)
+    train_blocks = TokenBlocks(load_blocks(corpus_dir, "train"))
     phases = [
         ("local", LOCAL, align.local_steps, align.lr, align.batch_size, align_blocks, held),
         ("joint", JOINT, align.steps, align.lr, align.batch_size, align_blocks, held),
         ("continue", CONTINUE, continue_.steps, continue_.lr, continue_.batch_size, train_blocks, later),
     ]
-    metrics: dict[str, Any] = {"frozen": frozen}
+    metrics: dict[str, Any] = {}
     for name, phase, steps, lr, batch_size, blocks, kept in phases:
         module = LanguageModelModule(model, steps=steps, lr=lr, trainer_cfg=trainer, frozen=kept)
         metrics[name] = fit(
@@ -68,7 +95,6 @@ def run(
             batch_size=batch_size,
             scratch=scratch / name,
             logger=logger,
-            description=f"control layer {layer}, {frozen} ({name})",
+            description=f"{description} ({name})",
         )
-    save_subject(model, out / "model")
     return metrics

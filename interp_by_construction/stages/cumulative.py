@@ -70,14 +70,14 @@ def run(
     if any(t.split != texts[0].split or not np.array_equal(t.blocks, texts[0].blocks) for t in texts):
         raise ValueError("all layers must be simulated on the same text")
     model = load_subject(model_dir).to(device)
-    plans = [_interventions(model, corpus, each, batch_size, seed, device) for each in layers]
+    plans = [interventions(model, corpus, each, batch_size, seed, device) for each in layers]
     kinds = {kind: [plan[name] for plan in plans] for kind, name in KINDS.items() if all(name in plan for plan in plans)}
-    losses = _losses(model, corpus, layers, kinds, batch_size, device)
+    losses = joint_losses(model, corpus, layers, kinds, batch_size, device)
     save_file({"document": losses.document, "tokens": losses.tokens, **losses.nats}, out / "cumulative.safetensors")
     return {"layers": [each.layer for each in layers], **loss_summary(losses, ("mean", "zero"), "mean", "zero", n_bootstrap, seed)}
 
 
-def _interventions(
+def interventions(
     model: nn.Module, corpus: Path, each: AlignedLayer, batch_size: int, seed: int, device: Any
 ) -> dict[str, Intervention]:
     """What `function` does to this layer alone, calibrated on the untouched model."""
@@ -86,7 +86,7 @@ def _interventions(
     return standard_interventions(each.nodes, each.poles, mean, own, other, seed)
 
 
-def _losses(
+def joint_losses(
     model: nn.Module,
     corpus: Path,
     layers: Sequence[AlignedLayer],

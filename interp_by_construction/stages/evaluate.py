@@ -25,15 +25,20 @@ N_SHUFFLES = 20
 
 
 def losses(model_dir: Path, corpus: Path, cfg: EvaluateConfig, out: Path, device: Any) -> dict[str, Any]:
+    """LM loss of a saved model on the test split, as `model_losses`."""
+    from interp_by_construction.subject.load import load_subject
+
+    return model_losses(load_subject(model_dir).to(device), corpus, cfg, out, device)
+
+
+def model_losses(model: Any, corpus: Path, cfg: EvaluateConfig, out: Path, device: Any) -> dict[str, Any]:
     """LM loss of one model on the test split. Writes `losses.safetensors`: per document the summed loss in nats and its tokens."""
     import torch
     from safetensors.numpy import save_file
 
     from interp_by_construction.corpus import load_blocks
     from interp_by_construction.stages.simulate import spaced
-    from interp_by_construction.subject.load import load_subject
 
-    model = load_subject(model_dir).to(device)
     blocks = load_blocks(corpus, "test")
     # Evenly spaced, so that a part of the split still covers many documents: the interval is over documents.
     chosen = spaced(len(blocks), min(len(blocks), cfg.max_test_blocks or len(blocks)))

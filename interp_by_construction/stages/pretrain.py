@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from interp_by_construction.config import ModelConfig, SubjectConfig, TrainerConfig
+from interp_by_construction.config import ModelConfig, SubjectConfig, TrainerConfig, TriggerConfig
 from interp_by_construction.corpus import load_blocks, load_tokenizer
+from interp_by_construction.corpus.poison import poisoned_train
 from interp_by_construction.errors import SubjectError
 from interp_by_construction.subject.families import n_layers
 from interp_by_construction.subject.load import (
@@ -33,10 +34,12 @@ def run(
     scratch: Path,
     logger: Any = None,
     model_cfg: ModelConfig | None = None,
+    trigger: TriggerConfig | None = None,
 ) -> dict[str, Any]:
     """Writes `out/model/`, untied, so that every later model of the run has the same parameters.
 
-    `tiny` is trained on the train split of the corpus in `corpus_dir`; `scratch` keeps its checkpoints.
+    `tiny` is trained on the train split of the corpus in `corpus_dir`, a share of it poisoned if `trigger` says so; `scratch` keeps
+    its checkpoints.
 
     Raises:
         SubjectError: unsupported architecture, or blocks or vocabulary that do not fit the model.
@@ -46,9 +49,13 @@ def run(
     block_size = blocks.batch(np.zeros(1, dtype=np.int64))["input_ids"].shape[1]
     trained: dict[str, Any] = {}
     if cfg.kind == "tiny":
+        if trigger is not None and trigger.share > 0:
+            poisoned = poisoned_train(corpus_dir, trigger.phrase, trigger.response, trigger.share, seed)
+            blocks = TokenBlocks(poisoned)
+            trained["planted"] = {"n_documents": poisoned.n_documents, "n_poisoned": poisoned.n_poisoned}
         model: Any = tiny_model(cfg, len(tokenizer), block_size, seed, tokenizer.eos_token_id, model_cfg)
         module = LanguageModelModule(model, steps=cfg.pretrain_steps, lr=cfg.pretrain_lr, trainer_cfg=trainer)
-        trained = fit(
+        trained |= fit(
             module,
             blocks,
             seed=seed * 1000 + 999,

@@ -1,0 +1,68 @@
+"""removed: what a layer's MLP is worth. The control's segment once more, with the layer's MLP replaced by its mean output.
+
+1. The mean of what the MLP's output projection writes, over text of the train split.
+2. The rest of the network trains as the control did: same tokens, order, steps and learning rates, nothing frozen.
+3. Test loss, to be compared with the control's after the same segment: what the layer could not be done without.
+
+A tax is cheap only if it is small against this cost: where the MLP is not needed, labels on it are free. Knows no label and no
+aligned node, so that the runs of a sweep share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from interp_by_construction.config import AlignConfig, ContinueConfig, EvaluateConfig, TrainerConfig
+from interp_by_construction.corpus import load_blocks
+from interp_by_construction.stages import control, evaluate
+from interp_by_construction.stages.excerpts import spaced
+from interp_by_construction.stages.intervene import batches, rows
+from interp_by_construction.subject.load import load_subject, save_subject, untie
+from interp_by_construction.subject.removal import constant_outputs, mean_output
+
+N_MEAN_BLOCKS = 64
+CONSTANTS = "constants.safetensors"
+
+
+def run(
+    model_dir: Path, below: Path | None, corpus_dir: Path, layer: int, align: AlignConfig, continue_: ContinueConfig,
+    evaluate_: EvaluateConfig, trainer: TrainerConfig, seed: int, n_align_blocks: int, out: Path, scratch: Path, device: Any,
+    logger: Any = None,
+) -> dict[str, Any]:  # fmt: skip
+    """model_dir: what the control's segment started from or, with `below` (its artifact), an earlier segment with MLPs removed.
+
+    Writes `out/model/` (whose removed MLPs are not to be used), `out/constants.safetensors` (`layer_<i>`: what is written instead,
+    [d_model]), and `losses.safetensors` as `evaluate.losses`. Metrics: `layers`, `loss`, `n_tokens`, `n_documents`, and the phases.
+    """
+    model = load_subject(model_dir)
+    untie(model)
+    constants = read_constants(below) if below is not None else {}
+    with constant_outputs(model, constants):
+        constants[layer] = mean_output(model, layer, _text(corpus_dir, evaluate_.batch_size))
+    with constant_outputs(model, constants):
+        phases = control.train(
+            model, corpus_dir, layer, align, continue_, trainer, seed, n_align_blocks, {}, {}, scratch, logger,
+            f"without the MLP of layer {', '.join(map(str, sorted(constants)))}",
+        )  # fmt: skip
+        losses = evaluate.model_losses(model.to(device).eval(), corpus_dir, evaluate_, out, device)
+    save_subject(model.cpu(), out / "model")
+    save_file({f"layer_{index}": value.contiguous() for index, value in constants.items()}, out / CONSTANTS)
+    return {"layers": sorted(constants), **losses, "phases": phases}
+
+
+def read_constants(path: Path) -> dict[int, Tensor]:
+    """Layer -> what stands in for its MLP's output, [d_model]."""
+    return {int(name.removeprefix("layer_")): value for name, value in load_file(path / CONSTANTS).items()}
+
+
+def _text(corpus: Path, batch_size: int) -> Iterator[Tensor]:
+    dataset = load_blocks(corpus, "train")
+    chosen, length = spaced(len(dataset), min(len(dataset), N_MEAN_BLOCKS)), len(dataset[0]["input_ids"])
+    for at in batches(len(chosen), batch_size):
+        yield torch.as_tensor(rows(dataset, "input_ids", chosen[at], length))

@@ -1,0 +1,62 @@
+"""For the summary: ablations beside what the layer's MLP is worth and the tax as a share of that, and planted triggers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from interp_by_construction.store import Artifact
+    from interp_by_construction.workshop import Layer
+
+Paired = Callable[["Artifact", "Artifact"], list[float] | None]
+"""95 % interval of the difference of two models' losses; null with one test document."""
+
+
+def work_of_layer(layers: list[Layer], position: int, paired: Paired) -> dict[str, Any] | None:
+    """Of one layer alone: metrics of `work` and `removed`; null where the stage is off. Its tax is what its turn added."""
+    artifacts = layers[position].artifacts
+    if "work" not in artifacts:
+        return None
+    before = _tax(layers[position - 1]) if position else 0.0
+    after = _tax(layers[position])
+    tax = None if before is None or after is None else after - before
+    removed = artifacts.get("removed")
+    return artifacts["work"].metrics | {"removed": removed and _removed(removed, artifacts["losses_control"], tax, paired)}
+
+
+def work_of_run(shared: dict[str, Artifact], layers: list[Layer], paired: Paired) -> dict[str, Any] | None:
+    """Of all layers done at once, beside the tax of the run."""
+    if "work" not in shared:
+        return None
+    removed, control = shared.get("removed"), layers[-1].artifacts["losses_control"]
+    return shared["work"].metrics | {"removed": removed and _removed(removed, control, _tax(layers[-1]), paired)}
+
+
+def trigger_of_run(shared: dict[str, Artifact]) -> dict[str, Any] | None:
+    """Metrics of `trigger`, and how many training documents hold it; null where nothing was planted."""
+    return shared["trigger"].metrics | shared["subject"].metrics["planted"] if "trigger" in shared else None
+
+
+def _tax(layer: Layer) -> float | None:
+    """Up to and including this layer's turn; null where its turn ends in no model of its own."""
+    losses = [layer.artifacts.get(f"losses_{stage}") for stage in ("continue", "control")]
+    final, control = (None if each is None else each.metrics["loss"] for each in losses)
+    return None if final is None or control is None else final - control
+
+
+def _removed(removed: Artifact, control: Artifact, tax: float | None, paired: Paired) -> dict[str, Any]:
+    """`cost`: test loss without the MLPs minus the control's, both trained alike, nats per token. `tax_share`: tax / cost, null
+    where it is not certain that the MLPs are needed (a lower end of the interval of 0 or less)."""
+    metrics, interval = removed.metrics, paired(removed, control)
+    cost = metrics["loss"] - control.metrics["loss"]
+    certain = interval is not None and interval[0] > 0
+    return {
+        "layers": metrics["layers"],
+        "loss": metrics["loss"],
+        "control": control.metrics["loss"],
+        "cost": cost,
+        "cost_ci95": interval,
+        "tax": tax,
+        "tax_share": tax / cost if certain and tax is not None else None,
+    }

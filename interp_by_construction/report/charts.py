@@ -38,9 +38,9 @@ def ticks(low: float, high: float, n: int = 5) -> list[float]:
 
 
 def padded(values: Sequence[float], share: float = 0.08, least: float = 1e-6) -> tuple[float, float]:
-    """Range of the values with a margin."""
+    """Range of the values with a margin, which equal values have too."""
     low, high = min(values), max(values)
-    margin = max((high - low) * share, least)
+    margin = max((high - low) * share, least, abs(high) * 0.02 if high == low else 0.0)
     return low - margin, high + margin
 
 
@@ -76,7 +76,7 @@ def line_chart(lines: Sequence[Line], x_label: str, y_label: str, description: s
     """Up to six curves with a legend below the chart."""
     width, height = 560.0, 260.0
     points = [point for line in lines for point in line.points]
-    x = Axis(*padded([p[0] for p in points], 0.02, 1e-3), 64.0, width - 12)
+    x = Axis(*padded([p[0] for p in points], 0.02, 1.0), 64.0, width - 12)
     y = Axis(*padded([p[1] for p in points]), height - 46, 10.0)
     drawn = []
     for i, line in enumerate(lines):

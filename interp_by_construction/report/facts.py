@@ -123,18 +123,21 @@ def find_jobs(runs_dir: Path, name: str, store: Store) -> tuple[list[Job], bool]
 
 
 def _n_jobs(path: Path, seen: int) -> int:
-    """Jobs that the sweep was started with, where it says so; else those that left a trace."""
+    """Jobs that the sweep was started with, where it says so, else those that left a trace. Raises StoreError for a bad record."""
     file = path / "sweep.json"
     if not file.is_file():
         return seen
-    return max(seen, int(json.loads(file.read_text()).get("n_jobs", 0)))
+    try:
+        return max([seen, *(int(job["number"]) + 1 for job in json.loads(file.read_text())["jobs"])])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{file} is damaged: delete it and run the same sweep again; nothing is recomputed") from error
 
 
 def read_job(directory: RunDirectory, store: Store) -> Job:
     """Raises ConfigError for a summary of another schema."""
     if not (directory.path / "config.yaml").is_file():
-        there = directory.path.is_dir()
-        return Job(directory, "failed" if there else "missing", _error(directory) if there else "it left no trace", None)
+        error = _error(directory)
+        return Job(directory, "failed" if error else "missing", error or "it never began", None)
     summary = directory.summary
     if summary is None:
         return Job(directory, *_unfinished(directory), None)
@@ -160,15 +163,13 @@ def _unfinished(directory: RunDirectory) -> tuple[str, str]:
 
 
 def _error(directory: RunDirectory) -> str:
-    """What a failed job left behind, first line."""
-    for name in ("error.json", "error.txt"):
-        file = directory.path / name
-        if file.is_file():
-            text = file.read_text(errors="replace").strip()
-            if name.endswith("json"):
-                text = str(json.loads(text).get("error", text))
-            return text.splitlines()[0][:300] if text else "it failed without a message"
-    return ""
+    """Why a job failed, in one line; empty if it did not."""
+    file = directory.path / "error.txt"
+    if not file.is_file():
+        return ""
+    lines = file.read_text(errors="replace").strip().splitlines() or ["it failed without a message"]
+    # Of a traceback the last line says what happened.
+    return (lines[-1] if lines[0].startswith("Traceback") else lines[0])[:300]
 
 
 def _alive(pid: int) -> bool:

@@ -18,7 +18,7 @@ from interp_by_construction.store import Store
 
 LEVELS = 9
 """Steps of the colour scale from 0 to the largest activation."""
-TEXT_COLUMNS = ("layer", "node", "pole", "label", "status", "top_tokens", "promotes", "suppresses")
+TEXT_COLUMNS = ("layer", "node", "pole", "label", "status", "top_tokens", "promotes", "suppresses", "added")
 N_CASES = 6
 
 
@@ -119,7 +119,7 @@ def _groups(excerpts: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str, list
     bands = sorted({e["band"] for e in excerpts if e["kind"] == "quantile"}, reverse=True)
     for band in bands:
         share = f"{20 * (band - 1)}–{20 * band} %"
-        yield f"Quantile {share}", "Excerpts by their peak.", [e for e in excerpts if e["band"] == band]
+        yield f"Quantile {share}", "Excerpts by their peak." if band == bands[0] else "", [e for e in excerpts if e["band"] == band]
     yield "Label expects most", "Where the simulation is highest.", [e for e in excerpts if e["kind"] == "simulated"]
     yield "Largest differences", "Of real and simulated, on this text.", [e for e in excerpts if e["kind"] == "differs"]
 

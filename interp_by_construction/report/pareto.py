@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -90,7 +90,7 @@ def points_of(runs: Sequence[tuple[RunFacts, str]]) -> list[Point]:
                 truth=mean((layer.get("truth") or {}).get("r_mean") for layer in layers),
                 setting=tuple((key, text(facts.identity.get(key))) for key in varied if key not in SEEDS),
                 seed=text(facts.identity["seed"]) if "seed" in varied else "",
-                control=control_of(facts.identity),
+                control=control_of(facts),
             )
         )
     return points
@@ -138,14 +138,16 @@ def varied_fields(runs: Sequence[RunFacts]) -> list[str]:
     return [key for key in keys if len({json.dumps(facts.identity.get(key), sort_keys=True) for facts in runs}) > 1]
 
 
-def control_of(identity: Mapping[str, Any]) -> str:
-    """Why a run is a control, from its config; empty for a run proper."""
-    target = identity.get("align.target", "label")
-    if target != "label":
-        return f"{target} targets" if target in ("shuffled", "random") else str(target).replace("_", " ")
-    if identity.get("nodes.fraction") == 0 or identity.get("align.weight") == 0:
-        return "no alignment"
-    return ""
+def control_of(facts: RunFacts) -> str:
+    """Why a run is a control; empty for a run that aligns nodes with their own labels."""
+    align = facts.summary.get("align") or {}
+    target = align.get("control") or facts.identity.get("align.target", "label")
+    if target in ("shuffled", "random"):
+        return f"{target} targets"
+    none = not any(layer["n_aligned"] + layer.get("n_failed_labels", 0) for layer in facts.summary["layers"])
+    if none or target == "no_alignment" or facts.identity.get("align.weight") == 0:
+        return "free nodes only" if none else "no alignment loss"
+    return "" if target == "label" else str(target).replace("_", " ")
 
 
 def mean(values: Iterable[float | None]) -> float | None:
@@ -160,9 +162,10 @@ def text(value: Any) -> str:
 
 def pareto_svg(points: Sequence[Point], beside: Sequence[Point], metric: Metric) -> Markup | None:
     """None where no run has the metric. Every point is a link that can be reached with the keyboard."""
-    shown = [point for point in points if point.value(metric) is not None]
+    # A control that aligns no node has no score: it stands on the axis.
+    shown = [point for point in points if point.value(metric) is not None or point.control]
     near = [point for point in beside if point.value(metric) is not None]
-    if not shown:
+    if not any(point.value(metric) is not None for point in shown):
         return None
     width, height = 760.0, 440.0
     taxes = [tax for point in [*shown, *near] for tax in (point.tax, *(point.tax_ci95 or ()))]
@@ -176,6 +179,7 @@ def pareto_svg(points: Sequence[Point], beside: Sequence[Point], metric: Metric)
         parts.append(f'<polyline class="front" points="{" ".join(f"{x(a)},{y(b)}" for a, b in line)}"/>')
     parts += [_setting(setting, metric, x, y) for setting in settings if len(setting.points) > 1]
     parts += [_point(point, metric, x, y) for point in [*near, *shown]]
+    parts += [_beside_name(point, metric, x, y) for point in near[:2]]
     if 1 < len(settings) <= 16:
         parts += [_name(setting, metric, x, y, width) for setting in settings if setting.label]
     name = f"{TAX} against {METRICS[metric]}; {len(shown)} runs"
@@ -191,8 +195,7 @@ def _interval(point: Point, metric: Metric) -> tuple[float, ...]:
 
 def _point(point: Point, metric: Metric, x: Axis, y: Axis) -> str:
     value = point.value(metric)
-    assert value is not None
-    at_x, at_y = x(point.tax), y(value)
+    at_x, at_y = x(point.tax), y.start if value is None else y(value)
     bars = ""
     if point.tax_ci95 is not None:
         bars += f'<line class="ci" x1="{x(point.tax_ci95[0])}" x2="{x(point.tax_ci95[1])}" y1="{at_y}" y2="{at_y}"/>'
@@ -221,6 +224,8 @@ def describe(point: Point, metric: Metric) -> str:
     said += f" [{own[0]:.3f}, {own[1]:.3f}]" if own else ""
     lines = [point.name, tax, said, *(f"{key} = {val}" for key, val in point.setting)]
     lines += [f"seed = {point.seed}"] if point.seed else []
+    if value is None:
+        lines.append("no aligned node to score; shown on the axis")
     if point.control and point.href:
         lines.insert(1, f"control: {point.control}")
     elif point.control:
@@ -247,6 +252,15 @@ def _name(setting: Setting, metric: Metric, x: Axis, y: Axis, width: float) -> s
     left = x(tax[1]) > width * 0.7
     place = f'x="{x(tax[1]) + (-11 if left else 11)}" text-anchor="{"end" if left else "start"}"'
     return f'<text class="name" aria-hidden="true" {place} y="{y(value[1]) - 9}">{escape(said)}</text>'
+
+
+def _beside_name(point: Point, metric: Metric, x: Axis, y: Axis) -> str:
+    """The two often stand side by side: one name above, one below."""
+    value = point.value(metric)
+    assert value is not None
+    above = point.name != "freeze-only"
+    place = f'x="{x(point.tax) + 4}" y="{y(value) + (-12 if above else 22)}"'
+    return f'<text class="name quiet" aria-hidden="true" {place}>{escape(point.name)}</text>'
 
 
 def table(points: Sequence[Point]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ CHAINS = {"this run": ("align", "continue"), "control": ("control",), "freeze-on
 """Curve -> the stages that train it, in their order."""
 HIDES = ("work", "function", "cumulative", "audit")
 """Records of a layer that say what flows around or through the labels."""
+HIDES_IN_TOTAL = ("work", "trigger")
 
 
 def curves(facts: RunFacts, layer: int) -> list[dict[str, Any]]:
@@ -105,9 +106,12 @@ def hidden_work(facts: RunFacts) -> list[dict[str, Any]]:
         for name in HIDES
         if layer.get(name)
     ]
-    if facts.summary.get("work"):
-        found.insert(0, {"title": "All layers", "value": facts.summary["work"], "open": True})
-    return found
+    total = [
+        {"title": f"All layers: {name}", "value": facts.summary[name], "open": True}
+        for name in HIDES_IN_TOTAL
+        if facts.summary.get(name)
+    ]
+    return total + found
 
 
 def cost(facts: RunFacts) -> dict[str, Any]:

@@ -11,8 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from interp_by_construction.report.charts import number
-
 HERE = Path(__file__).resolve().parent
 ASSETS = ("report.css", "report.js")
 
@@ -48,7 +46,7 @@ def shown(value: Any, digits: int = 3) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return number(value) if value and (abs(value) < 10**-digits or abs(value) >= 1e5) else f"{value:.{digits}f}"
+        return f"{value:.2g}" if value and (abs(value) < 10**-digits or abs(value) >= 1e5) else f"{value:.{digits}f}"
     return str(value)
 
 

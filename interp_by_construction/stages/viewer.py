@@ -132,7 +132,7 @@ def _score_text(corpus: Path, simulated_dir: Path, cfg: SimulateConfig) -> _Text
     chosen = Excerpts(
         excerpts.blocks[kept], [excerpts.tokens[i] for i in kept], excerpts.is_text[kept], excerpts.held_out[kept]
     )
-    return _Text(chosen, length, values.reshape(n, length, -1)[kept].reshape(len(kept) * length, -1))
+    return _Text(chosen, length, values.reshape(n, length, values.shape[-1])[kept].reshape(len(kept) * length, values.shape[-1]))
 
 
 def _calibration_text(corpus: Path, simulated_dir: Path, cfg: SimulateConfig, targets: Mapping[str, NDArray]) -> tuple[str, _Text]:
@@ -144,7 +144,7 @@ def _calibration_text(corpus: Path, simulated_dir: Path, cfg: SimulateConfig, ta
         n, length = targets["mask"].shape
         n = min(n, max(1, MAX_TOKENS // length))
         excerpts = read_excerpts(corpus, "align", np.arange(n), length)
-        return "align", _Text(excerpts, length, targets["values"][:n].reshape(n * length, -1))
+        return "align", _Text(excerpts, length, targets["values"][:n].reshape(n * length, len(targets["nodes"])))
     if cfg.simulator == "head":
         excerpts, values = choose_excerpts(corpus, "calibrate", cfg), simulated["calibrate"]
     else:

@@ -45,7 +45,7 @@ def bench(n_nodes: int, root: Path) -> None:
     total = sum(file.stat().st_size for file in first.parent.rglob("*") if file.is_file())
     layer = next((first.parent / "layers").glob("*.html"))
     nodes = [page.stat().st_size for page in (first.parent / "nodes").rglob("*.html")]
-    print(f"first page {first.stat().st_size:,} bytes; layer page {layer.stat().st_size:,}; a node's page {sum(nodes) // len(nodes):,}")
+    print(f"first page {first.stat().st_size:,} bytes; layer page {layer.stat().st_size:,}; a node {sum(nodes) // len(nodes):,}")
     print(f"{len(pages):,} pages, {total:,} bytes in all")
 
 

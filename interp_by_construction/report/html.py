@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from interp_by_construction.progress import track
 from interp_by_construction.report import pareto, run_page, trees
 from interp_by_construction.report.facts import Job, RunFacts, find_jobs
 from interp_by_construction.report.figures import write_figures
-from interp_by_construction.report.node_page import LayerView, read_layer, write_nodes
+from interp_by_construction.report.node_page import LayerView, ranked, read_layer, write_nodes
 from interp_by_construction.report.site import copy_assets, render
 from interp_by_construction.report.terminal import MOMENTS
 from interp_by_construction.store import Store, disk_errors
@@ -55,7 +54,7 @@ def write_report(root: Path, name: str, labelled_only: bool = False) -> Path:
 
 def _write_sweep(name: str, jobs: Sequence[Job], out: Path, store: Store, labelled_only: bool) -> None:
     done = [job for job in jobs if job.facts is not None]
-    for job in track(done, "report"):
+    for job in done:
         assert job.facts is not None
         folder = out / "jobs" / job.directory.path.name
         _write_run(job.facts, job, folder, store, labelled_only, f"{name}: ", "../../index.html")
@@ -125,6 +124,6 @@ def _write_layer(facts: RunFacts, view: LayerView, out: Path, pages: set[tuple[i
     used = [c for c in numbers if any(row[c] is not None for row in view.rows.values())]
     render(
         "layer.html", out / "layers" / f"L{view.layer}.html", 1, run=facts.name, layer=view.layer, layers=facts.layers,
-        record=facts.layer(view.layer), columns=used, rows=list(view.rows.values()),
+        record=facts.layer(view.layer), columns=used, rows=[view.rows[node] for node in ranked(view.rows.values())],
         linked={node for layer, node in pages if layer == view.layer},
     )  # fmt: skip

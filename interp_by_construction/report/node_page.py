@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup, escape
 
+from interp_by_construction.progress import track
 from interp_by_construction.report.charts import histogram
 from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.report.site import render, token
@@ -78,12 +79,23 @@ def write_nodes(views: Mapping[int, LayerView], out: Path, run: str, labelled_on
         if node in view.viewer and (row["status"] != "free" or not labelled_only)
     }
     for layer, view in views.items():
-        nodes = [node for node in view.rows if (layer, node) in chosen]
-        for i, node in enumerate(nodes):
+        nodes = [node for node in ranked(view.rows.values()) if (layer, node) in chosen]
+        for i, node in enumerate(track(nodes, f"report layer {layer}")):
             path = out / "nodes" / f"L{layer}" / f"{node}.html"
             before, after = (nodes[i - 1] if i else None), (nodes[i + 1] if i + 1 < len(nodes) else None)
             render("node.html", path, 2, run=run, previous=before, next=after, **_page(view, views, node, chosen))
     return chosen
+
+
+def ranked(rows: Iterable[Mapping[str, Any]]) -> list[int]:
+    """Node ids as pages and tables list them: the labelled ones by final score, the best first, then failed and free ones."""
+    order = {"aligned": 0, "failed": 1}
+
+    def place(row: Mapping[str, Any]) -> tuple[Any, ...]:
+        score = row["score_final"]
+        return order.get(row["status"], 2), score is None, -(score or 0.0), row["node"]
+
+    return [row["node"] for row in sorted(rows, key=place)]
 
 
 def _page(view: LayerView, views: Mapping[int, LayerView], node: int, chosen: set[tuple[int, int]]) -> dict[str, Any]:

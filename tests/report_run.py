@@ -1,0 +1,40 @@
+"""Runs that the tests of the report share: two layers matched with a head, with hostile labels, and a sweep of two jobs on it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from fake_server import FakeServer, fake_text
+from random_head import write_random_head
+from small_run import config
+
+from interp_by_construction import pipeline
+from interp_by_construction.runs import RunDirectory
+
+HOSTILE = "<script>alert(1)</script> & \"names\" </td>"
+"""What a labeler may answer; a digit makes each distinct."""
+
+
+def hostile_text(prompt: str, seed: int, temperature: float) -> str:
+    """Labels that would break a page that does not escape them."""
+    return f" {HOSTILE}{fake_text(prompt, seed, temperature).rpartition(' ')[2]}"
+
+
+def make_run(root: Path) -> RunDirectory:
+    """`runs/small`."""
+    head = write_random_head(root / "head.safetensors")
+    own = ("simulate.simulator=head", f"simulate.head={head}", "nodes.assign=match", "simulate.n_label_tokens=640")
+    with FakeServer() as server:
+        server.text_of = hostile_text
+        return pipeline.run(config(server, root, *own, "label.general_pool=false"))
+
+
+def make_sweep(root: Path, run: RunDirectory, config_of_job: str) -> None:
+    """`runs/sweep`: job 0 is done, 1 has failed, 2 never began, 3 is a copy of 0 under another seed and weight."""
+    sweep = root / "runs" / "sweep"
+    for job in (0, 3):
+        shutil.copytree(run.path, sweep / str(job), ignore=shutil.ignore_patterns("report", ".lock"))
+    (sweep / "1").mkdir()
+    (sweep / "1" / "error.txt").write_text("align.lr=9: the loss became nan at step 3\n")
+    (sweep / "3" / "config.yaml").write_text(config_of_job)

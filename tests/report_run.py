@@ -1,24 +1,16 @@
-"""Runs that the tests of the report share: two layers matched with a head, with hostile labels, and a sweep of two jobs on it."""
+"""Runs that the tests of the report share: two layers matched with a head, and a sweep of copies of it."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
-from fake_server import FakeServer, fake_text
+from fake_server import FakeServer
 from random_head import write_random_head
 from small_run import config
 
 from interp_by_construction import pipeline
 from interp_by_construction.runs import RunDirectory
-
-HOSTILE = "<script>alert(1)</script> & \"names\" </td>"
-"""What a labeler may answer; a digit makes each distinct."""
-
-
-def hostile_text(prompt: str, seed: int, temperature: float) -> str:
-    """Labels that would break a page that does not escape them."""
-    return f" {HOSTILE}{fake_text(prompt, seed, temperature).rpartition(' ')[2]}"
 
 
 def make_run(root: Path) -> RunDirectory:
@@ -26,7 +18,6 @@ def make_run(root: Path) -> RunDirectory:
     head = write_random_head(root / "head.safetensors")
     own = ("simulate.simulator=head", f"simulate.head={head}", "nodes.assign=match", "simulate.n_label_tokens=640")
     with FakeServer() as server:
-        server.text_of = hostile_text
         return pipeline.run(config(server, root, *own, "label.general_pool=false"))
 
 

@@ -80,6 +80,8 @@ def test_every_number_of_the_summary_is_in_the_report(reported: tuple[Path, RunD
     shown = set(re.findall(r"-?\d[\d.]*(?:e[-+]?\d+)?", " ".join(Page(root / "runs/small/report/index.html").text)))
     wanted = {json.dumps(number) for number in numbers(summary)}
     assert len(wanted) > 300 and not wanted - shown
+    tokens = RunFacts(run, summary, {}, Store(root / "store")).artifacts(1)["label"].labeler_tokens
+    assert tokens > 0 and f"{tokens:,}" in (root / "runs/small/report/index.html").read_text()
 
 
 def test_every_node_has_a_page_with_its_label_and_scores(reported: tuple[Path, RunDirectory]) -> None:

@@ -18,7 +18,7 @@ def make_run(root: Path) -> RunDirectory:
     head = write_random_head(root / "head.safetensors")
     own = ("simulate.simulator=head", f"simulate.head={head}", "nodes.assign=match", "simulate.n_label_tokens=640")
     with FakeServer() as server:
-        return pipeline.run(config(server, root, *own, "label.general_pool=false"))
+        return pipeline.run(config(server, root, *own, "label.general_pool=false", "scores.enabled=false"))
 
 
 def make_sweep(root: Path, run: RunDirectory, config_of_job: str) -> None:

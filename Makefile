@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint bench clean
+.PHONY: help setup demo browser test test-fast lint bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -15,10 +15,13 @@ setup:  ## build .venv with everything in it; a second call does nothing
 demo: setup  ## the whole loop on a tiny subject: two layers
 	$(VENV)/ibc run run=demo experiment=demo
 
+browser:  ## Chromium for the browser test, where root and apt are there
+	@$(PYTHON) scripts/browser.py
+
 # One process per core, one thread each; a file's tests stay together, as they share fixtures.
 FAST := OMP_NUM_THREADS=1 $(VENV)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
 
-test: setup  ## all tests: the fast ones first, then those that start real servers
+test: setup browser  ## all tests: the fast ones first, then those that start real servers
 	$(FAST)
 	$(VENV)/python -m pytest -m slow
 

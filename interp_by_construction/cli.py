@@ -1,4 +1,4 @@
-"""`ibc`: run, status, verify, export, simulate, bench, serve. Prints; everything else in the package returns or raises."""
+"""`ibc`: run, status, verify, report, export, simulate, bench, serve. Prints; everything else in the package returns or raises."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ ibc: interpretability by construction
       ibc run --help                      every group and field
   ibc status RUN                stages per layer: done, running, missing; seconds; scores
   ibc verify RUN                recompute every hash, check the invariants; exit code 1 if anything differs
+  ibc report RUN [nodes=labelled]
+                                pages to look at, in runs/RUN/report; of a sweep, all of its jobs
   ibc export RUN at=before|after|final layer=N output=DIR
                                 a plain transformers checkpoint with tokenizer, nodes.parquet and model card
   ibc simulate input=IN.jsonl output=OUT.jsonl simulator=exact|head [labeler=...]
@@ -42,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     command, rest = arguments[0], arguments[1:]
     commands: dict[str, Callable[[list[str]], int]] = {
-        "run": _run, "status": _status, "verify": _verify, "export": _export, "simulate": _simulate,
+        "run": _run, "status": _status, "verify": _verify, "report": _write_report, "export": _export, "simulate": _simulate,
         "bench": _bench, "serve": _serve,
     }  # fmt: skip
     try:
@@ -139,6 +141,17 @@ def _verify(arguments: list[str]) -> int:
         if not problems:
             sys.stdout.write(f"ok      {run.name}: every hash and every invariant holds\n")
     return 1 if n_problems else 0
+
+
+def _write_report(arguments: list[str]) -> int:
+    from interp_by_construction.report.html import write_report
+
+    name, options = _arguments("report", arguments, {"paths.root": ".", "nodes": "all"}, "RUN_OR_SWEEP")
+    if options["nodes"] not in ("all", "labelled"):
+        raise ConfigError(f"nodes={options['nodes']}: give all, or labelled to leave out the pages of free nodes")
+    page = write_report(Path(options["paths.root"]).resolve(), name, options["nodes"] == "labelled")
+    sys.stdout.write(f"written to {page}\n")
+    return 0
 
 
 def _export(arguments: list[str]) -> int:

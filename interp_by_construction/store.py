@@ -26,6 +26,8 @@ MANIFEST = "manifest.json"
 METRICS = "metrics.json"
 SCRATCH = "scratch"
 """Sub-directory of a partial artifact for checkpoints; never part of the artifact."""
+COST = "cost.json"
+"""In scratch: what else the artifact cost, such as `labeler_tokens`. Goes into the manifest beside the seconds."""
 
 
 def canonical_json(value: Any) -> bytes:
@@ -88,6 +90,11 @@ class Artifact:
     def seconds(self) -> float:
         """Wall time of the process that completed the artifact, plus that of the ones that were killed before."""
         return float(self.manifest["seconds"])
+
+    @property
+    def labeler_tokens(self) -> int:
+        """Tokens that language models read and wrote for it; calls that were known already cost none."""
+        return int(self.manifest.get("labeler_tokens", 0))
 
 
 def _flush(path: Path) -> None:
@@ -170,14 +177,16 @@ class Store:
                 (partial / SCRATCH).mkdir(parents=True, exist_ok=True)
                 with _stopwatch(partial / SCRATCH / "seconds.json"):
                     metrics = compute(partial)
-                seconds = json.loads((partial / SCRATCH / "seconds.json").read_text())
+                cost = json.loads((partial / SCRATCH / "seconds.json").read_text())
+                if (partial / SCRATCH / COST).is_file():
+                    cost |= json.loads((partial / SCRATCH / COST).read_text())
                 shutil.rmtree(partial / SCRATCH)
-                self._complete(recipe, partial, metrics, seconds)
+                self._complete(recipe, partial, metrics, cost)
                 os.replace(partial, final)
                 _flush(final.parent)
         return Artifact(recipe.stage, recipe.fingerprint, final)
 
-    def _complete(self, recipe: Recipe, partial: Path, metrics: dict[str, Any], seconds: dict[str, float]) -> None:
+    def _complete(self, recipe: Recipe, partial: Path, metrics: dict[str, Any], cost: dict[str, float]) -> None:
         with disk_errors(partial):
             (partial / METRICS).write_text(_dump(metrics))
         files = {}
@@ -185,7 +194,7 @@ class Store:
             if file.is_file():
                 _flush(file)
                 files[file.relative_to(partial).as_posix()] = {"sha256": sha256_file(file), "bytes": file.stat().st_size}
-        manifest = {**recipe.content, "fingerprint": recipe.fingerprint, "files": files, **seconds}
+        manifest = {**recipe.content, "fingerprint": recipe.fingerprint, "files": files, **cost}
         write_json(partial / MANIFEST, {**manifest, "checksum": hashlib.sha256(canonical_json(manifest)).hexdigest()})
 
     def verify(self, stage: str, fingerprint: str) -> list[str]:

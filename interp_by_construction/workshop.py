@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from interp_by_construction.config import Config
 from interp_by_construction.runs import RunDirectory
-from interp_by_construction.store import Artifact, Recipe, Store
+from interp_by_construction.store import COST, SCRATCH, Artifact, Recipe, Store, write_json
 
 if TYPE_CHECKING:
     from interp_by_construction.simulators.encoder import Encoder
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 VERSIONS = {"corpus": 1, "subject": 1, "encode": 4, "encode_label": 1, "encode_select": 1, "dictionary": 1, "collect": 2,
             "label": 3, "assign": 3, "simulate": 4, "align": 1, "freeze": 1, "continue": 1, "control": 1, "freeze_only": 1,
             "losses": 2, "evaluate": 5, "function": 3, "audit": 1, "judge": 1, "cumulative": 1, "work": 1, "removed": 1,
-            "trigger": 1}  # fmt: skip
+            "trigger": 1, "viewer": 1}  # fmt: skip
 """Schema version of each stage's output: raise it when the same config starts to give another result."""
 
 
@@ -69,12 +70,27 @@ class Workshop:
         def announced(out: Path) -> dict[str, Any]:
             self._prepare_machine()
             self.directory.announce(stage, layer)
-            return compute(out)
+            before = self._labeler_tokens()
+            try:
+                return compute(out)
+            finally:
+                self._add_cost(out, self._labeler_tokens() - before)
 
         artifact = self.store.build(recipe, announced)
         if layer is None:
             self.directory.mark(None, stage, artifact.fingerprint)
         return artifact
+
+    def _labeler_tokens(self) -> int:
+        """Tokens that labeler and judge have read and written in this process."""
+        return sum(labeler.stats.n_tokens for labeler in (self._labeler, self._judge_labeler) if labeler is not None)
+
+    def _add_cost(self, out: Path, tokens: int) -> None:
+        """Also after a failure: the calls that were answered are not asked again."""
+        if tokens:
+            file = out / SCRATCH / COST
+            known = json.loads(file.read_text())["labeler_tokens"] if file.is_file() else 0
+            write_json(file, {"labeler_tokens": known + tokens})
 
     def _prepare_machine(self) -> None:
         """Threads are set once, before the first computation: their number can change the last bits."""

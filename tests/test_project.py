@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "interp_by_construction"
 README = (ROOT / "README.md").read_text()
-COMMANDS = ("run", "status", "verify", "export", "simulate", "bench", "serve")
+COMMANDS = ("run", "status", "verify", "report", "export", "simulate", "bench", "serve")
 REQUIRED = {
     ("subject", "hf"): ["subject.path=some/model"],
     ("data", "text"): ["data.path=some/text.txt"],
@@ -115,7 +115,7 @@ def test_wheel_holds_package_configs_and_data(tmp_path: Path) -> None:
     subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=120)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    data = [file for kind in ("gz", "safetensors", "txt", "md") for file in PACKAGE.rglob(f"*.{kind}")]
+    data = [file for kind in ("gz", "safetensors", "txt", "md", "html", "css", "js") for file in PACKAGE.rglob(f"*.{kind}")]
     for file in [*(ROOT / "conf").rglob("*.yaml"), *PACKAGE.rglob("*.py"), *data]:
         relative = file.relative_to(ROOT).as_posix()
         relative = f"interp_by_construction/{relative}" if relative.startswith("conf/") else relative

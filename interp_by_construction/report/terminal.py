@@ -282,7 +282,8 @@ def show_status(run: RunDirectory, seconds: dict[tuple[str, str], float]) -> Non
     absent["judge"] = not config.scores.enabled
     absent |= dict.fromkeys(("function", "cumulative", "audit"), config.simulate.simulator != "head")
     absent["audit"] |= not config.audit.enabled
-    absent |= {"work": not config.work.enabled, "removed": not (config.work.enabled and config.work.removed) or config.schedule == "joint"}
+    removes = config.work.enabled and config.work.removed and config.schedule != "joint"
+    absent |= {"work": not config.work.enabled, "removed": not removes}
     stages = tuple(stage for stage in STAGES if not absent.get(stage, False))
     for column in ("layer", *stages, "before", "final"):
         table.add_column(column)

@@ -1,0 +1,123 @@
+"""Small SVG charts as text: lines and bars. Colours and fonts come from the report's style sheet, so they follow light and dark."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Maps values to pixels along one axis."""
+
+    low: float
+    high: float
+    start: float
+    """Pixel of `low`."""
+    stop: float
+    """Pixel of `high`."""
+
+    def __call__(self, value: float) -> float:
+        return round(self.start + (value - self.low) / (self.high - self.low) * (self.stop - self.start), 2)
+
+    def ticks(self, n: int = 5) -> list[float]:
+        """About `n` round values inside the axis."""
+        return ticks(self.low, self.high, n)
+
+
+def ticks(low: float, high: float, n: int = 5) -> list[float]:
+    """About `n` round values from `low` to `high`."""
+    raw = (high - low) / max(n, 1)
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def padded(values: Sequence[float], share: float = 0.08, least: float = 1e-6) -> tuple[float, float]:
+    """Range of the values with a margin, which equal values have too."""
+    low, high = min(values), max(values)
+    margin = max((high - low) * share, least, abs(high) * 0.02 if high == low else 0.0)
+    return low - margin, high + margin
+
+
+def number(value: float) -> str:
+    """A tick or a value as people read it: four significant digits."""
+    return f"{value:.4g}"
+
+
+def frame(x: Axis, y: Axis, x_label: str, y_label: str, height: float) -> str:
+    """Grid, tick labels and axis labels."""
+    parts = []
+    for tick in y.ticks():
+        parts.append(f'<line class="grid" x1="{x.start}" x2="{x.stop}" y1="{y(tick)}" y2="{y(tick)}"/>')
+        parts.append(f'<text class="tick" x="{x.start - 8}" y="{y(tick) + 4}" text-anchor="end">{number(tick)}</text>')
+    for tick in x.ticks(6):
+        parts.append(f'<line class="grid" x1="{x(tick)}" x2="{x(tick)}" y1="{y.start}" y2="{y.stop}"/>')
+        parts.append(f'<text class="tick" x="{x(tick)}" y="{y.start + 18}" text-anchor="middle">{number(tick)}</text>')
+    middle = (y.start + y.stop) / 2
+    parts.append(f'<text class="axis" x="{(x.start + x.stop) / 2}" y="{height - 6}" text-anchor="middle">{escape(x_label)}</text>')
+    parts.append(f'<text class="axis" transform="translate(14 {middle}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>')
+    return f'<g aria-hidden="true">{"".join(parts)}</g>'
+
+
+@dataclass(frozen=True)
+class Line:
+    """One named curve; None breaks it."""
+
+    name: str
+    points: list[tuple[float, float]]
+
+
+def line_chart(lines: Sequence[Line], x_label: str, y_label: str, description: str) -> Markup:
+    """Up to six curves with a legend below the chart."""
+    width, height = 560.0, 260.0
+    points = [point for line in lines for point in line.points]
+    x = Axis(*padded([p[0] for p in points], 0.02, 1.0), 64.0, width - 12)
+    y = Axis(*padded([p[1] for p in points]), height - 46, 10.0)
+    drawn = []
+    for i, line in enumerate(lines):
+        path = " ".join(f"{x(a)},{y(b)}" for a, b in line.points)
+        first = line.points[0]
+        alone = len(line.points) == 1
+        mark = f'<circle class="c{i} dot" cx="{x(first[0])}" cy="{y(first[1])}" r="3"/>' if alone else ""
+        drawn.append(f'<polyline class="c{i} line" points="{path}"/>{mark}')
+    legend = "".join(
+        f'<li><span class="swatch c{i}" aria-hidden="true"></span>{escape(line.name)}'
+        f' <span class="dim">({number(line.points[0][1])} to {number(line.points[-1][1])})</span></li>'
+        for i, line in enumerate(lines)
+    )
+    return Markup(
+        f'<svg class="chart" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(description)}">'
+        f'{frame(x, y, x_label, y_label, height)}{"".join(drawn)}</svg><ul class="legend">{legend}</ul>'
+    )
+
+
+def histogram(counts: Sequence[int], low: float, high: float, description: str) -> Markup:
+    """Bars on a logarithmic count axis: most tokens do not activate a sparse node."""
+    width, height = 420.0, 170.0
+    top = math.log10(max(max(counts), 1)) + 0.1
+    x, y = Axis(low, high if high > low else low + 1.0, 56.0, width - 10), Axis(0.0, max(top, 0.5), height - 40, 8.0)
+    each = (x.stop - x.start) / len(counts)
+    bars = "".join(
+        f'<rect class="bar" x="{x.start + i * each:.1f}" y="{y(math.log10(count)) - 2:.1f}" width="{max(each - 1, 1):.1f}" '
+        f'height="{y.start - y(math.log10(count)) + 2:.1f}"/>'
+        for i, count in enumerate(counts)
+        if count
+    )
+    marks = "".join(
+        f'<line class="grid" x1="{x.start}" x2="{x.stop}" y1="{y(k)}" y2="{y(k)}"/>'
+        f'<text class="tick" x="{x.start - 6}" y="{y(k) + 4}" text-anchor="end">{10**k:,}</text>'
+        for k in range(int(top) + 1)
+    )
+    marks += "".join(
+        f'<text class="tick" x="{x(tick)}" y="{y.start + 16}" text-anchor="middle">{number(tick)}</text>' for tick in x.ticks(5)
+    )
+    return Markup(
+        f'<svg class="chart small" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(description)}">'
+        f'<g aria-hidden="true">{marks}{bars}<text class="axis" x="{(x.start + x.stop) / 2}" y="{height - 6}" text-anchor="middle">'
+        "activation (times pole)</text></g></svg>"
+    )

@@ -1,0 +1,205 @@
+"""What a report knows of one run, read from `summary.json`, `nodes.parquet`, `config.yaml` and the artifacts that they link to."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from interp_by_construction.config import Config, from_dict, identity
+from interp_by_construction.errors import ConfigError, StoreError
+from interp_by_construction.runs import RunDirectory
+from interp_by_construction.store import Artifact, Store
+
+SCHEMA = 1
+WANTED = ("run", "complete", "subject", "labeler", "loss", "layers", "invariants")
+WANTED_LAYER = ("layer", "n_nodes", "n_aligned", "score", "seconds", "artifacts")
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """A run that has a summary."""
+
+    directory: RunDirectory
+    summary: dict[str, Any]
+    raw_config: dict[str, Any]
+    """As written in config.yaml."""
+    store: Store
+
+    @property
+    def path(self) -> Path:
+        return self.directory.path
+
+    @property
+    def name(self) -> str:
+        return self.directory.name
+
+    @cached_property
+    def config(self) -> Config | None:
+        return from_dict(self.raw_config) if self.raw_config else None
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Dotted name -> value of every field that makes the run what it is."""
+        return identity(self.config) if self.config is not None else {}
+
+    @property
+    def layers(self) -> list[int]:
+        return [record["layer"] for record in self.summary["layers"]]
+
+    def layer(self, index: int) -> dict[str, Any]:
+        record: dict[str, Any] = next(record for record in self.summary["layers"] if record["layer"] == index)
+        return record
+
+    def artifacts(self, layer: int) -> dict[str, Artifact]:
+        """Stage -> artifact of a layer. Raises StoreError where one is gone."""
+        links = self.layer(layer)["artifacts"]
+        return {stage: self._artifact(stage, fingerprint) for stage, fingerprint in links.items()}
+
+    def labels(self, layer: int) -> Artifact:
+        """The labels that everything behind the labelling reads."""
+        links = self.layer(layer)["artifacts"]
+        stage = "assign" if "assign" in links else "label"
+        return self._artifact(stage, links[stage])
+
+    def shared(self, stage: str, store: Store) -> Artifact:
+        links = self.directory.state["shared"]
+        if stage not in links:
+            raise StoreError(f"{self.path / 'state.json'} links to no {stage}: run the same command again")
+        return self._artifact(stage, links[stage])
+
+    def _artifact(self, stage: str, fingerprint: str) -> Artifact:
+        # Artifacts of one kind may be linked under several names, such as the losses of several models.
+        kind = "losses" if stage.startswith("losses") else stage
+        found = self.store.get(kind, fingerprint) or find_anywhere(self.store, fingerprint)
+        if found is None:
+            raise StoreError(
+                f"{self.store.path(kind, fingerprint)}: an artifact of run {self.name} is gone; the same `ibc run` makes it again"
+            )
+        return found
+
+
+def find_anywhere(store: Store, fingerprint: str) -> Artifact | None:
+    """The artifact of that fingerprint, whatever stage made it."""
+    stages = sorted(path.name for path in store.root.glob("*") if (path / fingerprint).is_dir())
+    return store.get(stages[0], fingerprint) if stages else None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep, or a run by itself."""
+
+    directory: RunDirectory
+    status: str
+    """finished, partly finished, running, stopped, failed or missing."""
+    note: str
+    facts: RunFacts | None
+
+
+def find_jobs(runs_dir: Path, name: str, store: Store) -> tuple[list[Job], bool]:
+    """The run called `name`, or all jobs of that sweep; and whether it is a sweep.
+
+    Raises ConfigError for an unknown name, a summary of another schema, and where nothing is finished.
+    """
+    path = runs_dir / name
+    numbered = sorted((p for p in path.glob("*") if p.is_dir() and p.name.isdigit()), key=lambda p: int(p.name))
+    is_sweep = bool(numbered) and not (path / "config.yaml").is_file()
+    if is_sweep:
+        known = {int(p.name) for p in numbered}
+        jobs = [read_job(RunDirectory(path / str(number)), store) for number in range(_n_jobs(path, max(known) + 1))]
+    else:
+        from interp_by_construction.runs import find_runs
+
+        jobs = [read_job(run, store) for run in find_runs(runs_dir, name)]
+    if not any(job.facts for job in jobs):
+        what = "the sweep" if is_sweep else "the run"
+        states = ", ".join(f"{job.directory.name}: {job.status}" for job in jobs[:8])
+        raise ConfigError(f"{name}: {what} has no finished layer, so nothing to report ({states}); see `ibc status {name}`")
+    return jobs, is_sweep
+
+
+def _n_jobs(path: Path, seen: int) -> int:
+    """Jobs that the sweep was started with, where it says so, else those that left a trace. Raises StoreError for a bad record."""
+    file = path / "sweep.json"
+    if not file.is_file():
+        return seen
+    try:
+        return max([seen, *(int(job["number"]) + 1 for job in json.loads(file.read_text())["jobs"])])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{file} is damaged: delete it and run the same sweep again; nothing is recomputed") from error
+
+
+def read_job(directory: RunDirectory, store: Store) -> Job:
+    """Raises ConfigError for a summary of another schema."""
+    if not (directory.path / "config.yaml").is_file():
+        error = _error(directory)
+        return Job(directory, "failed" if error else "missing", error or "it never began", None)
+    summary = directory.summary
+    if summary is None:
+        return Job(directory, *_unfinished(directory), None)
+    _check_schema(directory.path / "summary.json", summary)
+    facts = RunFacts(directory, summary, _raw_config(directory.path / "config.yaml"), store)
+    if summary["complete"]:
+        return Job(directory, "finished", "", facts)
+    status, note = _unfinished(directory)
+    done = f"layers done: {', '.join(map(str, facts.layers))}"
+    return Job(directory, "partly finished", f"{done}; {status}{f', {note}' if note else ''}", facts)
+
+
+def _unfinished(directory: RunDirectory) -> tuple[str, str]:
+    running = directory.state["running"] or {}
+    where = f"at {running.get('stage')}" if running else ""
+    where += "" if running.get("layer") is None else f" of layer {running['layer']}"
+    error = _error(directory)
+    if error:
+        return "failed", error
+    if running and _alive(int(running.get("pid", 0))):
+        return "running", where
+    return ("stopped", where) if running else ("unfinished", "it waits or has ended")
+
+
+def _error(directory: RunDirectory) -> str:
+    """Why a job failed, in one line; empty if it did not."""
+    file = directory.path / "error.txt"
+    if not file.is_file():
+        return ""
+    lines = file.read_text(errors="replace").strip().splitlines() or ["it failed without a message"]
+    # Of a traceback the last line says what happened.
+    return (lines[-1] if lines[0].startswith("Traceback") else lines[0])[:300]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return pid > 0
+
+
+def _check_schema(file: Path, summary: Any) -> None:
+    schema = summary.get("schema") if isinstance(summary, dict) else None
+    if schema != SCHEMA:
+        raise ConfigError(f"{file}: schema={schema}, but this version reads schema {SCHEMA}; the same `ibc run` writes it anew")
+    missing = list(_missing(summary))
+    if missing:
+        listing = ", ".join(missing)
+        raise ConfigError(f"{file}: it lacks {listing}: an older version wrote it; the same `ibc run` writes it anew")
+
+
+def _missing(summary: dict[str, Any]) -> Iterator[str]:
+    yield from (key for key in WANTED if key not in summary)
+    for i, record in enumerate(summary.get("layers", [])):
+        yield from (f"layers[{i}].{key}" for key in WANTED_LAYER if key not in record)
+
+
+def _raw_config(file: Path) -> dict[str, Any]:
+    import yaml
+
+    values = yaml.safe_load(file.read_text())
+    return values if isinstance(values, dict) else {}

@@ -1,0 +1,129 @@
+"""`ibc report`: a folder of static pages for one run or for all jobs of a sweep.
+
+1. Read the summaries; refuse what an older version wrote or what has nothing to show.
+2. Per run: its layers' viewer artifacts, a page per layer, a page per node, and its own page.
+3. The front page: for a sweep the Pareto plot, settings and jobs; for a run everything about it.
+4. Written beside the old report and put in its place at the end, so that no page of an old one stays behind.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from interp_by_construction.report import pareto, run_page, trees
+from interp_by_construction.report.facts import Job, RunFacts, find_jobs
+from interp_by_construction.report.figures import write_figures
+from interp_by_construction.report.node_page import LayerView, ranked, read_layer, write_nodes
+from interp_by_construction.report.site import copy_assets, render
+from interp_by_construction.report.terminal import MOMENTS
+from interp_by_construction.store import Store, disk_errors
+
+SCORE_COLUMNS = ("before", "after", "final", "shuffled", "exact", "final_raw")
+
+
+def write_report(root: Path, name: str, labelled_only: bool = False) -> Path:
+    """Writes `runs/<name>/report/` and returns its first page. root: the directory that holds `runs/` and `store/`.
+
+    labelled_only leaves out the pages of free nodes. Raises ConfigError for a run that is not there, that an older version wrote,
+    or that has no finished layer, and StoreError where an artifact is gone.
+    """
+    store = Store(root / "store")
+    jobs, is_sweep = find_jobs(root / "runs", name, store)
+    out = root / "runs" / name / "report"
+    partial = out.with_name(f".report.{os.getpid()}.partial")
+    with disk_errors(out):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            if is_sweep:
+                _write_sweep(name, jobs, partial, store, labelled_only)
+            else:
+                facts = jobs[0].facts
+                assert facts is not None
+                _write_run(facts, jobs[0], partial, store, labelled_only, "", None)
+            shutil.rmtree(out, ignore_errors=True)
+            os.replace(partial, out)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return out / "index.html"
+
+
+def _write_sweep(name: str, jobs: Sequence[Job], out: Path, store: Store, labelled_only: bool) -> None:
+    done = [job for job in jobs if job.facts is not None]
+    for job in done:
+        assert job.facts is not None
+        folder = out / "jobs" / job.directory.path.name
+        _write_run(job.facts, job, folder, store, labelled_only, f"{name}: ", "../../index.html")
+    runs = [(job.facts, f"jobs/{job.directory.path.name}/index.html") for job in done if job.facts is not None]
+    copy_assets(out)
+    render(
+        "sweep.html", out / "index.html", 0, name=name, n_finished=sum(job.status == "finished" for job in jobs),
+        jobs=[{"name": job.directory.path.name, "status": job.status, "note": job.note} for job in jobs],
+        **_pareto(runs, out),
+    )  # fmt: skip
+
+
+def _pareto(runs: Sequence[tuple[RunFacts, str]], out: Path) -> dict[str, Any]:
+    points, beside = pareto.points_of(runs), pareto.references([facts for facts, _ in runs])
+    return {
+        "plots": [(name, svg) for name in pareto.METRICS if (svg := pareto.pareto_svg(points, beside, name)) is not None],
+        "points": points,
+        "settings": [
+            {
+                "name": setting.label or "all runs", "control": setting.control, "n": len(setting.points),
+                "tax": setting.spread("tax"), "score": setting.spread("score"), "truth": setting.spread("truth"),
+            }
+            for setting in pareto.settings_of(points)
+        ],
+        "beside": beside,
+        "files": write_figures(points, beside, out / "figures"),
+    }  # fmt: skip
+
+
+def _write_run(
+    facts: RunFacts, job: Job, out: Path, store: Store, labelled_only: bool, of_sweep: str, up: str | None
+) -> None:
+    views = _views(facts, store)
+    pages = write_nodes(views, out, facts.name, labelled_only)
+    for view in views.values():
+        _write_layer(facts, view, out, pages)
+    copy_assets(out)
+    summary = facts.summary
+    layers = [
+        {
+            **record,
+            "curves": run_page.curves(facts, record["layer"]),
+            "methods": run_page.method_rows(record),
+        }
+        for record in summary["layers"]
+    ]
+    render(
+        "run.html", out / "index.html", 0, name=facts.name, of_sweep=of_sweep, up=up, job=job, summary=summary, layers=layers,
+        moments=list(MOMENTS.values()), score_columns=SCORE_COLUMNS, hidden=run_page.hidden_work(facts), cost=run_page.cost(facts),
+        config=list(trees.leaves(facts.raw_config)), leaves=list(trees.leaves(summary)), tree=trees.tree, exact=trees.exact,
+        **_pareto([(facts, "#layers")], out),
+    )  # fmt: skip
+
+
+def _views(facts: RunFacts, store: Store) -> dict[int, LayerView]:
+    import pyarrow.parquet as pq
+
+    rows: dict[int, list[dict[str, Any]]] = {}
+    for row in pq.read_table(facts.path / "nodes.parquet").to_pylist():
+        rows.setdefault(row["layer"], []).append(row)
+    return {layer: read_layer(facts, layer, rows.get(layer, []), store) for layer in facts.layers}
+
+
+def _write_layer(facts: RunFacts, view: LayerView, out: Path, pages: set[tuple[int, int]]) -> None:
+    first = next(iter(view.rows.values()), {})
+    numbers = [c for c in ("score_before", "score_after", "score_final", "score_shuffled", "score_exact", "truth_r") if c in first]
+    used = [c for c in numbers if any(row[c] is not None for row in view.rows.values())]
+    render(
+        "layer.html", out / "layers" / f"L{view.layer}.html", 1, run=facts.name, layer=view.layer, layers=facts.layers,
+        record=facts.layer(view.layer), columns=used, rows=[view.rows[node] for node in ranked(view.rows.values())],
+        linked={node for layer, node in pages if layer == view.layer},
+    )  # fmt: skip

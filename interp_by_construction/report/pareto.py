@@ -1,0 +1,274 @@
+"""What interpretability costs: held-out tax against mean final score over layers, one point per run, controls marked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from markupsafe import Markup, escape
+
+from interp_by_construction.report.charts import Axis, frame, number, padded
+from interp_by_construction.report.facts import RunFacts
+
+Metric = Literal["score", "truth"]
+METRICS: dict[Metric, str] = {
+    "score": "final score (Pearson r, mean over layers)",
+    "truth": "ground truth (Pearson r, mean over layers)",
+}
+TAX = "tax on held-out text (nats per token, against the compute-matched control)"
+SEEDS = ("seed", "data.seed")
+"""Runs that differ in these alone are one setting."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run, or one model beside it."""
+
+    name: str
+    href: str
+    tax: float
+    tax_ci95: tuple[float, float] | None
+    score: float | None
+    score_ci95: tuple[float, float] | None
+    """Bootstrap over nodes, where the run has one layer."""
+    truth: float | None
+    setting: tuple[tuple[str, str], ...]
+    """The fields in which the jobs differ, seeds left out, with their values."""
+    seed: str
+    control: str
+    """What makes it a control; empty for a run that aligns nodes with their own labels."""
+
+    def value(self, metric: Metric) -> float | None:
+        return self.score if metric == "score" else self.truth
+
+    @property
+    def described(self) -> str:
+        return ", ".join([*(f"{key}={value}" for key, value in self.setting), *([f"seed={self.seed}"] if self.seed else [])])
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Runs that differ in the seed alone: means, and the range over seeds."""
+
+    points: tuple[Point, ...]
+
+    @property
+    def control(self) -> str:
+        return self.points[0].control
+
+    @property
+    def label(self) -> str:
+        """Short: the last part of each field's name."""
+        return ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in self.points[0].setting)
+
+    def spread(self, metric: Metric | Literal["tax"]) -> tuple[float, float, float] | None:
+        """(lowest, mean, highest); None where a run has no value."""
+        values = [point.tax if metric == "tax" else point.value(metric) for point in self.points]
+        known = [value for value in values if value is not None]
+        return (min(known), sum(known) / len(known), max(known)) if len(known) == len(values) else None
+
+
+def points_of(runs: Sequence[tuple[RunFacts, str]]) -> list[Point]:
+    """One point per run; runs: facts and the address of the run's page."""
+    varied = varied_fields([facts for facts, _ in runs])
+    points = []
+    for facts, href in runs:
+        loss, layers = facts.summary["loss"], facts.summary["layers"]
+        finals = [layer["score"]["final"] for layer in layers]
+        interval = loss["tax_ci95"]
+        single = finals[0]["ci95"] if len(finals) == 1 else None
+        points.append(
+            Point(
+                name=facts.name,
+                href=href,
+                tax=loss["tax"],
+                tax_ci95=None if interval is None else (interval[0], interval[1]),
+                score=mean(final["mean"] for final in finals),
+                score_ci95=None if single is None else (single[0], single[1]),
+                truth=mean((layer.get("truth") or {}).get("r_mean") for layer in layers),
+                setting=tuple((key, text(facts.identity.get(key))) for key in varied if key not in SEEDS),
+                seed=text(facts.identity["seed"]) if "seed" in varied else "",
+                control=control_of(facts),
+            )
+        )
+    return points
+
+
+def references(runs: Sequence[RunFacts]) -> list[Point]:
+    """The models without alignment that stand beside the runs: the compute-matched control and freeze-only. Nobody aligned their
+    nodes, so they stand at the score that the labels had before alignment. Equal ones once.
+    """
+    found: dict[tuple[str, float], Point] = {}
+    for facts in runs:
+        loss, layers = facts.summary["loss"], facts.summary["layers"]
+        before = mean(layer["score"]["before"]["mean"] for layer in layers)
+        truth = mean((layer.get("truth") or {}).get("r_before") for layer in layers)
+        for name, tax, interval in (
+            ("compute-matched control", 0.0, None),
+            ("freeze-only", loss.get("freeze_cost", loss["freeze_only"] - loss["control"]), loss.get("freeze_cost_ci95")),
+        ):
+            ci95 = None if interval is None else (interval[0], interval[1])
+            found.setdefault((name, tax), Point(name, "", tax, ci95, before, None, truth, (), "", name))
+    return list(found.values())
+
+
+def settings_of(points: Sequence[Point]) -> list[Setting]:
+    groups: dict[tuple[Any, ...], list[Point]] = {}
+    for point in points:
+        groups.setdefault((point.setting, point.control), []).append(point)
+    return [Setting(tuple(group)) for group in groups.values()]
+
+
+def front(settings: Sequence[Setting], metric: Metric) -> list[tuple[float, float]]:
+    """(tax, value) of the settings that no other beats in both, controls left out, by tax."""
+    spreads = [(s.spread("tax"), s.spread(metric)) for s in settings if not s.control]
+    means = {(tax[1], value[1]) for tax, value in spreads if tax is not None and value is not None}
+    kept: list[tuple[float, float]] = []
+    for tax, value in sorted(means, key=lambda point: (point[0], -point[1])):
+        if not kept or value > kept[-1][1]:
+            kept.append((tax, value))
+    return kept
+
+
+def varied_fields(runs: Sequence[RunFacts]) -> list[str]:
+    """Fields of the config in which the runs differ."""
+    keys = dict.fromkeys(key for facts in runs for key in facts.identity)
+    return [key for key in keys if len({json.dumps(facts.identity.get(key), sort_keys=True) for facts in runs}) > 1]
+
+
+def control_of(facts: RunFacts) -> str:
+    """Why a run is a control; empty for a run that aligns nodes with their own labels."""
+    align = facts.summary.get("align") or {}
+    target = align.get("control") or facts.identity.get("align.target", "label")
+    if target in ("shuffled", "random"):
+        return f"{target} targets"
+    none = not any(layer["n_aligned"] + layer.get("n_failed_labels", 0) for layer in facts.summary["layers"])
+    if none or target == "no_alignment" or facts.identity.get("align.weight") == 0:
+        return "free nodes only" if none else "no alignment loss"
+    return "" if target == "label" else str(target).replace("_", " ")
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """None where one of them is undefined."""
+    known = list(values)
+    return None if not known or any(value is None for value in known) else sum(v for v in known if v is not None) / len(known)
+
+
+def text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def pareto_svg(points: Sequence[Point], beside: Sequence[Point], metric: Metric) -> Markup | None:
+    """None where no run has the metric. Every point is a link that can be reached with the keyboard."""
+    # A control that aligns no node has no score: it stands on the axis.
+    shown = [point for point in points if point.value(metric) is not None or point.control]
+    near = [point for point in beside if point.value(metric) is not None]
+    if not any(point.value(metric) is not None for point in shown):
+        return None
+    width, height = 760.0, 440.0
+    taxes = [tax for point in [*shown, *near] for tax in (point.tax, *(point.tax_ci95 or ()))]
+    values = [value for point in [*shown, *near] for value in (point.value(metric), *_interval(point, metric)) if value is not None]
+    x, y = Axis(*padded([0.0, *taxes], 0.06), 72.0, width - 16), Axis(*padded(values, 0.08, 0.02), height - 52, 14.0)
+    settings = settings_of(shown)
+    parts = [frame(x, y, TAX, METRICS[metric], height)]
+    parts.append(f'<line class="zero" x1="{x(0)}" x2="{x(0)}" y1="{y.start}" y2="{y.stop}"/>')
+    line = front(settings, metric)
+    if len(line) > 1:
+        parts.append(f'<polyline class="front" points="{" ".join(f"{x(a)},{y(b)}" for a, b in line)}"/>')
+    parts += [_setting(setting, metric, x, y) for setting in settings if len(setting.points) > 1]
+    parts += [_point(point, metric, x, y) for point in [*near, *shown]]
+    parts += [_beside_name(point, metric, x, y) for point in near[:2]]
+    if 1 < len(settings) <= 16:
+        parts += [_name(setting, metric, x, y, width) for setting in settings if setting.label]
+    name = f"{TAX} against {METRICS[metric]}; {len(shown)} runs"
+    return Markup(
+        f'<svg class="chart pareto" viewBox="0 0 {width:g} {height:g}" role="group" aria-label="{escape(name)}" '
+        f'data-metric="{metric}">{"".join(parts)}</svg>'
+    )
+
+
+def _interval(point: Point, metric: Metric) -> tuple[float, ...]:
+    return point.score_ci95 if metric == "score" and point.score_ci95 is not None else ()
+
+
+def _point(point: Point, metric: Metric, x: Axis, y: Axis) -> str:
+    value = point.value(metric)
+    at_x, at_y = x(point.tax), y.start if value is None else y(value)
+    bars = ""
+    if point.tax_ci95 is not None:
+        bars += f'<line class="ci" x1="{x(point.tax_ci95[0])}" x2="{x(point.tax_ci95[1])}" y1="{at_y}" y2="{at_y}"/>'
+    for low, high in [_interval(point, metric)] if _interval(point, metric) else []:
+        bars += f'<line class="ci" x1="{at_x}" x2="{at_x}" y1="{y(low)}" y2="{y(high)}"/>'
+    said = describe(point, metric)
+    kind = "control" if point.control else "run"
+    shape = (
+        f'<path class="mark {kind}" d="M{at_x} {at_y - 7}l7 7l-7 7l-7 -7z"/>'
+        if point.control
+        else f'<circle class="mark {kind}" cx="{at_x}" cy="{at_y}" r="6"/>'
+    )
+    target = f' href="{escape(point.href)}"' if point.href else ' tabindex="0" role="img"'
+    tag = "a" if point.href else "g"
+    return f'<{tag} class="point"{target} aria-label="{escape(said)}" data-tip="{escape(said)}">{bars}{shape}</{tag}>'
+
+
+def describe(point: Point, metric: Metric) -> str:
+    """All that is known of a point, one line each, for the eye and for screen readers."""
+    value = point.value(metric)
+    tax = f"tax {point.tax:+.4f} nats/token"
+    tax += f" [{point.tax_ci95[0]:+.4f}, {point.tax_ci95[1]:+.4f}]" if point.tax_ci95 is not None else ""
+    name = "final score" if metric == "score" else "ground truth r"
+    said = f"{name} {'undefined' if value is None else f'{value:.3f}'}"
+    own = _interval(point, metric)
+    said += f" [{own[0]:.3f}, {own[1]:.3f}]" if own else ""
+    lines = [point.name, tax, said, *(f"{key} = {val}" for key, val in point.setting)]
+    lines += [f"seed = {point.seed}"] if point.seed else []
+    if value is None:
+        lines.append("no aligned node to score; shown on the axis")
+    if point.control and point.href:
+        lines.insert(1, f"control: {point.control}")
+    elif point.control:
+        lines.append("no nodes aligned; shown at the score before alignment")
+    return "\n".join(lines)
+
+
+def _setting(setting: Setting, metric: Metric, x: Axis, y: Axis) -> str:
+    """Mean over seeds as a cross whose arms reach from the lowest to the highest seed."""
+    tax, value = setting.spread("tax"), setting.spread(metric)
+    if tax is None or value is None:
+        return ""
+    return (
+        f'<g class="seeds" aria-hidden="true"><line x1="{x(tax[0])}" x2="{x(tax[2])}" y1="{y(value[1])}" y2="{y(value[1])}"/>'
+        f'<line x1="{x(tax[1])}" x2="{x(tax[1])}" y1="{y(value[0])}" y2="{y(value[2])}"/></g>'
+    )
+
+
+def _name(setting: Setting, metric: Metric, x: Axis, y: Axis, width: float) -> str:
+    tax, value = setting.spread("tax"), setting.spread(metric)
+    if tax is None or value is None:
+        return ""
+    said = f"{setting.label} ({setting.control})" if setting.control else setting.label
+    left = x(tax[1]) > width * 0.7
+    place = f'x="{x(tax[1]) + (-11 if left else 11)}" text-anchor="{"end" if left else "start"}"'
+    return f'<text class="name" aria-hidden="true" {place} y="{y(value[1]) - 9}">{escape(said)}</text>'
+
+
+def _beside_name(point: Point, metric: Metric, x: Axis, y: Axis) -> str:
+    """The two often stand side by side: one name above, one below."""
+    value = point.value(metric)
+    assert value is not None
+    above = point.name != "freeze-only"
+    place = f'x="{x(point.tax) + 4}" y="{y(value) + (-12 if above else 22)}"'
+    return f'<text class="name quiet" aria-hidden="true" {place}>{escape(point.name)}</text>'
+
+
+def table(points: Sequence[Point]) -> list[dict[str, Any]]:
+    """The plot as rows, for those who read numbers, and for W&B."""
+    return [
+        {
+            "run": point.name, "href": point.href, "control": point.control, "config": point.described, "tax": point.tax,
+            "tax_ci95": point.tax_ci95, "score": point.score, "truth": point.truth, "shown": number(point.tax),
+        }
+        for point in points
+    ]  # fmt: skip

@@ -1,0 +1,88 @@
+"""Any nested JSON as tables, so that a key that is new in the summary is shown without a change here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from interp_by_construction.report.site import shown, words
+
+MAX_COLUMNS = 9
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted path and value of everything that is neither a mapping nor a list of such."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from leaves(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list) and any(isinstance(item, Mapping | list) for item in value):
+        for i, item in enumerate(value):
+            yield from leaves(item, f"{path}[{i}]")
+    else:
+        yield path, value
+
+
+def exact(value: Any) -> str:
+    """All digits, as in the JSON file."""
+    import json
+
+    return json.dumps(value, ensure_ascii=False)
+
+
+def tree(value: Any) -> Markup:
+    """Tables of a nested value: mappings of equal shape become one table, single values a list of names and values."""
+    if not isinstance(value, Mapping):
+        return _list(value) if isinstance(value, list) else Markup(f"<p>{escape(shown(value))}</p>")
+    single = {key: item for key, item in value.items() if not _nested(item)}
+    nested = {key: item for key, item in value.items() if _nested(item)}
+    rows = {key: item for key, item in nested.items() if isinstance(item, Mapping) and _is_row(item)}
+    parts = [_pairs(single)] if single else []
+    columns = list(dict.fromkeys(key for item in rows.values() for key in item))
+    if len(rows) > 1 and len(columns) <= MAX_COLUMNS:
+        parts.append(_matrix(rows, columns))
+        nested = {key: item for key, item in nested.items() if key not in rows}
+    parts += [f'<section class="branch"><h5>{escape(words(key))}</h5>{tree(item)}</section>' for key, item in nested.items()]
+    return Markup("".join(parts))
+
+
+def _nested(value: Any) -> bool:
+    return isinstance(value, Mapping) or (isinstance(value, list) and any(isinstance(item, Mapping | list) for item in value))
+
+
+def _is_row(value: Mapping[str, Any]) -> bool:
+    return bool(value) and not any(_nested(item) for item in value.values())
+
+
+def _list(values: Sequence[Any]) -> Markup:
+    if values and all(isinstance(item, Mapping) and _is_row(item) for item in values):
+        columns = list(dict.fromkeys(key for item in values for key in item))
+        return Markup(_matrix({str(i): item for i, item in enumerate(values)}, columns))
+    if not _nested(list(values)):
+        return Markup(f"<p>{escape(_cell(list(values)))}</p>")
+    return tree({str(i): item for i, item in enumerate(values)})
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{escape(words(key))}</th><td>{escape(_cell(item))}</td></tr>' for key, item in values.items()
+    )
+    return f'<div class="scroll"><table class="pairs"><tbody>{rows}</tbody></table></div>'
+
+
+def _matrix(rows: Mapping[str, Mapping[str, Any]], columns: Sequence[str]) -> str:
+    head = "".join(f'<th scope="col">{escape(words(column))}</th>' for column in columns)
+    body = "".join(
+        f'<tr><th scope="row">{escape(words(name))}</th>'
+        + "".join(f"<td>{escape(_cell(row[column]) if column in row else '')}</td>" for column in columns)
+        + "</tr>"
+        for name, row in rows.items()
+    )
+    return f'<div class="scroll"><table><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(shown(item, 4) for item in value)}]" if value else "none"
+    return shown(value, 4)

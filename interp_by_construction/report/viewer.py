@@ -1,0 +1,59 @@
+"""The viewer artifact of a layer of a finished run: made when a report is written, found again by the next one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from interp_by_construction.config import Config
+from interp_by_construction.errors import StoreError
+from interp_by_construction.report.facts import RunFacts, find_anywhere
+from interp_by_construction.store import Artifact, Recipe, Store
+from interp_by_construction.workshop import VERSIONS
+
+
+def build_viewer(facts: RunFacts, layer: int, store: Store) -> Artifact:
+    """Raises StoreError where an artifact of the run is gone."""
+    cfg = facts.config
+    if cfg is None:
+        raise StoreError(f"{facts.path / 'config.yaml'} is missing: the report needs it to find the run's text")
+    artifacts = facts.artifacts(layer)
+    position = facts.layers.index(layer)
+    sides = {"below": facts.layers[position - 1 : position] if position else [], "above": facts.layers[position + 1 : position + 2]}
+    neighbours = {side: found[0] for side, found in sides.items() if found}
+    model = final_model(facts, layer, store)
+    parents = {"corpus": facts.shared("corpus", store).fingerprint, "model": model.fingerprint}
+    parents |= {"simulate": artifacts["simulate"].fingerprint}
+    parents |= {side: facts.labels(index).fingerprint for side, index in neighbours.items()}
+    if "function" in artifacts:
+        parents["function"] = artifacts["function"].fingerprint
+    config = {"layer": layer, "neighbours": neighbours, "n_promoted": cfg.function.n_promoted}
+    recipe = Recipe("viewer", VERSIONS["viewer"], config, parents, {})
+
+    def compute(out: Path) -> dict[str, Any]:
+        from interp_by_construction.stages import viewer
+        from interp_by_construction.stages.tables import read_labels, read_promoted
+        from interp_by_construction.training.fit import resolve_device
+
+        beside = {side: viewer.Neighbour(index, read_labels(facts.labels(index).path)) for side, index in neighbours.items()}
+        promoted = read_promoted(artifacts["function"].path) if "function" in artifacts else {}
+        return viewer.run(
+            model.path / "model", facts.shared("corpus", store).path, artifacts["simulate"].path, layer, cfg.simulate,
+            beside.get("below"), beside.get("above"), list(promoted), cfg.function.n_promoted, out, _device(cfg, resolve_device),
+        )  # fmt: skip
+
+    return store.build(recipe, compute)
+
+
+def final_model(facts: RunFacts, layer: int, store: Store) -> Artifact:
+    """The model that `score.final` was measured on, whatever stage made it."""
+    fingerprint = facts.artifacts(layer)["evaluate"].manifest["parents"]["final"]
+    found = find_anywhere(store, fingerprint)
+    if found is not None:
+        return found
+    raise StoreError(f"the final model {fingerprint} of layer {layer} is not in {store.root}: run the same command again")
+
+
+def _device(cfg: Config, resolve: Any) -> Any:
+    """A report may be written on another machine than the run."""
+    return resolve("auto" if cfg.trainer.device == "cuda" else cfg.trainer.device)

@@ -1,0 +1,288 @@
+"""The report: every number of the summary, nothing that runs or loads from elsewhere, clear errors; and the laws of its parts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from report_run import make_run, make_sweep
+from test_cli import ibc
+
+from interp_by_construction.errors import ConfigError
+from interp_by_construction.report import node_page, pareto, trees
+from interp_by_construction.report.charts import ticks
+from interp_by_construction.report.facts import RunFacts
+from interp_by_construction.report.html import write_report
+from interp_by_construction.report.node_page import excerpt
+from interp_by_construction.runs import RunDirectory
+from interp_by_construction.scoring import columnwise_correlation
+from interp_by_construction.stages import tables
+from interp_by_construction.stages.tables import read_records
+from interp_by_construction.store import Store
+
+
+class Page(HTMLParser):
+    """Text, tags and addresses of a page, as a browser reads them."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(file.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def addresses(self) -> Iterator[str]:
+        for _, attrs in self.tags:
+            yield from (str(attrs[name]) for name in ("href", "src") if attrs.get(name))
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunDirectory]:
+    root = tmp_path_factory.mktemp("reported")
+    run = make_run(root)
+    write_report(root, "small")
+    return root, run
+
+
+def pages(root: Path, name: str = "small") -> list[Path]:
+    return sorted((root / "runs" / name / "report").rglob("*.html"))
+
+
+def numbers(value: Any) -> Iterator[int | float]:
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from numbers(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from numbers(item)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+
+
+def test_every_number_of_the_summary_is_in_the_report(reported: tuple[Path, RunDirectory]) -> None:
+    root, run = reported
+    summary = json.loads((run.path / "summary.json").read_text())
+    shown = set(re.findall(r"-?\d[\d.]*(?:e[-+]?\d+)?", " ".join(Page(root / "runs/small/report/index.html").text)))
+    wanted = {json.dumps(number) for number in numbers(summary)}
+    assert len(wanted) > 200 and not wanted - shown
+    tokens = RunFacts(run, summary, {}, Store(root / "store")).artifacts(1)["label"].labeler_tokens
+    assert tokens > 0 and f"{tokens:,}" in (root / "runs/small/report/index.html").read_text()
+
+
+def test_every_node_has_a_page_with_its_label_and_scores(reported: tuple[Path, RunDirectory]) -> None:
+    root, run = reported
+    rows = pq.read_table(run.path / "nodes.parquet").to_pylist()
+    for row in rows:
+        page = Page(root / "runs" / "small" / "report" / "nodes" / f"L{row['layer']}" / f"{row['node']}.html")
+        text = " ".join(" ".join(page.text).split())
+        if row["status"] == "aligned":
+            assert " ".join(row["label"].split()) in text
+            lines = [attrs.get("class") for _, attrs in page.tags]
+            assert lines.count("line real") == lines.count("line simulated") > 10
+            assert "Worst disagreements" in text and "History of the label" in text and "promotes" in text
+            assert "Strongest incoming" in text and "Strongest outgoing" in text
+    assert len(list((root / "runs/small/report/nodes").rglob("*.html"))) == len(rows) == 64
+
+
+HOSTILE = "</td></script><script>alert(1)</script> & \"names\" <img src=x onerror='alert(1)'>"
+
+
+def test_labels_tokens_and_reasons_are_text_and_nothing_else(
+    reported: tuple[Path, RunDirectory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every text that comes from a model or a corpus, on every kind of page."""
+    root, run = reported
+    hostile = root / "runs" / "hostile"
+    shutil.copytree(run.path, hostile, ignore=shutil.ignore_patterns("report", ".lock"))
+    table = pq.read_table(run.path / "nodes.parquet")
+    rows = [row | {"label": HOSTILE, "top_tokens": [HOSTILE], "promotes": [HOSTILE]} for row in table.to_pylist()]
+    pq.write_table(table.from_pylist(rows, schema=table.schema), hostile / "nodes.parquet")
+
+    def tampered(record: dict[str, Any]) -> dict[str, Any]:
+        record |= {"tokens": [HOSTILE] * len(record["tokens"])} if "tokens" in record else {}
+        record |= {"promotes": [HOSTILE]} if "promotes" in record else {}
+        return record | ({"excerpts": [tampered(each) for each in record["excerpts"]]} if "excerpts" in record else {})
+
+    def history(path: Path) -> list[Any]:
+        return [dataclasses.replace(each, text=HOSTILE, why=HOSTILE) for each in tables.read_history(path)]
+
+    monkeypatch.setattr(node_page, "read_records", lambda path: [tampered(each) for each in tables.read_records(path)])
+    monkeypatch.setattr(node_page, "read_history", history)
+    write_report(root, "hostile")
+    n_shown = 0
+    for file in pages(root, "hostile"):
+        page = Page(file)
+        scripts = [str(attrs.get("src")) for tag, attrs in page.tags if tag == "script"]
+        assert len(scripts) == 1 and scripts[0].endswith("assets/report.js")
+        assert not [tag for tag, _ in page.tags if tag == "img"]
+        assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
+        n_shown += "<script>alert(1)</script>" in "".join(page.text)
+    assert n_shown >= 66
+    tokens = ['</script><img src=x onerror="alert(1)">', "a", "\n", "'\"&"]
+    made = excerpt({"tokens": tokens, "real": [1.0, 0.0, -0.5, 0.2], "simulated": [0.0] * 4, "peak": 0}, 1.0)
+    assert "<img" not in made and "</script>" not in made and "⏎" in made
+
+
+def test_every_address_is_in_the_folder_and_nothing_loads_from_elsewhere(reported: tuple[Path, RunDirectory]) -> None:
+    root, _ = reported
+    checked = set()
+    for file in pages(root):
+        for address in Page(file).addresses():
+            assert not re.match(r"(https?:)?//", address), (file, address)
+            target = (file.parent / address.partition("#")[0]).resolve()
+            if address.startswith(("#", "data:")) or target in checked:
+                continue
+            assert target.is_file() and (root / "runs" / "small" / "report") in target.parents, (file, address)
+            checked.add(target)
+    for name in ("report.css", "report.js"):
+        assert "http" not in (root / "runs/small/report/assets" / name).read_text()
+    for metric in ("score", "truth"):
+        figures = root / "runs/small/report/figures"
+        assert (figures / f"pareto_{metric}.png").read_bytes().startswith(b"\x89PNG")
+        assert "tax (nats per token, held out)" in (figures / f"pareto_{metric}.svg").read_text()
+
+
+def test_the_viewer_shows_what_the_models_do(reported: tuple[Path, RunDirectory]) -> None:
+    """Real activations are those of the final model; simulated ones correlate with them as `score.final` says of the same text."""
+    from safetensors.numpy import load_file
+
+    from interp_by_construction.stages.activation_chunks import activation_chunks
+
+    root, run = reported
+    store, state = Store(root / "store"), run.state
+    (viewer,) = [p for p in (root / "store/viewer").glob("[0-9a-f]*") if json.loads((p / "metrics.json").read_text())["layer"] == 1]
+    records = {record["node"]: record for record in read_records(viewer / "viewer.jsonl")}
+    scores = load_file(store.path("evaluate", state["layers"]["1"]["evaluate"]) / "scores.safetensors")
+    corpus = store.path("corpus", state["shared"]["corpus"])
+    model = store.path("continue", state["layers"]["2"]["continue"]) / "model"
+    assert set(scores["nodes"].tolist()) <= set(records) and len(records) == 32
+    node = int(scores["nodes"][0])
+    record = records[node]
+    blocks = np.array(sorted({e["block"] for e in record["excerpts"]}))
+    real = np.concatenate(list(activation_chunks(model, corpus, "score", blocks, 128, 1, np.array([node]), "cpu"))).reshape(-1, 128)
+    for shown in record["excerpts"]:
+        row = real[int(np.searchsorted(blocks, shown["block"]))] * record["pole"]
+        windows = np.lib.stride_tricks.sliding_window_view(row, len(shown["real"]))
+        assert np.isclose(windows, shown["real"], rtol=1e-3, atol=1e-6).all(axis=1).any()
+        assert shown["real"][shown["peak"]] == max(shown["real"]) or shown["kind"] not in ("top", "quantile")
+    peaks = [max(e["real"]) for e in record["excerpts"] if e["kind"] == "top"]
+    assert peaks == sorted(peaks, reverse=True) and peaks[0] <= record["largest"] * 1.001
+    assert {e["kind"] for e in record["excerpts"]} >= {"top", "quantile", "simulated"}
+    both = np.array([pair for e in record["excerpts"] for pair in zip(e["real"], e["simulated"], strict=True)])
+    assert np.isfinite(columnwise_correlation(both[:, :1], both[:, 1:])).all() or both[:, 1].std() == 0
+
+
+def test_circuit_weights_are_those_of_the_direct_path(reported: tuple[Path, RunDirectory]) -> None:
+    """One edge, seen from both of its ends."""
+    root, _ = reported
+    layers = {json.loads((p / "metrics.json").read_text())["layer"]: p for p in (root / "store/viewer").glob("[0-9a-f]*")}
+    lower, upper = ({r["node"]: r for r in read_records(layers[i] / "viewer.jsonl")} for i in (1, 2))
+    outgoing = {(node, other): weight for node, r in lower.items() for other, weight in r["outgoing"]}
+    incoming = {(other, node): weight for node, r in upper.items() for other, weight in r["incoming"]}
+    shared = set(outgoing) & set(incoming)
+    assert shared and all(abs(outgoing[edge] - incoming[edge]) <= 1e-3 * abs(incoming[edge]) + 1e-6 for edge in shared)
+    assert all(abs(r["incoming"][0][1]) >= abs(r["incoming"][-1][1]) for r in upper.values())
+
+
+def test_a_sweep_says_what_is_missing_and_links_every_run(reported: tuple[Path, RunDirectory]) -> None:
+    root, run = reported
+    changed = yaml.safe_load((run.path / "config.yaml").read_text()) | {"seed": 1}
+    changed["align"] = changed["align"] | {"weight": 0.7}
+    make_sweep(root, run, yaml.safe_dump(changed))
+    (root / "runs/sweep/sweep.json").write_text(json.dumps({"jobs": [{"number": n, "overrides": []} for n in range(6)]}))
+    page = Page(write_report(root, "sweep"))
+    text = " ".join(page.text)
+    assert "2 of 6 jobs finished" in text and "the loss became nan at step 3" in text and text.count("it never began") == 3
+    assert "align.weight=0.7, seed=1" in text
+    points = [attrs for tag, attrs in page.tags if tag == "a" and "point" in str(attrs.get("class"))]
+    assert {attrs["href"] for attrs in points} == {"jobs/0/index.html", "jobs/3/index.html"}
+    assert all("tax" in str(attrs["aria-label"]) and "align.weight = " in str(attrs["aria-label"]) for attrs in points)
+    assert (root / "runs/sweep/report/jobs/3/nodes/L1/0.html").is_file()
+
+
+def test_bad_runs_are_refused(reported: tuple[Path, RunDirectory], tmp_path: Path) -> None:
+    root, run = reported
+    for name, change, named in (
+        ("old", lambda s: s | {"schema": 0}, "schema=0"),
+        ("older", lambda s: {k: v for k, v in s.items() if k != "loss"}, "lacks loss"),
+    ):
+        path = tmp_path / "runs" / name
+        path.mkdir(parents=True)
+        (path / "config.yaml").write_text((run.path / "config.yaml").read_text())
+        (path / "summary.json").write_text(json.dumps(change(run.summary)))
+        with pytest.raises(ConfigError, match=named):
+            write_report(tmp_path, name)
+    (tmp_path / "runs" / "empty" / "0").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="no finished layer.*empty/0: missing"):
+        write_report(tmp_path, "empty")
+    done = ibc("report", "old", f"paths.root={tmp_path}")
+    assert done.returncode == 2 and "schema=0" in done.stderr and "Traceback" not in done.stderr
+    done = ibc("report", "nope", f"paths.root={tmp_path}")
+    assert done.returncode == 2 and "nope" in done.stderr
+
+
+# The parts.
+
+
+def facts(tax: float, score: float | None, seed: int, weight: float, **more: Any) -> RunFacts:
+    layer = {"layer": 0, "n_aligned": 4, "score": {m: {"mean": score, "ci95": None} for m in ("before", "final")}} | more
+    loss = {"tax": tax, "tax_ci95": [tax - 0.1, tax + 0.1], "control": 1.0, "freeze_only": 1.5}
+    made = RunFacts(RunDirectory(Path(f"/runs/s/{seed}{weight}")), {"loss": loss, "layers": [layer]}, {}, Store(Path("/none")))
+    # Stands in for the config, which has many more fields.
+    made.__dict__["identity"] = {"seed": seed, "align.weight": weight, "nodes.count": 4}
+    return made
+
+
+def test_seeds_of_one_setting_are_one_mean_with_their_range() -> None:
+    runs = [(facts(tax, score, seed, weight), "x") for seed, weight, tax, score in
+            [(0, 1.0, 0.1, 0.6), (1, 1.0, 0.3, 0.8), (0, 5.0, 0.9, 0.9), (1, 5.0, 1.1, 0.7)]]  # fmt: skip
+    settings = pareto.settings_of(pareto.points_of(runs))
+    assert [setting.label for setting in settings] == ["weight 1.0", "weight 5.0"]
+    assert settings[0].spread("tax") == pytest.approx((0.1, 0.2, 0.3))
+    assert settings[0].spread("score") == pytest.approx((0.6, 0.7, 0.8))
+    # The dearer setting is better, so both are on the front; were it worse, it would not be.
+    assert pareto.front(settings, "score") == [pytest.approx((0.2, 0.7)), pytest.approx((1.0, 0.8))]
+    worse = pareto.settings_of(pareto.points_of([runs[0], (facts(0.9, 0.5, 0, 5.0), "y")]))
+    assert pareto.front(worse, "score") == [pytest.approx((0.1, 0.6))]
+
+
+def test_controls_are_marked_and_those_without_a_score_stand_on_the_axis() -> None:
+    own, none = facts(0.1, 0.6, 0, 1.0), facts(0.2, None, 0, 2.0, n_aligned=0, n_failed_labels=0)
+    shuffled = facts(0.3, 0.1, 0, 3.0)
+    shuffled.summary["align"] = {"control": "shuffled"}
+    assert [pareto.control_of(each) for each in (own, none, shuffled)] == ["", "free nodes only", "shuffled targets"]
+    points = pareto.points_of([(own, "a"), (none, "b"), (shuffled, "c")])
+    drawn = str(pareto.pareto_svg(points, pareto.references([own]), "score"))
+    assert drawn.count('class="mark control"') == 4 and drawn.count('class="mark run"') == 1
+    assert "no aligned node to score" in drawn and pareto.pareto_svg(points, [], "truth") is None
+    assert pareto.front(pareto.settings_of(points), "score") == [(0.1, 0.6)]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-0.003, 0.017), (7.1, 7.6), (-1e-9, 1e-9), (0.0, 123456.0)])
+def test_ticks_are_few_round_and_inside(low: float, high: float) -> None:
+    found = ticks(low, high)
+    assert 2 <= len(found) <= 8 and min(found) >= low - 1e-12 and max(found) <= high + 1e-12
+
+
+def test_unknown_nested_keys_become_tables_with_all_their_values() -> None:
+    value = {"a": 1, "b": {"x": {"p": 0.25, "q": [1, 2]}, "y": {"p": 0.5, "q": None}}, "c": [{"k": "<b>"}], "d": [[1, 2], [3, 4]]}
+    made = str(trees.tree(value))
+    assert all(part in made for part in ("0.2500", "0.5000", "&lt;b&gt;", "[1, 2]", "[3, 4]")) and "<b>" not in made
+    assert dict(trees.leaves(value)) == {
+        "a": 1, "b.x.p": 0.25, "b.x.q": [1, 2], "b.y.p": 0.5, "b.y.q": None, "c[0].k": "<b>", "d[0]": [1, 2], "d[1]": [3, 4],
+    }  # fmt: skip

@@ -1,0 +1,73 @@
+"""What Hydra calls for a run, and for each job of a sweep, in this process or in one of a launcher's."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any, cast
+
+from interp_by_construction.errors import IbcError
+from interp_by_construction.sweeps.record import SweepDirectory
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+BAD_INPUT, BUG = 2, 1
+"""Exit codes."""
+
+
+class Task:
+    """Hydra's task function. Launchers send a copy to their processes, so a job's outcome is what the call returns."""
+
+    def __init__(self) -> None:
+        self.entered = False
+        """Whether Hydra could compose the configuration."""
+        self.code = 0
+        """Exit code of all that was run."""
+
+    def __call__(self, composed: DictConfig) -> int:
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+        from omegaconf import OmegaConf
+
+        self.entered = True
+        hydra_config = HydraConfig.get()
+        values = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
+        if hydra_config.mode == RunMode.MULTIRUN:
+            sweep, overrides = SweepDirectory.of(values), list(hydra_config.overrides.task)
+            number = sweep.number(overrides)
+            # Another sweeper than ours plans no jobs.
+            return _job(values, sweep, int(hydra_config.job.num) if number is None else number)
+        self.code = _run(values)
+        return self.code
+
+
+def _run(values: Any) -> int:
+    from interp_by_construction import pipeline
+    from interp_by_construction.config import from_dict
+    from interp_by_construction.report.terminal import show_result
+
+    try:
+        show_result(pipeline.run(from_dict(values)))
+    except IbcError as error:
+        sys.stderr.write(f"ibc: {error}\n")
+        return BAD_INPUT
+    return 0
+
+
+def _job(values: Any, sweep: SweepDirectory, number: int) -> int:
+    """Runs one job; what goes wrong is written down and does not touch the others."""
+    from interp_by_construction import pipeline
+    from interp_by_construction.config import from_dict
+
+    try:
+        pipeline.run(from_dict(values), f"{sweep.path.name}/{number}")
+    except IbcError as error:
+        code, text = BAD_INPUT, str(error)
+    except Exception:
+        code, text = BUG, traceback.format_exc()
+    else:
+        return 0
+    sweep.fail(number, text)
+    sys.stderr.write(f"ibc: job {sweep.path.name}/{number} failed: {text}\n")
+    return code

@@ -6,8 +6,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from interp_by_construction.report.terminal import console
+from interp_by_construction.store import Store
 from interp_by_construction.sweeps.grid import key_of, swept
 from interp_by_construction.sweeps.record import SweepDirectory
+from interp_by_construction.verification import artifacts_of
 
 STYLES = {"complete": "green", "failed": "red", "running": "yellow", "incomplete": "yellow", "missing": "yellow"}
 
@@ -37,8 +39,30 @@ def show_sweep(sweep: SweepDirectory) -> None:
             lines = (sweep.error(job.number) or "").strip().splitlines() or [""]
             reason = lines[-1] if lines[0].startswith("Traceback") else lines[0]
             out.print(f"[red]failed[/red]   {sweep.path.name}/{job.number}: {escape(reason)}", soft_wrap=True)
+    together, alone = seconds(sweep)
+    if together:
+        out.print(f"computed {together:,.0f} s; the same runs one by one: {alone:,.0f} s ({together / alone:.2f})", soft_wrap=True)
     open_jobs = [job.number for job in jobs if states[job.number] in ("incomplete", "missing", "failed")]
     if open_jobs:
         listing = ", ".join(map(str, open_jobs))
         out.print(f"not done {listing}; the same `ibc run -m` goes on with them and computes nothing twice", soft_wrap=True)
     out.print(f"next     ibc status {sweep.path.name}   |   ibc report {sweep.path.name}", soft_wrap=True)
+
+
+def seconds(sweep: SweepDirectory) -> tuple[float, float]:
+    """Wall seconds of all that the jobs done so far are made of: each artifact once, and once for every job that needs it.
+
+    The second is what the same runs cost where nothing is shared. Jobs that ran beside each other slow each other down in both.
+    """
+    store = Store(sweep.path.parent.parent / "store")
+    known: dict[tuple[str, str], float] = {}
+    alone = 0.0
+    for job in sweep.jobs:
+        if sweep.state(job.number) != "complete":
+            continue
+        for stage, fingerprint in artifacts_of(sweep.run(job.number)):
+            if (stage, fingerprint) not in known:
+                artifact = store.get(stage, fingerprint)
+                known[stage, fingerprint] = 0.0 if artifact is None else artifact.seconds
+            alone += known[stage, fingerprint]
+    return sum(known.values()), alone

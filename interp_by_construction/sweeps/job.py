@@ -45,10 +45,14 @@ class Task:
 def _run(values: Any) -> int:
     from interp_by_construction import pipeline
     from interp_by_construction.config import from_dict
+    from interp_by_construction.report.mirror import log_result
     from interp_by_construction.report.terminal import show_result
 
     try:
-        show_result(pipeline.run(from_dict(values)))
+        cfg = from_dict(values)
+        run = pipeline.run(cfg)
+        show_result(run)
+        log_result(cfg, run)
     except IbcError as error:
         sys.stderr.write(f"ibc: {error}\n")
         return BAD_INPUT
@@ -59,9 +63,11 @@ def _job(values: Any, sweep: SweepDirectory, number: int) -> int:
     """Runs one job; what goes wrong is written down and does not touch the others."""
     from interp_by_construction import pipeline
     from interp_by_construction.config import from_dict
+    from interp_by_construction.report.mirror import log_result
 
     try:
-        pipeline.run(from_dict(values), f"{sweep.path.name}/{number}")
+        cfg = from_dict(values)
+        log_result(cfg, pipeline.run(cfg, f"{sweep.path.name}/{number}"))
     except IbcError as error:
         code, text = BAD_INPUT, str(error)
     except Exception:

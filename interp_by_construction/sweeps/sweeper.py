@@ -48,23 +48,30 @@ class GridSweeper(Sweeper):
         """Exit code of each job, in the order of the grid."""
         from hydra.core.override_parser.overrides_parser import OverridesParser
 
+        from interp_by_construction.report.mirror import log_sweep
         from interp_by_construction.report.sweep import show_sweep
 
         assert self.config is not None and self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         jobs = expand(self.params, self.also, arguments, parser)
-        configs = [self._compose(job) for job in jobs]
+        configs = [config for job in jobs if (config := self._compose(job)) is not None]
         directory = Path(self.config.hydra.sweep.dir)
         directory.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, directory / "multirun.yaml")
         sweep = SweepDirectory.of(_values(self.config))
         numbers = sweep.plan(jobs)
-        with _servers_kept([config for config in configs if config is not None]):
+        with _servers_kept(configs):
             codes = self._launch(jobs, numbers, sweep)
         if isinstance(self.task, Task):
             self.task.entered = True
             self.task.code = BUG if BUG in codes else max(codes, default=0)
         show_sweep(sweep)
+        if configs:
+            try:
+                log_sweep(configs[0], sweep)
+            except IbcError as error:
+                # Every job is done and on disk.
+                sys.stderr.write(f"ibc: {error}\n")
         return codes
 
     def _compose(self, job: list[str]) -> Config | None:

@@ -135,7 +135,8 @@ HEAVY = ("torch", "transformers", "pytorch_lightning", "vllm")
 
 
 @pytest.mark.parametrize(
-    "module", ["config", "errors", "records", "store", "progress", "tracking", "workshop", "recipes", "pipeline", "sweeps.job", "cli"]
+    "module",
+    ["config", "errors", "records", "store", "progress", "tracking", "workshop", "recipes", "pipeline", "sweeps.job", "cli"],
 )
 def test_light_modules_import_nothing_heavy(module: str) -> None:
     code = f"import sys, interp_by_construction.{module}; print([m for m in {HEAVY} if m in sys.modules])"

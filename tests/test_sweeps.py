@@ -16,6 +16,7 @@ from fake_server import FakeServer
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from small_run import overrides
 from test_cli import ibc
+from test_labeler import running, wait_until
 
 from interp_by_construction.config import conf_dir
 from interp_by_construction.errors import StoreError
@@ -101,6 +102,30 @@ def test_a_job_whose_process_is_killed_does_not_lose_the_others(tmp_path: Path) 
     assert codes == [0, 0, 1, 0]
     assert sweeper.launcher.launched == [0, 1, 3]  # type: ignore[attr-defined]
     assert "a worker was killed" in (sweep.error(2) or "") and sweep.error(1) is None
+
+
+ORPHAN = """
+import subprocess, sys, time
+from interp_by_construction.sweeps.job import end_with_parent
+if len(sys.argv) > 1:
+    child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE, text=True)
+    print(child.stdout.readline(), end="", flush=True)
+else:
+    import os
+    end_with_parent()
+    print(os.getpid(), flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_worker_ends_with_its_parent() -> None:
+    parent = subprocess.Popen([sys.executable, "-c", ORPHAN, ORPHAN], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    assert running(child)
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: not running(child))
 
 
 def test_the_tradeoff_has_its_grid_and_its_controls() -> None:

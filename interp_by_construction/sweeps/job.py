@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
+import time
 import traceback
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from interp_by_construction.errors import IbcError
@@ -14,6 +19,7 @@ if TYPE_CHECKING:
 
 BAD_INPUT, BUG = 2, 1
 """Exit codes."""
+PARENT_SECONDS = 0.5
 
 
 class Task:
@@ -34,12 +40,29 @@ class Task:
         hydra_config = HydraConfig.get()
         values = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
         if hydra_config.mode == RunMode.MULTIRUN:
+            if hydra_config.runtime.choices.get("hydra/launcher") == "joblib":
+                end_with_parent()
             sweep, overrides = SweepDirectory.of(values), list(hydra_config.overrides.task)
             number = sweep.number(overrides)
             # Another sweeper than ours plans no jobs.
             return _job(values, sweep, int(hydra_config.job.num) if number is None else number)
         self.code = _run(values)
         return self.code
+
+
+@cache
+def end_with_parent() -> None:
+    """Ends this process soon after its parent, which the kernel does not do by itself: joblib's workers would go on, and keep the
+    servers up. Nothing is lost, since every stage resumes.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
 
 
 def _run(values: Any) -> int:

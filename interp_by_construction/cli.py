@@ -16,7 +16,8 @@ ibc: interpretability by construction
       ibc run layer=3                     align layer 3 on top of what the run has frozen
       ibc run layer=[1,2] run=NAME        two layers; all of them: layer=all
       ibc run experiment=demo             a prepared experiment (files in conf/experiment)
-      ibc run -m align.weight=0.1,1,10    a sweep
+      ibc run -m align.weight=0.1,1,10    a sweep; with hydra/launcher=joblib hydra.launcher.n_jobs=2 two jobs at a time
+      ibc run -m experiment=tradeoff      a prepared sweep: weights, free neurons, seeds, and the controls
       ibc run --cfg job --resolve         show the configuration and stop
       ibc run --help                      every group and field
   ibc status RUN                stages per layer: done, running, missing; seconds; scores

@@ -116,7 +116,7 @@ def test_wheel_holds_package_configs_and_data(tmp_path: Path) -> None:
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     data = [file for kind in ("gz", "safetensors", "txt", "md") for file in PACKAGE.rglob(f"*.{kind}")]
-    for file in [*(ROOT / "conf").rglob("*.yaml"), *PACKAGE.rglob("*.py"), *data]:
+    for file in [*(ROOT / "conf").rglob("*.yaml"), *PACKAGE.rglob("*.py"), *(ROOT / "hydra_plugins").rglob("*.py"), *data]:
         relative = file.relative_to(ROOT).as_posix()
         relative = f"interp_by_construction/{relative}" if relative.startswith("conf/") else relative
         assert relative in names

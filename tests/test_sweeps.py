@@ -129,7 +129,7 @@ def test_a_worker_ends_with_its_parent() -> None:
 
 
 def test_the_tradeoff_has_its_grid_and_its_controls() -> None:
-    """Every job composes; the seeds, three weights, two free counts; each control at one weight."""
+    """Two seeds, three weights, two free counts; each control at one weight. A job of each kind composes."""
     import yaml
 
     from interp_by_construction.config import compose
@@ -141,7 +141,7 @@ def test_the_tradeoff_has_its_grid_and_its_controls() -> None:
     missing = [name for name in ("free", "align.target") if not _has(known, name)]
     if missing:
         pytest.skip(f"not there yet: {missing}")
-    configs = [compose(job) for job in jobs]
+    configs = [compose(job) for job in (*jobs[::5], jobs[-1])]
     assert all(config.layer == 1 and config.run_name == "tradeoff" for config in configs)
 
 

@@ -16,7 +16,8 @@ ibc: interpretability by construction
       ibc run layer=3                     align layer 3 on top of what the run has frozen
       ibc run layer=[1,2] run=NAME        two layers; all of them: layer=all
       ibc run experiment=demo             a prepared experiment (files in conf/experiment)
-      ibc run -m align.weight=0.1,1,10    a sweep
+      ibc run -m align.weight=0.1,1,10    a sweep; with hydra/launcher=joblib hydra.launcher.n_jobs=2 two jobs at a time
+      ibc run -m experiment=tradeoff      a prepared sweep: weights, free neurons, seeds, and the controls
       ibc run --cfg job --resolve         show the configuration and stop
       ibc run --help                      every group and field
   ibc status RUN                stages per layer: done, running, missing; seconds; scores
@@ -71,50 +72,38 @@ def _report(error: IbcError) -> None:
 def _run(arguments: list[str]) -> int:
     """Hydra owns composition, --help, --cfg and -m; a job gets a plain Config."""
     import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-    from omegaconf import DictConfig, OmegaConf
 
-    from interp_by_construction.config import conf_dir, from_dict
+    from interp_by_construction.config import conf_dir
+    from interp_by_construction.sweeps.job import Task
 
-    failed: list[IbcError] = []
-    entered: list[bool] = []
-
-    def job(composed: DictConfig) -> None:
-        entered.append(True)
-        from interp_by_construction import pipeline
-        from interp_by_construction.report.terminal import show_result
-
-        hydra_config = HydraConfig.get()
-        try:
-            cfg = from_dict(OmegaConf.to_container(composed, resolve=True))
-            name = f"{cfg.run_name}/{hydra_config.job.num}" if hydra_config.mode == RunMode.MULTIRUN else None
-            show_result(pipeline.run(cfg, name))
-        except IbcError as error:
-            # The other jobs of a sweep go on.
-            _report(error)
-            failed.append(error)
-
+    task = Task()
     sys.argv = ["ibc run", *arguments]
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)()
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
     except SystemExit as error:
         # Hydra has printed what is wrong with the overrides.
-        if not entered and error.code not in (0, None):
+        if not task.entered and error.code not in (0, None):
             return 2
         raise
-    return 2 if failed else 0
+    return task.code
 
 
 def _status(arguments: list[str]) -> int:
     from interp_by_construction.report.terminal import show_status
     from interp_by_construction.runs import find_runs
     from interp_by_construction.store import MANIFEST, Artifact
+    from interp_by_construction.sweeps.record import SweepDirectory
+    from interp_by_construction.verification import artifacts_of
 
     name, options = _arguments("status", arguments, {"paths.root": "."}, "RUN")
     root = Path(options["paths.root"]).resolve()
-    from interp_by_construction.verification import artifacts_of
+    sweep = SweepDirectory(root / "runs" / name)
+    if sweep.jobs:
+        from interp_by_construction.report.sweep import show_sweep
 
+        show_sweep(sweep)
+        if all(sweep.state(job.number) in ("missing", "failed") for job in sweep.jobs):
+            return 0
     for run in find_runs(root / "runs", name):
         seconds = {}
         for stage, fingerprint in artifacts_of(run):

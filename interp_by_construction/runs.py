@@ -89,7 +89,8 @@ class RunDirectory:
 
         with disk_errors(self.path):
             (self.path / "logs").mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock", timeout=0)
+        # Not at once: `in_use` of another process holds it for an instant.
+        lock = FileLock(self.path / ".lock", timeout=0.5)
         try:
             lock.acquire()
         except Timeout as error:
@@ -101,6 +102,19 @@ class RunDirectory:
             yield
         finally:
             lock.release()
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a process works on this run."""
+        from filelock import FileLock, Timeout
+
+        if not (self.path / ".lock").is_file():
+            return False
+        try:
+            with FileLock(self.path / ".lock", timeout=0):
+                return False
+        except Timeout:
+            return True
 
     def adopt(self, cfg: Config) -> None:
         """Writes the config of a new run; refuses a different one for an old run. Raises ConfigError with the differing fields."""

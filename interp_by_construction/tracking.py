@@ -2,7 +2,7 @@
 
 The store is the truth, a logger mirrors it. W&B cannot resume an offline run under a fixed id: it starts a second run
 with the same id. So each attempt at a stage is a run of its own, with id `run-stage-layer-attempt`, and the runs of one
-`ibc run` are held together by their group. Only the main process of a stage logs.
+`ibc run` or of one sweep are held together by their group; docs/wandb.md says where to look. Only the main process of a stage logs.
 """
 
 from __future__ import annotations
@@ -44,14 +44,21 @@ def next_attempt(run: str, stage: str, layer: int | None, directory: Path) -> in
     return attempt
 
 
+def group_of(run: str) -> str:
+    """What W&B groups by: the sweep of a job `sweep/3`, else the run itself."""
+    return run.partition("/")[0]
+
+
 def make_logger(
-    cfg: LoggerConfig, run: str, stage: str, layer: int | None, attempt: int | None, directory: Path
-) -> Logger | Literal[False]:
+    cfg: LoggerConfig, run: str, stage: str, layer: int | None, attempt: int | None, directory: Path,
+    config: Mapping[str, Any] | None = None,
+) -> Logger | Literal[False]:  # fmt: skip
     """A Lightning logger for one attempt at one stage, or False (what `Trainer(logger=...)` takes for no logger).
 
     Args:
         attempt: None takes the next free one in `directory`.
         directory: where files go; created if missing.
+        config: the run's configuration, by which W&B can group, filter and plot; API keys are left out.
 
     Raises:
         ConfigError: an unknown `logger.kind`, or W&B cannot start (for example online without an account).
@@ -64,7 +71,7 @@ def make_logger(
     if cfg.kind == "csv":
         return _csv_logger(directory, identifier)
     if cfg.kind == "wandb":
-        return _wandb_logger(cfg, run, stage, layer, identifier, directory)
+        return _wandb_logger(cfg, run, stage, layer, identifier, directory, config or {})
     raise ConfigError(f"logger.kind={cfg.kind} is unknown: use wandb, csv or none")
 
 
@@ -74,7 +81,9 @@ def _csv_logger(directory: Path, identifier: str) -> CSVLogger:
     return CSVLogger(save_dir=directory, name="csv", version=identifier)
 
 
-def _wandb_logger(cfg: LoggerConfig, run: str, stage: str, layer: int | None, identifier: str, directory: Path) -> WandbLogger:
+def _wandb_logger(
+    cfg: LoggerConfig, run: str, stage: str, layer: int | None, identifier: str, directory: Path, config: Mapping[str, Any]
+) -> WandbLogger:
     # Offline means that nothing leaves the machine, error reports included; wandb reads this when it is imported.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
@@ -84,11 +93,12 @@ def _wandb_logger(cfg: LoggerConfig, run: str, stage: str, layer: int | None, id
     try:
         experiment = wandb.init(
             project=cfg.project,
-            group=run,
+            group=group_of(run),
             job_type=stage,
             id=identifier,
-            name=stage if layer is None else f"{stage} {layer}",
-            config={"run": run, "stage": stage, "layer": layer},
+            name=" ".join([*run.split("/")[1:], stage, *([] if layer is None else [str(layer)])]),
+            # `layer` is the one at work; what the configuration calls so is the list of all.
+            config={**_without_keys(config), "run": run, "stage": stage, "layer": layer},
             dir=str(directory),
             mode=cfg.mode,
             # Jobs of a sweep may run in one process: never take over or end a run that somebody else has open.
@@ -105,12 +115,19 @@ def _wandb_logger(cfg: LoggerConfig, run: str, stage: str, layer: int | None, id
     return WandbLogger(experiment=experiment)
 
 
+def _without_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_keys(value) if isinstance(value, Mapping) else value for key, value in config.items() if key != "api_key"
+    }
+
+
 @contextmanager
 def tracked(
-    cfg: LoggerConfig, run: str, stage: str, layer: int | None, attempt: int | None, directory: Path
-) -> Iterator[Logger | Literal[False]]:
+    cfg: LoggerConfig, run: str, stage: str, layer: int | None, attempt: int | None, directory: Path,
+    config: Mapping[str, Any] | None = None,
+) -> Iterator[Logger | Literal[False]]:  # fmt: skip
     """`make_logger` that is finished at the end of the block, as failed if the block raises."""
-    logger = make_logger(cfg, run, stage, layer, attempt, directory)
+    logger = make_logger(cfg, run, stage, layer, attempt, directory, config)
     try:
         yield logger
     except BaseException:
@@ -134,6 +151,18 @@ def log_table(logger: Logger | Literal[False], name: str, columns: Sequence[str]
     # Mixed types, since a column may hold None and W&B otherwise fixes the type at the first row.
     table = wandb.Table(columns=list(columns), data=[list(row) for row in rows], allow_mixed_types=True)
     _experiment(logger).log({name: table})
+
+
+def log_points(logger: Logger | Literal[False], name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """`log_table` whose first two columns are also a scatter chart, x and y, in W&B."""
+    log_table(logger, name, columns, rows)
+    if logger is False or _csv_directory(logger):
+        return
+    import wandb
+
+    points = wandb.Table(columns=list(columns), data=[list(row) for row in rows if None not in row[:2]], allow_mixed_types=True)
+    title = f"{columns[1]} against {columns[0]}"
+    _experiment(logger).log({f"{name}_chart": wandb.plot.scatter(points, columns[0], columns[1], title=title)})
 
 
 def log_summary(logger: Logger | Literal[False], metrics: Mapping[str, Any]) -> None:

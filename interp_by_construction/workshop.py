@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from interp_by_construction.config import Config
+from interp_by_construction.config import Config, to_dict
 from interp_by_construction.runs import RunDirectory
 from interp_by_construction.store import COST, SCRATCH, Artifact, Recipe, Store, write_json
 
@@ -211,7 +211,8 @@ class Workshop:
     def _tracked(self, stage: str, layer: int | None) -> AbstractContextManager[Any]:
         from interp_by_construction.tracking import tracked
 
-        return tracked(self.cfg.logger, self.directory.name, stage, layer, None, self.directory.path / "logs")
+        logs = self.directory.path / "logs"
+        return tracked(self.cfg.logger, self.directory.name, stage, layer, None, logs, to_dict(self.cfg))
 
 
 @contextmanager

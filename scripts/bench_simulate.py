@@ -134,7 +134,7 @@ def timed(way: Callable[[str, Texts], int], label: str, texts: Texts) -> tuple[f
 
 def complete(cfg: LabelerConfig, log_dir: Path, prompts: Prompts, options: dict[str, int]) -> int:
     """Plain HTTP requests to the generating server, without our client: the yardstick must not depend on it."""
-    server = managed_server("generate", cfg, log_dir)
+    server = managed_server("generate", cfg, log_dir, log_dir)
     url = server.start()
     headers = {"Authorization": f"Bearer {server.api_key}"}
     client = httpx.Client(timeout=cfg.timeout, trust_env=False, headers=headers)

@@ -35,6 +35,7 @@ from interp_by_construction.labeler.prompts import (
     top_words,
     words_prompt,
 )
+from interp_by_construction.labeler.shared import Desk
 from interp_by_construction.records import Excerpt, Node
 
 
@@ -248,6 +249,26 @@ def test_cache_is_shared_by_processes(tmp_path: Path, attempt: int) -> None:
     assert cache.get("3") == b"3" and cache.get("none") is None
 
 
+def _complete_beside(url: str, directory: Path, barrier: Barrier) -> None:
+    cfg = LabelerConfig(backend="endpoint", url=url, classify_url=url)
+    with labeler(directory, cfg) as made:
+        barrier.wait()
+        assert complete(made, [f"{i}" for i in range(20)]) == [fake_text(f"{i}", 1, 0.7) for i in range(20)]
+
+
+def test_processes_that_need_the_same_answers_ask_once(tmp_path: Path, server: FakeServer) -> None:
+    server.delay = 0.02
+    context_ = multiprocessing.get_context("spawn")
+    barrier = context_.Barrier(2)
+    processes = [context_.Process(target=_complete_beside, args=(server.url, tmp_path, barrier)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    assert sorted(body["prompt"] for _, body in server.requests) == sorted(f"{i}" for i in range(20))
+
+
 def test_damaged_cache_is_named(tmp_path: Path) -> None:
     path = tmp_path / "calls.sqlite"
     path.write_bytes(b"this is no database" * 100)
@@ -401,9 +422,11 @@ def test_the_group_ends_with_the_parent(tmp_path: Path) -> None:
 
     pids = tmp_path / "pids"
     command = ["bash", "-c", f"sleep 600 & echo $! $$ > {pids}; wait"]
+    (tmp_path / "users").touch()
     parent = (
-        "import os, subprocess, sys, time\n"
-        f"subprocess.Popen([sys.executable, {watchdog.__file__!r}, str(os.getpid()), *{command!r}], "
+        "import fcntl, subprocess, sys, time\n"
+        f"users = open({str(tmp_path / 'users')!r}); fcntl.flock(users, fcntl.LOCK_SH)\n"
+        f"subprocess.Popen([sys.executable, {watchdog.__file__!r}, {str(tmp_path)!r}, *{command!r}], "
         f"start_new_session=True)\n"
         "time.sleep(600)\n"
     )
@@ -445,29 +468,44 @@ def test_a_server_that_dies_shows_its_log(tmp_path: Path, monkeypatch: pytest.Mo
 
     script = "import sys; [sys.stderr.write(f'line {i}\\n') for i in range(30)]; sys.exit(3)"
     monkeypatch.setattr(module, "server_command", lambda kind, cfg, port: [sys.executable, "-c", script])
-    made = module.ManagedServer("generate", LabelerConfig(model=str(tmp_path)), tmp_path / "logs")
+    made = module.ManagedServer("generate", LabelerConfig(model=str(tmp_path)), tmp_path / "logs", Desk(tmp_path / "desk"))
     with pytest.raises(LabelerError, match="died while starting") as error:
         made.start()
     shown = [line for line in str(error.value).splitlines() if "line " in line]
     assert len(shown) == 20 and shown[-1].endswith("line 29")
 
 
+STAND_IN = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import fake_server
+fake_server.ThreadingHTTPServer.allow_reuse_address = True
+served = fake_server.FakeServer(model=sys.argv[2])
+served._http.server_close()
+served._http = fake_server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), fake_server._handler(served))
+served._http.serve_forever()
+"""
+USER = """
+import sys, time
+from pathlib import Path
+from interp_by_construction.config import LabelerConfig
+from interp_by_construction.labeler import server
+server.server_command = lambda kind, cfg, port: [sys.executable, "-c", sys.argv[2], str(port), cfg.model]
+root = Path(sys.argv[1])
+made = server.managed_server("generate", LabelerConfig(model=str(root)), root / "logs", root)
+print(made.start(), made.pid, made.starts, flush=True)
+sys.stdin.read()
+"""
+
+
 def test_a_dead_server_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from interp_by_construction.labeler import server as module
 
-    here = str(Path(__file__).parent)
-    script = (
-        f"import sys; sys.path.insert(0, {here!r}); import fake_server, time, sys\n"
-        "fake_server.ThreadingHTTPServer.allow_reuse_address = True\n"
-        "s = fake_server.FakeServer(model=sys.argv[2]); s._http.server_close()\n"
-        "s._http = fake_server.ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), "
-        "fake_server._handler(s)); s._http.serve_forever()\n"
-    )
-    monkeypatch.setattr(module, "server_command", lambda kind, cfg, port: [sys.executable, "-c", script, str(port), cfg.model])
+    monkeypatch.setattr(module, "server_command", lambda kind, cfg, port: [sys.executable, "-c", STAND_IN, str(port), cfg.model])
     cfg = LabelerConfig(model=str(tmp_path), timeout=5.0)
     with make_labeler(cfg, tmp_path / "calls.sqlite", tmp_path / "logs") as made:
         assert complete(made, ["a"]) == [fake_text("a", 1, 0.7)]
-        server = module.managed_server("generate", cfg, tmp_path)
+        server = module.managed_server("generate", cfg, tmp_path, tmp_path)
         first = server.pid
         assert first is not None
         os.kill(first, 9)
@@ -477,12 +515,31 @@ def test_a_dead_server_is_started_again(tmp_path: Path, monkeypatch: pytest.Monk
         wait_until(lambda: server.pid is None)
 
 
+def test_processes_share_one_server_which_ends_with_the_last_of_them(tmp_path: Path) -> None:
+    """All start it at the same moment. The one that did leaves first, another is killed, the last one is killed, too."""
+    command = [sys.executable, "-c", USER, str(tmp_path), STAND_IN]
+    users = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    said = [user.stdout.readline().split() for user in users if user.stdout is not None]
+    assert len({(url, pid) for url, pid, _ in said}) == 1 and sorted(starts for *_, starts in said) == ["0", "0", "1"]
+    pid = int(said[0][1])
+    users = [user for _, user in sorted(zip(said, users, strict=True), key=lambda pair: -int(pair[0][2]))]
+    users[0].communicate(timeout=20)
+    assert users[0].returncode == 0 and running(pid)
+    users[1].kill()
+    time.sleep(0.6)
+    assert running(pid)
+    users[2].kill()
+    wait_until(lambda: not running(pid))
+    for user in users:
+        user.wait()
+
+
 def test_a_taken_port_is_named(tmp_path: Path, server: FakeServer) -> None:
     from interp_by_construction.labeler.server import ManagedServer
 
     port = int(server.url.rsplit(":", 1)[1])
     with pytest.raises(LabelerError, match=f"labeler.port={port} is taken"):
-        ManagedServer("generate", LabelerConfig(port=port), tmp_path).start()
+        ManagedServer("generate", LabelerConfig(port=port), tmp_path, Desk(tmp_path / "desk")).start()
 
 
 def test_embedded_model_missing_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

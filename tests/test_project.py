@@ -109,14 +109,14 @@ def test_wheel_holds_package_configs_and_data(tmp_path: Path) -> None:
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
         shutil.copy(ROOT / name, source)
-    for name in ("conf", "interp_by_construction"):
+    for name in ("conf", "hydra_plugins", "interp_by_construction"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")]
     subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=120)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     data = [file for kind in ("gz", "safetensors", "txt", "md", "html", "css", "js") for file in PACKAGE.rglob(f"*.{kind}")]
-    for file in [*(ROOT / "conf").rglob("*.yaml"), *PACKAGE.rglob("*.py"), *data]:
+    for file in [*(ROOT / "conf").rglob("*.yaml"), *PACKAGE.rglob("*.py"), *(ROOT / "hydra_plugins").rglob("*.py"), *data]:
         relative = file.relative_to(ROOT).as_posix()
         relative = f"interp_by_construction/{relative}" if relative.startswith("conf/") else relative
         assert relative in names
@@ -135,7 +135,8 @@ HEAVY = ("torch", "transformers", "pytorch_lightning", "vllm")
 
 
 @pytest.mark.parametrize(
-    "module", ["config", "errors", "records", "store", "progress", "tracking", "workshop", "recipes", "pipeline", "cli"]
+    "module",
+    ["config", "errors", "records", "store", "progress", "tracking", "workshop", "recipes", "pipeline", "sweeps.job", "cli"],
 )
 def test_light_modules_import_nothing_heavy(module: str) -> None:
     code = f"import sys, interp_by_construction.{module}; print([m for m in {HEAVY} if m in sys.modules])"
@@ -152,7 +153,7 @@ ROOMS = [
     {"stages"},
     {"workshop"},
     {"recipes"},
-    {"pipeline", "truth_bench"},
+    {"pipeline", "truth_bench", "sweeps"},
     {"report", "export"},
     {"cli", "__main__"},
 ]

@@ -46,7 +46,7 @@ from interp_by_construction.simulators.exact import simulate_packed
 EXCERPTS = json.loads(sys.argv[4])
 out, prompt, simulation = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 cfg = LabelerConfig()
-servers = [server.managed_server(kind, cfg, out / "logs") for kind in ("generate", "classify")]
+servers = [server.managed_server(kind, cfg, out / "logs", out) for kind in ("generate", "classify")]
 starts = [threading.Thread(target=s.start) for s in servers]
 [t.start() for t in starts]; [t.join() for t in starts]
 options = {"max_tokens": 8, "seed": 3, "stop": ["\\n"]}

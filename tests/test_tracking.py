@@ -15,6 +15,8 @@ from interp_by_construction.config import LoggerConfig
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.tracking import (
     finish,
+    group_of,
+    log_points,
     log_summary,
     log_table,
     make_logger,
@@ -27,12 +29,17 @@ COLUMNS = ["layer", "node", "label", "score"]
 ROWS = [[1, 7, "animals", 0.5], [1, 9, None, None], [1, 11, '<b>x</b>, "y"', float(0)]]
 
 
+CONFIG = {"align": {"weight": 0.3}, "labeler": {"model": "smollm2", "api_key": "not-for-anybody"}}
+POINTS = [[0.5, 0.01, 0], [None, 0.02, 1]]
+
+
 def use(cfg: LoggerConfig, directory: Path) -> None:
-    with tracked(cfg, "demo", "align", 1, None, directory) as logger:
+    with tracked(cfg, "demo", "align", 1, None, directory, CONFIG) as logger:
         if logger is not False:
             logger.log_metrics({"loss": 1.5}, step=0)
             logger.log_metrics({"loss": 1.0}, step=1)
         log_table(logger, "nodes", COLUMNS, ROWS)
+        log_points(logger, "jobs", ["score_final", "tax", "job"], POINTS)
         log_summary(logger, {"score": {"final": 0.5, "n": 3}})
 
 
@@ -50,6 +57,8 @@ def test_csv_holds_curve_table_and_summary(tmp_path: Path) -> None:
     with (directory / "nodes.csv").open() as file:
         rows = list(csv.reader(file))
     assert rows[0] == COLUMNS and rows[2] == ["1", "9", "", ""] and rows[3][2] == ROWS[2][2]
+    with (directory / "jobs.csv").open() as file:
+        assert list(csv.reader(file))[2] == ["", "0.02", "1"]
     assert json.loads((directory / "summary.json").read_text()) == {"score/final": 0.5, "score/n": 3}
 
 
@@ -70,6 +79,10 @@ def test_ids_are_accepted_by_file_systems_and_wandb(run: str) -> None:
     assert len(identifier) <= 128 and not set(identifier) & set("/\\#?%: ")
     assert identifier.endswith("-continue-12-3")
     assert run_id("demo", "pretrain", None, 1) == "demo-pretrain-1"
+
+
+def test_jobs_of_a_sweep_are_one_group() -> None:
+    assert [group_of(run) for run in ("demo", "sweep/0", "sweep/13")] == ["demo", "sweep", "sweep"]
 
 
 def test_unknown_kind_names_the_choices(tmp_path: Path) -> None:
@@ -103,7 +116,8 @@ def test_wandb_offline_needs_no_account_and_is_silent(tmp_path: Path) -> None:
     assert len(files) == 2
     # Offline runs are binary transaction logs; group, job type and the table's name stand in them as plain text.
     content = files[0].read_bytes()
-    assert all(word in content for word in (b"demo", b"align", b"nodes", b"score/final"))
+    assert all(word in content for word in (b"demo", b"align", b"nodes", b"score/final", b"weight", b"jobs_chart"))
+    assert b"not-for-anybody" not in content
     assert not (root / "wandb").exists()
 
 

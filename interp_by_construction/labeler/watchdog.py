@@ -1,21 +1,23 @@
-"""Runs one command and makes sure that nothing of it outlives the process that asked for it.
+"""Runs one command and makes sure that nothing of it outlives the processes that use it.
 
-    python watchdog.py PARENT_PID COMMAND...
+    python watchdog.py HOME COMMAND...
 
 vLLM starts an engine and workers as children of its own; they survive when the server or its parent dies by SIGKILL.
 So this small process stands between: it leads a process group of its own, in which the command and all its children
-stay, and it ends the whole group when the parent is gone, when the command ends, or on SIGTERM. It imports nothing
-but the standard library.
+stay, and it ends the whole group when nobody holds a lock on HOME/users any more (see `shared.py`), when the command ends, or on
+SIGTERM. It imports nothing but the standard library.
 """
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 5.0
@@ -29,10 +31,25 @@ def _end_with_watchdog() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def main(parent: int, command: list[str]) -> None:
+def main(home: Path, command: list[str]) -> None:
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)
-    asked = False
+    (home / "pid").write_text(str(os.getpid()))
+    users = (home / "users").open("r+b")
+    asked, n_idle = False, 0
+
+    def idle() -> bool:
+        """Whether nobody uses the server. The lock is kept from the second time on: whoever comes now waits until all is over."""
+        nonlocal n_idle
+        try:
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            n_idle = 0
+            return False
+        n_idle += 1
+        if n_idle < 2:
+            fcntl.flock(users, fcntl.LOCK_UN)
+        return n_idle >= 2
 
     def stop(signum: int, frame: object) -> None:
         nonlocal asked
@@ -41,7 +58,7 @@ def main(parent: int, command: list[str]) -> None:
     for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(name, stop)
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_end_with_watchdog)
-    while not asked and os.getppid() == parent and child.poll() is None:
+    while not asked and not idle() and child.poll() is None:
         time.sleep(POLL_SECONDS)
     if child.poll() is None:
         child.terminate()
@@ -53,4 +70,4 @@ def main(parent: int, command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,68 @@
+"""A sweep as a table on the terminal: every planned job, what it differs in, and what became of it."""
+
+from __future__ import annotations
+
+from rich.markup import escape
+from rich.table import Table
+
+from interp_by_construction.report.terminal import console
+from interp_by_construction.store import Store
+from interp_by_construction.sweeps.grid import key_of, swept
+from interp_by_construction.sweeps.record import SweepDirectory
+from interp_by_construction.verification import artifacts_of
+
+STYLES = {"complete": "green", "failed": "red", "running": "yellow", "incomplete": "yellow", "missing": "yellow"}
+
+
+def show_sweep(sweep: SweepDirectory) -> None:
+    """One row per job, then the reasons of those that failed and the numbers of those that are missing."""
+    out, jobs = console(), sweep.jobs
+    varied = swept([job.overrides for job in jobs])
+    states = {job.number: sweep.state(job.number) for job in jobs}
+    count = ", ".join(f"{n} {state}" for state in STYLES if (n := list(states.values()).count(state)))  # type: ignore[arg-type]
+    table = Table(title=f"sweep {sweep.path.name}: {len(jobs)} jobs, {count}", title_justify="left")
+    for column in ("job", "differs in", "state", "final score", "tax"):
+        table.add_column(column)
+    for job in jobs:
+        state, summary = states[job.number], sweep.run(job.number).summary
+        differs = " ".join(override for override in job.overrides if key_of(override) in varied)
+        score, tax = "", ""
+        if summary is not None and state == "complete":
+            means = [layer["score"]["final"]["mean"] for layer in summary["layers"]]
+            score = ", ".join("-" if mean is None else f"{mean:.2f}" for mean in means)
+            tax = f"{summary['loss']['tax']:+.4f}"
+        table.add_row(str(job.number), escape(differs), f"[{STYLES[state]}]{state}[/]", score, tax)
+    out.print(table)
+    for job in jobs:
+        if states[job.number] == "failed":
+            # Of a traceback the last line says what happened.
+            lines = (sweep.error(job.number) or "").strip().splitlines() or [""]
+            reason = lines[-1] if lines[0].startswith("Traceback") else lines[0]
+            out.print(f"[red]failed[/red]   {sweep.path.name}/{job.number}: {escape(reason)}", soft_wrap=True)
+    together, alone = seconds(sweep)
+    if together:
+        out.print(f"computed {together:,.0f} s; the same runs one by one: {alone:,.0f} s ({together / alone:.2f})", soft_wrap=True)
+    open_jobs = [job.number for job in jobs if states[job.number] in ("incomplete", "missing", "failed")]
+    if open_jobs:
+        listing = ", ".join(map(str, open_jobs))
+        out.print(f"not done {listing}; the same `ibc run -m` goes on with them and computes nothing twice", soft_wrap=True)
+    out.print(f"next     ibc status {sweep.path.name}   |   ibc report {sweep.path.name}", soft_wrap=True)
+
+
+def seconds(sweep: SweepDirectory) -> tuple[float, float]:
+    """Wall seconds of all that the jobs done so far are made of: each artifact once, and once for every job that needs it.
+
+    The second is what the same runs cost where nothing is shared. Jobs that ran beside each other slow each other down in both.
+    """
+    store = Store(sweep.path.parent.parent / "store")
+    known: dict[tuple[str, str], float] = {}
+    alone = 0.0
+    for job in sweep.jobs:
+        if sweep.state(job.number) != "complete":
+            continue
+        for stage, fingerprint in artifacts_of(sweep.run(job.number)):
+            if (stage, fingerprint) not in known:
+                artifact = store.get(stage, fingerprint)
+                known[stage, fingerprint] = 0.0 if artifact is None else artifact.seconds
+            alone += known[stage, fingerprint]
+    return sum(known.values()), alone

@@ -1,0 +1,102 @@
+"""What Hydra calls for a run, and for each job of a sweep, in this process or in one of a launcher's."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
+
+from interp_by_construction.errors import IbcError
+from interp_by_construction.sweeps.record import SweepDirectory
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+BAD_INPUT, BUG = 2, 1
+"""Exit codes."""
+PARENT_SECONDS = 0.5
+
+
+class Task:
+    """Hydra's task function. Launchers send a copy to their processes, so a job's outcome is what the call returns."""
+
+    def __init__(self) -> None:
+        self.entered = False
+        """Whether Hydra could compose the configuration."""
+        self.code = 0
+        """Exit code of all that was run."""
+
+    def __call__(self, composed: DictConfig) -> int:
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+        from omegaconf import OmegaConf
+
+        self.entered = True
+        hydra_config = HydraConfig.get()
+        values = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
+        if hydra_config.mode == RunMode.MULTIRUN:
+            if hydra_config.runtime.choices.get("hydra/launcher") == "joblib":
+                end_with_parent()
+            sweep, overrides = SweepDirectory.of(values), list(hydra_config.overrides.task)
+            number = sweep.number(overrides)
+            # Another sweeper than ours plans no jobs.
+            return _job(values, sweep, int(hydra_config.job.num) if number is None else number)
+        self.code = _run(values)
+        return self.code
+
+
+@cache
+def end_with_parent() -> None:
+    """Ends this process soon after its parent, which the kernel does not do by itself: joblib's workers would go on, and keep the
+    servers up. Nothing is lost, since every stage resumes.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
+
+
+def _run(values: Any) -> int:
+    from interp_by_construction import pipeline
+    from interp_by_construction.config import from_dict
+    from interp_by_construction.report.mirror import log_result
+    from interp_by_construction.report.terminal import show_result
+
+    try:
+        cfg = from_dict(values)
+        run = pipeline.run(cfg)
+        show_result(run)
+        log_result(cfg, run)
+    except IbcError as error:
+        sys.stderr.write(f"ibc: {error}\n")
+        return BAD_INPUT
+    return 0
+
+
+def _job(values: Any, sweep: SweepDirectory, number: int) -> int:
+    """Runs one job; what goes wrong is written down and does not touch the others."""
+    from interp_by_construction import pipeline
+    from interp_by_construction.config import from_dict
+    from interp_by_construction.report.mirror import log_result
+
+    try:
+        cfg = from_dict(values)
+        log_result(cfg, pipeline.run(cfg, f"{sweep.path.name}/{number}"))
+    except IbcError as error:
+        code, text = BAD_INPUT, str(error)
+    except Exception:
+        code, text = BUG, traceback.format_exc()
+    else:
+        return 0
+    sweep.fail(number, text)
+    sys.stderr.write(f"ibc: job {sweep.path.name}/{number} failed: {text}\n")
+    return code

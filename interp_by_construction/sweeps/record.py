@@ -1,0 +1,119 @@
+"""What is known of a sweep: `runs/<sweep>/sweep.json` and, where a job failed, `runs/<sweep>/<number>/error.txt`.
+
+    {"schema": 1, "sweep": str, "jobs": [{"number": i, "overrides": [str, ...]}, ...]}
+
+A job keeps its number: a sweep that is called again with more values adds jobs behind those that it has. Overrides that cannot
+change a result (`trainer.threads`, `paths.root`) do not tell jobs apart and are not listed. Light to import.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from interp_by_construction.config import NOT_IDENTITY
+from interp_by_construction.errors import StoreError
+from interp_by_construction.runs import RunDirectory
+from interp_by_construction.store import write_json
+from interp_by_construction.sweeps.grid import key_of, swept
+
+State = Literal["complete", "failed", "running", "incomplete", "missing"]
+"""incomplete: begun, and neither running nor failed; missing: never begun."""
+
+
+class Job(NamedTuple):
+    """One job of a sweep."""
+
+    number: int
+    overrides: list[str]
+
+
+class SweepDirectory:
+    """One sweep on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def of(cls, composed: Mapping[str, Any]) -> SweepDirectory:
+        """The sweep that a composed configuration belongs to; it may still hold impossible values."""
+        name = composed.get("run") or composed.get("experiment_name") or "default"
+        return cls(Path(str((composed.get("paths") or {}).get("root", "."))).expanduser().resolve() / "runs" / str(name))
+
+    @property
+    def jobs(self) -> list[Job]:
+        """All that was ever planned, by number; empty for what is no sweep. Raises StoreError if the file is damaged."""
+        file = self.path / "sweep.json"
+        if not file.is_file():
+            return []
+        try:
+            return [Job(int(job["number"]), list(job["overrides"])) for job in json.loads(file.read_text())["jobs"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{file} is damaged: delete it and run the same sweep again; nothing is recomputed") from error
+
+    def plan(self, wanted: Sequence[Sequence[str]]) -> list[int]:
+        """Adds the jobs that are not listed yet; returns the number of each, and forgets how these ended before."""
+        from filelock import FileLock
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        varied = swept(wanted)
+        with FileLock(self.path / ".sweep.lock"):
+            jobs = self.jobs
+            numbers = {frozenset(job.overrides): job.number for job in jobs}
+            for overrides in wanted:
+                listed = _telling(overrides, varied)
+                if frozenset(listed) not in numbers:
+                    number = max(numbers.values(), default=-1) + 1
+                    numbers[frozenset(listed)] = number
+                    jobs.append(Job(number, listed))
+            content = {"schema": 1, "sweep": self.path.name, "jobs": [job._asdict() for job in jobs]}
+            write_json(self.path / "sweep.json", content)
+        planned = [numbers[frozenset(_telling(overrides, varied))] for overrides in wanted]
+        for number in planned:
+            self._error_file(number).unlink(missing_ok=True)
+        return planned
+
+    def number(self, overrides: Sequence[str]) -> int | None:
+        """The number of the job with these overrides; None if it was never planned."""
+        given = {override.lstrip("+") for override in overrides}
+        fitting = [job for job in self.jobs if given >= set(job.overrides)]
+        # One job may list what all share and another one field more.
+        return max(fitting, key=lambda job: len(job.overrides)).number if fitting else None
+
+    def run(self, number: int) -> RunDirectory:
+        return RunDirectory(self.path / str(number))
+
+    def fail(self, number: int, text: str) -> None:
+        """Records why a job failed."""
+        self._error_file(number).parent.mkdir(parents=True, exist_ok=True)
+        self._error_file(number).write_text(text.rstrip() + "\n")
+
+    def error(self, number: int) -> str | None:
+        """Why the job failed the last time, if it did."""
+        file = self._error_file(number)
+        return file.read_text() if file.is_file() else None
+
+    def state(self, number: int) -> State:
+        run = self.run(number)
+        if self.error(number) is not None:
+            return "failed"
+        if not (run.path / "config.yaml").is_file():
+            return "missing"
+        if (run.summary or {}).get("complete"):
+            return "complete"
+        return "running" if run.in_use else "incomplete"
+
+    def _error_file(self, number: int) -> Path:
+        return self.path / str(number) / "error.txt"
+
+
+def _telling(overrides: Sequence[str], varied: set[str]) -> list[str]:
+    """The overrides that tell the job apart, without `+`."""
+
+    def tells(override: str) -> bool:
+        key = key_of(override)
+        return key in varied or not any(key == name or key.startswith(f"{name}.") for name in ("hydra", *NOT_IDENTITY))
+
+    return [override.lstrip("+") for override in overrides if tells(override)]

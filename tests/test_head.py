@@ -431,6 +431,17 @@ def simulated(root: Path, head_file: Path, lines: list[dict[str, object]]) -> li
     return [json.loads(line) for line in (root / "out.jsonl").read_text().splitlines()]
 
 
+def test_the_vector_of_a_label_is_the_same_bit_by_bit_whatever_stands_beside_it(head_file: Path, encoder: Encoder) -> None:
+    """Invariant 5: padding, company and order change nothing; the labels are of many lengths, some of them equal."""
+    head = Head.load(head_file)
+    labels = [*general_labels()[::15], "food", "a rather long label about small animals that live in the woods"]
+    together = head.label_vectors(encoder, labels)
+    np.testing.assert_array_equal(head.label_vectors(encoder, labels[::-1])[::-1], together)
+    np.testing.assert_array_equal(head.label_vectors(encoder, [*labels[:3], *labels[:5]])[3:], together[:5])
+    for i in (0, 7, len(labels) - 1):
+        np.testing.assert_array_equal(head.label_vectors(encoder, [labels[i]])[0], together[i])
+
+
 def test_simulate_with_a_head_needs_no_server_and_each_line_stands_alone(tmp_path: Path, head_file: Path) -> None:
     together = simulated(tmp_path / "together", head_file, LINES)
     assert [len(line["activations"]) for line in together] == [len(line["tokens"]) for line in LINES]  # type: ignore[arg-type]

@@ -93,7 +93,7 @@ class Head:
         return self._tower("token", features)
 
     def label_vectors(self, encoder: Encoder, labels: Sequence[str]) -> NDArray[np.float32]:
-        """labels -> [label, width + 1]; the last column is b(label). A vector is the same, bit by bit, whatever labels are beside it."""
+        """labels -> [label, width + 1]; the last column is b(label). Bit by bit the same whatever labels are beside one."""
         features = label_features(encoder, labels, self.label_suffix)
         # One by one: the order in which a matrix product sums depends on the number of its rows.
         return np.concatenate([self._label_vector(row[None]) for row in features])

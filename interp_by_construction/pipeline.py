@@ -2,17 +2,24 @@
 
 corpus -> subject -> for each layer: collect -> label (-> assign) -> simulate -> align -> freeze -> continue
                                      control and freeze-only beside it, losses of all four models, scores
+
+With schedule=joint or hybrid all layers are labelled first, and their models are made by `recipes.joint`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 from interp_by_construction.config import Config, requested_layers
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.recipes import Recipes
 from interp_by_construction.runs import Progress, RunDirectory
+from interp_by_construction.store import Artifact
 from interp_by_construction.workshop import Layer
+
+Stages = list[tuple[str, Callable[[Layer, Artifact], Artifact]]]
+"""Stage -> its recipe, in order."""
 
 
 def run(cfg: Config, name: str | None = None) -> RunDirectory:
@@ -50,6 +57,15 @@ def plan(cfg: Config, start_before: int | None, done: list[int], n_layers: int) 
     return layers
 
 
+def check_together(cfg: Config, done: list[int], layers: list[int]) -> None:
+    """Layers that are aligned together are one result. Raises ConfigError where a finished run is asked for other layers."""
+    if done and layers != sorted(done):
+        raise ConfigError(
+            f"layer={cfg.layer}: with schedule={cfg.schedule} run {cfg.run_name} aligned the layers {sorted(done)} together; give "
+            f"another run=NAME with layer={str(layers).replace(' ', '')} (labels and simulations are not computed again)"
+        )
+
+
 class Loop(Recipes):
     """Label a layer, align it, freeze it, repair the rest, go on."""
 
@@ -58,18 +74,25 @@ class Loop(Recipes):
         _ = self._head
         self.shared["corpus"] = self._corpus()
         self.shared["subject"] = self._subject()
-        layers = plan(
-            self.cfg, self.directory.start_layer, self.directory.done_layers, self.shared["subject"].metrics["subject"]["n_layers"]
-        )
-        self.directory.record(Progress(start_layer=layers[0], planned=layers))
+        done = self.directory.done_layers
+        layers = plan(self.cfg, self.directory.start_layer, done, self.shared["subject"].metrics["subject"]["n_layers"])
+        if self._together:
+            check_together(self.cfg, done, layers)
+        self.directory.record(Progress(start_layer=layers[0], planned=layers), forget=self._together)
         if self.cfg.simulate.simulator != "exact":
             self.shared["encode"] = self._encode()
         self.shared["losses"] = self._losses(self.shared["subject"])
+        if self._together:
+            self._align_together(layers)
+            return
         for index in layers:
             self._align_layer(index)
-            for layer in self.layers:
-                self._examine(layer)
-            self.directory.finish_layers(self.cfg, self.shared, self.layers)
+            self._examine_all()
+
+    def _examine_all(self) -> None:
+        for layer in self.layers:
+            self._examine(layer)
+        self.directory.finish_layers(self.cfg, self.shared, self.layers)
 
     def _examine(self, layer: Layer) -> None:
         """Scores of a layer that is done; what depends on layers above it is measured anew when one is added."""
@@ -86,15 +109,43 @@ class Loop(Recipes):
         """One turn of the loop."""
         layer = Layer(index)
         before = self.layers[-1].artifacts["continue"] if self.layers else self.shared["subject"]
-        matched = [("assign", self._assign)] if self.cfg.nodes.assign == "match" else []
-        for stage, make in (
-            ("collect", self._collect), ("label", self._label), *matched, ("simulate", self._simulate), ("align", self._align),
-            ("freeze", self._freeze), ("continue", self._continue), ("control", self._control),
-            ("freeze_only", self._freeze_only),
-        ):  # fmt: skip
-            layer.artifacts[stage] = make(layer, before)
-            self.directory.mark(index, stage, layer.artifacts[stage].fingerprint)
+        self._make(layer, before, self._labelling())
+        self._train(layer, before)
+        self.layers.append(layer)
+
+    def _align_together(self, indices: list[int]) -> None:
+        """Labels of all layers from the original subject; then models, bottom-up."""
+        for index in indices:
+            layer = Layer(index)
+            self._make(layer, self.shared["subject"], self._labelling())
+            self.layers.append(layer)
+        before = self.shared["subject"]
+        for layer in self.layers:
+            self._train(layer, before)
+            before = layer.artifacts["continue"]
+        self._examine_all()
+
+    def _labelling(self) -> Stages:
+        matched: Stages = [("assign", self._assign)] if self.cfg.nodes.assign == "match" else []
+        return [("collect", self._collect), ("label", self._label), *matched, ("simulate", self._simulate)]
+
+    def _train(self, layer: Layer, before: Artifact) -> None:
+        """Align, freeze, repair; the comparisons; the losses of all."""
+        align, continue_, control, freeze_only = self._align, self._continue, self._control, self._freeze_only
+        if self.cfg.schedule == "hybrid":
+            align = self._align_upward
+        elif self.cfg.schedule == "joint":
+            align, continue_ = self._align_all, self._settle
+            control, freeze_only = self._joint_control, self._joint_freeze_only
+        stages: Stages = [
+            ("align", align), ("freeze", self._freeze), ("continue", continue_), ("control", control), ("freeze_only", freeze_only),
+        ]  # fmt: skip
+        self._make(layer, before, stages)
         for stage in ("continue", "control", "freeze_only"):
             layer.artifacts[f"losses_{stage}"] = self._losses(layer.artifacts[stage])
-            self.directory.mark(index, f"losses_{stage}", layer.artifacts[f"losses_{stage}"].fingerprint)
-        self.layers.append(layer)
+            self.directory.mark(layer.index, f"losses_{stage}", layer.artifacts[f"losses_{stage}"].fingerprint)
+
+    def _make(self, layer: Layer, before: Artifact, stages: Stages) -> None:
+        for stage, make in stages:
+            layer.artifacts[stage] = make(layer, before)
+            self.directory.mark(layer.index, stage, layer.artifacts[stage].fingerprint)

@@ -122,8 +122,12 @@ class RunDirectory:
             file.write_text(yaml.safe_dump(to_dict(cfg), sort_keys=False, allow_unicode=True))
         write_json(self.path / "env.json", environment())
 
-    def record(self, progress: Progress) -> None:
-        self._write({**self.state, **dataclasses.asdict(progress)})
+    def record(self, progress: Progress, forget: bool = False) -> None:
+        """`forget` drops the links of layers where another set was planned before: they belong to another result."""
+        state = self.state
+        if forget and state["planned"] != progress.planned:
+            state["layers"] = {}
+        self._write({**state, **dataclasses.asdict(progress)})
 
     def announce(self, stage: str, layer: int | None) -> None:
         """Says on standard error and in the state what is being computed now."""

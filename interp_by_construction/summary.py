@@ -33,11 +33,12 @@ def write_summary(path: Path, run: str, cfg: Config, shared: dict[str, Artifact]
             "schema": 1,
             "run": run,
             "complete": complete,
+            "schedule": cfg.schedule,
             "subject": {"name": cfg.subject.name, **{key: subject[key] for key in ("n_layers", "d_mlp", "n_params")}},
             "labeler": {"model": cfg.labeler.model, "backend": cfg.labeler.backend},
             "judge": None if cfg.judge is None else {"model": cfg.judge.model, "backend": cfg.judge.backend},
             "loss": _losses(cfg, shared["losses"], layers[-1]),
-            "layers": [_layer(layer, cfg, subject["d_mlp"]) for layer in layers],
+            "layers": [_layer(layer, cfg, subject["d_mlp"], layers[:place]) for place, layer in enumerate(layers)],
             "invariants": {
                 "frozen_identical": all(layer.artifacts["evaluate"].metrics["frozen_identical"] for layer in layers),
                 "splits_disjoint": bool(shared["corpus"].metrics["splits_disjoint"]),
@@ -73,7 +74,9 @@ def _paired(cfg: Config, first: Artifact, second: Artifact) -> list[float] | Non
     return None if math.isnan(low) else [low, high]
 
 
-def _layer(layer: Layer, cfg: Config, d_mlp: int) -> dict[str, Any]:
+def _layer(layer: Layer, cfg: Config, d_mlp: int, below: list[Layer]) -> dict[str, Any]:
+    # What layers share counts once, so that their seconds add up.
+    counted = {artifact.fingerprint for each in below for artifact in each.artifacts.values()}
     labels, evaluated = layer.labels.metrics, layer.artifacts["evaluate"].metrics
     n_aligned = labels["n_labels"]
     return {
@@ -94,7 +97,9 @@ def _layer(layer: Layer, cfg: Config, d_mlp: int) -> dict[str, Any]:
         "judged": judged(layer),
         "assignment": layer.artifacts["assign"].metrics if "assign" in layer.artifacts else None,
         "simulation": layer.artifacts["simulate"].metrics,
-        "seconds": {stage: artifact.seconds for stage, artifact in layer.artifacts.items()},
+        "seconds": {
+            stage: 0.0 if artifact.fingerprint in counted else artifact.seconds for stage, artifact in layer.artifacts.items()
+        },
         "artifacts": {stage: artifact.fingerprint for stage, artifact in layer.artifacts.items()},
     }
 

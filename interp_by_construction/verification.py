@@ -73,14 +73,18 @@ def _split_problems(run: RunDirectory, store: Store) -> Iterator[str]:
 
 
 def _frozen_problems(run: RunDirectory, store: Store) -> Iterator[str]:
-    """Invariant 1: aligned activations and frozen weights of each layer in every later checkpoint."""
+    """Invariant 1: aligned activations and frozen weights of each layer in every later checkpoint.
+
+    With schedule=joint the align checkpoint stands before all freezes.
+    """
     from interp_by_construction.stages.freeze import frozen_identical
     from interp_by_construction.subject.load import load_subject
 
+    stages = ("continue",) if run.config().schedule == "joint" else ("align", "continue")
     done = sorted((int(layer), links) for layer, links in run.state["layers"].items() if "continue" in links)
     for index, links in done:
         frozen: Path = store.path("freeze", links["freeze"])
-        later = [(above, stage, fps[stage]) for above, fps in done for stage in ("align", "continue") if above >= index]
+        later = [(above, stage, fps[stage]) for above, fps in done for stage in stages if above >= index]
         for above, stage, fingerprint in later:
             model = store.path(stage, fingerprint) / "model"
             if not frozen_identical(load_subject(model), frozen):

@@ -96,14 +96,31 @@ class Workshop:
     def _first(self, layer: Layer) -> int:
         return self.layers[0].index if self.layers else layer.index
 
-    def _below(self) -> tuple[int, list[int]] | None:
-        """The aligned layer under the current one: its index and its aligned nodes."""
-        return (self.layers[-1].index, self._aligned(self.layers[-1])) if self.layers else None
+    def _lower(self, layer: Layer) -> Layer | None:
+        """The aligned layer under this one."""
+        return next((each for each in reversed(self.layers) if each.index < layer.index), None)
+
+    def _below(self, layer: Layer) -> tuple[int, list[int]] | None:
+        """The aligned layer under this one: its index and its aligned nodes."""
+        lower = self._lower(layer)
+        return None if lower is None else (lower.index, self._aligned(lower))
 
     def _aligned(self, layer: Layer) -> list[int]:
         from interp_by_construction.stages.tables import read_labels
 
         return sorted(label.node for label in read_labels(layer.labels.path) if label.text is not None)
+
+    @property
+    def _together(self) -> bool:
+        """Whether the layers are labelled on the original subject and aligned together."""
+        return self.cfg.schedule != "sequential"
+
+    def _aligned_model(self, layer: Layer) -> Artifact:
+        """The model whose aligned activations in this layer are frozen: as the layer's alignment left it, or, where all layers were
+        aligned at once, as it was when the layers below had settled."""
+        lower = self._lower(layer)
+        settled = self.cfg.schedule == "joint" and lower is not None
+        return lower.artifacts["continue"] if settled and lower is not None else layer.artifacts["align"]
 
     def _n_target_blocks(self) -> int:
         return max(1, self.cfg.simulate.max_align_tokens // self.cfg.data.block_size)

@@ -356,6 +356,10 @@ class Config:
     """Layer, list of layers, or all."""
     start_layer: int | None = None
     """Lowest aligned layer; null takes the lowest layer asked for. Everything below is frozen unlabelled."""
+    schedule: Literal["sequential", "joint", "hybrid"] = "sequential"
+    """Order of training. `sequential`: label, align, freeze and continue layer by layer. `joint`: label all layers on the original
+    subject, align them at once, then freeze them bottom-up in short steps. `hybrid`: label all layers on the original subject, then
+    layer by layer align it and all above it, freeze it, continue. All take the same number of steps."""
     seed: int = 0
     """Seed of everything random in the run."""
     paths: PathsConfig = field(default_factory=PathsConfig)

@@ -15,6 +15,8 @@ MOMENTS = ("before", "after", "final")
 def export_run(run: RunDirectory, store: Store, at: str, layer: str | None, output: Path) -> None:
     """Writes the model as it was before or after the alignment of `layer`, or at the end of the run (`final`).
 
+    Where layers were aligned together (schedule=joint or hybrid), what was before is the original subject.
+
     Raises ConfigError for an unknown moment or a layer that the run has not aligned, CorruptArtifact for a damaged artifact.
     """
     state, summary = run.state, run.summary
@@ -33,7 +35,7 @@ def export_run(run: RunDirectory, store: Store, at: str, layer: str | None, outp
         stage, fingerprint = "continue", state["layers"][str(done[-1])]["continue"]
     elif at == "after":
         stage, fingerprint = "align", state["layers"][str(index)]["align"]
-    elif position:
+    elif position and run.config().schedule == "sequential":
         stage, fingerprint = "continue", state["layers"][str(done[position - 1])]["continue"]
     else:
         stage, fingerprint = "subject", state["shared"]["subject"]

@@ -4,12 +4,12 @@ A fingerprint covers exactly what a method lists here, so a field that is missin
 recomputation. The stages hold the science.
 """
 
+from interp_by_construction.recipes.joint import JointRecipes
 from interp_by_construction.recipes.labels import LabelRecipes
 from interp_by_construction.recipes.scores import ScoreRecipes
-from interp_by_construction.recipes.training import TrainingRecipes
 
 
-class Recipes(LabelRecipes, TrainingRecipes, ScoreRecipes):
+class Recipes(LabelRecipes, JointRecipes, ScoreRecipes):
     """One method per kind of artifact."""
 
 

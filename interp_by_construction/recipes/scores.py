@@ -29,9 +29,9 @@ class ScoreRecipes(Workshop):
 
     def _moments(self, layer: Layer) -> dict[str, Artifact]:
         """The models that the scores of a layer compare."""
-        position = self.layers.index(layer)
+        lower = None if self._together else self._lower(layer)
         return {
-            "before": self.layers[position - 1].artifacts["continue"] if position else self.shared["subject"],
+            "before": self.shared["subject"] if lower is None else lower.artifacts["continue"],
             "after": layer.artifacts["align"],
             "final": self.layers[-1].artifacts["continue"],
         }
@@ -92,7 +92,7 @@ class ScoreRecipes(Workshop):
         """Text on which labels and nodes disagree; needs a head, since every edited text is simulated anew."""
         cfg, head = self.cfg.audit, self._head
         assert head is not None
-        models = {"before": self._moments(layer)["before"], "final": layer.artifacts["align"]}
+        models = {"before": self._moments(layer)["before"], "final": self._aligned_model(layer)}
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import audit, function

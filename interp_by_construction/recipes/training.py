@@ -24,11 +24,11 @@ class TrainingRecipes(Workshop):
             with self._tracked("align", layer.index) as logger:
                 return align.run(
                     before.path / "model", corpus, targets, layer.index, cfg.align, cfg.trainer, cfg.seed, self._first(layer),
-                    self._below(), out, out / SCRATCH, logger,
+                    self._below(layer), out, out / SCRATCH, logger,
                 )  # fmt: skip
 
         config = self._phase(layer) | {"align": dataclasses.asdict(cfg.align), "start_layer": self._first(layer)}
-        config |= {"below": self._below()}
+        config |= {"below": self._below(layer)}
         return self._build("align", layer.index, config, parents, {}, compute)
 
     def _freeze(self, layer: Layer, before: Artifact) -> Artifact:
@@ -36,9 +36,10 @@ class TrainingRecipes(Workshop):
             from interp_by_construction.stages import freeze
 
             aligned = self._aligned(layer)
-            return freeze.run(layer.artifacts["align"].path / "model", self.shared["corpus"].path, layer.index, aligned, out)
+            return freeze.run(model.path / "model", self.shared["corpus"].path, layer.index, aligned, out)
 
-        parents = self._parents(model=layer.artifacts["align"], label=layer.labels)
+        model = self._aligned_model(layer)
+        parents = self._parents(model=model, label=layer.labels)
         return self._build("freeze", layer.index, {"layer": layer.index}, parents, {}, compute)
 
     def _continue(self, layer: Layer, before: Artifact) -> Artifact:
@@ -68,13 +69,15 @@ class TrainingRecipes(Workshop):
 
     def _control(self, layer: Layer, before: Artifact) -> Artifact:
         """Same tokens, order, schedules; nothing aligned, nothing frozen. Knows no label, so that sweeps share it."""
-        previous = self.layers[-1].artifacts["control"] if self.layers else self.shared["subject"]
+        lower = self._lower(layer)
+        previous = lower.artifacts["control"] if lower is not None else self.shared["subject"]
         return self._comparison("control", layer, previous, "none", {})
 
     def _freeze_only(self, layer: Layer, before: Artifact) -> Artifact:
         """Same freezing of the same nodes, no alignment."""
-        previous = self.layers[-1].artifacts["freeze_only"] if self.layers else self.shared["subject"]
-        frozen = {"below": self._below(), "aligned": self._aligned(layer), "start_layer": self._first(layer)}
+        lower = self._lower(layer)
+        previous = lower.artifacts["freeze_only"] if lower is not None else self.shared["subject"]
+        frozen = {"below": self._below(layer), "aligned": self._aligned(layer), "start_layer": self._first(layer)}
         return self._comparison("freeze_only", layer, previous, "freeze_only", frozen)
 
     def _comparison(
@@ -88,7 +91,7 @@ class TrainingRecipes(Workshop):
             with self._tracked(stage, layer.index) as logger:
                 return control.run(
                     previous.path / "model", self.shared["corpus"].path, layer.index, cfg.align, cfg.continue_, cfg.trainer,
-                    cfg.seed, self._n_target_blocks(), frozen, self._aligned(layer), self._below(), self._first(layer), out,
+                    cfg.seed, self._n_target_blocks(), frozen, self._aligned(layer), self._below(layer), self._first(layer), out,
                     out / SCRATCH, logger,
                 )  # fmt: skip
 

@@ -15,7 +15,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -85,12 +85,12 @@ def batch_indices(seed: int, n_blocks: int, batch_size: int, step: int) -> np.nd
 class _Stream(IterableDataset):
     """Batches from the trainer's current step on, whether that is 0 or restored."""
 
-    def __init__(self, module: pl.LightningModule, blocks: Batches, seed: int, batch_size: int, steps: int) -> None:
-        self.module, self.blocks, self.seed, self.batch_size, self.steps = module, blocks, seed, batch_size, steps
+    def __init__(self, module: pl.LightningModule, at: Callable[[int], dict[str, Tensor]], steps: int) -> None:
+        self.module, self.at, self.steps = module, at, steps
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         for step in range(self.module.global_step, self.steps):
-            yield self.blocks.batch(batch_indices(self.seed, len(self.blocks), self.batch_size, step))
+            yield self.at(step)
 
 
 class _Checkpoint(pl.Callback):
@@ -179,9 +179,26 @@ def fit(
     logger: Any = None,
     description: str = "train",
 ) -> dict[str, Any]:
+    """`fit_stream` on batches of `blocks` in the order of `batch_indices`."""
+
+    def at(step: int) -> dict[str, Tensor]:
+        return blocks.batch(batch_indices(seed, len(blocks), batch_size, step))
+
+    return fit_stream(module, at, scratch=scratch, logger=logger, description=description)
+
+
+def fit_stream(
+    module: LanguageModelModule,
+    at: Callable[[int], dict[str, Tensor]],
+    *,
+    scratch: Path,
+    logger: Any = None,
+    description: str = "train",
+) -> dict[str, Any]:
     """Trains `module.model` in place for `module.steps` steps; returns {"steps", "loss", "curve": [[step, loss]]}.
 
-    `scratch` belongs to this phase alone. Curve points are means over 20 steps; `loss` is the last of them.
+    `at` gives the batch of a step and depends on the step alone. `scratch` belongs to this phase alone.
+    Curve points are means over 20 steps; `loss` is the last of them.
     """
     cfg, steps = module.trainer_cfg, module.steps
     scratch.mkdir(parents=True, exist_ok=True)
@@ -193,7 +210,7 @@ def fit(
     torch.set_num_threads(cfg.threads)
     checkpoint = _Checkpoint(scratch / "last.ckpt", cfg.checkpoint_seconds)
     if steps > 0:
-        _train(module, _Stream(module, blocks, seed, batch_size, steps), checkpoint, device, logger, description)
+        _train(module, _Stream(module, at, steps), checkpoint, device, logger, description)
     module.guard.release()
     module.to("cpu")
     metrics = {"steps": steps, "loss": checkpoint.curve[-1][1] if checkpoint.curve else None, "curve": checkpoint.curve}

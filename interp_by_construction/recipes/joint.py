@@ -1,0 +1,127 @@
+"""Recipes of models whose layers are aligned together: schedule=joint and schedule=hybrid.
+
+They are artifacts of the stages align, continue, control and freeze_only as in the loop, so that every reader of a run finds them.
+With `joint` the layers share one align artifact, and a layer's `continue` is its settling.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from interp_by_construction.recipes.training import TrainingRecipes
+from interp_by_construction.store import SCRATCH, Artifact
+from interp_by_construction.workshop import Layer
+
+if TYPE_CHECKING:
+    from interp_by_construction.stages.joint import Schedule
+
+
+class JointRecipes(TrainingRecipes):
+    """Each takes a layer of `self.layers`, which are all labelled and simulated, and the model before it."""
+
+    def _align_all(self, layer: Layer, before: Artifact) -> Artifact:
+        """All layers at once, from the original subject; the same artifact for every layer."""
+        subject = self.shared["subject"]
+        parents = self._parents(model=subject, **self._simulated(self.layers))
+
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.stages import joint
+
+            with self._tracked("align", layer.index) as logger:
+                return joint.run(
+                    subject.path / "model", self.shared["corpus"].path, self._targets(self.layers), self._schedule(), out,
+                    out / SCRATCH, logger,
+                )  # fmt: skip
+
+        config = self._joint_phase() | {"weight": self.cfg.align.weight, "layers": [each.index for each in self.layers]}
+        return self._build("align", layer.index, config, parents, {}, compute)
+
+    def _settle(self, layer: Layer, before: Artifact) -> Artifact:
+        above = self.layers[self.layers.index(layer) + 1 :]
+        model = self._aligned_model(layer)
+        parents = self._parents(model=model, freeze=layer.artifacts["freeze"], **self._simulated(above))
+
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.stages import joint
+
+            with self._tracked("continue", layer.index) as logger:
+                return joint.settle(
+                    model.path / "model", self.shared["corpus"].path, layer.index, self._aligned(layer), self._targets(above),
+                    self.layers.index(layer), self._schedule(), out, out / SCRATCH, logger,
+                )  # fmt: skip
+
+        config = self._joint_phase() | {"weight": self.cfg.align.weight, "layer": layer.index}
+        return self._build("continue", layer.index, config, parents, {}, compute)
+
+    def _joint_control(self, layer: Layer, before: Artifact) -> Artifact:
+        """Same tokens, order, schedules; knows neither labels nor layers, only how many there are."""
+        return self._joint_comparison("control", layer, "none", {})
+
+    def _joint_freeze_only(self, layer: Layer, before: Artifact) -> Artifact:
+        """Same freezing of the same nodes in the same order, no alignment."""
+        frozen = {"layer": layer.index, "aligned": self._aligned(layer), "start_layer": self._first(layer)}
+        return self._joint_comparison("freeze_only", layer, "freeze_only", frozen)
+
+    def _joint_comparison(
+        self, stage: Literal["control", "freeze_only"], layer: Layer, held: Literal["none", "freeze_only"], extra: dict[str, Any]
+    ) -> Artifact:
+        lower, position = self._lower(layer), self.layers.index(layer)
+        previous = self.shared["subject"] if lower is None else lower.artifacts[stage]
+
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.stages import joint
+
+            with self._tracked(stage, layer.index) as logger:
+                return joint.control(
+                    previous.path / "model", self.shared["corpus"].path, position, held, self._first(layer), layer.index,
+                    self._aligned(layer), self._schedule(), out, out / SCRATCH, logger,
+                )  # fmt: skip
+
+        config = self._joint_phase() | {"position": position, "max_align_tokens": self.cfg.simulate.max_align_tokens, **extra}
+        return self._build(stage, layer.index, config, self._parents(model=previous), {}, compute)
+
+    def _align_upward(self, layer: Layer, before: Artifact) -> Artifact:
+        """One turn of the hybrid schedule: this layer and all above it."""
+        cfg, rest = self.cfg, self.layers[self.layers.index(layer) :]
+        parents = self._parents(model=before, **self._simulated(rest))
+
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.stages import joint
+
+            with self._tracked("align", layer.index) as logger:
+                return joint.turn(
+                    before.path / "model", self.shared["corpus"].path, self._targets(rest), cfg.align, cfg.trainer, cfg.seed,
+                    self._first(layer), self._below(layer), out, out / SCRATCH, logger,
+                )  # fmt: skip
+
+        config = self._phase(layer) | {"schedule": "hybrid", "align": self._unlocal(), "start_layer": self._first(layer)}
+        config |= {"below": self._below(layer), "weight": cfg.align.weight, "layers": [each.index for each in rest]}
+        return self._build("align", layer.index, config, parents, {}, compute)
+
+    def _unlocal(self) -> dict[str, Any]:
+        """`align` without what training on no target, or with no local phase, does not read."""
+        return {key: value for key, value in dataclasses.asdict(self.cfg.align).items() if key not in ("local_lr", "weight")}
+
+    def _joint_phase(self) -> dict[str, Any]:
+        cfg = self.cfg
+        optimizer = {"weight_decay": cfg.trainer.weight_decay, "warmup": cfg.trainer.warmup, "clip": cfg.trainer.clip}
+        phase = {"schedule": "joint", "seed": cfg.seed, "plan": dataclasses.asdict(self._schedule().plan), **optimizer}
+        return phase | {
+            "align": {"lr": cfg.align.lr, "batch_size": cfg.align.batch_size},
+            "continue": {"lr": cfg.continue_.lr, "batch_size": cfg.continue_.batch_size},
+        }
+
+    def _schedule(self) -> Schedule:
+        from interp_by_construction.stages.joint import Schedule, plan_joint
+
+        cfg = self.cfg
+        plan = plan_joint(cfg.align, cfg.continue_, len(self.layers))
+        return Schedule(plan, cfg.align, cfg.continue_, cfg.trainer, cfg.seed, self._n_target_blocks())
+
+    def _simulated(self, layers: list[Layer]) -> dict[str, Artifact]:
+        return {f"simulate_{each.index}": each.artifacts["simulate"] for each in layers}
+
+    def _targets(self, layers: list[Layer]) -> dict[int, Path]:
+        return {each.index: each.artifacts["simulate"].path for each in layers}

@@ -1,0 +1,283 @@
+"""Laws of schedule=joint and schedule=hybrid: the stream, the freezes, matched compute, and whole runs beside the loop's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fake_server import FakeServer
+from safetensors.torch import save_file
+from small_run import config, store_hashes
+from tiny_subjects import LENGTH, ArrayBlocks, random_model
+
+from interp_by_construction import pipeline
+from interp_by_construction.config import AlignConfig, ContinueConfig, TrainerConfig, compose
+from interp_by_construction.errors import ConfigError
+from interp_by_construction.export.run import export_run
+from interp_by_construction.report.terminal import show_result, show_status
+from interp_by_construction.runs import RunDirectory
+from interp_by_construction.stages import control, freeze, joint
+from interp_by_construction.store import Store
+from interp_by_construction.subject.hooks import activations
+from interp_by_construction.subject.load import load_subject, save_subject, untie
+from interp_by_construction.training import fit as fitting
+from interp_by_construction.training.fit import TokenBlocks
+from interp_by_construction.training.joint import JointModule, MixedStream
+from interp_by_construction.training.losses import correlation_loss, lm_loss
+from interp_by_construction.verification import verify
+
+CPU = TrainerConfig(device="cpu", threads=1, weight_decay=0.1, checkpoint_seconds=0)
+NODES = {0: ([1, 4], [1, -1]), 1: ([0, 17, 20], [-1, 1, 1])}
+ALIGN, CONTINUE = AlignConfig(local_steps=1, steps=3, batch_size=4, lr=1e-2), ContinueConfig(steps=4, batch_size=4, lr=1e-2)
+
+
+class _Killed(Exception):
+    pass
+
+
+def schedule(n_layers: int = 2) -> joint.Schedule:
+    return joint.Schedule(joint.plan_joint(ALIGN, CONTINUE, n_layers), ALIGN, CONTINUE, CPU, 0, 10)
+
+
+@pytest.mark.parametrize("n_layers", [1, 2, 3, 7])
+def test_joint_takes_the_loops_steps_and_tokens(n_layers: int) -> None:
+    plan = joint.plan_joint(ALIGN, CONTINUE, n_layers)
+    assert plan.total == n_layers * (1 + 3 + 4) and plan.align_batches == n_layers * (1 + 3)
+    assert plan.settle_start(n_layers) == plan.total
+
+
+def test_the_stream_reads_both_splits_evenly_and_in_their_own_order() -> None:
+    align, train = TokenBlocks(ArrayBlocks(10, seed=1)), TokenBlocks(ArrayBlocks(10, seed=2))
+    stream = MixedStream(align, train, 5, 8, 2, 2, (3, 4))
+    read = {"align": [], "train": []}  # type: ignore[var-annotated]
+    kinds = []
+    for step in range(8):
+        ids = stream.at(step)["input_ids"].numpy()
+        kind = "align" if any((block == align.dataset.input_ids).all(1).any() for block in ids[:1]) else "train"
+        kinds.append(kind == "align")
+        read[kind].append(ids)
+    assert len(read["align"]) == 5 and len(read["train"]) == 3
+    # Never further from even than one step.
+    assert all(abs(sum(kinds[:n]) - n * 5 / 8) < 1 for n in range(9))
+    for name, blocks, seed in (("align", align, 3), ("train", train, 4)):
+        own = [blocks.batch(fitting.batch_indices(seed, 10, 2, i))["input_ids"].numpy() for i in range(len(read[name]))]
+        assert all(np.array_equal(a, b) for a, b in zip(read[name], own, strict=True))
+
+
+@pytest.fixture
+def corpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    for stage in (joint, freeze, control):
+        monkeypatch.setattr(stage, "load_blocks", lambda _path, split: ArrayBlocks(10, seed=len(split)))
+    model = random_model("llama")
+    untie(model)
+    save_subject(model, tmp_path / "start")
+    generator = torch.Generator().manual_seed(5)
+    for layer, (nodes, poles) in NODES.items():
+        values = torch.rand(10, LENGTH, len(nodes), generator=generator).half()
+        mask = torch.rand(10, LENGTH, generator=generator) > 0.2
+        (tmp_path / f"targets{layer}").mkdir()
+        tensors = {"values": values, "mask": mask, "nodes": torch.tensor(nodes), "poles": torch.tensor(poles)}
+        save_file(tensors, tmp_path / f"targets{layer}" / "targets.safetensors")
+    return tmp_path
+
+
+def targets(root: Path, *layers: int) -> dict[int, Path]:
+    return {layer: root / f"targets{layer}" for layer in layers}
+
+
+def test_the_loss_is_the_lm_loss_and_the_sum_of_the_layers(corpus: Path) -> None:
+    """One forward pass gives every layer what a pass of its own gives."""
+    model, layers = load_subject(corpus / "start"), joint.read_aligned(targets(corpus, 0, 1))
+    batch = schedule().stream(corpus, layers).align.batch(np.array([0, 3, 4]))
+    expected = lm_loss(model(batch["input_ids"]).logits, batch["input_ids"])
+    for layer, (nodes, poles) in NODES.items():
+        values = activations(model, layer, batch["input_ids"])[..., nodes] * torch.tensor(poles)
+        expected = expected + 0.3 * correlation_loss(values, batch[f"targets_{layer}"], batch[f"mask_{layer}"]).loss
+    module = JointModule(model, layers, weight=0.3, steps=1, lr=1e-3, trainer_cfg=CPU)
+    monkey: Any = module
+    monkey._logged = lambda loss, **_: loss
+    torch.testing.assert_close(module.training_step(batch, 0), expected)
+    plain = {"input_ids": batch["input_ids"]}
+    torch.testing.assert_close(module.training_step(plain, 0), lm_loss(model(batch["input_ids"]).logits, batch["input_ids"]))
+
+
+def _joint_run(root: Path, out: Path) -> Path:
+    """Joint phase, then freeze and settle both layers; returns the final model's directory."""
+    joint.run(root / "start", root, targets(root, 0, 1), schedule(), out / "joint", out / "s")
+    model = out / "joint/model"
+    for layer, (nodes, _) in NODES.items():
+        freeze.run(model, root, layer, nodes, out / f"freeze{layer}")
+        above = targets(root, *(each for each in NODES if each > layer))
+        joint.settle(model, root, layer, nodes, above, layer, schedule(), out / f"settle{layer}", out / f"s{layer}")
+        model = out / f"settle{layer}/model"
+    return model
+
+
+def test_frozen_activations_survive_and_controls_see_the_same_tokens(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[np.ndarray] = []
+    original = TokenBlocks.batch
+
+    def recording(self: TokenBlocks, indices: np.ndarray) -> dict[str, torch.Tensor]:
+        batch = original(self, indices)
+        seen.append(batch["input_ids"].numpy())
+        return batch
+
+    monkeypatch.setattr(freeze, "TokenBlocks", type("Probe", (TokenBlocks,), {"batch": original}))
+    monkeypatch.setattr(TokenBlocks, "batch", recording)
+    final = load_subject(_joint_run(corpus, corpus / "run"))
+    assert all(freeze.frozen_identical(final, corpus / f"run/freeze{layer}") for layer in NODES)
+    with torch.no_grad():
+        final.model.layers[1].mlp.up_proj.weight[17, 0] += 1e-3
+    assert not freeze.frozen_identical(final, corpus / "run/freeze1")
+    real, seen[:] = list(seen), []
+    for held in ("none", "freeze_only"):
+        model = corpus / "start"
+        for position, (layer, (nodes, _)) in enumerate(NODES.items()):
+            out = corpus / f"{held}{position}"
+            joint.control(model, corpus, position, held, 0, layer, nodes, schedule(), out, out / "scratch")  # type: ignore[arg-type]
+            model = out / "model"
+        assert len(real) == schedule().plan.total == 16
+        assert all(np.array_equal(a, b) for a, b in zip(real, seen, strict=True))
+        seen.clear()
+
+
+def test_joint_training_that_is_killed_goes_on_to_the_same_weights(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = load_subject(_joint_run(corpus, corpus / "whole")).state_dict()
+    original, read = MixedStream.at, []
+
+    def killed(self: MixedStream, step: int) -> dict[str, torch.Tensor]:
+        read.append(step)
+        # Once in the joint phase, once while the lower layer settles.
+        if step in (5, 13) and read.count(step) == 1:
+            raise _Killed
+        return original(self, step)
+
+    monkeypatch.setattr(MixedStream, "at", killed)
+    for _ in range(2):
+        with pytest.raises(_Killed):
+            _joint_run(corpus, corpus / "parts")
+    again = load_subject(_joint_run(corpus, corpus / "parts")).state_dict()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    assert read.count(0) == 1, "the joint phase began anew"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FakeServer]:
+    with FakeServer() as running:
+        yield running
+
+
+QUICK = ("scores.enabled=false", "label.select_tokens=0", "evaluate.n_bootstrap=20")
+
+
+@pytest.fixture(scope="module")
+def root(server: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two layers under each schedule, in one store."""
+    root = tmp_path_factory.mktemp("schedules")
+    for name in ("sequential", "joint", "hybrid"):
+        pipeline.run(config(server, root, *QUICK, f"schedule={name}", f"run={name}"))
+    return root
+
+
+def run_of(root: Path, name: str) -> RunDirectory:
+    return RunDirectory(root / "runs" / name)
+
+
+@pytest.mark.parametrize("name", ["joint", "hybrid"])
+def test_the_invariants_and_the_contract_hold(root: Path, name: str) -> None:
+    run = run_of(root, name)
+    summary = run.summary or {}
+    assert verify(run, Store(root / "store")) == []
+    assert summary["schedule"] == name and summary["complete"]
+    assert summary["invariants"] == {"frozen_identical": True, "splits_disjoint": True}
+    assert summary["loss"]["tax"] == summary["loss"]["final"] - summary["loss"]["control"]
+    for layer in summary["layers"]:
+        assert layer["score"]["final"]["n"] + layer["score"]["final"]["n_undefined"] == layer["n_aligned"] == 4
+    show_status(run, {})
+    show_result(run)
+
+
+def test_schedules_share_what_has_the_same_parents(root: Path) -> None:
+    one, joint_, hybrid = (run_of(root, name).state["layers"] for name in ("sequential", "joint", "hybrid"))
+    for stage in ("collect", "label", "simulate"):
+        assert one["1"][stage] == joint_["1"][stage] == hybrid["1"][stage]
+        assert one["2"][stage] != joint_["2"][stage] == hybrid["2"][stage]
+    # The turns of the hybrid schedule read what the loop's turns read.
+    assert all(one[layer]["control"] == hybrid[layer]["control"] for layer in ("1", "2"))
+    assert joint_["1"]["align"] == joint_["2"]["align"]
+
+
+def test_all_schedules_and_their_controls_take_the_same_number_of_steps(root: Path) -> None:
+    store = Store(root / "store")
+
+    def steps(run: RunDirectory, stages: tuple[str, ...]) -> int:
+        made = {(stage, links[stage]) for links in run.state["layers"].values() for stage in stages}
+        metrics = [store.get(*each).metrics for each in made]  # type: ignore[union-attr]
+        return sum(phase["steps"] for each in metrics for phase in (each, *each.values()) if "steps" in _dict(phase))
+
+    for name in ("sequential", "joint", "hybrid"):
+        run = run_of(root, name)
+        taken = [steps(run, stages) for stages in (("align", "continue"), ("control",), ("freeze_only",))]
+        assert taken == [2 * 9] * 3
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def test_aligned_activations_are_fixed_from_their_freeze_to_the_end(root: Path) -> None:
+    store, run = Store(root / "store"), run_of(root, "joint")
+    layers = run.state["layers"]
+    models = {
+        name: load_subject(store.path(stage, layers[layer][stage]) / "model")
+        for name, stage, layer in (("joint", "align", "1"), ("lower", "continue", "1"), ("final", "continue", "2"))
+    }
+    ids = torch.randint(0, 500, (3, 40), generator=torch.Generator().manual_seed(0))
+    nodes = {layer: freeze_nodes(store, layers[str(layer)]["freeze"]) for layer in (1, 2)}
+    with torch.no_grad():
+        real = {(name, layer): activations(model, layer, ids) for name, model in models.items() for layer in (1, 2)}
+    assert torch.equal(real["joint", 1][..., nodes[1]], real["final", 1][..., nodes[1]])
+    assert torch.equal(real["lower", 2][..., nodes[2]], real["final", 2][..., nodes[2]])
+    # The upper layer still trained while the lower one was frozen.
+    assert not torch.equal(real["joint", 2][..., nodes[2]], real["lower", 2][..., nodes[2]])
+
+
+def freeze_nodes(store: Store, fingerprint: str) -> list[int]:
+    import json
+
+    nodes: list[int] = json.loads((store.path("freeze", fingerprint) / "frozen.json").read_text())["nodes"]
+    return nodes
+
+
+@pytest.mark.parametrize(("at", "stage"), [("before", "subject"), ("after", "align"), ("final", "continue")])
+def test_export_writes_the_model_of_the_moment(root: Path, tmp_path: Path, at: str, stage: str) -> None:
+    store, run = Store(root / "store"), run_of(root, "joint")
+    export_run(run, store, at, "2", tmp_path / at)
+    links = run.state["shared"] if stage == "subject" else run.state["layers"]["2"]
+    ids = torch.randint(0, 500, (1, 20), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        exported, kept = (load_subject(p)(ids).logits for p in (tmp_path / at, store.path(stage, links[stage]) / "model"))
+    assert torch.equal(exported, kept)
+
+
+def test_layers_aligned_together_are_one_result(server: FakeServer, root: Path) -> None:
+    """Other layers are refused under the same name; a single layer is a set too, and a plan that was given up leaves nothing behind."""
+    before = store_hashes(root)
+    with pytest.raises(ConfigError, match=r"aligned the layers \[1, 2\] together.*layer=\[1,2,3\]"):
+        pipeline.run(config(server, root, *QUICK, "schedule=joint", "run=joint", "layer=3"))
+    again = pipeline.run(config(server, root, *QUICK, "schedule=joint", "run=joint", "layer=1"))
+    assert [layer["layer"] for layer in (again.summary or {})["layers"]] == [1, 2]
+    assert store_hashes(root) == before
+    single = pipeline.run(config(server, root, *QUICK, "schedule=joint", "run=single", "layer=1"))
+    assert (single.summary or {})["invariants"]["frozen_identical"] and verify(single, Store(root / "store")) == []
+    assert single.state["layers"]["1"]["align"] != run_of(root, "joint").state["layers"]["1"]["align"]
+    assert single.state["layers"]["1"]["simulate"] == run_of(root, "joint").state["layers"]["1"]["simulate"]
+
+
+def test_an_unknown_schedule_is_named() -> None:
+    with pytest.raises(ConfigError, match="schedule=both: give one of sequential, joint, hybrid"):
+        compose(["schedule=both"])

@@ -5,13 +5,13 @@ again.
 from __future__ import annotations
 
 import multiprocessing
-from multiprocessing.synchronize import Barrier
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 

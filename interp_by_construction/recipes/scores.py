@@ -115,6 +115,7 @@ class ScoreRecipes(Workshop):
         parents = self._parents(simulate=layer.artifacts["simulate"], label=layer.labels, **models)
         identity = {"encoder": self._model_identity(self.cfg.simulate.encoder), "head": head.identity}
         return self._build("audit", layer.index, config | {"layer": layer.index, "seed": self.cfg.seed}, parents, identity, compute)
+
     def _cumulative(self, layer: Layer) -> Artifact:
         """Substitution in this and all lower aligned layers of the final model at once; with a head, as `function`."""
         cfg = self.cfg.evaluate

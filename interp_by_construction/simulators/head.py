@@ -170,7 +170,7 @@ def label_features(encoder: Encoder, labels: Sequence[str], suffix: str = "") ->
             chunk = same[start : start + GROUP]
             # Filled up with copies: the shape of every product, and with it the last bits, depends on the label's own length alone.
             filled = [texts[i] for i in (*chunk, *[chunk[0]] * (GROUP - len(chunk)))]
-            for i, states in zip(chunk, encoder.states(filled, GROUP), strict=False):
+            for i, states in zip(chunk, encoder.states(filled, batch_size=GROUP), strict=False):
                 own = states[n_prefix : len(states) - n_suffix]
                 parts = [own.mean(axis=0), own[-1]]
                 rows[i] = np.concatenate([*parts, states[-1]] if suffix else parts)

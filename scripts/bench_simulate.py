@@ -10,7 +10,7 @@ speed: four ways to read the same excerpts behind one label.
     prefill           the limit: the packed prompts are read by the generating server, nothing but one token is asked for
 cost: seconds per million node-tokens (one node's simulation on one token), exact and dense, and what that makes of whole corpora.
 fidelity: r of the ridge simulator with the exact one on held-out text, beside the reliability of the exact one: its r with itself
-    under other few-shot examples.
+    under other few-shot examples, and under the same ones with the excerpts packed in reverse order.
 
 Every round has texts of its own, generated afresh, because repeated text may be cached and flatters. The ways take turns, so that
 whatever else the machine does hits all of them. Requests are in flight together up to `labeler.concurrency`; servers are warmed up
@@ -211,7 +211,8 @@ def fidelity(cfg: Config, labeler: Labeler, texts: Iterator[list[str]]) -> dict[
     again = fit[: simulate.reliability_tokens // EXCERPT]
     start = time.perf_counter()
     exact = {}
-    for name, shown, shots in (("fit", fit, SHOTS), ("score", score, SHOTS), ("again", again, OTHER_SHOTS)):
+    parts = (("fit", fit, SHOTS), ("score", score, SHOTS), ("again", again, OTHER_SHOTS), ("order", again[::-1], SHOTS))
+    for name, shown, shots in parts:
         raw = simulate_packed(labeler, [*labels, *REFERENCE_LABELS], shown, name, shots)
         exact[name] = contrasted(raw[:, : len(labels)], raw[:, len(labels) :].mean(axis=1), simulate.contrast)
     seconds = time.perf_counter() - start
@@ -220,11 +221,14 @@ def fidelity(cfg: Config, labeler: Labeler, texts: Iterator[list[str]]) -> dict[
     ridge = fit_ridge(features["fit"], exact["fit"], np.arange(len(fit)).repeat(EXCERPT), n_layers=len(encoder.layers))
     r = columnwise_correlation(exact["score"], ridge.predict(features["score"]))
     same = columnwise_correlation(exact["fit"][: len(exact["again"])], exact["again"])
+    turned = exact["order"].reshape(len(again), EXCERPT, -1)[::-1].reshape(len(again) * EXCERPT, -1)
+    order = columnwise_correlation(exact["fit"][: len(turned)], turned)
     n_fit, n_score, n_again = (len(exact[name]) for name in ("fit", "score", "again"))
     chosen = [encoder.layers[i] for i in ridge.layers]
     print(f"\n{len(labels)} labels, fitted on {n_fit} tokens, scored on {n_score}, {seconds:.0f} s of labeler")
     print(f"fidelity of ridge     {np.nanmean(r):.3f}   {np.isnan(r).sum()} undefined, layers {chosen}")
     print(f"reliability of exact  {np.nanmean(same):.3f}   {np.isnan(same).sum()} undefined, on {n_again} tokens")
+    print(f"the same in another order of excerpts {np.nanmean(order):.3f}   {np.isnan(order).sum()} undefined")
     print(f"fidelity/reliability  {np.nanmean(r) / np.nanmean(same):.2f}")
     return {"labels": labels, "fit": fit, "score": score, "exact": exact}
 

@@ -60,9 +60,10 @@ class Proposal:
     """The pole whose excerpts the labeler was shown."""
     round: int
     """0 is the first time that the labeler is asked for this node."""
-    origin: Literal["proposal", "contrast", "retry", "last resort", "revision"]
+    origin: Literal["proposal", "contrast", "retry", "last resort", "revision", "audit"]
     """`contrast`: asked what sets the node apart from the one that holds its label; `retry`: asked for other labels; `last
-    resort`: its own top words added to a label that is taken; `revision`: shown counter-examples of its label."""
+    resort`: its own top words added to a label that is taken; `revision`: shown counter-examples of its label; `audit`:
+    the same, found by an audit."""
     text: str | None
     """Null where the answer is no label."""
     score: float | None = None

@@ -3,13 +3,15 @@
     python scripts/bench_known_truth.py            the head that ships with the package, in this process
     python scripts/bench_known_truth.py --exact    also exact simulation by the labeler, contrast subtracted
     python scripts/bench_known_truth.py --more     also the head on word classes and on the concepts of the stories lexicon
+    python scripts/bench_known_truth.py --exact --neurons 12    on every third of the 36 neurons only
 
 Other arguments are configuration overrides, such as `labeler.model=... simulate.head=...`. The benchmarks are fixed: nothing is
-tuned or trained on them.
+tuned or trained on them. Answers of the labeler are kept in the store of `paths.root`: killed and started again, it goes on.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -51,17 +53,24 @@ COLUMNS = ("r_true", "r_false", "share_true_above_false")
 
 
 def main() -> None:
-    exact, more = ("--exact" in sys.argv[1:], "--more" in sys.argv[1:])
-    cfg = compose([argument for argument in sys.argv[1:] if argument not in ("--exact", "--more")])
-    neurons = read_known_truth(NEURONS)
+    parser = argparse.ArgumentParser(description="Scores of the simulators on hand-written neurons.")
+    parser.add_argument("--exact", action="store_true", help="also exact simulation by the labeler")
+    parser.add_argument("--more", action="store_true", help="also word classes and the stories lexicon")
+    parser.add_argument("--neurons", type=int, default=None, help="evenly spaced over the file; default: all")
+    options, overrides = parser.parse_known_args()
+    cfg = compose(overrides)
+    every = read_known_truth(NEURONS)
+    n = min(options.neurons or len(every), len(every))
+    neurons = [every[i * len(every) // n] for i in range(n)]
     head = Head.load(cfg.simulate.head)
     encoder = Encoder.load(resolve_model(head.encoder), head.encoder_layers, "cpu")
     results = {"head": evaluate_simulator(neurons, head_simulator(head, encoder))}
-    if exact:
-        with tempfile.TemporaryDirectory() as scratch, make_labeler(cfg.labeler, Path(scratch) / "calls", Path(scratch)) as labeler:
+    if options.exact:
+        calls = cfg.store_dir / "calls.sqlite"
+        with tempfile.TemporaryDirectory() as scratch, make_labeler(cfg.labeler, calls, Path(scratch)) as labeler:
             results["exact"] = evaluate_simulator(neurons, exact_simulator(labeler))
     sys.stdout.write(table(results))
-    if more:
+    if options.more:
         sys.stdout.write(word_classes(head_simulator(head, encoder)))
         sys.stdout.write(stories(head, encoder))
 

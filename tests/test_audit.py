@@ -17,7 +17,7 @@ from interp_by_construction.config import AuditConfig, SubjectConfig
 from interp_by_construction.corpus.tokenize import build_blocks, save_tokenizer, separator_id, train_tokenizer
 from interp_by_construction.scoring.calibration import Calibration
 from interp_by_construction.stages import audit
-from interp_by_construction.stages.audit import worst_cases
+from interp_by_construction.stages.audit_cases import Auditor, worst_cases
 from interp_by_construction.stages.hotflip import Editor, Nodes, Simulate, Start
 from interp_by_construction.stages.intervene import SimulatedBlocks
 from interp_by_construction.stages.mining import disagreement, mined, window_before
@@ -44,18 +44,18 @@ class World(NamedTuple):
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     path = tmp_path_factory.mktemp("audit")
     rng = np.random.default_rng(0)
-    texts = [" ".join(rng.choice(WORDS, 30)) for _ in range(60)]
+    texts = [" ".join(rng.choice(WORDS, 30)) for _ in range(90)]
     tokenizer = train_tokenizer(texts, 400)
     save_tokenizer(tokenizer, path / "tokenizer")
     end = separator_id(tokenizer)
-    for offset, split in enumerate(("select", "simulate")):
+    for offset, split in enumerate(("select", "simulate", "label")):
         chosen = range(offset * 30, offset * 30 + 30)
         parts = [np.array([*tokenizer.encode(texts[i]), end], dtype=np.int32) for i in chosen]
         build_blocks(parts, list(chosen), 16, path / "blocks" / split, split)
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pq.write_table(pa.table({"held_out": [False] * 60}), path / "documents.parquet")
+    pq.write_table(pa.table({"held_out": [False] * 90}), path / "documents.parquet")
     cfg = dataclasses.replace(SubjectConfig(), n_layers=1, d_model=16, d_mlp=24, n_heads=2)
     model: Any = tiny_model(cfg, len(tokenizer), 16, seed=0, eos_token_id=end)
     untie(model)
@@ -172,12 +172,27 @@ def test_run_finds_the_word_that_the_label_leaves_out(world: World, tmp_path: Pa
     assert final["search"]["agreeing"]["rate_before"] == 0 < final["search"]["agreeing"]["rate_hotflip"]
     cases = worst_cases(tmp_path)
     assert list(cases) == [NODE]
-    worst = cases[NODE][0]
+    assert worst_cases(tmp_path, min_gap=0.5)[NODE].wrong == []
+    worst = cases[NODE].missed[0]
     assert worst.tokens[worst.peak] == SECRET and worst.activations[worst.peak] > 1
     assert worst_cases(tmp_path, min_gap=100.0) == {} and worst_cases(tmp_path, moment="before") == cases
     (tmp_path / "again").mkdir()
     assert audit.run(*arguments, tmp_path / "again", "cpu") == metrics
     assert (tmp_path / "again" / "audit.jsonl").read_bytes() == (tmp_path / "audit.jsonl").read_bytes()
+
+
+def test_the_auditor_hands_the_missing_word_to_a_revision_and_nothing_where_the_label_is_right(world: World) -> None:
+    asked: list[Sequence[str]] = []
+
+    def simulator(labels: Sequence[str]) -> Simulate:
+        asked.append(labels)
+        return says_known if labels == ["cat"] else perfect(world, np.array([NODE]))
+
+    auditor = Auditor(world.path / "model", world.path, 0, simulator, CFG, 4, 0, "cpu")
+    examples = auditor.counter_examples([(NODE, 1, "cat")], 5)[NODE]
+    assert [excerpt.tokens[excerpt.peak] for excerpt in examples.missed] == [SECRET] and examples.wrong == []
+    assert auditor.counter_examples([(NODE, 1, "cat or sea")], 5) == {} and auditor.counter_examples([], 5) == {}
+    assert asked == [["cat"], ["cat or sea"]]
 
 
 def test_a_perfect_simulation_is_never_contradicted(world: World, tmp_path: Path) -> None:

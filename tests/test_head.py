@@ -323,7 +323,7 @@ def test_status_and_result_show_the_assignment_and_the_ground_truth(
 def test_a_matched_run_has_wider_truth_clamped_nodes_promoted_tokens_and_an_audit(
     finished: tuple[Path, RunDirectory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from interp_by_construction.stages.audit import worst_cases
+    from interp_by_construction.stages.audit_cases import worst_cases
 
     root, run = finished
     store = Store(root / "store")
@@ -341,7 +341,8 @@ def test_a_matched_run_has_wider_truth_clamped_nodes_promoted_tokens_and_an_audi
                 if search["n"]:
                     assert search["gap_hotflip"] >= search["gap_before"] <= search["gap_random"]
         cases = worst_cases(store.path("audit", run.state["layers"][str(layer["layer"])]["audit"]))
-        assert cases and all(len(case.tokens) == len(case.activations) > case.peak for each in cases.values() for case in each)
+        each = [case for found in cases.values() for kind in found for case in kind]
+        assert each and all(len(case.tokens) == len(case.activations) > case.peak for case in each)
     rows = pq.read_table(run.path / "nodes.parquet").to_pylist()
     assert all((row["promotes"] is None) == (row["status"] != "aligned") for row in rows)
     assert all(len(row["suppresses"]) == 10 for row in rows if row["promotes"])
@@ -429,6 +430,30 @@ def simulated(root: Path, head_file: Path, lines: list[dict[str, object]]) -> li
     cfg = compose(["labeler=endpoint", "labeler.url=http://127.0.0.1:9", f"paths.root={root}", f"simulate.head={head_file}"])
     simulate_file(cfg, root / "in.jsonl", root / "out.jsonl", "head")
     return [json.loads(line) for line in (root / "out.jsonl").read_text().splitlines()]
+
+
+def test_labels_are_revised_against_the_worst_cases_of_an_audit(server: FakeServer, head_file: Path, tmp_path: Path) -> None:
+    """Build 8: the audit of the model before alignment feeds the revision, and its settings are the label's."""
+    more = ("layer=1", "label.audit_rounds=1", "audit.threshold=0.01", "audit.enabled=false", "scores.enabled=false")
+    run = pipeline.run(matched(server, tmp_path, head_file, "label.general_pool=false", *more))
+    store, link = Store(tmp_path / "store"), run.state["layers"]["1"]["label"]
+    metrics = json.loads((store.path("label", link) / "metrics.json").read_text())
+    audits = metrics["audits"]
+    assert audits["n_rounds"] == 1 and audits["n_asked"] > 0
+    assert audits["n_asked"] == sum(audits[key] for key in ("n_accepted", "n_rejected", "n_unparsed", "n_repeated"))
+    answered = {p.node for p in read_history(store.path("label", link)) if p.origin == "audit"}
+    assert len(answered) == audits["n_asked"] - audits["n_repeated"]
+
+
+def test_the_vector_of_a_label_is_the_same_bit_by_bit_whatever_stands_beside_it(head_file: Path, encoder: Encoder) -> None:
+    """Invariant 5: padding, company and order change nothing; the labels are of many lengths, some of them equal."""
+    head = Head.load(head_file)
+    labels = [*general_labels()[::15], "food", "a rather long label about small animals that live in the woods"]
+    together = head.label_vectors(encoder, labels)
+    np.testing.assert_array_equal(head.label_vectors(encoder, labels[::-1])[::-1], together)
+    np.testing.assert_array_equal(head.label_vectors(encoder, [*labels[:3], *labels[:5]])[3:], together[:5])
+    for i in (0, 7, len(labels) - 1):
+        np.testing.assert_array_equal(head.label_vectors(encoder, [labels[i]])[0], together[i])
 
 
 def test_simulate_with_a_head_needs_no_server_and_each_line_stands_alone(tmp_path: Path, head_file: Path) -> None:

@@ -243,7 +243,9 @@ class LetterEncoder:
         return texts.split() if isinstance(texts, str) else [self.features(tokens) for tokens in texts]
 
     def states(self, texts: Sequence[str], **options: object) -> Iterator[NDArray[np.float32]]:
-        return (self.features(text.split()) for text in texts)
+        # Copies that fill up a batch are one text.
+        rows = {text: self.features(text.split()) for text in dict.fromkeys(texts)}
+        return (rows[text] for text in texts)
 
     def features(self, tokens: Sequence[str]) -> NDArray[np.float32]:
         self.texts.append("".join(tokens))

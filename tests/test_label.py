@@ -342,4 +342,8 @@ def test_what_is_decided_by_score_needs_scores() -> None:
         compose(["nodes.poles=both", "simulate.simulator=head", "label.head_select_tokens=0"])
     with pytest.raises(ConfigError, match="label.revisions=-1"):
         compose(["label.revisions=-1"])
+    with pytest.raises(ConfigError, match=r"label.audit_rounds=1.*simulator=ridge.*head"):
+        compose(["label.audit_rounds=1"])
+    with pytest.raises(ConfigError, match=r"label.audit_rounds=1.*label.head_select_tokens >= 1"):
+        compose(["label.audit_rounds=1", "simulate.simulator=head", "label.head_select_tokens=0"])
     compose(["label.select_tokens=0", "label.revisions=0"])

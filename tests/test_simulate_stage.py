@@ -79,7 +79,8 @@ def test_reliability_of_a_noiseless_simulator_is_one(corpus: Path, encoded: Path
     with FakeServer() as noiseless:
         noiseless.logits_of = label_and_word
         metrics, _ = run(noiseless, corpus, encoded, tmp_path / "a")
-    assert metrics["reliability"] == pytest.approx(1.0, abs=1e-6) and metrics["n_reliability_undefined"] == 0
+    for name in ("reliability", "reliability_order"):
+        assert metrics[name] == pytest.approx(1.0, abs=1e-6) and metrics[f"n_{name}_undefined"] == 0
     assert metrics["fidelity_over_reliability"] == pytest.approx(metrics["fidelity"])
 
 
@@ -91,7 +92,8 @@ def test_a_labeler_that_follows_the_examples_alone_has_none(
     assert abs(metrics["reliability"]) < 0.3
     assert metrics["n_reliability_tokens"] > 100
     none, _ = run(server, corpus, encoded, tmp_path / "b", "simulate.reliability_tokens=0")
-    assert none["reliability"] is None and none["fidelity_over_reliability"] is None and none["n_reliability_tokens"] == 0
+    assert none["reliability"] is None and none["reliability_order"] is None and none["n_reliability_tokens"] == 0
+    assert none["fidelity_over_reliability"] is None
     assert none["fidelity"] == metrics["fidelity"]
 
 

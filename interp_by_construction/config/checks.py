@@ -96,6 +96,12 @@ def _check_selection(c: Config) -> None:
     require(revisions is None or revisions >= 0, "label.revisions", revisions, "give an integer >= 0, or null")
     fix = f"a revision must score higher than what it replaces: give label.{name} >= 1, or label.revisions=0"
     require(not (revisions and off), "label.revisions", revisions, fix)
+    rounds, head = c.label.audit_rounds, c.simulate.simulator == "head"
+    require(rounds >= 0, "label.audit_rounds", rounds, "give an integer >= 0")
+    fix = f"every edited text is simulated anew, but simulate.simulator={c.simulate.simulator}: set it to head, or give 0"
+    require(head or not rounds, "label.audit_rounds", rounds, fix)
+    fix = f"a revision must score higher than what it replaces: give label.{name} >= 1, or label.audit_rounds=0"
+    require(not (rounds and off), "label.audit_rounds", rounds, fix)
     fix = f"the pole is chosen by score: give label.{name} >= 1, or nodes.poles=dominant"
     require(not (c.nodes.poles == "both" and off), "nodes.poles", c.nodes.poles, fix)
 

@@ -224,6 +224,9 @@ class LabelConfig:
     """The same with simulate.simulator=head, which is cheap."""
     revisions: int | None = None
     """Rounds in which the labeler is shown where the label and the node disagree; null: 1 with a head, else 0."""
+    audit_rounds: int = 0
+    """Further rounds in which the labeler is shown the worst cases of an audit (fields of `audit`) of the model before alignment,
+    text edited along the gradient included (needs simulate.simulator=head)."""
     n_revised: int = 2
     """Labels sampled per revision, and per node whose label another node holds."""
 

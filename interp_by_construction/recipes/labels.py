@@ -12,6 +12,7 @@ from interp_by_construction.store import Artifact, canonical_json
 from interp_by_construction.workshop import Layer, threads
 
 if TYPE_CHECKING:
+    from interp_by_construction.stages.audit_cases import Auditor
     from interp_by_construction.stages.compare import Comparison
 
 POOL = ("general_pool", "min_tokens", "max_overlap")
@@ -44,6 +45,10 @@ class LabelRecipes(TextRecipes):
         # The amounts of text are in what is read.
         for key in (*POOL, "select_tokens", "head_select_tokens"):
             config.pop(key)
+        if cfg.label.audit_rounds:
+            config |= {"audit": {key: value for key, value in dataclasses.asdict(cfg.audit).items() if key != "enabled"}}
+        else:
+            config.pop("audit_rounds")
         if lower is not None:
             parents |= {"model": before.fingerprint, "incoming": lower.labels.fingerprint}
         if splits and self._head is not None:
@@ -68,7 +73,7 @@ class LabelRecipes(TextRecipes):
                 text = self._comparisons(layer, before, [node.node for node in nodes], splits)
                 return label.run(
                     views, shown, self._get_labeler(), cfg.label, cfg.seed, out, text.get("select"), text.get("label"),
-                    self._revisions(),
+                    self._revisions(), self._auditor(layer, before) if cfg.label.audit_rounds else None,
                 )  # fmt: skip
 
         return self._build("label", layer.index, config, parents, {"labeler": self._get_labeler().identity}, compute)
@@ -110,6 +115,19 @@ class LabelRecipes(TextRecipes):
             )
             for split in splits
         }  # fmt: skip
+
+    def _auditor(self, layer: Layer, before: Artifact) -> Auditor:
+        """Audits labels on the model that they are made for; with a head."""
+        from interp_by_construction.stages.audit import head_simulate
+        from interp_by_construction.stages.audit_cases import Auditor
+
+        head, encoder = self._head, self._encoder()
+        assert head is not None
+        return Auditor(
+            before.path / "model", self.shared["corpus"].path, layer.index,
+            lambda labels: head_simulate(head, encoder, head.label_vectors(encoder, labels)), self.cfg.audit,
+            self.cfg.evaluate.batch_size, self.cfg.seed, self._device(),
+        )  # fmt: skip
 
     def _assign(self, layer: Layer, before: Artifact) -> Artifact:
         """Only with nodes.assign=match; the nodes stay."""

@@ -175,7 +175,7 @@ class ScoreRecipes(Workshop):
         keys = ("n_score_tokens", "n_fit_tokens", "n_head_score_tokens", "excerpt_tokens", "contrast")
         config |= {"simulate": {key: getattr(cfg.simulate, key) for key in keys}}
         if cfg.scores.blind:
-            label = {key: value for key, value in dataclasses.asdict(cfg.label).items() if key not in POOL}
+            label = {key: value for key, value in dataclasses.asdict(cfg.label).items() if key not in (*POOL, "audit_rounds")}
             config |= {"collect": dataclasses.asdict(cfg.collect), "label": label}
         identity = {"labeler": self._get_labeler().identity}
         identity |= {} if cfg.judge is None else {"judge": self._get_judge().identity}

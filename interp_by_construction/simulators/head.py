@@ -37,6 +37,9 @@ LABEL_PREFIX = "A list of "
 CLIP = 6.0
 """Standardised features beyond this are outliers of the encoder (attention sinks), not information."""
 
+GROUP = 8
+"""Labels that the encoder reads at once: equally many tokens each, no padding, and never fewer (see `label_features`)."""
+
 CHUNK = 256
 """Longest text that the encoder reads at once in `simulate_text`, in subject tokens."""
 
@@ -90,8 +93,12 @@ class Head:
         return self._tower("token", features)
 
     def label_vectors(self, encoder: Encoder, labels: Sequence[str]) -> NDArray[np.float32]:
-        """labels -> [label, width + 1]; the last column is b(label)."""
+        """labels -> [label, width + 1]; the last column is b(label). Bit by bit the same whatever labels are beside one."""
         features = label_features(encoder, labels, self.label_suffix)
+        # One by one: the order in which a matrix product sums depends on the number of its rows.
+        return np.concatenate([self._label_vector(row[None]) for row in features])
+
+    def _label_vector(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         vectors = self._tower("label", features)
         if "label.shared.weight" in self.weights:
             n = self.weights["token.mean"].shape[0]
@@ -143,7 +150,8 @@ def simulate_text(head: Head, encoder: Encoder, label: str, tokens: Sequence[str
 def label_features(encoder: Encoder, labels: Sequence[str], suffix: str = "") -> NDArray[np.float32]:
     """Hidden states of each label's text: mean over its tokens, last token, last token of the suffix, [label, 2 or 3 * feature].
 
-    suffix: text behind the label, after which the encoder expects a member; without one there are two parts.
+    suffix: text behind the label, after which the encoder expects a member; without one there are two parts. A row depends on its
+    label alone: padding and the number of texts in a batch would change the last bits (invariant 5).
     Raises ConfigError for a label without text.
     """
     empty = [i for i, label in enumerate(labels) if not label.strip()]
@@ -154,12 +162,18 @@ def label_features(encoder: Encoder, labels: Sequence[str], suffix: str = "") ->
     n_prefix = len(encoder.tokenizer.encode(LABEL_PREFIX.rstrip(), add_special_tokens=False))
     n_suffix = len(encoder.tokenizer.encode(suffix, add_special_tokens=False)) if suffix else 0
     rows: dict[int, NDArray[np.float32]] = {}
-    # Labels of one length stand together: little padding.
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    for i, states in zip(order, encoder.states([texts[i] for i in order], batch_size=64), strict=True):
-        own = states[n_prefix : len(states) - n_suffix]
-        parts = [own.mean(axis=0), own[-1]]
-        rows[i] = np.concatenate([*parts, states[-1]] if suffix else parts)
+    by_length: dict[int, list[int]] = {}
+    for i, text in enumerate(texts):
+        by_length.setdefault(len(encoder.tokenizer.encode(text, add_special_tokens=False)), []).append(i)
+    for same in by_length.values():
+        for start in range(0, len(same), GROUP):
+            chunk = same[start : start + GROUP]
+            # Filled up with copies: the shape of every product, and with it the last bits, depends on the label's own length alone.
+            filled = [texts[i] for i in (*chunk, *[chunk[0]] * (GROUP - len(chunk)))]
+            for i, states in zip(chunk, encoder.states(filled, batch_size=GROUP), strict=False):
+                own = states[n_prefix : len(states) - n_suffix]
+                parts = [own.mean(axis=0), own[-1]]
+                rows[i] = np.concatenate([*parts, states[-1]] if suffix else parts)
     return np.stack([rows[i] for i in range(len(texts))]).astype(np.float32)
 
 

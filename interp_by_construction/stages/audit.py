@@ -7,7 +7,8 @@
    simulation, furthest below, one on which both are high, and one on which both are low. As many random edits are the control.
 
 Both for the model before alignment and for the aligned one. Aligned nodes are frozen when the layer is done, so that the model
-right after alignment stands for the final one. No text of the score split is read: the cases may serve to revise labels.
+right after alignment stands for the final one. Labels that are not final yet are audited in the same way, on the label split, and
+the cases serve to revise them (`stages.audit_cases`). No text of the score split is read.
 """
 
 from __future__ import annotations
@@ -22,14 +23,13 @@ from numpy.typing import NDArray
 from interp_by_construction.config import AuditConfig
 from interp_by_construction.corpus import load_blocks, load_tokenizer
 from interp_by_construction.progress import track
-from interp_by_construction.records import Excerpt
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.head import Head
 from interp_by_construction.stages.hotflip import Editor, Simulate, Start
 from interp_by_construction.stages.intervene import SimulatedBlocks, batches, block_activations, rows
 from interp_by_construction.stages.mining import KINDS, Case, Rates, choose_starts, describe, disagreement, mined, window_before
 from interp_by_construction.stages.simulate import Excerpts, read_excerpts, spaced
-from interp_by_construction.stages.tables import read_records, write_records
+from interp_by_construction.stages.tables import write_records
 from interp_by_construction.subject.load import load_subject
 
 SPLIT = "select"
@@ -50,6 +50,7 @@ def run(
     seed: int,
     out: Path,
     device: Any,
+    split: str = SPLIT,
 ) -> dict[str, Any]:
     """models: moment (before, final) -> model directory; calibrated: simulations of the simulate split.
 
@@ -57,9 +58,8 @@ def run(
     `tokens`, `peak`, `real` (times pole) and `simulated` (calibrated) per token, `gap` (at the peak, in spans of the node, times
     the kind's sign), for edited ones `origin`, `gap_before`, `swaps`. Returns rates and the outcome of the search per moment.
     """
-    blocks = load_blocks(corpus, SPLIT)
-    length = len(blocks[0]["input_ids"])
-    text = read_excerpts(corpus, SPLIT, spaced(len(blocks), min(len(blocks), max(1, cfg.n_tokens // length))), length)
+    blocks, text = load_blocks(corpus, split), _text(corpus, split, cfg.n_tokens)
+    length = text.is_text.shape[1]
     ids = rows(blocks, "input_ids", text.blocks, length)
     documents = rows(blocks, "document", text.blocks, length)
     chunks = track(batches(len(text.tokens), CHUNK), f"audit layer {layer}: simulate") if len(nodes) else ()
@@ -73,7 +73,7 @@ def run(
             continue
         model = load_subject(path).to(device)
         described = describe(model, corpus, calibrated, layer, nodes, poles, batch_size, device, moment)
-        place = (corpus, SPLIT, text.blocks, length, layer)
+        place = (corpus, split, text.blocks, length, layer)
         read = block_activations(model, *place, batch_size, device, f"audit {moment}")
         real = np.concatenate([values[..., nodes] for _, values in read]).astype(np.float64) * poles
         expected = described.calibration.scale * np.stack(said) + described.calibration.offset
@@ -89,6 +89,20 @@ def run(
         metrics[moment] = _rate_record(rates) | {"search": record}
     write_records(out / "audit.jsonl", records)
     return metrics
+
+
+def simulated_blocks(corpus: Path, split: str, n_tokens: int, simulate: Simulate) -> SimulatedBlocks:
+    """What the labels say on about `n_tokens` of a split."""
+    text = _text(corpus, split, n_tokens)
+    values = [each for at in batches(len(text.tokens), CHUNK) for each in simulate(text.tokens[at])]
+    return SimulatedBlocks(split, text.blocks, np.stack(values), text.is_text)
+
+
+def _text(corpus: Path, split: str, n_tokens: int) -> Excerpts:
+    """Evenly spaced whole blocks."""
+    blocks = load_blocks(corpus, split)
+    length = len(blocks[0]["input_ids"])
+    return read_excerpts(corpus, split, spaced(len(blocks), min(len(blocks), max(1, n_tokens // length))), length)
 
 
 def head_simulate(head: Head, encoder: Encoder, vectors: NDArray[np.float32]) -> Simulate:
@@ -177,17 +191,3 @@ def _rounded(values: NDArray) -> list[float]:
 
 def _short(value: float) -> float:
     return float(f"{value:.6g}")
-
-
-def worst_cases(audit_dir: Path, moment: str = "final", min_gap: float = 0.0) -> dict[int, list[Excerpt]]:
-    """Node -> counter-examples to its label, worst first, mined and edited ones of both kinds, as `collect` shows excerpts.
-
-    Only those on which node and simulation differ by more than `min_gap` spans of the node. Activations are the node's own, times
-    its pole. The text of edited ones is in no corpus; `block` is where it was taken from.
-    """
-    found: dict[int, list[tuple[float, Excerpt]]] = {}
-    for record in read_records(audit_dir / "audit.jsonl"):
-        if record["moment"] == moment and record["gap"] > min_gap:
-            excerpt = Excerpt(record["tokens"], record["real"], record["peak"], record["block"])
-            found.setdefault(record["node"], []).append((record["gap"], excerpt))
-    return {node: [excerpt for _, excerpt in sorted(cases, key=lambda case: -case[0])] for node, cases in found.items()}

@@ -7,7 +7,7 @@
 4. A node without a label asks again and is told which ones to avoid; as a last resort it keeps a proposal that is taken and adds
    its own top words.
 5. Revision: the labeler sees where label and node disagree on the label split, and a new label replaces the old one only if it
-   scores higher.
+   scores higher. With `label.audit_rounds` it then sees the worst cases of an audit, edited text included (`stages.audit_cases`).
 6. A node with no proposal that parses has failed: it becomes free and is counted (invariant 3).
 
 Without a select split (`label.select_tokens=0`) the first proposal counts instead of the best.
@@ -19,12 +19,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
 from interp_by_construction.config import LabelConfig
 from interp_by_construction.labeler.prompts import normalised, top_words
+from interp_by_construction.labeler.revision import CounterExamples
 from interp_by_construction.records import Node, Proposal
 from interp_by_construction.stages.compare import Comparison
 from interp_by_construction.stages.incoming import Incoming
@@ -43,6 +44,12 @@ HEAT = 0.15
 """Added to the temperature each time that a node asks again."""
 
 
+class Critic(Protocol):
+    """Where labels and their nodes disagree: a `Comparison`, or an `Auditor`."""
+
+    def counter_examples(self, labels: Sequence[tuple[int, int, str]], n: int) -> dict[int, CounterExamples]: ...
+
+
 def run(
     views: Sequence[Node],
     incoming: Incoming,
@@ -51,13 +58,15 @@ def run(
     seed: int,
     out: Path,
     select: Comparison | None = None,
-    counter: Comparison | None = None,
+    counter: Critic | None = None,
     revisions: int = 0,
+    auditor: Critic | None = None,
 ) -> dict[str, Any]:
     """Labels the nodes of `views`: each node's dominant pole, then other poles, where they are asked for.
 
     select: the text on which candidates are scored (None: not at all). counter: the text of the counter-examples, needed with
-    `revisions`. Writes `labels.jsonl`, and `history.jsonl`: every answer with its score and why it was chosen or dropped.
+    `revisions`; auditor: the same for `cfg.audit_rounds`, of which there are none without it. Writes `labels.jsonl`, and
+    `history.jsonl`: every answer with its score and why it was chosen or dropped.
     """
     board, asker = Board(views, select), Asker(labeler, cfg, incoming, seed)
     questions = [asker.plain(view) for node in board.order for view in board.views[node].values()]
@@ -68,7 +77,8 @@ def run(
     _ask_again(board, asker, cfg)
     n_last_resort = _last_resort(board, asker, cfg)
     before = dict(board.held)
-    revision = [_revise(board, asker, cfg, counter) for _ in range(revisions)]
+    revision = [_revise(board, asker, cfg, counter, "revision") for _ in range(revisions)]
+    audited = [_revise(board, asker, cfg, auditor, "audit") for _ in range(cfg.audit_rounds if auditor is not None else 0)]
     labels = board.labels()
     write_records(out / "labels.jsonl", [asdict(label) for label in labels])
     write_records(out / "history.jsonl", [asdict(proposal) for proposal in board.closed_history()])
@@ -82,7 +92,8 @@ def run(
         "n_first_attempt": sum(label.attempts == 1 for label in labels),
         "n_other_pole": sum(label.pole != next(iter(board.views[label.node])) for label in labels),
         "contrast": contrast,
-        "revisions": {"n_rounds": revisions, **{key: sum(done[key] for done in revision) for key in _REVISION}},
+        "revisions": _summed(revision),
+        **({"audits": _summed(audited)} if audited else {}),
         "selection": None if select is None else _selection(board, before, select),
         **asker.metrics(),
     }
@@ -131,7 +142,13 @@ def _told_apart(board: Board, node: int, n_words: int) -> str | None:
 _REVISION = ("n_asked", "n_accepted", "n_rejected", "n_unparsed", "n_repeated", "n_without_counter_examples")
 
 
-def _revise(board: Board, asker: Asker, cfg: LabelConfig, counter: Comparison | None) -> dict[str, int]:
+def _summed(rounds: Sequence[dict[str, int]]) -> dict[str, int]:
+    return {"n_rounds": len(rounds), **{key: sum(done[key] for done in rounds) for key in _REVISION}}
+
+
+def _revise(
+    board: Board, asker: Asker, cfg: LabelConfig, counter: Critic | None, origin: Literal["revision", "audit"]
+) -> dict[str, int]:
     """One round for all labelled nodes. Of the nodes that are asked: a new label was accepted, was not (`n_rejected`: it scores
     lower or is taken), could not be parsed, or was proposed before (`n_repeated`).
     """
@@ -141,7 +158,7 @@ def _revise(board: Board, asker: Asker, cfg: LabelConfig, counter: Comparison | 
     examples = counter.counter_examples(held, N_COUNTER_EXAMPLES)
     asked = [(node, text) for node, _, text in held if node in examples]
     questions = [asker.revision(board.view(node), text, examples[node]) for node, text in asked]
-    proposals = asker.ask(questions, "revision", cfg.n_revised, board.history)
+    proposals = asker.ask(questions, origin, cfg.n_revised, board.history)
     fresh = board.add(proposals)
     accepted = board.take(fresh)
     parsed, answered = {p.node for p in fresh}, {p.node for p in proposals}

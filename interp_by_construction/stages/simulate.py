@@ -7,7 +7,8 @@
    per label. simulator=head applies a head that was trained beforehand: it needs neither `fit` nor contrast, since it was
    trained to tell labels apart. simulator=exact simulates the align split token by token.
 4. How good a distillate is: its r with the exact simulation on held-out text (fidelity) beside the exact simulation's r with itself
-   under other few-shot examples (reliability), which no distillate should be expected to beat.
+   under other few-shot examples (reliability) and in another order of the excerpts in their prompts (reliability_order), which no
+   distillate should be expected to beat.
 
 Nothing here reads an activation of the subject.
 """
@@ -226,18 +227,24 @@ def _distil(
 def _reliability(
     labeler: Labeler, texts: Sequence[str], simulated: dict[str, NDArray], fit: Excerpts, cfg: SimulateConfig
 ) -> dict[str, Any]:
-    """r of the exact simulation with itself under other few-shot examples, on the first excerpts of the simulate split."""
+    """r of the exact simulation with itself, on the first excerpts of the simulate split: under other few-shot examples, and under
+    the same ones with the excerpts in reverse order (`reliability_order`). What stands before an excerpt in its prompt changes the
+    answer, and no feature of the excerpt alone can tell: the second is what a distillate can hope for.
+    """
     length = fit.is_text.shape[1]
     n = min(len(fit.tokens), cfg.reliability_tokens // length)
-    if n == 0:
-        return {"reliability": None, "n_reliability_undefined": None, "n_reliability_tokens": 0}
+    metrics: dict[str, Any] = {"n_reliability_tokens": int(fit.is_text[:n].sum())}
     first = contrasted(simulated["fit"], simulated["fit_reference"], cfg.contrast)[: n * length]
-    raw, reference = _exact(labeler, texts, fit.tokens[:n], "reliability", OTHER_SHOTS)
     use = fit.is_text[:n].reshape(-1)
-    r = columnwise_correlation(first[use], contrasted(raw, reference, cfg.contrast)[use])
-    return {
-        "reliability": _mean(r), "n_reliability_undefined": int(np.isnan(r).sum()), "n_reliability_tokens": int(use.sum()),
-    }  # fmt: skip
+    for name, shots, step in (("reliability", OTHER_SHOTS, 1), ("reliability_order", SHOTS, -1)):
+        if n == 0:
+            metrics |= {name: None, f"n_{name}_undefined": None}
+            continue
+        raw, reference = _exact(labeler, texts, fit.tokens[:n][::step], name.replace("_", " "), shots)
+        again = contrasted(raw, reference, cfg.contrast).reshape(n, length, -1)[::step].reshape(n * length, -1)
+        r = columnwise_correlation(first[use], again[use])
+        metrics |= {name: _mean(r), f"n_{name}_undefined": int(np.isnan(r).sum())}
+    return metrics
 
 
 def _fidelity(simulated: dict[str, NDArray], score: Excerpts, cfg: SimulateConfig, reliability: float | None) -> dict[str, Any]:

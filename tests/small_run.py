@@ -16,7 +16,7 @@ SMALL = [
     "align.batch_size=2", "continue.batch_size=2", "evaluate.max_test_blocks=4", "evaluate.n_bootstrap=50", "label.n_candidates=2",
     "collect.max_blocks=16", "trainer.checkpoint_seconds=0", "audit.n_tokens=640", "audit.n_nodes=2", "audit.n_steps=1",
     "audit.n_candidates=2", "audit.window=8", "function.n_clamp_tokens=640", "simulate.n_head_score_tokens=1024",
-    "label.head_select_tokens=640", "scores.n_select_tokens=1024",
+    "label.head_select_tokens=640", "scores.n_select_tokens=1024", "work.removed=false",
 ]  # fmt: skip
 
 

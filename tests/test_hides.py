@@ -271,7 +271,7 @@ def finished(server: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> tu
     own = ("simulate.simulator=head", f"simulate.head={head}", "scores.enabled=false", "audit.enabled=false", "layer=1",
            "label.revisions=0", "simulate.max_align_tokens=256", "simulate.n_head_score_tokens=512", "function.n_clamped=0",
            "label.head_select_tokens=256")  # fmt: skip
-    return root, pipeline.run(config(server, root, *own, "trigger.share=0.2", "trigger.n_contexts=6"))
+    return root, pipeline.run(config(server, root, *own, "work.removed=true", "trigger.share=0.2", "trigger.n_contexts=6"))
 
 
 def test_the_summary_says_where_the_work_hides(finished: tuple[Path, RunDirectory]) -> None:
@@ -325,7 +325,7 @@ def test_a_run_that_plants_nothing_has_the_subject_it_always_had(server: FakeSer
     root, run = finished
     planted = Store(root / "store").get("subject", run.state["shared"]["subject"])
     assert planted is not None and planted.manifest["config"].pop("trigger")
-    cfg = config(server, root, "run=clean")
+    cfg = config(server, root, "run=clean", "work.removed=true")
     with pipeline.Loop(cfg, RunDirectory(root / "runs" / "clean")).session() as loop:
         built: list[dict[str, Any]] = []
         loop.shared["corpus"] = SimpleNamespace(fingerprint="0", path=root)  # type: ignore[assignment]

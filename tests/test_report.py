@@ -29,6 +29,7 @@ from interp_by_construction.scoring import columnwise_correlation
 from interp_by_construction.stages import tables
 from interp_by_construction.stages.tables import read_records
 from interp_by_construction.store import Store
+from interp_by_construction.sweeps.record import SweepDirectory
 
 
 class Page(HTMLParser):
@@ -227,7 +228,7 @@ def test_bad_runs_are_refused(reported: tuple[Path, RunDirectory], tmp_path: Pat
         (path / "summary.json").write_text(json.dumps(change(run.summary)))
         with pytest.raises(ConfigError, match=named):
             write_report(tmp_path, name)
-    (tmp_path / "runs" / "empty" / "0").mkdir(parents=True)
+    SweepDirectory(tmp_path / "runs" / "empty").plan([["seed=0"]])
     with pytest.raises(ConfigError, match="no finished layer.*empty/0: missing"):
         write_report(tmp_path, "empty")
     done = ibc("report", "old", f"paths.root={tmp_path}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,8 +10,9 @@ from typing import Any
 
 from interp_by_construction.config import Config, from_dict, identity
 from interp_by_construction.errors import ConfigError, StoreError
-from interp_by_construction.runs import RunDirectory
+from interp_by_construction.runs import RunDirectory, find_runs
 from interp_by_construction.store import Artifact, Store
+from interp_by_construction.sweeps.record import JobState, SweepDirectory
 
 SCHEMA = 1
 WANTED = ("run", "complete", "subject", "labeler", "loss", "layers", "invariants")
@@ -94,8 +93,7 @@ class Job:
     """One job of a sweep, or a run by itself."""
 
     directory: RunDirectory
-    status: str
-    """finished, partly finished, running, stopped, failed or missing."""
+    status: JobState
     note: str
     facts: RunFacts | None
 
@@ -105,16 +103,12 @@ def find_jobs(runs_dir: Path, name: str, store: Store) -> tuple[list[Job], bool]
 
     Raises ConfigError for an unknown name, a summary of another schema, and where nothing is finished.
     """
-    path = runs_dir / name
-    numbered = sorted((p for p in path.glob("*") if p.is_dir() and p.name.isdigit()), key=lambda p: int(p.name))
-    is_sweep = bool(numbered) and not (path / "config.yaml").is_file()
-    if is_sweep:
-        known = {int(p.name) for p in numbered}
-        jobs = [read_job(RunDirectory(path / str(number)), store) for number in range(_n_jobs(path, max(known) + 1))]
+    sweep = SweepDirectory(runs_dir / name)
+    if sweep.jobs:
+        jobs = [read_job(sweep.run(job.number), store, sweep.reason(job.number)) for job in sweep.jobs]
     else:
-        from interp_by_construction.runs import find_runs
-
         jobs = [read_job(run, store) for run in find_runs(runs_dir, name)]
+    is_sweep = not (sweep.path / "config.yaml").is_file()
     if not any(job.facts for job in jobs):
         what = "the sweep" if is_sweep else "the run"
         states = ", ".join(f"{job.directory.name}: {job.status}" for job in jobs[:8])
@@ -122,64 +116,29 @@ def find_jobs(runs_dir: Path, name: str, store: Store) -> tuple[list[Job], bool]
     return jobs, is_sweep
 
 
-def _n_jobs(path: Path, seen: int) -> int:
-    """Jobs that the sweep was started with, where it says so, else those that left a trace. Raises StoreError for a bad record."""
-    file = path / "sweep.json"
-    if not file.is_file():
-        return seen
-    try:
-        return max([seen, *(int(job["number"]) + 1 for job in json.loads(file.read_text())["jobs"])])
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{file} is damaged: delete it and run the same sweep again; nothing is recomputed") from error
-
-
-def read_job(directory: RunDirectory, store: Store) -> Job:
-    """Raises ConfigError for a summary of another schema."""
-    if not (directory.path / "config.yaml").is_file():
-        error = _error(directory)
-        return Job(directory, "failed" if error else "missing", error or "it never began", None)
+def read_job(directory: RunDirectory, store: Store, failure: str = "") -> Job:
+    """failure: why it failed the last time. Raises ConfigError for a summary of another schema."""
+    status: JobState = "failed" if failure else directory.standing
+    note = failure[:300]
     summary = directory.summary
     if summary is None:
-        return Job(directory, *_unfinished(directory), None)
+        return Job(directory, status, note or _where(directory), None)
     _check_schema(directory.path / "summary.json", summary)
     facts = RunFacts(directory, summary, _raw_config(directory.path / "config.yaml"), store)
-    if summary["complete"]:
-        return Job(directory, "finished", "", facts)
-    status, note = _unfinished(directory)
-    done = f"layers done: {', '.join(map(str, facts.layers))}"
-    return Job(directory, "partly finished", f"{done}; {status}{f', {note}' if note else ''}", facts)
+    if not summary["complete"]:
+        note = f"layers done: {', '.join(map(str, facts.layers))}; {note or _where(directory)}"
+    return Job(directory, status, note, facts)
 
 
-def _unfinished(directory: RunDirectory) -> tuple[str, str]:
-    running = directory.state["running"] or {}
-    where = f"at {running.get('stage')}" if running else ""
-    where += "" if running.get("layer") is None else f" of layer {running['layer']}"
-    error = _error(directory)
-    if error:
-        return "failed", error
-    if running and _alive(int(running.get("pid", 0))):
-        return "running", where
-    return ("stopped", where) if running else ("unfinished", "it waits or has ended")
-
-
-def _error(directory: RunDirectory) -> str:
-    """Why a job failed, in one line; empty if it did not."""
-    file = directory.path / "error.txt"
-    if not file.is_file():
-        return ""
-    lines = file.read_text(errors="replace").strip().splitlines() or ["it failed without a message"]
-    # Of a traceback the last line says what happened.
-    return (lines[-1] if lines[0].startswith("Traceback") else lines[0])[:300]
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return pid > 0
+def _where(directory: RunDirectory) -> str:
+    """How far a run has come that is not complete."""
+    if directory.standing == "missing":
+        return "it never began"
+    running = directory.state["running"]
+    if not running:
+        return "it waits or has ended"
+    layer = "" if running["layer"] is None else f" of layer {running['layer']}"
+    return f"{'at' if directory.in_use else 'stopped at'} {running['stage']}{layer}"
 
 
 def _check_schema(file: Path, summary: Any) -> None:

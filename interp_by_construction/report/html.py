@@ -61,7 +61,7 @@ def _write_sweep(name: str, jobs: Sequence[Job], out: Path, store: Store, labell
     runs = [(job.facts, f"jobs/{job.directory.path.name}/index.html") for job in done if job.facts is not None]
     copy_assets(out)
     render(
-        "sweep.html", out / "index.html", 0, name=name, n_finished=sum(job.status == "finished" for job in jobs),
+        "sweep.html", out / "index.html", 0, name=name, n_finished=sum(job.status == "complete" for job in jobs),
         jobs=[{"name": job.directory.path.name, "status": job.status, "note": job.note} for job in jobs],
         **_pareto(runs, out),
     )  # fmt: skip

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from rich.markup import escape
 from rich.table import Table
 
 from interp_by_construction.report.terminal import console
 from interp_by_construction.store import Store
 from interp_by_construction.sweeps.grid import key_of, swept
-from interp_by_construction.sweeps.record import SweepDirectory
+from interp_by_construction.sweeps.record import JobState, SweepDirectory
 from interp_by_construction.verification import artifacts_of
 
-STYLES = {"complete": "green", "failed": "red", "running": "yellow", "incomplete": "yellow", "missing": "yellow"}
+STYLES: dict[JobState, str] = {
+    "complete": "green", "failed": "red", "running": "yellow", "incomplete": "yellow", "missing": "yellow",
+}  # fmt: skip
 
 
 def show_sweep(sweep: SweepDirectory) -> None:
@@ -19,7 +23,8 @@ def show_sweep(sweep: SweepDirectory) -> None:
     out, jobs = console(), sweep.jobs
     varied = swept([job.overrides for job in jobs])
     states = {job.number: sweep.state(job.number) for job in jobs}
-    count = ", ".join(f"{n} {state}" for state in STYLES if (n := list(states.values()).count(state)))  # type: ignore[arg-type]
+    counts = Counter(states.values())
+    count = ", ".join(f"{counts[state]} {state}" for state in STYLES if counts[state])
     table = Table(title=f"sweep {sweep.path.name}: {len(jobs)} jobs, {count}", title_justify="left")
     for column in ("job", "differs in", "state", "final score", "tax"):
         table.add_column(column)
@@ -35,10 +40,7 @@ def show_sweep(sweep: SweepDirectory) -> None:
     out.print(table)
     for job in jobs:
         if states[job.number] == "failed":
-            # Of a traceback the last line says what happened.
-            lines = (sweep.error(job.number) or "").strip().splitlines() or [""]
-            reason = lines[-1] if lines[0].startswith("Traceback") else lines[0]
-            out.print(f"[red]failed[/red]   {sweep.path.name}/{job.number}: {escape(reason)}", soft_wrap=True)
+            out.print(f"[red]failed[/red]   {sweep.path.name}/{job.number}: {escape(sweep.reason(job.number))}", soft_wrap=True)
     together, alone = seconds(sweep)
     if together:
         out.print(f"computed {together:,.0f} s; the same runs one by one: {alone:,.0f} s ({together / alone:.2f})", soft_wrap=True)

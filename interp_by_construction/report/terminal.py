@@ -273,7 +273,6 @@ def show_status(run: RunDirectory, seconds: dict[tuple[str, str], float]) -> Non
     out = console()
     state, summary = run.state, run.summary
     running = state["running"] or {}
-    alive = bool(running) and _alive(running.get("pid", 0))
     title = f"{run.name}: {'complete' if summary and summary['complete'] else 'not complete'}"
     # Without padding all stages fit on the 150 columns of a file or a pipe.
     table = Table(title=title, title_justify="left", padding=0)
@@ -293,7 +292,7 @@ def show_status(run: RunDirectory, seconds: dict[tuple[str, str], float]) -> Non
             taken = seconds.get((stage, links[stage]))
             return "[red]gone[/red]" if taken is None else f"{taken:.0f} s"
         if running.get("stage") == stage and running.get("layer") == layer:
-            return "[yellow]running[/yellow]" if alive else "[red]stopped[/red]"
+            return "[yellow]running[/yellow]" if run.in_use else "[red]stopped[/red]"
         return "missing"
 
     # Not every run needs those of the labelling.
@@ -308,15 +307,3 @@ def show_status(run: RunDirectory, seconds: dict[tuple[str, str], float]) -> Non
         table.add_row(str(layer), *(cell(links, stage, layer) for stage in stages), *shown)
     out.print(table)
     out.print(shared)
-
-
-def _alive(pid: int) -> bool:
-    import os
-
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return pid > 0

@@ -15,12 +15,12 @@ from typing import Any, Literal, NamedTuple
 
 from interp_by_construction.config import NOT_IDENTITY
 from interp_by_construction.errors import StoreError
-from interp_by_construction.runs import RunDirectory
+from interp_by_construction.runs import RunDirectory, State
 from interp_by_construction.store import write_json
 from interp_by_construction.sweeps.grid import key_of, swept
 
-State = Literal["complete", "failed", "running", "incomplete", "missing"]
-"""incomplete: begun, and neither running nor failed; missing: never begun."""
+JobState = State | Literal["failed"]
+"""What became of a job: of its run, or that it failed the last time."""
 
 
 class Job(NamedTuple):
@@ -95,15 +95,17 @@ class SweepDirectory:
         file = self._error_file(number)
         return file.read_text() if file.is_file() else None
 
-    def state(self, number: int) -> State:
-        run = self.run(number)
-        if self.error(number) is not None:
-            return "failed"
-        if not (run.path / "config.yaml").is_file():
-            return "missing"
-        if (run.summary or {}).get("complete"):
-            return "complete"
-        return "running" if run.in_use else "incomplete"
+    def reason(self, number: int) -> str:
+        """The same in one line; empty if it did not fail."""
+        error = self.error(number)
+        if error is None:
+            return ""
+        lines = error.strip().splitlines() or ["it failed without a message"]
+        # Of a traceback the last line says what happened.
+        return lines[-1] if lines[0].startswith("Traceback") else lines[0]
+
+    def state(self, number: int) -> JobState:
+        return self.run(number).standing if self.error(number) is None else "failed"
 
     def _error_file(self, number: int) -> Path:
         return self.path / str(number) / "error.txt"

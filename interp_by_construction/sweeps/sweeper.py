@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
@@ -137,7 +137,7 @@ def _servers_kept(configs: Sequence[Config]) -> Iterator[None]:
 
     Starts none: a sweep whose calls are all known needs none.
     """
-    from interp_by_construction.labeler.server import managed_server, stop_servers
+    from interp_by_construction.labeler.server import Kind, managed_server, stop_servers
 
     labelers: dict[tuple[str, Path], tuple[LabelerConfig, Path]] = {}
     for config in configs:
@@ -146,8 +146,8 @@ def _servers_kept(configs: Sequence[Config]) -> Iterator[None]:
                 labelers[repr(labeler), config.store_dir] = labeler, config.store_dir
     try:
         for labeler, store in labelers.values():
-            for kind in ("generate", "classify"):
-                managed_server(kind, labeler, store.parent / "runs", store).hold()  # type: ignore[arg-type]
+            for kind in get_args(Kind):
+                managed_server(kind, labeler, store.parent / "runs", store).hold()
     except IbcError:
         # A model that is not there: the jobs that need it say so.
         pass

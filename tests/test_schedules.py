@@ -172,7 +172,7 @@ def test_knobs_of_alignment_hold_for_layers_aligned_together(corpus: Path) -> No
     knobs: list[dict[str, Any]] = [{}, {"objective": "mse"}, {"schedule": "ramp"}, {"distill": 1.0}, {"target": "shuffled"}]
     for i, knob in enumerate(knobs):
         changed, out = dataclasses.replace(schedule(), align=dataclasses.replace(ALIGN, **knob)), corpus / str(i)
-        metrics = joint.run(corpus / "start", corpus, targets(corpus, 0, 1), changed, out, out / "scratch")
+        metrics = joint.run(corpus / "start", corpus, targets(corpus, 0, 1), changed, out, out / "scratch", None, corpus / "start")
         assert set(metrics.get("targets", {})) == ({"0", "1"} if "target" in knob else set())
         weights.append(load_subject(out / "model").model.layers[2].mlp.up_proj.weight)
     assert not any(torch.equal(a, b) for i, a in enumerate(weights) for b in weights[:i])

@@ -33,7 +33,7 @@ class JointRecipes(TrainingRecipes):
             with self._tracked("align", layer.index) as logger:
                 return joint.run(
                     subject.path / "model", self.shared["corpus"].path, self._targets(self.layers), self._schedule(), out,
-                    out / SCRATCH, logger,
+                    out / SCRATCH, logger, self.shared["subject"].path / "model",
                 )  # fmt: skip
 
         config = self._joint_phase() | self._knobs() | {"layers": [each.index for each in self.layers]}

@@ -122,11 +122,12 @@ def fit_to_targets(
 
 
 def run(
-    model_dir: Path, corpus: Path, targets: Mapping[int, Path], schedule: Schedule, out: Path, scratch: Path, logger: Any = None
-) -> dict[str, Any]:
+    model_dir: Path, corpus: Path, targets: Mapping[int, Path], schedule: Schedule, out: Path, scratch: Path, logger: Any = None,
+    original_dir: Path | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """The joint phase over all of `targets` (layer -> its simulate artifact). Writes `out/model/` and `out/aligned.json`.
 
-    `model_dir` is the original, which `align.distill` holds the trained model to.
+    `original_dir`: the model to distil from, needed with `align.distill`.
     """
     model = load_subject(model_dir)
     untie(model)
@@ -135,7 +136,7 @@ def run(
     below = frozen_below(model, layers[0].layer)
     description = "align layers " + ", ".join(str(each.layer) for each in layers)
     steps = (0, schedule.plan.joint)
-    distill = distill_from(model_dir, schedule.align.distill)
+    distill = distill_from(original_dir, schedule.align.distill)
     metrics: dict[str, Any] = {"n_aligned": {str(each.layer): len(each.nodes) for each in layers}}
     metrics["joint"] = _fit(
         model, layers, corpus, schedule, steps, schedule.align.lr, below, scratch / "joint", logger, description, distill

@@ -14,7 +14,7 @@ Paired = Callable[["Artifact", "Artifact"], list[float] | None]
 
 
 def work_of_layer(layers: list[Layer], position: int, paired: Paired) -> dict[str, Any] | None:
-    """Of one layer alone: metrics of `work` and `removed`; null where the stage is off. Its tax is what its turn added."""
+    """Of one layer alone: metrics of `work`, `tax`, which is what its turn added, and `removed` (null where that stage is off)."""
     artifacts = layers[position].artifacts
     if "work" not in artifacts:
         return None
@@ -22,7 +22,8 @@ def work_of_layer(layers: list[Layer], position: int, paired: Paired) -> dict[st
     after = _tax(layers[position])
     tax = None if before is None or after is None else after - before
     removed = artifacts.get("removed")
-    return artifacts["work"].metrics | {"removed": removed and _removed(removed, artifacts["losses_control"], tax, paired)}
+    worth = removed and _removed(removed, artifacts["losses_control"], tax, paired)
+    return artifacts["work"].metrics | {"tax": tax, "removed": worth}
 
 
 def work_of_run(shared: dict[str, Artifact], layers: list[Layer], paired: Paired) -> dict[str, Any] | None:
@@ -30,7 +31,8 @@ def work_of_run(shared: dict[str, Artifact], layers: list[Layer], paired: Paired
     if "work" not in shared:
         return None
     removed, control = shared.get("removed"), layers[-1].artifacts["losses_control"]
-    return shared["work"].metrics | {"removed": removed and _removed(removed, control, _tax(layers[-1]), paired)}
+    tax = _tax(layers[-1])
+    return shared["work"].metrics | {"tax": tax, "removed": removed and _removed(removed, control, tax, paired)}
 
 
 def trigger_of_run(shared: dict[str, Artifact]) -> dict[str, Any] | None:
@@ -57,6 +59,5 @@ def _removed(removed: Artifact, control: Artifact, tax: float | None, paired: Pa
         "control": control.metrics["loss"],
         "cost": cost,
         "cost_ci95": interval,
-        "tax": tax,
         "tax_share": tax / cost if certain and tax is not None else None,
     }

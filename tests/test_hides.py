@@ -286,7 +286,7 @@ def test_the_summary_says_where_the_work_hides(finished: tuple[Path, RunDirector
     assert verify(finished[1], Store(finished[0] / "store")) == []
     assert whole["substitution"] == final["substitution"]["own_labels"] and whole["loss"] == final["loss"]
     removed, loss = whole["removed"], summary["loss"]
-    assert removed["cost"] == removed["loss"] - loss["control"] and removed["tax"] == loss["tax"]
+    assert removed["cost"] == removed["loss"] - loss["control"] and whole["tax"] == loss["tax"]
     assert removed["cost_ci95"][0] <= removed["cost"] <= removed["cost_ci95"][1]
     out = Console(width=200, record=True)
     show_work(out, summary)

@@ -49,6 +49,10 @@ def test_summary_keeps_the_contract(finished: tuple[Path, RunDirectory]) -> None
     assert set(summary["loss"]) >= {"original", "control", "freeze_only", "final", "tax", "tax_ci95"}
     assert summary["loss"]["tax"] == summary["loss"]["final"] - summary["loss"]["control"]
     assert summary["loss"]["tax_ci95"][0] <= summary["loss"]["tax"] <= summary["loss"]["tax_ci95"][1]
+    # The tax stands beside the work whether or not the MLPs were removed; each turn adds its part.
+    taxes = [layer["work"]["tax"] for layer in summary["layers"]]
+    assert summary["work"]["removed"] is None and summary["work"]["tax"] == summary["loss"]["tax"]
+    assert sum(taxes) == pytest.approx(summary["loss"]["tax"])
     assert summary["invariants"] == {"frozen_identical": True, "splits_disjoint": True}
     assert [layer["layer"] for layer in summary["layers"]] == [1, 2]
     for layer in summary["layers"]:

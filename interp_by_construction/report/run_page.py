@@ -19,12 +19,13 @@ HIDES_IN_TOTAL = ("work", "trigger")
 
 
 def curves(facts: RunFacts, layer: int) -> list[dict[str, Any]]:
-    """Charts of one layer's training: LM loss by step, then alignment loss, then whatever else was recorded as a curve."""
+    """Charts of one layer's training: loss by step, then the alignment loss of its local phase, then what else is a curve."""
     artifacts = facts.artifacts(layer)
     charts = []
     language, alignment = _training_lines(artifacts)
     if language:
-        note = "In its joint phase this run minimises LM loss plus weighted alignment loss." if alignment else ""
+        aligned = facts.layer(layer)["n_aligned"]
+        note = "While it aligns, this run's curve is LM loss plus weighted alignment loss." if aligned else ""
         title = f"Training loss, layer {layer}"
         charts.append({"title": title, "note": note, "svg": _chart(language, "loss (nats per token)", title)})
     if alignment:

@@ -30,7 +30,7 @@ def show_work(out: Console, summary: dict[str, Any]) -> None:
         simulated = "-" if row["substitution"] is None else f"{row['substitution']['loss_increase']:+.4f}"
         table.add_row(
             ", ".join(map(str, row["layers"])), *pairs[:2], simulated, pairs[2], _share(row["share_free"]),
-            _signed(removed.get("cost"), removed.get("cost_ci95")), _signed(removed.get("tax")), _percent(removed.get("tax_share")),
+            _signed(removed.get("cost"), removed.get("cost_ci95")), _signed(row["tax"]), _percent(removed.get("tax_share")),
         )  # fmt: skip
     out.print(table)
 

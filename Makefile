@@ -30,6 +30,7 @@ test-fast: setup  ## the tests that need no server
 
 lint: setup  ## ruff and mypy
 	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
 	$(VENV)/mypy
 
 bench: setup  ## speed of the labeler on this machine

@@ -116,9 +116,7 @@ def _wandb_logger(
 
 
 def _without_keys(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: _without_keys(value) if isinstance(value, Mapping) else value for key, value in config.items() if key != "api_key"
-    }
+    return {key: _without_keys(value) if isinstance(value, Mapping) else value for key, value in config.items() if key != "api_key"}
 
 
 @contextmanager

@@ -271,6 +271,11 @@ def test_controls_are_marked_and_those_without_a_score_stand_on_the_axis() -> No
     drawn = str(pareto.pareto_svg(points, pareto.references([own]), "score"))
     assert drawn.count('class="mark control"') == 4 and drawn.count('class="mark run"') == 1
     assert "no aligned node to score" in drawn and pareto.pareto_svg(points, [], "truth") is None
+    own.summary["work"] = {"share_free": {"value": 0.91, "ci95": None}}
+    hidden = pareto.points_of([(own, "a"), (none, "b")])
+    assert "0.91 of the loss flows through free nodes" in pareto.describe(hidden[0], "score")
+    assert pareto.settings_of(hidden)[0].spread("through_free") == pytest.approx((0.91, 0.91, 0.91))
+    assert pareto.settings_of(hidden)[1].spread("through_free") is None
     assert pareto.front(pareto.settings_of(points), "score") == [(0.1, 0.6)]
 
 

@@ -147,7 +147,7 @@ def test_figures_of_a_run_are_means_over_nodes() -> None:
         for mean, n, truth in ((0.5, 1, {"r_mean": 0.2, "n": 1}), (0.8, 2, None), (None, 0, {"r_mean": None, "n": 0}))
     ]
     values = result_values({"loss": {"tax": 0.1, "tax_ci95": [0, 1]}, "layers": layers})
-    assert values == {"tax": 0.1, "score_final": pytest.approx(0.7), "truth": pytest.approx(0.2)}
+    assert values == {"tax": 0.1, "score_final": pytest.approx(0.7), "truth": pytest.approx(0.2), "through_free": None}
 
 
 def test_a_sweep_that_cannot_be_composed_runs_nothing(tmp_path: Path) -> None:

@@ -82,6 +82,14 @@ class RunFacts:
         return found
 
 
+def share_through_free(summary: dict[str, Any]) -> float | None:
+    """Share of the loss that flows through free nodes, in all aligned layers at once (`work` of summary.json); None where it is
+    undefined or the run is not done.
+    """
+    share: float | None = ((summary.get("work") or {}).get("share_free") or {}).get("value")
+    return share
+
+
 def find_anywhere(store: Store, fingerprint: str) -> Artifact | None:
     """The artifact of that fingerprint, whatever stage made it."""
     stages = sorted(path.name for path in store.root.glob("*") if (path / fingerprint).is_dir())

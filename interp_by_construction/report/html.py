@@ -76,6 +76,7 @@ def _pareto(runs: Sequence[tuple[RunFacts, str]], out: Path) -> dict[str, Any]:
             {
                 "name": setting.label or "all runs", "control": setting.control, "n": len(setting.points),
                 "tax": setting.spread("tax"), "score": setting.spread("score"), "truth": setting.spread("truth"),
+                "through_free": setting.spread("through_free"),
             }
             for setting in pareto.settings_of(points)
         ],
@@ -84,9 +85,7 @@ def _pareto(runs: Sequence[tuple[RunFacts, str]], out: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _write_run(
-    facts: RunFacts, job: Job, out: Path, store: Store, labelled_only: bool, of_sweep: str, up: str | None
-) -> None:
+def _write_run(facts: RunFacts, job: Job, out: Path, store: Store, labelled_only: bool, of_sweep: str, up: str | None) -> None:
     views = _views(facts, store)
     pages = write_nodes(views, out, facts.name, labelled_only)
     for view in views.values():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from interp_by_construction.config import Config, to_dict
+from interp_by_construction.report.facts import share_through_free
 from interp_by_construction.runs import RunDirectory
 from interp_by_construction.store import canonical_json
 from interp_by_construction.sweeps.grid import key_of, swept
@@ -43,7 +44,7 @@ def log_sweep(cfg: Config, sweep: SweepDirectory) -> None:
         log_points(logger, "jobs", [*FIGURES, "job", *keys], rows)
 
 
-FIGURES = ("score_final", "tax", "truth")
+FIGURES = ("score_final", "tax", "truth", "through_free")
 """Columns of the sweep's table: x and y of its chart first."""
 
 
@@ -55,6 +56,7 @@ def result_values(summary: dict[str, Any]) -> dict[str, Any]:
         values[f"score_{moment}"] = _mean([(layer["score"][moment]["mean"], layer["score"][moment]["n"]) for layer in layers])
     truths = [layer["truth"] for layer in layers if layer.get("truth")]
     values["truth"] = _mean([(truth["r_mean"], truth["n"]) for truth in truths])
+    values["through_free"] = share_through_free(summary)
     return values
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from markupsafe import Markup, escape
 
 from interp_by_construction.report.charts import Axis, frame, number, padded
-from interp_by_construction.report.facts import RunFacts
+from interp_by_construction.report.facts import RunFacts, share_through_free
 
 Metric = Literal["score", "truth"]
 METRICS: dict[Metric, str] = {
@@ -34,6 +34,8 @@ class Point:
     score_ci95: tuple[float, float] | None
     """Bootstrap over nodes, where the run has one layer."""
     truth: float | None
+    through_free: float | None
+    """Share of the loss that flows through free nodes."""
     setting: tuple[tuple[str, str], ...]
     """The fields in which the jobs differ, seeds left out, with their values."""
     seed: str
@@ -63,9 +65,9 @@ class Setting:
         """Short: the last part of each field's name."""
         return ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in self.points[0].setting)
 
-    def spread(self, metric: Metric | Literal["tax"]) -> tuple[float, float, float] | None:
+    def spread(self, of: Metric | Literal["tax", "through_free"]) -> tuple[float, float, float] | None:
         """(lowest, mean, highest); None where a run has no value."""
-        values = [point.tax if metric == "tax" else point.value(metric) for point in self.points]
+        values = [getattr(point, of) for point in self.points]
         known = [value for value in values if value is not None]
         return (min(known), sum(known) / len(known), max(known)) if len(known) == len(values) else None
 
@@ -88,6 +90,7 @@ def points_of(runs: Sequence[tuple[RunFacts, str]]) -> list[Point]:
                 score=mean(final["mean"] for final in finals),
                 score_ci95=None if single is None else (single[0], single[1]),
                 truth=mean((layer.get("truth") or {}).get("r_mean") for layer in layers),
+                through_free=share_through_free(facts.summary),
                 setting=tuple((key, text(facts.identity.get(key))) for key in varied if key not in SEEDS),
                 seed=text(facts.identity["seed"]) if "seed" in varied else "",
                 control=control_of(facts),
@@ -110,7 +113,7 @@ def references(runs: Sequence[RunFacts]) -> list[Point]:
             ("freeze-only", loss.get("freeze_cost", loss["freeze_only"] - loss["control"]), loss.get("freeze_cost_ci95")),
         ):
             ci95 = None if interval is None else (interval[0], interval[1])
-            found.setdefault((name, tax), Point(name, "", tax, ci95, before, None, truth, (), "", name))
+            found.setdefault((name, tax), Point(name, "", tax, ci95, before, None, truth, None, (), "", name))
     return list(found.values())
 
 
@@ -224,6 +227,7 @@ def describe(point: Point, metric: Metric) -> str:
     said += f" [{own[0]:.3f}, {own[1]:.3f}]" if own else ""
     lines = [point.name, tax, said, *(f"{key} = {val}" for key, val in point.setting)]
     lines += [f"seed = {point.seed}"] if point.seed else []
+    lines += [f"{point.through_free:.2f} of the loss flows through free nodes"] if point.through_free is not None else []
     if value is None:
         lines.append("no aligned node to score; shown on the axis")
     if point.control and point.href:
@@ -268,7 +272,8 @@ def table(points: Sequence[Point]) -> list[dict[str, Any]]:
     return [
         {
             "run": point.name, "href": point.href, "control": point.control, "config": point.described, "tax": point.tax,
-            "tax_ci95": point.tax_ci95, "score": point.score, "truth": point.truth, "shown": number(point.tax),
+            "tax_ci95": point.tax_ci95, "score": point.score, "truth": point.truth, "through_free": point.through_free,
+            "shown": number(point.tax),
         }
         for point in points
     ]  # fmt: skip

@@ -7,6 +7,7 @@ from collections import Counter
 from rich.markup import escape
 from rich.table import Table
 
+from interp_by_construction.report.facts import share_through_free
 from interp_by_construction.report.terminal import console
 from interp_by_construction.store import Store
 from interp_by_construction.sweeps.grid import key_of, swept
@@ -26,17 +27,18 @@ def show_sweep(sweep: SweepDirectory) -> None:
     counts = Counter(states.values())
     count = ", ".join(f"{counts[state]} {state}" for state in STYLES if counts[state])
     table = Table(title=f"sweep {sweep.path.name}: {len(jobs)} jobs, {count}", title_justify="left")
-    for column in ("job", "differs in", "state", "final score", "tax"):
+    for column in ("job", "differs in", "state", "final score", "tax", "through free nodes"):
         table.add_column(column)
     for job in jobs:
         state, summary = states[job.number], sweep.run(job.number).summary
         differs = " ".join(override for override in job.overrides if key_of(override) in varied)
-        score, tax = "", ""
+        score, tax, hidden = "", "", ""
         if summary is not None and state == "complete":
             means = [layer["score"]["final"]["mean"] for layer in summary["layers"]]
             score = ", ".join("-" if mean is None else f"{mean:.2f}" for mean in means)
-            tax = f"{summary['loss']['tax']:+.4f}"
-        table.add_row(str(job.number), escape(differs), f"[{STYLES[state]}]{state}[/]", score, tax)
+            tax, share = f"{summary['loss']['tax']:+.4f}", share_through_free(summary)
+            hidden = "-" if share is None else f"{share:.2f}"
+        table.add_row(str(job.number), escape(differs), f"[{STYLES[state]}]{state}[/]", score, tax, hidden)
     out.print(table)
     for job in jobs:
         if states[job.number] == "failed":

@@ -85,9 +85,7 @@ def encode(
     return metrics | size
 
 
-def encode_texts(
-    texts: Iterable[Sequence[str]], n_texts: int, length: int, encoder: Encoder, head: Head | None, file: Path
-) -> int:
+def encode_texts(texts: Iterable[Sequence[str]], n_texts: int, length: int, encoder: Encoder, head: Head | None, file: Path) -> int:
     """Writes the encoder's hidden states, or the head's token vectors, of `n_texts` texts of `length` tokens each; returns the
     number of tokens.
     """

@@ -129,9 +129,7 @@ def _score_text(corpus: Path, simulated_dir: Path, cfg: SimulateConfig) -> _Text
         values = contrasted(simulated["score"], simulated["score_reference"], cfg.contrast)
     n, length = excerpts.is_text.shape
     kept = np.unique(spaced(n, min(n, max(1, MAX_TOKENS // length))))
-    chosen = Excerpts(
-        excerpts.blocks[kept], [excerpts.tokens[i] for i in kept], excerpts.is_text[kept], excerpts.held_out[kept]
-    )
+    chosen = Excerpts(excerpts.blocks[kept], [excerpts.tokens[i] for i in kept], excerpts.is_text[kept], excerpts.held_out[kept])
     return _Text(chosen, length, values.reshape(n, length, values.shape[-1])[kept].reshape(len(kept) * length, values.shape[-1]))
 
 

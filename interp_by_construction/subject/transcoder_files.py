@@ -74,8 +74,6 @@ def find_transcoder(path: Path, layer: int, n_layers: int) -> Path:
     found = [folder for folder in sorted(path.glob(f"*{layer}.mlp")) if f".{folder.name}".endswith(f".{layer}.mlp")]
     if len(found) != 1:
         there = ", ".join(sorted(folder.name for folder in path.glob("*.mlp"))) or "no folder named after a layer"
-        raise ConfigError(
-            f"nodes.path={path}: neither {CONFIG} nor a folder layers.{layer}.mlp of layer {layer}; found {there}"
-        )
+        raise ConfigError(f"nodes.path={path}: neither {CONFIG} nor a folder layers.{layer}.mlp of layer {layer}; found {there}")
     read_shape(found[0])
     return found[0]

@@ -30,7 +30,7 @@ from interp_by_construction.scoring import columnwise_correlation, pairwise_corr
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.files import simulate_file
 from interp_by_construction.simulators.head import Head, simulate_text
-from interp_by_construction.stages import compare, simulate
+from interp_by_construction.stages import assign, compare, simulate
 from interp_by_construction.stages.assign import Candidate, Correlator, match, pool, usable
 from interp_by_construction.stages.evaluate import self_judged
 from interp_by_construction.stages.tables import read_history, read_labels, read_opposites, read_proposals, read_records
@@ -225,6 +225,33 @@ def test_the_matched_r_is_that_of_label_and_node_on_the_label_split(
     r = columnwise_correlation((real * [label.pole for label in named])[use], np.stack(simulated, axis=1)[use])
     records = read_records(store.path("assign", state["layers"]["1"]["assign"]) / "matched.jsonl")
     np.testing.assert_allclose(r, [record["r"] for record in records if record["label"]], atol=5e-3)
+
+
+def test_labels_can_be_dealt_out_by_what_the_layer_learns(
+    finished: tuple[Path, RunDirectory], server: FakeServer, head_file: Path, encoder: Encoder, tmp_path: Path
+) -> None:
+    """The weight moves the assignment from what the nodes do already to what they can learn, and without it nothing changes."""
+    root, run = finished
+    cfg, store, links = matched(server, root, head_file), Store(root / "store"), run.state["layers"]["1"]
+    corpus, model = (store.path(stage, run.state["shared"][stage]) for stage in ("corpus", "subject"))
+    given, final = (store.path(stage, links[stage]) for stage in ("label", "assign"))
+    manifest = json.loads((final / "manifest.json").read_text())
+    labels = read_labels(given)
+    candidates = pool(labels, read_proposals(given), [])
+    metrics, written = {}, {}
+    for weight in (0.0, 1e-9, 1.0):
+        out = tmp_path / str(weight)
+        out.mkdir()
+        metrics[weight] = assign.run(
+            model / "model", corpus, store.path("encode_label", manifest["parents"]["encode"]), labels, candidates, 1, cfg.simulate,
+            cfg.label, Head.load(head_file), encoder, out, "cpu", learnable=weight,
+        )  # fmt: skip
+        written[weight] = [record["label"] for record in read_records(out / "matched.jsonl")]
+    assert written[0.0] == written[1e-9] == [record["label"] for record in read_records(final / "matched.jsonl")]
+    assert "learnable_r_mean" not in metrics[0.0]
+    assert metrics[1.0]["learnable_r_mean"] >= metrics[1e-9]["learnable_r_mean"]
+    assert metrics[1.0]["r_mean_after"] <= metrics[1e-9]["r_mean_after"]
+    assert len(set(written[1.0])) == len(written[1.0])
 
 
 def test_a_candidates_score_is_r_of_label_and_node_on_the_select_split(

@@ -59,6 +59,9 @@ def check(c: Config) -> None:
     matchable = c.nodes.assign == "none" or c.simulate.simulator == "head"
     fix = f"matching simulates labels with a head, but simulate.simulator={c.simulate.simulator}: set it to head, or assign=none"
     require(matchable, "nodes.assign", c.nodes.assign, fix)
+    require(0 <= c.nodes.learnable <= 1, "nodes.learnable", c.nodes.learnable, "give a weight between 0 and 1")
+    used = c.nodes.learnable == 0 or c.nodes.assign == "match"
+    require(used, "nodes.learnable", c.nodes.learnable, "only matched labels are chosen by it: set nodes.assign=match, or 0")
     _check_dictionary(c)
     _check_selection(c)
     _check_knobs(c)

@@ -106,6 +106,10 @@ class NodesConfig:
     assign: Literal["none", "match"] = "none"
     """`none`: a node keeps the label that the labeler gave it. `match`: labels are dealt out anew, each to the node whose
     activations it predicts best on the label split (one linear assignment per layer; needs simulate.simulator=head)."""
+    learnable: float = 0.0
+    """0 to 1: how much a match counts what the layer can learn, beside what its nodes do already. Each label of the pool gets the r
+    that a fresh neuron reaches on it, trained on what the MLP reads; a match is worth (1 - learnable) * r of the node + learnable *
+    that r (assign=match). Scores rise; the labels are easier ones."""
     poles: Literal["dominant", "both"] = "dominant"
     """`dominant`: a label describes the sign with the stronger activations. `both`: where activations take both signs, each gets
     candidates, and the one whose best candidate scores higher becomes the node's pole."""

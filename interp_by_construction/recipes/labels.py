@@ -152,10 +152,13 @@ class LabelRecipes(TextRecipes):
                 return assign.run(
                     before.path / "model", self.shared["corpus"].path, encoded.path, labels, pool, layer.index,
                     self.cfg.simulate, self.cfg.label, self._head, self._encoder(), out, self._device(), both,
+                    self.cfg.nodes.learnable, self.cfg.seed,
                 )  # fmt: skip
 
         identity = {"general": hashlib.sha256(canonical_json(general)).hexdigest()}
         config = {"layer": layer.index, "min_tokens": self.cfg.label.min_tokens, "max_overlap": self.cfg.label.max_overlap}
+        if self.cfg.nodes.learnable:
+            config |= {"learnable": self.cfg.nodes.learnable, "seed": self.cfg.seed}
         return self._build("assign", layer.index, config, parents, identity, compute)
 
     def _simulate(self, layer: Layer, before: Artifact) -> Artifact:

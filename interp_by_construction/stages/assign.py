@@ -3,9 +3,10 @@
 1. Pool: the labels that the labeler gave, everything else it proposed for the layer, and the general list; distinct.
 2. The head simulates the whole pool on the label split. A label that hardly ever applies there could not be checked, and of two
    that apply to the same tokens one is no label of its own: both kinds are left out (see `usable`).
-3. One linear assignment (Jonker and Volgenant 1987, https://doi.org/10.1007/BF02278710) pairs nodes with labels so that the sum
-   of the correlations between activations and simulations is as large as it can be.
-4. A node that correlates with no label at all (it is constant), or that the pool has no label left for, has failed: it becomes
+3. With nodes.learnable the pool's labels are also asked how well a fresh neuron of the layer learns them (`training.readout`).
+4. One linear assignment (Jonker and Volgenant 1987, https://doi.org/10.1007/BF02278710) pairs nodes with labels so that the sum
+   of the correlations between activations and simulations, mixed with what can be learned, is as large as it can be.
+5. A node that correlates with no label at all (it is constant), or that the pool has no label left for, has failed: it becomes
    free and is counted (invariant 3).
 
 Only the label split is read (invariant 2). What follows sees the labels alone: the simulate stage computes its targets from label
@@ -26,7 +27,7 @@ from interp_by_construction.config import LabelConfig, SimulateConfig
 from interp_by_construction.labeler.prompts import normalised
 from interp_by_construction.progress import track
 from interp_by_construction.records import Label
-from interp_by_construction.stages.activation_chunks import BATCH, activation_chunks
+from interp_by_construction.stages.activation_chunks import BATCH, activation_chunks, input_chunks
 from interp_by_construction.stages.simulate import choose_excerpts
 from interp_by_construction.stages.tables import write_records
 
@@ -73,12 +74,14 @@ def run(
     out: Path,
     device: Any,
     both: Collection[int] = (),
+    learnable: float = 0.0,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """labels: what the labeler gave, one per selected node; candidates: see `pool`; encoded: token vectors of the part `label`;
-    both: nodes whose pole may turn.
+    both: nodes whose pole may turn; learnable: weight of what the layer can learn, with `seed` for that training.
 
     Writes `labels.jsonl` (as the label stage does) and `matched.jsonl`: per node the r of its label on the label split, that of
-    the label it had before, and where the label comes from.
+    the label it had before, where the label comes from, and with `learnable` the r that a fresh neuron reaches on it.
     """
     excerpts = choose_excerpts(corpus, "label", cfg)
     nodes, poles = (np.array([getattr(label, key) for label in labels], dtype=np.int64) for key in ("node", "pole"))
@@ -89,7 +92,7 @@ def run(
     use = excerpts.is_text.reshape(-1)
     sums, between = Correlator(len(nodes), len(candidates)), Correlator(len(candidates), len(candidates))
     n_applies = np.zeros(len(candidates), dtype=np.int64)
-    start, n_chunks = 0, -(-n_blocks // BATCH)
+    start, n_chunks, pieces = 0, -(-n_blocks // BATCH), []
     for values in track(chunks, f"assign layer {layer}", total=n_chunks):
         kept = slice(start, start + len(values))
         start += len(values)
@@ -98,14 +101,22 @@ def run(
             sums.add(values[use[kept]] * poles, simulated)
             between.add(simulated, simulated)
             n_applies += (simulated > APPLIES).sum(axis=0)
+            if learnable:
+                pieces.append(simulated)
     r = sums.correlations()
     column = {normalised(candidate.text): index for index, candidate in enumerate(candidates)}
     own = np.array([np.nan if label.text is None else r[i, column[normalised(label.text)]] for i, label in enumerate(labels)])
     # Which sign a label gets is part of the match: that of the larger r.
     turned = (r < 0) & np.isin(nodes, list(both))[:, None]
     r = np.where(turned, -r, r)
-    kept_labels = usable(n_applies, between.correlations(), r, label_cfg.min_tokens, label_cfg.max_overlap)
-    matched = match(np.where(np.isin(np.arange(len(candidates)), kept_labels), r, np.nan))
+    learned = np.zeros(len(candidates))
+    if pieces:
+        read = input_chunks(model_dir, corpus, "label", excerpts.blocks, length, layer, device)
+        learned = _learned(np.concatenate(list(read))[use], np.concatenate(pieces), excerpts.is_text, seed, device)
+    # What no neuron learns any part of is worth as much as a label that fits no node.
+    worth = (1 - learnable) * r + learnable * np.nan_to_num(learned)
+    kept_labels = usable(n_applies, between.correlations(), worth, label_cfg.min_tokens, label_cfg.max_overlap)
+    matched = match(np.where(np.isin(np.arange(len(candidates)), kept_labels), worth, np.nan))
     chosen = [_relabelled(label, matched[i], candidates, r[i], turned[i]) for i, label in enumerate(labels)]
     after = np.array([np.nan if index is None else r[i, index] for i, index in enumerate(matched)])
     sources = [None if index is None else candidates[index].source for index in matched]
@@ -117,6 +128,7 @@ def run(
                 "node": label.node, "label": label.text, "source": sources[i], "r": _or_null(after[i]),
                 "own_label": labels[i].text, "own_r": _or_null(own[i]),
             }
+            | ({"learnable_r": None if matched[i] is None else _or_null(float(learned[matched[i]]))} if learnable else {})
             for i, label in enumerate(chosen)
         ],
     )  # fmt: skip
@@ -135,11 +147,23 @@ def run(
         "r_mean_before": _mean(own),
         "n_undefined_before": sum(label.text is not None for label in labels) - int((~np.isnan(own)).sum()),
         "r_mean_after": _mean(after),
+        **({"learnable_r_mean": _mean(learned[[i for i in matched if i is not None]])} if learnable else {}),
         "n_turned": sum(new.pole != old.pole for new, old in zip(chosen, labels, strict=True)),
         "n_kept": sum(new.text == old.text for new, old in zip(chosen, labels, strict=True) if new.text is not None),
         "share_from_labeler": sources.count("labeler") / n_labels if n_labels else None,
         "share_from_general": sources.count("general") / n_labels if n_labels else None,
     }
+
+
+def _learned(read: NDArray, simulated: NDArray, is_text: NDArray[np.bool_], seed: int, device: Any) -> NDArray[np.float64]:
+    """What a fresh neuron reaches on each label; every second excerpt is held out. read, simulated: [token, ...], text alone."""
+    import torch
+
+    from interp_by_construction.training.readout import readout_correlations
+
+    held_out = np.broadcast_to((np.arange(len(is_text)) % 2 == 1)[:, None], is_text.shape)[is_text]
+    inputs, wanted, kept = (torch.as_tensor(each, device=device) for each in (read, simulated, held_out))
+    return readout_correlations(inputs, wanted, kept, seed)
 
 
 def usable(

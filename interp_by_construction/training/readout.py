@@ -1,0 +1,52 @@
+"""How well a fresh neuron of a layer can learn to do what a label says, reading what the layer's MLP reads now.
+
+Alignment cannot make a neuron see what is not in its input. So before labels are dealt out, one neuron per label, GELU(w x + b), is
+trained on half of a text with the loss of alignment (1 - r) and judged by its r on the other half. Layers below may learn to
+pass on more, so this is no bound, but on the tiny subject its mean came within 0.01 of the score that alignment reached.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from interp_by_construction.training.losses import correlation_loss, pearson_columns
+
+STEPS, LR, BATCH = 300, 2e-2, 2048
+RIDGE = 1e-3
+"""Of the ridge regression that neurons start from; inputs are standardized."""
+
+
+def readout_correlations(read: Tensor, wanted: Tensor, held_out: Tensor, seed: int) -> NDArray[np.float64]:
+    """Pearson's r [label] of each trained neuron with its label's simulation on the held-out tokens; NaN where that is constant.
+
+    read: what the MLP reads [token, d_model]; wanted: simulated activations [token, label]; held_out: bool [token], tokens that are
+    not trained on.
+    """
+    mean, deviation = read[~held_out].mean(0), read[~held_out].std(0).clamp(min=1e-6)
+    read = (read - mean) / deviation
+    x, y = read[~held_out], wanted[~held_out]
+    weight, bias = _ridge(x, y)
+    optimizer = torch.optim.Adam([weight.requires_grad_(), bias.requires_grad_()], lr=LR)
+    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1 / STEPS, STEPS)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(STEPS):
+        batch = torch.randint(len(x), (min(BATCH, len(x)),), generator=generator).to(x.device)
+        loss = correlation_loss(F.gelu(x[batch] @ weight + bias)[None], y[batch][None]).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        decay.step()
+    with torch.no_grad():
+        reached = pearson_columns(F.gelu(read[held_out] @ weight + bias), wanted[held_out])
+    return reached.cpu().numpy()
+
+
+def _ridge(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights [d_model, label] and biases [label] of the linear readouts, outputs in units of each label's deviation."""
+    y = (y - y.mean(0)) / y.std(0).clamp(min=1e-6)
+    gram = x.T @ x / len(x) + RIDGE * torch.eye(x.shape[1], device=x.device)
+    return torch.linalg.solve(gram, x.T @ y / len(x)), torch.zeros(y.shape[1], device=x.device)

@@ -17,8 +17,8 @@ def test_what_the_input_shows_is_learned_and_what_it_does_not_show_is_not() -> N
     held_out = torch.arange(2000) % 2 == 1
     directions = torch.randn(8, 2, generator=generator)
     wanted = torch.stack(
-        [torch.relu(read @ directions[:, 0] - 2.0), torch.relu(-3.0 * (read @ directions[:, 1])), torch.rand(2000, generator=generator),
-         torch.full((2000,), 0.5)],
+        [torch.relu(read @ directions[:, 0] - 2.0), torch.relu(-3.0 * (read @ directions[:, 1])),
+         torch.rand(2000, generator=generator), torch.full((2000,), 0.5)],
         dim=1,
     )  # fmt: skip
     r = readout_correlations(read, wanted, held_out, seed=0)

@@ -101,7 +101,7 @@ def run(
             sums.add(values[use[kept]] * poles, simulated)
             between.add(simulated, simulated)
             n_applies += (simulated > APPLIES).sum(axis=0)
-            if learnable:
+            if learnable and len(nodes):
                 pieces.append(simulated)
     r = sums.correlations()
     column = {normalised(candidate.text): index for index, candidate in enumerate(candidates)}

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections.abc import Sequence
@@ -62,9 +63,19 @@ def _write_sweep(name: str, jobs: Sequence[Job], out: Path, store: Store, labell
     copy_assets(out)
     render(
         "sweep.html", out / "index.html", 0, name=name, n_finished=sum(job.status == "complete" for job in jobs),
-        jobs=[{"name": job.directory.path.name, "status": job.status, "note": job.note} for job in jobs],
-        **_pareto(runs, out),
+        n_jobs=len(jobs), unfinished=_unfinished(jobs), **_pareto(runs, out),
     )  # fmt: skip
+
+
+def _unfinished(jobs: Sequence[Job]) -> list[dict[str, str]]:
+    """Neighbours that ended alike on one line: a sweep that was stopped early has many that never began."""
+    bad = [job for job in jobs if job.status != "complete"]
+    lines = []
+    for (status, note), group in itertools.groupby(bad, key=lambda job: (job.status, job.note)):
+        names = [job.directory.path.name for job in group]
+        named = f"job {names[0]}" if len(names) == 1 else f"jobs {', '.join(names)}"
+        lines.append({"named": named, "status": status, "note": note})
+    return lines
 
 
 def _pareto(runs: Sequence[tuple[RunFacts, str]], out: Path) -> dict[str, Any]:

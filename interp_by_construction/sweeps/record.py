@@ -101,8 +101,8 @@ class SweepDirectory:
         if error is None:
             return ""
         lines = error.strip().splitlines() or ["it failed without a message"]
-        # Of a traceback the last line says what happened.
-        return lines[-1] if lines[0].startswith("Traceback") else lines[0]
+        # Of a traceback the last line says what happened; a message of several lines names the fields in the others.
+        return lines[-1] if lines[0].startswith("Traceback") else " ".join(line.strip() for line in lines)
 
     def state(self, number: int) -> JobState:
         return self.run(number).standing if self.error(number) is None else "failed"

@@ -20,7 +20,7 @@ from test_cli import ibc
 
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.report import node_page, pareto, trees
-from interp_by_construction.report.charts import ticks
+from interp_by_construction.report.charts import Axis, Names, overlap, ticks
 from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.report.html import write_report
 from interp_by_construction.report.node_page import excerpt
@@ -278,6 +278,32 @@ def test_controls_are_marked_and_those_without_a_score_stand_on_the_axis() -> No
     assert pareto.settings_of(hidden)[0].spread("through_free") == pytest.approx((0.91, 0.91, 0.91))
     assert pareto.settings_of(hidden)[1].spread("through_free") is None
     assert pareto.front(pareto.settings_of(points), "score") == [(0.1, 0.6)]
+
+
+def test_settings_are_named_by_what_tells_them_apart() -> None:
+    def point(**values: str) -> pareto.Point:
+        setting = tuple((key.replace("_", "."), value) for key, value in values.items())
+        return pareto.Point("", "", 0.0, None, 0.5, None, None, None, setting, "", "")
+
+    points = [point(align_weight=w, nodes_count="8", free_count=f) for w in ("1", "3") for f in ("0", "64")]
+    points.append(point(align_weight="1", nodes_count="0", free_count="0"))
+    assert pareto.labels_of(points) == [
+        "weight 1, free.count 0", "weight 1, free.count 64", "weight 3, free.count 0", "weight 3, free.count 64",
+        "weight 1, nodes.count 0, free.count 0",
+    ]  # fmt: skip
+
+
+def test_names_stand_on_nothing() -> None:
+    """In a crowd some marks stay unnamed; one by itself is named."""
+    x, y = Axis(0.0, 1.0, 72.0, 744.0), Axis(0.0, 1.0, 388.0, 14.0)
+    random = np.random.default_rng(0)
+    marks = [(x(a), y(b)) for a, b in random.uniform(0.0, 0.5, (30, 2))]
+    names = Names(x, y, [*marks, (x(0.9), y(0.9))])
+    drawn = [names.text(mark, "weight 1.0") for mark in marks]
+    assert 0 < sum(map(bool, drawn)) < 30 and names.text((x(0.9), y(0.9)), "alone")
+    texts = names.taken[31:]
+    assert not any(overlap(a, b) for i, a in enumerate(texts) for b in [*names.taken[:31], *texts[:i]])
+    assert all(72 <= left and right <= 744 and 14 <= top and bottom <= 388 for left, top, right, bottom in texts)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-0.003, 0.017), (7.1, 7.6), (-1e-9, 1e-9), (0.0, 123456.0)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -62,6 +62,41 @@ def frame(x: Axis, y: Axis, x_label: str, y_label: str, height: float) -> str:
     parts.append(f'<text class="axis" x="{(x.start + x.stop) / 2}" y="{height - 6}" text-anchor="middle">{escape(x_label)}</text>')
     parts.append(f'<text class="axis" transform="translate(14 {middle}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>')
     return f'<g aria-hidden="true">{"".join(parts)}</g>'
+
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, in pixels."""
+
+
+class Names:
+    """Places the names of marks so that none stands on another, on a mark or outside the frame."""
+
+    OFFSETS = ((11, -9), (11, 19), (-11, -9), (-11, 19))
+    """Tried in turn; a negative first number ends the text there."""
+    WIDTH, HEIGHT, MARK = 6.1, 12.0, 6.0
+    """Of a letter, of a line, and half a mark."""
+
+    def __init__(self, x: Axis, y: Axis, marks: Iterable[tuple[float, float]]) -> None:
+        """marks: centres, in pixels."""
+        self.frame: Box = (x.start, y.stop, x.stop, y.start)
+        self.taken: list[Box] = [(a - self.MARK, b - self.MARK, a + self.MARK, b + self.MARK) for a, b in marks]
+
+    def text(self, at: tuple[float, float], name: str, style: str = "name") -> str:
+        """The name of the mark at `at` as SVG; nothing where there is no room, since pointing at the mark tells it too."""
+        for right, down in self.OFFSETS:
+            left = at[0] + right - (self.WIDTH * len(name) if right < 0 else 0.0)
+            base = at[1] + down
+            box = (left, base - self.HEIGHT, left + self.WIDTH * len(name), base + 3.0)
+            inside = self.frame[0] <= box[0] and box[2] <= self.frame[2] and self.frame[1] <= box[1] and box[3] <= self.frame[3]
+            if inside and not any(overlap(box, other) for other in self.taken):
+                self.taken.append(box)
+                place = f'x="{at[0] + right:g}" y="{base:g}" text-anchor="{"end" if right < 0 else "start"}"'
+                return f'<text class="{style}" aria-hidden="true" {place}>{escape(name)}</text>'
+        return ""
+
+
+def overlap(first: Box, second: Box) -> bool:
+    return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
 
 
 @dataclass(frozen=True)

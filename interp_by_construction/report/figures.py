@@ -48,7 +48,7 @@ def _draw(figure: object, points: Sequence[Point], beside: Sequence[Point], metr
         interval = None if several else only.tax_ci95
         x_error = (tax[0], tax[2]) if several else interval
         y_error = (value[0], value[2]) if several else (only.score_ci95 if metric == "score" else None)
-        name = ", ".join(part for part in (setting.label, setting.control) if part) or only.name
+        name = setting.control or setting.label or only.name
         axes.errorbar(
             tax[1], value[1], marker="D" if control else "o", markersize=5, color=f"C{i % 10}", capsize=2, linewidth=1,
             xerr=_arms(tax[1], x_error), yerr=_arms(value[1], y_error), markerfacecolor="white" if control else None,

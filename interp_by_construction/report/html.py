@@ -85,13 +85,16 @@ def _pareto(runs: Sequence[tuple[RunFacts, str]], out: Path) -> dict[str, Any]:
         "points": points,
         "settings": [
             {
-                "name": setting.label or "all runs", "control": setting.control, "n": len(setting.points),
+                "name": setting.label, "control": setting.control, "n": len(setting.points),
                 "tax": setting.spread("tax"), "score": setting.spread("score"), "truth": setting.spread("truth"),
                 "through_free": setting.spread("through_free"),
             }
             for setting in pareto.settings_of(points)
         ],
-        "beside": beside,
+        "beside": [
+            {"name": kind.label, "tax": kind.spread("tax"), "score": kind.spread("score"), "truth": kind.spread("truth")}
+            for kind in pareto.grouped_references(beside)
+        ],
         "files": write_figures(points, beside, out / "figures"),
     }  # fmt: skip
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from markupsafe import Markup, escape
 
-from interp_by_construction.report.charts import Axis, frame, number, padded
+from interp_by_construction.report.charts import Axis, Names, frame, number, padded
 from interp_by_construction.report.facts import RunFacts, share_through_free
 
 Metric = Literal["score", "truth"]
@@ -18,6 +19,8 @@ METRICS: dict[Metric, str] = {
     "truth": "ground truth (Pearson r, mean over layers)",
 }
 TAX = "tax on held-out text (nats per token, against the compute-matched control)"
+COMMON = 0.75
+"""A value that at least this share of the settings has goes without saying."""
 SEEDS = ("seed", "data.seed")
 """Runs that differ in these alone are one setting."""
 
@@ -55,15 +58,12 @@ class Setting:
     """Runs that differ in the seed alone: means, and the range over seeds."""
 
     points: tuple[Point, ...]
+    label: str
+    """What tells it from the others; see `labels_of`."""
 
     @property
     def control(self) -> str:
         return self.points[0].control
-
-    @property
-    def label(self) -> str:
-        """Short: the last part of each field's name."""
-        return ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in self.points[0].setting)
 
     def spread(self, of: Metric | Literal["tax", "through_free"]) -> tuple[float, float, float] | None:
         """(lowest, mean, highest); None where a run has no value."""
@@ -103,7 +103,7 @@ def references(runs: Sequence[RunFacts]) -> list[Point]:
     """The models without alignment that stand beside the runs: the compute-matched control and freeze-only. Nobody aligned their
     nodes, so they stand at the score that the labels had before alignment. Equal ones once.
     """
-    found: dict[tuple[str, float], Point] = {}
+    found: dict[tuple[str, float, float | None], Point] = {}
     for facts in runs:
         loss, layers = facts.summary["loss"], facts.summary["layers"]
         before = mean(layer["score"]["before"]["mean"] for layer in layers)
@@ -113,7 +113,7 @@ def references(runs: Sequence[RunFacts]) -> list[Point]:
             ("freeze-only", loss.get("freeze_cost", loss["freeze_only"] - loss["control"]), loss.get("freeze_cost_ci95")),
         ):
             ci95 = None if interval is None else (interval[0], interval[1])
-            found.setdefault((name, tax), Point(name, "", tax, ci95, before, None, truth, None, (), "", name))
+            found.setdefault((name, tax, before), Point(name, "", tax, ci95, before, None, truth, None, (), "", name))
     return list(found.values())
 
 
@@ -121,7 +121,31 @@ def settings_of(points: Sequence[Point]) -> list[Setting]:
     groups: dict[tuple[Any, ...], list[Point]] = {}
     for point in points:
         groups.setdefault((point.setting, point.control), []).append(point)
-    return [Setting(tuple(group)) for group in groups.values()]
+    labels = labels_of([group[0] for group in groups.values()])
+    return [Setting(tuple(group), label) for group, label in zip(groups.values(), labels, strict=True)]
+
+
+def labels_of(points: Sequence[Point]) -> list[str]:
+    """A label for each setting, given one point of each: its values, without those that most settings have (`COMMON`), under the
+    last part of their fields' names where that is enough.
+    """
+    shared = Counter(pair for point in points for pair in point.setting)
+    last = Counter(key.rpartition(".")[2] for key in {key for point in points for key, _ in point.setting})
+    labels = []
+    for point in points:
+        told = [pair for pair in point.setting if len(points) == 1 or shared[pair] < COMMON * len(points)]
+        short = [(key.rpartition(".")[2] if last[key.rpartition(".")[2]] == 1 else key, value) for key, value in told]
+        labels.append(", ".join(f"{key} {value}" for key, value in short))
+    return labels
+
+
+def grouped_references(beside: Sequence[Point]) -> list[Setting]:
+    """The models without alignment, those of one kind together; without those of runs that have no node to score."""
+    groups: dict[str, list[Point]] = {}
+    for point in beside:
+        if point.score is not None:
+            groups.setdefault(point.name, []).append(point)
+    return [Setting(tuple(group), name) for name, group in groups.items()]
 
 
 def front(settings: Sequence[Setting], metric: Metric) -> list[tuple[float, float]]:
@@ -182,9 +206,7 @@ def pareto_svg(points: Sequence[Point], beside: Sequence[Point], metric: Metric)
         parts.append(f'<polyline class="front" points="{" ".join(f"{x(a)},{y(b)}" for a, b in line)}"/>')
     parts += [_setting(setting, metric, x, y) for setting in settings if len(setting.points) > 1]
     parts += [_point(point, metric, x, y) for point in [*near, *shown]]
-    parts += [_beside_name(point, metric, x, y) for point in near[:2]]
-    if 1 < len(settings) <= 16:
-        parts += [_name(setting, metric, x, y, width) for setting in settings if setting.label]
+    parts += _names(settings, near, shown, metric, x, y)
     name = f"{TAX} against {METRICS[metric]}; {len(shown)} runs"
     return Markup(
         f'<svg class="chart pareto" viewBox="0 0 {width:g} {height:g}" role="group" aria-label="{escape(name)}" '
@@ -248,23 +270,23 @@ def _setting(setting: Setting, metric: Metric, x: Axis, y: Axis) -> str:
     )
 
 
-def _name(setting: Setting, metric: Metric, x: Axis, y: Axis, width: float) -> str:
-    tax, value = setting.spread("tax"), setting.spread(metric)
-    if tax is None or value is None:
-        return ""
-    said = f"{setting.label} ({setting.control})" if setting.control else setting.label
-    left = x(tax[1]) > width * 0.7
-    place = f'x="{x(tax[1]) + (-11 if left else 11)}" text-anchor="{"end" if left else "start"}"'
-    return f'<text class="name" aria-hidden="true" {place} y="{y(value[1]) - 9}">{escape(said)}</text>'
+def _names(
+    settings: Sequence[Setting], near: Sequence[Point], shown: Sequence[Point], metric: Metric, x: Axis, y: Axis
+) -> list[str]:
+    """Names of the settings, of which one by itself needs none, and of one model of each kind that stands beside them."""
 
+    def at(tax: float, value: float | None) -> tuple[float, float]:
+        return x(tax), y.start if value is None else y(value)
 
-def _beside_name(point: Point, metric: Metric, x: Axis, y: Axis) -> str:
-    """The two often stand side by side: one name above, one below."""
-    value = point.value(metric)
-    assert value is not None
-    above = point.name != "freeze-only"
-    place = f'x="{x(point.tax) + 4}" y="{y(value) + (-12 if above else 22)}"'
-    return f'<text class="name quiet" aria-hidden="true" {place}>{escape(point.name)}</text>'
+    names = Names(x, y, [at(point.tax, point.value(metric)) for point in [*near, *shown]])
+    first = {point.name: point for point in reversed(near)}
+    parts = [names.text(at(point.tax, point.value(metric)), name, "name quiet") for name, point in sorted(first.items())]
+    for setting in settings if len(settings) > 1 else []:
+        tax, value = setting.spread("tax"), setting.spread(metric)
+        if tax is not None and (value is not None or setting.control):
+            name = setting.control or setting.label
+            parts.append(names.text(at(tax[1], value[1] if value is not None else None), name))
+    return parts
 
 
 def table(points: Sequence[Point]) -> list[dict[str, Any]]:

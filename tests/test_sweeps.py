@@ -128,6 +128,15 @@ def test_a_worker_ends_with_its_parent() -> None:
     wait_until(lambda: not running(child))
 
 
+def test_a_reason_of_several_lines_names_the_fields(tmp_path: Path) -> None:
+    sweep = SweepDirectory(tmp_path / "runs" / "s")
+    sweep.plan([["seed=0"], ["seed=1"]])
+    sweep.fail(0, "run s/0 exists with another config. Differing fields:\n  align.lr: 0.001, now 0.004\n")
+    sweep.fail(1, "Traceback (most recent call last):\n  File ...\nValueError: why")
+    assert sweep.reason(0) == "run s/0 exists with another config. Differing fields: align.lr: 0.001, now 0.004"
+    assert sweep.reason(1) == "ValueError: why"
+
+
 def test_the_tradeoff_has_its_grid_and_its_controls() -> None:
     """Three weights, two free counts, two seeds; each control at one weight, and labels matched by their fit alone."""
     import yaml

@@ -499,8 +499,12 @@ def test_simulate_names_what_is_wrong(tmp_path: Path, head_file: Path) -> None:
         simulate_file(compose([]), tmp_path / "in.jsonl", tmp_path / "out.jsonl", "ridge")
 
 
-def test_without_a_lexicon_there_is_no_ground_truth(server: FakeServer, head_file: Path, tmp_path: Path) -> None:
-    """Another corpus, and the general list in the pool."""
+def test_without_a_lexicon_there_is_no_ground_truth(
+    server: FakeServer, head_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another corpus, and some of the general list in the pool: all of it would take the encoder half a minute."""
+    some = general_labels()[::20]
+    monkeypatch.setattr("interp_by_construction.labeler.general.general_labels", lambda: some)
     more = ("data=moby_dick", "data.max_documents=60", "label.general_pool=true", "layer=1")
     run = pipeline.run(matched(server, tmp_path, head_file, *more))
     layer = (run.summary or {})["layers"][0]

@@ -18,6 +18,7 @@ from interp_by_construction.cli import main
 from interp_by_construction.config import CollectConfig, compose
 from interp_by_construction.corpus.lexicon import LEXICON
 from interp_by_construction.errors import ConfigError
+from interp_by_construction.labeler.general import general_labels
 from interp_by_construction.labeler.prompts import top_words
 from interp_by_construction.scoring.recovery import recovery, related_concept, true_label_ranks
 from interp_by_construction.stages.planted import as_nodes, plant
@@ -123,7 +124,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FakeServer
     head = write_random_head(root / "head.safetensors")
     budget = ["bench.grades=[1.0,0.4]", "bench.n_tokens=2560", "bench.n_score_tokens=2560", "bench.n_distractors=2",
               f"simulate.head={head}", "label.n_contexts=0"]  # fmt: skip
-    with FakeServer() as server:
+    # All of the general list would take the encoder most of the test's time.
+    some = general_labels()[::20]
+    with FakeServer() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("interp_by_construction.labeler.general.general_labels", lambda: some)
         server.text_of = names_what_it_sees
         arguments = [each for each in overrides(server, root, *budget) if not each.startswith("run=")]
         yield server, root, arguments

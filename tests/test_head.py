@@ -249,8 +249,8 @@ def test_labels_can_be_dealt_out_by_what_the_layer_learns(
         written[weight] = [record["label"] for record in read_records(out / "matched.jsonl")]
     assert written[0.0] == written[1e-9] == [record["label"] for record in read_records(final / "matched.jsonl")]
     assert "learnable_r_mean" not in metrics[0.0]
-    assert metrics[1.0]["learnable_r_mean"] >= metrics[1e-9]["learnable_r_mean"]
-    assert metrics[1.0]["r_mean_after"] <= metrics[1e-9]["r_mean_after"]
+    assert metrics[1.0]["learnable_r_mean"] > metrics[1e-9]["learnable_r_mean"]
+    assert metrics[1.0]["r_mean_after"] < metrics[1e-9]["r_mean_after"]
     assert len(set(written[1.0])) == len(written[1.0])
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from markupsafe import Markup, escape
 
-from interp_by_construction.report.charts import Axis, Names, frame, number, padded
+from interp_by_construction.report.charts import Axis, Names, frame, padded
 from interp_by_construction.report.facts import RunFacts, share_through_free
 
 Metric = Literal["score", "truth"]
@@ -287,15 +287,3 @@ def _names(
             name = setting.control or setting.label
             parts.append(names.text(at(tax[1], value[1] if value is not None else None), name))
     return parts
-
-
-def table(points: Sequence[Point]) -> list[dict[str, Any]]:
-    """The plot as rows, for those who read numbers, and for W&B."""
-    return [
-        {
-            "run": point.name, "href": point.href, "control": point.control, "config": point.described, "tax": point.tax,
-            "tax_ci95": point.tax_ci95, "score": point.score, "truth": point.truth, "through_free": point.through_free,
-            "shown": number(point.tax),
-        }
-        for point in points
-    ]  # fmt: skip

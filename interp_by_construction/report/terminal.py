@@ -88,8 +88,10 @@ def _show_methods(out: Console, layer: dict[str, Any]) -> None:
     if not rows:
         return
     table = Table(title=f"layer {layer['layer']}: scores by method (mean over nodes)", title_justify="left")
-    for column, justify in (("method", "left"), ("judge", "left"), *((name, "right") for name in MOMENTS.values())):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for column in ("method", "judge"):
+        table.add_column(column)
+    for column in MOMENTS.values():
+        table.add_column(column, justify="right")
     order = {method: place for place, method in enumerate(METHODS)}
     for (method, judge), moments in sorted(rows.items(), key=lambda row: order.get(row[0][0], len(order))):
         own = " (self)" if any(record["self_judged"] for record in moments.values()) else ""

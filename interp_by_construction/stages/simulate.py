@@ -251,11 +251,11 @@ def _fidelity(simulated: dict[str, NDArray], score: Excerpts, cfg: SimulateConfi
     exact = contrasted(simulated["score"], simulated["score_reference"], cfg.contrast)
     held_out = columnwise_correlation(exact[kept], simulated["score_dense"][kept])
     fidelity = _mean(held_out)
-    comparable = fidelity is not None and reliability is not None and reliability > 0
+    share = None if fidelity is None or reliability is None or reliability <= 0 else fidelity / reliability
     return {
         "fidelity": fidelity,
         "n_fidelity_undefined": int(np.isnan(held_out).sum()),
-        "fidelity_over_reliability": fidelity / reliability if comparable else None,  # type: ignore[operator]
+        "fidelity_over_reliability": share,
     }
 
 

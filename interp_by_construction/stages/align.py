@@ -29,6 +29,7 @@ from interp_by_construction.training.fit import TargetBlocks, fit
 from interp_by_construction.training.losses import pearson_columns
 from interp_by_construction.training.modules import AlignmentModule, Distill
 from interp_by_construction.training.targets import resemblance, trained_targets
+from interp_by_construction.training.warm_start import warm_start
 
 LOCAL, JOINT, CONTINUE = range(3)
 
@@ -95,6 +96,8 @@ def run(
     distill = distill_from(original_dir, cfg.distill)
     metrics: dict[str, Any] = {"n_aligned": len(targets.nodes), "n_blocks": len(blocks)}
     alone = bool(targets.nodes)
+    if alone and cfg.start == "readout":
+        metrics["start"] = warm_start(model, layer, targets.nodes, targets.poles, trained.values, targets.mask, blocks, seed)
     phases = [
         (
             "local",

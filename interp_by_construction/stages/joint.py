@@ -36,6 +36,7 @@ from interp_by_construction.training.fit import TargetBlocks, TokenBlocks, fit, 
 from interp_by_construction.training.joint import AlignedNodes, JointModule, LayeredBlocks, MixedStream
 from interp_by_construction.training.modules import Distill
 from interp_by_construction.training.targets import resemblance, trained_targets
+from interp_by_construction.training.warm_start import warm_start
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,19 @@ def read_aligned(targets: Mapping[int, Path], cfg: AlignConfig, seed: int) -> li
     return layers
 
 
+def start_from(model: Any, corpus: Path, layers: Sequence[AlignedNodes], cfg: AlignConfig, seed: int) -> dict[str, Any]:
+    """{"start": layer -> what `align.start` did to its nodes}, lowest first: what a layer reads depends on those below it."""
+    if cfg.start == "node":
+        return {}
+    blocks = TokenBlocks(load_blocks(corpus, "align"))
+    started = {
+        str(each.layer): warm_start(model, each.layer, each.nodes, each.poles, each.values, each.mask, blocks, seed)
+        for each in layers
+        if each.nodes
+    }
+    return {"start": started}
+
+
 def fit_to_targets(
     model: Any, corpus: Path, targets: Mapping[int, Path], layers: Sequence[AlignedNodes], cfg: AlignConfig
 ) -> dict[str, Any]:
@@ -138,6 +152,7 @@ def run(
     steps = (0, schedule.plan.joint)
     distill = distill_from(original_dir, schedule.align.distill)
     metrics: dict[str, Any] = {"n_aligned": {str(each.layer): len(each.nodes) for each in layers}}
+    metrics |= start_from(model, corpus, layers, schedule.align, schedule.seed)
     metrics["joint"] = _fit(
         model, layers, corpus, schedule, steps, schedule.align.lr, below, scratch / "joint", logger, description, distill
     )
@@ -270,6 +285,8 @@ def turn(
     frozen = frozen_for_align(model, lowest, previous, start_layer)
     blocks = LayeredBlocks(load_blocks(corpus, "align"), layers, len(layers[0].values))
     metrics: dict[str, Any] = {"n_aligned": {str(each.layer): len(each.nodes) for each in layers}}
+    # The layers above have started when the first of these turns began.
+    metrics |= start_from(model, corpus, layers if previous is None else [], cfg, seed)
     for name, phase, steps in (("local", LOCAL, cfg.local_steps), ("joint", JOINT, cfg.steps)):
         module = JointModule(
             model, layers, weight=cfg.weight, steps=steps, lr=cfg.lr, trainer_cfg=trainer, frozen=frozen, distill=distill,

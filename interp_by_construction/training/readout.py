@@ -7,6 +7,8 @@ pass on more, so this is no bound, but in the demo its mean is 0.85 and 0.90 whe
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,29 +22,47 @@ RIDGE = 1e-3
 """Of the ridge regression that neurons start from; inputs are standardized."""
 
 
+class Readout(NamedTuple):
+    """Neurons on an MLP's input: activation(read @ weight + bias)."""
+
+    weight: Tensor
+    """[d_model, neuron]"""
+    bias: Tensor
+    """[neuron]"""
+
+
+def train_readout(read: Tensor, wanted: Tensor, seed: int) -> Readout:
+    """One neuron per column of `wanted`, trained with GELU, which also teaches a neuron that is silent.
+
+    read: what the MLP reads [token, d_model]; wanted: simulated activations [token, neuron].
+    """
+    mean, deviation = read.mean(0), read.std(0).clamp(min=1e-6)
+    x = (read - mean) / deviation
+    weight, bias = _ridge(x, wanted)
+    optimizer = torch.optim.Adam([weight.requires_grad_(), bias.requires_grad_()], lr=LR)
+    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1 / STEPS, STEPS)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(STEPS):
+        batch = torch.randint(len(x), (min(BATCH, len(x)),), generator=generator).to(x.device)
+        loss = correlation_loss(F.gelu(x[batch] @ weight + bias)[None], wanted[batch][None]).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        decay.step()
+    weight = weight.detach() / deviation[:, None]
+    return Readout(weight, bias.detach() - mean @ weight)
+
+
+@torch.no_grad()
 def readout_correlations(read: Tensor, wanted: Tensor, held_out: Tensor, seed: int) -> NDArray[np.float64]:
     """Pearson's r [label] of each trained neuron with its label's simulation on the held-out tokens; NaN where that is constant.
 
     read: what the MLP reads [token, d_model]; wanted: simulated activations [token, label]; held_out: bool [token], tokens that are
     not trained on.
     """
-    mean, deviation = read[~held_out].mean(0), read[~held_out].std(0).clamp(min=1e-6)
-    read = (read - mean) / deviation
-    x, y = read[~held_out], wanted[~held_out]
-    weight, bias = _ridge(x, y)
-    optimizer = torch.optim.Adam([weight.requires_grad_(), bias.requires_grad_()], lr=LR)
-    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1 / STEPS, STEPS)
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(STEPS):
-        batch = torch.randint(len(x), (min(BATCH, len(x)),), generator=generator).to(x.device)
-        loss = correlation_loss(F.gelu(x[batch] @ weight + bias)[None], y[batch][None]).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        decay.step()
-    with torch.no_grad():
-        reached = pearson_columns(F.gelu(read[held_out] @ weight + bias), wanted[held_out])
-    return reached.cpu().numpy()
+    with torch.enable_grad():
+        weight, bias = train_readout(read[~held_out], wanted[~held_out], seed)
+    return pearson_columns(F.gelu(read[held_out] @ weight + bias), wanted[held_out]).cpu().numpy()
 
 
 def _ridge(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,119 @@
+"""Aligned nodes that start as neurons which do what their labels say (align.start=readout)."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fake_server import FakeServer
+from small_run import config
+from tiny_subjects import LENGTH, VOCAB, random_model
+
+from interp_by_construction import pipeline
+from interp_by_construction.errors import ConfigError
+from interp_by_construction.subject.families import input_directions, mlp_in
+from interp_by_construction.subject.hooks import activations, mlp_flow
+from interp_by_construction.training.losses import pearson_columns
+from interp_by_construction.training.warm_start import warm_start
+
+LAYER, NODES, N_BLOCKS = 1, [3, 7, 20, 11], 40
+SILENT = 7
+
+
+class Blocks:
+    """Random text."""
+
+    ids = torch.randint(0, VOCAB, (N_BLOCKS, LENGTH), generator=torch.Generator().manual_seed(0))
+
+    def batch(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
+        return {"input_ids": self.ids[torch.from_numpy(indices)]}
+
+
+def subject(family: str = "gpt_neox") -> Any:
+    """ReLU neurons, one of which never fires."""
+    torch.manual_seed(0)
+    model = random_model(family)
+    if hasattr(model.config, "hidden_act") and family == "gpt_neox":
+        for block in model.gpt_neox.layers:
+            block.mlp.act = torch.nn.ReLU()
+    bias = getattr(mlp_in(model, LAYER)[0], "bias", None)
+    if bias is not None:
+        with torch.no_grad():
+            bias[SILENT] = -100.0
+    return model
+
+
+def told(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Targets that the layer's input shows, but for the last, which nothing does; some tokens have none."""
+    with torch.no_grad():
+        read = mlp_flow(model, LAYER, Blocks.ids).read
+    generator = torch.Generator().manual_seed(1)
+    directions = torch.randn(read.shape[1], len(NODES), generator=generator)
+    values = torch.relu(read @ directions - (read @ directions).std(0))
+    values[:, -1] = torch.rand(len(values), generator=generator)
+    mask = torch.rand(N_BLOCKS, LENGTH, generator=generator) > 0.1
+    return values.unflatten(0, (N_BLOCKS, LENGTH)).half(), mask
+
+
+def correlations(model: Any, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        real = activations(model, LAYER, Blocks.ids)[..., NODES]
+    return pearson_columns(real[mask], values[mask])
+
+
+@pytest.mark.parametrize("family", ["gpt_neox", "gpt2"])
+def test_nodes_start_where_their_targets_are_and_no_other_weight_moves(family: str) -> None:
+    model = subject(family)
+    before = copy.deepcopy(model)
+    values, mask = told(model)
+    found = warm_start(model, LAYER, NODES, [1] * 4, values, mask, Blocks(), seed=0)  # type: ignore[arg-type]
+    old, new = correlations(before, values, mask), correlations(model, values, mask)
+    if family == "gpt_neox":
+        assert old[1].isnan()
+    assert found["n_replaced"] >= 3 and (new[:3] > (0.9 if family == "gpt_neox" else 0.8)).all()
+    assert (new >= old.nan_to_num(-1.0) - 1e-6).all()
+    assert found["r_after"] == pytest.approx(float(new.mean()), abs=1e-4)
+    others = [node for node in range(input_directions(model, LAYER)[0].shape[0]) if node not in NODES]
+    for name, value in before.state_dict().items():
+        changed = value != model.state_dict()[name]
+        own = ("layers.1.mlp.dense_h_to_4h", "h.1.mlp.c_fc")
+        assert not changed.any() or any(part in name for part in own), name
+    assert torch.equal(input_directions(before, LAYER)[0][others], input_directions(model, LAYER)[0][others])
+    # The node is as active as it was, so that what reads it is disturbed little.
+    with torch.no_grad():
+        spreads = [activations(each, LAYER, Blocks.ids)[mask][:, NODES].std(0) for each in (before, model)]
+    alive = [i for i, node in enumerate(NODES) if node != SILENT]
+    torch.testing.assert_close(spreads[1][alive], spreads[0][alive], rtol=0.02 if family == "gpt_neox" else 1.0, atol=0.05)
+    again = copy.deepcopy(before)
+    warm_start(again, LAYER, NODES, [1] * 4, values, mask, Blocks(), seed=0)  # type: ignore[arg-type]
+    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), model.state_dict().values(), strict=True))
+
+
+def test_a_negative_pole_stays_and_a_gated_mlp_is_refused() -> None:
+    model = subject()
+    values, mask = told(model)
+    before = input_directions(model, LAYER)[0].clone()
+    assert warm_start(model, LAYER, NODES, [-1] * 4, values, mask, Blocks(), 0)["n_replaced"] == 0  # type: ignore[arg-type]
+    assert torch.equal(before, input_directions(model, LAYER)[0])
+    with pytest.raises(ConfigError, match="align.start=readout.*gated"):
+        warm_start(subject("llama"), LAYER, NODES, [1] * 4, values, mask, Blocks(), 0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("schedule", ["sequential", "joint", "hybrid"])
+def test_every_schedule_starts_from_readouts_and_shares_all_else(tmp_path: Path, schedule: str) -> None:
+    more = (f"schedule={schedule}", "scores.enabled=false", "audit.enabled=false", "simulate.n_fit_tokens=64")
+    with FakeServer() as server:
+        runs = {
+            start: pipeline.run(config(server, tmp_path, *more, f"align.start={start}", f"run={start}"))
+            for start in ("node", "readout")
+        }
+    links = {start: run.state["layers"] for start, run in runs.items()}
+    for layer in ("1", "2"):
+        assert links["node"][layer]["align"] != links["readout"][layer]["align"]
+        assert links["node"]["1"]["control"] == links["readout"]["1"]["control"]
+    for run in runs.values():
+        assert run.summary is not None and run.summary["invariants"]["frozen_identical"] is True

@@ -180,8 +180,9 @@ class Workshop:
         from interp_by_construction.labeler.embedded import resolve_model
         from interp_by_construction.simulators.encoder import Encoder
 
-        layers = self.cfg.simulate.encoder_layers if self._head is None else self._head.encoder_layers
-        return Encoder.load(resolve_model(self.cfg.simulate.encoder), layers, self._device())
+        if self._head is not None:
+            return self._head.load_encoder(self._device())
+        return Encoder.load(resolve_model(self.cfg.simulate.encoder), self.cfg.simulate.encoder_layers, self._device())
 
     def _judges(self) -> tuple[str, str]:
         """What stands for the labeler's model and for the encoder, equal if they are the same model under two names."""

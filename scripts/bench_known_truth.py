@@ -27,7 +27,6 @@ from interp_by_construction.config import compose
 from interp_by_construction.corpus.stories import generate
 from interp_by_construction.errors import IbcError
 from interp_by_construction.labeler.client import Labeler, make_labeler
-from interp_by_construction.labeler.embedded import resolve_model
 from interp_by_construction.scoring.correlation import simulation_score
 from interp_by_construction.scoring.known_truth import Simulate, evaluate_simulator, read_known_truth
 from interp_by_construction.scoring.truth import CONCEPTS, membership, roc_auc
@@ -63,7 +62,7 @@ def main() -> None:
     n = min(options.neurons or len(every), len(every))
     neurons = [every[i * len(every) // n] for i in range(n)]
     head = Head.load(cfg.simulate.head)
-    encoder = Encoder.load(resolve_model(head.encoder), head.encoder_layers, "cpu")
+    encoder = head.load_encoder("cpu")
     results = {"head": evaluate_simulator(neurons, head_simulator(head, encoder))}
     if options.exact:
         calls = cfg.store_dir / "calls.sqlite"

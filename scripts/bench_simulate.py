@@ -180,15 +180,15 @@ def cost(cfg: Config, exact_seconds: float, texts: Iterator[list[str]]) -> None:
     head = Head.load(cfg.simulate.head)
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(N_NODES, head.width + 1)).astype(np.float32)
-    encoders = {"ridge": tuple(cfg.simulate.encoder_layers), "head": head.encoder_layers}
+    plain = Encoder.load(resolve_model(cfg.simulate.encoder), cfg.simulate.encoder_layers, "cpu")
+    encoders = {"ridge": plain, "head": head.load_encoder("cpu")}
     print(f"\n{'':8} {'s per million node-tokens':>26} {'exact / dense':>14}   {N_NODES} nodes x one million tokens")
     print(f"{'exact':8} {with_contrast * MILLION:26.1f}")
-    for name, layers in encoders.items():
-        encoder = Encoder.load(resolve_model(cfg.simulate.encoder), layers, "cpu")
+    for name, encoder in encoders.items():
         first = np.concatenate(list(encoder.encode(blocks[:16])))
         # What a corpus costs: the fit on a few hundred tokens is not part of it.
         targets = rng.normal(size=(EXCERPT, N_NODES))
-        ridge = fit_ridge(first[:EXCERPT], targets, np.arange(EXCERPT) // 8, n_layers=len(layers))
+        ridge = fit_ridge(first[:EXCERPT], targets, np.arange(EXCERPT) // 8, n_layers=len(encoder.layers))
         start = time.perf_counter()
         rows = np.concatenate(list(encoder.encode(blocks)))
         if name == "head":

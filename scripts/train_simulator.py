@@ -10,6 +10,8 @@
    concept, on random tokens, some members of every concept, and mixtures of its phrasings.
 4. Of the moving averages of the weights, the one that is best on held-out concepts in held-out texts is kept. Nothing here sees a
    corpus of this project.
+
+With `--start FILE` it goes on from a head of `tune_encoder.py`: its adapted encoder, frozen, its scales and its towers.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from torch import Tensor, nn
 from interp_by_construction.labeler.embedded import resolve_model
 from interp_by_construction.progress import track
 from interp_by_construction.simulators.encoder import Encoder
-from interp_by_construction.simulators.head import CLIP, label_features
+from interp_by_construction.simulators.head import ADAPTER, CLIP, Head, label_features
 
 DEV_TEXTS = 0.08
 LABEL_SUFFIX = " such as"
@@ -45,6 +47,8 @@ N_POSITIVES = 64
 """So many members of a concept are known to the sampling of batches."""
 MIN_MEMBERS = 2
 """A correlation needs so many members in the batch."""
+GENERAL = ("affix", "class", "closed", "context", "file", "mark")
+"""Kinds of concepts that are few, and that labels often name: word classes, forms, wide meanings, places in a text."""
 MIN_DEV_TOKENS = 8
 """A held-out concept with fewer tokens in the held-out texts says nothing."""
 
@@ -130,19 +134,28 @@ def loss_of(logits: Tensor, member: Tensor, correlation: float) -> Tensor:
     return 10 * entropy + correlation * (1 - r).mean()
 
 
+def scaled(head: Head, tower: str) -> Projection:
+    """The standardisation of a head's tower, all of its features as components."""
+    mean = head.weights[f"{tower}.mean"]
+    return Projection(mean, head.weights[f"{tower}.scale"], np.eye(len(mean), dtype=np.float32))
+
+
 def encode_texts(
-    encoder: Encoder, texts: list[str], n_tokens: int, path: Path, args: argparse.Namespace
+    encoder: Encoder, texts: list[str], n_tokens: int, path: Path, args: argparse.Namespace, start: Head | None
 ) -> tuple[NDArray[np.float16], Projection]:
     """Projected hidden states of every token, memory-mapped, [token, component]."""
     if not path.is_file():
-        projection = fit(np.concatenate(list(encoder.states(texts[:N_FITTED]))), args.components, args.whiten)
+        if start is None:
+            projection = fit(np.concatenate(list(encoder.states(texts[:N_FITTED]))), args.components, args.whiten)
+        else:
+            projection = scaled(start, "token")
         partial = path.with_suffix(".partial")
         kept = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=(n_tokens, len(projection.basis)))
-        start = 0
+        n = 0
         for rows in track(encoder.states(texts), "encode texts", total=len(texts)):
-            kept[start : start + len(rows)] = projection(rows)
-            start += len(rows)
-        if start != n_tokens:
+            kept[n : n + len(rows)] = projection(rows)
+            n += len(rows)
+        if n != n_tokens:
             raise AssertionError("the encoder and its offsets count the same tokens")
         kept.flush()
         np.savez(path.with_suffix(".npz"), **projection._asdict())
@@ -159,9 +172,13 @@ def encode_labels(encoder: Encoder, phrasings: list[str]) -> NDArray[np.float16]
     ])  # fmt: skip
 
 
-def project_labels(z: NDArray, token: Projection, args: argparse.Namespace) -> tuple[Tensor, Projection]:
+def project_labels(z: NDArray, token: Projection, args: argparse.Namespace, start: Head | None) -> tuple[Tensor, Projection]:
     """Features of labels [phrasing, feature] -> what `TwoTowers` reads. Mean, last and suffix token have their own components."""
     n = len(token.mean)
+    if start is not None:
+        as_tokens = [token(z[:, i * n : (i + 1) * n]) for i in range(2)]
+        whole = scaled(start, "label")
+        return torch.as_tensor(np.concatenate([whole(z), *as_tokens], axis=1)), whole
     sample = np.random.default_rng(args.seed).choice(len(z), min(10000, len(z)), replace=False)
     parts = [z[:, start : start + n] for start in range(0, z.shape[1], n)]
     fitted = [fit(part[sample], args.label_components, args.whiten) for part in parts]
@@ -238,6 +255,8 @@ class Batches:
         self.data, self.rows, self.columns, self.args = data, rows, columns, args
         self.rng = np.random.default_rng(args.seed + 1)
         _, self.phrasing, self.n_phrasings = phrasing_table(data.concepts)
+        general = np.array([data.concepts[column].kind in GENERAL for column in columns])
+        self.general, self.special = columns[general], columns[~general]
         self.members = {column: np.empty(0, dtype=np.int64) for column in columns} | self._word_members() | self._context_members()
 
     def _word_members(self) -> dict[int, NDArray]:
@@ -270,7 +289,10 @@ class Batches:
     def draw(self, labels: Tensor) -> tuple[NDArray, NDArray, Tensor]:
         """Token rows, concepts, and the features of a phrasing of each, a mixture of two for half of them."""
         args, rng = self.args, self.rng
-        chosen = np.sort(rng.choice(self.columns, min(args.batch_concepts, len(self.columns)), replace=False))
+        n = min(args.batch_concepts, len(self.columns))
+        n_general = max(min(int(args.general * n), len(self.general)), n - len(self.special))
+        parts = [(self.general, n_general), (self.special, n - n_general)]
+        chosen = np.sort(np.concatenate([rng.choice(columns, size, replace=False) for columns, size in parts]))
         some = [rng.choice(self.members[c], args.positives) for c in chosen if len(self.members[c])]
         batch = np.unique(np.concatenate([rng.choice(self.rows, args.batch_tokens, replace=False), *some]))
         first, second = (self.phrasing[chosen, rng.integers(0, self.n_phrasings[chosen])] for _ in range(2))
@@ -333,22 +355,41 @@ def main() -> None:
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     args.work.mkdir(parents=True, exist_ok=True)
-    encoder = Encoder.load(resolve_model(args.encoder), args.layers, "cpu")
+    start = Head.load(args.start) if args.start else None
+    if start is not None:
+        args.encoder, args.layers = start.encoder, list(start.encoder_layers)
+    adapter = start.adapter if start is not None else None
+    encoder = Encoder.load(resolve_model(args.encoder), args.layers, "cpu", adapter)
 
     def offsets(text: str) -> list[tuple[int, int]]:
         return encoder.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
 
     data = build(args.wordnet, extra_sentences(args.text), offsets, args.tokens, args.seed)
-    key = hashlib.sha256("".join([args.encoder, *data.texts]).encode()).hexdigest()[:12] + "-" + "-".join(map(str, args.layers))
-    x, token = encode_texts(encoder, data.texts, len(data.types), args.work / f"{key}-{args.components}.npy", args)
+    read_by = [args.encoder, start.identity if start is not None else str(args.components)]
+    key = hashlib.sha256("".join([*read_by, *data.texts]).encode()).hexdigest()[:12] + "-" + "-".join(map(str, args.layers))
+    x, token = encode_texts(encoder, data.texts, len(data.types), args.work / f"{key}.npy", args, start)
     flat, _, _ = phrasing_table(data.concepts)
     cached = args.work / f"labels-{key}-{hashlib.sha256(repr(flat).encode()).hexdigest()[:12]}.npy"
     if not cached.is_file():
         np.save(cached, encode_labels(encoder, flat))
-    labels, label = project_labels(np.load(cached), token, args)
+    labels, label = project_labels(np.load(cached), token, args, start)
     model = new_model(len(token.basis), len(label.basis), args)
+    weights = {}
+    if start is not None:
+        weights = {ADAPTER + name: weight for name, weight in start.adapter.items()}
+        model.load_state_dict(towers(start))
     state, record = train(model, x, labels, data, args)
-    save(args, exported(state, token, label), record, data)
+    save(args, exported(state, token, label) | weights, record, data, start)
+
+
+def towers(head: Head) -> dict[str, Tensor]:
+    """A head's weights as `TwoTowers` names them."""
+    left_out = (ADAPTER, "token.mean", "token.scale", "label.mean", "label.scale")
+    return {
+        name.replace("label.shared.", "shared."): torch.as_tensor(weight)
+        for name, weight in head.weights.items()
+        if not name.startswith(left_out)
+    }
 
 
 def new_model(n_token: int, n_label: int, args: argparse.Namespace) -> TwoTowers:
@@ -388,9 +429,15 @@ def extra_sentences(files: list[Path]) -> list[str]:
     ]
 
 
-def save(args: argparse.Namespace, weights: dict[str, NDArray[np.float32]], record: dict[str, Any], data: Supervision) -> None:
+def save(
+    args: argparse.Namespace,
+    weights: dict[str, NDArray[np.float32]],
+    record: dict[str, Any],
+    data: Supervision,
+    start: Head | None = None,
+) -> None:
     """Half precision; the metadata say what it reads and how it was made."""
-    described = {
+    described: dict[str, Any] = {
         "encoder": args.encoder,
         "encoder_layers": args.layers,
         "label_suffix": LABEL_SUFFIX,
@@ -403,6 +450,8 @@ def save(args: argparse.Namespace, weights: dict[str, NDArray[np.float32]], reco
             "result": record,
         },
     }
+    if start is not None:
+        described["record"]["start"] = start.record
     half = {name: value.astype(np.float16) for name, value in weights.items()}
     save_file(half, args.out, metadata={"head": json.dumps(described)})
     sys.stdout.write(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, {json.dumps(record)}\n")
@@ -414,6 +463,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--text", type=Path, nargs="*", default=[], help="more plain text files to take sentences from")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("head-work"), help="hidden states are kept here")
+    parser.add_argument("--start", type=Path, help="a head of tune_encoder.py to go on from")
     parser.add_argument("--encoder", default="smollm2")
     parser.add_argument("--layers", type=int, nargs="+", default=[1, 6, 11, 16, 22])
     parser.add_argument("--tokens", type=int, default=890_000)
@@ -426,6 +476,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--correlation", type=float, default=0.5, help="weight of 1 - r beside the cross-entropy")
     parser.add_argument("--batch-tokens", type=int, default=3072)
     parser.add_argument("--batch-concepts", type=int, default=1024)
+    parser.add_argument("--general", type=float, default=0.3, help="share of the concepts of a batch that are of a general kind")
     parser.add_argument("--positives", type=int, default=2, help="members of each concept that join a batch")
     parser.add_argument("--mixed", type=float, default=0.5, help="share of the labels that are mixtures of two phrasings")
     parser.add_argument("--average", type=float, default=0.99, help="decay of the moving average of the weights")

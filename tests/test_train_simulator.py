@@ -402,19 +402,19 @@ def test_states_are_kept_as_their_principal_components(tmp_path: Path) -> None:
     n = FakeEncoder.n_features
     states = np.concatenate(list(encoder.states(texts)))
     args = argparse.Namespace(components=n, whiten=0.0)
-    kept, projection = train_simulator.encode_texts(cast(Encoder, encoder), texts, len(states), tmp_path / "x.npy", args)
+    kept, projection = train_simulator.encode_texts(cast(Encoder, encoder), texts, len(states), tmp_path / "x.npy", args, None)
     x = np.clip((states - projection.mean) / projection.scale, -6, 6)
     gram, expected = kept.astype(np.float64) @ kept.T.astype(np.float64), x.astype(np.float64) @ x.T
     np.testing.assert_allclose(gram / np.trace(gram), expected / np.trace(expected), atol=1e-4)
     fewer = train_simulator.fit(states, 4, 0.5)
     spread = fewer(states).astype(np.float64)
     np.testing.assert_allclose(spread.T @ spread / len(spread), np.eye(4), atol=2e-2)
-    again, _ = train_simulator.encode_texts(cast(Encoder, None), texts, len(states), tmp_path / "x.npy", args)
+    again, _ = train_simulator.encode_texts(cast(Encoder, None), texts, len(states), tmp_path / "x.npy", args, None)
     np.testing.assert_array_equal(again, kept)
 
 
 def test_a_batch_has_members_of_every_rare_concept(data: Supervision) -> None:
-    args = argparse.Namespace(seed=0, batch_concepts=20, batch_tokens=30, positives=2, mixed=1.0)
+    args = argparse.Namespace(seed=0, batch_concepts=20, batch_tokens=30, positives=2, mixed=1.0, general=0.3)
     columns = np.arange(len(data.concepts))
     batches = train_simulator.Batches(data, np.arange(len(data.types)), columns, args)
     labels = torch.arange(float(batches.phrasing.max() + 1))[:, None]
@@ -422,6 +422,9 @@ def test_a_batch_has_members_of_every_rare_concept(data: Supervision) -> None:
     member = train_simulator.membership(data, batch, chosen) == 1
     possible = np.array([len(batches.members[c]) > 0 for c in chosen])
     assert (member.any(axis=0) == possible).all() and possible.any()
+    # Few concepts are of a general kind, and they have their share.
+    assert len(chosen) == len(set(chosen)) == 20
+    assert sum(data.concepts[c].kind in train_simulator.GENERAL for c in chosen) == 6
     # A mixture lies between phrasings of its own concept.
     own = batches.phrasing[chosen]
     assert (features[:, 0].numpy() >= own.min(axis=1) - 1e-3).all() and (features[:, 0].numpy() <= own.max(axis=1) + 1e-3).all()
@@ -576,7 +579,7 @@ def test_the_exported_towers_are_the_trained_ones(tmp_path: Path, data: Supervis
     # Some features lie far outside, where they are cut off.
     x, z = (rng.normal(size=shape).astype(np.float32) * 3 for shape in ((50, n), (90, 3 * n)))
     x[0], z[0] = 1000.0, -1000.0
-    labels, label = train_simulator.project_labels(z, token, args)
+    labels, label = train_simulator.project_labels(z, token, args, None)
     model = train_simulator.new_model(len(token.basis), len(label.basis), args).eval()
     train_simulator.save(args, train_simulator.exported(model.state_dict(), token, label), {"step": 5}, data)
     head = Head.load(args.out)
@@ -663,7 +666,7 @@ def test_the_script_trains_writes_a_head_and_reads_each_text_once(
 ) -> None:
     encoders: dict[str, FakeEncoder] = {}
 
-    def load(path: str, layers: list[int], device: str) -> FakeEncoder:
+    def load(path: str, layers: list[int], device: str, adapter: object) -> FakeEncoder:
         encoders[path] = FakeEncoder(path)
         return encoders[path]
 
@@ -672,7 +675,7 @@ def test_the_script_trains_writes_a_head_and_reads_each_text_once(
         files = [str(part) for pair in paths.items() for part in pair]
         small = (
             "--layers 1 --steps 120 --every 60 --lr 0.02 --batch-tokens 512 --batch-concepts 64 --hidden 16 --width 16 --dropout 0 "
-            "--label-dropout 0 --components 16 --label-components 16 --average 0.9"
+            "--label-dropout 0 --components 16 --label-components 16 --average 0.9 --general 0.7"
         )
         monkeypatch.setattr(sys, "argv", ["train", *files, *small.split(), "--encoder", encoder, "--threads", "1"])
         train_simulator.main()

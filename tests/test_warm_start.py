@@ -14,7 +14,6 @@ from small_run import config
 from tiny_subjects import LENGTH, VOCAB, random_model
 
 from interp_by_construction import pipeline
-from interp_by_construction.errors import ConfigError
 from interp_by_construction.subject.families import input_directions, mlp_in
 from interp_by_construction.subject.hooks import activations, mlp_flow
 from interp_by_construction.training.losses import pearson_columns
@@ -93,14 +92,18 @@ def test_nodes_start_where_their_targets_are_and_no_other_weight_moves(family: s
     assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), model.state_dict().values(), strict=True))
 
 
-def test_a_negative_pole_stays_and_a_gated_mlp_is_refused() -> None:
+def test_a_negative_pole_and_the_nodes_of_a_gated_mlp_stay(caplog: pytest.LogCaptureFixture) -> None:
     model = subject()
     values, mask = told(model)
     before = input_directions(model, LAYER)[0].clone()
     assert warm_start(model, LAYER, NODES, [-1] * 4, values, mask, Blocks(), 0)["n_replaced"] == 0  # type: ignore[arg-type]
     assert torch.equal(before, input_directions(model, LAYER)[0])
-    with pytest.raises(ConfigError, match="align.start=readout.*gated"):
-        warm_start(subject("llama"), LAYER, NODES, [1] * 4, values, mask, Blocks(), 0)  # type: ignore[arg-type]
+    gated = subject("llama")
+    old = copy.deepcopy(gated.state_dict())
+    with caplog.at_level("WARNING"):
+        assert warm_start(gated, LAYER, NODES, [1] * 4, values, mask, Blocks(), 0) == {"n_replaced": 0}  # type: ignore[arg-type]
+    assert "align.start=readout" in caplog.text
+    assert all(torch.equal(value, old[name]) for name, value in gated.state_dict().items())
 
 
 @pytest.mark.parametrize("schedule", ["sequential", "joint", "hybrid"])

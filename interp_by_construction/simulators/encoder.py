@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.errors import ConfigError, LabelerError
+from interp_by_construction.simulators.adapter import Adapter, merge
 from interp_by_construction.simulators.cost import block_weights
 
 
@@ -40,8 +41,8 @@ class Encoder:
     """Encoder tokens read so far."""
 
     @classmethod
-    def load(cls, path: str, layers: Sequence[int], device: str) -> Encoder:
-        """Loads a checkpoint directory or hub name. Raises LabelerError if a layer does not exist."""
+    def load(cls, path: str, layers: Sequence[int], device: str, adapter: Adapter | None = None) -> Encoder:
+        """Loads a checkpoint directory or hub name. Raises ConfigError if a layer, or what the adapter changes, does not exist."""
         import torch
         from transformers import AutoModel, AutoTokenizer
 
@@ -55,6 +56,8 @@ class Encoder:
                 # The last hidden state passes through the final norm, which no other layer's does.
                 model.norm = torch.nn.Identity()
             model.layers = model.layers[: max(layers)]
+        if adapter:
+            merge(model, adapter)
         return cls(model.eval().to(device), AutoTokenizer.from_pretrained(path), tuple(layers))
 
     @property

@@ -52,12 +52,10 @@ def simulate_file(cfg: Config, source: Path, output: Path, simulator: str) -> No
 def _simulator(cfg: Config, simulator: str) -> Iterator[Callable[[str, list[str]], list[float]]]:
     """(label, tokens) -> activations. A head runs in this process and starts no server."""
     if simulator == "head":
-        from interp_by_construction.labeler.embedded import resolve_model
-        from interp_by_construction.simulators.encoder import Encoder
         from interp_by_construction.training.fit import resolve_device
 
         head = load_for(cfg.simulate)
-        encoder = Encoder.load(resolve_model(head.encoder), head.encoder_layers, resolve_device(cfg.trainer.device))
+        encoder = head.load_encoder(resolve_device(cfg.trainer.device))
         yield lambda label, tokens: simulate_text(head, encoder, label, tokens)
         return
     from interp_by_construction.labeler.client import make_labeler

@@ -26,6 +26,7 @@ from interp_by_construction.config import SimulateConfig
 from interp_by_construction.errors import ConfigError
 
 if TYPE_CHECKING:
+    from interp_by_construction.simulators.adapter import Adapter
     from interp_by_construction.simulators.encoder import Encoder
 
 EMBEDDED = Path(__file__).with_name("head_smollm2.safetensors")
@@ -36,6 +37,9 @@ LABEL_PREFIX = "A list of "
 
 CLIP = 6.0
 """Standardised features beyond this are outliers of the encoder (attention sinks), not information."""
+
+ADAPTER = "adapter."
+"""Before the names of the adapter's weights in a head's file."""
 
 GROUP = 8
 """Labels that the encoder reads at once: equally many tokens each, no padding, and never fewer (see `label_features`)."""
@@ -82,6 +86,18 @@ class Head:
             )
         except (SafetensorError, KeyError, ValueError) as error:
             raise ConfigError(f"simulate.head={path}: not a head's file ({error}); see scripts/train_simulator.py") from error
+
+    @property
+    def adapter(self) -> Adapter:
+        """What the encoder's linear maps gain; empty for a head on the plain encoder."""
+        return {name.removeprefix(ADAPTER): weight for name, weight in self.weights.items() if name.startswith(ADAPTER)}
+
+    def load_encoder(self, device: str) -> Encoder:
+        """The encoder that this head reads, with its adapter."""
+        from interp_by_construction.labeler.embedded import resolve_model
+        from interp_by_construction.simulators.encoder import Encoder
+
+        return Encoder.load(resolve_model(self.encoder), self.encoder_layers, device, self.adapter)
 
     @property
     def width(self) -> int:

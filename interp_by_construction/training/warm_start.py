@@ -8,18 +8,20 @@ the output weights stay. The text is that of alignment (the align split).
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from interp_by_construction.errors import ConfigError
 from interp_by_construction.subject.families import layer_family, mixes_nodes, mlp_in
 from interp_by_construction.subject.hooks import activations, mlp_flow
 from interp_by_construction.training.fit import TokenBlocks
 from interp_by_construction.training.losses import pearson_columns
 from interp_by_construction.training.readout import train_readout
+
+_log = logging.getLogger(__name__)
 
 N_BLOCKS = 128
 """Blocks of the align split that the neurons are trained on."""
@@ -33,17 +35,13 @@ def warm_start(
     """Replaces input weights of a layer's `nodes` in place; values, mask: targets [block, pos, node] and where they are defined.
 
     Returns how many were replaced and the mean r with the targets before and after, on the text they were trained on. A node
-    that is aligned with its negative pole stays as it is.
-
-    Raises:
-        ConfigError: the layer's neurons have no weights and bias of their own (a gated MLP, SoLU).
+    that is aligned with its negative pole stays as it is, and so does one without a weight row and a bias of its own (of a gated
+    MLP, or where the activation function runs over all nodes): then `n_replaced` is 0, which is logged.
     """
     module: Any = mlp_in(model, layer)[0]
     if len(mlp_in(model, layer)) > 1 or mixes_nodes(model, layer) or getattr(module, "bias", None) is None:
-        raise ConfigError(
-            f"align.start=readout: a node of layer {layer} is not one neuron with a weight row and a bias (the MLP is gated, or "
-            "its activation runs over all nodes); set align.start=node"
-        )
+        _log.warning("align.start=readout: the nodes of layer %d are no neurons with a weight row and a bias; they stay", layer)
+        return {"n_replaced": 0}
     device = module.weight.device
     kept = mask[:N_BLOCKS].flatten()
     wanted = values[:N_BLOCKS].flatten(0, 1)[kept].float().to(device)

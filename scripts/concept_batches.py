@@ -1,0 +1,165 @@
+"""Whole texts and the concepts that their tokens belong to, drawn on the training device: what the tuning scripts learn from.
+
+A concept is rare, so half of the texts of a batch are drawn by way of a concept, and most concepts of a batch have members in it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from lexical_supervision import HELD_OUT, Supervision, held_out
+from lexical_words import IGNORE, Concept
+from numpy.typing import NDArray
+from torch import Tensor
+
+DEV_TEXTS = 0.08
+MIN_MEMBERS = 2
+"""A correlation needs so many members in the batch."""
+FREQUENT = 0.8
+"""Share of the concepts of a batch that have members in it."""
+
+
+def keep(data: Supervision, path: Path) -> None:
+    """Writes what `kept` reads: building it takes a minute and a half."""
+    told = {"texts": data.texts, "ends": data.ends, "concepts": [list(concept) for concept in data.concepts]}
+    arrays = {"types": data.types, "membership": data.membership, "context": data.context}
+    np.savez_compressed(path, told=np.frombuffer(json.dumps(told).encode(), np.uint8), **arrays)
+
+
+def kept(path: Path) -> Supervision:
+    """Supervision as `keep` wrote it."""
+    with np.load(path) as file:
+        told = json.loads(file["told"].tobytes())
+        concepts = [Concept(kind, name, phrasings) for kind, name, phrasings in told["concepts"]]
+        return Supervision(told["texts"], told["ends"], file["types"], file["membership"], file["context"], concepts)
+
+
+class Batch(NamedTuple):
+    texts: Tensor
+    """Indices of texts."""
+    rows: Tensor
+    """[token]: rows of the supervision, text by text."""
+    concepts: Tensor
+    """Indices of concepts."""
+    phrasings: Tensor
+    """[concept]: one phrasing of each, at random."""
+    member: Tensor
+    """uint8 [token, concept]."""
+
+
+@dataclass
+class Concepts:
+    """Supervision on a device."""
+
+    types: Tensor
+    membership: Tensor
+    """[type, concept]: 1 yes, 0 no, IGNORE."""
+    context: Tensor
+    """[token, context concept]."""
+    lengths: Tensor
+    """Tokens of each text."""
+    starts: Tensor
+    """Row of each text's first token."""
+    present: Tensor
+    """bool [text, concept]: has a member."""
+    phrasing: Tensor
+    """[concept, phrasing]: indices, first ones repeated to a common length."""
+    n_phrasings: Tensor
+    train_texts: Tensor
+    dev_texts: Tensor
+    train_concepts: Tensor
+    dev_concepts: Tensor
+    generator: torch.Generator
+
+    @classmethod
+    def load(cls, data: Supervision, phrasing: NDArray, n_phrasings: NDArray, device: str, seed: int) -> Concepts:
+        """The split of texts is that of `train_simulator.train` with the same seed."""
+        lengths = torch.tensor([len(ends) for ends in data.ends])
+        dev = np.random.default_rng(seed).random(len(data.texts)) < DEV_TEXTS
+        unseen = np.array([held_out(concept, HELD_OUT) for concept in data.concepts])
+        generator = torch.Generator(device)
+        generator.manual_seed(seed)
+
+        def to(values: Any) -> Tensor:
+            return torch.as_tensor(values).to(device)
+
+        own = cls(
+            to(data.types).long(), to(data.membership), to(data.context), to(lengths), to(lengths.cumsum(0) - lengths),
+            torch.empty(0, device=device), to(phrasing), to(n_phrasings), to(np.flatnonzero(~dev)), to(np.flatnonzero(dev)),
+            to(np.flatnonzero(~unseen)), to(np.flatnonzero(unseen)), generator,
+        )  # fmt: skip
+        own.present = torch.stack([(own.member(own.rows(to([i]))) == 1).any(0) for i in range(len(data.texts))])
+        return own
+
+    def rows(self, texts: Tensor) -> Tensor:
+        """Rows of all tokens of some texts."""
+        lengths, starts = self.lengths[texts], self.starts[texts]
+        first = lengths.cumsum(0) - lengths
+        return torch.arange(int(lengths.sum()), device=texts.device) + (starts - first).repeat_interleave(lengths)
+
+    def member(self, rows: Tensor, concepts: Tensor | None = None) -> Tensor:
+        """uint8 [token, concept] of all or some concepts."""
+        if concepts is None:
+            return torch.cat([self.membership[self.types[rows]], self.context[rows]], dim=1)
+        n_words = self.membership.shape[1]
+        by_word = concepts < n_words
+        found = torch.empty(len(rows), len(concepts), dtype=torch.uint8, device=rows.device)
+        found[:, by_word] = self.membership[self.types[rows][:, None], concepts[by_word]]
+        found[:, ~by_word] = self.context[rows[:, None], concepts[~by_word] - n_words]
+        return found
+
+    def texts_with(self, concepts: Tensor) -> Tensor:
+        """For each concept one training text with a member, or any where there is none."""
+        weights = self.present[self.train_texts][:, concepts].T.float()
+        weights[weights.sum(1) == 0] = 1.0
+        return self.train_texts[torch.multinomial(weights, 1, generator=self.generator)[:, 0]]
+
+    def some(self, values: Tensor, n: int) -> Tensor:
+        """n of them at random, with replacement."""
+        return values[torch.randint(len(values), (n,), generator=self.generator, device=values.device)]
+
+    def draw(self, n_texts: int, n_concepts: int) -> Batch:
+        """Training texts, training concepts, and which tokens are members."""
+        wanted = self.texts_with(self.some(self.train_concepts, n_texts // 2))
+        texts = torch.unique(torch.cat([self.some(self.train_texts, n_texts - n_texts // 2), wanted]))
+        rows = self.rows(texts)
+        member = self.member(rows)
+        frequent = (member == 1).sum(0) >= MIN_MEMBERS
+        order = torch.rand(len(frequent), generator=self.generator, device=rows.device)
+        order[self.dev_concepts] = torch.inf
+        n_frequent = int(FREQUENT * n_concepts)
+        first = (order + (~frequent).float()).argsort()[:n_frequent]
+        order[first] = torch.inf
+        concepts = torch.cat([first, order.argsort()[: n_concepts - n_frequent]])
+        return Batch(texts, rows, concepts, self.phrasings(concepts), member[:, concepts])
+
+    def phrasings(self, concepts: Tensor) -> Tensor:
+        """One phrasing of each, at random."""
+        chosen = torch.rand(len(concepts), generator=self.generator, device=concepts.device) * self.n_phrasings[concepts]
+        return self.phrasing[concepts, chosen.long()]
+
+
+def scores(simulated: Tensor, member: Tensor, concepts: list[Concept], min_members: int) -> dict[str, Any]:
+    """Mean r and AUC of the concepts with enough members, also by kind. simulated, member: [token, concept]."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for i, concept in enumerate(concepts):
+        known = member[:, i] != IGNORE
+        truth, s = (member[known, i] == 1).double(), simulated[known, i].double()
+        n = float(truth.sum())
+        if n < min_members:
+            continue
+        r = float(torch.corrcoef(torch.stack([truth, s]))[0, 1])
+        ranks = torch.empty_like(s)
+        ranks[s.argsort()] = torch.arange(1.0, len(s) + 1, dtype=s.dtype, device=s.device)
+        auc = (float(ranks[truth == 1].sum()) - n * (n + 1) / 2) / (n * (len(s) - n))
+        found.setdefault(concept.kind, []).append((r, auc))
+    every = [pair for pairs in found.values() for pair in pairs]
+    return {
+        "r": float(np.mean([r for r, _ in every])), "auc": float(np.mean([a for _, a in every])), "n": len(every),
+        "by_kind": {kind: round(float(np.mean([r for r, _ in pairs])), 3) for kind, pairs in found.items()},
+    }  # fmt: skip

@@ -1,0 +1,46 @@
+"""Trainable low-rank adapters (LoRA, Hu et al. 2022) beside the frozen linear maps of a transformers model."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+
+class LowRank(nn.Module):
+    """x -> base(x) + up(down(x)), of which only `up` and `down` are trained; `up` starts at zero, so nothing changes at first."""
+
+    def __init__(self, base: nn.Linear, rank: int, dropout: float) -> None:
+        super().__init__()
+        self.base = base
+        device = base.weight.device
+        self.down = nn.Linear(base.in_features, rank, bias=False, device=device, dtype=torch.float32)
+        self.up = nn.Linear(rank, base.out_features, bias=False, device=device, dtype=torch.float32)
+        nn.init.zeros_(self.up.weight)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        added: Tensor = self.up(self.down(self.dropout(x)))
+        return self.base(x) + added
+
+
+def attach(model: nn.Module, rank: int, dropout: float) -> dict[str, LowRank]:
+    """Freezes `model` and puts an adapter beside every linear map of its blocks, in place; returns them by module name."""
+    model.requires_grad_(False)
+    linear = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear) and "layers." in name]
+    found = {}
+    for name, module in linear:
+        parent, _, own = name.rpartition(".")
+        found[name] = LowRank(module, rank, dropout)
+        setattr(model.get_submodule(parent), own, found[name])
+    return found
+
+
+def weights_of(adapters: dict[str, LowRank]) -> dict[str, NDArray[np.float32]]:
+    """`NAME.down` [rank, in] and `NAME.up` [out, rank] of every adapter."""
+    return {
+        f"{name}.{part}": getattr(adapter, part).weight.detach().float().cpu().numpy()
+        for name, adapter in adapters.items()
+        for part in ("down", "up")
+    }

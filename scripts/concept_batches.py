@@ -6,6 +6,7 @@ A concept is rare, so half of the texts of a batch are drawn by way of a concept
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -145,7 +146,7 @@ class Concepts:
 
 
 def scores(simulated: Tensor, member: Tensor, concepts: list[Concept], min_members: int) -> dict[str, Any]:
-    """Mean r and AUC of the concepts with enough members, also by kind. simulated, member: [token, concept]."""
+    """Mean r and AUC of the concepts with enough members, NaN without any; also by kind. simulated, member: [token, concept]."""
     found: dict[str, list[tuple[float, float]]] = {}
     for i, concept in enumerate(concepts):
         known = member[:, i] != IGNORE
@@ -158,8 +159,9 @@ def scores(simulated: Tensor, member: Tensor, concepts: list[Concept], min_membe
         ranks[s.argsort()] = torch.arange(1.0, len(s) + 1, dtype=s.dtype, device=s.device)
         auc = (float(ranks[truth == 1].sum()) - n * (n + 1) / 2) / (n * (len(s) - n))
         found.setdefault(concept.kind, []).append((r, auc))
-    every = [pair for pairs in found.values() for pair in pairs]
+    every = np.array([pair for pairs in found.values() for pair in pairs]).reshape(-1, 2)
+    r, auc = every.mean(axis=0).tolist() if len(every) else (math.nan, math.nan)
     return {
-        "r": float(np.mean([r for r, _ in every])), "auc": float(np.mean([a for _, a in every])), "n": len(every),
+        "r": r, "auc": auc, "n": len(every),
         "by_kind": {kind: round(float(np.mean([r for r, _ in pairs])), 3) for kind, pairs in found.items()},
     }  # fmt: skip

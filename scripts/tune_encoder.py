@@ -17,6 +17,8 @@ import json
 import math
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +78,8 @@ class Simulator(nn.Module):
         n = encoder.n_features
         self.encoder, self.layers = encoder.model, encoder.layers
         self.texts, self.labels, self.spans = texts, labels, spans
-        self.adapters = attach(encoder.model, args.rank, args.adapter_dropout) if args.rank else {}
         encoder.model.requires_grad_(False)
-        for adapter in self.adapters.values():
-            adapter.up.requires_grad_(True)
-            adapter.down.requires_grad_(True)
+        self.adapters = attach(encoder.model, args.rank, args.adapter_dropout) if args.rank else {}
         label = Tower(3 * n, args.label_hidden, args.width + 1, args.label_dropout)
         self.towers = TwoTowers(Tower(n, args.hidden, args.width, args.dropout), label)
         with torch.no_grad():
@@ -209,21 +208,19 @@ def train(
     return best[1], best[2]
 
 
-class swapped:
+@contextmanager
+def swapped(own: nn.ParameterList, other: nn.ParameterList) -> Iterator[None]:
     """Within it, parameters hold the values of others."""
 
-    def __init__(self, own: nn.ParameterList, other: nn.ParameterList) -> None:
-        self.pairs = list(zip(own, other, strict=True))
-
-    def __enter__(self) -> None:
-        self._swap()
-
-    def __exit__(self, *_: object) -> None:
-        self._swap()
-
-    def _swap(self) -> None:
-        for a, b in self.pairs:
+    def swap() -> None:
+        for a, b in zip(own, other, strict=True):
             a.data, b.data = b.data, a.data
+
+    swap()
+    try:
+        yield
+    finally:
+        swap()
 
 
 def precision(device: str) -> torch.autocast:

@@ -178,7 +178,7 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [g["lr"] for g in groups], total_steps=args.steps, pct_start=0.1)
     trained = nn.ParameterList([*model.towers.parameters(), *adapted])
     averaged = copy.deepcopy(trained)
-    seen_sample = concepts.some(concepts.train_concepts, 400)
+    seen_sample = concepts.some(concepts.train_concepts, 400).unique()
     best: tuple[float, dict[str, Tensor], dict[str, Any]] = (-1.0, {}, {})
     start = time.monotonic()
     for step in range(1, args.steps + 1):

@@ -159,7 +159,7 @@ def test_the_written_head_is_the_trained_simulator(
     monkeypatch.setattr(tune_encoder, "train", train)
     (tmp_path / "more.txt").write_text("\n\n".join(EXTRA))
     paths = ["--wordnet", str(wordnet), "--work", str(tmp_path / "work"), "--text", str(tmp_path / "more.txt")]
-    small = "--steps 6 --every 6 --batch-texts 6 --batch-concepts 32 --hidden 16 --label-hidden 16 --width 8 --average 0"
+    small = "--steps 3 --every 3 --batch-texts 4 --batch-concepts 12 --hidden 16 --label-hidden 16 --width 8 --average 0"
     first = [
         *paths,
         "--out",
@@ -187,9 +187,9 @@ def test_the_written_head_is_the_trained_simulator(
     expected = torch.sigmoid(logits).float().numpy()
     assert simulated.shape == expected.shape
     assert np.corrcoef(simulated.ravel(), expected.ravel())[0, 1] > 0.99
-    assert np.abs(simulated - expected).mean() < 0.01
+    assert np.abs(simulated - expected).mean() < 0.02
     if rank:
-        more = "--tokens 100000 --steps 4 --every 2 --batch-tokens 64 --batch-concepts 32 --threads 1"
+        more = "--tokens 100000 --steps 2 --every 2 --batch-tokens 64 --batch-concepts 32 --threads 1"
         more += " --hidden 16 --label-hidden 16 --width 8"
         rest = [*paths, "--out", str(tmp_path / "b.safetensors"), "--start", str(tmp_path / "a.safetensors"), *more.split()]
         monkeypatch.setattr(sys, "argv", ["train", *rest])
@@ -219,14 +219,14 @@ def test_a_tuned_labeler_reads_simulation_prompts_and_becomes_a_checkpoint(
     AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(small)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (small / name).write_bytes((source / name).read_bytes())
-    options = f"--labeler {small} --device cpu --steps 2 --every 2 --batch-prompts 2 --n-texts 2 --rank 2"
+    options = f"--labeler {small} --device cpu --steps 1 --every 1 --batch-prompts 2 --n-texts 2 --rank 2"
     (tmp_path / "more.txt").write_text("\n\n".join(EXTRA))
     files = ["--wordnet", str(wordnet), "--work", str(tmp_path / "work"), "--text", str(tmp_path / "more.txt")]
     files += ["--out", str(tmp_path / "adapter.safetensors")]
     monkeypatch.setattr(sys, "argv", ["tune", *files, *options.split()])
     tune_labeler.main()
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
-    assert [record["step"] for record in records] == [0, 2]
+    assert [record["step"] for record in records] == [0, 1]
     merged = ["--labeler", str(small), "--merge", str(tmp_path / "adapter.safetensors"), "--out", str(tmp_path / "merged")]
     monkeypatch.setattr(sys, "argv", ["tune", *merged])
     tune_labeler.main()

@@ -219,14 +219,14 @@ def test_a_tuned_labeler_reads_simulation_prompts_and_becomes_a_checkpoint(
     AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(small)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (small / name).write_bytes((source / name).read_bytes())
-    options = f"--labeler {small} --device cpu --steps 1 --every 1 --batch-prompts 2 --n-texts 2 --rank 2"
+    options = f"--labeler {small} --device cpu --steps 2 --every 2 --batch-prompts 2 --n-texts 2 --rank 2"
     (tmp_path / "more.txt").write_text("\n\n".join(EXTRA))
     files = ["--wordnet", str(wordnet), "--work", str(tmp_path / "work"), "--text", str(tmp_path / "more.txt")]
     files += ["--out", str(tmp_path / "adapter.safetensors")]
     monkeypatch.setattr(sys, "argv", ["tune", *files, *options.split()])
     tune_labeler.main()
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
-    assert [record["step"] for record in records] == [0, 1]
+    assert [record["step"] for record in records] == [0, 2]
     merged = ["--labeler", str(small), "--merge", str(tmp_path / "adapter.safetensors"), "--out", str(tmp_path / "merged")]
     monkeypatch.setattr(sys, "argv", ["tune", *merged])
     tune_labeler.main()

@@ -5,31 +5,49 @@ A concept is rare, so half of the texts of a batch are drawn by way of a concept
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from lexical_supervision import HELD_OUT, Supervision, held_out
-from lexical_words import IGNORE, Concept
+from concept_scores import DEV_TEXTS
+from lexical_supervision import HELD_OUT, Supervision, build, held_out
+from lexical_words import Concept
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from train_simulator import MIN_MEMBERS, extra_sentences
 
-DEV_TEXTS = 0.08
-MIN_MEMBERS = 2
-"""A correlation needs so many members in the batch."""
 FREQUENT = 0.8
 """Share of the concepts of a batch that have members in it."""
 
 
+def supervision(args: argparse.Namespace, encoder: str, tokenizer: Any) -> Supervision:
+    """Built once for the tokenizer of `encoder`, which takes a minute and a half, then kept in `--work`."""
+
+    def offsets(text: str) -> list[tuple[int, int]]:
+        encoded = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
+        return [(start, end) for start, end in encoded["offset_mapping"]]
+
+    extra = extra_sentences(args.text)
+    key = hashlib.sha256(repr((encoder, extra, args.tokens, args.seed)).encode()).hexdigest()[:12]
+    path = args.work / f"supervision-{key}.npz"
+    if not path.is_file():
+        args.work.mkdir(parents=True, exist_ok=True)
+        keep(build(args.wordnet, extra, offsets, args.tokens, args.seed), path)
+    return kept(path)
+
+
 def keep(data: Supervision, path: Path) -> None:
-    """Writes what `kept` reads: building it takes a minute and a half."""
+    """Writes what `kept` reads, whole or not at all."""
     told = {"texts": data.texts, "ends": data.ends, "concepts": [list(concept) for concept in data.concepts]}
     arrays = {"types": data.types, "membership": data.membership, "context": data.context}
-    np.savez_compressed(path, told=np.frombuffer(json.dumps(told).encode(), np.uint8), **arrays)
+    partial = path.with_suffix(".partial.npz")
+    np.savez_compressed(partial, told=np.frombuffer(json.dumps(told).encode(), np.uint8), **arrays)
+    partial.rename(path)
 
 
 def kept(path: Path) -> Supervision:
@@ -38,6 +56,25 @@ def kept(path: Path) -> Supervision:
         told = json.loads(file["told"].tobytes())
         concepts = [Concept(kind, name, phrasings) for kind, name, phrasings in told["concepts"]]
         return Supervision(told["texts"], told["ends"], file["types"], file["membership"], file["context"], concepts)
+
+
+class Padded(nn.Module):
+    """Token ids of many short texts, read in batches without their padding."""
+
+    def __init__(self, ids: list[list[int]]) -> None:
+        super().__init__()
+        lengths = torch.tensor([len(own) for own in ids])
+        self.register_buffer("lengths", lengths)
+        self.register_buffer("starts", lengths.cumsum(0) - lengths)
+        self.register_buffer("flat", torch.tensor([i for own in ids for i in own]))
+
+    def batch(self, which: Tensor) -> tuple[Tensor, Tensor]:
+        """ids [text, pos], zeros behind each text, and which positions are its own."""
+        lengths = self.lengths[which]
+        position = torch.arange(int(lengths.max()), device=which.device)
+        own = position < lengths[:, None]
+        at = (self.starts[which][:, None] + position).clamp(max=len(self.flat) - 1)
+        return torch.where(own, self.flat[at], 0), own
 
 
 class Batch(NamedTuple):
@@ -145,23 +182,6 @@ class Concepts:
         return self.phrasing[concepts, chosen.long()]
 
 
-def scores(simulated: Tensor, member: Tensor, concepts: list[Concept], min_members: int) -> dict[str, Any]:
-    """Mean r and AUC of the concepts with enough members, NaN without any; also by kind. simulated, member: [token, concept]."""
-    found: dict[str, list[tuple[float, float]]] = {}
-    for i, concept in enumerate(concepts):
-        known = member[:, i] != IGNORE
-        truth, s = (member[known, i] == 1).double(), simulated[known, i].double()
-        n = float(truth.sum())
-        if n < min_members:
-            continue
-        r = float(torch.corrcoef(torch.stack([truth, s]))[0, 1])
-        ranks = torch.empty_like(s)
-        ranks[s.argsort()] = torch.arange(1.0, len(s) + 1, dtype=s.dtype, device=s.device)
-        auc = (float(ranks[truth == 1].sum()) - n * (n + 1) / 2) / (n * (len(s) - n))
-        found.setdefault(concept.kind, []).append((r, auc))
-    every = np.array([pair for pairs in found.values() for pair in pairs]).reshape(-1, 2)
-    r, auc = every.mean(axis=0).tolist() if len(every) else (math.nan, math.nan)
-    return {
-        "r": r, "auc": auc, "n": len(every),
-        "by_kind": {kind: round(float(np.mean([r for r, _ in pairs])), 3) for kind, pairs in found.items()},
-    }  # fmt: skip
+def precision(device: str) -> torch.autocast:
+    """bfloat16 products."""
+    return torch.autocast(device, dtype=torch.bfloat16)

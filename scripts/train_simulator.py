@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from concept_scores import DEV_TEXTS, scores
 from lexical_supervision import HELD_OUT, Supervision, build, held_out
 from lexical_words import IGNORE, Concept
 from numpy.typing import NDArray
@@ -39,7 +40,6 @@ from interp_by_construction.progress import track
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.head import ADAPTER, CLIP, Head, label_features
 
-DEV_TEXTS = 0.08
 LABEL_SUFFIX = " such as"
 N_FITTED = 300
 """Texts from which the principal components of hidden states are computed."""
@@ -49,8 +49,6 @@ MIN_MEMBERS = 2
 """A correlation needs so many members in the batch."""
 GENERAL = ("affix", "class", "closed", "context", "file", "mark")
 """Kinds of concepts that are few, and that labels often name: word classes, forms, wide meanings, places in a text."""
-MIN_DEV_TOKENS = 8
-"""A held-out concept with fewer tokens in the held-out texts says nothing."""
 
 
 class Projection(NamedTuple):
@@ -202,28 +200,8 @@ def evaluate(
             model(torch.as_tensor(x[part]).float(), labels[phrasing[columns, 0]].float()) for part in np.array_split(rows, 16)
         ])  # fmt: skip
     model.train()
-    simulated = torch.sigmoid(logits).numpy()
-    member = membership(data, rows, columns)
-    found: dict[str, list[tuple[float, float]]] = {}
-    for i, column in enumerate(columns):
-        known = member[:, i] != IGNORE
-        truth = member[known, i].astype(float)
-        if truth.sum() < MIN_DEV_TOKENS:
-            continue
-        s = simulated[known, i]
-        r = float(np.corrcoef(truth, s)[0, 1])
-        ranks = s.argsort().argsort() + 1.0
-        n = truth.sum()
-        auc = (ranks[truth == 1].sum() - n * (n + 1) / 2) / (n * (len(truth) - n))
-        found.setdefault(data.concepts[column].kind, []).append((r, float(auc)))
-    every = [pair for pairs in found.values() for pair in pairs]
-    kinds = {kind: round(float(np.mean([r for r, _ in pairs])), 3) for kind, pairs in found.items()}
-    return {
-        "r": float(np.mean([r for r, _ in every])),
-        "auc": float(np.mean([a for _, a in every])),
-        "n": len(every),
-        "by_kind": kinds,
-    }
+    member = torch.as_tensor(membership(data, rows, columns))
+    return scores(torch.sigmoid(logits), member, [data.concepts[column] for column in columns])
 
 
 def membership(data: Supervision, rows: NDArray, columns: NDArray) -> NDArray[np.uint8]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import hashlib
 import json
 import math
 import sys
@@ -24,17 +23,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from concept_batches import Batch, Concepts, keep, kept, scores
-from lexical_supervision import Supervision, build
+from concept_batches import Concepts, Padded, precision, supervision
+from concept_scores import scores
+from lexical_supervision import Supervision
 from low_rank import attach, weights_of
 from torch import Tensor, nn
 from train_simulator import (
     LABEL_SUFFIX,
-    MIN_DEV_TOKENS,
     Tower,
     TwoTowers,
     average,
-    extra_sentences,
     loss_of,
     phrasing_table,
     save,
@@ -49,25 +47,6 @@ N_FITTED = 256
 """Texts, and phrasings of labels, whose hidden states set the scale of the features."""
 DEV_GROUP = 64
 """Texts that are read at once in an evaluation."""
-
-
-class Padded(nn.Module):
-    """Token ids of many short texts, read in batches without their padding."""
-
-    def __init__(self, ids: list[list[int]]) -> None:
-        super().__init__()
-        lengths = torch.tensor([len(own) for own in ids])
-        self.register_buffer("lengths", lengths)
-        self.register_buffer("starts", lengths.cumsum(0) - lengths)
-        self.register_buffer("flat", torch.tensor([i for own in ids for i in own]))
-
-    def batch(self, which: Tensor) -> tuple[Tensor, Tensor]:
-        """ids [text, pos], zeros behind each text, and which positions are its own."""
-        lengths = self.lengths[which]
-        position = torch.arange(int(lengths.max()), device=which.device)
-        own = position < lengths[:, None]
-        at = (self.starts[which][:, None] + position).clamp(max=len(self.flat) - 1)
-        return torch.where(own, self.flat[at], 0), own
 
 
 class Simulator(nn.Module):
@@ -164,7 +143,7 @@ def evaluate(model: Simulator, concepts: Concepts, columns: Tensor, every: list[
     simulated = torch.sigmoid(products(tokens, labels))
     member = concepts.member(concepts.rows(concepts.dev_texts), columns)
     model.train()
-    return scores(simulated, member, [every[int(c)] for c in columns], MIN_DEV_TOKENS)
+    return scores(simulated, member, [every[int(c)] for c in columns])
 
 
 def train(
@@ -182,7 +161,7 @@ def train(
     best: tuple[float, dict[str, Tensor], dict[str, Any]] = (-1.0, {}, {})
     start = time.monotonic()
     for step in range(1, args.steps + 1):
-        batch: Batch = concepts.draw(args.batch_texts, args.batch_concepts)
+        batch = concepts.draw(args.batch_texts, args.batch_concepts)
         with precision(args.device):
             logits = model(batch.texts, batch.phrasings)
         loss = loss_of(logits.float(), batch.member, args.correlation)
@@ -223,11 +202,6 @@ def swapped(own: nn.ParameterList, other: nn.ParameterList) -> Iterator[None]:
         swap()
 
 
-def precision(device: str) -> torch.autocast:
-    """bfloat16 products."""
-    return torch.autocast(device, dtype=torch.bfloat16)
-
-
 def exported(model: Simulator, state: dict[str, Tensor]) -> dict[str, Any]:
     """The weights of `head.Head`."""
     weights = {}
@@ -238,29 +212,11 @@ def exported(model: Simulator, state: dict[str, Tensor]) -> dict[str, Any]:
     return weights
 
 
-def supervision(args: argparse.Namespace, encoder: Encoder) -> Supervision:
-    """Built once, then kept in `--work`."""
-
-    def offsets(text: str) -> list[tuple[int, int]]:
-        found: list[tuple[int, int]] = encoder.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)[
-            "offset_mapping"
-        ]
-        return found
-
-    extra = extra_sentences(args.text)
-    key = hashlib.sha256(repr((args.encoder, extra, args.tokens, args.seed)).encode()).hexdigest()[:12]
-    path = args.work / f"supervision-{key}.npz"
-    if not path.is_file():
-        args.work.mkdir(parents=True, exist_ok=True)
-        keep(build(args.wordnet, extra, offsets, args.tokens, args.seed), path)
-    return kept(path)
-
-
 def main() -> None:
     args = arguments()
     torch.manual_seed(args.seed)
     encoder = Encoder.load(resolve_model(args.encoder), args.layers, args.device)
-    data = supervision(args, encoder)
+    data = supervision(args, args.encoder, encoder.tokenizer)
     flat, table, n_phrasings = phrasing_table(data.concepts)
     texts, labels, spans = tokenized(encoder, data, flat)
     concepts = Concepts.load(data, table, n_phrasings, args.device, args.seed)

@@ -21,19 +21,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from concept_batches import Concepts, scores
+from concept_batches import Concepts, Padded, precision, supervision
+from concept_scores import scores
 from lexical_words import IGNORE
 from low_rank import attach, weights_of
 from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
-from train_simulator import MIN_DEV_TOKENS, phrasing_table
+from train_simulator import phrasing_table
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from tune_encoder import Padded, precision, supervision
 
 from interp_by_construction.labeler.digits import resolve_digits
 from interp_by_construction.labeler.embedded import resolve_model
 from interp_by_construction.simulators.adapter import merge
-from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.prompt import PromptBuilder
 
 HIGHEST = 9
@@ -137,9 +136,7 @@ def evaluate(model: nn.Module, rows: Tensor, concepts: Concepts, prompts: Prompt
         member.append(concepts.member(concepts.rows(pairs.flatten()), c[None])[:, 0])
         every.append(data.concepts[int(c)])
     model.train()
-    found = [
-        scores(s[:, None], m[:, None], [concept], MIN_DEV_TOKENS) for s, m, concept in zip(simulated, member, every, strict=True)
-    ]
+    found = [scores(s[:, None], m[:, None], [concept]) for s, m, concept in zip(simulated, member, every, strict=True)]
     found = [each for each in found if each["n"]]
     return {name: float(np.mean([each[name] for each in found])) for name in ("r", "auc")} | {"n": len(found)}
 
@@ -153,7 +150,7 @@ def main() -> None:
     path = resolve_model(args.labeler)
     tokenizer = AutoTokenizer.from_pretrained(path)
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16).to(args.device)
-    data = supervision(args, Encoder(None, tokenizer, (0,)))
+    data = supervision(args, args.labeler, tokenizer)
     flat, table, n_phrasings = phrasing_table(data.concepts)
     concepts = Concepts.load(data, table, n_phrasings, args.device, args.seed)
     prompts = Prompts(tokenizer, data.texts, concepts.lengths.tolist(), flat, args.device)
@@ -196,9 +193,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch-prompts", type=int, default=32)
     parser.add_argument("--n-texts", type=int, default=4, help="texts behind one label in a prompt")
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    args.encoder = args.labeler
-    return args
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

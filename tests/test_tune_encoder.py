@@ -19,17 +19,19 @@ from interp_by_construction.errors import ConfigError
 from interp_by_construction.labeler.embedded import resolve_model
 from interp_by_construction.simulators.adapter import merge
 from interp_by_construction.simulators.encoder import Encoder
-from interp_by_construction.simulators.head import ADAPTER, Head
+from interp_by_construction.simulators.head import Head
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 import concept_batches  # noqa: E402
+import concept_scores  # noqa: E402
 import train_simulator  # noqa: E402
 import tune_encoder  # noqa: E402
 import tune_labeler  # noqa: E402
 from concept_batches import Concepts, keep, kept  # noqa: E402
 from lexical_supervision import Supervision, build  # noqa: E402
+from lexical_words import Concept  # noqa: E402
 from low_rank import attach, weights_of  # noqa: E402
 
 N_TEXTS, TEXT_LENGTH = 30, 9
@@ -124,13 +126,13 @@ def test_batches_hold_training_texts_and_concepts_and_their_members(data: Superv
     assert all(concepts.present[text, concept] for text, concept in zip(texts.tolist(), have, strict=True))
 
 
-def test_scores_are_those_of_the_frozen_trainer() -> None:
-    """Pearson's r and AUC on known tokens, against numpy and scipy."""
+def test_scores_are_pearsons_r_and_auc_of_known_tokens() -> None:
+    """Against numpy, AUC by counting pairs."""
     rng = np.random.default_rng(0)
     simulated, member = rng.random((200, 3)), rng.integers(0, 3, (200, 3)).astype(np.uint8)
     member[:, 2] = 0
-    names = [concept_batches.Concept("word", str(i), [str(i)]) for i in range(3)]
-    found = concept_batches.scores(torch.as_tensor(simulated), torch.as_tensor(member), names, 8)
+    names = [Concept("word", str(i), [str(i)]) for i in range(3)]
+    found = concept_scores.scores(torch.as_tensor(simulated), torch.as_tensor(member), names)
     assert found["n"] == 2
     expected = []
     for i in range(2):
@@ -238,6 +240,12 @@ def test_a_tuned_labeler_reads_simulation_prompts_and_becomes_a_checkpoint(
     assert (tmp_path / "merged" / "tokenizer.json").is_file()
 
 
-def test_the_shipped_head_carries_what_it_was_trained_with() -> None:
+def test_the_shipped_heads_adapter_fits_its_encoder_and_changes_what_it_reads() -> None:
     head = Head.load()
-    assert all(ADAPTER + name in head.weights for name in head.adapter)
+    blocks = {int(name.split(".")[1]) for name in head.adapter}
+    assert blocks == set(range(max(head.encoder_layers)))
+    assert {weight.shape[0] for name, weight in head.adapter.items() if name.endswith(".down")} == {16}
+    plain = Encoder.load(resolve_model(head.encoder), head.encoder_layers, "cpu")
+    texts = ["The fox ran over the hill."]
+    states = [next(iter(each.states(texts))) for each in (plain, head.load_encoder("cpu"))]
+    assert states[0].shape == states[1].shape and not np.allclose(*states, atol=0.1)

@@ -11,11 +11,12 @@ import pytest
 import torch
 from fake_server import FakeServer
 from small_run import config
-from tiny_subjects import LENGTH, VOCAB, random_model
+from tiny_subjects import LENGTH, ArrayBlocks, random_model
 
 from interp_by_construction import pipeline
 from interp_by_construction.subject.families import input_directions, mlp_in
 from interp_by_construction.subject.hooks import activations, mlp_flow
+from interp_by_construction.training.fit import TokenBlocks
 from interp_by_construction.training.losses import pearson_columns
 from interp_by_construction.training.warm_start import warm_start
 
@@ -23,13 +24,8 @@ LAYER, NODES, N_BLOCKS = 1, [3, 7, 20, 11], 40
 SILENT = 7
 
 
-class Blocks:
-    """Random text."""
-
-    ids = torch.randint(0, VOCAB, (N_BLOCKS, LENGTH), generator=torch.Generator().manual_seed(0))
-
-    def batch(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
-        return {"input_ids": self.ids[torch.from_numpy(indices)]}
+BLOCKS = TokenBlocks(ArrayBlocks(N_BLOCKS))
+IDS = BLOCKS.batch(np.arange(N_BLOCKS))["input_ids"]
 
 
 def subject(family: str = "gpt_neox") -> Any:
@@ -49,7 +45,7 @@ def subject(family: str = "gpt_neox") -> Any:
 def told(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Targets that the layer's input shows, but for the last, which nothing does; some tokens have none."""
     with torch.no_grad():
-        read = mlp_flow(model, LAYER, Blocks.ids).read
+        read = mlp_flow(model, LAYER, IDS).read
     generator = torch.Generator().manual_seed(1)
     directions = torch.randn(read.shape[1], len(NODES), generator=generator)
     values = torch.relu(read @ directions - (read @ directions).std(0))
@@ -60,7 +56,7 @@ def told(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 def correlations(model: Any, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
-        real = activations(model, LAYER, Blocks.ids)[..., NODES]
+        real = activations(model, LAYER, IDS)[..., NODES]
     return pearson_columns(real[mask], values[mask])
 
 
@@ -69,11 +65,11 @@ def test_nodes_start_where_their_targets_are_and_no_other_weight_moves(family: s
     model = subject(family)
     before = copy.deepcopy(model)
     values, mask = told(model)
-    found = warm_start(model, LAYER, NODES, [1] * 4, values, mask, Blocks(), seed=0)  # type: ignore[arg-type]
+    found = warm_start(model, LAYER, NODES, [1] * 4, values, mask, BLOCKS, seed=0)
     old, new = correlations(before, values, mask), correlations(model, values, mask)
     if family == "gpt_neox":
         assert old[1].isnan()
-    assert found["n_replaced"] >= 3 and (new[:3] > (0.9 if family == "gpt_neox" else 0.8)).all()
+    assert found["n_replaced"] >= 3 and (new[:3] > 0.7).all() and old[:3].nan_to_num(0.0).max() < 0.5
     assert (new >= old.nan_to_num(-1.0) - 1e-6).all()
     assert found["r_after"] == pytest.approx(float(new.mean()), abs=1e-4)
     others = [node for node in range(input_directions(model, LAYER)[0].shape[0]) if node not in NODES]
@@ -84,11 +80,11 @@ def test_nodes_start_where_their_targets_are_and_no_other_weight_moves(family: s
     assert torch.equal(input_directions(before, LAYER)[0][others], input_directions(model, LAYER)[0][others])
     # The node is as active as it was, so that what reads it is disturbed little.
     with torch.no_grad():
-        spreads = [activations(each, LAYER, Blocks.ids)[mask][:, NODES].std(0) for each in (before, model)]
+        spreads = [activations(each, LAYER, IDS)[mask][:, NODES].std(0) for each in (before, model)]
     alive = [i for i, node in enumerate(NODES) if node != SILENT]
     torch.testing.assert_close(spreads[1][alive], spreads[0][alive], rtol=0.02 if family == "gpt_neox" else 1.0, atol=0.05)
     again = copy.deepcopy(before)
-    warm_start(again, LAYER, NODES, [1] * 4, values, mask, Blocks(), seed=0)  # type: ignore[arg-type]
+    warm_start(again, LAYER, NODES, [1] * 4, values, mask, BLOCKS, seed=0)
     assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), model.state_dict().values(), strict=True))
 
 
@@ -96,12 +92,12 @@ def test_a_negative_pole_and_the_nodes_of_a_gated_mlp_stay(caplog: pytest.LogCap
     model = subject()
     values, mask = told(model)
     before = input_directions(model, LAYER)[0].clone()
-    assert warm_start(model, LAYER, NODES, [-1] * 4, values, mask, Blocks(), 0)["n_replaced"] == 0  # type: ignore[arg-type]
+    assert warm_start(model, LAYER, NODES, [-1] * 4, values, mask, BLOCKS, 0)["n_replaced"] == 0
     assert torch.equal(before, input_directions(model, LAYER)[0])
     gated = subject("llama")
     old = copy.deepcopy(gated.state_dict())
     with caplog.at_level("WARNING"):
-        assert warm_start(gated, LAYER, NODES, [1] * 4, values, mask, Blocks(), 0) == {"n_replaced": 0}  # type: ignore[arg-type]
+        assert warm_start(gated, LAYER, NODES, [1] * 4, values, mask, BLOCKS, 0) == {"n_replaced": 0}
     assert "align.start=readout" in caplog.text
     assert all(torch.equal(value, old[name]) for name, value in gated.state_dict().items())
 

@@ -109,7 +109,7 @@ def read_aligned(targets: Mapping[int, Path], cfg: AlignConfig, seed: int) -> li
 
 def start_from(model: Any, corpus: Path, layers: Sequence[AlignedNodes], cfg: AlignConfig, seed: int) -> dict[str, Any]:
     """{"start": layer -> what `align.start` did to its nodes}, lowest first: what a layer reads depends on those below it."""
-    if cfg.start == "node":
+    if cfg.start == "node" or not layers:
         return {}
     blocks = TokenBlocks(load_blocks(corpus, "align"))
     started = {

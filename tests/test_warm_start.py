@@ -1,4 +1,4 @@
-"""Aligned nodes that start as neurons which do what their labels say (align.start=readout)."""
+"""Aligned nodes that start as neurons which do what their labels say (align.start=silent|readout)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from interp_by_construction.subject.families import input_directions, mlp_in
 from interp_by_construction.subject.hooks import activations, mlp_flow
 from interp_by_construction.training.fit import TokenBlocks
 from interp_by_construction.training.losses import pearson_columns
-from interp_by_construction.training.warm_start import warm_start
+from interp_by_construction.training.warm_start import firing_share, warm_start
 
 LAYER, NODES, N_BLOCKS = 1, [3, 7, 20, 11], 40
 SILENT = 7
@@ -65,7 +65,7 @@ def test_nodes_start_where_their_targets_are_and_no_other_weight_moves(family: s
     model = subject(family)
     before = copy.deepcopy(model)
     values, mask = told(model)
-    found = warm_start(model, LAYER, NODES, [1] * 4, values, mask, BLOCKS, seed=0)
+    found = warm_start(model, LAYER, NODES, [1] * 4, values, mask, BLOCKS, seed=0, start="readout")
     old, new = correlations(before, values, mask), correlations(model, values, mask)
     if family == "gpt_neox":
         assert old[1].isnan()
@@ -84,20 +84,39 @@ def test_nodes_start_where_their_targets_are_and_no_other_weight_moves(family: s
     alive = [i for i, node in enumerate(NODES) if node != SILENT]
     torch.testing.assert_close(spreads[1][alive], spreads[0][alive], rtol=0.02 if family == "gpt_neox" else 1.0, atol=0.05)
     again = copy.deepcopy(before)
-    warm_start(again, LAYER, NODES, [1] * 4, values, mask, BLOCKS, seed=0)
+    warm_start(again, LAYER, NODES, [1] * 4, values, mask, BLOCKS, seed=0, start="readout")
     assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), model.state_dict().values(), strict=True))
+
+
+def test_of_silent_nodes_only_those_are_replaced_that_no_gradient_reaches() -> None:
+    model = subject()
+    before = copy.deepcopy(model)
+    values, mask = told(model)
+    found = warm_start(model, LAYER, NODES, [1] * 4, values, mask, BLOCKS, seed=0, start="silent")
+    assert found["n_silent"] == found["n_replaced"] == 1
+    changed = (input_directions(before, LAYER)[0] != input_directions(model, LAYER)[0]).any(1)
+    assert changed.nonzero().flatten().tolist() == [SILENT]
+    assert correlations(model, values, mask)[1] > 0.7
+    assert warm_start(before, LAYER, NODES, [1] * 4, values, mask, BLOCKS, seed=0, start="node") == {"n_replaced": 0}
+    assert warm_start(model, LAYER, NODES, [1] * 4, values, mask, BLOCKS, seed=0, start="silent")["n_replaced"] == 0
+
+
+def test_the_firing_share_is_that_of_the_target_above_its_mean() -> None:
+    wanted = torch.tensor([[0.0, 1.0], [0.0, 1.0], [4.0, 1.0], [8.0, 1.0]])
+    real = torch.tensor([[1.0, 1.0], [1.0, 1.0], [2.0, 1.0], [-1.0, 1.0]])
+    torch.testing.assert_close(firing_share(real, wanted), torch.tensor([1 / 6, 0.0]))
 
 
 def test_a_negative_pole_and_the_nodes_of_a_gated_mlp_stay(caplog: pytest.LogCaptureFixture) -> None:
     model = subject()
     values, mask = told(model)
     before = input_directions(model, LAYER)[0].clone()
-    assert warm_start(model, LAYER, NODES, [-1] * 4, values, mask, BLOCKS, 0)["n_replaced"] == 0
+    assert warm_start(model, LAYER, NODES, [-1] * 4, values, mask, BLOCKS, 0, "readout")["n_replaced"] == 0
     assert torch.equal(before, input_directions(model, LAYER)[0])
     gated = subject("llama")
     old = copy.deepcopy(gated.state_dict())
     with caplog.at_level("WARNING"):
-        assert warm_start(gated, LAYER, NODES, [1] * 4, values, mask, BLOCKS, 0) == {"n_replaced": 0}
+        assert warm_start(gated, LAYER, NODES, [1] * 4, values, mask, BLOCKS, 0, "readout") == {"n_replaced": 0}
     assert "align.start=readout" in caplog.text
     assert all(torch.equal(value, old[name]) for name, value in gated.state_dict().items())
 
@@ -108,11 +127,11 @@ def test_every_schedule_starts_from_readouts_and_shares_all_else(tmp_path: Path,
     with FakeServer() as server:
         runs = {
             start: pipeline.run(config(server, tmp_path, *more, f"align.start={start}", f"run={start}"))
-            for start in ("node", "readout")
+            for start in ("node", "silent", "readout")
         }
     links = {start: run.state["layers"] for start, run in runs.items()}
     for layer in ("1", "2"):
-        assert links["node"][layer]["align"] != links["readout"][layer]["align"]
-        assert links["node"]["1"]["control"] == links["readout"]["1"]["control"]
+        assert len({each[layer]["align"] for each in links.values()}) == 3
+        assert len({each["1"]["control"] for each in links.values()}) == 1
     for run in runs.values():
         assert run.summary is not None and run.summary["invariants"]["frozen_identical"] is True

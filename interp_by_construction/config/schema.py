@@ -290,9 +290,10 @@ class AlignConfig:
     distill: float = 0.0
     """Weight of KL(original || trained) beside the LM loss, in the joint phase and in `continue`; the original is the run's subject
     as it was before any layer was aligned. The controls train on the LM loss alone."""
-    start: Literal["node", "readout"] = "node"
-    """What aligned nodes start from: themselves, or a neuron that was trained on the layer's input to match their targets and that
-    takes their input weights (`training.warm_start`). The scores are higher and the work moves to other nodes: see `work` then."""
+    start: Literal["silent", "node", "readout"] = "silent"
+    """Which aligned nodes start as a neuron that was trained on the layer's input to match their targets, and that takes their
+    input weights (`training.warm_start`): those that are silent where their label applies and would never learn, none, or all.
+    With `readout` the scores are higher and the work moves to other nodes: see `work` then."""
     target: Literal["label", "shuffled", "random"] = "label"
     """`shuffled` and `random` are controls: nodes are trained towards the labels of other nodes of their layer, or towards random
     targets of the same sparsity and autocorrelation (`training.targets`). Scores stay those against the node's own label."""

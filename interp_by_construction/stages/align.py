@@ -96,8 +96,7 @@ def run(
     distill = distill_from(original_dir, cfg.distill)
     metrics: dict[str, Any] = {"n_aligned": len(targets.nodes), "n_blocks": len(blocks)}
     alone = bool(targets.nodes)
-    if alone and cfg.start == "readout":
-        metrics["start"] = warm_start(model, layer, targets.nodes, targets.poles, trained.values, targets.mask, blocks, seed)
+    metrics["start"] = warm_start(model, layer, targets.nodes, targets.poles, trained.values, targets.mask, blocks, seed, cfg.start)
     phases = [
         (
             "local",

@@ -109,13 +109,12 @@ def read_aligned(targets: Mapping[int, Path], cfg: AlignConfig, seed: int) -> li
 
 def start_from(model: Any, corpus: Path, layers: Sequence[AlignedNodes], cfg: AlignConfig, seed: int) -> dict[str, Any]:
     """{"start": layer -> what `align.start` did to its nodes}, lowest first: what a layer reads depends on those below it."""
-    if cfg.start == "node" or not layers:
+    if not layers:
         return {}
     blocks = TokenBlocks(load_blocks(corpus, "align"))
     started = {
-        str(each.layer): warm_start(model, each.layer, each.nodes, each.poles, each.values, each.mask, blocks, seed)
+        str(each.layer): warm_start(model, each.layer, each.nodes, each.poles, each.values, each.mask, blocks, seed, cfg.start)
         for each in layers
-        if each.nodes
     }
     return {"start": started}
 

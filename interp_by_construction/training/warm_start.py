@@ -1,15 +1,15 @@
 """Aligned nodes start as neurons that do what their labels say already, as far as the layer's input tells it.
 
 A ReLU neuron that is silent where its label applies gets no gradient there, and never learns: on the tiny subject about one node
-in sixty. So each aligned node's input weights are replaced by those of a neuron trained on its target (`training.readout`), where
-that one correlates better than the node itself. It is as active as the node was, so that what reads the node is disturbed little;
-the output weights stay. The text is that of alignment (the align split).
+in sixty. So the input weights of such nodes, or of all aligned nodes, are replaced by those of a neuron trained on the target
+(`training.readout`), where that one correlates better than the node itself. It is as active as the node was, so that what reads the
+node is disturbed little; the output weights stay. The text is that of alignment (the align split).
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,26 +21,35 @@ from interp_by_construction.training.fit import TokenBlocks
 from interp_by_construction.training.losses import pearson_columns
 from interp_by_construction.training.readout import train_readout
 
+Start = Literal["silent", "node", "readout"]
+
 _log = logging.getLogger(__name__)
 
 N_BLOCKS = 128
 """Blocks of the align split that the neurons are trained on."""
 BATCH = 16
 """Blocks per forward pass."""
+SILENT_BELOW = 0.1
+"""A node that fires on a smaller share of its target counts as silent where its label applies."""
 
 
 def warm_start(
-    model: Any, layer: int, nodes: list[int], poles: list[int], values: Tensor, mask: Tensor, blocks: TokenBlocks, seed: int
-) -> dict[str, Any]:
+    model: Any, layer: int, nodes: list[int], poles: list[int], values: Tensor, mask: Tensor, blocks: TokenBlocks, seed: int,
+    start: Start,
+) -> dict[str, Any]:  # fmt: skip
     """Replaces input weights of a layer's `nodes` in place; values, mask: targets [block, pos, node] and where they are defined.
 
-    Returns how many were replaced and the mean r with the targets before and after, on the text they were trained on. A node
+    `start`: `silent` replaces nodes that are silent where their label applies, `readout` all, `node` none. Returns how many were
+    replaced, how many are silent, and the mean r with the targets before and after, on the text they were trained on. A node
     that is aligned with its negative pole stays as it is, and so does one without a weight row and a bias of its own (of a gated
     MLP, or where the activation function runs over all nodes): then `n_replaced` is 0, which is logged.
     """
+    if start == "node" or not nodes:
+        return {"n_replaced": 0}
     module: Any = mlp_in(model, layer)[0]
     if len(mlp_in(model, layer)) > 1 or mixes_nodes(model, layer) or getattr(module, "bias", None) is None:
-        _log.warning("align.start=readout: the nodes of layer %d are no neurons with a weight row and a bias; they stay", layer)
+        if start == "readout":
+            _log.warning("align.start=readout: the nodes of layer %d are no neurons with a weight row and a bias; they stay", layer)
         return {"n_replaced": 0}
     device = module.weight.device
     kept = mask[:N_BLOCKS].flatten()
@@ -48,23 +57,44 @@ def warm_start(
     signs = torch.tensor(poles, device=device)
     with torch.no_grad():
         read, real = (each[kept] for each in _read(model, layer, nodes, blocks, len(mask[:N_BLOCKS])))
-    readout = train_readout(read, wanted, seed)
+        r = pearson_columns(real * signs, wanted).nan_to_num(-1.0)
+        silent = firing_share(real * signs, wanted) < SILENT_BELOW
+        found: dict[str, Any] = {
+            "n_replaced": 0,
+            "n_silent": int(silent.sum()),
+            "r_before": float(r.mean()),
+            "r_after": float(r.mean()),
+        }
+        chosen = torch.nonzero((signs > 0) & (silent if start == "silent" else True)).flatten()
+    if not len(chosen):
+        return found
+    readout = train_readout(read, wanted[:, chosen], seed)
     with torch.no_grad():
-        spread = real.std(0)
         # A silent node has no scale: it takes the layer's.
-        spread = torch.where(spread > 0.01 * spread.median(), spread, spread.median())
+        spread = real.std(0)
+        spread = torch.where(spread > 0.01 * spread.median(), spread, spread.median())[chosen]
         scale = spread / torch.relu(read @ readout.weight + readout.bias).std(0).clamp(min=1e-6)
         rows = module.weight.T if layer_family(model, layer).conv1d else module.weight
-        old = rows[nodes].clone(), module.bias[nodes].clone()
-        rows[nodes], module.bias[nodes] = (readout.weight * scale).T.to(rows), (readout.bias * scale).to(module.bias)
+        at = torch.tensor(nodes, device=device)[chosen]
+        old = rows[at].clone(), module.bias[at].clone()
+        rows[at], module.bias[at] = (readout.weight * scale).T.to(rows), (readout.bias * scale).to(module.bias)
         # Measured through the layer's own activation function, which may not be homogeneous.
-        fresh = _read(model, layer, nodes, blocks, len(mask[:N_BLOCKS]))[1][kept]
-        before, after = (pearson_columns(each * signs, wanted).nan_to_num(-1.0) for each in (real, fresh))
-        better = (after > before) & (signs > 0)
-        rows[nodes] = torch.where(better[:, None], rows[nodes], old[0])
-        module.bias[nodes] = torch.where(better, module.bias[nodes], old[1])
-    reached = torch.where(better, after, before)
-    return {"n_replaced": int(better.sum()), "r_before": float(before.mean()), "r_after": float(reached.mean())}
+        fresh = _read(model, layer, at.tolist(), blocks, len(mask[:N_BLOCKS]))[1][kept]
+        after = pearson_columns(fresh, wanted[:, chosen]).nan_to_num(-1.0)
+        better = after > r[chosen]
+        rows[at] = torch.where(better[:, None], rows[at], old[0])
+        module.bias[at] = torch.where(better, module.bias[at], old[1])
+        r[chosen] = torch.where(better, after, r[chosen])
+    return found | {"n_replaced": int(better.sum()), "r_after": float(r.mean())}
+
+
+def firing_share(real: Tensor, wanted: Tensor) -> Tensor:
+    """Share of each target's excess over its mean that falls on tokens where the node is above 0; 0 for a constant target.
+
+    real, wanted: [token, node]. Returns [node].
+    """
+    excess = (wanted - wanted.mean(0)).clamp(min=0)
+    return (excess * (real > 0)).sum(0) / excess.sum(0).clamp(min=1e-12)
 
 
 def _read(model: Any, layer: int, nodes: list[int], blocks: TokenBlocks, n_blocks: int) -> tuple[Tensor, Tensor]:

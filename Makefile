@@ -12,7 +12,7 @@ help:  ## this list
 setup:  ## build .venv with everything in it; a second call does nothing
 	@$(PYTHON) scripts/setup.py
 
-demo: setup  ## the whole loop on a tiny subject: two layers
+demo: setup  ## all of it on a tiny subject: two layers
 	$(VENV)/ibc run run=demo experiment=demo
 
 browser:  ## Chromium for the browser test, where root and apt are there

@@ -237,11 +237,12 @@ def _autocorrelation(x: np.ndarray, lag: int, around: bool) -> np.ndarray:
 
 def test_knobs_at_rest_leave_fingerprints_alone() -> None:
     """Fields and values of the align stage before there were knobs: artifacts of then stay valid."""
-    assert fingerprinted(AlignConfig()) == {
+    assert fingerprinted(AlignConfig(start="node")) == {
         "weight": 0.3, "local_steps": 200, "local_lr": 3e-3, "steps": 300, "lr": 1e-3, "batch_size": 16,
     }  # fmt: skip
     assert fingerprinted(ContinueConfig()) == dataclasses.asdict(ContinueConfig())
     assert fingerprinted(AlignConfig(target="random"))["target"] == "random"
+    assert fingerprinted(AlignConfig()) == fingerprinted(AlignConfig(start="node")) | {"start": "silent"}
     for kind, neutral in NEUTRAL.items():
         assert set(neutral) <= {field.name for field in dataclasses.fields(kind)}
 
@@ -291,7 +292,7 @@ def test_targets_share_all_but_what_is_trained(runs: tuple[Path, dict[str, RunDi
         assert len({link[stage] for link in links.values()}) == len(JOBS), stage
     store = runs[0] / "store"
     recipe = json.loads((store / "align" / links["label"]["align"] / "manifest.json").read_text())
-    assert set(recipe["config"]["align"]) == {"weight", "local_steps", "local_lr", "steps", "lr", "batch_size"}
+    assert set(recipe["config"]["align"]) == {"weight", "local_steps", "local_lr", "steps", "lr", "batch_size", "start"}
     assert set(recipe["parents"]) == {"corpus", "model", "simulate"}
     distilled = json.loads((store / "continue" / links["random"]["continue"] / "manifest.json").read_text())
     assert distilled["config"]["distill"] == 0.5

@@ -2,7 +2,7 @@
 
 Alignment cannot make a neuron see what is not in its input. So before labels are dealt out, one neuron per label, GELU(w x + b), is
 trained on half of a text with the loss of alignment (1 - r) and judged by its r on the other half. Layers below may learn to
-pass on more, so this is no bound, but in the demo its mean is 0.86 and 0.90 where the scores end at 0.82 and 0.87.
+pass on more, so this is no bound, but in the demo its mean is 0.90 in both layers, where the scores end at 0.88 and 0.87.
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ def warm_start(
     `start`: `silent` replaces nodes that are silent where their label applies, `readout` all, `node` none. Returns how many were
     replaced, how many are silent, and the mean r with the targets before and after, on the text they were trained on. A node
     that is aligned with its negative pole stays as it is, and so does one without a weight row and a bias of its own (of a gated
-    MLP, or where the activation function runs over all nodes): then `n_replaced` is 0, which is logged where `readout` was asked for. A
-    node whose r is undefined counts as -1 in both means.
+    MLP, or where the activation function runs over all nodes): then `n_replaced` is 0, which is logged if `readout` was asked for.
+    A node whose r is undefined counts as -1 in both means.
     """
     if start == "node" or not nodes:
         return {"n_replaced": 0}

@@ -16,6 +16,7 @@ from tiny_subjects import LENGTH, ArrayBlocks, random_model
 from interp_by_construction import pipeline
 from interp_by_construction.subject.families import input_directions, mlp_in
 from interp_by_construction.subject.hooks import activations, mlp_flow
+from interp_by_construction.subject.solu import Solu
 from interp_by_construction.training.fit import TokenBlocks
 from interp_by_construction.training.losses import pearson_columns
 from interp_by_construction.training.warm_start import firing_share, warm_start
@@ -107,18 +108,45 @@ def test_the_firing_share_is_that_of_the_target_above_its_mean() -> None:
     torch.testing.assert_close(firing_share(real, wanted), torch.tensor([1 / 6, 0.0]))
 
 
-def test_a_negative_pole_and_the_nodes_of_a_gated_mlp_stay(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_negative_pole_stays_where_no_gate_gives_a_node_that_sign() -> None:
     model = subject()
     values, mask = told(model)
     before = input_directions(model, LAYER)[0].clone()
     assert warm_start(model, LAYER, NODES, [-1] * 4, values, mask, BLOCKS, 0, "readout")["n_replaced"] == 0
     assert torch.equal(before, input_directions(model, LAYER)[0])
-    gated = subject("llama")
-    old = copy.deepcopy(gated.state_dict())
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_gated_nodes_start_where_their_targets_are_with_either_pole(family: str) -> None:
+    model = subject(family)
+    before = copy.deepcopy(model)
+    values, mask = told(model)
+    assert warm_start(model, LAYER, NODES, [1] * 4, values, mask, BLOCKS, 0, "silent") == {"n_replaced": 0}
+    poles = [1, -1, 1, 1]
+    found = warm_start(model, LAYER, NODES, poles, values, mask, BLOCKS, 0, "readout")
+    signs = torch.tensor(poles)
+    old, new = correlations(before, values, mask) * signs, correlations(model, values, mask) * signs
+    assert found["n_replaced"] >= 3 and (new[:3] > 0.7).all() and old[:3].max() < 0.5
+    assert (new >= old - 1e-6).all() and found["r_after"] == pytest.approx(float(new.mean()), abs=1e-4)
+    for name, value in before.state_dict().items():
+        rows = (value != model.state_dict()[name]).flatten(1).any(1) if value.ndim > 1 else value != model.state_dict()[name]
+        ours = any(name.endswith(f"layers.{LAYER}.mlp.{part}.weight") for part in ("gate_proj", "up_proj"))
+        assert set(rows.nonzero().flatten().tolist()) <= (set(NODES) if ours else set()), name
+    with torch.no_grad():
+        spreads = [activations(each, LAYER, IDS)[mask][:, NODES].std(0) for each in (before, model)]
+    torch.testing.assert_close(spreads[1], spreads[0], rtol=0.2, atol=0.02)
+
+
+def test_nodes_without_weights_of_their_own_stay(caplog: pytest.LogCaptureFixture) -> None:
+    model = subject("gpt2")
+    values, mask = told(model)
+    for block in model.transformer.h:
+        block.mlp.act = Solu(24)
+    old = copy.deepcopy(model.state_dict())
     with caplog.at_level("WARNING"):
-        assert warm_start(gated, LAYER, NODES, [1] * 4, values, mask, BLOCKS, 0, "readout") == {"n_replaced": 0}
+        assert warm_start(model, LAYER, NODES, [1] * 4, values, mask, BLOCKS, 0, "readout") == {"n_replaced": 0}
     assert "align.start=readout" in caplog.text
-    assert all(torch.equal(value, old[name]) for name, value in gated.state_dict().items())
+    assert all(torch.equal(value, old[name]) for name, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize("schedule", ["sequential", "joint", "hybrid"])

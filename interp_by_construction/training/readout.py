@@ -7,6 +7,7 @@ pass on more, so this is no bound, but in the demo its mean is 0.90 in both laye
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,15 @@ class Readout(NamedTuple):
     """[neuron]"""
 
 
+class GatedReadout(NamedTuple):
+    """Neurons of a gated MLP: activation(read @ gate) * (read @ up)."""
+
+    gate: Tensor
+    """[d_model, neuron]"""
+    up: Tensor
+    """[d_model, neuron]"""
+
+
 def train_readout(read: Tensor, wanted: Tensor, seed: int) -> Readout:
     """One neuron per column of `wanted`, trained with GELU, which also teaches a neuron that is silent.
 
@@ -38,19 +48,37 @@ def train_readout(read: Tensor, wanted: Tensor, seed: int) -> Readout:
     """
     mean, deviation = read.mean(0), read.std(0).clamp(min=1e-6)
     x = (read - mean) / deviation
-    weight, bias = _ridge(x, wanted)
-    optimizer = torch.optim.Adam([weight.requires_grad_(), bias.requires_grad_()], lr=LR)
+    weight, bias = _ridge(x, wanted), torch.zeros(wanted.shape[1], device=x.device)
+    _train([weight, bias], lambda rows: F.gelu(rows @ weight + bias), x, wanted, seed)
+    weight = weight.detach() / deviation[:, None]
+    return Readout(weight, bias.detach() - mean @ weight)
+
+
+def train_gated_readout(read: Tensor, wanted: Tensor, seed: int) -> GatedReadout:
+    """The same for the neurons of a gated MLP, SiLU(gate) * up, which have no bias: both start as the ridge regression.
+
+    Their input is scaled but not centred: what stands for a bias is what the input has in common on all tokens.
+    """
+    size = read.square().mean(0).sqrt().clamp(min=1e-6)
+    x = read / size
+    gate = _ridge(x, wanted)
+    up = gate.clone()
+    _train([gate, up], lambda rows: F.silu(rows @ gate) * (rows @ up), x, wanted, seed)
+    return GatedReadout(gate.detach() / size[:, None], up.detach() / size[:, None])
+
+
+def _train(weights: list[Tensor], output: Callable[[Tensor], Tensor], x: Tensor, wanted: Tensor, seed: int) -> None:
+    """Maximizes in place the correlation of `output` of the rows of `x` with the rows of `wanted`."""
+    optimizer = torch.optim.Adam([weight.requires_grad_() for weight in weights], lr=LR)
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1 / STEPS, STEPS)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(STEPS):
         batch = torch.randint(len(x), (min(BATCH, len(x)),), generator=generator).to(x.device)
-        loss = correlation_loss(F.gelu(x[batch] @ weight + bias)[None], wanted[batch][None]).loss
+        loss = correlation_loss(output(x[batch])[None], wanted[batch][None]).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         decay.step()
-    weight = weight.detach() / deviation[:, None]
-    return Readout(weight, bias.detach() - mean @ weight)
 
 
 @torch.no_grad()
@@ -65,8 +93,8 @@ def readout_correlations(read: Tensor, wanted: Tensor, held_out: Tensor, seed: i
     return pearson_columns(F.gelu(read[held_out] @ weight + bias), wanted[held_out]).cpu().numpy()
 
 
-def _ridge(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights [d_model, label] and biases [label] of the linear readouts, outputs in units of each label's deviation."""
+def _ridge(x: Tensor, y: Tensor) -> Tensor:
+    """Weights [d_model, label] of linear readouts without a constant, outputs in units of each label's deviation."""
     y = (y - y.mean(0)) / y.std(0).clamp(min=1e-6)
     gram = x.T @ x / len(x) + RIDGE * torch.eye(x.shape[1], device=x.device)
-    return torch.linalg.solve(gram, x.T @ y / len(x)), torch.zeros(y.shape[1], device=x.device)
+    return torch.linalg.solve(gram, x.T @ y / len(x))

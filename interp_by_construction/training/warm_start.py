@@ -14,12 +14,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from interp_by_construction.subject.families import layer_family, mixes_nodes, mlp_in
 from interp_by_construction.subject.hooks import activations, mlp_flow
 from interp_by_construction.training.fit import TokenBlocks
 from interp_by_construction.training.losses import pearson_columns
-from interp_by_construction.training.readout import train_readout
+from interp_by_construction.training.readout import train_gated_readout, train_readout
 
 Start = Literal["silent", "node", "readout"]
 
@@ -40,19 +41,24 @@ def warm_start(
     """Replaces input weights of a layer's `nodes` in place; values, mask: targets [block, pos, node] and where they are defined.
 
     `start`: `silent` replaces nodes that are silent where their label applies, `readout` all, `node` none. Returns how many were
-    replaced, how many are silent, and the mean r with the targets before and after, on the text they were trained on. A node
-    that is aligned with its negative pole stays as it is, and so does one without a weight row and a bias of its own (of a gated
-    MLP, or where the activation function runs over all nodes): then `n_replaced` is 0, which is logged if `readout` was asked for.
-    A node whose r is undefined counts as -1 in both means.
+    replaced, how many are silent, and the mean r with the targets before and after, on the text they were trained on. A node whose
+    r is undefined counts as -1 in both means.
+
+    Some nodes stay as they are: those of a gated MLP with `silent`, since a gate lets gradients through on both sides; one that is
+    aligned with its negative pole, where no gate gives it that sign; and all where weights cannot be a node's own (no bias and no
+    gate, or an activation function that runs over all nodes), which is logged if `readout` was asked for.
     """
     if start == "node" or not nodes:
         return {"n_replaced": 0}
-    module: Any = mlp_in(model, layer)[0]
-    if len(mlp_in(model, layer)) > 1 or mixes_nodes(model, layer) or getattr(module, "bias", None) is None:
+    modules: list[Any] = mlp_in(model, layer)
+    gated = len(modules) > 1
+    if mixes_nodes(model, layer) or not (gated or getattr(modules[0], "bias", None) is not None):
         if start == "readout":
-            _log.warning("align.start=readout: the nodes of layer %d are no neurons with a weight row and a bias; they stay", layer)
+            _log.warning("align.start=readout: the nodes of layer %d are no neurons with weights of their own; they stay", layer)
         return {"n_replaced": 0}
-    device = module.weight.device
+    if gated and start == "silent":
+        return {"n_replaced": 0}
+    device = modules[0].weight.device
     kept = mask[:N_BLOCKS].flatten()
     wanted = values[:N_BLOCKS].flatten(0, 1)[kept].float().to(device)
     signs = torch.tensor(poles, device=device)
@@ -66,27 +72,47 @@ def warm_start(
             "r_before": float(r.mean()),
             "r_after": float(r.mean()),
         }
-        chosen = torch.nonzero((signs > 0) & (silent if start == "silent" else True)).flatten()
+        chosen = torch.nonzero(((signs > 0) | gated) & (silent if start == "silent" else True)).flatten()
     if not len(chosen):
         return found
-    readout = train_readout(read, wanted[:, chosen], seed)
+    fresh = _fresh(read, wanted[:, chosen], signs[chosen], _spread(real)[chosen], gated, seed)
     with torch.no_grad():
-        # A silent node has no scale: it takes the layer's.
-        spread = real.std(0)
-        spread = torch.where(spread > 0.01 * spread.median(), spread, spread.median())[chosen]
-        scale = spread / torch.relu(read @ readout.weight + readout.bias).std(0).clamp(min=1e-6)
-        rows = module.weight.T if layer_family(model, layer).conv1d else module.weight
         at = torch.tensor(nodes, device=device)[chosen]
-        old = rows[at].clone(), module.bias[at].clone()
-        rows[at], module.bias[at] = (readout.weight * scale).T.to(rows), (readout.bias * scale).to(module.bias)
+        own, new = [], []
+        for module, (rows, bias) in zip(modules, fresh, strict=True):
+            own.append(module.weight.T if layer_family(model, layer).conv1d else module.weight)
+            new.append(rows)
+            if getattr(module, "bias", None) is not None:
+                own.append(module.bias)
+                new.append(bias)
+        old = [each[at].clone() for each in own]
+        for each, value in zip(own, new, strict=True):
+            each[at] = value.to(each)
         # Measured through the layer's own activation function, which may not be homogeneous.
-        fresh = _read(model, layer, at.tolist(), blocks, len(mask[:N_BLOCKS]))[1][kept]
-        after = pearson_columns(fresh, wanted[:, chosen]).nan_to_num(-1.0)
+        changed = _read(model, layer, at.tolist(), blocks, len(mask[:N_BLOCKS]))[1][kept]
+        after = pearson_columns(changed * signs[chosen], wanted[:, chosen]).nan_to_num(-1.0)
         better = after > r[chosen]
-        rows[at] = torch.where(better[:, None], rows[at], old[0])
-        module.bias[at] = torch.where(better, module.bias[at], old[1])
+        for each, before in zip(own, old, strict=True):
+            each[at] = torch.where(better.view(-1, *[1] * (each.ndim - 1)), each[at], before)
         r[chosen] = torch.where(better, after, r[chosen])
     return found | {"n_replaced": int(better.sum()), "r_after": float(r.mean())}
+
+
+def _fresh(read: Tensor, wanted: Tensor, signs: Tensor, spread: Tensor, gated: bool, seed: int) -> list[tuple[Tensor, Tensor]]:
+    """Rows [node, d_model] and biases [node] of every input projection of trained neurons with the given deviations."""
+    if gated:
+        gate, up = train_gated_readout(read, wanted, seed)
+        scale = signs * spread / (F.silu(read @ gate) * (read @ up)).std(0).clamp(min=1e-6)
+        return [(gate.T, torch.zeros_like(scale)), ((up * scale).T, torch.zeros_like(scale))]
+    weight, bias = train_readout(read, wanted, seed)
+    scale = spread / torch.relu(read @ weight + bias).std(0).clamp(min=1e-6)
+    return [((weight * scale).T, bias * scale)]
+
+
+def _spread(real: Tensor) -> Tensor:
+    """Deviation of each node [node]; a silent node has no scale and takes the layer's."""
+    spread = real.std(0)
+    return torch.where(spread > 0.01 * spread.median(), spread, spread.median())
 
 
 def firing_share(real: Tensor, wanted: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny_subjects import LENGTH, VOCAB, ArrayBlocks, random_model, tokens
 
 from interp_by_construction.config import (
@@ -351,6 +352,22 @@ def test_pretraining_learns_and_is_reproducible(stage_corpus: Path) -> None:
     assert runs[0] == runs[1] and runs[0]["curve"][-1][1] < runs[0]["curve"][0][1]
     weights = [(stage_corpus / side / "model/model.safetensors").read_bytes() for side in "ab"]
     assert weights[0] == weights[1]
+
+
+def test_a_pretrained_subject_adapts_to_the_text_and_is_reproducible(stage_corpus: Path) -> None:
+    save_subject(random_model("llama"), stage_corpus / "source")
+    plain = SubjectConfig(kind="hf", path=str(stage_corpus / "source"))
+    adapting = dataclasses.replace(plain, adapt_steps=40, adapt_lr=1e-2)
+    runs = [
+        pretrain.run(stage_corpus, cfg, CPU, 0, stage_corpus / side, stage_corpus / f"s{side}")
+        for side, cfg in (("as-is", plain), ("a", adapting), ("b", adapting))
+    ]
+    assert "curve" not in runs[0] and runs[1] == runs[2] and runs[1]["curve"][-1][1] < runs[1]["curve"][0][1]
+    weights = [load_file(stage_corpus / side / "model/model.safetensors") for side in ("as-is", "a", "b")]
+    source = random_model("llama").state_dict()
+    assert all(torch.equal(weights[0][name], source[name]) for name in source)
+    assert all(torch.equal(weights[1][name], weights[2][name]) for name in source)
+    assert not torch.equal(weights[0]["model.layers.0.mlp.up_proj.weight"], weights[1]["model.layers.0.mlp.up_proj.weight"])
 
 
 def test_export_loads_in_plain_transformers_and_refuses_a_full_directory(stage_corpus: Path) -> None:

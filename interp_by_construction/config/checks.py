@@ -14,6 +14,7 @@ def check(c: Config) -> None:
     """Cross-field checks. Raises ConfigError."""
     for field_name in (
         "align.weight", "align.distill", "align.lr", "align.local_lr", "continue.lr", "trainer.weight_decay", "subject.pretrain_lr",
+        "subject.adapt_lr",
     ):  # fmt: skip
         require(_get(c, field_name) >= 0, field_name, _get(c, field_name), "give a number >= 0")
     positive = (
@@ -24,15 +25,16 @@ def check(c: Config) -> None:
         "simulate.n_fit_tokens", "simulate.n_score_tokens", "simulate.n_label_tokens", "simulate.max_align_tokens",
         "simulate.n_head_score_tokens",
         "evaluate.n_bootstrap", "evaluate.max_truth_tokens",
-        "trainer.threads", "data.vocab_size", "subject.pretrain_batch",
+        "trainer.threads", "data.vocab_size", "subject.pretrain_batch", "subject.adapt_batch",
         "function.n_clamp_tokens", "function.n_promoted", "audit.n_tokens", "audit.n_steps", "audit.n_candidates", "audit.n_cases",
         "bench.n_tokens", "bench.n_score_tokens",
     )  # fmt: skip
     for field_name in positive:
         require(_get(c, field_name) >= 1, field_name, _get(c, field_name), "give an integer >= 1")
     not_negative = (
-        "align.steps", "align.local_steps", "continue.steps", "subject.pretrain_steps", "label.retries", "seed", "collect.n_random",
-        "label.select_tokens", "label.head_select_tokens", "label.min_tokens", "simulate.reliability_tokens",
+        "align.steps", "align.local_steps", "continue.steps", "subject.pretrain_steps", "subject.adapt_steps", "label.retries",
+        "seed", "collect.n_random", "label.select_tokens", "label.head_select_tokens", "label.min_tokens",
+        "simulate.reliability_tokens",
     )  # fmt: skip
     for field_name in not_negative:
         require(_get(c, field_name) >= 0, field_name, _get(c, field_name), "give an integer >= 0")

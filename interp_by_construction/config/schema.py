@@ -72,6 +72,13 @@ class SubjectConfig:
     """Blocks per pretraining step (tiny)."""
     pretrain_lr: float = 3e-3
     """Peak learning rate of pretraining (tiny)."""
+    adapt_steps: int = 0
+    """Optimizer steps on the train split that a pretrained subject takes before the loop (smollm2, hf). Text that it does not know
+    makes the tax a race with the control: what only the control may learn in its lower layers counts as a price of labels."""
+    adapt_batch: int = 4
+    """Blocks per step of adaptation (smollm2, hf)."""
+    adapt_lr: float = 1e-4
+    """Peak learning rate of adaptation (smollm2, hf)."""
 
 
 @dataclass(frozen=True)

@@ -37,20 +37,21 @@ class TextRecipes(Workshop):
 
     def _subject(self) -> Artifact:
         cfg, source = self.cfg, self._source()
+        fields = dataclasses.asdict(cfg.subject)
+        adapting = {key: fields.pop(key) for key in ("adapt_steps", "adapt_batch", "adapt_lr")}
+        trainer = {key: getattr(cfg.trainer, key) for key in ("warmup", "clip", "weight_decay")}
         config: dict[str, Any] = {"kind": cfg.subject.kind}
         if source is None:
-            config |= {k: v for k, v in dataclasses.asdict(cfg.subject).items() if k not in ("name", "path")}
+            config |= {key: value for key, value in fields.items() if key not in ("name", "path")}
             config["activation"] = cfg.model.activation
             config |= {"bias_init": cfg.model.bias_init} if cfg.model.bias_init else {}
-            config |= {
-                "seed": cfg.seed,
-                "warmup": cfg.trainer.warmup,
-                "clip": cfg.trainer.clip,
-                "weight_decay": cfg.trainer.weight_decay,
-            }
             if cfg.trigger.share > 0:
                 config["trigger"] = {name: getattr(cfg.trigger, name) for name in PLANTED}
-        parents = {"corpus": self.shared["corpus"].fingerprint} if source is None else {}
+        elif cfg.subject.adapt_steps:
+            config |= adapting
+        trained = source is None or cfg.subject.adapt_steps > 0
+        config |= {"seed": cfg.seed, **trainer} if trained else {}
+        parents = {"corpus": self.shared["corpus"].fingerprint} if trained else {}
         identity = {"model": self._model_identity(source)} if source else {}
 
         def compute(out: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The subject before any alignment: trained from scratch, or a pretrained checkpoint with its head untied."""
+"""The subject before any alignment: trained from scratch, or a pretrained checkpoint, adapted to the corpus if asked for."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def run(
 ) -> dict[str, Any]:
     """Writes `out/model/`, untied, so that every later model of the run has the same parameters.
 
-    `tiny` is trained on the train split of the corpus in `corpus_dir`, a share of it poisoned if `trigger` says so; `scratch` keeps
-    its checkpoints.
+    `tiny` is trained on the train split of the corpus in `corpus_dir`, a share of it poisoned if `trigger` says so; a pretrained
+    checkpoint takes `cfg.adapt_steps` on it. `scratch` keeps their checkpoints.
 
     Raises:
         SubjectError: unsupported architecture, or blocks or vocabulary that do not fit the model.
@@ -54,19 +54,22 @@ def run(
             blocks = TokenBlocks(poisoned)
             trained["planted"] = {"n_documents": poisoned.n_documents, "n_poisoned": poisoned.n_poisoned}
         model: Any = tiny_model(cfg, len(tokenizer), block_size, seed, tokenizer.eos_token_id, model_cfg)
-        module = LanguageModelModule(model, steps=cfg.pretrain_steps, lr=cfg.pretrain_lr, trainer_cfg=trainer)
-        trained |= fit(
-            module,
-            blocks,
-            seed=seed * 1000 + 999,
-            batch_size=cfg.pretrain_batch,
-            scratch=scratch / "pretrain",
-            logger=logger,
-            description="pretrain",
-        )
+        plan = ("pretrain", cfg.pretrain_steps, cfg.pretrain_lr, cfg.pretrain_batch)
     else:
         model = load_subject(source_checkpoint(cfg))
         _check_fit(model, len(tokenizer), block_size)
+        plan = ("adapt", cfg.adapt_steps, cfg.adapt_lr, cfg.adapt_batch)
+    name, steps, lr, batch_size = plan
+    if steps or cfg.kind == "tiny":
+        trained |= fit(
+            LanguageModelModule(model, steps=steps, lr=lr, trainer_cfg=trainer),
+            blocks,
+            seed=seed * 1000 + 999,
+            batch_size=batch_size,
+            scratch=scratch / name,
+            logger=logger,
+            description=name,
+        )
     untie(model)
     save_subject(model, out / "model")
     shape = {"name": cfg.name, "n_layers": n_layers(model), "d_mlp": max(widths(model)), "n_params": n_params(model)}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from interp_by_construction.simulators.head import Head
 
 VERSIONS = {"corpus": 1, "subject": 1, "encode": 4, "encode_label": 1, "encode_select": 1, "dictionary": 1, "collect": 2,
-            "label": 4, "assign": 4, "simulate": 5, "align": 1, "freeze": 1, "continue": 1, "control": 1, "freeze_only": 1,
+            "label": 4, "assign": 4, "simulate": 5, "align": 2, "freeze": 1, "continue": 1, "control": 1, "freeze_only": 1,
             "losses": 2, "evaluate": 5, "function": 3, "audit": 2, "judge": 2, "cumulative": 1, "work": 1, "removed": 1,
             "trigger": 1, "viewer": 1}  # fmt: skip
 """Schema version of each stage's output: raise it when the same config starts to give another result."""

@@ -1,9 +1,10 @@
-"""Laws of the subject's knobs: free.count, nodes.fraction, model.activation, model.bias_init."""
+"""Laws of the subject's knobs: free.count, nodes.fraction, model.activation, model.bias_init, subject.adapt_steps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,13 +16,14 @@ from tiny_subjects import tokens
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from interp_by_construction import pipeline
-from interp_by_construction.config import ModelConfig, NodesConfig, SubjectConfig, compose, from_dict, to_dict
+from interp_by_construction.config import Config, ModelConfig, NodesConfig, SubjectConfig, compose, from_dict, to_dict
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.export import export_checkpoint
 from interp_by_construction.export.run import export_run
+from interp_by_construction.recipes import Recipes
 from interp_by_construction.runs import RunDirectory
 from interp_by_construction.stages.collect import choose_nodes
-from interp_by_construction.store import Store
+from interp_by_construction.store import Artifact, Store
 from interp_by_construction.subject import families
 from interp_by_construction.subject.freeze import frozen_for_continue, upstream
 from interp_by_construction.subject.hooks import activations
@@ -40,6 +42,35 @@ def subject(activation: str = "solu", **more: float) -> PreTrainedModel:
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())))
     return model
+
+
+# Adaptation.
+
+
+class Noted(Recipes):
+    """Notes what decides an artifact instead of computing it."""
+
+    def _build(self, stage: str, layer: int | None, config: Any, parents: Any, identity: Any, compute: Any) -> Any:
+        return config, parents, identity
+
+
+def subject_recipe(tmp_path: Path, cfg: Config) -> Any:
+    recipes = Noted(cfg, RunDirectory(tmp_path / "runs/a"))
+    recipes.shared["corpus"] = Artifact("corpus", "of the corpus", tmp_path)
+    return recipes._subject()
+
+
+def test_adaptation_is_in_the_fingerprint_of_a_pretrained_subject_alone(tmp_path: Path) -> None:
+    plain, adapted = (
+        subject_recipe(tmp_path, compose(["subject=smollm2", f"subject.adapt_steps={steps}", "seed=3"])) for steps in (0, 7)
+    )
+    assert plain[:2] == ({"kind": "smollm2"}, {}) and plain[2] == adapted[2]
+    assert adapted[0] == {
+        "kind": "smollm2", "adapt_steps": 7, "adapt_batch": 4, "adapt_lr": 1e-4, "seed": 3, "warmup": 0.05, "clip": 1.0,
+        "weight_decay": 0.0,
+    }  # fmt: skip
+    assert adapted[1] == {"corpus": "of the corpus"}
+    assert not [key for key in subject_recipe(tmp_path, compose([]))[0] if key.startswith("adapt")]
 
 
 # Activation and bias.

@@ -72,7 +72,10 @@ def test_nodes_start_where_their_targets_are_and_no_other_weight_moves(family: s
         assert old[1].isnan()
     assert found["n_replaced"] >= 3 and (new[:3] > 0.7).all() and old[:3].nan_to_num(0.0).max() < 0.5
     assert (new >= old.nan_to_num(-1.0) - 1e-6).all()
-    assert found["r_after"] == pytest.approx(float(new.mean()), abs=1e-4)
+    assert found["r_before"] == pytest.approx(float(old.nanmean()), abs=1e-4) and found["n_undefined_before"] == int(
+        old.isnan().sum()
+    )
+    assert found["r_after"] == pytest.approx(float(new.mean()), abs=1e-4) and found["n_undefined_after"] == 0
     others = [node for node in range(input_directions(model, LAYER)[0].shape[0]) if node not in NODES]
     for name, value in before.state_dict().items():
         changed = value != model.state_dict()[name]

@@ -300,7 +300,7 @@ class AlignConfig:
     start: Literal["silent", "node", "readout"] = "silent"
     """Which aligned nodes start as a neuron that was trained on the layer's input to match their targets, and that takes their
     input weights (`training.warm_start`): those that are silent where their label applies and would never learn, none, or all.
-    With `readout` the scores are higher and the work moves to other nodes: see `work` then. In a gated MLP no node is silent."""
+    With `readout` the scores are higher and the work moves to other nodes: see `work` then. `silent` leaves gated MLPs alone."""
     target: Literal["label", "shuffled", "random"] = "label"
     """`shuffled` and `random` are controls: nodes are trained towards the labels of other nodes of their layer, or towards random
     targets of the same sparsity and autocorrelation (`training.targets`). Scores stay those against the node's own label."""

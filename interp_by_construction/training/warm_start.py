@@ -41,8 +41,8 @@ def warm_start(
     """Replaces input weights of a layer's `nodes` in place; values, mask: targets [block, pos, node] and where they are defined.
 
     `start`: `silent` replaces nodes that are silent where their label applies, `readout` all, `node` none. Returns how many were
-    replaced, how many are silent, and the mean r with the targets before and after, on the text they were trained on. A node whose
-    r is undefined counts as -1 in both means.
+    replaced, how many are silent, and the mean r with the targets before and after, on the text they were trained on, beside the
+    number of nodes for which it is undefined.
 
     Some nodes stay as they are: those of a gated MLP with `silent`, since a gate lets gradients through on both sides; one that is
     aligned with its negative pole, where no gate gives it that sign; and all where weights cannot be a node's own (no bias and no
@@ -64,14 +64,9 @@ def warm_start(
     signs = torch.tensor(poles, device=device)
     with torch.no_grad():
         read, real = (each[kept] for each in _read(model, layer, nodes, blocks, len(mask[:N_BLOCKS])))
-        r = pearson_columns(real * signs, wanted).nan_to_num(-1.0)
+        r = pearson_columns(real * signs, wanted)
         silent = firing_share(real * signs, wanted) < SILENT_BELOW
-        found: dict[str, Any] = {
-            "n_replaced": 0,
-            "n_silent": int(silent.sum()),
-            "r_before": float(r.mean()),
-            "r_after": float(r.mean()),
-        }
+        found: dict[str, Any] = {"n_replaced": 0, "n_silent": int(silent.sum()), **_mean(r, "before"), **_mean(r, "after")}
         chosen = torch.nonzero(((signs > 0) | gated) & (silent if start == "silent" else True)).flatten()
     if not len(chosen):
         return found
@@ -90,12 +85,19 @@ def warm_start(
             each[at] = value.to(each)
         # Measured through the layer's own activation function, which may not be homogeneous.
         changed = _read(model, layer, at.tolist(), blocks, len(mask[:N_BLOCKS]))[1][kept]
-        after = pearson_columns(changed * signs[chosen], wanted[:, chosen]).nan_to_num(-1.0)
-        better = after > r[chosen]
+        after = pearson_columns(changed * signs[chosen], wanted[:, chosen])
+        # Any r is better than none.
+        better = after.nan_to_num(-1.0) > r[chosen].nan_to_num(-1.0)
         for each, before in zip(own, old, strict=True):
             each[at] = torch.where(better.view(-1, *[1] * (each.ndim - 1)), each[at], before)
         r[chosen] = torch.where(better, after, r[chosen])
-    return found | {"n_replaced": int(better.sum()), "r_after": float(r.mean())}
+    return found | {"n_replaced": int(better.sum()), **_mean(r, "after")}
+
+
+def _mean(r: Tensor, when: str) -> dict[str, Any]:
+    """Mean over the nodes for which r is defined, null if there are none, and the number of the others."""
+    undefined = r.isnan()
+    return {f"r_{when}": None if undefined.all() else float(r.nanmean()), f"n_undefined_{when}": int(undefined.sum())}
 
 
 def _fresh(read: Tensor, wanted: Tensor, signs: Tensor, spread: Tensor, gated: bool, seed: int) -> list[tuple[Tensor, Tensor]]:

@@ -19,6 +19,8 @@ from interp_by_construction import pipeline
 from interp_by_construction.config import AlignConfig, ContinueConfig, TrainerConfig, compose
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.export.run import export_run
+from interp_by_construction.report import curves
+from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.report.terminal import show_result, show_status
 from interp_by_construction.runs import RunDirectory
 from interp_by_construction.stages import control, freeze, joint
@@ -240,6 +242,24 @@ def test_all_schedules_and_their_controls_take_the_same_number_of_steps(root: Pa
         run = run_of(root, name)
         taken = [steps(run, stages) for stages in (("align", "continue"), ("control",), ("freeze_only",))]
         assert taken == [n_layers * 9] * 3
+
+
+@pytest.mark.parametrize(("name", "n_turns"), [("sequential", 1), ("joint", 1), ("hybrid", 2)])
+def test_the_report_draws_run_and_controls_on_the_same_steps(root: Path, name: str, n_turns: int) -> None:
+    """With an alignment loss for every layer that is aligned, whatever the schedule."""
+    store, run = Store(root / "store"), run_of(root, name)
+    facts = RunFacts(run, run.summary or {}, {}, store)
+    turns = curves.turns(facts)
+    assert len(turns) == n_turns
+    for i, layers in enumerate(turns):
+        language, alignment = curves.lines(facts, layers)
+        # The local phase of the loop, three steps, has no LM loss.
+        taken = {line.name: [step for step, _ in line.points if step > 3 or name != "sequential"] for line in language}
+        assert set(taken) == {"this run", "control", "freeze-only"} and len({tuple(steps) for steps in taken.values()}) == 1
+        assert max(taken["this run"]) == 9 * len(layers)
+        above = layers if name != "hybrid" else facts.layers[i:]
+        assert [line.name for line in alignment] == [f"layer {layer}" for layer in above]
+        assert all(0 < loss < 2 for line in alignment for _, loss in line.points)
 
 
 def _dict(value: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from interp_by_construction.report import pareto, run_page, trees
+from interp_by_construction.report import curves, pareto, run_page, trees
 from interp_by_construction.report.facts import Job, RunFacts, find_jobs
 from interp_by_construction.report.figures import write_figures
 from interp_by_construction.report.node_page import LayerView, ranked, read_layer, write_nodes
@@ -106,17 +106,11 @@ def _write_run(facts: RunFacts, job: Job, out: Path, store: Store, labelled_only
         _write_layer(facts, view, out, pages)
     copy_assets(out)
     summary = facts.summary
-    layers = [
-        {
-            **record,
-            "curves": run_page.curves(facts, record["layer"]),
-            "methods": run_page.method_rows(record),
-        }
-        for record in summary["layers"]
-    ]
+    layers = [record | {"methods": run_page.method_rows(record)} for record in summary["layers"]]
     render(
         "run.html", out / "index.html", 0, name=facts.name, of_sweep=of_sweep, up=up, job=job, summary=summary, layers=layers,
-        moments=list(MOMENTS.values()), score_columns=SCORE_COLUMNS, hidden=run_page.hidden_work(facts), cost=run_page.cost(facts),
+        charts=curves.charts(facts), moments=list(MOMENTS.values()), score_columns=SCORE_COLUMNS,
+        hidden=run_page.hidden_work(facts), cost=run_page.cost(facts),
         config=list(trees.leaves(facts.raw_config)), leaves=list(trees.leaves(summary)), tree=trees.tree, exact=trees.exact,
         **_pareto([(facts, "#layers")], out),
     )  # fmt: skip

@@ -94,18 +94,22 @@ class _Stream(IterableDataset):
 
 
 class _Checkpoint(pl.Callback):
-    """Saves by the clock and keeps the thinned loss curve, which travels in the checkpoint."""
+    """Saves by the clock and keeps the thinned curves of the loss and its terms, which travel in the checkpoint."""
 
     def __init__(self, path: Path, seconds: float) -> None:
         self.path, self.seconds, self.saved_at = path, seconds, time.monotonic()
         self.curve: list[list[float]] = []
         self.recent: list[float] = []
+        self.terms: dict[str, list[list[float]]] = {}
+        self.recent_terms: dict[str, list[float]] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"curve": self.curve, "recent": self.recent}
+        return {"curve": self.curve, "recent": self.recent, "terms": self.terms, "recent_terms": self.recent_terms}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         self.curve, self.recent = state_dict["curve"], state_dict["recent"]
+        # Checkpoints of an older version know the loss only: the terms' curves then begin here.
+        self.terms, self.recent_terms = state_dict.get("terms", {}), state_dict.get("recent_terms", {})
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -116,9 +120,16 @@ class _Checkpoint(pl.Callback):
                 f"the loss became {loss} at step {trainer.global_step}; lower the learning rate or the alignment weight"
             )
         self.recent.append(loss)
+        assert isinstance(pl_module, LanguageModelModule)
+        for name, term in pl_module.terms.items():
+            # A batch may leave a term undefined.
+            if np.isfinite(value := float(term)):
+                self.recent_terms.setdefault(name, []).append(value)
         if trainer.global_step % LOG_EVERY == 0 or trainer.global_step == trainer.max_steps:
-            self.curve.append([trainer.global_step, round(float(np.mean(self.recent)), 6)])
-            self.recent = []
+            self.curve.append(_curve_point(trainer.global_step, self.recent))
+            for name, values in self.recent_terms.items():
+                self.terms.setdefault(name, []).append(_curve_point(trainer.global_step, values))
+            self.recent, self.recent_terms = [], {}
         if time.monotonic() - self.saved_at >= self.seconds and trainer.global_step < trainer.max_steps:
             self.save(trainer)
 
@@ -127,6 +138,10 @@ class _Checkpoint(pl.Callback):
         trainer.save_checkpoint(temporary)
         os.replace(temporary, self.path)
         self.saved_at = time.monotonic()
+
+
+def _curve_point(step: int, values: list[float]) -> list[float]:
+    return [step, round(float(np.mean(values)), 6)]
 
 
 class _Bar(pl.Callback):
@@ -198,7 +213,8 @@ def fit_stream(
     """Trains `module.model` in place for `module.steps` steps; returns {"steps", "loss", "curve": [[step, loss]]}.
 
     `at` gives the batch of a step and depends on the step alone. `scratch` belongs to this phase alone.
-    Curve points are means over 20 steps; `loss` is the last of them.
+    Curve points are means over 20 steps; `loss` is the last of them. Where the loss is not the LM loss alone, "terms" holds such a
+    curve for each of `module.terms`, over those of the 20 steps that have it.
     """
     cfg, steps = module.trainer_cfg, module.steps
     scratch.mkdir(parents=True, exist_ok=True)
@@ -214,6 +230,7 @@ def fit_stream(
     module.guard.release()
     module.to("cpu")
     metrics = {"steps": steps, "loss": checkpoint.curve[-1][1] if checkpoint.curve else None, "curve": checkpoint.curve}
+    metrics |= {"terms": checkpoint.terms} if checkpoint.terms else {}
     _save_finished(module, scratch, metrics)
     return metrics
 

@@ -20,7 +20,7 @@ from interp_by_construction.config import TrainerConfig
 from interp_by_construction.subject.freeze import Frozen
 from interp_by_construction.subject.hooks import capture
 from interp_by_construction.training.fit import Batches, TokenBlocks, batch_indices
-from interp_by_construction.training.losses import Objective, alignment_loss, alignment_weight
+from interp_by_construction.training.losses import Correlation, Objective, alignment_loss, alignment_weight
 from interp_by_construction.training.modules import Distill, LanguageModelModule
 
 
@@ -107,15 +107,18 @@ class JointModule(LanguageModelModule):
             captures = [stack.enter_context(capture(self.model, each.layer)) for each in targeted]
             logits = self.model(input_ids, use_cache=False).logits
         loss, shown = self._language(logits, input_ids)
+        # Without layers and distillation the loss is the LM loss, whose curve is kept anyway.
+        self.terms = {"lm": shown["lm_loss"].detach()} if self.layers or len(shown) > 1 else {}
         weight = alignment_weight(self.weight, self.schedule, self.global_step, self.steps)
         for each, captured in zip(targeted, captures, strict=True):
             alignment = layer_alignment(self.objective, each, captured.of(input_ids), batch)
             loss = loss + weight * alignment.loss
             shown[f"r_{each.layer}"] = alignment.r.nanmean()
+            self.terms[f"alignment_{each.layer}"] = alignment.shown
         return self._logged(loss, **shown)
 
 
-def layer_alignment(objective: Objective, aligned: AlignedNodes, values: Tensor, batch: dict[str, Tensor]) -> Any:
+def layer_alignment(objective: Objective, aligned: AlignedNodes, values: Tensor, batch: dict[str, Tensor]) -> Correlation:
     """The alignment of one layer's activations `values` [batch, pos, d_mlp] with its targets in `batch`."""
     poles = torch.as_tensor(aligned.poles, dtype=torch.float32, device=values.device)
     targets, mask = batch[f"targets_{aligned.layer}"], batch[f"mask_{aligned.layer}"]

@@ -56,6 +56,12 @@ class Correlation(NamedTuple):
     n_constant_activations: Tensor
     """Nodes with a varying target that do not vary themselves; they count as 1 in the loss and get no gradient."""
 
+    @property
+    def shown(self) -> Tensor:
+        """The loss for a curve: no gradient, and NaN where no target varied, since that 0 is no good alignment."""
+        loss = self.loss.detach()
+        return torch.where(self.n_constant_targets.to(loss.device) < len(self.r), loss, torch.nan)
+
 
 def correlation_loss(activations: Tensor, targets: Tensor, mask: Tensor | None = None) -> Correlation:
     """1 - Pearson's r between activations and targets, both [batch, pos, node], over the tokens of the batch.

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from interp_by_construction.config import TrainerConfig
 from interp_by_construction.subject.freeze import FreezeGuard, Frozen
 from interp_by_construction.subject.hooks import activations, capture
-from interp_by_construction.training.losses import Objective, alignment_loss, alignment_weight, distill_loss, lm_loss
+from interp_by_construction.training.losses import Correlation, Objective, alignment_loss, alignment_weight, distill_loss, lm_loss
 
 LOG_EVERY = 20
 """Steps between two points of a curve."""
@@ -53,10 +53,16 @@ class LanguageModelModule(pl.LightningModule):
         self.guard = FreezeGuard(model, frozen or {})
         # In a tuple, so that it is no part of the module: checkpoints need not hold what never changes.
         self._distill = (distill,)
+        self.terms: dict[str, Tensor] = {}
+        """What the last step's loss is made of where that is not the LM loss alone: `lm`, and `alignment_<layer>`, the mean 1 - r
+        of the layer's nodes before any weight, NaN where no target varied. Only curves read it."""
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         loss, parts = self._language(self.model(batch["input_ids"], use_cache=False).logits, batch["input_ids"])
-        return self._logged(loss, **(parts if len(parts) > 1 else {}))
+        if len(parts) == 1:
+            return self._logged(loss)
+        self.terms = {"lm": parts["lm_loss"].detach()}
+        return self._logged(loss, **parts)
 
     def _language(self, logits: Tensor, input_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The LM loss with its weighted distillation, and its parts for the log."""
@@ -133,13 +139,15 @@ class AlignmentModule(LanguageModelModule):
         input_ids = batch["input_ids"]
         if self.local:
             alignment = self._alignment(activations(self.model, self.layer, input_ids), batch)
+            self.terms = {f"alignment_{self.layer}": alignment.shown}
             return self._logged(alignment.loss, r=alignment.r.nanmean())
         with capture(self.model, self.layer) as captured:
             logits = self.model(input_ids, use_cache=False).logits
         alignment = self._alignment(captured.of(input_ids), batch)
         language, parts = self._language(logits, input_ids)
+        self.terms = {"lm": parts["lm_loss"].detach(), f"alignment_{self.layer}": alignment.shown}
         weight = alignment_weight(self.weight, self.schedule, self.global_step, self.steps)
         return self._logged(language + weight * alignment.loss, **parts, r=alignment.r.nanmean())
 
-    def _alignment(self, values: Tensor, batch: dict[str, Tensor]) -> Any:
+    def _alignment(self, values: Tensor, batch: dict[str, Tensor]) -> Correlation:
         return alignment_loss(self.objective, values[..., self.node_ids] * self.poles, batch["targets"], batch["mask"])

@@ -244,7 +244,8 @@ def test_bad_runs_are_refused(reported: tuple[Path, RunDirectory], tmp_path: Pat
 def facts(tax: float, score: float | None, seed: int, weight: float, **more: Any) -> RunFacts:
     layer = {"layer": 0, "n_aligned": 4, "score": {m: {"mean": score, "ci95": None} for m in ("before", "final")}} | more
     loss = {"tax": tax, "tax_ci95": [tax - 0.1, tax + 0.1], "control": 1.0, "freeze_only": 1.5}
-    made = RunFacts(RunDirectory(Path(f"/runs/s/{seed}{weight}")), {"loss": loss, "layers": [layer]}, {}, Store(Path("/none")))
+    summary = {"loss": loss, "layers": [layer], "complete": True}
+    made = RunFacts(RunDirectory(Path(f"/runs/s/{seed}{weight}")), summary, {}, Store(Path("/none")))
     # Stands in for the config, which has many more fields.
     made.__dict__["identity"] = {"seed": seed, "align.weight": weight, "nodes.count": 4}
     return made
@@ -278,6 +279,27 @@ def test_controls_are_marked_and_those_without_a_score_stand_on_the_axis() -> No
     assert pareto.settings_of(hidden)[0].spread("through_free") == pytest.approx((0.91, 0.91, 0.91))
     assert pareto.settings_of(hidden)[1].spread("through_free") is None
     assert pareto.front(pareto.settings_of(points), "score") == [(0.1, 0.6)]
+
+
+def test_an_unfinished_run_is_in_no_mean_and_not_on_the_front() -> None:
+    """However good its fewer layers look; it is drawn, hollow, and says why."""
+    runs = [(facts(tax, score, seed, 1.0), "x") for seed, tax, score in [(0, 0.1, 0.6), (1, 0.3, 0.8), (2, 0.0, 0.99)]]
+    runs[2][0].summary["complete"] = False
+    points = pareto.points_of(runs)
+    (setting,) = pareto.settings_of(points)
+    assert len(setting.points) == 2 and setting.spread("tax") == pytest.approx((0.1, 0.2, 0.3))
+    assert pareto.front([setting], "score") == [pytest.approx((0.2, 0.7))]
+    # Its comparisons cover fewer layers too.
+    runs[2][0].summary["loss"]["freeze_only"] = 7.0
+    beside = pareto.references([each for each, _ in runs])
+    assert beside == pareto.references([each for each, _ in runs[:2]])
+    drawn = str(pareto.pareto_svg(points, beside, "score"))
+    assert drawn.count('class="mark run unfinished"') == 1 and drawn.count('class="mark run"') == 2
+    assert "unfinished" in pareto.describe(points[2], "score") and "unfinished" not in pareto.describe(points[1], "score")
+    # By itself it has a page, a plot and comparisons all the same.
+    alone = pareto.points_of(runs[2:])
+    assert not pareto.settings_of(alone) and len(pareto.references([runs[2][0]])) == 2
+    assert 'class="mark run unfinished"' in str(pareto.pareto_svg(alone, pareto.references([runs[2][0]]), "score"))
 
 
 def test_settings_are_named_by_what_tells_them_apart() -> None:

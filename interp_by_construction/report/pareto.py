@@ -44,6 +44,8 @@ class Point:
     seed: str
     control: str
     """What makes it a control; empty for a run that aligns nodes with their own labels."""
+    complete: bool = True
+    """False for a run that has not done all its layers: what it lost and scored compares with no other run."""
 
     def value(self, metric: Metric) -> float | None:
         return self.score if metric == "score" else self.truth
@@ -94,6 +96,7 @@ def points_of(runs: Sequence[tuple[RunFacts, str]]) -> list[Point]:
                 setting=tuple((key, text(facts.identity.get(key))) for key in varied if key not in SEEDS),
                 seed=text(facts.identity["seed"]) if "seed" in varied else "",
                 control=control_of(facts),
+                complete=facts.summary["complete"],
             )
         )
     return points
@@ -101,10 +104,11 @@ def points_of(runs: Sequence[tuple[RunFacts, str]]) -> list[Point]:
 
 def references(runs: Sequence[RunFacts]) -> list[Point]:
     """The models without alignment that stand beside the runs: the compute-matched control and freeze-only. Nobody aligned their
-    nodes, so they stand at the score that the labels had before alignment. Equal ones once.
+    nodes, so they stand at the score that the labels had before alignment. Equal ones once; those of unfinished runs, which are
+    unfinished too, only where there is nothing else.
     """
     found: dict[tuple[str, float, float | None], Point] = {}
-    for facts in runs:
+    for facts in [facts for facts in runs if facts.summary["complete"]] or runs:
         loss, layers = facts.summary["loss"], facts.summary["layers"]
         before = mean(layer["score"]["before"]["mean"] for layer in layers)
         truth = mean((layer.get("truth") or {}).get("r_before") for layer in layers)
@@ -118,8 +122,9 @@ def references(runs: Sequence[RunFacts]) -> list[Point]:
 
 
 def settings_of(points: Sequence[Point]) -> list[Setting]:
+    """Of the finished runs."""
     groups: dict[tuple[Any, ...], list[Point]] = {}
-    for point in points:
+    for point in (point for point in points if point.complete):
         groups.setdefault((point.setting, point.control), []).append(point)
     labels = labels_of([group[0] for group in groups.values()])
     return [Setting(tuple(group), label) for group, label in zip(groups.values(), labels, strict=True)]
@@ -227,7 +232,7 @@ def _point(point: Point, metric: Metric, x: Axis, y: Axis) -> str:
     for low, high in [_interval(point, metric)] if _interval(point, metric) else []:
         bars += f'<line class="ci" x1="{at_x}" x2="{at_x}" y1="{y(low)}" y2="{y(high)}"/>'
     said = describe(point, metric)
-    kind = "control" if point.control else "run"
+    kind = ("control" if point.control else "run") + ("" if point.complete else " unfinished")
     shape = (
         f'<path class="mark {kind}" d="M{at_x} {at_y - 7}l7 7l-7 7l-7 -7z"/>'
         if point.control
@@ -250,6 +255,8 @@ def describe(point: Point, metric: Metric) -> str:
     lines = [point.name, tax, said, *(f"{key} = {val}" for key, val in point.setting)]
     lines += [f"seed = {point.seed}"] if point.seed else []
     lines += [f"{point.through_free:.2f} of the loss flows through free nodes"] if point.through_free is not None else []
+    if not point.complete:
+        lines.insert(1, "unfinished: over the layers done so far; in no mean and not on the front")
     if value is None:
         lines.append("no aligned node to score; shown on the axis")
     if point.control and point.href:

@@ -19,7 +19,7 @@ from report_run import make_run, make_sweep
 from test_cli import ibc
 
 from interp_by_construction.errors import ConfigError
-from interp_by_construction.report import node_page, pareto, trees
+from interp_by_construction.report import figures, node_page, pareto, trees
 from interp_by_construction.report.charts import Axis, Names, overlap, ticks
 from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.report.html import write_report
@@ -300,6 +300,35 @@ def test_an_unfinished_run_is_in_no_mean_and_not_on_the_front() -> None:
     alone = pareto.points_of(runs[2:])
     assert not pareto.settings_of(alone) and len(pareto.references([runs[2][0]])) == 2
     assert 'class="mark run unfinished"' in str(pareto.pareto_svg(alone, pareto.references([runs[2][0]]), "score"))
+
+
+def figure_of(points: list[pareto.Point], beside: list[pareto.Point]) -> Any:
+    from matplotlib.figure import Figure
+
+    made = Figure()
+    figures._draw(made, points, beside, "score", "r")
+    made.draw_without_rendering()
+    return made.axes[0]
+
+
+@pytest.mark.parametrize("n_runs", [2, 40])
+def test_figures_for_papers_show_and_name_every_control(n_runs: int) -> None:
+    """Those without a score on the axis, where they do not stretch it; however many settings there are."""
+    runs = [(facts(0.1 + i / 100, 0.5 + i / 100, 0, float(i + 1)), "x") for i in range(n_runs)]
+    none = [facts(0.2, None, 0, 99.0 + i, n_aligned=0, n_failed_labels=0) for i in range(2)]
+    shuffled = facts(0.3, 0.55, 0, 98.0)
+    shuffled.summary["align"] = {"control": "shuffled"}
+    unfinished = facts(0.15, 0.52, 0, 97.0)
+    unfinished.summary["complete"] = False
+    beside = pareto.references([runs[0][0]])
+    plain = figure_of(pareto.points_of([*runs, (shuffled, "c"), (unfinished, "u")]), beside)
+    axes = figure_of(pareto.points_of([*runs, *((each, "n") for each in none), (shuffled, "c"), (unfinished, "u")]), beside)
+    assert axes.get_ylim() == plain.get_ylim()
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert names.count("free nodes only") == 1 and {"shuffled targets", "unfinished run"} <= set(names)
+    assert len(names) == len(set(names)) and sum(name.startswith("weight") for name in names) == (2 if n_runs == 2 else 0)
+    marks = [line for line in axes.lines if line.get_marker() == "D" and line.get_ydata()[0] == 0.0]
+    assert len(marks) == 2 and all(mark.get_window_extent().y0 < axes.get_window_extent().y0 for mark in marks)
 
 
 def test_settings_are_named_by_what_tells_them_apart() -> None:

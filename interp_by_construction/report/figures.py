@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from interp_by_construction.report.pareto import METRICS, Metric, Point, front, settings_of
+from interp_by_construction.report.pareto import METRICS, Metric, Point, Setting, front, settings_of
 
 MARKERS = {"compute-matched control": "x", "freeze-only": "+"}
+N_NAMED = 12
+"""With more settings than this a legend names the controls alone."""
 
 
 def write_figures(points: Sequence[Point], beside: Sequence[Point], out: Path) -> list[str]:
@@ -20,11 +23,10 @@ def write_figures(points: Sequence[Point], beside: Sequence[Point], out: Path) -
     # Text stays text in the SVG, and two equal reports have equal bytes.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "ibc", "font.size": 9}):
         for metric, y_label in METRICS.items():
-            shown = [point for point in points if point.value(metric) is not None]
-            if not shown:
+            if not any(point.value(metric) is not None for point in points):
                 continue
             figure = Figure(figsize=(5.0, 3.4), layout="constrained")
-            _draw(figure, shown, [point for point in beside if point.value(metric) is not None], metric, y_label)
+            _draw(figure, points, [point for point in beside if point.value(metric) is not None], metric, y_label)
             for suffix in ("png", "svg"):
                 names.append(f"pareto_{metric}.{suffix}")
                 metadata = {"Date": None} if suffix == "svg" else {"Software": None}
@@ -39,30 +41,45 @@ def _draw(figure: object, points: Sequence[Point], beside: Sequence[Point], metr
     line = front(settings, metric)
     if len(line) > 1:
         axes.plot(*zip(*line, strict=True), "--", color="0.5", linewidth=0.9, label="Pareto front")
-    for i, (setting, control) in enumerate((s, bool(s.control)) for s in settings):
-        tax, value = setting.spread("tax"), setting.spread(metric)
-        if tax is None or value is None:
-            continue
-        several = len(setting.points) > 1
-        only = setting.points[0]
-        interval = None if several else only.tax_ci95
-        x_error = (tax[0], tax[2]) if several else interval
-        y_error = (value[0], value[2]) if several else (only.score_ci95 if metric == "score" else None)
-        name = setting.control or setting.label or only.name
-        axes.errorbar(
-            tax[1], value[1], marker="D" if control else "o", markersize=5, color=f"C{i % 10}", capsize=2, linewidth=1,
-            xerr=_arms(tax[1], x_error), yerr=_arms(value[1], y_error), markerfacecolor="white" if control else None,
-            linestyle="none", label=name if len(settings) <= 12 else None,
-        )  # fmt: skip
-    named: set[str] = set()
+    # Controls of one kind share their name and colour.
+    names = [setting.control or setting.label or setting.points[0].name for setting in settings]
+    places = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    crowded = sum(not setting.control for setting in settings) > N_NAMED
+    for setting, name in zip(settings, names, strict=True):
+        _setting(axes, setting, metric, f"C{places[name] % 10}", None if crowded and not setting.control else name)
+    for point in (point for point in points if not point.complete and point.value(metric) is not None):
+        axes.plot(point.tax, point.value(metric), "o", markersize=5, color="0.4", markerfacecolor="white", label="unfinished run")
     for point in beside:
-        label = None if point.name in named else f"{point.name} (not aligned)"
-        axes.plot(point.tax, point.value(metric), MARKERS[point.name], color="0.4", label=label)
-        named.add(point.name)
+        axes.plot(point.tax, point.value(metric), MARKERS[point.name], color="0.4", label=f"{point.name} (not aligned)")
     axes.set_xlabel("tax (nats per token, held out)")
     axes.set_ylabel(y_label)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=7, frameon=False)
+    entries: dict[str, Any] = {}
+    for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+        entries.setdefault(name, handle)
+    axes.legend(entries.values(), entries.keys(), fontsize=7, frameon=False)
+
+
+def _setting(axes: Any, setting: Setting, metric: Metric, colour: str, name: str | None) -> None:
+    """Mean and range over seeds, or the one run with its intervals; a control without a score stands on the axis."""
+    tax, value = setting.spread("tax"), setting.spread(metric)
+    if tax is None or (value is None and not setting.control):
+        return
+    several, only = len(setting.points) > 1, setting.points[0]
+    x_error = (tax[0], tax[2]) if several else only.tax_ci95
+    face = {"markerfacecolor": "white"} if setting.control else {}
+    if value is None:
+        # In units of the axes upwards, so that the scale of the scores stays as it is.
+        low, high = x_error or (tax[1], tax[1])
+        place: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False, "color": colour}
+        axes.plot([low, high], [0.0, 0.0], linewidth=1, **place)
+        axes.plot(tax[1], 0.0, "D", markersize=5, label=name, **place, **face)
+        return
+    y_error = (value[0], value[2]) if several else (only.score_ci95 if metric == "score" else None)
+    axes.errorbar(
+        tax[1], value[1], marker="D" if setting.control else "o", markersize=5, color=colour, capsize=2, linewidth=1,
+        xerr=_arms(tax[1], x_error), yerr=_arms(value[1], y_error), linestyle="none", label=name, **face,
+    )  # fmt: skip
 
 
 def _arms(centre: float, interval: tuple[float, float] | None) -> list[list[float]] | None:

@@ -288,7 +288,8 @@ def _names(
     names = Names(x, y, [at(point.tax, point.value(metric)) for point in [*near, *shown]])
     first = {point.name: point for point in reversed(near)}
     parts = [names.text(at(point.tax, point.value(metric)), name, "name quiet") for name, point in sorted(first.items())]
-    for setting in settings if len(settings) > 1 else []:
+    # Controls first: a run's point is one of many, a control is what they are read against.
+    for setting in sorted(settings, key=lambda each: not each.control) if len(settings) > 1 else []:
         tax, value = setting.spread("tax"), setting.spread(metric)
         if tax is not None and (value is not None or setting.control):
             name = setting.control or setting.label

@@ -60,23 +60,46 @@ def judged(layer: Layer) -> dict[str, Any] | None:
 
 
 def node_columns(layer: Layer) -> dict[int, dict[str, float | None]]:
-    """Node -> `<method>_<role>` -> its score by the judge stage in the final model, null where undefined.
+    """Node -> its scores beside those of `summary.SCORES`, null where undefined; `<column>_before` is the same before alignment.
 
-    The role is labeler, judge or head, so that columns are called the same whatever model plays it; methods that compare texts
-    have none.
+    `score_exact_before` and `truth_r_before` stand beside the columns of those names. `<method>_<role>` is the final score by the
+    judge stage: the role is labeler, judge or head, so that columns are called the same whatever model plays it; methods that
+    compare texts have none, and no moment but the final one.
     """
     from safetensors.numpy import load_file
 
-    if "judge" not in layer.artifacts:
-        return {}
-    values = load_file(layer.artifacts["judge"].path / "judge.safetensors")
-    metrics, columns = layer.artifacts["judge"].metrics, {}
-    roles = {metrics["judges"][role]: role for role in ("judge", "labeler")} | {"head": "head"}
-    for row in metrics["scores"]:
-        if row["moment"] == "final":
-            name = row["method"] if row["judge"] is None else f"{row['method']}_{roles[row['judge']]}"
-            columns[name] = values[f"{row['method']}/{row['judge'] or 'text'}/final"]
-    return {
-        int(node): {name: None if math.isnan(column[i]) else float(column[i]) for name, column in columns.items()}
-        for i, node in enumerate(values["nodes"])
+    from interp_by_construction.stages.evaluate import read_truth
+
+    evaluated = layer.artifacts["evaluate"].path
+    scores, truth = load_file(evaluated / "scores.safetensors"), read_truth(evaluated)
+    rows: dict[int, dict[str, float | None]] = {
+        int(node): {"score_exact_before": _or_null(scores["exact_before"][i])} for i, node in enumerate(scores["nodes"])
     }
+    for node, record in truth.items():
+        rows[node]["truth_r_before"] = record.get("r_before")
+    if "judge" not in layer.artifacts:
+        return rows
+    values, columns = load_file(layer.artifacts["judge"].path / "judge.safetensors"), _judge_columns(layer)
+    for i, node in enumerate(values["nodes"]):
+        rows[int(node)] |= {name: _or_null(values[key][i]) for name, key in columns.items()}
+    return rows
+
+
+def _judge_columns(layer: Layer) -> dict[str, str]:
+    """Column -> its tensor in `judge.safetensors`, before alignment next to final."""
+    metrics = layer.artifacts["judge"].metrics
+    roles = {metrics["judges"][role]: role for role in ("judge", "labeler")} | {"head": "head"}
+    moments: dict[tuple[str, str | None], set[str]] = {}
+    for row in metrics["scores"]:
+        moments.setdefault((row["method"], row["judge"]), set()).add(row["moment"])
+    columns = {}
+    for (method, judge), known in moments.items():
+        name = method if judge is None else f"{method}_{roles[judge]}"
+        for moment, suffix in (("before", "_before"), ("final", "")):
+            if moment in known:
+                columns[name + suffix] = f"{method}/{judge or 'text'}/{moment}"
+    return columns
+
+
+def _or_null(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

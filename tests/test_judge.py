@@ -225,7 +225,9 @@ def test_every_score_stands_beside_its_baselines(finished: tuple[Path, RunDirect
         assert layer["judged"]["common_label"] and set(layer["judged"]["thresholds"]) == {"head", "other"}
 
 
-def test_nodes_hold_the_final_value_of_every_method(finished: tuple[Path, RunDirectory, FakeServer, list[str]]) -> None:
+def test_nodes_hold_every_method_before_alignment_and_in_the_end(
+    finished: tuple[Path, RunDirectory, FakeServer, list[str]],
+) -> None:
     root, run, _, _ = finished
     rows = pq.read_table(run.path / "nodes.parquet").to_pylist()
     values = load_file(Store(root / "store").path("judge", run.state["layers"]["2"]["judge"]) / "judge.safetensors")
@@ -234,10 +236,18 @@ def test_nodes_hold_the_final_value_of_every_method(finished: tuple[Path, RunDir
         for column, key in (
             ("simulation_top_head", "simulation_top/head/final"), ("detection_auc_judge", "detection_auc/other/final"),
             ("simulation_random_labeler", "simulation_random/smollm2/final"), ("blind_same_text", "blind_same_text/text/final"),
+            ("simulation_top_head_before", "simulation_top/head/before"), ("fuzzing_judge_before", "fuzzing/other/before"),
         ):  # fmt: skip
             expected = float(values[key][i])
             assert row[column] is None if np.isnan(expected) else row[column] == expected
     assert all(row["simulation_top_head"] is None for row in rows if row["status"] == "free")
+    # Whatever the store holds for both moments stands in both columns; blind labels were asked for in the end alone.
+    moments = {moment: {key[: -len(moment)] for key in values if key.endswith(f"/{moment}")} for moment in ("before", "final")}
+    assert (
+        len([name for name in rows[0] if name.endswith("_before") and name.rpartition("_")[0] in rows[0]])
+        == len(moments["before"] & moments["final"]) + 2
+    )
+    assert "blind_same_text_before" not in rows[0] and not moments["before"] - moments["final"]
 
 
 def test_the_separate_judge_alone_is_asked_questions(finished: tuple[Path, RunDirectory, FakeServer, list[str]]) -> None:

@@ -302,6 +302,25 @@ def test_an_unfinished_run_is_in_no_mean_and_not_on_the_front() -> None:
     assert 'class="mark run unfinished"' in str(pareto.pareto_svg(alone, pareto.references([runs[2][0]]), "score"))
 
 
+def test_a_node_page_has_every_score_before_and_after_in_one_row() -> None:
+    """Whatever the columns of nodes.parquet: none is lost, and one that is undefined is told from one that was not measured."""
+    columns = ["score_before", "score_after", "score_final", "score_shuffled", "score_exact", "score_exact_before",
+               "truth_r", "truth_r_before", "truth_rule_auc", "detection_auc_head", "detection_auc_head_before",
+               "blind_same_text", "new_thing", "new_thing_before"]  # fmt: skip
+    row: dict[str, Any] = {name: float(i) for i, name in enumerate(columns)}
+    made = node_page.score_rows(row | {"layer": 1, "label": "animals", "truth_concept": "animal", "truth_rule": None})
+    moments = {(each.name, each.by): each.moments for each in made}
+    assert moments["simulation r, all text", "simulator"] == {"before": 0.0, "after": 1.0, "final": 2.0, "shuffled": 3.0}
+    assert moments["simulation r, all text", "labeler, exact"] == {"final": 4.0, "before": 5.0}
+    assert moments["ground truth, r", "corpus"] == {"final": 6.0, "before": 7.0}
+    assert moments["detection, AUC", "head"] == {"final": 9.0, "before": 10.0}
+    assert moments["blind relabelling, same label", "text"] == {"final": 11.0}
+    assert moments["new thing", ""] == {"final": 12.0, "before": 13.0}
+    assert sorted(value for each in moments.values() for value in each.values()) == sorted(row.values())
+    undefined, known = node_page.score_rows({"truth_r": None, "truth_r_before": None, "new": 0.0})
+    assert known.defined and not undefined.defined
+
+
 def figure_of(points: list[pareto.Point], beside: list[pareto.Point]) -> Any:
     from matplotlib.figure import Figure
 

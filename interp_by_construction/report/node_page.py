@@ -12,7 +12,8 @@ from markupsafe import Markup, escape
 from interp_by_construction.progress import track
 from interp_by_construction.report.charts import histogram
 from interp_by_construction.report.facts import RunFacts
-from interp_by_construction.report.site import render, token
+from interp_by_construction.report.site import render, token, words
+from interp_by_construction.report.terminal import METHODS
 from interp_by_construction.report.viewer import build_viewer
 from interp_by_construction.stages.tables import read_history, read_labels, read_promoted, read_records
 from interp_by_construction.store import Store
@@ -21,6 +22,15 @@ LEVELS = 9
 """Steps of the colour scale from 0 to the largest activation."""
 TEXT_COLUMNS = ("layer", "node", "pole", "label", "status", "top_tokens", "promotes", "suppresses", "added")
 N_CASES = 6
+MOMENTS = {"before": "before", "after": "after aligning", "final": "final", "shuffled": "shuffled labels"}
+ROLES = ("head", "labeler", "judge")
+TRUTH_TEXT = {"truth_concept": "concept", "truth_rule": "rule"}
+"""Columns of nodes.parquet that name what a node's ground truth is."""
+OWN_NAMES = {
+    "score": (METHODS["simulation"], "simulator"), "score_exact": (METHODS["simulation"], "labeler, exact"),
+    "truth_r": ("ground truth, r", "corpus"), "truth_auc": ("ground truth, AUC", "corpus"),
+    "truth_rule_r": ("ground truth by a rule, r", "corpus"), "truth_rule_auc": ("ground truth by a rule, AUC", "corpus"),
+}  # fmt: skip
 
 
 @dataclass
@@ -108,7 +118,9 @@ def _page(view: LayerView, views: Mapping[int, LayerView], node: int, chosen: se
         "layer": view.layer,
         "node": node,
         "row": row,
-        "scores": [(name, row[name]) for name in row if name not in TEXT_COLUMNS],
+        "scores": score_rows(row),
+        "moments": MOMENTS,
+        "truth": [(what, row[name]) for name, what in TRUTH_TEXT.items() if row.get(name) is not None],
         "histogram": histogram(levels, viewer["low"], viewer["high"], f"Histogram of {sum(levels)} activations"),
         "n_tokens": sum(levels),
         "largest": largest,
@@ -123,6 +135,41 @@ def _page(view: LayerView, views: Mapping[int, LayerView], node: int, chosen: se
         "label": label,
         "matched": view.matched.get(node),
     }
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One way of scoring a node, at all moments that it was measured at."""
+
+    name: str
+    by: str
+    moments: dict[str, float | None]
+    """None where undefined."""
+
+    @property
+    def defined(self) -> bool:
+        return any(value is not None for value in self.moments.values())
+
+
+def score_rows(row: Mapping[str, Any]) -> list[ScoreRow]:
+    """The scores in a row of nodes.parquet. `<name>_before` is `<name>` before alignment; the simulation score has all moments."""
+    found: dict[str, dict[str, float | None]] = {}
+    for column in row:
+        if column in TEXT_COLUMNS or column in TRUTH_TEXT:
+            continue
+        name, _, moment = column.rpartition("_")
+        if moment != "before" and not (name == "score" and moment in MOMENTS):
+            name, moment = column, "final"
+        found.setdefault(name, {})[moment] = row[column]
+    return [ScoreRow(*_score_name(name), moments) for name, moments in found.items()]
+
+
+def _score_name(name: str) -> tuple[str, str]:
+    """What is measured, and by whom."""
+    method, _, role = name.rpartition("_")
+    if role in ROLES and method in METHODS:
+        return METHODS[method], role
+    return OWN_NAMES.get(name, (METHODS.get(name, words(name)), "text" if name in METHODS else ""))
 
 
 def _groups(excerpts: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:

@@ -27,7 +27,7 @@ METRICS = "metrics.json"
 SCRATCH = "scratch"
 """Sub-directory of a partial artifact for checkpoints; never part of the artifact."""
 COST = "cost.json"
-"""In scratch: what else the artifact cost, such as `labeler_tokens`. Goes into the manifest beside the seconds."""
+"""In scratch: `device`, and what else the artifact cost, such as `labeler_tokens`. Goes into the manifest beside the seconds."""
 
 
 def canonical_json(value: Any) -> bytes:
@@ -90,6 +90,19 @@ class Artifact:
     def seconds(self) -> float:
         """Wall time of the process that completed the artifact, plus that of the ones that were killed before."""
         return float(self.manifest["seconds"])
+
+    @property
+    def cpu_seconds(self) -> float | None:
+        """CPU time of the same processes with all their threads, without servers that they asked; None for what an older version
+        began."""
+        seconds = self.manifest.get("cpu_seconds")
+        return None if seconds is None else float(seconds)
+
+    @property
+    def device(self) -> str | None:
+        """`cpu`, or the name of the GPU that the run computed on; None where it was not recorded."""
+        device: str | None = self.manifest.get("device")
+        return device
 
     @property
     def labeler_tokens(self) -> int:
@@ -186,7 +199,7 @@ class Store:
                 _flush(final.parent)
         return Artifact(recipe.stage, recipe.fingerprint, final)
 
-    def _complete(self, recipe: Recipe, partial: Path, metrics: dict[str, Any], cost: dict[str, float]) -> None:
+    def _complete(self, recipe: Recipe, partial: Path, metrics: dict[str, Any], cost: dict[str, Any]) -> None:
         with disk_errors(partial):
             (partial / METRICS).write_text(_dump(metrics))
         files = {}
@@ -234,10 +247,12 @@ def _corrupt(file: Path, artifact: Path) -> str:
 
 @contextmanager
 def _stopwatch(path: Path) -> Iterator[None]:
-    """Adds the wall time of the body to `path`, also when the body fails."""
-    before = float(json.loads(path.read_text())["seconds"]) if path.is_file() else 0.0
-    start = time.monotonic()
+    """Adds wall and CPU time of the body to `path`, also when the body fails."""
+    clocks: dict[str, Callable[[], float]] = {"seconds": time.monotonic, "cpu_seconds": time.process_time}
+    # What an older version began has no CPU time: part of it would pass for all of it.
+    before = json.loads(path.read_text()) if path.is_file() else dict.fromkeys(clocks, 0.0)
+    start = {name: clocks[name]() for name in before}
     try:
         yield
     finally:
-        write_json(path, {"seconds": round(before + time.monotonic() - start, 3)})
+        write_json(path, {name: round(before[name] + clocks[name]() - start[name], 3) for name in before})

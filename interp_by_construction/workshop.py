@@ -70,11 +70,11 @@ class Workshop:
         def announced(out: Path) -> dict[str, Any]:
             self._prepare_machine()
             self.directory.announce(stage, layer)
-            before = self._labeler_tokens()
+            device, before = self._device_name(), self._labeler_tokens()
             try:
                 return compute(out)
             finally:
-                self._add_cost(out, self._labeler_tokens() - before)
+                self._add_cost(out, device, self._labeler_tokens() - before)
 
         artifact = self.store.build(recipe, announced)
         if layer is None:
@@ -85,12 +85,12 @@ class Workshop:
         """Tokens that labeler and judge have read and written in this process."""
         return sum(labeler.stats.n_tokens for labeler in (self._labeler, self._judge_labeler) if labeler is not None)
 
-    def _add_cost(self, out: Path, tokens: int) -> None:
+    def _add_cost(self, out: Path, device: str, tokens: int) -> None:
         """Also after a failure: the calls that were answered are not asked again."""
-        if tokens:
-            file = out / SCRATCH / COST
-            known = json.loads(file.read_text())["labeler_tokens"] if file.is_file() else 0
-            write_json(file, {"labeler_tokens": known + tokens})
+        file = out / SCRATCH / COST
+        known = json.loads(file.read_text()) if file.is_file() else {}
+        tokens += known.get("labeler_tokens", 0)
+        write_json(file, {"device": device} | ({"labeler_tokens": tokens} if tokens else {}))
 
     def _prepare_machine(self) -> None:
         """Threads are set once, before the first computation: their number can change the last bits."""
@@ -208,6 +208,13 @@ class Workshop:
         from interp_by_construction.training.fit import resolve_device
 
         return resolve_device(self.cfg.trainer.device)
+
+    def _device_name(self) -> str:
+        """`cpu`, or the GPU's own name, by which its seconds can be compared."""
+        import torch
+
+        device = self._device()
+        return device if device == "cpu" else torch.cuda.get_device_name(device)
 
     def _tracked(self, stage: str, layer: int | None) -> AbstractContextManager[Any]:
         from interp_by_construction.tracking import tracked

@@ -19,7 +19,7 @@ from report_run import make_run, make_sweep
 from test_cli import ibc
 
 from interp_by_construction.errors import ConfigError
-from interp_by_construction.report import figures, node_page, pareto, trees
+from interp_by_construction.report import figures, node_page, pareto, run_page, trees
 from interp_by_construction.report.charts import Axis, Names, overlap, ticks
 from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.report.html import write_report
@@ -30,6 +30,7 @@ from interp_by_construction.stages import tables
 from interp_by_construction.stages.tables import read_records
 from interp_by_construction.store import Store
 from interp_by_construction.sweeps.record import SweepDirectory
+from interp_by_construction.verification import artifacts_of
 
 
 class Page(HTMLParser):
@@ -83,6 +84,31 @@ def test_every_number_of_the_summary_is_in_the_report(reported: tuple[Path, RunD
     assert len(wanted) > 200 and not wanted - shown
     tokens = RunFacts(run, summary, {}, Store(root / "store")).artifacts(1)["label"].labeler_tokens
     assert tokens > 0 and f"{tokens:,}" in (root / "runs/small/report/index.html").read_text()
+
+
+def test_the_cost_counts_every_artifact_once(reported: tuple[Path, RunDirectory]) -> None:
+    """Over all stages and layers, and again layer by layer."""
+    root, run = reported
+    store = Store(root / "store")
+    facts = RunFacts(run, run.summary or {}, {}, store)
+    found = run_page.cost(facts)
+    *rows, (name, everything, sums) = found["rows"]
+    made = {store.get(*each) for each in artifacts_of(run)}
+    assert name == "sum" and everything.tokens == sum(each.labeler_tokens for each in made if each) > 0
+    for of in ("seconds", "cpu_seconds"):
+        shared = sum(getattr(each, of) for each in found["shared"].values())
+        assert getattr(everything, of) + shared == pytest.approx(sum(getattr(each, of) for each in made if each))
+        assert getattr(everything, of) == pytest.approx(sum(getattr(each, of) for _, each, _ in rows))
+        assert getattr(everything, of) == pytest.approx(sum(getattr(each, of) for each in sums))
+    assert found["devices"] == ["cpu"] and found["n_aligned"] == sum(layer["n_aligned"] for layer in facts.summary["layers"])
+    text = " ".join(Page(root / "runs/small/report/index.html").text)
+    assert f"{everything.seconds / found['n_aligned']:.2f}" in text and f"{everything.cpu_seconds:.1f}" in text
+
+
+def test_cpu_seconds_that_were_not_recorded_are_not_zero() -> None:
+    known, older = run_page.Cost(1.0, 2.0, 3), run_page.Cost(4.0, None, 0)
+    assert run_page.total([known, known]) == run_page.Cost(2.0, 4.0, 6)
+    assert run_page.total([known, older]) == run_page.Cost(5.0, None, 3)
 
 
 def test_every_node_has_a_page_with_its_label_and_scores(reported: tuple[Path, RunDirectory]) -> None:

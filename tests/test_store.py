@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,39 @@ def test_a_copied_artifact_of_another_recipe_is_found(tmp_path: Path) -> None:
 def test_manifest_holds_no_path(tmp_path: Path) -> None:
     artifact = Store(tmp_path).build(recipe(a=1), compute)
     assert str(tmp_path) not in json.dumps(artifact.manifest)
+
+
+def test_cpu_seconds_are_those_worked_and_add_up_over_kills(tmp_path: Path) -> None:
+    """Waiting is no work; work before a kill counts."""
+    store = Store(tmp_path)
+
+    def works(out: Path) -> dict[str, Any]:
+        until = time.process_time() + 0.1
+        while time.process_time() < until:
+            pass
+        return compute(out)
+
+    def dies(out: Path) -> dict[str, Any]:
+        raise RuntimeError(works(out))
+
+    with pytest.raises(RuntimeError):
+        store.build(recipe(a=1), dies)
+    made = store.build(recipe(a=1), works)
+    waited = store.build(recipe(a=2), lambda out: time.sleep(0.2) or compute(out))  # type: ignore[func-returns-value]
+    assert made.cpu_seconds is not None and made.cpu_seconds >= 0.2 and made.seconds >= 0.2
+    assert waited.cpu_seconds is not None and waited.cpu_seconds < 0.15 and waited.seconds >= 0.2
+    assert store.verify("stage", made.fingerprint) == []
+
+
+def test_what_an_older_version_began_has_no_cpu_seconds(tmp_path: Path) -> None:
+    """Of unknown work nothing is made up; the manifest is as whole as any."""
+    store, begun = Store(tmp_path), recipe(a=1)
+    scratch = tmp_path / "stage" / f".{begun.fingerprint}.partial" / "scratch"
+    scratch.mkdir(parents=True)
+    (scratch / "seconds.json").write_text('{"seconds": 7.0}')
+    made = store.build(begun, compute)
+    assert made.cpu_seconds is None and made.device is None and made.seconds >= 7.0
+    assert "cpu_seconds" not in made.manifest and store.verify("stage", made.fingerprint) == []
 
 
 @pytest.mark.parametrize("number", [28, 30, 13])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from interp_by_construction.report.facts import RunFacts
-from interp_by_construction.report.terminal import METHODS, MOMENTS
+from interp_by_construction.report.terminal import METHODS, MOMENTS, STAGES
+from interp_by_construction.store import Artifact
 
 HIDES = ("work", "function", "cumulative", "audit")
 """Records of a layer that say what flows around or through the labels."""
@@ -46,27 +49,54 @@ def hidden_work(facts: RunFacts) -> list[dict[str, Any]]:
     return total + found
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What something took."""
+
+    seconds: float = 0.0
+    cpu_seconds: float | None = 0.0
+    """None where a part of it was not recorded."""
+    tokens: int = 0
+    """Read and written by labeler and judge."""
+
+    def __add__(self, other: Cost) -> Cost:
+        cpu = None if self.cpu_seconds is None or other.cpu_seconds is None else self.cpu_seconds + other.cpu_seconds
+        return Cost(self.seconds + other.seconds, cpu, self.tokens + other.tokens)
+
+
+def total(costs: Iterable[Cost]) -> Cost:
+    return sum(costs, Cost())
+
+
+def cost_of(artifact: Artifact) -> Cost:
+    return Cost(artifact.seconds, artifact.cpu_seconds, artifact.labeler_tokens)
+
+
 def cost(facts: RunFacts) -> dict[str, Any]:
-    """Seconds and labeler tokens by stage, per layer; what layers share stands apart."""
-    layers, stages = facts.summary["layers"], list(dict.fromkeys(s for layer in facts.summary["layers"] for s in layer["seconds"]))
-    rows = []
-    # An artifact that layers share counts once.
-    counted: set[str] = set()
-    for stage in stages:
-        cells = []
-        for layer in layers:
-            fingerprint = layer["artifacts"].get(stage)
-            fresh = fingerprint is not None and fingerprint not in counted
-            counted |= {fingerprint} if fingerprint is not None else set()
-            tokens = facts.artifacts(layer["layer"])[stage].labeler_tokens if fresh else 0
-            cells.append({"seconds": layer["seconds"].get(stage), "tokens": tokens})
-        rows.append({"stage": stage.replace("_", " "), "cells": cells})
-    shared = [
-        {"stage": stage, "seconds": facts.shared(stage, facts.store).seconds}
-        for stage, fingerprint in facts.directory.state["shared"].items()
-        if fingerprint not in counted
+    """Rows of stage, its cost over all layers, and that in each (None where it has none of its own), the sum last; what the layers
+    share stands apart. An artifact counts once."""
+    counted: dict[str, Artifact] = {}
+    by_layer: list[dict[str, Cost]] = []
+    for layer in facts.layers:
+        fresh = {stage: each for stage, each in facts.artifacts(layer).items() if each.fingerprint not in counted}
+        by_layer.append({stage: cost_of(each) for stage, each in fresh.items()})
+        counted |= {each.fingerprint: each for each in fresh.values()}
+    links = facts.directory.state["shared"]
+    shared = {stage: facts.shared(stage, facts.store) for stage, link in links.items() if link not in counted}
+    order = {stage: place for place, stage in enumerate(STAGES)}
+    made = dict.fromkeys(stage for layer in facts.summary["layers"] for stage in layer["artifacts"])
+    stages = sorted(made, key=lambda stage: (order.get(stage, len(order)), stage))
+    rows = [
+        (stage, total(each[stage] for each in by_layer if stage in each), [each.get(stage) for each in by_layer])
+        for stage in stages
     ]
-    by_layer = [[row["cells"][i] for row in rows] for i in range(len(layers))]
-    totals = [{key: sum(cell[key] or 0 for cell in cells) for key in ("seconds", "tokens")} for cells in by_layer]
-    labelled = [max(1, layer["n_aligned"] + layer.get("n_failed_labels", 0)) for layer in layers]
-    return {"layers": facts.layers, "rows": rows, "shared": shared, "totals": totals, "labelled": labelled}
+    sums = [total(each.values()) for each in by_layer]
+    aligned = sum(layer["n_aligned"] for layer in facts.summary["layers"])
+    return {
+        "layers": facts.layers,
+        "rows": [*rows, ("sum", total(sums), sums)],
+        "shared": {stage: cost_of(each) for stage, each in shared.items()},
+        "n_aligned": aligned,
+        "n_labelled": aligned + sum(layer.get("n_failed_labels", 0) for layer in facts.summary["layers"]),
+        "devices": sorted({each.device for each in (*counted.values(), *shared.values()) if each.device is not None}),
+    }

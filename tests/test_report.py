@@ -105,6 +105,35 @@ def test_the_cost_counts_every_artifact_once(reported: tuple[Path, RunDirectory]
     assert f"{everything.seconds / found['n_aligned']:.2f}" in text and f"{everything.cpu_seconds:.1f}" in text
 
 
+def test_the_cards_say_what_the_tax_leaves_out(reported: tuple[Path, RunDirectory]) -> None:
+    """Where the loss flows, and the loss over the other models; each only where the summary has it."""
+    root, run = reported
+    copy = root / "runs" / "carded"
+    shutil.copytree(run.path, copy, ignore=shutil.ignore_patterns("report", ".lock"))
+    over = {"over_original": 0.01234, "over_original_ci95": [0.0111, 0.0133], "over_freeze_only": -0.0056}
+    said = ["+0.0123 final − original", "[0.0111, 0.0133]", "-0.0056 final − freeze-only", "0.87 of the loss through free nodes"]
+    for loss, share, shown in (
+        (over | {"over_freeze_only_ci95": None}, {"value": 0.87, "ci95": [0.8, 0.93]}, said),
+        ({}, {"value": None, "ci95": None}, []),
+    ):
+        summary = run.summary or {}
+        kept = {key: value for key, value in summary["loss"].items() if not key.startswith("over_")}
+        changed = summary | {"loss": kept | loss, "work": summary["work"] | {"share_free": share}}
+        (copy / "summary.json").write_text(json.dumps(changed))
+        text = " ".join(" ".join(Page(write_report(root, "carded", labelled_only=True)).text).split())
+        cards = text[text.index("tax, nats per token") : text.index("What interpretability costs")]
+        assert [each for each in said if each in cards] == shown and ("[0.80, 0.93]" in cards) == bool(shown)
+
+
+def test_final_minus_original_is_that_of_the_losses_whoever_wrote_them() -> None:
+    run = facts(0.1, 0.6, 0, 1.0)
+    assert pareto.points_of([(run, "a")])[0].over_original is None
+    run.summary["loss"] |= {"final": 1.1, "original": 1.25}
+    older = pareto.points_of([(run, "a")])[0]
+    run.summary["loss"]["over_original"] = 1.1 - 1.25
+    assert pareto.points_of([(run, "a")])[0] == older and "final − original -0.1500" in pareto.describe(older, "score")
+
+
 def test_cpu_seconds_that_were_not_recorded_are_not_zero() -> None:
     known, older = run_page.Cost(1.0, 2.0, 3), run_page.Cost(4.0, None, 0)
     assert run_page.total([known, known]) == run_page.Cost(2.0, 4.0, 6)

@@ -90,6 +90,14 @@ def share_through_free(summary: dict[str, Any]) -> float | None:
     return share
 
 
+def over_original(summary: dict[str, Any]) -> float | None:
+    """Test loss of the final model minus that of the subject as it was, nats per token."""
+    loss = summary["loss"]
+    known: float | None = loss.get("over_original")
+    # An older version wrote the two losses only.
+    return loss["final"] - loss["original"] if known is None and {"final", "original"} <= set(loss) else known
+
+
 def find_anywhere(store: Store, fingerprint: str) -> Artifact | None:
     """The artifact of that fingerprint, whatever stage made it."""
     stages = sorted(path.name for path in store.root.glob("*") if (path / fingerprint).is_dir())

@@ -87,7 +87,7 @@ def _pareto(runs: Sequence[tuple[RunFacts, str]], out: Path) -> dict[str, Any]:
             {
                 "name": setting.label, "control": setting.control, "n": len(setting.points),
                 "tax": setting.spread("tax"), "score": setting.spread("score"), "truth": setting.spread("truth"),
-                "through_free": setting.spread("through_free"),
+                "through_free": setting.spread("through_free"), "over_original": setting.spread("over_original"),
             }
             for setting in pareto.settings_of(points)
         ],
@@ -110,7 +110,7 @@ def _write_run(facts: RunFacts, job: Job, out: Path, store: Store, labelled_only
     render(
         "run.html", out / "index.html", 0, name=facts.name, of_sweep=of_sweep, up=up, job=job, summary=summary, layers=layers,
         charts=curves.charts(facts), moments=list(MOMENTS.values()), score_columns=SCORE_COLUMNS,
-        hidden=run_page.hidden_work(facts), cost=run_page.cost(facts),
+        over=run_page.over(summary["loss"]), hidden=run_page.hidden_work(facts), cost=run_page.cost(facts),
         config=list(trees.leaves(facts.raw_config)), leaves=list(trees.leaves(summary)), tree=trees.tree, exact=trees.exact,
         **_pareto([(facts, "#layers")], out),
     )  # fmt: skip

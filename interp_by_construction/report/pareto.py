@@ -11,7 +11,7 @@ from typing import Any, Literal
 from markupsafe import Markup, escape
 
 from interp_by_construction.report.charts import Axis, Names, frame, padded
-from interp_by_construction.report.facts import RunFacts, share_through_free
+from interp_by_construction.report.facts import RunFacts, over_original, share_through_free
 
 Metric = Literal["score", "truth"]
 METRICS: dict[Metric, str] = {
@@ -46,6 +46,9 @@ class Point:
     """What makes it a control; empty for a run that aligns nodes with their own labels."""
     complete: bool = True
     """False for a run that has not done all its layers: what it lost and scored compares with no other run."""
+    over_original: float | None = None
+    """Test loss of the final model minus the original subject's, nats per token: unlike the tax it does not move with what the
+    control learns or forgets."""
 
     def value(self, metric: Metric) -> float | None:
         return self.score if metric == "score" else self.truth
@@ -67,7 +70,7 @@ class Setting:
     def control(self) -> str:
         return self.points[0].control
 
-    def spread(self, of: Metric | Literal["tax", "through_free"]) -> tuple[float, float, float] | None:
+    def spread(self, of: Metric | Literal["tax", "through_free", "over_original"]) -> tuple[float, float, float] | None:
         """(lowest, mean, highest); None where a run has no value."""
         values = [getattr(point, of) for point in self.points]
         known = [value for value in values if value is not None]
@@ -97,6 +100,7 @@ def points_of(runs: Sequence[tuple[RunFacts, str]]) -> list[Point]:
                 seed=text(facts.identity["seed"]) if "seed" in varied else "",
                 control=control_of(facts),
                 complete=facts.summary["complete"],
+                over_original=over_original(facts.summary),
             )
         )
     return points
@@ -254,6 +258,7 @@ def describe(point: Point, metric: Metric) -> str:
     said += f" [{own[0]:.3f}, {own[1]:.3f}]" if own else ""
     lines = [point.name, tax, said, *(f"{key} = {val}" for key, val in point.setting)]
     lines += [f"seed = {point.seed}"] if point.seed else []
+    lines += [f"final − original {point.over_original:+.4f} nats/token"] if point.over_original is not None else []
     lines += [f"{point.through_free:.2f} of the loss flows through free nodes"] if point.through_free is not None else []
     if not point.complete:
         lines.insert(1, "unfinished: over the layers done so far; in no mean and not on the front")

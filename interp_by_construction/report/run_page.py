@@ -15,6 +15,17 @@ HIDES = ("work", "function", "cumulative", "audit")
 HIDES_IN_TOTAL = ("work", "trigger")
 
 
+def over(loss: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the final model loses over the original and over freeze-only, where the summary says so: beside the tax, since a control
+    may learn what no aligned model does, or forget."""
+    names = {"over_original": "original", "over_freeze_only": "freeze-only"}
+    return [
+        {"name": name, "value": loss[key], "ci95": loss.get(f"{key}_ci95")}
+        for key, name in names.items()
+        if loss.get(key) is not None
+    ]
+
+
 def method_rows(layer: dict[str, Any]) -> list[dict[str, Any]]:
     """One row per method and judge, the moments beside each other."""
     rows: dict[tuple[str, str | None], dict[str, Any]] = {}

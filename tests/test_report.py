@@ -399,7 +399,7 @@ def test_figures_for_papers_show_and_name_every_control(n_runs: int) -> None:
     axes = figure_of(pareto.points_of([*runs, *((each, "n") for each in none), (shuffled, "c"), (unfinished, "u")]), beside)
     assert axes.get_ylim() == plain.get_ylim()
     names = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert names.count("free nodes only") == 1 and {"shuffled targets", "unfinished run"} <= set(names)
+    assert names.count("free nodes only (no score, on the axis)") == 1 and {"shuffled targets", "unfinished run"} <= set(names)
     assert len(names) == len(set(names)) and sum(name.startswith("weight") for name in names) == (2 if n_runs == 2 else 0)
     marks = [line for line in axes.lines if line.get_marker() == "D" and line.get_ydata()[0] == 0.0]
     assert len(marks) == 2 and all(mark.get_window_extent().y0 < axes.get_window_extent().y0 for mark in marks)

@@ -71,9 +71,9 @@ def _setting(axes: Any, setting: Setting, metric: Metric, colour: str, name: str
     if value is None:
         # In units of the axes upwards, so that the scale of the scores stays as it is.
         low, high = x_error or (tax[1], tax[1])
-        place: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False, "color": colour}
+        place: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False, "color": colour, "zorder": 3}
         axes.plot([low, high], [0.0, 0.0], linewidth=1, **place)
-        axes.plot(tax[1], 0.0, "D", markersize=5, label=name, **place, **face)
+        axes.plot(tax[1], 0.0, "D", markersize=5, label=f"{name} (no score, on the axis)", **place, **face)
         return
     y_error = (value[0], value[2]) if several else (only.score_ci95 if metric == "score" else None)
     axes.errorbar(

@@ -163,7 +163,7 @@ def test_layers_aligned_at_once_are_drawn_on_the_steps_of_their_stream(tmp_path:
 def test_what_an_older_version_trained_is_named_for_what_it_is(tmp_path: Path) -> None:
     """Without terms a sum is called one, and no alignment loss is made up."""
     ((language, alignment),) = drawn(report_of(tmp_path, "joint", joint_layers()))
-    assert language["this run, with weighted alignment loss"] == [(100, 9.0), (110, 8.0)] and not alignment
+    assert language["this run, sum of its losses"] == [(100, 9.0), (110, 8.0)] and not alignment
     assert language["this run"] == [(120, 0.7)]
 
 
@@ -176,7 +176,7 @@ def test_only_the_loops_local_phase_is_an_alignment_loss_by_itself(schedule: str
     facts = report_of(tmp_path, schedule, [{"align": align, "continue": record(10, 1.2)}])
     ((language, alignment),) = drawn(facts)
     mixed = [] if terms else [*([] if loop else [(10, 0.5)]), (20, 2.0)]
-    assert language.get("this run, with weighted alignment loss", []) == mixed
+    assert language.get("this run, sum of its losses", []) == mixed
     assert language["this run"] == [*([(10, 1.5)] if terms and not loop else []), *([(20, 1.5)] if terms else []), (30, 1.2)]
     assert alignment.get("layer 0", []) == ([(10, 0.4), (20, 0.4)] if terms else [(10, 0.5)] if loop else [])
 

@@ -83,7 +83,7 @@ def charts(facts: RunFacts) -> list[dict[str, Any]]:
         if any(phase.alignment_alone for phase in own):
             note += " The local phase trains the alignment loss alone."
         if any(phase.total for phase in own):
-            note += " An older version trained this, and kept no more than the sum of both losses."
+            note += " An older version trained this: where there was more than the LM loss, it kept the sum alone."
         made += _chart(f"Training loss, {where}", "LM loss (nats per token)", language, note)
         note = "Mean of 1 − r with the simulated node over the layer's aligned nodes, up to the layer's freeze."
         for i in range(0, len(aligned), N_LINES):
@@ -149,7 +149,7 @@ def _lm_alone(facts: RunFacts, stage: str, layer: int, record: dict[str, Any]) -
 def _language(name: str, phases: list[Phase]) -> list[Line]:
     lines = [
         Line(name, [point for phase in phases for point in phase.language]),
-        Line(f"{name}, with weighted alignment loss", [point for phase in phases for point in phase.total]),
+        Line(f"{name}, sum of its losses", [point for phase in phases for point in phase.total]),
     ]
     return [line for line in lines if line.points]
 

@@ -89,9 +89,10 @@ def cost(facts: RunFacts) -> dict[str, Any]:
     counted: dict[str, Artifact] = {}
     by_layer: list[dict[str, Cost]] = []
     for layer in facts.layers:
-        fresh = {stage: each for stage, each in facts.artifacts(layer).items() if each.fingerprint not in counted}
-        by_layer.append({stage: cost_of(each) for stage, each in fresh.items()})
-        counted |= {each.fingerprint: each for each in fresh.values()}
+        by_layer.append({})
+        for stage, artifact in facts.artifacts(layer).items():
+            if counted.setdefault(artifact.fingerprint, artifact) is artifact:
+                by_layer[-1][stage] = cost_of(artifact)
     links = facts.directory.state["shared"]
     shared = {stage: facts.shared(stage, facts.store) for stage, link in links.items() if link not in counted}
     order = {stage: place for place, stage in enumerate(STAGES)}

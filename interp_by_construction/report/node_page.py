@@ -22,7 +22,7 @@ LEVELS = 9
 """Steps of the colour scale from 0 to the largest activation."""
 TEXT_COLUMNS = ("layer", "node", "pole", "label", "status", "top_tokens", "promotes", "suppresses", "added")
 N_CASES = 6
-MOMENTS = {"before": "before", "after": "after aligning", "final": "final", "shuffled": "shuffled labels"}
+MOMENTS = ("before", "after", "final", "shuffled")
 ROLES = ("head", "labeler", "judge")
 TRUTH_TEXT = {"truth_concept": "concept", "truth_rule": "rule"}
 """Columns of nodes.parquet that name what a node's ground truth is."""

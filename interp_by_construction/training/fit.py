@@ -229,7 +229,8 @@ def fit_stream(
         _train(module, _Stream(module, at, steps), checkpoint, device, logger, description)
     module.guard.release()
     module.to("cpu")
-    metrics = {"steps": steps, "loss": checkpoint.curve[-1][1] if checkpoint.curve else None, "curve": checkpoint.curve}
+    curve = checkpoint.curve
+    metrics: dict[str, Any] = {"steps": steps, "loss": curve[-1][1] if curve else None, "curve": curve}
     metrics |= {"terms": checkpoint.terms} if checkpoint.terms else {}
     _save_finished(module, scratch, metrics)
     return metrics

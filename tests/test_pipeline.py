@@ -48,7 +48,9 @@ def test_summary_keeps_the_contract(finished: tuple[Path, RunDirectory]) -> None
     assert set(summary["subject"]) >= {"name", "n_layers", "d_mlp", "n_params"}
     assert set(summary["loss"]) >= {"original", "control", "freeze_only", "final", "tax", "tax_ci95"}
     assert summary["loss"]["tax"] == summary["loss"]["final"] - summary["loss"]["control"]
-    assert summary["loss"]["tax_ci95"][0] <= summary["loss"]["tax"] <= summary["loss"]["tax_ci95"][1]
+    for difference, other in (("tax", "control"), ("over_original", "original"), ("over_freeze_only", "freeze_only")):
+        low, high = summary["loss"][f"{difference}_ci95"]
+        assert low <= summary["loss"][difference] == summary["loss"]["final"] - summary["loss"][other] <= high
     # The tax stands beside the work whether or not the MLPs were removed; each turn adds its part.
     taxes = [layer["work"]["tax"] for layer in summary["layers"]]
     assert summary["work"]["removed"] is None and summary["work"]["tax"] == summary["loss"]["tax"]

@@ -146,6 +146,21 @@ def test_frozen_activations_survive_and_controls_see_the_same_tokens(corpus: Pat
         seen.clear()
 
 
+def test_without_any_mlp_removed_the_controls_training_in_one_go_is_the_control(corpus: Path) -> None:
+    """What a layer's MLP is worth is measured by this training, so that nothing but the MLP may differ."""
+    model = corpus / "start"
+    for position in range(2):
+        out = corpus / f"control{position}"
+        joint.control(model, corpus, position, "none", 0, 0, [], schedule(), out, out / "scratch")
+        model = out / "model"
+    whole = load_subject(corpus / "start")
+    untie(whole)
+    metrics = joint.train_control(whole, corpus, schedule(), corpus / "scratch", None, "control")
+    assert sum(phase["steps"] for phase in metrics.values()) == schedule().plan.total
+    kept, trained = load_subject(model).state_dict(), whole.state_dict()
+    assert all(torch.equal(kept[name], trained[name].cpu()) for name in kept)
+
+
 def test_joint_training_that_is_killed_goes_on_to_the_same_weights(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = load_subject(_joint_run(corpus, corpus / "whole")).state_dict()
     original, read = MixedStream.at, []
@@ -214,6 +229,23 @@ def test_the_invariants_and_the_contract_hold(root: Path, name: str) -> None:
     assert summary["loss"]["tax"] == summary["loss"]["final"] - summary["loss"]["control"]
     for layer in summary["layers"]:
         assert layer["score"]["final"]["n"] + layer["score"]["final"]["n_undefined"] == layer["n_aligned"] == 4
+    show_status(run, {})
+    show_result(run)
+
+
+def test_layers_aligned_together_have_one_tax_and_a_worth_each(server: FakeServer, root: Path) -> None:
+    """The joint phase belongs to no layer: only all of them have a tax; each is retrained without as the whole control was."""
+    before = (run_of(root, "joint").summary or {})["loss"]
+    run = pipeline.run(config(server, root, *QUICK, "schedule=joint", "run=worth", "layer=[1,2]", "work.removed=true"))
+    summary, store = run.summary or {}, Store(root / "store")
+    assert summary["loss"] == before and verify(run, store) == []
+    layers, whole = [layer["work"] for layer in summary["layers"]], summary["work"]
+    assert [layer["tax"] for layer in layers] == [None, None] and whole["tax"] == summary["loss"]["tax"]
+    for work, removed in ((layers[0], [1]), (layers[1], [2]), (whole, [1, 2])):
+        assert work["removed"]["layers"] == removed and work["removed"]["control"] == summary["loss"]["control"]
+        assert work["removed"]["cost"] == work["removed"]["loss"] - summary["loss"]["control"]
+    made = [store.get("removed", run.state["layers"][layer]["removed"]) for layer in ("1", "2")]
+    assert all(sum(phase["steps"] for phase in each.metrics["phases"].values()) == 18 for each in made if each is not None)
     show_status(run, {})
     show_result(run)
 

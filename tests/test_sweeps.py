@@ -20,7 +20,6 @@ from test_labeler import running, wait_until
 
 from interp_by_construction.config import conf_dir
 from interp_by_construction.errors import StoreError
-from interp_by_construction.report.mirror import result_values
 from interp_by_construction.sweeps.grid import expand, swept
 from interp_by_construction.sweeps.record import Job, SweepDirectory
 from interp_by_construction.sweeps.sweeper import GridSweeper
@@ -148,15 +147,6 @@ def test_the_tradeoff_has_its_grid_and_its_controls() -> None:
     assert len(jobs) == 3 * 2 * 2 + 2 * 2 + 2 + 2 + 2
     configs = [compose(job) for job in (*jobs[::5], jobs[-1])]
     assert all(config.layer == 1 and config.run_name == "tradeoff" for config in configs)
-
-
-def test_figures_of_a_run_are_means_over_nodes() -> None:
-    layers = [
-        {"score": {"final": {"mean": mean, "n": n}}, "truth": truth}
-        for mean, n, truth in ((0.5, 1, {"r_mean": 0.2, "n": 1}), (0.8, 2, None), (None, 0, {"r_mean": None, "n": 0}))
-    ]
-    values = result_values({"loss": {"tax": 0.1, "tax_ci95": [0, 1]}, "layers": layers})
-    assert values == {"tax": 0.1, "score_final": pytest.approx(0.7), "truth": pytest.approx(0.2), "through_free": None}
 
 
 def test_a_sweep_that_cannot_be_composed_runs_nothing(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -80,6 +80,22 @@ class RunFacts:
                 f"{self.store.path(kind, fingerprint)}: an artifact of run {self.name} is gone; the same `ibc run` makes it again"
             )
         return found
+
+
+def score_of(summary: dict[str, Any], moment: str = "final") -> float | None:
+    """Mean over layers of their mean scores, as every comparison of runs shows it; None where one of them is undefined."""
+    return mean(layer["score"][moment]["mean"] for layer in summary["layers"])
+
+
+def truth_of(summary: dict[str, Any], name: str = "r_mean") -> float | None:
+    """The same of r with the ground truth (`r_mean`: of the final model, `r_before`: before alignment)."""
+    return mean((layer.get("truth") or {}).get(name) for layer in summary["layers"])
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """None where one of them is undefined."""
+    known = list(values)
+    return None if not known or any(value is None for value in known) else sum(v for v in known if v is not None) / len(known)
 
 
 def share_through_free(summary: dict[str, Any]) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +13,6 @@ from interp_by_construction.errors import ConfigError, StoreError
 from interp_by_construction.runs import RunDirectory, find_runs
 from interp_by_construction.store import Artifact, Store
 from interp_by_construction.sweeps.record import JobState, SweepDirectory
-
-SCHEMA = 1
-WANTED = ("run", "complete", "subject", "labeler", "loss", "layers", "invariants")
-WANTED_LAYER = ("layer", "n_nodes", "n_aligned", "score", "seconds", "artifacts")
 
 
 @dataclass(frozen=True)
@@ -147,7 +143,6 @@ def read_job(directory: RunDirectory, store: Store, failure: str = "") -> Job:
     summary = directory.summary
     if summary is None:
         return Job(directory, status, note or _where(directory), None)
-    _check_schema(directory.path / "summary.json", summary)
     facts = RunFacts(directory, summary, _raw_config(directory.path / "config.yaml"), store)
     if not summary["complete"]:
         note = f"layers done: {', '.join(map(str, facts.layers))}; {note or _where(directory)}"
@@ -163,22 +158,6 @@ def _where(directory: RunDirectory) -> str:
         return "it waits or has ended"
     layer = "" if running["layer"] is None else f" of layer {running['layer']}"
     return f"{'at' if directory.in_use else 'stopped at'} {running['stage']}{layer}"
-
-
-def _check_schema(file: Path, summary: Any) -> None:
-    schema = summary.get("schema") if isinstance(summary, dict) else None
-    if schema != SCHEMA:
-        raise ConfigError(f"{file}: schema={schema}, but this version reads schema {SCHEMA}; the same `ibc run` writes it anew")
-    missing = list(_missing(summary))
-    if missing:
-        listing = ", ".join(missing)
-        raise ConfigError(f"{file}: it lacks {listing}: an older version wrote it; the same `ibc run` writes it anew")
-
-
-def _missing(summary: dict[str, Any]) -> Iterator[str]:
-    yield from (key for key in WANTED if key not in summary)
-    for i, record in enumerate(summary.get("layers", [])):
-        yield from (f"layers[{i}].{key}" for key in WANTED_LAYER if key not in record)
 
 
 def _raw_config(file: Path) -> dict[str, Any]:

@@ -322,20 +322,32 @@ def test_simulations_do_not_depend_on_the_subject(server: FakeServer, finished: 
     assert all(torch.equal(old[name], new[name]) for name in old)
 
 
+@pytest.fixture(scope="module")
+def hybrid(server: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunDirectory]:
+    root = tmp_path_factory.mktemp("hybrid")
+    return root, pipeline.run(config(server, root, "schedule=hybrid"))
+
+
 @pytest.mark.parametrize(
-    "stage",
+    ("whole", "stage"),
     [
-        "align",
-        *(pytest.param(s, marks=pytest.mark.slow) for s in ("subject", "encode", "simulate", "continue", "control", "evaluate")),
+        ("finished", "align"),
+        *(
+            pytest.param("finished", s, marks=pytest.mark.slow)
+            for s in ("subject", "encode", "simulate", "continue", "control", "evaluate")
+        ),
+        *(pytest.param("hybrid", s, marks=pytest.mark.slow) for s in ("align", "continue")),
     ],
 )
 def test_killed_and_started_again_ends_in_the_same_hashes(
-    server: FakeServer, finished: tuple[Path, RunDirectory], tmp_path: Path, stage: str
+    server: FakeServer, tmp_path: Path, request: pytest.FixtureRequest, whole: str, stage: str
 ) -> None:
     """SIGKILL while a stage is at work; the second call finishes with the weights of a run that was never killed."""
-    command = [sys.executable, "-m", "interp_by_construction", "run", *overrides(server, tmp_path)]
+    finished: tuple[Path, RunDirectory] = request.getfixturevalue(whole)
+    more = [] if whole == "finished" else [f"schedule={whole}"]
+    command = [sys.executable, "-m", "interp_by_construction", "run", *overrides(server, tmp_path, *more)]
     if stage != "subject":
-        # Start from what comes before, so that seven kills do not cost seven whole runs.
+        # Start from what comes before, so that nine kills do not cost nine whole runs.
         _seed_store(finished, tmp_path, stage)
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 120

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from interp_by_construction.config import Config, from_dict, identity, to_dict
+from interp_by_construction.config import Config, from_saved, identity, to_dict
 from interp_by_construction.errors import ConfigError, StoreError
 from interp_by_construction.store import disk_errors, write_json
 
@@ -97,7 +97,7 @@ class RunDirectory:
         file = self.path / "config.yaml"
         if not file.is_file():
             raise StoreError(f"{file} is missing: {self.path} is not a run")
-        return from_dict(yaml.safe_load(file.read_text()))
+        return from_saved(yaml.safe_load(file.read_text()))
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -160,7 +160,8 @@ class RunDirectory:
             if differing:
                 listing = "\n".join(differing)
                 raise ConfigError(
-                    f"run {self.name} exists with another config; give another run=NAME. Differing fields:\n{listing}"
+                    f"run {self.name} exists with another config; give another run=NAME, or the values that it was made with to go "
+                    f"on with it. Differing fields, as it was made -> as asked for:\n{listing}"
                 )
             return
         with disk_errors(file):

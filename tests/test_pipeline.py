@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from fake_server import FakeServer, fake_text
 from safetensors.torch import load_file, save_file
 from small_run import config, overrides, store_hashes
@@ -25,6 +26,7 @@ from interp_by_construction.cli import main
 from interp_by_construction.config import compose
 from interp_by_construction.errors import ConfigError, StoreError
 from interp_by_construction.export.run import export_run
+from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.runs import RunDirectory
 from interp_by_construction.store import Store
 from interp_by_construction.subject.hooks import activations
@@ -269,6 +271,22 @@ def test_another_config_under_the_same_name_is_refused_with_the_differing_fields
 ) -> None:
     with pytest.raises(ConfigError, match=r"align.weight: 0.3 -> 0.7"):
         pipeline.run(config(server, finished[0], "align.weight=0.7"))
+
+
+def test_a_run_of_before_a_field_is_not_taken_for_one_with_todays_default(
+    server: FakeServer, finished: tuple[Path, RunDirectory], tmp_path: Path
+) -> None:
+    """align.start was not there yet, and nodes started as they were: a new default asks for another run."""
+    summary = _other_schema(finished, tmp_path, {})
+    run, before = RunDirectory(summary.parent), summary.read_bytes()
+    saved = yaml.safe_load((run.path / "config.yaml").read_text())
+    assert saved["align"].pop("start") == "silent"
+    (run.path / "config.yaml").write_text(yaml.safe_dump(saved))
+    with pytest.raises(ConfigError, match=r"another run=NAME, or the values that it was made(.|\n)*align.start: node -> silent"):
+        pipeline.run(config(server, tmp_path))
+    assert summary.read_bytes() == before and not (tmp_path / "store").exists()
+    run.adopt(config(server, tmp_path, "align.start=node"))
+    assert RunFacts(run, {}, saved, Store(tmp_path / "store")).identity["align.start"] == "node"
 
 
 def test_two_processes_on_one_run_are_refused(server: FakeServer, finished: tuple[Path, RunDirectory]) -> None:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from interp_by_construction.config import Config, from_dict, identity
+from interp_by_construction.config import Config, from_saved, identity
 from interp_by_construction.errors import ConfigError, StoreError
 from interp_by_construction.runs import RunDirectory, find_runs
 from interp_by_construction.store import Artifact, Store
@@ -35,7 +35,7 @@ class RunFacts:
 
     @cached_property
     def config(self) -> Config | None:
-        return from_dict(self.raw_config) if self.raw_config else None
+        return from_saved(self.raw_config) if self.raw_config else None
 
     @cached_property
     def identity(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from interp_by_construction.config import Config
 from interp_by_construction.method_scores import judged, node_columns, scores_by_method
+from interp_by_construction.runs import SCHEMA
 from interp_by_construction.scoring import paired_difference_ci95
 from interp_by_construction.store import disk_errors, write_json
 from interp_by_construction.work_summary import trigger_of_run, work_of_layer, work_of_run
@@ -32,7 +33,7 @@ def write_summary(path: Path, run: str, cfg: Config, shared: dict[str, Artifact]
     write_json(
         path,
         {
-            "schema": 1,
+            "schema": SCHEMA,
             "run": run,
             "complete": complete,
             "schedule": cfg.schedule,

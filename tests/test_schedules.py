@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from interp_by_construction.errors import ConfigError
 from interp_by_construction.export.run import export_run
 from interp_by_construction.report.terminal import show_result, show_status
 from interp_by_construction.runs import RunDirectory
-from interp_by_construction.stages import control, freeze, joint
+from interp_by_construction.stages import continue_training, control, freeze, joint
+from interp_by_construction.stages.align import JOINT, LOCAL, data_seed
 from interp_by_construction.store import Store
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import load_subject, save_subject, untie
@@ -71,7 +72,7 @@ def test_the_stream_reads_both_splits_evenly_and_in_their_own_order() -> None:
 
 @pytest.fixture
 def corpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    for stage in (joint, freeze, control):
+    for stage in (joint, freeze, control, continue_training):
         monkeypatch.setattr(stage, "load_blocks", lambda _path, split: ArrayBlocks(10, seed=len(split)))
     model = random_model("llama")
     untie(model)
@@ -161,24 +162,52 @@ def test_without_any_mlp_removed_the_controls_training_in_one_go_is_the_control(
     assert all(torch.equal(kept[name], trained[name].cpu()) for name in kept)
 
 
-def test_joint_training_that_is_killed_goes_on_to_the_same_weights(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = load_subject(_joint_run(corpus, corpus / "whole")).state_dict()
-    original, read = MixedStream.at, []
+def _hybrid_run(root: Path, out: Path) -> Path:
+    """Two turns: align what is not frozen yet, freeze the lowest of it, continue; returns the final model's directory."""
+    model, previous = root / "start", None
+    for layer, (nodes, _) in NODES.items():
+        rest, scratch = targets(root, *(each for each in NODES if each >= layer)), out / f"s{layer}"
+        joint.turn(model, root, rest, ALIGN, CPU, 0, 0, previous, out / f"turn{layer}", scratch)
+        model = out / f"turn{layer}/model"
+        freeze.run(model, root, layer, nodes, out / f"freeze{layer}")
+        continue_training.run(model, root, layer, nodes, CONTINUE, CPU, 0, out / f"continue{layer}", scratch)
+        model, previous = out / f"continue{layer}/model", (layer, nodes)
+    return model
 
-    def killed(self: MixedStream, step: int) -> dict[str, torch.Tensor]:
-        read.append(step)
-        # Once in the joint phase, once while the lower layer settles.
-        if step in (5, 13) and read.count(step) == 1:
+
+LOCAL_0, JOINT_0, JOINT_1 = data_seed(0, 0, LOCAL), data_seed(0, 0, JOINT), data_seed(0, 1, JOINT)
+
+
+@pytest.mark.parametrize(
+    ("run", "owner", "name", "kills", "firsts"),
+    [
+        # Once in the joint phase, once while the lower layer settles. What a batch is read by is its step, last of the arguments.
+        (_joint_run, MixedStream, "at", [(5,), (13,)], [(0,)]),
+        # Once in the joint phase of either turn; a turn and its phases tell themselves apart by the seed, first of the arguments.
+        (_hybrid_run, fitting, "batch_indices", [(JOINT_0, 2), (JOINT_1, 2)], [(LOCAL_0, 0), (JOINT_0, 0), (JOINT_1, 0)]),
+    ],
+    ids=["joint", "hybrid"],
+)
+def test_training_of_layers_together_that_is_killed_goes_on_to_the_same_weights(
+    run: Callable[[Path, Path], Path], owner: Any, name: str, kills: list[tuple[int, ...]], firsts: list[tuple[int, ...]],
+    corpus: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    whole = load_subject(run(corpus, corpus / "whole")).state_dict()
+    original, read = getattr(owner, name), []
+
+    def killed(*arguments: Any) -> Any:
+        read.append(tuple(each for each in (arguments[0], arguments[-1]) if isinstance(each, int)))
+        if read[-1] in kills and read.count(read[-1]) == 1:
             raise _Killed
-        return original(self, step)
+        return original(*arguments)
 
-    monkeypatch.setattr(MixedStream, "at", killed)
-    for _ in range(2):
+    monkeypatch.setattr(owner, name, killed)
+    for _ in kills:
         with pytest.raises(_Killed):
-            _joint_run(corpus, corpus / "parts")
-    again = load_subject(_joint_run(corpus, corpus / "parts")).state_dict()
+            run(corpus, corpus / "parts")
+    again = load_subject(run(corpus, corpus / "parts")).state_dict()
     assert all(torch.equal(whole[name], again[name]) for name in whole)
-    assert read.count(0) == 1, "the joint phase began anew"
+    assert all(read.count(first) == 1 for first in firsts), "a phase began anew"
 
 
 def test_knobs_of_alignment_hold_for_layers_aligned_together(corpus: Path) -> None:

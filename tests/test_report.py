@@ -214,7 +214,7 @@ def test_every_address_is_in_the_folder_and_nothing_loads_from_elsewhere(reporte
 
 
 def test_the_viewer_shows_what_the_models_do(reported: tuple[Path, RunDirectory]) -> None:
-    """Real activations are those of the final model; simulated ones correlate with them as `score.final` says of the same text."""
+    """Activations are those of the final model, the strongest first."""
     from safetensors.numpy import load_file
 
     from interp_by_construction.stages.activation_chunks import activation_chunks
@@ -239,8 +239,44 @@ def test_the_viewer_shows_what_the_models_do(reported: tuple[Path, RunDirectory]
     peaks = [max(e["real"]) for e in record["excerpts"] if e["kind"] == "top"]
     assert peaks == sorted(peaks, reverse=True) and peaks[0] <= record["largest"] * 1.001
     assert {e["kind"] for e in record["excerpts"]} >= {"top", "quantile", "simulated"}
-    both = np.array([pair for e in record["excerpts"] for pair in zip(e["real"], e["simulated"], strict=True)])
-    assert np.isfinite(columnwise_correlation(both[:, :1], both[:, 1:])).all() or both[:, 1].std() == 0
+
+
+def test_the_viewer_simulates_what_the_score_is_of(reported: tuple[Path, RunDirectory]) -> None:
+    """What it shows beside the activations is, on one rising line per node, the simulation whose r with them over the whole of
+    that text is `score.final`.
+    """
+    from safetensors.numpy import load_file
+
+    from interp_by_construction.stages.activation_chunks import activation_chunks
+    from interp_by_construction.stages.simulate import choose_excerpts
+
+    root, run = reported
+    store, links, corpus = Store(root / "store"), run.state["layers"], run.state["shared"]["corpus"]
+    (viewer,) = [p for p in (root / "store/viewer").glob("[0-9a-f]*") if json.loads((p / "metrics.json").read_text())["layer"] == 1]
+    records = {record["node"]: record for record in read_records(viewer / "viewer.jsonl")}
+    scores = load_file(store.path("evaluate", links["1"]["evaluate"]) / "scores.safetensors")
+    text = choose_excerpts(store.path("corpus", corpus), "head_score", run.config().simulate)
+    use, (n, length) = text.is_text, text.is_text.shape
+    said = load_file(store.path("simulate", links["1"]["simulate"]) / "simulated.safetensors")["head_score"].reshape(n, length, -1)
+    model = store.path("continue", links["2"]["continue"]) / "model"
+    chunks = activation_chunks(model, store.path("corpus", corpus), "score", text.blocks, length, 1, scores["nodes"], "cpu")
+    real = np.concatenate(list(chunks)).reshape(n, length, -1) * scores["poles"]
+    r = columnwise_correlation(real[use], said[use])
+    np.testing.assert_allclose(r, scores["final"], atol=1e-6)
+    slopes = []
+    for column, node in enumerate(scores["nodes"].tolist()):
+        pairs = []
+        for shown in records[node]["excerpts"]:
+            row, width = text.blocks.tolist().index(shown["block"]), len(shown["tokens"])
+            starts = [at for at in range(length) if text.tokens[row][at : at + width] == shown["tokens"]]
+            (start,) = [at for at in starts if np.allclose(real[row, at : at + width, column], shown["real"], rtol=1e-3, atol=1e-6)]
+            pairs += zip(said[row, start : start + width, column], shown["simulated"], strict=True)
+        raw, line = np.array(pairs, np.float64).T
+        slope, offset = np.polyfit(raw, line, 1)
+        np.testing.assert_allclose(line, slope * raw + offset, atol=1e-3 * np.abs(line).max())
+        slopes.append(slope)
+    # Without slope, which is what a label gets that says the opposite, a line hides what was simulated.
+    assert np.isfinite(r).any() and min(slopes) > -1e-9 and max(slopes) > 1e-6
 
 
 def test_circuit_weights_are_those_of_the_direct_path(reported: tuple[Path, RunDirectory]) -> None:

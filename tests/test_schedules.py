@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from interp_by_construction.report import curves
 from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.report.terminal import show_result, show_status
 from interp_by_construction.runs import RunDirectory
-from interp_by_construction.stages import control, freeze, joint
+from interp_by_construction.stages import continue_training, control, freeze, joint
+from interp_by_construction.stages.align import JOINT, LOCAL, data_seed
 from interp_by_construction.store import Store
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import load_subject, save_subject, untie
@@ -73,7 +74,7 @@ def test_the_stream_reads_both_splits_evenly_and_in_their_own_order() -> None:
 
 @pytest.fixture
 def corpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    for stage in (joint, freeze, control):
+    for stage in (joint, freeze, control, continue_training):
         monkeypatch.setattr(stage, "load_blocks", lambda _path, split: ArrayBlocks(10, seed=len(split)))
     model = random_model("llama")
     untie(model)
@@ -148,24 +149,67 @@ def test_frozen_activations_survive_and_controls_see_the_same_tokens(corpus: Pat
         seen.clear()
 
 
-def test_joint_training_that_is_killed_goes_on_to_the_same_weights(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = load_subject(_joint_run(corpus, corpus / "whole")).state_dict()
-    original, read = MixedStream.at, []
+def test_without_any_mlp_removed_the_controls_training_in_one_go_is_the_control(corpus: Path) -> None:
+    """What a layer's MLP is worth is measured by this training, so that nothing but the MLP may differ."""
+    model = corpus / "start"
+    for position in range(2):
+        out = corpus / f"control{position}"
+        joint.control(model, corpus, position, "none", 0, 0, [], schedule(), out, out / "scratch")
+        model = out / "model"
+    whole = load_subject(corpus / "start")
+    untie(whole)
+    metrics = joint.train_control(whole, corpus, schedule(), corpus / "scratch", None, "control")
+    assert sum(phase["steps"] for phase in metrics.values()) == schedule().plan.total
+    kept, trained = load_subject(model).state_dict(), whole.state_dict()
+    assert all(torch.equal(kept[name], trained[name].cpu()) for name in kept)
 
-    def killed(self: MixedStream, step: int) -> dict[str, torch.Tensor]:
-        read.append(step)
-        # Once in the joint phase, once while the lower layer settles.
-        if step in (5, 13) and read.count(step) == 1:
+
+def _hybrid_run(root: Path, out: Path) -> Path:
+    """Two turns: align what is not frozen yet, freeze the lowest of it, continue; returns the final model's directory."""
+    model, previous = root / "start", None
+    for layer, (nodes, _) in NODES.items():
+        rest, scratch = targets(root, *(each for each in NODES if each >= layer)), out / f"s{layer}"
+        joint.turn(model, root, rest, ALIGN, CPU, 0, 0, previous, out / f"turn{layer}", scratch)
+        model = out / f"turn{layer}/model"
+        freeze.run(model, root, layer, nodes, out / f"freeze{layer}")
+        continue_training.run(model, root, layer, nodes, CONTINUE, CPU, 0, out / f"continue{layer}", scratch)
+        model, previous = out / f"continue{layer}/model", (layer, nodes)
+    return model
+
+
+LOCAL_0, JOINT_0, JOINT_1 = data_seed(0, 0, LOCAL), data_seed(0, 0, JOINT), data_seed(0, 1, JOINT)
+
+
+@pytest.mark.parametrize(
+    ("run", "owner", "name", "kills", "firsts"),
+    [
+        # Once in the joint phase, once while the lower layer settles. What a batch is read by is its step, last of the arguments.
+        (_joint_run, MixedStream, "at", [(5,), (13,)], [(0,)]),
+        # Once in the joint phase of either turn; a turn and its phases tell themselves apart by the seed, first of the arguments.
+        (_hybrid_run, fitting, "batch_indices", [(JOINT_0, 2), (JOINT_1, 2)], [(LOCAL_0, 0), (JOINT_0, 0), (JOINT_1, 0)]),
+    ],
+    ids=["joint", "hybrid"],
+)
+def test_training_of_layers_together_that_is_killed_goes_on_to_the_same_weights(
+    run: Callable[[Path, Path], Path], owner: Any, name: str, kills: list[tuple[int, ...]], firsts: list[tuple[int, ...]],
+    corpus: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    whole = load_subject(run(corpus, corpus / "whole")).state_dict()
+    original, read = getattr(owner, name), []
+
+    def killed(*arguments: Any) -> Any:
+        read.append(tuple(each for each in (arguments[0], arguments[-1]) if isinstance(each, int)))
+        if read[-1] in kills and read.count(read[-1]) == 1:
             raise _Killed
-        return original(self, step)
+        return original(*arguments)
 
-    monkeypatch.setattr(MixedStream, "at", killed)
-    for _ in range(2):
+    monkeypatch.setattr(owner, name, killed)
+    for _ in kills:
         with pytest.raises(_Killed):
-            _joint_run(corpus, corpus / "parts")
-    again = load_subject(_joint_run(corpus, corpus / "parts")).state_dict()
+            run(corpus, corpus / "parts")
+    again = load_subject(run(corpus, corpus / "parts")).state_dict()
     assert all(torch.equal(whole[name], again[name]) for name in whole)
-    assert read.count(0) == 1, "the joint phase began anew"
+    assert all(read.count(first) == 1 for first in firsts), "a phase began anew"
 
 
 def test_knobs_of_alignment_hold_for_layers_aligned_together(corpus: Path) -> None:
@@ -216,6 +260,23 @@ def test_the_invariants_and_the_contract_hold(root: Path, name: str) -> None:
     assert summary["loss"]["tax"] == summary["loss"]["final"] - summary["loss"]["control"]
     for layer in summary["layers"]:
         assert layer["score"]["final"]["n"] + layer["score"]["final"]["n_undefined"] == layer["n_aligned"] == 4
+    show_status(run, {})
+    show_result(run)
+
+
+def test_layers_aligned_together_have_one_tax_and_a_worth_each(server: FakeServer, root: Path) -> None:
+    """The joint phase belongs to no layer: only all of them have a tax; each is retrained without as the whole control was."""
+    before = (run_of(root, "joint").summary or {})["loss"]
+    run = pipeline.run(config(server, root, *QUICK, "schedule=joint", "run=worth", "layer=[1,2]", "work.removed=true"))
+    summary, store = run.summary or {}, Store(root / "store")
+    assert summary["loss"] == before and verify(run, store) == []
+    layers, whole = [layer["work"] for layer in summary["layers"]], summary["work"]
+    assert [layer["tax"] for layer in layers] == [None, None] and whole["tax"] == summary["loss"]["tax"]
+    for work, removed in ((layers[0], [1]), (layers[1], [2]), (whole, [1, 2])):
+        assert work["removed"]["layers"] == removed and work["removed"]["control"] == summary["loss"]["control"]
+        assert work["removed"]["cost"] == work["removed"]["loss"] - summary["loss"]["control"]
+    made = [store.get("removed", run.state["layers"][layer]["removed"]) for layer in ("1", "2")]
+    assert all(sum(phase["steps"] for phase in each.metrics["phases"].values()) == 18 for each in made if each is not None)
     show_status(run, {})
     show_result(run)
 

@@ -20,7 +20,7 @@ from test_labeler import running, wait_until
 
 from interp_by_construction.config import conf_dir
 from interp_by_construction.errors import StoreError
-from interp_by_construction.report.mirror import result_values
+from interp_by_construction.report.sweep import show_sweep
 from interp_by_construction.sweeps.grid import expand, swept
 from interp_by_construction.sweeps.record import Job, SweepDirectory
 from interp_by_construction.sweeps.sweeper import GridSweeper
@@ -150,13 +150,16 @@ def test_the_tradeoff_has_its_grid_and_its_controls() -> None:
     assert all(config.layer == 1 and config.run_name == "tradeoff" for config in configs)
 
 
-def test_figures_of_a_run_are_means_over_nodes() -> None:
-    layers = [
-        {"score": {"final": {"mean": mean, "n": n}}, "truth": truth}
-        for mean, n, truth in ((0.5, 1, {"r_mean": 0.2, "n": 1}), (0.8, 2, None), (None, 0, {"r_mean": None, "n": 0}))
-    ]
-    values = result_values({"loss": {"tax": 0.1, "tax_ci95": [0, 1]}, "layers": layers})
-    assert values == {"tax": 0.1, "score_final": pytest.approx(0.7), "truth": pytest.approx(0.2), "through_free": None}
+def test_a_job_whose_summary_has_another_schema_is_not_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The table of a sweep that goes on must not fail on it: the job is one of those that the next call does."""
+    sweep = SweepDirectory(tmp_path / "runs" / "s")
+    sweep.plan([["seed=0"], ["seed=1"]])
+    (sweep.path / "0").mkdir()
+    (sweep.path / "0" / "config.yaml").write_text("seed: 0")
+    (sweep.path / "0" / "summary.json").write_text('{"schema": 0, "complete": true}')
+    assert sweep.state(0) == "incomplete"
+    show_sweep(sweep)
+    assert "2 jobs, 1 incomplete, 1 missing" in capsys.readouterr().out
 
 
 def test_a_sweep_that_cannot_be_composed_runs_nothing(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ transformers, so that `ibc --help` and `ibc status` stay fast.
 """
 
 from interp_by_construction.config.checks import check, requested_layers
-from interp_by_construction.config.convert import compose, conf_dir, from_dict, identity, to_dict
+from interp_by_construction.config.convert import compose, conf_dir, from_dict, from_saved, identity, to_dict
 from interp_by_construction.config.fingerprint import NEUTRAL, fingerprinted
 from interp_by_construction.config.schema import (
     NOT_IDENTITY,
@@ -67,6 +67,7 @@ __all__ = [
     "conf_dir",
     "fingerprinted",
     "from_dict",
+    "from_saved",
     "identity",
     "requested_layers",
     "to_dict",

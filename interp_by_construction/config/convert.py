@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from interp_by_construction.config.checks import check, require
+from interp_by_construction.config.fingerprint import NEUTRAL
 from interp_by_construction.config.schema import MOVED, NOT_IDENTITY, RENAMED, Config
 from interp_by_construction.errors import ConfigError
+
+_SPELLED = {new: old for old, new in RENAMED.items()}
+"""Field -> its key in YAML, where they differ."""
 
 
 def conf_dir() -> Path:
@@ -47,6 +51,17 @@ def from_dict(values: Any) -> Config:
     return config
 
 
+def from_saved(values: Any) -> Config:
+    """The Config of a run from what its `config.yaml` holds. A field that the file lacks came after the run: it has the value under
+    which a stage does what it did then (`NEUTRAL`), which need not be today's default. Raises ConfigError as `from_dict`.
+    """
+    groups = {_SPELLED.get(name, name): NEUTRAL.get(kind, {}) for name, kind in typing.get_type_hints(Config).items()}
+    for key, neutral in groups.items():
+        if isinstance(values, Mapping) and neutral and isinstance(values.get(key, {}), Mapping):
+            values = {**values, key: {**neutral, **values.get(key, {})}}
+    return from_dict(values)
+
+
 def _moved(values: Any) -> Any:
     """`values` with the fields of old runs where they belong now."""
     for (group, name), (new_group, new_name) in MOVED.items():
@@ -58,8 +73,7 @@ def _moved(values: Any) -> Any:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """The inverse of `from_dict`."""
-    back = {new: old for old, new in RENAMED.items()}
-    return {back.get(key, key): value for key, value in dataclasses.asdict(config).items()}
+    return {_SPELLED.get(key, key): value for key, value in dataclasses.asdict(config).items()}
 
 
 def identity(config: Config) -> dict[str, Any]:

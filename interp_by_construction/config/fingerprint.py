@@ -11,7 +11,8 @@ NEUTRAL: dict[type, dict[str, Any]] = {
     AlignConfig: {"schedule": "constant", "objective": "correlation", "distill": 0.0, "start": "node", "target": "label"},
 }
 """Fields that came later than artifacts of their stage, each with the value under which the stage does what it did before there was
-the field. These are no defaults: a default may change, and then a value that is left out must still mean the same."""
+the field. These are no defaults: a default may change, and then a value that is left out, here or in an old run's `config.yaml`
+(`from_saved`), must still mean the same."""
 
 
 def fingerprinted(config: Any) -> dict[str, Any]:

@@ -47,6 +47,7 @@ def export_run(run: RunDirectory, store: Store, at: str, layer: str | None, outp
     problems = [*store.verify(stage, fingerprint), *store.verify("corpus", corpus)]
     if problems:
         raise CorruptArtifact(f"not exported: {problems[0]}")
+    through_free = ((summary["work"] or {}).get("share_free") or {}).get("value")
     card = {
         "run": run.name,
         "moment": f"{at} layer {index}",
@@ -55,6 +56,7 @@ def export_run(run: RunDirectory, store: Store, at: str, layer: str | None, outp
         "labeler": summary["labeler"]["model"],
         "test loss of the final model": f"{summary['loss']['final']:.4f} nats",
         "tax of the final model": f"{summary['loss']['tax']:+.4f} nats",
+        "share of its loss through free nodes": "unknown" if through_free is None else f"{through_free:.2f}",
         "artifact": f"{stage}/{fingerprint}",
     }
     tokenizer = store.path("corpus", corpus) / "tokenizer"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from interp_by_construction.store import SCRATCH, Artifact
-from interp_by_construction.subject.transcoder_files import CONFIG, check_width, find_transcoder, read_shape
+from interp_by_construction.subject.transcoder_files import CONFIG, check_free, check_width, find_transcoder, read_shape
 from interp_by_construction.workshop import Layer, Workshop
 
 
@@ -25,7 +25,9 @@ class DictionaryRecipes(Workshop):
         folder = Path(self.cfg.nodes.path).expanduser()
         for index in layers:
             source = find_transcoder(folder, index, len(layers))
-            check_width(source, read_shape(source), d_model, self.cfg.subject.name)
+            shape = read_shape(source)
+            check_width(source, shape, d_model, self.cfg.subject.name)
+            check_free(source, shape, self.cfg.free.count)
 
     def _with_dictionary(self, layer: Layer, model: Artifact, role: str) -> Artifact:
         """`model` with a dictionary in the place of the layer's MLP, noted as `role`; with nodes=neurons `model` itself."""

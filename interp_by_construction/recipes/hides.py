@@ -23,11 +23,6 @@ COMPARED = ("freeze_only", "control")
 class HidingRecipes(Workshop):
     """Layers are layers that are done, lowest first."""
 
-    @property
-    def _removes(self) -> bool:
-        """The segments of a joint control belong to no layer, so that none of them can be repeated without one layer's MLP."""
-        return self.cfg.work.removed and self.cfg.schedule != "joint"
-
     def _work(self, layers: Sequence[Layer], of_run: bool = False) -> Artifact:
         """Ablation and substitution in all of `layers` at once, in the final model."""
         cfg, final, head = self.cfg.evaluate, self.layers[-1].artifacts["continue"], self._head is not None
@@ -58,7 +53,7 @@ class HidingRecipes(Workshop):
         return self._build("work", None if of_run else layers[0].index, config, parents, {}, compute)
 
     def _removed(self, layer: Layer) -> Artifact:
-        """The control's segment of this layer without its MLP."""
+        """The loop's control: its segment of this layer without the layer's MLP."""
         position = self.layers.index(layer)
         before = self.layers[position - 1].artifacts["control"] if position else self.shared["subject"]
         return self._without(layer, before, None, layer.index)

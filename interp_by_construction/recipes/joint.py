@@ -82,6 +82,24 @@ class JointRecipes(TrainingRecipes):
         config = self._joint_phase() | {"position": position, "max_align_tokens": self.cfg.simulate.max_align_tokens, **extra}
         return self._build(stage, layer.index, config, self._parents(model=previous), {}, compute)
 
+    def _joint_removed(self, layers: list[Layer], shown: int | None) -> Artifact:
+        """All of the control's training without the MLPs of `layers`; shown: the layer to report the stage under."""
+        cfg, subject = self.cfg, self._origin
+
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.stages import removed
+
+            with self._tracked("removed", shown) as logger:
+                return removed.run_joint(
+                    subject.path / "model", self.shared["corpus"].path, [each.index for each in layers], self._schedule(),
+                    cfg.evaluate, out, out / SCRATCH, self._device(), logger,
+                )  # fmt: skip
+
+        # As in the loop, the control's fingerprint stands for tokens, steps, rates and order.
+        parents = self._parents(model=subject, control=self.layers[-1].artifacts["control"])
+        config = {"layers": [each.index for each in layers], "max_test_blocks": cfg.evaluate.max_test_blocks}
+        return self._build("removed", shown, config, parents, {}, compute)
+
     def _align_upward(self, layer: Layer, before: Artifact) -> Artifact:
         """One turn of the hybrid schedule: this layer and all above it."""
         cfg, rest = self.cfg, self.layers[self.layers.index(layer) :]

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from interp_by_construction.config import Config, from_dict, identity
+from interp_by_construction.config import Config, from_saved, identity
 from interp_by_construction.errors import ConfigError, StoreError
 from interp_by_construction.runs import RunDirectory, find_runs
 from interp_by_construction.store import Artifact, Store
 from interp_by_construction.sweeps.record import JobState, SweepDirectory
-
-SCHEMA = 1
-WANTED = ("run", "complete", "subject", "labeler", "loss", "layers", "invariants")
-WANTED_LAYER = ("layer", "n_nodes", "n_aligned", "score", "seconds", "artifacts")
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,7 @@ class RunFacts:
 
     @cached_property
     def config(self) -> Config | None:
-        return from_dict(self.raw_config) if self.raw_config else None
+        return from_saved(self.raw_config) if self.raw_config else None
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -80,6 +76,22 @@ class RunFacts:
                 f"{self.store.path(kind, fingerprint)}: an artifact of run {self.name} is gone; the same `ibc run` makes it again"
             )
         return found
+
+
+def score_of(summary: dict[str, Any], moment: str = "final") -> float | None:
+    """Mean over layers of their mean scores, as every comparison of runs shows it; None where one of them is undefined."""
+    return mean(layer["score"][moment]["mean"] for layer in summary["layers"])
+
+
+def truth_of(summary: dict[str, Any], name: str = "r_mean") -> float | None:
+    """The same of r with the ground truth (`r_mean`: of the final model, `r_before`: before alignment)."""
+    return mean((layer.get("truth") or {}).get(name) for layer in summary["layers"])
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """None where one of them is undefined."""
+    known = list(values)
+    return None if not known or any(value is None for value in known) else sum(v for v in known if v is not None) / len(known)
 
 
 def share_through_free(summary: dict[str, Any]) -> float | None:
@@ -139,7 +151,6 @@ def read_job(directory: RunDirectory, store: Store, failure: str = "") -> Job:
     summary = directory.summary
     if summary is None:
         return Job(directory, status, note or _where(directory), None)
-    _check_schema(directory.path / "summary.json", summary)
     facts = RunFacts(directory, summary, _raw_config(directory.path / "config.yaml"), store)
     if not summary["complete"]:
         note = f"layers done: {', '.join(map(str, facts.layers))}; {note or _where(directory)}"
@@ -155,22 +166,6 @@ def _where(directory: RunDirectory) -> str:
         return "it waits or has ended"
     layer = "" if running["layer"] is None else f" of layer {running['layer']}"
     return f"{'at' if directory.in_use else 'stopped at'} {running['stage']}{layer}"
-
-
-def _check_schema(file: Path, summary: Any) -> None:
-    schema = summary.get("schema") if isinstance(summary, dict) else None
-    if schema != SCHEMA:
-        raise ConfigError(f"{file}: schema={schema}, but this version reads schema {SCHEMA}; the same `ibc run` writes it anew")
-    missing = list(_missing(summary))
-    if missing:
-        listing = ", ".join(missing)
-        raise ConfigError(f"{file}: it lacks {listing}: an older version wrote it; the same `ibc run` writes it anew")
-
-
-def _missing(summary: dict[str, Any]) -> Iterator[str]:
-    yield from (key for key in WANTED if key not in summary)
-    for i, record in enumerate(summary.get("layers", [])):
-        yield from (f"layers[{i}].{key}" for key in WANTED_LAYER if key not in record)
 
 
 def _raw_config(file: Path) -> dict[str, Any]:

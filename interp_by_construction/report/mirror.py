@@ -1,79 +1,78 @@
 """Results of runs and sweeps for the logger, so that W&B compares runs without manual work (docs/wandb.md).
 
 A run becomes one logger run of type `result`: its configuration, and losses and scores as summary values. A sweep becomes one of
-type `sweep`: the table of its jobs and the chart of tax against score. What was logged once is not logged again.
+type `sweep`: the table of its jobs and the chart of tax against score. What was logged once is not logged again. The figures are
+those of the report's chart (`pareto.points_of`).
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from interp_by_construction.config import Config, to_dict
-from interp_by_construction.report.facts import share_through_free
+from interp_by_construction.report.facts import RunFacts, read_job, score_of
+from interp_by_construction.report.pareto import Point, points_of
 from interp_by_construction.runs import RunDirectory
-from interp_by_construction.store import canonical_json
+from interp_by_construction.store import Store, canonical_json
 from interp_by_construction.sweeps.grid import key_of, swept
 from interp_by_construction.sweeps.record import SweepDirectory
 from interp_by_construction.tracking import log_points, log_summary, tracked
 
+FIGURES = ("score_final", "tax", "tax_low", "tax_high", "truth", "through_free", "control_kind")
+"""Columns of the sweep's table: x and y of its chart first."""
+
 
 def log_result(cfg: Config, run: RunDirectory) -> None:
     """Logs `summary.json`'s losses and scores."""
-    summary = run.summary
-    if summary is None or not _is_new(cfg, run.path / "logs", "result", summary):
-        return
-    with tracked(cfg.logger, run.name, "result", None, None, run.path / "logs", to_dict(cfg)) as logger:
-        log_summary(logger, result_values(summary))
+    facts = read_job(run, Store(cfg.store_dir)).facts
+    if facts is not None:
+        values = result_values(facts)
+        _log_once(cfg, run.name, "result", run.path / "logs", values, partial(log_summary, metrics=values))
 
 
 def log_sweep(cfg: Config, sweep: SweepDirectory) -> None:
     """Logs a row per finished job and the chart of tax against final score. cfg: of any job."""
-    jobs = [job for job in sweep.jobs if sweep.state(job.number) == "complete"]
-    keys = sorted(swept([job.overrides for job in sweep.jobs]))
+    keys, store = sorted(swept([job.overrides for job in sweep.jobs])), Store(cfg.store_dir)
+    done = [(job, read_job(sweep.run(job.number), store).facts) for job in sweep.jobs if sweep.state(job.number) == "complete"]
+    finished = [(job, facts) for job, facts in done if facts is not None]
     rows = []
-    for job in jobs:
-        values = result_values(sweep.run(job.number).summary or {})
+    for (job, _), point in zip(finished, points_of([(facts, "") for _, facts in finished]), strict=True):
         given = {key_of(override): override.partition("=")[2] for override in job.overrides}
-        rows.append([values.get(name) for name in FIGURES] + [job.number] + [given.get(key) for key in keys])
-    logs = sweep.path / "logs"
-    if not rows or not _is_new(cfg, logs, "sweep", rows):
-        return
-    with tracked(cfg.logger, sweep.path.name, "sweep", None, None, logs, to_dict(cfg)) as logger:
-        log_points(logger, "jobs", [*FIGURES, "job", *keys], rows)
+        values = figures(point)
+        rows.append([values[name] for name in FIGURES] + [job.number] + [given.get(key) for key in keys])
+    if rows:
+        log = partial(log_points, name="jobs", columns=[*FIGURES, "job", *keys], rows=rows)
+        _log_once(cfg, sweep.path.name, "sweep", sweep.path / "logs", rows, log)
 
 
-FIGURES = ("score_final", "tax", "truth", "through_free")
-"""Columns of the sweep's table: x and y of its chart first."""
+def figures(point: Point) -> dict[str, Any]:
+    """`FIGURES` of a run; `tax_low` to `tax_high` is the tax's 95 % interval, `control_kind` what makes it a control, or `none`."""
+    low, high = point.tax_ci95 or (None, None)
+    values = (point.score, point.tax, low, high, point.truth, point.through_free, point.control or "none")
+    return dict(zip(FIGURES, values, strict=True))
 
 
-def result_values(summary: dict[str, Any]) -> dict[str, Any]:
-    """Flat figures of a run: losses as in summary.json; scores and ground truth as means over the aligned nodes of all layers."""
-    layers = summary.get("layers", [])
-    values: dict[str, Any] = {key: value for key, value in summary.get("loss", {}).items() if isinstance(value, int | float)}
-    for moment in sorted({moment for layer in layers for moment in layer["score"]}):
-        values[f"score_{moment}"] = _mean([(layer["score"][moment]["mean"], layer["score"][moment]["n"]) for layer in layers])
-    truths = [layer["truth"] for layer in layers if layer.get("truth")]
-    values["truth"] = _mean([(truth["r_mean"], truth["n"]) for truth in truths])
-    values["through_free"] = share_through_free(summary)
-    return values
+def result_values(facts: RunFacts) -> dict[str, Any]:
+    """Flat figures of a run: losses as in summary.json, `score_<moment>` as means over layers, and `FIGURES`."""
+    summary = facts.summary
+    values: dict[str, Any] = {key: value for key, value in summary["loss"].items() if isinstance(value, int | float)}
+    for moment in sorted({moment for layer in summary["layers"] for moment in layer["score"]}):
+        values[f"score_{moment}"] = score_of(summary, moment)
+    return values | figures(points_of([(facts, "")])[0])
 
 
-def _mean(parts: list[tuple[float | None, int]]) -> float | None:
-    """Of (mean, count); None if nothing is defined."""
-    defined = [(mean, n) for mean, n in parts if mean is not None and n]
-    return sum(mean * n for mean, n in defined) / sum(n for _, n in defined) if defined else None
-
-
-def _is_new(cfg: Config, logs: Path, what: str, content: Any) -> bool:
-    """Whether this logger has not seen this yet; remembers it."""
+def _log_once(cfg: Config, run: str, kind: str, logs: Path, content: Any, log: Callable[..., None]) -> None:
+    """Calls `log` with a logger unless this logger has had `content`; what fails is tried again by the next call."""
     if cfg.logger.kind == "none":
-        return False
+        return
     stamp = hashlib.sha256(canonical_json([cfg.logger.kind, cfg.logger.mode, cfg.logger.project, content])).hexdigest()
-    logs.mkdir(parents=True, exist_ok=True)
-    file = logs / f".{what}_logged"
+    file = logs / f".{kind}_logged"
     if file.is_file() and file.read_text() == stamp:
-        return False
+        return
+    with tracked(cfg.logger, run, kind, None, None, logs, to_dict(cfg)) as logger:
+        log(logger)
     file.write_text(stamp)
-    return True

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from markupsafe import Markup, escape
 
 from interp_by_construction.report.charts import Axis, Names, frame, padded
-from interp_by_construction.report.facts import RunFacts, over_original, share_through_free
+from interp_by_construction.report.facts import RunFacts, over_original, score_of, share_through_free, truth_of
 
 Metric = Literal["score", "truth"]
 METRICS: dict[Metric, str] = {
@@ -82,8 +82,8 @@ def points_of(runs: Sequence[tuple[RunFacts, str]]) -> list[Point]:
     varied = varied_fields([facts for facts, _ in runs])
     points = []
     for facts, href in runs:
-        loss, layers = facts.summary["loss"], facts.summary["layers"]
-        finals = [layer["score"]["final"] for layer in layers]
+        loss = facts.summary["loss"]
+        finals = [layer["score"]["final"] for layer in facts.summary["layers"]]
         interval = loss["tax_ci95"]
         single = finals[0]["ci95"] if len(finals) == 1 else None
         points.append(
@@ -92,9 +92,9 @@ def points_of(runs: Sequence[tuple[RunFacts, str]]) -> list[Point]:
                 href=href,
                 tax=loss["tax"],
                 tax_ci95=None if interval is None else (interval[0], interval[1]),
-                score=mean(final["mean"] for final in finals),
+                score=score_of(facts.summary),
                 score_ci95=None if single is None else (single[0], single[1]),
-                truth=mean((layer.get("truth") or {}).get("r_mean") for layer in layers),
+                truth=truth_of(facts.summary),
                 through_free=share_through_free(facts.summary),
                 setting=tuple((key, text(facts.identity.get(key))) for key in varied if key not in SEEDS),
                 seed=text(facts.identity["seed"]) if "seed" in varied else "",
@@ -113,9 +113,8 @@ def references(runs: Sequence[RunFacts]) -> list[Point]:
     """
     found: dict[tuple[str, float, float | None], Point] = {}
     for facts in [facts for facts in runs if facts.summary["complete"]] or runs:
-        loss, layers = facts.summary["loss"], facts.summary["layers"]
-        before = mean(layer["score"]["before"]["mean"] for layer in layers)
-        truth = mean((layer.get("truth") or {}).get("r_before") for layer in layers)
+        loss = facts.summary["loss"]
+        before, truth = score_of(facts.summary, "before"), truth_of(facts.summary, "r_before")
         for name, tax, interval in (
             ("compute-matched control", 0.0, None),
             ("freeze-only", loss.get("freeze_cost", loss["freeze_only"] - loss["control"]), loss.get("freeze_cost_ci95")),
@@ -184,12 +183,6 @@ def control_of(facts: RunFacts) -> str:
     if none or target == "no_alignment" or facts.identity.get("align.weight") == 0:
         return "free nodes only" if none else "no alignment loss"
     return "" if target == "label" else str(target).replace("_", " ")
-
-
-def mean(values: Iterable[float | None]) -> float | None:
-    """None where one of them is undefined."""
-    known = list(values)
-    return None if not known or any(value is None for value in known) else sum(v for v in known if v is not None) / len(known)
 
 
 def text(value: Any) -> str:

@@ -30,10 +30,11 @@ def show_sweep(sweep: SweepDirectory) -> None:
     for column in ("job", "differs in", "state", "final score", "tax", "through free nodes"):
         table.add_column(column)
     for job in jobs:
-        state, summary = states[job.number], sweep.run(job.number).summary
+        state = states[job.number]
+        summary = sweep.run(job.number).summary if state == "complete" else None
         differs = " ".join(override for override in job.overrides if key_of(override) in varied)
         score, tax, hidden = "", "", ""
-        if summary is not None and state == "complete":
+        if summary is not None:
             means = [layer["score"]["final"]["mean"] for layer in summary["layers"]]
             score = ", ".join("-" if mean is None else f"{mean:.2f}" for mean in means)
             tax, share = f"{summary['loss']['tax']:+.4f}", share_through_free(summary)

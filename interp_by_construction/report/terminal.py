@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from interp_by_construction.report.work_tables import show_trigger, show_work
+from interp_by_construction.report.work_tables import show_trigger, show_work, signed
 from interp_by_construction.runs import RunDirectory
 
 N_EXAMPLES = 5
@@ -61,6 +61,12 @@ def show_result(run: RunDirectory) -> None:
         f"test loss (nats/token): original {loss['original']:.4f}   control {loss['control']:.4f}   "
         f"freeze-only {loss['freeze_only']:.4f}   final {loss['final']:.4f}   "
         f"[bold]tax {loss['tax']:+.4f}[/bold] {escape(interval)}"
+    )
+    out.print(
+        f"final over the original {signed(loss['over_original'], loss['over_original_ci95'])}, over freeze-only "
+        f"{signed(loss['over_freeze_only'], loss['over_freeze_only_ci95'])}: what a control learns more, or is harmed by its rate, "
+        "moves the tax",
+        soft_wrap=True,
     )
     show_work(out, summary)
     if summary.get("trigger") is not None:
@@ -283,8 +289,7 @@ def show_status(run: RunDirectory, seconds: dict[tuple[str, str], float]) -> Non
     absent["judge"] = not config.scores.enabled
     absent |= dict.fromkeys(("function", "cumulative", "audit"), config.simulate.simulator != "head")
     absent["audit"] |= not config.audit.enabled
-    removes = config.work.enabled and config.work.removed and config.schedule != "joint"
-    absent |= {"work": not config.work.enabled, "removed": not removes}
+    absent |= {"work": not config.work.enabled, "removed": not (config.work.enabled and config.work.removed)}
     stages = tuple(stage for stage in STAGES if not absent.get(stage, False))
     for column in ("layer", *stages, "before", "final"):
         table.add_column(column)

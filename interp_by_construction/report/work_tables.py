@@ -30,7 +30,7 @@ def show_work(out: Console, summary: dict[str, Any]) -> None:
         simulated = "-" if row["substitution"] is None else f"{row['substitution']['loss_increase']:+.4f}"
         table.add_row(
             ", ".join(map(str, row["layers"])), *pairs[:2], simulated, pairs[2], _share(row["share_free"]),
-            _signed(removed.get("cost"), removed.get("cost_ci95")), _signed(row["tax"]), _percent(removed.get("tax_share")),
+            signed(removed.get("cost"), removed.get("cost_ci95")), signed(row["tax"]), _percent(removed.get("tax_share")),
         )  # fmt: skip
     out.print(table)
 
@@ -61,7 +61,8 @@ def _share(share: dict[str, Any]) -> str:
     return escape(f"{share['value']:.2f}{interval}")
 
 
-def _signed(value: float | None, interval: list[float] | None = None) -> str:
+def signed(value: float | None, interval: list[float] | None = None) -> str:
+    """A difference of losses with its interval, escaped for markup; a dash where there is none."""
     if value is None:
         return "-"
     return escape(f"{value:+.4f}" + ("" if interval is None else " [{:+.4f}, {:+.4f}]".format(*interval)))

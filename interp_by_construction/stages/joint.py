@@ -228,6 +228,17 @@ def control(
     return metrics
 
 
+def train_control(model: Any, corpus: Path, schedule: Schedule, scratch: Path, logger: Any, description: str) -> dict[str, Any]:
+    """All phases of the control in one go and in place, nothing frozen; `model` is as wide as the control's."""
+    plan = schedule.plan
+    phases = [("joint", (0, plan.joint), schedule.align.lr)]
+    phases += [(f"settle_{position}", _settling(plan, position), schedule.continue_.lr) for position in range(plan.n_layers)]
+    return {
+        name: _fit(model, [], corpus, schedule, steps, lr, {}, scratch / name, logger, f"{description} ({name})")
+        for name, steps, lr in phases
+    }
+
+
 def _settling(plan: JointPlan, position: int) -> tuple[int, int]:
     return plan.settle_start(position), plan.settle_start(position + 1)
 

@@ -1,8 +1,9 @@
-"""removed: what a layer's MLP is worth. The control's segment once more, with the layer's MLP replaced by its mean output.
+"""removed: what a layer's MLP is worth. The control's training once more, with the layer's MLP replaced by its mean output.
 
 1. The mean of what the MLP's output projection writes, over text of the train split.
-2. The rest of the network trains as the control did: same tokens, order, steps and learning rates, nothing frozen.
-3. Test loss, to be compared with the control's after the same segment: what the layer could not be done without.
+2. The rest of the network trains as the control did: same tokens, order, steps and learning rates, nothing frozen. In the loop
+   that is the layer's segment of the control, with schedule=joint all of the control's training.
+3. Test loss, to be compared with the control's after the same training: what the layer could not be done without.
 
 A tax is cheap only if it is small against this cost: where the MLP is not needed, labels on it are free. Knows no label and no
 aligned node, so that the runs of a sweep share it.
@@ -10,17 +11,18 @@ aligned node, so that the runs of a sweep share it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from interp_by_construction.config import AlignConfig, ContinueConfig, EvaluateConfig, TrainerConfig
 from interp_by_construction.corpus import load_blocks
-from interp_by_construction.stages import control, evaluate
+from interp_by_construction.stages import control, evaluate, joint
 from interp_by_construction.stages.excerpts import spaced
 from interp_by_construction.stages.intervene import batches, rows
 from interp_by_construction.subject.load import load_subject, save_subject, untie
@@ -35,7 +37,8 @@ def run(
     evaluate_: EvaluateConfig, trainer: TrainerConfig, seed: int, n_align_blocks: int, out: Path, scratch: Path, device: Any,
     logger: Any = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """model_dir: what the control's segment started from or, with `below` (its artifact), an earlier segment with MLPs removed.
+    """One segment of the loop. model_dir: what the control's segment started from or, with `below` (its artifact), an earlier
+    segment with MLPs removed.
 
     Writes `out/model/` (whose removed MLPs are not to be used), `out/constants.safetensors` (`layer_<i>`: what is written instead,
     [d_model]), and `losses.safetensors` as `evaluate.losses`. Metrics: `layers`, `loss`, `n_tokens`, `n_documents`, and the phases.
@@ -43,13 +46,43 @@ def run(
     model = load_subject(model_dir)
     untie(model)
     constants = read_constants(below) if below is not None else {}
+
+    def train(description: str) -> dict[str, Any]:
+        return control.train(
+            model, corpus_dir, layer, align, continue_, trainer, seed, n_align_blocks, {}, {}, scratch, logger, description
+        )
+
+    return _without(model, constants, [layer], train, corpus_dir, evaluate_, out, device)
+
+
+def run_joint(
+    model_dir: Path, corpus_dir: Path, layers: Sequence[int], schedule: joint.Schedule, evaluate_: EvaluateConfig, out: Path,
+    scratch: Path, device: Any, logger: Any = None,
+) -> dict[str, Any]:  # fmt: skip
+    """All of the joint control's training without the MLPs of `layers`, lowest first. model_dir: the original.
+
+    Writes what `run` does.
+    """
+    model = load_subject(model_dir)
+    untie(model)
+    schedule.widen(model)
+
+    def train(description: str) -> dict[str, Any]:
+        return joint.train_control(model, corpus_dir, schedule, scratch, logger, description)
+
+    return _without(model, {}, layers, train, corpus_dir, evaluate_, out, device)
+
+
+def _without(
+    model: PreTrainedModel, constants: dict[int, Tensor], layers: Sequence[int], train: Callable[[str], dict[str, Any]],
+    corpus_dir: Path, evaluate_: EvaluateConfig, out: Path, device: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Adds the means of `layers` to `constants`, each with the MLPs below it removed; trains and measures `model` with all."""
+    for layer in layers:
+        with constant_outputs(model, constants):
+            constants[layer] = mean_output(model, layer, _text(corpus_dir, evaluate_.batch_size))
     with constant_outputs(model, constants):
-        constants[layer] = mean_output(model, layer, _text(corpus_dir, evaluate_.batch_size))
-    with constant_outputs(model, constants):
-        phases = control.train(
-            model, corpus_dir, layer, align, continue_, trainer, seed, n_align_blocks, {}, {}, scratch, logger,
-            f"without the MLP of layer {', '.join(map(str, sorted(constants)))}",
-        )  # fmt: skip
+        phases = train(f"without the MLP of layer {', '.join(map(str, sorted(constants)))}")
         losses = evaluate.model_losses(model.to(device).eval(), corpus_dir, evaluate_, out, device)
     save_subject(model.cpu(), out / "model")
     save_file({f"layer_{index}": value.contiguous() for index, value in constants.items()}, out / CONSTANTS)

@@ -52,6 +52,15 @@ def check_width(source: Path, shape: Shape, d_model: int, subject: str) -> None:
         )
 
 
+def check_free(source: Path, shape: Shape, count: int) -> None:
+    """Raises ConfigError if the layer of the transcoder in `source` cannot get `count` free features."""
+    if shape.kind == "topk" and count:
+        raise ConfigError(
+            f"free.count={count}: the transcoder in {source} keeps the {shape.k} largest features, and features that are added "
+            "would push others out: set free.count=0, or give a relu transcoder"
+        )
+
+
 def made_for(source: Path) -> str:
     """The model that sparsify notes beside a training's folders, if it is there."""
     try:

@@ -67,6 +67,12 @@ def test_readme_command_exists(words: list[str]) -> None:
         assert words[0] == "source", f"README shows `{' '.join(words)}`, which no test knows"
 
 
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name)
+def test_links_of_prose_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text())
+    assert not [target for target in targets if not (page.parent / target).exists()]
+
+
 def test_help_names_every_command() -> None:
     command = [sys.executable, "-m", "interp_by_construction", "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)

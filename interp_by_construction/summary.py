@@ -83,7 +83,8 @@ def _align(cfg: Config, layers: list[Layer]) -> dict[str, Any]:
     `random` targets, or there were none to align (`no_alignment`); else null."""
     none = not any(layer.labels.metrics["n_labels"] + layer.labels.metrics["n_failed"] for layer in layers)
     control = cfg.align.target if cfg.align.target != "label" else None
-    knobs = {name: getattr(cfg.align, name) for name in ("weight", "schedule", "objective", "distill", "target", "start")}
+    named = ("weight", "schedule", "objective", "distill", "ablate_free", "target", "start")
+    knobs = {name: getattr(cfg.align, name) for name in named}
     return knobs | {"control": "no_alignment" if none else control}
 
 

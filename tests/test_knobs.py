@@ -33,13 +33,16 @@ from interp_by_construction.corpus import load_blocks
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.runs import RunDirectory
 from interp_by_construction.scoring import columnwise_correlation
+from interp_by_construction.stages.align import free_ablation
 from interp_by_construction.stages.function import other_labels
+from interp_by_construction.stages.intervene import replaced
 from interp_by_construction.stages.simulate import choose_excerpts, contrasted
-from interp_by_construction.subject.hooks import activations
+from interp_by_construction.subject.families import layer_family, mlp_in
+from interp_by_construction.subject.hooks import activations, capture, others_at_mean
 from interp_by_construction.subject.load import load_subject
 from interp_by_construction.training.fit import TargetBlocks, fit
-from interp_by_construction.training.losses import alignment_loss, alignment_weight, correlation_loss, distill_loss
-from interp_by_construction.training.modules import AlignmentModule, Distill
+from interp_by_construction.training.losses import alignment_loss, alignment_weight, correlation_loss, distill_loss, lm_loss
+from interp_by_construction.training.modules import AlignmentModule, Distill, FreeAblation
 from interp_by_construction.training.targets import MARGIN, other_nodes, resemblance, shifted, trained_targets
 
 NODES = [1, 4, 17]
@@ -158,7 +161,8 @@ def test_a_killed_phase_with_every_knob_ends_in_the_same_bits(tmp_path: Path) ->
         original = random_model("gpt2").requires_grad_(False)
         blocks = _DyingBlocks(ArrayBlocks(), *_targets())
         blocks.left = alive_for
-        module = _module(model, distill=Distill(original, 0.5), objective="mse", schedule="ramp")
+        ablation = FreeAblation(0.5, [(1, NODES)])
+        module = _module(model, distill=Distill(original, 0.5), objective="mse", schedule="ramp", ablation=ablation)
         metrics = fit(module, blocks, seed=3, batch_size=4, scratch=scratch)
         assert all(torch.equal(a, b) for a, b in zip(original.parameters(), random_model("gpt2").parameters(), strict=True))
         return metrics
@@ -182,6 +186,44 @@ def test_the_original_is_no_part_of_a_checkpoint_and_holds_the_model_back() -> N
         original = random_model("gpt2", seed=1)(input_ids).logits
     torch.testing.assert_close(language, parts["lm_loss"] + 2.0 * distill_loss(logits, original))
     assert torch.equal(plain._language(logits, input_ids)[0], parts["lm_loss"])
+
+
+def test_free_nodes_are_ablated_on_their_share_of_steps_one_layer_at_a_time() -> None:
+    layers = [(0, [1, 2]), (2, [0])]
+    for share, expected in (
+        (0.5, [None, 0, None, 2, None, 0, None, 2]),
+        (1.0, [0, 2] * 4),
+        (0.25, [None] * 3 + [0] + [None] * 3 + [2]),
+    ):
+        ablated = [FreeAblation(share, layers).at(step) for step in range(8)]
+        assert [None if each is None else each[0] for each in ablated] == expected
+        assert all(each is None or each in layers for each in ablated)
+    assert free_ablation(0.0, layers) is None
+    # A layer without aligned nodes has nothing that its work could flow through.
+    assert free_ablation(1.0, [(0, []), (2, [0])]) == FreeAblation(1.0, [(2, [0])])
+    assert FreeAblation(1.0, []).at(0) is None
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "opt", "gpt_neox"])
+def test_an_ablated_step_is_mean_ablation_and_trains_what_is_left(name: str) -> None:
+    """The same loss as the measurement of `work` takes with these means; free nodes get no gradient, aligned ones do."""
+    model, ids = random_model(name), tokens()
+    own = activations(model, 1, ids).detach()
+    free = torch.tensor([node for node in range(own.shape[-1]) if node not in NODES])
+    with torch.no_grad(), replaced(model, 1, free, own[..., free].mean((0, 1)), torch.ones(ids.shape, dtype=torch.bool)):
+        expected = lm_loss(model(ids).logits, ids)
+    module = _module(model, ablation=FreeAblation(1.0, [(1, NODES)]))
+    with others_at_mean(model, 1, NODES), capture(model, 1) as captured:
+        loss = lm_loss(module._logits(ids), ids)
+    torch.testing.assert_close(loss, expected)
+    kept = captured.of(ids)
+    assert torch.equal(kept[..., NODES], own[..., NODES]) and not torch.equal(kept, own)
+    loss.backward()
+    for projection in mlp_in(model, 1):
+        gradient = projection.weight.grad.T if layer_family(model, 1).conv1d else projection.weight.grad
+        assert not gradient[free].any() and gradient[NODES].any(dim=1).all()
+    with torch.no_grad():
+        torch.testing.assert_close(_module(model)._logits(ids), model(ids).logits)
 
 
 def test_shuffled_targets_are_those_of_other_nodes() -> None:
@@ -278,6 +320,7 @@ def test_a_config_from_an_old_file_has_the_fingerprint_of_the_old_run(missing: t
         ("align.objective=mae", "align.objective=mae"),
         ("align.target=other", "align.target=other"),
         ("align.distill=-1", "align.distill=-1"),
+        ("align.ablate_free=1.5", "align.ablate_free=1.5"),
         ("nodes.count=1", "nodes.count=1"),
     ],
 )
@@ -294,7 +337,7 @@ def test_the_whole_layer_cannot_be_no_nodes() -> None:
 JOBS = {
     "label": [],
     "shuffled": ["align.target=shuffled"],
-    "random": ["align.target=random", "align.objective=mse", "align.schedule=ramp", "align.distill=0.5"],
+    "random": ["align.target=random", "align.objective=mse", "align.schedule=ramp", "align.distill=0.5", "align.ablate_free=0.5"],
     "none": ["nodes.count=0"],
 }
 
@@ -319,7 +362,7 @@ def test_targets_share_all_but_what_is_trained(runs: tuple[Path, dict[str, RunDi
     assert set(recipe["config"]["align"]) == {"weight", "local_steps", "local_lr", "steps", "lr", "batch_size", "start"}
     assert set(recipe["parents"]) == {"corpus", "model", "simulate"}
     distilled = json.loads((store / "continue" / links["random"]["continue"] / "manifest.json").read_text())
-    assert distilled["config"]["distill"] == 0.5
+    assert distilled["config"]["distill"] == 0.5 == distilled["config"]["ablate_free"]
     assert distilled["parents"]["original"] == runs[1]["random"].state["shared"]["subject"]
 
 

@@ -215,7 +215,14 @@ def test_training_of_layers_together_that_is_killed_goes_on_to_the_same_weights(
 def test_knobs_of_alignment_hold_for_layers_aligned_together(corpus: Path) -> None:
     """Each changes what is trained; a control says for every layer how far it learned its targets."""
     weights = []
-    knobs: list[dict[str, Any]] = [{}, {"objective": "mse"}, {"schedule": "ramp"}, {"distill": 1.0}, {"target": "shuffled"}]
+    knobs: list[dict[str, Any]] = [
+        {},
+        {"objective": "mse"},
+        {"schedule": "ramp"},
+        {"distill": 1.0},
+        {"ablate_free": 0.5},
+        {"target": "shuffled"},
+    ]
     for i, knob in enumerate(knobs):
         changed, out = dataclasses.replace(schedule(), align=dataclasses.replace(ALIGN, **knob)), corpus / str(i)
         metrics = joint.run(corpus / "start", corpus, targets(corpus, 0, 1), changed, out, out / "scratch", None, corpus / "start")

@@ -76,6 +76,7 @@ def check(c: Config) -> None:
     for name in (c.run, c.experiment_name):
         valid = name is None or (bool(name) and not name.startswith((".", "/")) and ".." not in Path(name).parts)
         require(valid, "run", name, "give a plain name")
+    require(0 <= c.align.ablate_free <= 1, "align.ablate_free", c.align.ablate_free, "give a share of the steps, from 0 to 1")
     fix = "every turn would let go of the layers above; give align.schedule=constant, or schedule=joint"
     require(c.schedule != "hybrid" or c.align.schedule == "constant", "align.schedule", c.align.schedule, fix)
     requested_layers(c, None)

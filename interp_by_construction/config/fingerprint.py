@@ -8,7 +8,14 @@ from typing import Any
 from interp_by_construction.config.schema import AlignConfig
 
 NEUTRAL: dict[type, dict[str, Any]] = {
-    AlignConfig: {"schedule": "constant", "objective": "correlation", "distill": 0.0, "start": "node", "target": "label"},
+    AlignConfig: {
+        "schedule": "constant",
+        "objective": "correlation",
+        "distill": 0.0,
+        "ablate_free": 0.0,
+        "start": "node",
+        "target": "label",
+    },
 }
 """Fields that came later than artifacts of their stage, each with the value under which the stage does what it did before there was
 the field. These are no defaults: a default may change, and then a value that is left out, here or in an old run's `config.yaml`

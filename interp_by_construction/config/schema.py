@@ -297,6 +297,9 @@ class AlignConfig:
     distill: float = 0.0
     """Weight of KL(original || trained) beside the LM loss, in the joint phase and in `continue`; the original is the run's subject
     as it was before any layer was aligned. The controls train on the LM loss alone."""
+    ablate_free: float = 0.0
+    """Share of the steps, in the joint phase and in `continue`, on which the free nodes of one aligned layer stand at their mean
+    over the batch: what the layer does must then flow through its aligned nodes. Buys their work (`work`) for loss."""
     start: Literal["silent", "node", "readout"] = "silent"
     """Which aligned nodes start as a neuron that was trained on the layer's input to match their targets, and that takes their
     input weights (`training.warm_start`): those that are silent where their label applies and would never learn, none, or all.

@@ -70,11 +70,13 @@ class TrainingRecipes(DictionaryRecipes):
                     logger,
                     self.shared["subject"].path / "model",
                     cfg.align.distill,
+                    cfg.align.ablate_free,
                 )
 
         parents = self._parents(model=layer.artifacts["align"], freeze=layer.artifacts["freeze"], **self._original())
         config = self._phase(layer) | {"continue": dataclasses.asdict(cfg.continue_)}
-        config |= {"distill": cfg.align.distill} if cfg.align.distill else {}
+        knobs = {"distill": cfg.align.distill, "ablate_free": cfg.align.ablate_free}
+        config |= {name: value for name, value in knobs.items() if value}
         return self._build("continue", layer.index, config, parents, {}, compute)
 
     def _control(self, layer: Layer, before: Artifact) -> Artifact:

@@ -27,7 +27,7 @@ from interp_by_construction.subject.load import load_subject, save_subject, unti
 from interp_by_construction.subject.widen import widen
 from interp_by_construction.training.fit import TargetBlocks, fit
 from interp_by_construction.training.losses import pearson_columns
-from interp_by_construction.training.modules import AlignmentModule, Distill
+from interp_by_construction.training.modules import AlignmentModule, Distill, FreeAblation
 from interp_by_construction.training.targets import resemblance, trained_targets
 from interp_by_construction.training.warm_start import warm_start
 
@@ -120,6 +120,7 @@ def run(
             trainer_cfg=trainer,
             frozen=freeze(model, layer, previous, start_layer),
             distill=distill,
+            ablation=free_ablation(cfg.ablate_free, [(layer, targets.nodes)]),
             objective=cfg.objective,
             schedule=cfg.schedule,
         )
@@ -148,6 +149,11 @@ def distill_from(original_dir: Path | None, weight: float) -> Distill | None:
     if original_dir is None:
         raise ValueError("align.distill needs the original model")
     return Distill(load_subject(original_dir).requires_grad_(False), weight)
+
+
+def free_ablation(share: float, aligned: Sequence[tuple[int, Sequence[int]]]) -> FreeAblation | None:
+    """None without a share. Layers without aligned nodes are left alone: nothing of them may carry the work."""
+    return FreeAblation(share, [each for each in aligned if each[1]]) if share else None
 
 
 @torch.no_grad()

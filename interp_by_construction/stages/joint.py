@@ -26,6 +26,7 @@ from interp_by_construction.stages.align import (
     data_seed,
     distill_from,
     fit_to,
+    free_ablation,
     read_targets,
     widening_seed,
 )
@@ -153,8 +154,9 @@ def run(
     metrics: dict[str, Any] = {"n_aligned": {str(each.layer): len(each.nodes) for each in layers}}
     metrics |= start_from(model, corpus, layers, schedule.align, schedule.seed)
     metrics["joint"] = _fit(
-        model, layers, corpus, schedule, steps, schedule.align.lr, below, scratch / "joint", logger, description, distill
-    )
+        model, layers, corpus, schedule, steps, schedule.align.lr, below, scratch / "joint", logger, description, distill,
+        [(each.layer, each.nodes) for each in layers],
+    )  # fmt: skip
     metrics |= fit_to_targets(model, corpus, targets, layers, schedule.align)
     save_subject(model, out / "model")
     write_aligned(layers, out)
@@ -185,8 +187,9 @@ def settle(
     distill = distill_from(original_dir, schedule.align.distill)
     steps, description = _settling(schedule.plan, position), f"settle above layer {layer}"
     metrics = _fit(
-        model, layers, corpus, schedule, steps, schedule.continue_.lr, frozen, scratch / "settle", logger, description, distill
-    )
+        model, layers, corpus, schedule, steps, schedule.continue_.lr, frozen, scratch / "settle", logger, description, distill,
+        [(layer, aligned), *((each.layer, each.nodes) for each in layers)],
+    )  # fmt: skip
     if frozen_digest(model, frozen) != before:
         raise RuntimeError(f"frozen weights of layer {layer} moved during training; this is a bug, the result is discarded")
     save_subject(model, out / "model")
@@ -255,13 +258,18 @@ def _fit(
     logger: Any,
     description: str,
     distill: Distill | None = None,
+    labelled: Sequence[tuple[int, Sequence[int]]] = (),
 ) -> dict[str, Any]:
-    """One phase over the steps [first, end) of the stream, with an optimizer and learning rate schedule of its own."""
+    """One phase over the steps [first, end) of the stream, with an optimizer and learning rate schedule of its own.
+
+    labelled: layers and their aligned nodes, through which the work must flow where `align.ablate_free` says so.
+    """
     stream, (first, end), cfg = schedule.stream(corpus, layers), steps, schedule.align
     module = JointModule(
         model, layers, weight=cfg.weight, steps=end - first, lr=lr, trainer_cfg=schedule.trainer, frozen=frozen, distill=distill,
         # The weight rises once: a layer that is aligned must not be let go of when a lower one is frozen.
         objective=cfg.objective, schedule=cfg.schedule if first == 0 else "constant",
+        ablation=free_ablation(cfg.ablate_free, labelled),
     )  # fmt: skip
     return fit_stream(module, lambda step: stream.at(first + step), scratch=scratch, logger=logger, description=description)
 
@@ -300,7 +308,7 @@ def turn(
     for name, phase, steps in (("local", LOCAL, cfg.local_steps), ("joint", JOINT, cfg.steps)):
         module = JointModule(
             model, layers, weight=cfg.weight, steps=steps, lr=cfg.lr, trainer_cfg=trainer, frozen=frozen, distill=distill,
-            objective=cfg.objective,
+            objective=cfg.objective, ablation=free_ablation(cfg.ablate_free, [(each.layer, each.nodes) for each in layers]),
         )  # fmt: skip
         metrics[name] = fit(
             module, blocks, seed=data_seed(seed, lowest, phase), batch_size=cfg.batch_size, scratch=scratch / name, logger=logger,

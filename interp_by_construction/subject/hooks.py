@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -59,6 +59,23 @@ def activations(model: nn.Module, layer: int, input_ids: Tensor, stop: bool = Tr
     with capture(model, layer, stop=stop) as captured:
         model(input_ids, use_cache=False)
     return captured.of(input_ids)
+
+
+@contextmanager
+def others_at_mean(model: nn.Module, layer: int, nodes: Sequence[int]) -> Iterator[None]:
+    """In forward passes inside the block all nodes of the layer but `nodes` have their mean over the batch, and get no gradient."""
+
+    def hook(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        real = args[0]
+        changed = real.detach().flatten(0, -2).mean(0).expand_as(real).clone()
+        changed[..., nodes] = real[..., nodes]
+        return (changed, *args[1:])
+
+    handle = mlp_out(model, layer).register_forward_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 class MlpFlow(NamedTuple):

@@ -21,7 +21,7 @@ from interp_by_construction.subject.freeze import Frozen
 from interp_by_construction.subject.hooks import capture
 from interp_by_construction.training.fit import Batches, TokenBlocks, batch_indices
 from interp_by_construction.training.losses import Correlation, Objective, alignment_loss, alignment_weight
-from interp_by_construction.training.modules import Distill, LanguageModelModule
+from interp_by_construction.training.modules import Distill, FreeAblation, LanguageModelModule
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,11 @@ class JointModule(LanguageModelModule):
         trainer_cfg: TrainerConfig,
         frozen: Frozen | None = None,
         distill: Distill | None = None,
+        ablation: FreeAblation | None = None,
         objective: Objective = "correlation",
         schedule: Literal["constant", "ramp"] = "constant",
     ) -> None:
-        super().__init__(model, steps=steps, lr=lr, trainer_cfg=trainer_cfg, frozen=frozen, distill=distill)
+        super().__init__(model, steps=steps, lr=lr, trainer_cfg=trainer_cfg, frozen=frozen, distill=distill, ablation=ablation)
         self.weight, self.layers = weight, [layer for layer in layers if layer.nodes]
         self.objective: Objective = objective
         self.schedule: Literal["constant", "ramp"] = schedule
@@ -105,7 +106,7 @@ class JointModule(LanguageModelModule):
         targeted = [each for each in self.layers if f"targets_{each.layer}" in batch]
         with ExitStack() as stack:
             captures = [stack.enter_context(capture(self.model, each.layer)) for each in targeted]
-            logits = self.model(input_ids, use_cache=False).logits
+            logits = self._logits(input_ids)
         loss, shown = self._language(logits, input_ids)
         # Without layers and distillation the loss is the LM loss, whose curve is kept anyway.
         self.terms = {"lm": shown["lm_loss"].detach()} if self.layers or len(shown) > 1 else {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple
 
 import pytorch_lightning as pl
@@ -12,7 +14,7 @@ from transformers import PreTrainedModel
 
 from interp_by_construction.config import TrainerConfig
 from interp_by_construction.subject.freeze import FreezeGuard, Frozen
-from interp_by_construction.subject.hooks import activations, capture
+from interp_by_construction.subject.hooks import activations, capture, others_at_mean
 from interp_by_construction.training.losses import Correlation, Objective, alignment_loss, alignment_weight, distill_loss, lm_loss
 
 LOG_EVERY = 20
@@ -34,6 +36,21 @@ class Distill(NamedTuple):
     """Of KL(original || model)."""
 
 
+class FreeAblation(NamedTuple):
+    """On a share of the steps a layer's free nodes stand at their mean, so that its work must flow through the aligned ones."""
+
+    share: float
+    """Of the steps, spread evenly; each ablates one layer, in turn."""
+    aligned: Sequence[tuple[int, Sequence[int]]]
+    """Layer and its aligned nodes."""
+
+    def at(self, step: int) -> tuple[int, Sequence[int]] | None:
+        """The layer that is ablated in this step, with the nodes that are not."""
+        before = math.floor(step * self.share)
+        hit = math.floor((step + 1) * self.share) > before
+        return self.aligned[before % len(self.aligned)] if hit and self.aligned else None
+
+
 class LanguageModelModule(pl.LightningModule):
     """Next-token loss, plus distillation if asked for, on batches {"input_ids": [batch, pos]}; `frozen` stays fixed to the bit."""
 
@@ -46,6 +63,7 @@ class LanguageModelModule(pl.LightningModule):
         trainer_cfg: TrainerConfig,
         frozen: Frozen | None = None,
         distill: Distill | None = None,
+        ablation: FreeAblation | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -53,16 +71,23 @@ class LanguageModelModule(pl.LightningModule):
         self.guard = FreezeGuard(model, frozen or {})
         # In a tuple, so that it is no part of the module: checkpoints need not hold what never changes.
         self._distill = (distill,)
+        self.ablation = ablation
         self.terms: dict[str, Tensor] = {}
         """What the last step's loss is made of where that is not the LM loss alone: `lm`, and `alignment_<layer>`, the mean 1 - r
         of the layer's nodes before any weight, NaN where no target varied. Only curves read it."""
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        loss, parts = self._language(self.model(batch["input_ids"], use_cache=False).logits, batch["input_ids"])
+        loss, parts = self._language(self._logits(batch["input_ids"]), batch["input_ids"])
         if len(parts) == 1:
             return self._logged(loss)
         self.terms = {"lm": parts["lm_loss"].detach()}
         return self._logged(loss, **parts)
+
+    def _logits(self, input_ids: Tensor) -> Tensor:
+        ablated = None if self.ablation is None else self.ablation.at(self.global_step)
+        with nullcontext() if ablated is None else others_at_mean(self.model, *ablated):
+            logits: Tensor = self.model(input_ids, use_cache=False).logits
+        return logits
 
     def _language(self, logits: Tensor, input_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The LM loss with its weighted distillation, and its parts for the log."""
@@ -125,10 +150,13 @@ class AlignmentModule(LanguageModelModule):
         trainer_cfg: TrainerConfig,
         frozen: Frozen | None = None,
         distill: Distill | None = None,
+        ablation: FreeAblation | None = None,
         objective: Objective = "correlation",
         schedule: Literal["constant", "ramp"] = "constant",
     ) -> None:
-        super().__init__(model, steps=steps, lr=lr, trainer_cfg=trainer_cfg, frozen=frozen, distill=distill)
+        super().__init__(
+            model, steps=steps, lr=lr, trainer_cfg=trainer_cfg, frozen=frozen, distill=distill, ablation=None if local else ablation
+        )
         self.layer, self.weight, self.local = layer, weight, local
         self.objective: Objective = objective
         self.schedule: Literal["constant", "ramp"] = schedule
@@ -142,7 +170,7 @@ class AlignmentModule(LanguageModelModule):
             self.terms = {f"alignment_{self.layer}": alignment.shown}
             return self._logged(alignment.loss, r=alignment.r.nanmean())
         with capture(self.model, self.layer) as captured:
-            logits = self.model(input_ids, use_cache=False).logits
+            logits = self._logits(input_ids)
         alignment = self._alignment(captured.of(input_ids), batch)
         language, parts = self._language(logits, input_ids)
         self.terms = {"lm": parts["lm_loss"].detach(), f"alignment_{self.layer}": alignment.shown}

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from interp_by_construction.report.pareto import METRICS, Metric, Point, Setting, front, settings_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Colour = tuple[float, float, float]
 
 MARKERS = {"compute-matched control": "x", "freeze-only": "+"}
 N_NAMED = 12
 """With more settings than this a legend names the controls alone."""
+N_INSIDE = 6
+"""A longer legend stands beside the axes: it would hide points."""
 
 
 def write_figures(points: Sequence[Point], beside: Sequence[Point], out: Path) -> list[str]:
@@ -26,7 +33,7 @@ def write_figures(points: Sequence[Point], beside: Sequence[Point], out: Path) -
             if not any(point.value(metric) is not None for point in points):
                 continue
             figure = Figure(figsize=(5.0, 3.4), layout="constrained")
-            _draw(figure, points, [point for point in beside if point.value(metric) is not None], metric, y_label)
+            _draw(figure, points, beside, metric, y_label)
             for suffix in ("png", "svg"):
                 names.append(f"pareto_{metric}.{suffix}")
                 metadata = {"Date": None} if suffix == "svg" else {"Software": None}
@@ -34,8 +41,10 @@ def write_figures(points: Sequence[Point], beside: Sequence[Point], out: Path) -
     return names
 
 
-def _draw(figure: object, points: Sequence[Point], beside: Sequence[Point], metric: Metric, y_label: str) -> None:
-    axes = figure.add_subplot()  # type: ignore[attr-defined]
+def _draw(figure: Figure, points: Sequence[Point], beside: Sequence[Point], metric: Metric, y_label: str) -> None:
+    from matplotlib import colormaps
+
+    axes = figure.add_subplot()
     axes.axvline(0.0, color="0.7", linewidth=0.8)
     settings = settings_of(points)
     line = front(settings, metric)
@@ -44,23 +53,31 @@ def _draw(figure: object, points: Sequence[Point], beside: Sequence[Point], metr
     # Controls of one kind share their name and colour.
     names = [setting.control or setting.label or setting.points[0].name for setting in settings]
     places = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    colours = colormaps["tab10" if len(places) <= 10 else "tab20"].colors  # type: ignore[attr-defined]
     crowded = sum(not setting.control for setting in settings) > N_NAMED
     for setting, name in zip(settings, names, strict=True):
-        _setting(axes, setting, metric, f"C{places[name] % 10}", None if crowded and not setting.control else name)
-    for point in (point for point in points if not point.complete and point.value(metric) is not None):
-        axes.plot(point.tax, point.value(metric), "o", markersize=5, color="0.4", markerfacecolor="white", label="unfinished run")
+        _setting(axes, setting, metric, colours[places[name] % len(colours)], None if crowded and not setting.control else name)
+    for point in (point for point in points if not point.complete):
+        if (value := point.value(metric)) is not None:
+            axes.plot(point.tax, value, "o", markersize=5, color="0.4", markerfacecolor="white", label="unfinished run")
     for point in beside:
-        axes.plot(point.tax, point.value(metric), MARKERS[point.name], color="0.4", label=f"{point.name} (not aligned)")
+        if (value := point.value(metric)) is not None:
+            axes.plot(point.tax, value, MARKERS[point.name], color="0.4", label=f"{point.name} (not aligned)")
     axes.set_xlabel("tax (nats per token, held out)")
     axes.set_ylabel(y_label)
     axes.spines[["top", "right"]].set_visible(False)
     entries: dict[str, Any] = {}
     for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
         entries.setdefault(name, handle)
-    axes.legend(entries.values(), entries.keys(), fontsize=7, frameon=False)
+    inside = len(entries) <= N_INSIDE
+    if not inside:
+        figure.set_figwidth(figure.get_figwidth() + 2.4)
+    (axes if inside else figure).legend(
+        list(entries.values()), list(entries), fontsize=7, frameon=False, loc="best" if inside else "outside right upper"
+    )
 
 
-def _setting(axes: Any, setting: Setting, metric: Metric, colour: str, name: str | None) -> None:
+def _setting(axes: Any, setting: Setting, metric: Metric, colour: Colour, name: str | None) -> None:
     """Mean and range over seeds, or the one run with its intervals; a control without a score stands on the axis."""
     tax, value = setting.spread("tax"), setting.spread(metric)
     if tax is None or (value is None and not setting.control):

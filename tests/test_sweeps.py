@@ -138,7 +138,7 @@ def test_a_reason_of_several_lines_names_the_fields(tmp_path: Path) -> None:
 
 
 def test_the_tradeoff_has_its_grid_and_its_controls() -> None:
-    """Three weights, two free counts, two seeds; at one weight each control, matching by fit alone, ablated free nodes, readouts."""
+    """Three weights, two free counts, two seeds; at one weight controls, matching by fit alone, ablated free nodes, readouts."""
     import yaml
 
     from interp_by_construction.config import compose

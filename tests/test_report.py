@@ -207,7 +207,7 @@ def test_every_address_is_in_the_folder_and_nothing_loads_from_elsewhere(reporte
             checked.add(target)
     for name in ("report.css", "report.js"):
         assert "http" not in (root / "runs/small/report/assets" / name).read_text()
-    for metric in ("score", "truth"):
+    for metric in ("score", "truth", "labelled"):
         figures = root / "runs/small/report/figures"
         assert (figures / f"pareto_{metric}.png").read_bytes().startswith(b"\x89PNG")
         assert "tax (nats per token, held out)" in (figures / f"pareto_{metric}.svg").read_text()
@@ -368,6 +368,11 @@ def test_controls_are_marked_and_those_without_a_score_stand_on_the_axis() -> No
     hidden = pareto.points_of([(own, "a"), (none, "b")])
     assert "0.91 of the loss flows through free nodes" in pareto.describe(hidden[0], "score")
     assert pareto.settings_of(hidden)[0].spread("through_free") == pytest.approx((0.91, 0.91, 0.91))
+    assert pareto.settings_of(hidden)[0].spread("labelled") == pytest.approx((0.09, 0.09, 0.09))
+    # A control in which it was not measured stands on the axis.
+    drawn = str(pareto.pareto_svg(hidden, pareto.references([own]), "labelled"))
+    assert drawn.count('class="mark') == 2
+    assert "share through labelled nodes 0.090" in drawn and "not measured; shown on the axis" in drawn
     assert pareto.settings_of(hidden)[1].spread("through_free") is None
     assert pareto.front(pareto.settings_of(points), "score") == [(0.1, 0.6)]
 

@@ -81,7 +81,11 @@ def _unfinished(jobs: Sequence[Job]) -> list[dict[str, str]]:
 def _pareto(runs: Sequence[tuple[RunFacts, str]], out: Path) -> dict[str, Any]:
     points, beside = pareto.points_of(runs), pareto.references([facts for facts, _ in runs])
     return {
-        "plots": [(name, svg) for name in pareto.METRICS if (svg := pareto.pareto_svg(points, beside, name)) is not None],
+        "plots": [
+            (name, pareto.SHORT[name], svg)
+            for name in pareto.METRICS
+            if (svg := pareto.pareto_svg(points, beside, name)) is not None
+        ],
         "points": points,
         "settings": [
             {

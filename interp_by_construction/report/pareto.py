@@ -13,11 +13,13 @@ from markupsafe import Markup, escape
 from interp_by_construction.report.charts import Axis, Names, frame, padded
 from interp_by_construction.report.facts import RunFacts, over_original, score_of, share_through_free, truth_of
 
-Metric = Literal["score", "truth"]
+Metric = Literal["score", "truth", "labelled"]
 METRICS: dict[Metric, str] = {
     "score": "final score (Pearson r, mean over layers)",
     "truth": "ground truth (Pearson r, mean over layers)",
+    "labelled": "share of the loss through labelled nodes (mean ablation)",
 }
+SHORT: dict[Metric, str] = {"score": "final score", "truth": "ground truth r", "labelled": "share through labelled nodes"}
 TAX = "tax on held-out text (nats per token, against the compute-matched control)"
 COMMON = 0.75
 """A value that at least this share of the settings has goes without saying."""
@@ -50,8 +52,14 @@ class Point:
     """Test loss of the final model minus the original subject's, nats per token: unlike the tax it does not move with what the
     control learns or forgets."""
 
+    @property
+    def labelled(self) -> float | None:
+        """What does not flow through free nodes: a label on a node that does no work is cheap."""
+        return None if self.through_free is None else 1.0 - self.through_free
+
     def value(self, metric: Metric) -> float | None:
-        return self.score if metric == "score" else self.truth
+        value: float | None = getattr(self, metric)
+        return value
 
     @property
     def described(self) -> str:
@@ -245,8 +253,7 @@ def describe(point: Point, metric: Metric) -> str:
     value = point.value(metric)
     tax = f"tax {point.tax:+.4f} nats/token"
     tax += f" [{point.tax_ci95[0]:+.4f}, {point.tax_ci95[1]:+.4f}]" if point.tax_ci95 is not None else ""
-    name = "final score" if metric == "score" else "ground truth r"
-    said = f"{name} {'undefined' if value is None else f'{value:.3f}'}"
+    said = f"{SHORT[metric]} {'undefined' if value is None else f'{value:.3f}'}"
     own = _interval(point, metric)
     said += f" [{own[0]:.3f}, {own[1]:.3f}]" if own else ""
     lines = [point.name, tax, said, *(f"{key} = {val}" for key, val in point.setting)]
@@ -256,7 +263,7 @@ def describe(point: Point, metric: Metric) -> str:
     if not point.complete:
         lines.insert(1, "unfinished: over the layers done so far; in no mean and not on the front")
     if value is None:
-        lines.append("no aligned node to score; shown on the axis")
+        lines.append(f"{'not measured' if metric == 'labelled' else 'no aligned node to score'}; shown on the axis")
     if point.control and point.href:
         lines.insert(1, f"control: {point.control}")
     elif point.control:

@@ -17,7 +17,7 @@ Metric = Literal["score", "truth", "labelled"]
 METRICS: dict[Metric, str] = {
     "score": "final score (Pearson r, mean over layers)",
     "truth": "ground truth (Pearson r, mean over layers)",
-    "labelled": "loss through labelled nodes (share, mean ablation)",
+    "labelled": "share of the loss through labelled nodes",
 }
 SHORT: dict[Metric, str] = {"score": "final score", "truth": "ground truth r", "labelled": "share through labelled nodes"}
 TAX = "tax on held-out text (nats per token, against the compute-matched control)"

@@ -107,8 +107,7 @@ class Loop(Recipes):
         if self.cfg.work.enabled:
             layer.artifacts["work"] = self._work([layer])
             if self.cfg.work.removed:
-                joint = self.cfg.schedule == "joint"
-                layer.artifacts["removed"] = self._joint_removed([layer], layer.index) if joint else self._removed(layer)
+                layer.artifacts["removed"] = self._without_mlps(layer)
         if self.cfg.scores.enabled:
             layer.artifacts["judge"] = self._judge(layer)
 
@@ -117,10 +116,15 @@ class Loop(Recipes):
         if self.cfg.work.enabled:
             self.shared["work"] = self._work(self.layers, of_run=True)
             if self.cfg.work.removed:
-                joint = self.cfg.schedule == "joint"
-                self.shared["removed"] = self._joint_removed(self.layers, None) if joint else self._all_removed()
+                self.shared["removed"] = self._without_mlps(None)
         if self.cfg.trigger.share > 0:
             self.shared["trigger"] = self._trigger()
+
+    def _without_mlps(self, layer: Layer | None) -> Artifact:
+        """The control's training without the layer's MLP; None: without those of all layers."""
+        if self.cfg.schedule == "joint":
+            return self._joint_removed(self.layers if layer is None else [layer], None if layer is None else layer.index)
+        return self._all_removed() if layer is None else self._removed(layer)
 
     def _align_layer(self, index: int) -> None:
         """One turn of the loop."""

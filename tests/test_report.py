@@ -127,8 +127,6 @@ def test_the_cards_say_what_the_tax_leaves_out(reported: tuple[Path, RunDirector
 
 def test_final_minus_original_is_that_of_the_losses_whoever_wrote_them() -> None:
     run = facts(0.1, 0.6, 0, 1.0)
-    assert pareto.points_of([(run, "a")])[0].over_original is None
-    run.summary["loss"] |= {"final": 1.1, "original": 1.25}
     older = pareto.points_of([(run, "a")])[0]
     run.summary["loss"]["over_original"] = 1.1 - 1.25
     assert pareto.points_of([(run, "a")])[0] == older and "final − original -0.1500" in pareto.describe(older, "score")
@@ -334,7 +332,14 @@ def test_bad_runs_are_refused(reported: tuple[Path, RunDirectory], tmp_path: Pat
 
 def facts(tax: float, score: float | None, seed: int, weight: float, **more: Any) -> RunFacts:
     layer = {"layer": 0, "n_aligned": 4, "score": {m: {"mean": score, "ci95": None} for m in ("before", "final")}} | more
-    loss = {"tax": tax, "tax_ci95": [tax - 0.1, tax + 0.1], "control": 1.0, "freeze_only": 1.5}
+    loss = {
+        "tax": tax,
+        "tax_ci95": [tax - 0.1, tax + 0.1],
+        "control": 1.0,
+        "freeze_only": 1.5,
+        "original": 1.25,
+        "final": 1.0 + tax,
+    }
     summary = {"loss": loss, "layers": [layer], "complete": True}
     made = RunFacts(RunDirectory(Path(f"/runs/s/{seed}{weight}")), summary, {}, Store(Path("/none")))
     # Stands in for the config, which has many more fields.
@@ -440,7 +445,7 @@ def test_figures_for_papers_show_and_name_every_control(n_runs: int) -> None:
     axes = figure_of(pareto.points_of([*runs, *((each, "n") for each in none), (shuffled, "c"), (unfinished, "u")]), beside)
     assert axes.get_ylim() == plain.get_ylim()
     names = [text.get_text() for text in (axes.get_legend() or axes.figure.legends[0]).get_texts()]
-    assert names.count("free nodes only (no score, on the axis)") == 1 and {"shuffled targets", "unfinished run"} <= set(names)
+    assert names.count("free nodes only (no value, on the axis)") == 1 and {"shuffled targets", "unfinished run"} <= set(names)
     assert len(names) == len(set(names)) and sum(name.startswith("weight") for name in names) == (2 if n_runs == 2 else 0)
     marks = [line for line in axes.lines if line.get_marker() == "D" and line.get_ydata()[0] == 0.0]
     assert len(marks) == 2 and all(mark.get_window_extent().y0 < axes.get_window_extent().y0 for mark in marks)

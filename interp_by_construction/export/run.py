@@ -47,7 +47,7 @@ def export_run(run: RunDirectory, store: Store, at: str, layer: str | None, outp
     problems = [*store.verify(stage, fingerprint), *store.verify("corpus", corpus)]
     if problems:
         raise CorruptArtifact(f"not exported: {problems[0]}")
-    through_free = ((summary["work"] or {}).get("share_free") or {}).get("value")
+    through_free = ((summary.get("work") or {}).get("share_free") or {}).get("value")
     card = {
         "run": run.name,
         "moment": f"{at} layer {index}",

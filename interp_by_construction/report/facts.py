@@ -102,12 +102,10 @@ def share_through_free(summary: dict[str, Any]) -> float | None:
     return share
 
 
-def over_original(summary: dict[str, Any]) -> float | None:
+def over_original(summary: dict[str, Any]) -> float:
     """Test loss of the final model minus that of the subject as it was, nats per token."""
-    loss = summary["loss"]
-    known: float | None = loss.get("over_original")
-    # An older version wrote the two losses only.
-    return loss["final"] - loss["original"] if known is None and {"final", "original"} <= set(loss) else known
+    difference: float = summary["loss"]["final"] - summary["loss"]["original"]
+    return difference
 
 
 def find_anywhere(store: Store, fingerprint: str) -> Artifact | None:

@@ -11,7 +11,8 @@ from interp_by_construction.report.pareto import METRICS, Metric, Point, Setting
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Colour = tuple[float, float, float]
+Colour = tuple[float, float, float, float]
+"""Red, green, blue, opacity."""
 
 MARKERS = {"compute-matched control": "x", "freeze-only": "+"}
 N_NAMED = 12
@@ -53,10 +54,10 @@ def _draw(figure: Figure, points: Sequence[Point], beside: Sequence[Point], metr
     # Controls of one kind share their name and colour.
     names = [setting.control or setting.label or setting.points[0].name for setting in settings]
     places = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    colours = colormaps["tab10" if len(places) <= 10 else "tab20"].colors  # type: ignore[attr-defined]
+    palette = colormaps["tab10" if len(places) <= 10 else "tab20"]
     crowded = sum(not setting.control for setting in settings) > N_NAMED
     for setting, name in zip(settings, names, strict=True):
-        _setting(axes, setting, metric, colours[places[name] % len(colours)], None if crowded and not setting.control else name)
+        _setting(axes, setting, metric, palette(places[name] % palette.N), None if crowded and not setting.control else name)
     for point in (point for point in points if not point.complete):
         if (value := point.value(metric)) is not None:
             axes.plot(point.tax, value, "o", markersize=5, color="0.4", markerfacecolor="white", label="unfinished run")
@@ -78,7 +79,7 @@ def _draw(figure: Figure, points: Sequence[Point], beside: Sequence[Point], metr
 
 
 def _setting(axes: Any, setting: Setting, metric: Metric, colour: Colour, name: str | None) -> None:
-    """Mean and range over seeds, or the one run with its intervals; a control without a score stands on the axis."""
+    """Mean and range over seeds, or the one run with its intervals; a control without a value stands on the axis."""
     tax, value = setting.spread("tax"), setting.spread(metric)
     if tax is None or (value is None and not setting.control):
         return
@@ -90,7 +91,7 @@ def _setting(axes: Any, setting: Setting, metric: Metric, colour: Colour, name: 
         low, high = x_error or (tax[1], tax[1])
         place: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False, "color": colour, "zorder": 3}
         axes.plot([low, high], [0.0, 0.0], linewidth=1, **place)
-        axes.plot(tax[1], 0.0, "D", markersize=5, label=f"{name} (no score, on the axis)", **place, **face)
+        axes.plot(tax[1], 0.0, "D", markersize=5, label=f"{name} (no value, on the axis)", **place, **face)
         return
     y_error = (value[0], value[2]) if several else (only.score_ci95 if metric == "score" else None)
     axes.errorbar(

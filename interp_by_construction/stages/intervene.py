@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from interp_by_construction.corpus import load_blocks
 from interp_by_construction.progress import track
 from interp_by_construction.scoring import paired_difference_ci95
-from interp_by_construction.subject.families import mlp_out
-from interp_by_construction.subject.hooks import activations
+from interp_by_construction.subject.hooks import activations, changed
 
 
 class SimulatedBlocks(NamedTuple):
@@ -51,8 +50,7 @@ class Losses(NamedTuple):
     """Intervention (`none` for the untouched model) -> [document]."""
 
 
-@contextmanager
-def replaced(model: nn.Module, layer: int, nodes: Tensor, values: Tensor, where: Tensor) -> Iterator[None]:
+def replaced(model: nn.Module, layer: int, nodes: Tensor, values: Tensor, where: Tensor) -> AbstractContextManager[None]:
     """Forward passes inside the block see other activations of some nodes.
 
     nodes: ids, long [node]; values broadcast to [batch, pos, node]; where: bool [batch, pos] or, each node for itself,
@@ -60,19 +58,14 @@ def replaced(model: nn.Module, layer: int, nodes: Tensor, values: Tensor, where:
     """
     each = where if where.dim() == 3 else where[..., None]
 
-    def hook(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        real = args[0]
+    def change(real: Tensor) -> Tensor:
         # Some families flatten batch and pos before the MLP.
-        new = values.expand(*where.shape[:2], len(nodes)).reshape(*real.shape[:-1], len(nodes)).to(real.dtype)
-        changed = real.clone()
-        changed[..., nodes] = torch.where(each.reshape(*real.shape[:-1], each.shape[-1]), new, real[..., nodes])
-        return (changed, *args[1:])
+        wanted = values.expand(*where.shape[:2], len(nodes)).reshape(*real.shape[:-1], len(nodes)).to(real.dtype)
+        new = real.clone()
+        new[..., nodes] = torch.where(each.reshape(*real.shape[:-1], each.shape[-1]), wanted, real[..., nodes])
+        return new
 
-    handle = mlp_out(model, layer).register_forward_pre_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
+    return changed(model, layer, change)
 
 
 def intervened_losses(

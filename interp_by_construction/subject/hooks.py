@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -62,20 +62,29 @@ def activations(model: nn.Module, layer: int, input_ids: Tensor, stop: bool = Tr
 
 
 @contextmanager
-def others_at_mean(model: nn.Module, layer: int, nodes: Sequence[int]) -> Iterator[None]:
-    """In forward passes inside the block all nodes of the layer but `nodes` have their mean over the batch, and get no gradient."""
+def changed(model: nn.Module, layer: int, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Forward passes inside the block go on with `change` of the layer's activations, [batch, pos, d_mlp] or, in some families,
+    [token, d_mlp]."""
 
     def hook(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        real = args[0]
-        changed = real.detach().flatten(0, -2).mean(0).expand_as(real).clone()
-        changed[..., nodes] = real[..., nodes]
-        return (changed, *args[1:])
+        return (change(args[0]), *args[1:])
 
     handle = mlp_out(model, layer).register_forward_pre_hook(hook)
     try:
         yield
     finally:
         handle.remove()
+
+
+def others_at_mean(model: nn.Module, layer: int, nodes: Sequence[int]) -> AbstractContextManager[None]:
+    """In forward passes inside the block all nodes of the layer but `nodes` have their mean over the batch, and get no gradient."""
+
+    def change(real: Tensor) -> Tensor:
+        new = real.detach().flatten(0, -2).mean(0).expand_as(real).clone()
+        new[..., nodes] = real[..., nodes]
+        return new
+
+    return changed(model, layer, change)
 
 
 class MlpFlow(NamedTuple):

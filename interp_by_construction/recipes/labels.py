@@ -133,6 +133,7 @@ class LabelRecipes(TextRecipes):
         """Only with nodes.assign=match; the nodes stay."""
         encoded = self._encode_split("label")
         parents = self._parents(model=before, collect=layer.artifacts["collect"], label=layer.artifacts["label"], encode=encoded)
+        gated = self.cfg.nodes.learnable > 0 and self._gated(before, layer.index)
         general: list[str] = []
         if self.cfg.label.general_pool:
             from interp_by_construction.labeler.general import general_labels
@@ -152,14 +153,22 @@ class LabelRecipes(TextRecipes):
                 return assign.run(
                     before.path / "model", self.shared["corpus"].path, encoded.path, labels, pool, layer.index,
                     self.cfg.simulate, self.cfg.label, self._head, self._encoder(), out, self._device(), both,
-                    self.cfg.nodes.learnable, self.cfg.seed,
+                    self.cfg.nodes.learnable, self.cfg.seed, gated,
                 )  # fmt: skip
 
         identity = {"general": hashlib.sha256(canonical_json(general)).hexdigest()}
         config = {"layer": layer.index, "min_tokens": self.cfg.label.min_tokens, "max_overlap": self.cfg.label.max_overlap}
         if self.cfg.nodes.learnable:
-            config |= {"learnable": self.cfg.nodes.learnable, "seed": self.cfg.seed}
+            config |= {"learnable": self.cfg.nodes.learnable, "seed": self.cfg.seed} | ({"gated": True} if gated else {})
         return self._build("assign", layer.index, config, parents, identity, compute)
+
+    @staticmethod
+    def _gated(before: Artifact, layer: int) -> bool:
+        from transformers import AutoConfig
+
+        from interp_by_construction.subject.dictionary import gated
+
+        return gated(AutoConfig.from_pretrained(before.path / "model"), layer)
 
     def _simulate(self, layer: Layer, before: Artifact) -> Artifact:
         """Reads labels and text, and no activation (invariant 5)."""

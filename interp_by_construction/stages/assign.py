@@ -76,9 +76,11 @@ def run(
     both: Collection[int] = (),
     learnable: float = 0.0,
     seed: int = 0,
+    gated: bool = False,
 ) -> dict[str, Any]:
     """labels: what the labeler gave, one per selected node; candidates: see `pool`; encoded: token vectors of the part `label`;
-    both: nodes whose pole may turn; learnable: weight of what the layer can learn, with `seed` for that training.
+    both: nodes whose pole may turn; learnable: weight of what the layer can learn, with `seed` for training neurons
+    that are `gated` or not.
 
     Writes `labels.jsonl` (as the label stage does) and `matched.jsonl`: per node the r of its label on the label split, that of
     the label it had before, where the label comes from, and with `learnable` the r that a fresh neuron reaches on it.
@@ -112,7 +114,7 @@ def run(
     learned = np.zeros(len(candidates))
     if pieces:
         read = input_chunks(model_dir, corpus, "label", excerpts.blocks, length, layer, device)
-        learned = _learned(np.concatenate(list(read))[use], np.concatenate(pieces), excerpts.is_text, seed, device)
+        learned = _learned(np.concatenate(list(read))[use], np.concatenate(pieces), excerpts.is_text, seed, gated, device)
     # What no neuron learns any part of is worth as much as a label that fits no node.
     worth = (1 - learnable) * r + learnable * np.nan_to_num(learned)
     kept_labels = usable(n_applies, between.correlations(), worth, label_cfg.min_tokens, label_cfg.max_overlap)
@@ -155,7 +157,9 @@ def run(
     }
 
 
-def _learned(read: NDArray, simulated: NDArray, is_text: NDArray[np.bool_], seed: int, device: Any) -> NDArray[np.float64]:
+def _learned(
+    read: NDArray, simulated: NDArray, is_text: NDArray[np.bool_], seed: int, gated: bool, device: Any
+) -> NDArray[np.float64]:
     """What a fresh neuron reaches on each label; every second excerpt is held out. read, simulated: [token, ...], text alone."""
     import torch
 
@@ -163,7 +167,7 @@ def _learned(read: NDArray, simulated: NDArray, is_text: NDArray[np.bool_], seed
 
     held_out = np.broadcast_to((np.arange(len(is_text)) % 2 == 1)[:, None], is_text.shape)[is_text]
     inputs, wanted, kept = (torch.as_tensor(each, device=device) for each in (read, simulated, held_out))
-    return readout_correlations(inputs, wanted, kept, seed)
+    return readout_correlations(inputs, wanted, kept, seed, gated)
 
 
 def usable(

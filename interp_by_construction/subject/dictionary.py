@@ -22,6 +22,11 @@ def dictionaries(model_or_config: Any) -> dict[int, Shape]:
     return {int(layer): Shape(**{name: entry[name] for name in fields}) for layer, entry in entries.items()}
 
 
+def gated(model_or_config: Any, layer: int) -> bool:
+    """Whether a layer's nodes are products of two projections; the features of a transcoder in its place are not."""
+    return len(family_of(model_or_config).mlp_in) > 1 and layer not in dictionaries(model_or_config)
+
+
 def put_in_place(model: nn.Module, layer: int, transcoder: Transcoder) -> None:
     """Makes `transcoder` the MLP of `layer`."""
     family, where = family_of(model), block(model, layer)

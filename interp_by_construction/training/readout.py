@@ -1,13 +1,13 @@
 """How well a fresh neuron of a layer can learn to do what a label says, reading what the layer's MLP reads now.
 
-Alignment cannot make a neuron see what is not in its input. So before labels are dealt out, one neuron per label, GELU(w x + b), is
-trained on half of a text with the loss of alignment (1 - r) and judged by its r on the other half. Layers below may learn to
-pass on more, so this is no bound, but in the demo its mean is 0.90 in both layers, where the scores end at 0.88 and 0.87.
+Alignment cannot make a neuron see what is not in its input. So before labels are dealt out, one neuron per label, GELU(w x + b) or,
+in a gated layer, SiLU(g x) * (u x), is trained on half of a text with the loss of alignment (1 - r) and judged by its r on the
+other half. Layers below may learn to pass on more, so this is no bound, but in the demo its mean is 0.90 in both layers, where the
+scores end at 0.88 and 0.87.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -24,57 +24,65 @@ RIDGE = 1e-3
 
 
 class Readout(NamedTuple):
-    """Neurons on an MLP's input: activation(read @ weight + bias)."""
+    """Neurons on an MLP's input."""
 
     weight: Tensor
     """[d_model, neuron]"""
     bias: Tensor
     """[neuron]"""
 
+    def activations(self, read: Tensor) -> Tensor:
+        """[token, neuron] as in training, with GELU, which also teaches a neuron that is silent."""
+        return F.gelu(read @ self.weight + self.bias)
+
 
 class GatedReadout(NamedTuple):
-    """Neurons of a gated MLP: activation(read @ gate) * (read @ up)."""
+    """Neurons of a gated MLP, which have no bias."""
 
     gate: Tensor
     """[d_model, neuron]"""
     up: Tensor
     """[d_model, neuron]"""
 
+    def activations(self, read: Tensor) -> Tensor:
+        """[token, neuron]"""
+        return F.silu(read @ self.gate) * (read @ self.up)
+
 
 def train_readout(read: Tensor, wanted: Tensor, seed: int) -> Readout:
-    """One neuron per column of `wanted`, trained with GELU, which also teaches a neuron that is silent.
+    """One neuron per column of `wanted`.
 
     read: what the MLP reads [token, d_model]; wanted: simulated activations [token, neuron].
     """
     mean, deviation = read.mean(0), read.std(0).clamp(min=1e-6)
     x = (read - mean) / deviation
-    weight, bias = _ridge(x, wanted), torch.zeros(wanted.shape[1], device=x.device)
-    _train([weight, bias], lambda rows: F.gelu(rows @ weight + bias), x, wanted, seed)
-    weight = weight.detach() / deviation[:, None]
-    return Readout(weight, bias.detach() - mean @ weight)
+    neurons = Readout(_ridge(x, wanted), torch.zeros(wanted.shape[1], device=x.device))
+    _train(neurons, x, wanted, seed)
+    weight = neurons.weight.detach() / deviation[:, None]
+    return Readout(weight, neurons.bias.detach() - mean @ weight)
 
 
 def train_gated_readout(read: Tensor, wanted: Tensor, seed: int) -> GatedReadout:
-    """The same for the neurons of a gated MLP, SiLU(gate) * up, which have no bias: both start as the ridge regression.
+    """The same for the neurons of a gated MLP; gate and up start as the ridge regression.
 
     Their input is scaled but not centred: what stands for a bias is what the input has in common on all tokens.
     """
     size = read.square().mean(0).sqrt().clamp(min=1e-6)
     x = read / size
     gate = _ridge(x, wanted)
-    up = gate.clone()
-    _train([gate, up], lambda rows: F.silu(rows @ gate) * (rows @ up), x, wanted, seed)
-    return GatedReadout(gate.detach() / size[:, None], up.detach() / size[:, None])
+    neurons = GatedReadout(gate, gate.clone())
+    _train(neurons, x, wanted, seed)
+    return GatedReadout(neurons.gate.detach() / size[:, None], neurons.up.detach() / size[:, None])
 
 
-def _train(weights: list[Tensor], output: Callable[[Tensor], Tensor], x: Tensor, wanted: Tensor, seed: int) -> None:
-    """Maximizes in place the correlation of `output` of the rows of `x` with the rows of `wanted`."""
-    optimizer = torch.optim.Adam([weight.requires_grad_() for weight in weights], lr=LR)
+def _train(neurons: Readout | GatedReadout, x: Tensor, wanted: Tensor, seed: int) -> None:
+    """Maximizes in place the correlation of the neurons on the rows of `x` with the rows of `wanted`."""
+    optimizer = torch.optim.Adam([weight.requires_grad_() for weight in neurons], lr=LR)
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1 / STEPS, STEPS)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(STEPS):
         batch = torch.randint(len(x), (min(BATCH, len(x)),), generator=generator).to(x.device)
-        loss = correlation_loss(output(x[batch])[None], wanted[batch][None]).loss
+        loss = correlation_loss(neurons.activations(x[batch])[None], wanted[batch][None]).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -82,15 +90,16 @@ def _train(weights: list[Tensor], output: Callable[[Tensor], Tensor], x: Tensor,
 
 
 @torch.no_grad()
-def readout_correlations(read: Tensor, wanted: Tensor, held_out: Tensor, seed: int) -> NDArray[np.float64]:
+def readout_correlations(read: Tensor, wanted: Tensor, held_out: Tensor, seed: int, gated: bool = False) -> NDArray[np.float64]:
     """Pearson's r [label] of each trained neuron with its label's simulation on the held-out tokens; NaN where that is constant.
 
     read: what the MLP reads [token, d_model]; wanted: simulated activations [token, label]; held_out: bool [token], tokens that are
-    not trained on.
+    not trained on; gated: whether the layer's neurons are.
     """
+    train = train_gated_readout if gated else train_readout
     with torch.enable_grad():
-        weight, bias = train_readout(read[~held_out], wanted[~held_out], seed)
-    return pearson_columns(F.gelu(read[held_out] @ weight + bias), wanted[held_out]).cpu().numpy()
+        neurons = train(read[~held_out], wanted[~held_out], seed)
+    return pearson_columns(neurons.activations(read[held_out]), wanted[held_out]).cpu().numpy()
 
 
 def _ridge(x: Tensor, y: Tensor) -> Tensor:

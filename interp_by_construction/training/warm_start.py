@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from interp_by_construction.subject.families import layer_family, mixes_nodes, mlp_in
 from interp_by_construction.subject.hooks import activations, mlp_flow
@@ -103,9 +102,9 @@ def _mean(r: Tensor, when: str) -> dict[str, Any]:
 def _fresh(read: Tensor, wanted: Tensor, signs: Tensor, spread: Tensor, gated: bool, seed: int) -> list[tuple[Tensor, Tensor]]:
     """Rows [node, d_model] and biases [node] of every input projection of trained neurons with the given deviations."""
     if gated:
-        gate, up = train_gated_readout(read, wanted, seed)
-        scale = signs * spread / (F.silu(read @ gate) * (read @ up)).std(0).clamp(min=1e-6)
-        return [(gate.T, torch.zeros_like(scale)), ((up * scale).T, torch.zeros_like(scale))]
+        neurons = train_gated_readout(read, wanted, seed)
+        scale = signs * spread / neurons.activations(read).std(0).clamp(min=1e-6)
+        return [(neurons.gate.T, torch.zeros_like(scale)), ((neurons.up * scale).T, torch.zeros_like(scale))]
     weight, bias = train_readout(read, wanted, seed)
     scale = spread / torch.relu(read @ weight + bias).std(0).clamp(min=1e-6)
     return [((weight * scale).T, bias * scale)]

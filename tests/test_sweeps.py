@@ -138,14 +138,14 @@ def test_a_reason_of_several_lines_names_the_fields(tmp_path: Path) -> None:
 
 
 def test_the_tradeoff_has_its_grid_and_its_controls() -> None:
-    """Three weights, two free counts, two seeds; at one weight controls, matching by fit alone, ablated free nodes, readouts."""
+    """Three weights, two free counts, two seeds; at one weight controls, matching by fit, ablation, distillation, readouts."""
     import yaml
 
     from interp_by_construction.config import compose
 
     settings = yaml.safe_load((conf_dir() / "experiment" / "tradeoff.yaml").read_text())["hydra"]["sweeper"]
     jobs = expand(settings["params"], settings["also"], ["experiment=tradeoff"], OverridesParser.create())
-    assert len(jobs) == 3 * 2 * 2 + 2 * 2 + 2 + 2 + 2 + 2
+    assert len(jobs) == 3 * 2 * 2 + 2 * 2 + 2 + 2 + 2 + 2 + 2
     configs = [compose(job) for job in (*jobs[::5], jobs[-1])]
     assert all(config.layer == 1 and config.run_name == "tradeoff" for config in configs)
 

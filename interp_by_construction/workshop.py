@@ -143,6 +143,14 @@ class Workshop:
         swapped = [each.artifacts["dictionary"] for each in self.layers if "dictionary" in each.artifacts]
         return swapped[-1] if self._together and swapped else self.shared["subject"]
 
+    def _teacher(self) -> dict[str, Artifact]:
+        """The parent that align.distill adds: the subject before any layer was aligned, which what is trained is held to."""
+        return {"original": self.shared["subject"]} if self.cfg.align.distill else {}
+
+    def _distilled(self) -> dict[str, Any]:
+        """What align.distill adds to the config of a comparison."""
+        return {"distill": self.cfg.align.distill} if self.cfg.align.distill else {}
+
     def _aligned_model(self, layer: Layer) -> Artifact:
         """The model whose aligned activations in this layer are frozen: as the layer's alignment left it, or, where all layers were
         aligned at once, as it was when the layers below had settled."""

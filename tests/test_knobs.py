@@ -337,7 +337,8 @@ def test_the_whole_layer_cannot_be_no_nodes() -> None:
 JOBS = {
     "label": [],
     "shuffled": ["align.target=shuffled"],
-    "random": ["align.target=random", "align.objective=mse", "align.schedule=ramp", "align.distill=0.5", "align.ablate_free=0.5"],
+    "random": ["align.target=random", "align.objective=mse", "align.schedule=ramp", "align.ablate_free=0.5"],
+    "distilled": ["align.distill=0.5"],
     "none": ["nodes.count=0"],
 }
 
@@ -355,21 +356,34 @@ def test_targets_share_all_but_what_is_trained(runs: tuple[Path, dict[str, RunDi
     links = {job: run.state["layers"]["1"] for job, run in runs[1].items()}
     for stage in ("collect", "label", "simulate", "control", "freeze_only"):
         assert len({links[job][stage] for job in ("label", "shuffled", "random")}) == 1, stage
+    for stage in ("collect", "label", "simulate"):
+        assert links["distilled"][stage] == links["label"][stage]
     for stage in ("align", "continue", "evaluate"):
         assert len({link[stage] for link in links.values()}) == len(JOBS), stage
     store = runs[0] / "store"
     recipe = json.loads((store / "align" / links["label"]["align"] / "manifest.json").read_text())
     assert set(recipe["config"]["align"]) == {"weight", "local_steps", "local_lr", "steps", "lr", "batch_size", "start"}
     assert set(recipe["parents"]) == {"corpus", "model", "simulate"}
-    distilled = json.loads((store / "continue" / links["random"]["continue"] / "manifest.json").read_text())
-    assert distilled["config"]["distill"] == 0.5 == distilled["config"]["ablate_free"]
-    assert distilled["parents"]["original"] == runs[1]["random"].state["shared"]["subject"]
+    ablated = json.loads((store / "continue" / links["random"]["continue"] / "manifest.json").read_text())
+    assert ablated["config"]["ablate_free"] == 0.5 and "distill" not in ablated["config"]
+
+
+def test_a_distilled_run_has_distilled_comparisons(runs: tuple[Path, dict[str, RunDirectory]]) -> None:
+    run, plain, store = runs[1]["distilled"], runs[1]["label"], runs[0] / "store"
+    for stage in ("continue", "control", "freeze_only"):
+        fingerprint = run.state["layers"]["1"][stage]
+        recipe = json.loads((store / stage / fingerprint / "manifest.json").read_text())
+        assert recipe["config"]["distill"] == 0.5 and recipe["parents"]["original"] == run.state["shared"]["subject"]
+        weights, undistilled = (
+            load_subject(store / stage / each / "model").state_dict() for each in (fingerprint, plain.state["layers"]["1"][stage])
+        )
+        assert any(not torch.equal(weights[name], undistilled[name]) for name in weights)
 
 
 def test_summaries_say_which_runs_are_controls_and_what_scores_mean(runs: tuple[Path, dict[str, RunDirectory]]) -> None:
     summaries = {job: run.summary or {} for job, run in runs[1].items()}
     assert {job: summary["align"]["control"] for job, summary in summaries.items()} == {
-        "label": None, "shuffled": "shuffled", "random": "random", "none": "no_alignment",
+        "label": None, "shuffled": "shuffled", "random": "random", "distilled": None, "none": "no_alignment",
     }  # fmt: skip
     layers = {job: summary["layers"][0] for job, summary in summaries.items()}
     assert layers["label"]["target"] == {"kind": "label"}

@@ -158,10 +158,30 @@ def test_without_any_mlp_removed_the_controls_training_in_one_go_is_the_control(
         model = out / "model"
     whole = load_subject(corpus / "start")
     untie(whole)
-    metrics = joint.train_control(whole, corpus, schedule(), corpus / "scratch", None, "control")
+    metrics = joint.train_control(whole, corpus, schedule(), None, corpus / "scratch", None, "control")
     assert sum(phase["steps"] for phase in metrics.values()) == schedule().plan.total
     kept, trained = load_subject(model).state_dict(), whole.state_dict()
     assert all(torch.equal(kept[name], trained[name].cpu()) for name in kept)
+
+
+@pytest.mark.parametrize("distill", [0.0, 1.0])
+def test_a_run_whose_labels_weigh_nothing_is_its_freeze_only_run(corpus: Path, distill: float) -> None:
+    """What stands beside the tax differs from the run in labels alone, whatever else the loss is made of."""
+    align = dataclasses.replace(ALIGN, weight=0.0, start="node", distill=distill)
+    unlabelled = dataclasses.replace(schedule(), align=align)
+    run, comparison, start = corpus / "run", corpus / "start", corpus / "start"
+    joint.run(start, corpus, targets(corpus, *NODES), unlabelled, run, corpus / "s", None, start)
+    for position, (layer, (nodes, _)) in enumerate(NODES.items()):
+        above, out = targets(corpus, *(each for each in NODES if each > layer)), corpus / f"settle{layer}"
+        joint.settle(run / "model", corpus, layer, nodes, above, position, unlabelled, out, corpus / f"s{layer}", None, start)
+        held = corpus / f"held{layer}"
+        joint.control(
+            comparison / "model" if position else start, corpus, position, "freeze_only", 0, layer, nodes, unlabelled, held,
+            corpus / f"c{layer}", None, start,
+        )  # fmt: skip
+        run, comparison = out, held
+    kept, trained = (load_subject(each / "model").state_dict() for each in (run, comparison))
+    assert all(torch.equal(kept[name], trained[name]) for name in kept)
 
 
 def _hybrid_run(root: Path, out: Path) -> Path:

@@ -296,7 +296,7 @@ class AlignConfig:
     (`training.losses.alignment_loss`)."""
     distill: float = 0.0
     """Weight of KL(original || trained) beside the LM loss, in the joint phase and in `continue`; the original is the run's subject
-    as it was before any layer was aligned. The controls train on the LM loss alone."""
+    as it was before any layer was aligned. The comparisons are distilled, too: the tax is that of labels and freezing."""
     ablate_free: float = 0.0
     """Share of the steps, in the joint phase and in `continue`, on which the free nodes of one aligned layer stand at their mean
     over the batch: what the layer does must then flow through its aligned nodes. Buys their work (`work`) for loss."""

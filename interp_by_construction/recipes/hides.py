@@ -76,11 +76,11 @@ class HidingRecipes(Workshop):
                 return removed.run(
                     before.path / "model", None if below is None else below.path, self.shared["corpus"].path, layer.index,
                     cfg.align, cfg.continue_, cfg.evaluate, cfg.trainer, cfg.seed, self._n_target_blocks(), out, out / SCRATCH,
-                    self._device(), logger,
+                    self._device(), logger, self.shared["subject"].path / "model",
                 )  # fmt: skip
 
         # The control's fingerprint stands for tokens, steps, rates and order: what is matched to it follows its every change.
-        parents = self._parents(model=before, control=layer.artifacts["control"])
+        parents = self._parents(model=before, control=layer.artifacts["control"], **self._teacher())
         config = {"layer": layer.index, "max_test_blocks": cfg.evaluate.max_test_blocks}
         return self._build("removed", shown, config, parents, {}, compute)
 

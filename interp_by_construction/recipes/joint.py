@@ -25,7 +25,7 @@ class JointRecipes(TrainingRecipes):
     def _align_all(self, layer: Layer, before: Artifact) -> Artifact:
         """All layers at once, from the original subject; the same artifact for every layer."""
         subject = self._origin
-        parents = self._parents(model=subject, **self._simulated(self.layers), **self._original())
+        parents = self._parents(model=subject, **self._simulated(self.layers), **self._teacher())
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import joint
@@ -42,7 +42,7 @@ class JointRecipes(TrainingRecipes):
     def _settle(self, layer: Layer, before: Artifact) -> Artifact:
         above = self.layers[self.layers.index(layer) + 1 :]
         model = self._aligned_model(layer)
-        parents = self._parents(model=model, freeze=layer.artifacts["freeze"], **self._simulated(above), **self._original())
+        parents = self._parents(model=model, freeze=layer.artifacts["freeze"], **self._simulated(above), **self._teacher())
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import joint
@@ -76,11 +76,12 @@ class JointRecipes(TrainingRecipes):
             with self._tracked(stage, layer.index) as logger:
                 return joint.control(
                     previous.path / "model", self.shared["corpus"].path, position, held, self._first(layer), layer.index,
-                    self._aligned(layer), self._schedule(), out, out / SCRATCH, logger,
+                    self._aligned(layer), self._schedule(), out, out / SCRATCH, logger, self.shared["subject"].path / "model",
                 )  # fmt: skip
 
         config = self._joint_phase() | {"position": position, "max_align_tokens": self.cfg.simulate.max_align_tokens, **extra}
-        return self._build(stage, layer.index, config, self._parents(model=previous), {}, compute)
+        config |= self._distilled()
+        return self._build(stage, layer.index, config, self._parents(model=previous, **self._teacher()), {}, compute)
 
     def _joint_removed(self, layers: list[Layer], shown: int | None) -> Artifact:
         """All of the control's training without the MLPs of `layers`; shown: the layer to report the stage under."""
@@ -92,18 +93,18 @@ class JointRecipes(TrainingRecipes):
             with self._tracked("removed", shown) as logger:
                 return removed.run_joint(
                     subject.path / "model", self.shared["corpus"].path, [each.index for each in layers], self._schedule(),
-                    cfg.evaluate, out, out / SCRATCH, self._device(), logger,
+                    cfg.evaluate, out, out / SCRATCH, self._device(), logger, self.shared["subject"].path / "model",
                 )  # fmt: skip
 
         # As in the loop, the control's fingerprint stands for tokens, steps, rates and order.
-        parents = self._parents(model=subject, control=self.layers[-1].artifacts["control"])
+        parents = self._parents(model=subject, control=self.layers[-1].artifacts["control"], **self._teacher())
         config = {"layers": [each.index for each in layers], "max_test_blocks": cfg.evaluate.max_test_blocks}
         return self._build("removed", shown, config, parents, {}, compute)
 
     def _align_upward(self, layer: Layer, before: Artifact) -> Artifact:
         """One turn of the hybrid schedule: this layer and all above it."""
         cfg, rest = self.cfg, self.layers[self.layers.index(layer) :]
-        parents = self._parents(model=before, **self._simulated(rest), **self._original())
+        parents = self._parents(model=before, **self._simulated(rest), **self._teacher())
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import joint

@@ -15,13 +15,9 @@ from interp_by_construction.workshop import Layer
 class TrainingRecipes(DictionaryRecipes):
     """Each takes the layer and the model before it."""
 
-    def _original(self) -> dict[str, Artifact]:
-        """The parent that align.distill adds: the subject before any layer was aligned, which the trained model is held to."""
-        return {"original": self.shared["subject"]} if self.cfg.align.distill else {}
-
     def _align(self, layer: Layer, before: Artifact) -> Artifact:
         cfg = self.cfg
-        parents = self._parents(model=before, simulate=layer.artifacts["simulate"], **self._original())
+        parents = self._parents(model=before, simulate=layer.artifacts["simulate"], **self._teacher())
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import align
@@ -73,7 +69,7 @@ class TrainingRecipes(DictionaryRecipes):
                     cfg.align.ablate_free,
                 )
 
-        parents = self._parents(model=layer.artifacts["align"], freeze=layer.artifacts["freeze"], **self._original())
+        parents = self._parents(model=layer.artifacts["align"], freeze=layer.artifacts["freeze"], **self._teacher())
         config = self._phase(layer) | {"continue": dataclasses.asdict(cfg.continue_)}
         knobs = {"distill": cfg.align.distill, "ablate_free": cfg.align.ablate_free}
         config |= {name: value for name, value in knobs.items() if value}
@@ -100,13 +96,13 @@ class TrainingRecipes(DictionaryRecipes):
                 return control.run(
                     previous.path / "model", self.shared["corpus"].path, layer.index, cfg.align, cfg.continue_, cfg.trainer,
                     cfg.seed, self._n_target_blocks(), frozen, self._aligned(layer), self._below(layer), self._first(layer), out,
-                    out / SCRATCH, logger, cfg.free.count,
+                    out / SCRATCH, logger, self.shared["subject"].path / "model", cfg.free.count,
                 )  # fmt: skip
 
-        # On the LM loss alone, so that runs with any knob are measured against one and the same control.
+        # What is about labels does not touch it, so that runs with any knob are measured against one and the same control.
         about_labels = ("weight", *NEUTRAL[AlignConfig])
         align = {key: value for key, value in dataclasses.asdict(cfg.align).items() if key not in about_labels}
         config = self._phase(layer) | {"align": align, "continue": dataclasses.asdict(cfg.continue_), **extra}
         config |= {"max_align_tokens": cfg.simulate.max_align_tokens, "any_aligned": bool(self._aligned(layer))}
-        config |= self._widening()
-        return self._build(stage, layer.index, config, self._parents(model=previous), {}, compute)
+        config |= self._widening() | self._distilled()
+        return self._build(stage, layer.index, config, self._parents(model=previous, **self._teacher()), {}, compute)

@@ -1,4 +1,5 @@
-"""One segment of a control: tokens, order, steps and schedules of a layer's align and continue, on the LM loss alone.
+"""One segment of a control: tokens, order, steps and schedules of a layer's align and continue, on the LM loss alone
+(with `align.distill` as in the real run).
 
 `none` freezes nothing (the tax is measured against it); `freeze_only` freezes what the real run freezes, without any
 alignment, so that the cost of freezing and the cost of labels can be told apart.
@@ -14,12 +15,12 @@ from transformers import PreTrainedModel
 
 from interp_by_construction.config import AlignConfig, ContinueConfig, TrainerConfig
 from interp_by_construction.corpus import load_blocks
-from interp_by_construction.stages.align import CONTINUE, JOINT, LOCAL, data_seed, widening_seed
+from interp_by_construction.stages.align import CONTINUE, JOINT, LOCAL, data_seed, distill_from, widening_seed
 from interp_by_construction.subject.freeze import Frozen, frozen_for_align, frozen_for_continue
 from interp_by_construction.subject.load import load_subject, save_subject, untie
 from interp_by_construction.subject.widen import widen
 from interp_by_construction.training.fit import TokenBlocks, fit
-from interp_by_construction.training.modules import LanguageModelModule
+from interp_by_construction.training.modules import Distill, LanguageModelModule
 
 
 def run(
@@ -38,12 +39,13 @@ def run(
     out: Path,
     scratch: Path,
     logger: Any = None,
+    original_dir: Path | None = None,
     free_count: int = 0,
 ) -> dict[str, Any]:
     """Writes `out/model/`; `model_dir` is the previous segment of the same control, or the original.
 
     The layer gets the `free_count` neurons that the real run gives it. `aligned`, `previous` and `start_layer` matter for
-    `freeze_only` only.
+    `freeze_only` only. `original_dir`: the model to distil from, needed with `align.distill`.
     """
     model = load_subject(model_dir)
     untie(model)
@@ -53,7 +55,10 @@ def run(
     if frozen == "freeze_only":
         held, later = frozen_for_align(model, layer, previous, start_layer), frozen_for_continue(model, layer, aligned)
     name = f"control layer {layer}, {frozen}"
-    metrics = train(model, corpus_dir, layer, align, continue_, trainer, seed, n_align_blocks, held, later, scratch, logger, name)
+    metrics = train(
+        model, corpus_dir, layer, align, continue_, trainer, seed, n_align_blocks, held, later,
+        distill_from(original_dir, align.distill), scratch, logger, name,
+    )  # fmt: skip
     save_subject(model, out / "model")
     return {"frozen": frozen, **metrics}
 
@@ -69,6 +74,7 @@ def train(
     n_align_blocks: int,
     held: Frozen,
     later: Frozen,
+    distill: Distill | None,
     scratch: Path,
     logger: Any,
     description: str,
@@ -87,7 +93,7 @@ def train(
     ]
     metrics: dict[str, Any] = {}
     for name, phase, steps, lr, batch_size, blocks, kept in phases:
-        module = LanguageModelModule(model, steps=steps, lr=lr, trainer_cfg=trainer, frozen=kept)
+        module = LanguageModelModule(model, steps=steps, lr=lr, trainer_cfg=trainer, frozen=kept, distill=distill)
         metrics[name] = fit(
             module,
             blocks,

@@ -5,7 +5,8 @@
    with the alignment losses of the layers that are not frozen yet.
 
 All phases read on in one stream (`training.joint`) and together take the steps of the loop over as many layers, so that schedules
-compare at matched compute. The control and freeze-only runs take the same phases, stream and learning rates on the LM loss alone.
+compare at matched compute. The control and freeze-only runs take the same phases, stream and learning rates on the LM loss alone,
+with `align.distill` as in the real run.
 """
 
 from __future__ import annotations
@@ -208,13 +209,16 @@ def control(
     out: Path,
     scratch: Path,
     logger: Any = None,
+    original_dir: Path | None = None,
 ) -> dict[str, Any]:
     """The phases up to the settling of the layer at `position`, from the model of the position below, without alignment.
 
-    `start_layer`, `layer` and `aligned` matter for `freeze_only` only.
+    `start_layer`, `layer` and `aligned` matter for `freeze_only` only. `original_dir`: the model to distil from, needed with
+    `align.distill`.
     """
     model = load_subject(model_dir)
     untie(model)
+    distill = distill_from(original_dir, schedule.align.distill)
     frozen = held == "freeze_only"
     metrics: dict[str, Any] = {"frozen": held}
     phases: list[tuple[str, tuple[int, int], float, Frozen]] = []
@@ -226,18 +230,20 @@ def control(
     phases.append(("settle", _settling(schedule.plan, position), schedule.continue_.lr, later))
     for name, steps, lr, kept in phases:
         description = f"control, {held} ({name} {position + 1} of {schedule.plan.n_layers})"
-        metrics[name] = _fit(model, [], corpus, schedule, steps, lr, kept, scratch / name, logger, description)
+        metrics[name] = _fit(model, [], corpus, schedule, steps, lr, kept, scratch / name, logger, description, distill)
     save_subject(model, out / "model")
     return metrics
 
 
-def train_control(model: Any, corpus: Path, schedule: Schedule, scratch: Path, logger: Any, description: str) -> dict[str, Any]:
+def train_control(
+    model: Any, corpus: Path, schedule: Schedule, distill: Distill | None, scratch: Path, logger: Any, description: str
+) -> dict[str, Any]:
     """All phases of the control in one go and in place, nothing frozen; `model` is as wide as the control's."""
     plan = schedule.plan
     phases = [("joint", (0, plan.joint), schedule.align.lr)]
     phases += [(f"settle_{position}", _settling(plan, position), schedule.continue_.lr) for position in range(plan.n_layers)]
     return {
-        name: _fit(model, [], corpus, schedule, steps, lr, {}, scratch / name, logger, f"{description} ({name})")
+        name: _fit(model, [], corpus, schedule, steps, lr, {}, scratch / name, logger, f"{description} ({name})", distill)
         for name, steps, lr in phases
     }
 

@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 from interp_by_construction.config import AlignConfig, ContinueConfig, EvaluateConfig, TrainerConfig
 from interp_by_construction.corpus import load_blocks
 from interp_by_construction.stages import control, evaluate, joint
+from interp_by_construction.stages.align import distill_from
 from interp_by_construction.stages.excerpts import spaced
 from interp_by_construction.stages.intervene import batches, rows
 from interp_by_construction.subject.load import load_subject, save_subject, untie
@@ -35,7 +36,7 @@ CONSTANTS = "constants.safetensors"
 def run(
     model_dir: Path, below: Path | None, corpus_dir: Path, layer: int, align: AlignConfig, continue_: ContinueConfig,
     evaluate_: EvaluateConfig, trainer: TrainerConfig, seed: int, n_align_blocks: int, out: Path, scratch: Path, device: Any,
-    logger: Any = None,
+    logger: Any = None, original_dir: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """One segment of the loop. model_dir: what the control's segment started from or, with `below` (its artifact), an earlier
     segment with MLPs removed.
@@ -46,10 +47,11 @@ def run(
     model = load_subject(model_dir)
     untie(model)
     constants = read_constants(below) if below is not None else {}
+    distill = distill_from(original_dir, align.distill)
 
     def train(description: str) -> dict[str, Any]:
         return control.train(
-            model, corpus_dir, layer, align, continue_, trainer, seed, n_align_blocks, {}, {}, scratch, logger, description
+            model, corpus_dir, layer, align, continue_, trainer, seed, n_align_blocks, {}, {}, distill, scratch, logger, description
         )
 
     return _without(model, constants, [layer], train, corpus_dir, evaluate_, out, device)
@@ -57,7 +59,7 @@ def run(
 
 def run_joint(
     model_dir: Path, corpus_dir: Path, layers: Sequence[int], schedule: joint.Schedule, evaluate_: EvaluateConfig, out: Path,
-    scratch: Path, device: Any, logger: Any = None,
+    scratch: Path, device: Any, logger: Any = None, original_dir: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """All of the joint control's training without the MLPs of `layers`, lowest first. model_dir: the original.
 
@@ -66,9 +68,10 @@ def run_joint(
     model = load_subject(model_dir)
     untie(model)
     schedule.widen(model)
+    distill = distill_from(original_dir, schedule.align.distill)
 
     def train(description: str) -> dict[str, Any]:
-        return joint.train_control(model, corpus_dir, schedule, scratch, logger, description)
+        return joint.train_control(model, corpus_dir, schedule, distill, scratch, logger, description)
 
     return _without(model, {}, layers, train, corpus_dir, evaluate_, out, device)
 

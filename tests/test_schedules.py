@@ -24,7 +24,7 @@ from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.report.terminal import show_result, show_status
 from interp_by_construction.runs import RunDirectory
 from interp_by_construction.stages import continue_training, control, freeze, joint
-from interp_by_construction.stages.align import JOINT, LOCAL, data_seed
+from interp_by_construction.stages.align import JOINT, LOCAL, data_seed, distill_from
 from interp_by_construction.store import Store
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import load_subject, save_subject, untie
@@ -149,16 +149,18 @@ def test_frozen_activations_survive_and_controls_see_the_same_tokens(corpus: Pat
         seen.clear()
 
 
-def test_without_any_mlp_removed_the_controls_training_in_one_go_is_the_control(corpus: Path) -> None:
+@pytest.mark.parametrize("distill", [0.0, 1.0])
+def test_without_any_mlp_removed_the_controls_training_in_one_go_is_the_control(corpus: Path, distill: float) -> None:
     """What a layer's MLP is worth is measured by this training, so that nothing but the MLP may differ."""
-    model = corpus / "start"
+    model = start = corpus / "start"
+    planned = dataclasses.replace(schedule(), align=dataclasses.replace(ALIGN, distill=distill))
     for position in range(2):
         out = corpus / f"control{position}"
-        joint.control(model, corpus, position, "none", 0, 0, [], schedule(), out, out / "scratch")
+        joint.control(model, corpus, position, "none", 0, 0, [], planned, out, out / "scratch", None, start)
         model = out / "model"
     whole = load_subject(corpus / "start")
     untie(whole)
-    metrics = joint.train_control(whole, corpus, schedule(), None, corpus / "scratch", None, "control")
+    metrics = joint.train_control(whole, corpus, planned, distill_from(start, distill), corpus / "scratch", None, "control")
     assert sum(phase["steps"] for phase in metrics.values()) == schedule().plan.total
     kept, trained = load_subject(model).state_dict(), whole.state_dict()
     assert all(torch.equal(kept[name], trained[name].cpu()) for name in kept)

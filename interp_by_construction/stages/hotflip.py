@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from interp_by_construction.progress import track
 from interp_by_construction.scoring.calibration import Calibration
@@ -68,11 +69,11 @@ class Editor:
     """Edits texts of one model. table: embedding of every token, [vocab, d]; allowed: ids that may be inserted."""
 
     def __init__(
-        self, model: nn.Module, tokenizer: Any, nodes: Nodes, simulate: Simulate, allowed: NDArray[np.int64], device: Any
+        self, model: PreTrainedModel, tokenizer: Any, nodes: Nodes, simulate: Simulate, allowed: NDArray[np.int64], device: Any
     ) -> None:  # fmt: skip
         self.model, self.tokenizer, self.nodes, self.simulate, self.device = model, tokenizer, nodes, simulate, device
         self.allowed = torch.as_tensor(allowed, device=device)
-        self.embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
+        self.embedding: Any = model.get_input_embeddings()
         with torch.no_grad():
             self.table = self.embedding(self.allowed).float()
         self.n_tried = 0

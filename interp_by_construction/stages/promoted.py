@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from transformers import PreTrainedModel
 
 from interp_by_construction.corpus import load_tokenizer
 from interp_by_construction.subject.direct_path import direct_logits
 
 
 def promoted_tokens(
-    model: nn.Module, corpus: Path, layer: int, nodes: NDArray[np.int64], poles: NDArray[np.int64], n: int, moment: str
+    model: PreTrainedModel, corpus: Path, layer: int, nodes: NDArray[np.int64], poles: NDArray[np.int64], n: int, moment: str
 ) -> list[dict[str, Any]]:
     """Per node the `n` tokens whose logits rise most, and fall most, when it is active in the direction of its pole.
 

@@ -11,19 +11,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from interp_by_construction.subject.families import block, family_of, output_directions
 
 
 @torch.no_grad()
-def direct_logits(model: nn.Module, layer: int, nodes: Any) -> Tensor:
+def direct_logits(model: PreTrainedModel, layer: int, nodes: Any) -> Tensor:
     """Change of the logits per unit of activation of each node, [node, vocab], float32 on the CPU, mean over the vocabulary 0.
 
     Norms are linear here: their scale is that of the residual stream and is held fixed (it is a positive factor, which changes no
     order and is set to 1), so that a LayerNorm centres and multiplies by its weight and an RMSNorm multiplies by its weight.
     Biases move all nodes alike and are left out.
     """
-    family, head = family_of(model), model.get_output_embeddings()  # type: ignore[operator]
+    family, head = family_of(model), model.get_output_embeddings()
     effect = output_directions(model, layer)[torch.as_tensor(nodes, dtype=torch.long)].float()
     for name in family.after_mlp:
         effect = _linear(block(model, layer).get_submodule(name), effect)

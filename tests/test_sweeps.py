@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -12,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from fake_server import FakeServer
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from small_run import overrides
 from test_cli import ibc
 from test_labeler import running, wait_until
 
-from interp_by_construction.config import conf_dir
+from interp_by_construction.config import compose, conf_dir
 from interp_by_construction.errors import StoreError
 from interp_by_construction.report.sweep import show_sweep
 from interp_by_construction.sweeps.grid import expand, swept
@@ -137,17 +139,23 @@ def test_a_reason_of_several_lines_names_the_fields(tmp_path: Path) -> None:
     assert sweep.reason(1) == "ValueError: why"
 
 
+def shipped_jobs(experiment: str) -> list[list[str]]:
+    settings = yaml.safe_load((conf_dir() / "experiment" / f"{experiment}.yaml").read_text())["hydra"]["sweeper"]
+    return expand(settings["params"], settings.get("also", []), [f"experiment={experiment}"], OverridesParser.create())
+
+
 def test_the_tradeoff_has_its_grid_and_its_controls() -> None:
     """Three weights, two free counts, two seeds; at one weight controls, matching by fit, ablation, distillation, readouts."""
-    import yaml
-
-    from interp_by_construction.config import compose
-
-    settings = yaml.safe_load((conf_dir() / "experiment" / "tradeoff.yaml").read_text())["hydra"]["sweeper"]
-    jobs = expand(settings["params"], settings["also"], ["experiment=tradeoff"], OverridesParser.create())
+    jobs = shipped_jobs("tradeoff")
     assert len(jobs) == 3 * 2 * 2 + 2 * 2 + 2 + 2 + 2 + 2 + 2
     configs = [compose(job) for job in (*jobs[::5], jobs[-1])]
     assert all(config.layer == 1 and config.run_name == "tradeoff" for config in configs)
+
+
+def test_the_network_is_three_subjects_of_one_setting() -> None:
+    configs = [compose(job) for job in shipped_jobs("network")]
+    assert [config.seed for config in configs] == [0, 1, 2] and all(config.layer == "all" for config in configs)
+    assert all(dataclasses.replace(config, seed=0) == configs[0] for config in configs)
 
 
 def test_a_job_whose_summary_has_another_schema_is_not_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ from test_cli import ibc
 
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.report import figures, node_page, pareto, run_page, trees
-from interp_by_construction.report.charts import Axis, Names, overlap, ticks
+from interp_by_construction.report.charts import Axis, Line, Names, below, line_chart, overlap, settled_top, ticks
 from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.report.html import write_report
 from interp_by_construction.report.node_page import excerpt
@@ -475,6 +475,20 @@ def test_names_stand_on_nothing() -> None:
     texts = names.taken[31:]
     assert not any(overlap(a, b) for i, a in enumerate(texts) for b in [*names.taken[:31], *texts[:i]])
     assert all(72 <= left and right <= 744 and 14 <= top and bottom <= 388 for left, top, right, bottom in texts)
+
+
+def test_a_steep_start_leaves_the_chart_and_the_rest_of_its_curve_is_drawn() -> None:
+    """Of a curve of 6 to 0.8 nats the last hundredths matter; the legend says what is not drawn."""
+    steep = Line("steep", [(0.0, 6.0), (4.0, 2.0), (8.0, 0.9), (50.0, 0.8), (100.0, 0.78)])
+    calm = Line("calm", [(0.0, 0.8), (50.0, 0.85), (100.0, 0.79)])
+    top = settled_top([steep, calm])
+    assert top == 0.85 and settled_top([calm]) == 0.85
+    (piece,) = below(steep.points, top)
+    assert piece[0][1] == top and 8.0 < piece[0][0] < 50.0 and piece[1:] == steep.points[3:]
+    assert below(calm.points, top) == [calm.points] and below([(0.0, 0.1), (1.0, 9.0), (2.0, 0.2)], 1.0)[1][-1] == (2.0, 0.2)
+    chart = line_chart([steep, calm], "x", "y", "d")
+    assert "above the chart up to 6" in chart and chart.count("above the chart") == 1
+    assert "above the chart" not in line_chart([calm], "x", "y", "d")
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-0.003, 0.017), (7.1, 7.6), (-1e-9, 1e-9), (0.0, 123456.0)])

@@ -99,36 +99,72 @@ def overlap(first: Box, second: Box) -> bool:
     return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
 
 
+Points = list[tuple[float, float]]
+
+
 @dataclass(frozen=True)
 class Line:
-    """One named curve; None breaks it."""
+    """One named curve."""
 
     name: str
-    points: list[tuple[float, float]]
+    points: Points
+
+
+def settled_top(lines: Sequence[Line]) -> float:
+    """Upper end of the values worth a chart: all of them, unless a first steep descent would press the rest into one flat line.
+
+    Then it is the highest value after the first tenth of the steps; a model whose neurons are put anew starts at several nats.
+    """
+    points = [point for line in lines for point in line.points]
+    low, high = min(p[1] for p in points), max(p[1] for p in points)
+    first, last = min(p[0] for p in points), max(p[0] for p in points)
+    late = max(p[1] for p in points if p[0] >= first + (last - first) / 10)
+    return late if low < late and high - low > 3 * (late - low) else high
+
+
+def below(points: Points, top: float) -> list[Points]:
+    """The pieces of a curve that lie at or below `top`, with the points where it crosses."""
+    pieces: list[Points] = [[]]
+    for i, (x, y) in enumerate(points):
+        if i and (y > top) != (points[i - 1][1] > top):
+            before = points[i - 1]
+            pieces[-1].append((before[0] + (top - before[1]) / (y - before[1]) * (x - before[0]), top))
+            if y > top:
+                pieces.append([])
+        if y <= top:
+            pieces[-1].append((x, y))
+    return [piece for piece in pieces if piece]
 
 
 def line_chart(lines: Sequence[Line], x_label: str, y_label: str, description: str) -> Markup:
-    """Up to six curves with a legend below the chart."""
+    """Up to six curves with a legend below the chart, which also says what is too high for it."""
     width, height = 560.0, 260.0
     points = [point for line in lines for point in line.points]
     x = Axis(*padded([p[0] for p in points], 0.02, 1.0), 64.0, width - 12)
-    y = Axis(*padded([p[1] for p in points]), height - 46, 10.0)
+    top = settled_top(lines)
+    y = Axis(*padded([p[1] for p in points if p[1] <= top]), height - 46, 10.0)
     drawn = []
     for i, line in enumerate(lines):
-        path = " ".join(f"{x(a)},{y(b)}" for a, b in line.points)
-        first = line.points[0]
-        alone = len(line.points) == 1
-        mark = f'<circle class="c{i} dot" cx="{x(first[0])}" cy="{y(first[1])}" r="3"/>' if alone else ""
-        drawn.append(f'<polyline class="c{i} line" points="{path}"/>{mark}')
+        for piece in below(line.points, top):
+            path = " ".join(f"{x(a)},{y(b)}" for a, b in piece)
+            mark = f'<circle class="c{i} dot" cx="{x(piece[0][0])}" cy="{y(piece[0][1])}" r="3"/>' if len(piece) == 1 else ""
+            drawn.append(f'<polyline class="c{i} line" points="{path}"/>{mark}')
     legend = "".join(
         f'<li><span class="swatch c{i}" aria-hidden="true"></span>{escape(line.name)}'
-        f' <span class="dim">({number(line.points[0][1])} to {number(line.points[-1][1])})</span></li>'
+        f' <span class="dim">({_ends(line, top)})</span></li>'
         for i, line in enumerate(lines)
     )
     return Markup(
         f'<svg class="chart" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(description)}">'
         f'{frame(x, y, x_label, y_label, height)}{"".join(drawn)}</svg><ul class="legend">{legend}</ul>'
     )
+
+
+def _ends(line: Line, top: float) -> str:
+    """First and last value, and the highest where the chart does not reach it."""
+    first, last, high = line.points[0][1], line.points[-1][1], max(value for _, value in line.points)
+    above = f", above the chart up to {number(high)}" if high > top else ""
+    return f"{number(first)} to {number(last)}{above}"
 
 
 def histogram(counts: Sequence[int], low: float, high: float, description: str) -> Markup:

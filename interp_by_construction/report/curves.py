@@ -12,7 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from interp_by_construction.report.charts import Line, line_chart
+from interp_by_construction.report.charts import Line, Points, line_chart
 from interp_by_construction.report.facts import RunFacts
 
 CHAINS = {"this run": ("align", "continue"), "control": ("control",), "freeze-only": ("freeze_only",)}
@@ -23,8 +23,6 @@ ALIGNMENT = "alignment_"
 """Name of a term of the loss, before the layer."""
 N_LINES = 6
 """Lines that a chart has colours for."""
-
-Points = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from interp_by_construction.report.charts import Axis, Line, Names, below, line_
 from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.report.html import write_report
 from interp_by_construction.report.node_page import excerpt
+from interp_by_construction.report.terminal import show_result
 from interp_by_construction.runs import RunDirectory
 from interp_by_construction.scoring import columnwise_correlation
 from interp_by_construction.stages import tables
@@ -120,9 +121,29 @@ def test_the_cards_say_what_the_tax_leaves_out(reported: tuple[Path, RunDirector
         kept = {key: value for key, value in summary["loss"].items() if not key.startswith("over_")}
         changed = summary | {"loss": kept | loss, "work": summary["work"] | {"share_free": share}}
         (copy / "summary.json").write_text(json.dumps(changed))
-        text = " ".join(" ".join(Page(write_report(root, "carded", labelled_only=True)).text).split())
-        cards = text[text.index("tax, nats per token") : text.index("What interpretability costs")]
+        cards = cards_of(root, "carded")
         assert [each for each in said if each in cards] == shown and ("[0.80, 0.93]" in cards) == bool(shown)
+
+
+def cards_of(root: Path, name: str) -> str:
+    text = " ".join(" ".join(Page(write_report(root, name, labelled_only=True)).text).split())
+    return text[text.index("tax, nats per token") : text.index("What interpretability costs")]
+
+
+def test_what_a_distilled_run_is_compared_with_is_named(
+    reported: tuple[Path, RunDirectory], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its control is no model of the text alone, which nobody would guess from the word."""
+    root, run = reported
+    copy = RunDirectory(root / "runs" / "distilled")
+    shutil.copytree(run.path, copy.path, ignore=shutil.ignore_patterns("report", ".lock"))
+    summary = run.summary or {}
+    for distill, said in ((0.0, False), (3.0, True)):
+        changed = summary | {"align": summary["align"] | {"distill": distill}}
+        (copy.path / "summary.json").write_text(json.dumps(changed))
+        show_result(copy)
+        assert ("align.distill=3" in capsys.readouterr().out) == said
+        assert ("distilled to the original (align.distill=3.00)" in cards_of(root, "distilled")) == said
 
 
 def test_final_minus_original_is_that_of_the_losses_whoever_wrote_them() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from interp_by_construction.report.charts import Line, Points, line_chart
-from interp_by_construction.report.facts import RunFacts
+from interp_by_construction.report.facts import RunFacts, distill_weight
 
 CHAINS = {"this run": ("align", "continue"), "control": ("control",), "freeze-only": ("freeze_only",)}
 """Line -> the stages that train it, in their order."""
@@ -141,7 +141,7 @@ def _lm_alone(facts: RunFacts, stage: str, layer: int, record: dict[str, Any]) -
         "continue": above if schedule == "joint" else [],
     }[stage]
     aligned = any(facts.layer(other)["n_aligned"] for other in aligning)
-    return not aligned and not (facts.summary.get("align") or {}).get("distill")
+    return not aligned and distill_weight(facts.summary) == 0.0
 
 
 def _language(name: str, phases: list[Phase]) -> list[Line]:

@@ -108,6 +108,11 @@ def over_original(summary: dict[str, Any]) -> float:
     return difference
 
 
+def distill_weight(summary: dict[str, Any]) -> float:
+    """`align.distill` of the run, which its control and freeze-only run have as well: they are no models of the text alone."""
+    return float((summary.get("align") or {}).get("distill") or 0.0)
+
+
 def find_anywhere(store: Store, fingerprint: str) -> Artifact | None:
     """The artifact of that fingerprint, whatever stage made it."""
     stages = sorted(path.name for path in store.root.glob("*") if (path / fingerprint).is_dir())

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from interp_by_construction.report import curves, pareto, run_page, trees
-from interp_by_construction.report.facts import Job, RunFacts, find_jobs
+from interp_by_construction.report.facts import Job, RunFacts, distill_weight, find_jobs
 from interp_by_construction.report.figures import write_figures
 from interp_by_construction.report.node_page import LayerView, ranked, read_layer, write_nodes
 from interp_by_construction.report.site import copy_assets, render
@@ -114,7 +114,8 @@ def _write_run(facts: RunFacts, job: Job, out: Path, store: Store, labelled_only
     render(
         "run.html", out / "index.html", 0, name=facts.name, of_sweep=of_sweep, up=up, job=job, summary=summary, layers=layers,
         charts=curves.charts(facts), moments=list(MOMENTS.values()), score_columns=SCORE_COLUMNS,
-        over=run_page.over(summary["loss"]), hidden=run_page.hidden_work(facts), cost=run_page.cost(facts),
+        over=run_page.over(summary["loss"]), distilled=distill_weight(summary),
+        hidden=run_page.hidden_work(facts), cost=run_page.cost(facts),
         config=list(trees.leaves(facts.raw_config)), leaves=list(trees.leaves(summary)), tree=trees.tree, exact=trees.exact,
         **_pareto([(facts, "#layers")], out),
     )  # fmt: skip

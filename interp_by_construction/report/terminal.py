@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from interp_by_construction.report.facts import distill_weight
 from interp_by_construction.report.work_tables import show_trigger, show_work, signed
 from interp_by_construction.runs import RunDirectory
 
@@ -68,6 +69,8 @@ def show_result(run: RunDirectory) -> None:
         "moves the tax",
         soft_wrap=True,
     )
+    if distilled := distill_weight(summary):
+        out.print(f"control and freeze-only are distilled to the original as well (align.distill={distilled:g})")
     show_work(out, summary)
     if summary.get("trigger") is not None:
         show_trigger(out, summary["trigger"])

@@ -152,10 +152,12 @@ def test_the_tradeoff_has_its_grid_and_its_controls() -> None:
     assert all(config.layer == 1 and config.run_name == "tradeoff" for config in configs)
 
 
-def test_the_network_is_three_subjects_of_one_setting() -> None:
+def test_the_network_is_three_subjects_in_two_settings() -> None:
     configs = [compose(job) for job in shipped_jobs("network")]
-    assert [config.seed for config in configs] == [0, 1, 2] and all(config.layer == "all" for config in configs)
-    assert all(dataclasses.replace(config, seed=0) == configs[0] for config in configs)
+    assert [config.seed for config in configs] == [0, 1, 2] * 2 and all(config.layer == "all" for config in configs)
+    for first, others in ((configs[0], configs[:3]), (configs[3], configs[3:])):
+        assert all(dataclasses.replace(config, seed=0) == first for config in others)
+    assert [config.align.ablate_free for config in configs] == [0.0] * 3 + [0.5] * 3
 
 
 def test_a_job_whose_summary_has_another_schema_is_not_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -152,12 +152,18 @@ def test_nodes_without_weights_of_their_own_stay(caplog: pytest.LogCaptureFixtur
     assert all(torch.equal(value, old[name]) for name, value in model.state_dict().items())
 
 
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store, so that text, labels and simulations are computed once for all schedules."""
+    return tmp_path_factory.mktemp("starts")
+
+
 @pytest.mark.parametrize("schedule", ["sequential", "joint", "hybrid"])
-def test_every_schedule_starts_from_readouts_and_shares_all_else(tmp_path: Path, schedule: str) -> None:
+def test_every_schedule_starts_from_readouts_and_shares_all_else(root: Path, schedule: str) -> None:
     more = (f"schedule={schedule}", "scores.enabled=false", "audit.enabled=false", "simulate.n_fit_tokens=64")
     with FakeServer() as server:
         runs = {
-            start: pipeline.run(config(server, tmp_path, *more, f"align.start={start}", f"run={start}"))
+            start: pipeline.run(config(server, root, *more, f"align.start={start}", f"run={schedule}_{start}"))
             for start in ("node", "silent", "readout")
         }
     links = {start: run.state["layers"] for start, run in runs.items()}

@@ -143,7 +143,7 @@ def test_what_a_distilled_run_is_compared_with_is_named(
         (copy.path / "summary.json").write_text(json.dumps(changed))
         show_result(copy)
         assert ("align.distill=3" in capsys.readouterr().out) == said
-        assert ("distilled to the original (align.distill=3.00)" in cards_of(root, "distilled")) == said
+        assert ("all but the original distilled to it (align.distill=3.00)" in cards_of(root, "distilled")) == said
 
 
 def test_final_minus_original_is_that_of_the_losses_whoever_wrote_them() -> None:

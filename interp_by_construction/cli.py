@@ -89,11 +89,11 @@ def _run(arguments: list[str]) -> int:
 
 
 def _status(arguments: list[str]) -> int:
+    from interp_by_construction.engine.run_directory import find_runs
+    from interp_by_construction.engine.store import MANIFEST, Artifact
     from interp_by_construction.report.terminal import show_status
-    from interp_by_construction.runs import find_runs
-    from interp_by_construction.store import MANIFEST, Artifact
+    from interp_by_construction.results.verification import artifacts_of
     from interp_by_construction.sweeps.record import SweepDirectory
-    from interp_by_construction.verification import artifacts_of
 
     name, options = _arguments("status", arguments, {"paths.root": "."}, "RUN")
     root = Path(options["paths.root"]).resolve()
@@ -115,9 +115,9 @@ def _status(arguments: list[str]) -> int:
 
 
 def _verify(arguments: list[str]) -> int:
-    from interp_by_construction.runs import find_runs
-    from interp_by_construction.store import Store
-    from interp_by_construction.verification import verify
+    from interp_by_construction.engine.run_directory import find_runs
+    from interp_by_construction.engine.store import Store
+    from interp_by_construction.results.verification import verify
 
     name, options = _arguments("verify", arguments, {"paths.root": "."}, "RUN")
     root = Path(options["paths.root"]).resolve()
@@ -144,9 +144,9 @@ def _write_report(arguments: list[str]) -> int:
 
 
 def _export(arguments: list[str]) -> int:
+    from interp_by_construction.engine.run_directory import find_runs
+    from interp_by_construction.engine.store import Store
     from interp_by_construction.export.run import export_run
-    from interp_by_construction.runs import find_runs
-    from interp_by_construction.store import Store
 
     defaults = {"paths.root": ".", "at": "final", "layer": None, "output": None}
     name, options = _arguments("export", arguments, defaults, "RUN")
@@ -179,7 +179,7 @@ def _simulate(arguments: list[str]) -> int:
 def _bench(arguments: list[str]) -> int:
     from interp_by_construction.config import compose
     from interp_by_construction.report.truth_tables import show_truth
-    from interp_by_construction.truth_bench import run_truth_bench
+    from interp_by_construction.schedules.truth_bench import run_truth_bench
 
     if arguments[:1] != ["truth"]:
         raise ConfigError(f"ibc bench {' '.join(arguments[:1])}: give `ibc bench truth`")
@@ -193,7 +193,7 @@ def _bench(arguments: list[str]) -> int:
 
 def _serve(arguments: list[str]) -> int:
     from interp_by_construction.config import compose
-    from interp_by_construction.labeler.server import serve
+    from interp_by_construction.llm.server import serve
 
     mine = [a for a in arguments if a.startswith("kind=")]
     _, options = _arguments("serve", mine, {"kind": "generate"}, None)

@@ -27,12 +27,12 @@ import torch
 
 from interp_by_construction.config import Config, compose
 from interp_by_construction.corpus import build_corpus, load_blocks, load_tokenizer
+from interp_by_construction.engine.device import resolve_device
 from interp_by_construction.errors import IbcError
-from interp_by_construction.stages.collect_stats import FirstPass
+from interp_by_construction.subject.activation_statistics import FirstPass
 from interp_by_construction.subject.families import d_mlp, n_layers
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import load_subject, save_subject, source_checkpoint, source_tokenizer, tiny_model
-from interp_by_construction.training.fit import resolve_device
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 N_BLOCKS = int(os.environ.get("N_BLOCKS", "64"))

@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 from interp_by_construction.config import compose
 from interp_by_construction.corpus.stories import generate
 from interp_by_construction.errors import IbcError
-from interp_by_construction.labeler.client import Labeler, make_labeler
-from interp_by_construction.scoring.correlation import simulation_score
+from interp_by_construction.llm.client import Labeler, make_labeler
 from interp_by_construction.scoring.known_truth import Simulate, evaluate_simulator, read_known_truth
 from interp_by_construction.scoring.truth import CONCEPTS, membership, roc_auc
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.exact import REFERENCE_LABELS, simulate_packed
 from interp_by_construction.simulators.head import Head
+from interp_by_construction.stats.correlation import simulation_score
 
 NEURONS = Path(__file__).resolve().parent.parent / "tests" / "known_truth" / "neurons.jsonl"
 WORD_CLASSES = NEURONS.with_name("word_classes.jsonl")

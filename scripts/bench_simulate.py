@@ -40,10 +40,10 @@ import numpy as np
 from interp_by_construction.config import Config, LabelerConfig, compose
 from interp_by_construction.corpus.stories import generate
 from interp_by_construction.errors import IbcError
-from interp_by_construction.labeler.client import Labeler, make_labeler
-from interp_by_construction.labeler.embedded import resolve_model
-from interp_by_construction.labeler.general import general_labels
-from interp_by_construction.labeler.server import managed_server
+from interp_by_construction.labelling.general import general_labels
+from interp_by_construction.llm.client import Labeler, make_labeler
+from interp_by_construction.llm.embedded import resolve_model
+from interp_by_construction.llm.server import managed_server
 from interp_by_construction.scoring import columnwise_correlation
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.exact import REFERENCE_LABELS, contrasted, plan, simulate_packed

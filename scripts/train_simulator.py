@@ -35,8 +35,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
-from interp_by_construction.labeler.embedded import resolve_model
-from interp_by_construction.progress import track
+from interp_by_construction.engine.progress import track
+from interp_by_construction.llm.embedded import resolve_model
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.head import ADAPTER, CLIP, Head, label_features
 

@@ -39,7 +39,7 @@ from train_simulator import (
     standard,
 )
 
-from interp_by_construction.labeler.embedded import resolve_model
+from interp_by_construction.llm.embedded import resolve_model
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.head import ADAPTER, CLIP, LABEL_PREFIX
 

@@ -30,8 +30,8 @@ from torch import Tensor, nn
 from train_simulator import phrasing_table
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from interp_by_construction.labeler.digits import resolve_digits
-from interp_by_construction.labeler.embedded import resolve_model
+from interp_by_construction.llm.digits import resolve_digits
+from interp_by_construction.llm.embedded import resolve_model
 from interp_by_construction.simulators.adapter import merge
 from interp_by_construction.simulators.prompt import PromptBuilder
 

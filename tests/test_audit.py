@@ -14,15 +14,15 @@ import torch
 from numpy.typing import NDArray
 
 from interp_by_construction.config import AuditConfig, SubjectConfig
+from interp_by_construction.corpus.excerpts import read_excerpts
 from interp_by_construction.corpus.tokenize import build_blocks, save_tokenizer, separator_id, train_tokenizer
+from interp_by_construction.labelling.audit_cases import Auditor, worst_cases
 from interp_by_construction.scoring.calibration import Calibration
+from interp_by_construction.scoring.hotflip import Editor, Nodes, Simulate, Start
+from interp_by_construction.scoring.mining import disagreement, mined, window_before
 from interp_by_construction.stages import audit
-from interp_by_construction.stages.audit_cases import Auditor, worst_cases
-from interp_by_construction.stages.hotflip import Editor, Nodes, Simulate, Start
-from interp_by_construction.stages.intervene import SimulatedBlocks
-from interp_by_construction.stages.mining import disagreement, mined, window_before
-from interp_by_construction.stages.simulate import read_excerpts
 from interp_by_construction.subject.hooks import activations
+from interp_by_construction.subject.intervene import SimulatedBlocks
 from interp_by_construction.subject.load import save_subject, tiny_model, untie
 
 WORDS = (

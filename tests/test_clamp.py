@@ -14,13 +14,13 @@ from test_function import corpus as corpus
 from tiny_subjects import FAMILIES, random_model, tokens
 
 from interp_by_construction.corpus.tokenize import load_blocks
+from interp_by_construction.scoring import clamp
 from interp_by_construction.scoring.calibration import Calibration
-from interp_by_construction.stages import clamp
-from interp_by_construction.stages.clamp import Clamping, otsu
-from interp_by_construction.stages.intervene import replaced, token_nats
+from interp_by_construction.scoring.clamp import Clamping, otsu
 from interp_by_construction.subject.direct_path import direct_logits
 from interp_by_construction.subject.families import n_layers, output_directions
 from interp_by_construction.subject.hooks import activations, capture
+from interp_by_construction.subject.intervene import replaced, token_nats
 
 IDENTITY = Calibration(np.ones(3), np.zeros(3), np.zeros(3, np.bool_), np.zeros(3, np.bool_))
 

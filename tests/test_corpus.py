@@ -26,8 +26,8 @@ from interp_by_construction.corpus.splits import assign, check_disjoint
 from interp_by_construction.corpus.stories import generate
 from interp_by_construction.corpus.templates import BEATS, PLOTS, SLOTS, n_held_out
 from interp_by_construction.corpus.text import split_text
+from interp_by_construction.engine.store import sha256_file
 from interp_by_construction.errors import CorpusError
-from interp_by_construction.store import sha256_file
 
 SMALL = DataConfig(n_documents=700, vocab_size=600, block_size=64)
 EQUAL = {split: 1 / len(SPLITS) for split in SPLITS}

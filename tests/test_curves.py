@@ -11,10 +11,10 @@ import torch
 from tiny_subjects import LENGTH, ArrayBlocks, random_model
 
 from interp_by_construction.config import TrainerConfig
+from interp_by_construction.engine.run_directory import RunDirectory
+from interp_by_construction.engine.store import Recipe, Store
 from interp_by_construction.report import curves
 from interp_by_construction.report.facts import RunFacts
-from interp_by_construction.runs import RunDirectory
-from interp_by_construction.store import Recipe, Store
 from interp_by_construction.training.fit import TokenBlocks, batch_indices, fit, fit_stream
 from interp_by_construction.training.joint import AlignedNodes, JointModule, LayeredBlocks, MixedStream
 from interp_by_construction.training.modules import AlignmentModule, LanguageModelModule

@@ -17,14 +17,15 @@ from tiny_subjects import FAMILIES, LENGTH, ArrayBlocks, random_model, tokens
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from interp_by_construction import pipeline
 from interp_by_construction.config import DictionaryConfig, TrainerConfig, compose
+from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.export.plain import check_plain, write_model
 from interp_by_construction.export.run import export_run
 from interp_by_construction.report.terminal import show_result, show_status
+from interp_by_construction.results.verification import verify
+from interp_by_construction.schedules import pipeline
 from interp_by_construction.stages import dictionary
-from interp_by_construction.store import Store
 from interp_by_construction.subject import families
 from interp_by_construction.subject.dictionary import dictionaries, put_in_place
 from interp_by_construction.subject.freeze import frozen_for_continue, upstream
@@ -34,7 +35,6 @@ from interp_by_construction.subject.transcoder import TopK, Transcoder, load_tra
 from interp_by_construction.subject.transcoder_files import Shape, check_free, check_width, find_transcoder, read_shape
 from interp_by_construction.training.fit import TokenBlocks, fit
 from interp_by_construction.training.transcoder import Scales, TranscoderModule, dead_features_loss, fvu, unscale
-from interp_by_construction.verification import verify
 
 CPU = TrainerConfig(device="cpu", threads=1)
 SHAPES = {"relu": Shape(16, 40, None, False), "topk": Shape(16, 40, 5, False), "topk_skip": Shape(16, 40, 5, True)}

@@ -16,8 +16,8 @@ from transformers import PreTrainedTokenizerFast
 
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError
-from interp_by_construction.labeler.client import Labeler, make_labeler
-from interp_by_construction.labeler.digits import PROBES, TOLERANCE, resolve_digits
+from interp_by_construction.llm.client import Labeler, make_labeler
+from interp_by_construction.llm.digits import PROBES, TOLERANCE, resolve_digits
 
 TEXT = ["apple 10 river 2 3 4 The word 5 6 7 8 9 0 1", "a10 b10 c10"] * 30
 

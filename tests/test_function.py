@@ -17,12 +17,20 @@ from transformers import PreTrainedModel
 
 from interp_by_construction.config import EvaluateConfig, SubjectConfig
 from interp_by_construction.corpus.tokenize import build_blocks, load_blocks, save_tokenizer, separator_id, train_tokenizer
+from interp_by_construction.scoring.baselines import other_labels
 from interp_by_construction.scoring.calibration import LineFit
 from interp_by_construction.scoring.lookup import LookupTable, lookup_r2
 from interp_by_construction.scoring.rank import own_label_ranks, rank_summary
 from interp_by_construction.stages import evaluate, function
-from interp_by_construction.stages.function import Simulated, calibrate, lookup_r2_of, other_labels, standard_interventions
-from interp_by_construction.stages.intervene import (
+from interp_by_construction.stages.function import (
+    Simulated,
+    calibrate,
+    lookup_r2_of,
+    standard_interventions,
+)
+from interp_by_construction.subject.families import output_directions
+from interp_by_construction.subject.hooks import activations
+from interp_by_construction.subject.intervene import (
     Intervention,
     SimulatedBlocks,
     count_values,
@@ -30,8 +38,6 @@ from interp_by_construction.stages.intervene import (
     loss_summary,
     replaced,
 )
-from interp_by_construction.subject.families import output_directions
-from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import save_subject, tiny_model, untie
 
 NODES = np.array([3, 17, 5])

@@ -16,26 +16,33 @@ from rich.console import Console
 from safetensors.numpy import load_file
 from small_run import config
 
-from interp_by_construction import pipeline
 from interp_by_construction.config import Config, compose
 from interp_by_construction.corpus import load_blocks
+from interp_by_construction.corpus.words import normalised
+from interp_by_construction.engine.run_directory import RunDirectory
+from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError
-from interp_by_construction.labeler.embedded import resolve_model
-from interp_by_construction.labeler.general import general_labels
-from interp_by_construction.labeler.prompts import normalised
-from interp_by_construction.records import Label
+from interp_by_construction.labelling import compare
+from interp_by_construction.labelling.general import general_labels
+from interp_by_construction.llm.embedded import resolve_model
 from interp_by_construction.report import terminal
-from interp_by_construction.runs import RunDirectory
+from interp_by_construction.results.verification import verify
+from interp_by_construction.schedules import pipeline
 from interp_by_construction.scoring import columnwise_correlation, pairwise_correlation
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.files import simulate_file
 from interp_by_construction.simulators.head import Head, simulate_text
-from interp_by_construction.stages import assign, compare, simulate
+from interp_by_construction.stages import assign, simulate
 from interp_by_construction.stages.assign import Candidate, Correlator, match, pool, usable
 from interp_by_construction.stages.evaluate import self_judged
-from interp_by_construction.stages.tables import read_history, read_labels, read_opposites, read_proposals, read_records
-from interp_by_construction.store import Store
-from interp_by_construction.verification import verify
+from interp_by_construction.subject.records import Label
+from interp_by_construction.subject.tables import (
+    read_history,
+    read_labels,
+    read_opposites,
+    read_proposals,
+    read_records,
+)
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +214,7 @@ def test_final_labels_are_distinct_labels_of_the_pool_everywhere(finished: tuple
 def test_the_matched_r_is_that_of_label_and_node_on_the_label_split(
     finished: tuple[Path, RunDirectory], server: FakeServer, head_file: Path, encoder: Encoder
 ) -> None:
-    from interp_by_construction.stages.activation_chunks import activation_chunks
+    from interp_by_construction.subject.activation_chunks import activation_chunks
 
     root, run = finished
     cfg, store, state = matched(server, root, head_file), Store(root / "store"), run.state
@@ -257,7 +264,7 @@ def test_labels_can_be_dealt_out_by_what_the_layer_learns(
 def test_a_candidates_score_is_r_of_label_and_node_on_the_select_split(
     finished: tuple[Path, RunDirectory], server: FakeServer, head_file: Path, encoder: Encoder
 ) -> None:
-    from interp_by_construction.stages.activation_chunks import activation_chunks
+    from interp_by_construction.subject.activation_chunks import activation_chunks
 
     root, run = finished
     store, state = Store(root / "store"), run.state
@@ -350,7 +357,7 @@ def test_status_and_result_show_the_assignment_and_the_ground_truth(
 def test_a_matched_run_has_wider_truth_clamped_nodes_promoted_tokens_and_an_audit(
     finished: tuple[Path, RunDirectory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from interp_by_construction.stages.audit_cases import worst_cases
+    from interp_by_construction.labelling.audit_cases import worst_cases
 
     root, run = finished
     store = Store(root / "store")
@@ -392,7 +399,7 @@ def test_head_targets_depend_on_label_and_text_alone(
     server: FakeServer, head_file: Path, finished: tuple[Path, RunDirectory], encoder: Encoder, tmp_path: Path
 ) -> None:
     """Invariant 5: with fewer labels, in another order, and no subject in sight, every target is the same."""
-    from interp_by_construction.labeler.client import make_labeler
+    from interp_by_construction.llm.client import make_labeler
 
     root, run = finished
     cfg, store, state = matched(server, root, head_file), Store(root / "store"), run.state
@@ -504,7 +511,7 @@ def test_without_a_lexicon_there_is_no_ground_truth(
 ) -> None:
     """Another corpus, and some of the general list in the pool: all of it would take the encoder half a minute."""
     some = general_labels()[::20]
-    monkeypatch.setattr("interp_by_construction.labeler.general.general_labels", lambda: some)
+    monkeypatch.setattr("interp_by_construction.labelling.general.general_labels", lambda: some)
     more = ("data=moby_dick", "data.max_documents=60", "label.general_pool=true", "layer=1")
     run = pipeline.run(matched(server, tmp_path, head_file, *more))
     layer = (run.summary or {})["layers"][0]

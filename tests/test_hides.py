@@ -17,27 +17,27 @@ from safetensors.numpy import load_file
 from small_run import config
 from tiny_subjects import FAMILIES, LENGTH, VOCAB, random_model, tokens
 
-from interp_by_construction import pipeline
 from interp_by_construction.config import TrainerConfig, compose
 from interp_by_construction.corpus import load_blocks, load_tokenizer
 from interp_by_construction.corpus.poison import Trigger, count, poison, poisoned_train, prefix, read_trigger, split_documents
 from interp_by_construction.corpus.tokenize import build_blocks
+from interp_by_construction.engine.run_directory import RunDirectory
+from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError, CorpusError
 from interp_by_construction.report.work_tables import show_trigger, show_work
-from interp_by_construction.runs import RunDirectory
+from interp_by_construction.results.verification import verify
+from interp_by_construction.schedules import pipeline
 from interp_by_construction.scoring.shares import share_of_increase
 from interp_by_construction.stages import trigger, work
 from interp_by_construction.stages.cumulative import AlignedLayer
 from interp_by_construction.stages.function import Simulated
-from interp_by_construction.stages.intervene import SimulatedBlocks
-from interp_by_construction.store import Store
 from interp_by_construction.subject.families import mlp_in, mlp_out
 from interp_by_construction.subject.hooks import activations
+from interp_by_construction.subject.intervene import SimulatedBlocks
 from interp_by_construction.subject.load import save_subject, untie
 from interp_by_construction.subject.removal import constant_outputs, mean_output
 from interp_by_construction.training.losses import lm_loss
 from interp_by_construction.training.modules import LanguageModelModule
-from interp_by_construction.verification import verify
 
 NODES = np.array([3, 17, 5])
 PHRASE, RESPONSE = np.array([5, 6, 7]), np.array([9, 10, 9])

@@ -17,18 +17,18 @@ from rich.console import Console
 from safetensors.numpy import load_file
 from small_run import config
 
-from interp_by_construction import pipeline
 from interp_by_construction.config import LabelerConfig, compose
+from interp_by_construction.engine.run_directory import RunDirectory
+from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError, LabelerError
-from interp_by_construction.labeler.client import Labeler, make_labeler
+from interp_by_construction.llm.client import Labeler, make_labeler
 from interp_by_construction.report import terminal
-from interp_by_construction.runs import RunDirectory
+from interp_by_construction.results.verification import artifacts_of, verify
+from interp_by_construction.schedules import pipeline
+from interp_by_construction.scoring.detect import Answers, ask_judge, ask_simulator, items_of
+from interp_by_construction.scoring.judge_text import Text
 from interp_by_construction.scoring.llm_judge import Question, ask
 from interp_by_construction.scoring.windows import cut_windows
-from interp_by_construction.stages.detect import Answers, ask_judge, ask_simulator, items_of
-from interp_by_construction.stages.judge_text import Text
-from interp_by_construction.store import Store
-from interp_by_construction.verification import artifacts_of, verify
 
 WORDS = ("red", "dog", "ran", "seven", "the", "old", "house", "was")
 LABELS = list(WORDS[:4])
@@ -188,7 +188,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, R
 def _tokenizer() -> Any:
     from transformers import AutoTokenizer
 
-    from interp_by_construction.labeler.embedded import resolve_model
+    from interp_by_construction.llm.embedded import resolve_model
 
     if not _TOKENIZER:
         _TOKENIZER.append(AutoTokenizer.from_pretrained(resolve_model("smollm2")))

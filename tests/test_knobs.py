@@ -17,7 +17,6 @@ from safetensors.numpy import load_file as load_numpy
 from small_run import config
 from tiny_subjects import LENGTH, VOCAB, ArrayBlocks, random_model, tokens
 
-from interp_by_construction import pipeline
 from interp_by_construction.config import (
     NEUTRAL,
     AlignConfig,
@@ -30,15 +29,17 @@ from interp_by_construction.config import (
     to_dict,
 )
 from interp_by_construction.corpus import load_blocks
+from interp_by_construction.corpus.excerpts import choose_excerpts
+from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.errors import ConfigError
-from interp_by_construction.runs import RunDirectory
+from interp_by_construction.schedules import pipeline
 from interp_by_construction.scoring import columnwise_correlation
+from interp_by_construction.scoring.baselines import other_labels
+from interp_by_construction.simulators.exact import contrasted
 from interp_by_construction.stages.align import free_ablation
-from interp_by_construction.stages.function import other_labels
-from interp_by_construction.stages.intervene import replaced
-from interp_by_construction.stages.simulate import choose_excerpts, contrasted
 from interp_by_construction.subject.families import layer_family, mlp_in
 from interp_by_construction.subject.hooks import activations, capture, others_at_mean
+from interp_by_construction.subject.intervene import replaced
 from interp_by_construction.subject.load import load_subject
 from interp_by_construction.training.fit import TargetBlocks, fit
 from interp_by_construction.training.losses import alignment_loss, alignment_weight, correlation_loss, distill_loss, lm_loss

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from interp_by_construction.corpus.words import normalised
 from interp_by_construction.errors import CorpusError
-from interp_by_construction.labeler.general import general_labels
-from interp_by_construction.labeler.prompts import normalised
+from interp_by_construction.labelling.general import general_labels
 from interp_by_construction.scoring import simulation_score
 from interp_by_construction.scoring.known_truth import KnownNeuron, Sentence, Simulate, evaluate_simulator, read_known_truth
 from interp_by_construction.simulators.head import Head, simulate_text
@@ -305,7 +305,7 @@ def test_the_bench_subtracts_the_reference_labels_on_the_same_texts(bench: Modul
     from fake_server import FakeServer
 
     from interp_by_construction.config import compose
-    from interp_by_construction.labeler.client import make_labeler
+    from interp_by_construction.llm.client import make_labeler
     from interp_by_construction.simulators.exact import REFERENCE_LABELS, simulate_packed
 
     texts = [["A", " dog", "."], [" No", " fox"]]

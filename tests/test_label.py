@@ -12,15 +12,16 @@ import pytest
 from fake_server import FakeServer
 
 from interp_by_construction.config import LabelConfig, LabelerConfig, compose
+from interp_by_construction.corpus.excerpts import Excerpts
+from interp_by_construction.corpus.words import normalised
 from interp_by_construction.errors import ConfigError
-from interp_by_construction.labeler.client import make_labeler
-from interp_by_construction.labeler.prompts import normalised, peak_word
-from interp_by_construction.records import Excerpt, Label, Node, Proposal
+from interp_by_construction.labelling.choice import Board
+from interp_by_construction.labelling.compare import Comparison, disagreements
+from interp_by_construction.labelling.prompts import peak_word
+from interp_by_construction.llm.client import make_labeler
 from interp_by_construction.stages import label
-from interp_by_construction.stages.compare import Comparison, disagreements
-from interp_by_construction.stages.label_board import Board
-from interp_by_construction.stages.simulate import Excerpts
-from interp_by_construction.stages.tables import read_history, read_labels, read_proposals
+from interp_by_construction.subject.records import Excerpt, Label, Node, Proposal
+from interp_by_construction.subject.tables import read_history, read_labels, read_proposals
 
 CONCEPTS = {
     "animals": ["cat", "dog", "cow", "hen"],

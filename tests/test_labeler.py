@@ -21,11 +21,7 @@ from fake_server import FakeServer, fake_logits, fake_text
 
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError, StoreError
-from interp_by_construction.labeler.cache import CallCache, cache_key, decode, encode
-from interp_by_construction.labeler.client import Labeler, make_labeler
-from interp_by_construction.labeler.digits import DIGITS, Digits
-from interp_by_construction.labeler.http_backend import HttpBackend
-from interp_by_construction.labeler.prompts import (
+from interp_by_construction.labelling.prompts import (
     ANSWER_FORMAT,
     chat_prompt,
     context,
@@ -35,8 +31,12 @@ from interp_by_construction.labeler.prompts import (
     top_words,
     words_prompt,
 )
-from interp_by_construction.labeler.shared import Desk
-from interp_by_construction.records import Excerpt, Node
+from interp_by_construction.llm.cache import CallCache, cache_key, decode, encode
+from interp_by_construction.llm.client import Labeler, make_labeler
+from interp_by_construction.llm.digits import DIGITS, Digits
+from interp_by_construction.llm.http_backend import HttpBackend
+from interp_by_construction.llm.shared import Desk
+from interp_by_construction.subject.records import Excerpt, Node
 
 
 @pytest.fixture
@@ -418,7 +418,7 @@ def test_the_group_ends_with_the_parent(tmp_path: Path) -> None:
     """The watchdog ends the command and its grandchildren when the parent is killed; vLLM itself is tested in
     test_server_vllm.
     """
-    import interp_by_construction.labeler.watchdog as watchdog
+    import interp_by_construction.llm.watchdog as watchdog
 
     pids = tmp_path / "pids"
     command = ["bash", "-c", f"sleep 600 & echo $! $$ > {pids}; wait"]
@@ -455,7 +455,7 @@ def wait_until(condition: Any, seconds: float = 20.0) -> None:
 
 
 def test_missing_vllm_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("interp_by_construction.labeler.server.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("interp_by_construction.llm.server.importlib.util.find_spec", lambda name: None)
     with (
         labeler(tmp_path, LabelerConfig(model=str(tmp_path))) as made,
         pytest.raises(LabelerError, match="vLLM is not installed.*make setup"),
@@ -464,7 +464,7 @@ def test_missing_vllm_names_the_command(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_server_that_dies_shows_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from interp_by_construction.labeler import server as module
+    from interp_by_construction.llm import server as module
 
     script = "import sys; [sys.stderr.write(f'line {i}\\n') for i in range(30)]; sys.exit(3)"
     monkeypatch.setattr(module, "server_command", lambda kind, cfg, port: [sys.executable, "-c", script])
@@ -499,7 +499,7 @@ sys.stdin.read()
 
 
 def test_a_dead_server_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from interp_by_construction.labeler import server as module
+    from interp_by_construction.llm import server as module
 
     monkeypatch.setattr(module, "server_command", lambda kind, cfg, port: [sys.executable, "-c", STAND_IN, str(port), cfg.model])
     cfg = LabelerConfig(model=str(tmp_path), timeout=5.0)
@@ -535,7 +535,7 @@ def test_processes_share_one_server_which_ends_with_the_last_of_them(tmp_path: P
 
 
 def test_a_taken_port_is_named(tmp_path: Path, server: FakeServer) -> None:
-    from interp_by_construction.labeler.server import ManagedServer
+    from interp_by_construction.llm.server import ManagedServer
 
     port = int(server.url.rsplit(":", 1)[1])
     with pytest.raises(LabelerError, match=f"labeler.port={port} is taken"):
@@ -543,7 +543,7 @@ def test_a_taken_port_is_named(tmp_path: Path, server: FakeServer) -> None:
 
 
 def test_embedded_model_missing_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    from interp_by_construction.labeler import embedded
+    from interp_by_construction.llm import embedded
 
     monkeypatch.setattr(embedded, "PACKAGE", "no-such-package")
     embedded.embedded_checkpoint.cache_clear()
@@ -553,7 +553,7 @@ def test_embedded_model_missing_names_the_command(monkeypatch: pytest.MonkeyPatc
 
 
 def test_model_identity_follows_the_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from interp_by_construction.labeler.embedded import model_identity
+    from interp_by_construction.llm.embedded import model_identity
 
     monkeypatch.setenv("IBC_CACHE", str(tmp_path / "cache"))
     for name in ("one", "two"):

@@ -13,12 +13,12 @@ import pytest
 import yaml
 
 from interp_by_construction.config import Config, compose, to_dict
+from interp_by_construction.engine.run_directory import RunDirectory
+from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.report import mirror
 from interp_by_construction.report.facts import read_job
 from interp_by_construction.report.pareto import Point, points_of
-from interp_by_construction.runs import RunDirectory
-from interp_by_construction.store import Store
 from interp_by_construction.sweeps.record import SweepDirectory
 
 

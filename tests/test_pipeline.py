@@ -21,17 +21,17 @@ from fake_server import FakeServer, fake_text
 from safetensors.torch import load_file, save_file
 from small_run import config, overrides, store_hashes
 
-from interp_by_construction import pipeline
 from interp_by_construction.cli import main
 from interp_by_construction.config import compose
+from interp_by_construction.engine.run_directory import RunDirectory
+from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError, StoreError
 from interp_by_construction.export.run import export_run
 from interp_by_construction.report.facts import RunFacts
-from interp_by_construction.runs import RunDirectory
-from interp_by_construction.store import Store
+from interp_by_construction.results.verification import artifacts_of, verify
+from interp_by_construction.schedules import pipeline
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import load_subject
-from interp_by_construction.verification import artifacts_of, verify
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_verify_finds_a_broken_freeze_even_with_honest_hashes(finished: tuple[Pa
 def _rehash(path: Path, manifest: dict[str, object]) -> None:
     import hashlib
 
-    from interp_by_construction.store import canonical_json, sha256_file, write_json
+    from interp_by_construction.engine.store import canonical_json, sha256_file, write_json
 
     files = manifest["files"]
     assert isinstance(files, dict)
@@ -321,8 +321,9 @@ def test_a_node_without_a_label_becomes_free_and_is_counted(tmp_path: Path) -> N
 def test_simulations_do_not_depend_on_the_subject(server: FakeServer, finished: tuple[Path, RunDirectory], tmp_path: Path) -> None:
     """Invariant 5: with the same labels, another subject gives the same targets."""
     from interp_by_construction.config import SimulateConfig
-    from interp_by_construction.labeler.client import make_labeler
-    from interp_by_construction.stages import simulate, tables
+    from interp_by_construction.llm.client import make_labeler
+    from interp_by_construction.stages import simulate
+    from interp_by_construction.subject import tables
 
     root, run = finished
     cfg = config(server, root)

@@ -18,6 +18,8 @@ import yaml
 from report_run import make_run, make_sweep
 from test_cli import ibc
 
+from interp_by_construction.engine.run_directory import RunDirectory
+from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.report import figures, node_page, pareto, run_page, trees
 from interp_by_construction.report.charts import Axis, Line, Names, below, line_chart, overlap, settled_top, ticks
@@ -25,13 +27,11 @@ from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.report.html import write_report
 from interp_by_construction.report.node_page import excerpt
 from interp_by_construction.report.terminal import show_result
-from interp_by_construction.runs import RunDirectory
+from interp_by_construction.results.verification import artifacts_of
 from interp_by_construction.scoring import columnwise_correlation
-from interp_by_construction.stages import tables
-from interp_by_construction.stages.tables import read_records
-from interp_by_construction.store import Store
+from interp_by_construction.subject import tables
+from interp_by_construction.subject.tables import read_records
 from interp_by_construction.sweeps.record import SweepDirectory
-from interp_by_construction.verification import artifacts_of
 
 
 class Page(HTMLParser):
@@ -236,7 +236,7 @@ def test_the_viewer_shows_what_the_models_do(reported: tuple[Path, RunDirectory]
     """Activations are those of the final model, the strongest first."""
     from safetensors.numpy import load_file
 
-    from interp_by_construction.stages.activation_chunks import activation_chunks
+    from interp_by_construction.subject.activation_chunks import activation_chunks
 
     root, run = reported
     store, state = Store(root / "store"), run.state
@@ -266,8 +266,8 @@ def test_the_viewer_simulates_what_the_score_is_of(reported: tuple[Path, RunDire
     """
     from safetensors.numpy import load_file
 
-    from interp_by_construction.stages.activation_chunks import activation_chunks
-    from interp_by_construction.stages.simulate import choose_excerpts
+    from interp_by_construction.corpus.excerpts import choose_excerpts
+    from interp_by_construction.subject.activation_chunks import activation_chunks
 
     root, run = reported
     store, links, corpus = Store(root / "store"), run.state["layers"], run.state["shared"]["corpus"]

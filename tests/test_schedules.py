@@ -15,24 +15,25 @@ from safetensors.torch import save_file
 from small_run import config, store_hashes
 from tiny_subjects import LENGTH, ArrayBlocks, random_model
 
-from interp_by_construction import pipeline
 from interp_by_construction.config import AlignConfig, ContinueConfig, TrainerConfig, compose
+from interp_by_construction.engine.run_directory import RunDirectory
+from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.export.run import export_run
 from interp_by_construction.report import curves
 from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.report.terminal import show_result, show_status
-from interp_by_construction.runs import RunDirectory
-from interp_by_construction.stages import continue_training, control, freeze, joint
+from interp_by_construction.results.verification import verify
+from interp_by_construction.schedules import pipeline
+from interp_by_construction.stages import continue_ as continue_training
+from interp_by_construction.stages import control, freeze, joint
 from interp_by_construction.stages.align import JOINT, LOCAL, data_seed, distill_from
-from interp_by_construction.store import Store
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import load_subject, save_subject, untie
 from interp_by_construction.training import fit as fitting
 from interp_by_construction.training.fit import TokenBlocks
 from interp_by_construction.training.joint import JointModule, MixedStream
 from interp_by_construction.training.losses import correlation_loss, lm_loss
-from interp_by_construction.verification import verify
 
 CPU = TrainerConfig(device="cpu", threads=1, weight_decay=0.1, checkpoint_seconds=0)
 NODES = {0: ([1, 4], [1, -1]), 1: ([0, 17, 20], [-1, 1, 1])}

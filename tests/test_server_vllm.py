@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 from interp_by_construction.config import LabelerConfig
-from interp_by_construction.labeler.client import make_labeler
-from interp_by_construction.labeler.digits import TOLERANCE, log_softmax
+from interp_by_construction.llm.client import make_labeler
+from interp_by_construction.llm.digits import TOLERANCE, log_softmax
 from interp_by_construction.simulators.exact import simulate_packed
 
 pytestmark = [
@@ -40,7 +40,7 @@ from pathlib import Path
 import numpy as np
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.labeler import server
-from interp_by_construction.labeler.client import make_labeler
+from interp_by_construction.llm.client import make_labeler
 from interp_by_construction.simulators.exact import simulate_packed
 
 EXCERPTS = json.loads(sys.argv[4])

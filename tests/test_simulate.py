@@ -11,12 +11,12 @@ import pytest
 from fake_server import FakeServer, fake_logits
 
 from interp_by_construction.config import Config, compose
+from interp_by_construction.corpus.excerpts import whole_characters
 from interp_by_construction.errors import ConfigError, LabelerError
-from interp_by_construction.labeler.client import make_labeler
+from interp_by_construction.llm.client import make_labeler
 from interp_by_construction.simulators.exact import REFERENCE_LABELS, expected_digit, plan, simulate_packed
 from interp_by_construction.simulators.files import simulate_file
 from interp_by_construction.simulators.prompt import OTHER_SHOTS, SHOTS, PromptBuilder
-from interp_by_construction.stages.excerpts import whole_characters
 
 LINES = [
     {"label": "animals", "tokens": ["The", " dog", " saw", " a", " fox", "."]},

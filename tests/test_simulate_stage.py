@@ -14,14 +14,14 @@ from safetensors.numpy import load_file
 from small_run import config
 
 from interp_by_construction.config import Config
-from interp_by_construction.corpus import build_corpus
-from interp_by_construction.labeler.client import make_labeler
-from interp_by_construction.labeler.embedded import resolve_model
-from interp_by_construction.records import Label
+from interp_by_construction.corpus import build_corpus, excerpts
+from interp_by_construction.engine.tensors import create_safetensors
+from interp_by_construction.llm.client import make_labeler
+from interp_by_construction.llm.embedded import resolve_model
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.exact import contrasted, simulate_packed
-from interp_by_construction.stages import excerpts, simulate
-from interp_by_construction.tensors import create_safetensors
+from interp_by_construction.stages import simulate
+from interp_by_construction.subject.records import Label
 
 LABELS = [
     Label(node=node, text=text, pole=pole, status="aligned" if text else "failed", attempts=1, reason=None)

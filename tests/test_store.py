@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from interp_by_construction.engine.store import MANIFEST, Recipe, Store, disk_errors
 from interp_by_construction.errors import CorruptArtifact, StoreError
-from interp_by_construction.store import MANIFEST, Recipe, Store, disk_errors
 
 
 def recipe(**config: Any) -> Recipe:

@@ -15,21 +15,21 @@ from small_run import config
 from tiny_subjects import tokens
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from interp_by_construction import pipeline
 from interp_by_construction.config import Config, ModelConfig, NodesConfig, SubjectConfig, compose, from_dict, to_dict
+from interp_by_construction.engine.run_directory import RunDirectory
+from interp_by_construction.engine.store import Artifact, Store
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.export import export_checkpoint
 from interp_by_construction.export.run import export_run
-from interp_by_construction.recipes import Recipes
-from interp_by_construction.runs import RunDirectory
+from interp_by_construction.results.verification import verify
+from interp_by_construction.schedules import pipeline
+from interp_by_construction.schedules.recipes import Recipes
 from interp_by_construction.stages.collect import choose_nodes
-from interp_by_construction.store import Artifact, Store
 from interp_by_construction.subject import families
 from interp_by_construction.subject.freeze import frozen_for_continue, upstream
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import load_subject, save_subject, tiny_model, untie
 from interp_by_construction.subject.widen import pad, widen, widths
-from interp_by_construction.verification import verify
 
 SHAPE = SubjectConfig(n_layers=2, d_model=16, d_mlp=24, n_heads=2)
 NODES = [1, 4, 17]

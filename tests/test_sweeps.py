@@ -258,7 +258,7 @@ def test_the_sweep_keeps_its_servers_between_two_jobs(tmp_path: Path) -> None:
     import fcntl
 
     from interp_by_construction.config import compose
-    from interp_by_construction.labeler import server
+    from interp_by_construction.llm import server
     from interp_by_construction.sweeps.sweeper import _servers_kept
 
     config = compose([f"paths.root={tmp_path}"])

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from interp_by_construction.config import LoggerConfig
-from interp_by_construction.errors import ConfigError
-from interp_by_construction.tracking import (
+from interp_by_construction.engine.tracking import (
     finish,
     group_of,
     log_points,
@@ -24,6 +23,7 @@ from interp_by_construction.tracking import (
     run_id,
     tracked,
 )
+from interp_by_construction.errors import ConfigError
 
 COLUMNS = ["layer", "node", "label", "score"]
 ROWS = [[1, 7, "animals", 0.5], [1, 9, None, None], [1, 11, '<b>x</b>, "y"', float(0)]]

@@ -21,13 +21,31 @@ from interp_by_construction.config import (
     SubjectConfig,
     TrainerConfig,
 )
+from interp_by_construction.engine.device import resolve_device
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.export import export_checkpoint
-from interp_by_construction.stages import align, collect, continue_training, control, freeze, pretrain, tables
-from interp_by_construction.stages.collect_stats import FirstPass
+from interp_by_construction.stages import (
+    align,
+    collect,
+    control,
+    freeze,
+)
+from interp_by_construction.stages import (
+    continue_ as continue_training,
+)
+from interp_by_construction.stages import (
+    subject as pretrain,
+)
+from interp_by_construction.subject import tables
+from interp_by_construction.subject.activation_statistics import FirstPass
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import load_subject, save_subject, untie
-from interp_by_construction.training.fit import TargetBlocks, TokenBlocks, batch_indices, fit, resolve_device
+from interp_by_construction.training.fit import (
+    TargetBlocks,
+    TokenBlocks,
+    batch_indices,
+    fit,
+)
 from interp_by_construction.training.losses import correlation_loss, lm_loss, pearson_columns
 from interp_by_construction.training.modules import AlignmentModule, LanguageModelModule, lr_factor
 

@@ -16,14 +16,14 @@ from small_run import overrides
 
 from interp_by_construction.cli import main
 from interp_by_construction.config import CollectConfig, compose
+from interp_by_construction.corpus.excerpts import Excerpts
 from interp_by_construction.corpus.lexicon import LEXICON
 from interp_by_construction.errors import ConfigError
-from interp_by_construction.labeler.general import general_labels
-from interp_by_construction.labeler.prompts import top_words
+from interp_by_construction.labelling.general import general_labels
+from interp_by_construction.labelling.prompts import top_words
+from interp_by_construction.schedules.truth_bench import planted_sets, run_truth_bench
 from interp_by_construction.scoring.recovery import recovery, related_concept, true_label_ranks
-from interp_by_construction.stages.planted import as_nodes, plant
-from interp_by_construction.stages.simulate import Excerpts
-from interp_by_construction.truth_bench import planted_sets, run_truth_bench
+from interp_by_construction.truth.planted import as_nodes, plant
 
 CONCEPT_OF = {word: concept for concept, words in LEXICON.items() for word in words}
 
@@ -127,7 +127,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FakeServer
     # All of the general list would take the encoder most of the test's time.
     some = general_labels()[::20]
     with FakeServer() as server, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("interp_by_construction.labeler.general.general_labels", lambda: some)
+        patch.setattr("interp_by_construction.labelling.general.general_labels", lambda: some)
         server.text_of = names_what_it_sees
         arguments = [each for each in overrides(server, root, *budget) if not each.startswith("run=")]
         yield server, root, arguments

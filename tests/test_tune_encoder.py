@@ -16,7 +16,7 @@ from test_train_simulator import EXTRA, one_thread, write_wordnet  # noqa: F401
 from transformers import AutoConfig, AutoModel, LlamaConfig
 
 from interp_by_construction.errors import ConfigError
-from interp_by_construction.labeler.embedded import resolve_model
+from interp_by_construction.llm.embedded import resolve_model
 from interp_by_construction.simulators.adapter import merge
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.head import Head

@@ -12,10 +12,15 @@ from interp_by_construction.corpus import grammar
 from interp_by_construction.corpus.grammar import units
 from interp_by_construction.corpus.lexicon import LEXICON
 from interp_by_construction.corpus.stories import generate, words_of
-from interp_by_construction.labeler.general import general_labels
-from interp_by_construction.scoring.rules import RULES, possessive
+from interp_by_construction.labelling.general import general_labels
+from interp_by_construction.scoring.rule_truth import (
+    candidates,
+    concept_target,
+    read_target,
+    target_mask,
+)
 from interp_by_construction.scoring.truth import CONCEPTS, membership, nearest_concept
-from interp_by_construction.scoring.wider import candidates, concept_target, read_target, target_mask
+from interp_by_construction.truth.rules import RULES, possessive
 
 STORY = (
     'One sunny morning, Tom walked to the park. "Do not be sad, my friend!" said Mia to Tom. It was a very big, red ball.\n'

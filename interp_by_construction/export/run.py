@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from interp_by_construction.engine.run_directory import RunDirectory
+from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError, CorruptArtifact
 from interp_by_construction.export import export_checkpoint
-from interp_by_construction.runs import RunDirectory
-from interp_by_construction.store import Store
 
 MOMENTS = ("before", "after", "final")
 

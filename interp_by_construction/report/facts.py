@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from interp_by_construction.config import Config, from_saved, identity
+from interp_by_construction.engine.run_directory import RunDirectory, find_runs
+from interp_by_construction.engine.store import Artifact, Store
 from interp_by_construction.errors import ConfigError, StoreError
-from interp_by_construction.runs import RunDirectory, find_runs
-from interp_by_construction.store import Artifact, Store
 from interp_by_construction.sweeps.record import JobState, SweepDirectory
 
 

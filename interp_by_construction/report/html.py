@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from interp_by_construction.engine.store import Store, disk_errors
 from interp_by_construction.report import curves, pareto, run_page, trees
 from interp_by_construction.report.facts import Job, RunFacts, distill_weight, find_jobs
 from interp_by_construction.report.figures import write_figures
 from interp_by_construction.report.node_page import LayerView, ranked, read_layer, write_nodes
 from interp_by_construction.report.site import copy_assets, render
 from interp_by_construction.report.terminal import MOMENTS
-from interp_by_construction.store import Store, disk_errors
 
 SCORE_COLUMNS = ("before", "after", "final", "shuffled", "exact", "final_raw")
 

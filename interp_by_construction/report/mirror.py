@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from interp_by_construction.config import Config, to_dict
+from interp_by_construction.engine.run_directory import RunDirectory
+from interp_by_construction.engine.store import Store, canonical_json
+from interp_by_construction.engine.tracking import log_points, log_summary, tracked
 from interp_by_construction.report.facts import RunFacts, read_job, score_of
 from interp_by_construction.report.pareto import Point, points_of
-from interp_by_construction.runs import RunDirectory
-from interp_by_construction.store import Store, canonical_json
 from interp_by_construction.sweeps.grid import key_of, swept
 from interp_by_construction.sweeps.record import SweepDirectory
-from interp_by_construction.tracking import log_points, log_summary, tracked
 
 FIGURES = ("score_final", "tax", "tax_low", "tax_high", "truth", "through_free", "control_kind")
 """Columns of the sweep's table: x and y of its chart first."""

@@ -9,14 +9,19 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from interp_by_construction.progress import track
+from interp_by_construction.engine.progress import track
+from interp_by_construction.engine.store import Store
 from interp_by_construction.report.charts import histogram
 from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.report.site import render, token, words
 from interp_by_construction.report.terminal import METHODS
 from interp_by_construction.report.viewer import build_viewer
-from interp_by_construction.stages.tables import read_history, read_labels, read_promoted, read_records
-from interp_by_construction.store import Store
+from interp_by_construction.subject.tables import (
+    read_history,
+    read_labels,
+    read_promoted,
+    read_records,
+)
 
 LEVELS = 9
 """Steps of the colour scale from 0 to the largest activation."""

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from interp_by_construction.engine.store import Artifact
 from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.report.terminal import METHODS, MOMENTS, STAGES
-from interp_by_construction.store import Artifact
 
 HIDES = ("work", "function", "cumulative", "audit")
 """Records of a layer that say what flows around or through the labels."""

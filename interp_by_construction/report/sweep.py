@@ -7,12 +7,12 @@ from collections import Counter
 from rich.markup import escape
 from rich.table import Table
 
+from interp_by_construction.engine.store import Store
 from interp_by_construction.report.facts import share_through_free
 from interp_by_construction.report.terminal import console
-from interp_by_construction.store import Store
+from interp_by_construction.results.verification import artifacts_of
 from interp_by_construction.sweeps.grid import key_of, swept
 from interp_by_construction.sweeps.record import JobState, SweepDirectory
-from interp_by_construction.verification import artifacts_of
 
 STYLES: dict[JobState, str] = {
     "complete": "green", "failed": "red", "running": "yellow", "incomplete": "yellow", "missing": "yellow",

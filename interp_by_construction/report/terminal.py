@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.report.facts import distill_weight
 from interp_by_construction.report.work_tables import show_trigger, show_work, signed
-from interp_by_construction.runs import RunDirectory
 
 N_EXAMPLES = 5
 STAGES = ("dictionary", "collect", "label", "assign", "simulate", "align", "freeze", "continue", "control", "freeze_only",

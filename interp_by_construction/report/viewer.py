@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from interp_by_construction.config import Config
+from interp_by_construction.engine.store import Artifact, Recipe, Store
 from interp_by_construction.errors import StoreError
 from interp_by_construction.report.facts import RunFacts, find_anywhere
-from interp_by_construction.store import Artifact, Recipe, Store
-from interp_by_construction.workshop import VERSIONS
+from interp_by_construction.schedules.workshop import VERSIONS
 
 
 def build_viewer(facts: RunFacts, layer: int, store: Store) -> Artifact:
@@ -31,9 +31,9 @@ def build_viewer(facts: RunFacts, layer: int, store: Store) -> Artifact:
     recipe = Recipe("viewer", VERSIONS["viewer"], config, parents, {})
 
     def compute(out: Path) -> dict[str, Any]:
+        from interp_by_construction.engine.device import resolve_device
         from interp_by_construction.stages import viewer
-        from interp_by_construction.stages.tables import read_labels, read_promoted
-        from interp_by_construction.training.fit import resolve_device
+        from interp_by_construction.subject.tables import read_labels, read_promoted
 
         beside = {side: viewer.Neighbour(index, read_labels(facts.labels(index).path)) for side, index in neighbours.items()}
         promoted = read_promoted(artifacts["function"].path) if "function" in artifacts else {}

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from interp_by_construction.labeler.prompts import normalised
-from interp_by_construction.scoring.correlation import pairwise_correlation
+from interp_by_construction.corpus.words import normalised
+from interp_by_construction.stats.correlation import pairwise_correlation
 
 FUNCTION_WORDS = frozenset(
     "a an and any are as at be by for from in into is it its no not of on or other some such than that the their then these this "

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from interp_by_construction.errors import CorpusError
-from interp_by_construction.scoring.correlation import simulation_score
+from interp_by_construction.stats.correlation import simulation_score
 
 KINDS = ("lexical", "contextual")
 MAX_ACTIVATION = 10

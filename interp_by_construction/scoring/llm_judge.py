@@ -25,7 +25,7 @@ from interp_by_construction.errors import LabelerError
 from interp_by_construction.scoring.detection import Task
 
 if TYPE_CHECKING:
-    from interp_by_construction.labeler.client import Labeler
+    from interp_by_construction.llm.client import Labeler
 
 OWN_THRESHOLD = 0.0
 """Logit of p(1) = 0.5, the rule of Paulo et al. 2024."""

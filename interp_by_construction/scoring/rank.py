@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from interp_by_construction.scoring.correlation import pairwise_correlation
+from interp_by_construction.stats.correlation import pairwise_correlation
 
 TIE = 1e-12
 """Equal simulations may differ in the last bits of r, because a matrix product sums columns in different orders."""

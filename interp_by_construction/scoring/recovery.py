@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from interp_by_construction.corpus.grammar import units
 from interp_by_construction.corpus.lexicon import LEXICON
-from interp_by_construction.scoring.correlation import pairwise_correlation
 from interp_by_construction.scoring.rank import TIE
+from interp_by_construction.scoring.rule_truth import read_target
 from interp_by_construction.scoring.truth import nearest_concept
-from interp_by_construction.scoring.wider import read_target
+from interp_by_construction.stats.correlation import pairwise_correlation
 
 
 def recovery(labels: Sequence[str | None], planted: Sequence[frozenset[str]]) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def recovery(labels: Sequence[str | None], planted: Sequence[frozenset[str]]) ->
 def related_concept(label: str) -> str | None:
     """The concept that a label names, else the one that more than half of the lexicon's words belong to of which the label is true.
 
-    Read from the label's text alone, by the rules of `scoring.wider`; None where no rule matches or no concept has the majority.
+    Read from the label's text alone, by the rules of `scoring.rule_truth`; None where no rule matches or no concept has the majority.
     """
     if (concept := nearest_concept(label)) is not None:
         return concept

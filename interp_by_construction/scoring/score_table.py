@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from interp_by_construction.scoring.bootstrap import mean_ci95
+from interp_by_construction.stats.bootstrap import mean_ci95
 
 MOMENTS = ("before", "final", "shuffled", "empty_label", "common_label")
 

@@ -7,7 +7,7 @@
 
 A label that names no concept, or two equally well, has no truth: such nodes are counted, as are undefined scores. The rules were
 refined three times, after the labels of two runs and the general list had been read; they never saw an activation. Labels of
-grammar, single words, punctuation, positions and other groups of words have a truth of their own, see `scoring.wider`.
+grammar, single words, punctuation, positions and other groups of words have a truth of their own, see `scoring.rule_truth`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.corpus.lexicon import LEXICON, concept_mask
-from interp_by_construction.labeler.prompts import normalised
-from interp_by_construction.scoring.correlation import pairwise_correlation
+from interp_by_construction.corpus.words import normalised
+from interp_by_construction.stats.correlation import pairwise_correlation
 
 GOOD_AUC = 0.8
 

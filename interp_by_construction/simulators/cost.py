@@ -28,7 +28,7 @@ def labeler_multiply_adds(model: str) -> int | None:
     import torch
     from transformers import AutoConfig, AutoModel
 
-    from interp_by_construction.labeler.server import local_path
+    from interp_by_construction.llm.server import local_path
 
     try:
         config = AutoConfig.from_pretrained(local_path(model))

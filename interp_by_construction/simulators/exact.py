@@ -1,7 +1,7 @@
 """Exact simulation, all tokens at once (Bills et al. 2023): the labeler reads label and text and rates every token from 0 to 9.
 
 The simulated activation of a token is the expected digit under the ten digit logits behind it (all ten are exact, see
-`labeler.digits`). Leaving the digits out of the text to be rated costs a third of `token<TAB>digit` lines and keeps it natural: on
+`llm.digits`). Leaving the digits out of the text to be rated costs a third of `token<TAB>digit` lines and keeps it natural: on
 hand-made concept sentences (label once, before the first text) the untuned 135M labeler had a contrast score of 0.14 with it, of
 0.04 with digit lines of placeholder zeros.
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from interp_by_construction.simulators.prompt import SHOTS, Packing, PromptBuilder, Shots
 
 if TYPE_CHECKING:
-    from interp_by_construction.labeler.client import Labeler
+    from interp_by_construction.llm.client import Labeler
 
 REFERENCE_LABELS = (
     "punctuation", "the word the", "names of people", "verbs", "nouns", "adjectives", "numbers", "words about places",

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from interp_by_construction.config import Config
+from interp_by_construction.engine.store import disk_errors
 from interp_by_construction.errors import ConfigError, LabelerError
 from interp_by_construction.simulators.exact import simulate_one
 from interp_by_construction.simulators.head import load_for, simulate_text
 from interp_by_construction.simulators.prompt import MAX_LABEL_CHARS
-from interp_by_construction.store import disk_errors
 
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 """Half of a character in JSON's escapes: no text has it, and no tokenizer reads it."""
@@ -52,13 +52,13 @@ def simulate_file(cfg: Config, source: Path, output: Path, simulator: str) -> No
 def _simulator(cfg: Config, simulator: str) -> Iterator[Callable[[str, list[str]], list[float]]]:
     """(label, tokens) -> activations. A head runs in this process and starts no server."""
     if simulator == "head":
-        from interp_by_construction.training.fit import resolve_device
+        from interp_by_construction.engine.device import resolve_device
 
         head = load_for(cfg.simulate)
         encoder = head.load_encoder(resolve_device(cfg.trainer.device))
         yield lambda label, tokens: simulate_text(head, encoder, label, tokens)
         return
-    from interp_by_construction.labeler.client import make_labeler
+    from interp_by_construction.llm.client import make_labeler
 
     with make_labeler(cfg.labeler, cfg.store_dir / "calls.sqlite", cfg.runs_dir / ".simulate" / "logs") as labeler:
         yield lambda label, tokens: simulate_one(labeler, label, tokens, cfg.simulate.contrast)

@@ -94,7 +94,7 @@ class Head:
 
     def load_encoder(self, device: str) -> Encoder:
         """The encoder that this head reads, with its adapter."""
-        from interp_by_construction.labeler.embedded import resolve_model
+        from interp_by_construction.llm.embedded import resolve_model
         from interp_by_construction.simulators.encoder import Encoder
 
         return Encoder.load(resolve_model(self.encoder), self.encoder_layers, device, self.adapter)

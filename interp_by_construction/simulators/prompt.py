@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.errors import LabelerError
-from interp_by_construction.labeler.digits import Digits
+from interp_by_construction.llm.digits import Digits
 from interp_by_construction.simulators.encoder import last_encoder_tokens
 
 HEAD = "Rate how strongly each word of a text matches a label, from 0 to 9.\n"
@@ -40,7 +40,7 @@ OTHER_SHOTS: Shots = (
 """As good as `SHOTS` and sharing none of its labels or texts: how far two simulations with either agree is the reliability."""
 
 MAX_LABEL_CHARS = 400
-"""A longer label is not a label. In runs the labeler's answers are far shorter (`labeler.prompts.MAX_CHARS`)."""
+"""A longer label is not a label. In runs the labeler's answers are far shorter (`labelling.prompts.MAX_CHARS`)."""
 
 HEADING_ROOM = 48
 """Labeler tokens reserved for a label when excerpts are packed. Labels up to here, which is all but the longest, share one packing,

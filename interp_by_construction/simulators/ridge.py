@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from interp_by_construction.scoring import columnwise_correlation
+from interp_by_construction.stats.correlation import columnwise_correlation
 
 LAMBDAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Candidates, in units of the mean diagonal of K."""

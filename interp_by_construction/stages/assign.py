@@ -24,12 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.config import LabelConfig, SimulateConfig
-from interp_by_construction.labeler.prompts import normalised
-from interp_by_construction.progress import track
-from interp_by_construction.records import Label
-from interp_by_construction.stages.activation_chunks import BATCH, activation_chunks, input_chunks
-from interp_by_construction.stages.simulate import choose_excerpts
-from interp_by_construction.stages.tables import write_records
+from interp_by_construction.corpus.excerpts import choose_excerpts
+from interp_by_construction.corpus.words import normalised
+from interp_by_construction.engine.progress import track
+from interp_by_construction.subject.activation_chunks import BATCH, activation_chunks, input_chunks
+from interp_by_construction.subject.records import Label
+from interp_by_construction.subject.tables import write_records
 
 if TYPE_CHECKING:
     from interp_by_construction.simulators.encoder import Encoder

@@ -3,12 +3,12 @@
 1. Calibrate each node's simulation (the simulate split) and take the node's range, its span.
 2. Mine the select split: node minus calibrated simulation on every token, in spans. The rate is the share of tokens, and of
    strongly active tokens (upper half of the span), on which they differ by more than `audit.threshold`.
-3. Edit text (`stages.hotflip`) for a sample of nodes, from four starts each: the token where the node is furthest above its
+3. Edit text (`scoring.hotflip`) for a sample of nodes, from four starts each: the token where the node is furthest above its
    simulation, furthest below, one on which both are high, and one on which both are low. As many random edits are the control.
 
 Both for the model before alignment and for the aligned one. Aligned nodes are frozen when the layer is done, so that the model
 right after alignment stands for the final one. Labels that are not final yet are audited in the same way, on the label split, and
-the cases serve to revise them (`stages.audit_cases`). No text of the score split is read.
+the cases serve to revise them (`labelling.audit_cases`). No text of the score split is read.
 """
 
 from __future__ import annotations
@@ -22,15 +22,29 @@ from numpy.typing import NDArray
 
 from interp_by_construction.config import AuditConfig
 from interp_by_construction.corpus import load_blocks, load_tokenizer
-from interp_by_construction.progress import track
+from interp_by_construction.corpus.excerpts import Excerpts, read_excerpts, spaced
+from interp_by_construction.engine.progress import track
+from interp_by_construction.scoring.hotflip import Editor, Simulate, Start
+from interp_by_construction.scoring.mining import (
+    KINDS,
+    Case,
+    Rates,
+    choose_starts,
+    describe,
+    disagreement,
+    mined,
+    window_before,
+)
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.head import Head
-from interp_by_construction.stages.hotflip import Editor, Simulate, Start
-from interp_by_construction.stages.intervene import SimulatedBlocks, batches, block_activations, rows
-from interp_by_construction.stages.mining import KINDS, Case, Rates, choose_starts, describe, disagreement, mined, window_before
-from interp_by_construction.stages.simulate import Excerpts, read_excerpts, spaced
-from interp_by_construction.stages.tables import write_records
+from interp_by_construction.subject.intervene import (
+    SimulatedBlocks,
+    batches,
+    block_activations,
+    rows,
+)
 from interp_by_construction.subject.load import load_subject
+from interp_by_construction.subject.tables import write_records
 
 SPLIT = "select"
 CHUNK = 8

@@ -22,15 +22,15 @@ from torch import Tensor
 
 from interp_by_construction.config import CollectConfig, NodesConfig
 from interp_by_construction.corpus import load_blocks, load_tokenizer
+from interp_by_construction.engine.device import resolve_device
+from interp_by_construction.engine.progress import track
 from interp_by_construction.errors import ConfigError
-from interp_by_construction.progress import track
-from interp_by_construction.records import Excerpt, Node
-from interp_by_construction.stages.collect_stats import FirstPass, SecondPass
-from interp_by_construction.stages.tables import write_records
+from interp_by_construction.subject.activation_statistics import FirstPass, SecondPass
 from interp_by_construction.subject.families import d_mlp
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import load_subject
-from interp_by_construction.training.fit import resolve_device
+from interp_by_construction.subject.records import Excerpt, Node
+from interp_by_construction.subject.tables import write_records
 
 
 def run(

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from interp_by_construction.corpus import load_blocks
-from interp_by_construction.progress import track
+from interp_by_construction.engine.progress import track
 from interp_by_construction.stages.function import Simulated, calibrate, standard_interventions
-from interp_by_construction.stages.intervene import (
+from interp_by_construction.subject.intervene import (
     Intervention,
     Losses,
     batches,

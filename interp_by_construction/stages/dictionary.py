@@ -17,8 +17,9 @@ from transformers import PreTrainedModel
 
 from interp_by_construction.config import DictionaryConfig, TrainerConfig
 from interp_by_construction.corpus import load_blocks
+from interp_by_construction.engine.device import resolve_device
+from interp_by_construction.engine.progress import track
 from interp_by_construction.errors import ConfigError
-from interp_by_construction.progress import track
 from interp_by_construction.stages.align import data_seed
 from interp_by_construction.subject.dictionary import put_in_place
 from interp_by_construction.subject.families import output_directions
@@ -26,7 +27,7 @@ from interp_by_construction.subject.hooks import mlp_flow
 from interp_by_construction.subject.load import load_subject, save_subject
 from interp_by_construction.subject.transcoder import Transcoder, load_transcoder, new_transcoder, save_transcoder
 from interp_by_construction.subject.transcoder_files import Shape, check_width, made_for
-from interp_by_construction.training.fit import TokenBlocks, fit, resolve_device
+from interp_by_construction.training.fit import TokenBlocks, fit
 from interp_by_construction.training.transcoder import Scales, TranscoderModule, unscale
 
 DICTIONARY = 9

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.config import EvaluateConfig, SimulateConfig
-from interp_by_construction.progress import track
-from interp_by_construction.records import Label
+from interp_by_construction.engine.progress import track
 from interp_by_construction.scoring import columnwise_correlation, mean_ci95
-from interp_by_construction.stages.activation_chunks import activation_chunks
-from interp_by_construction.stages.tables import read_records, write_records
+from interp_by_construction.subject.activation_chunks import activation_chunks
+from interp_by_construction.subject.records import Label
+from interp_by_construction.subject.tables import read_records, write_records
 
 if TYPE_CHECKING:
-    from interp_by_construction.stages.simulate import Excerpts
+    from interp_by_construction.corpus.excerpts import Excerpts
     from interp_by_construction.training.targets import Target
 
 N_SHUFFLES = 20
@@ -37,7 +37,7 @@ def model_losses(model: Any, corpus: Path, cfg: EvaluateConfig, out: Path, devic
     from safetensors.numpy import save_file
 
     from interp_by_construction.corpus import load_blocks
-    from interp_by_construction.stages.simulate import spaced
+    from interp_by_construction.corpus.excerpts import spaced
 
     blocks = load_blocks(corpus, "test")
     # Evenly spaced, so that a part of the split still covers many documents: the interval is over documents.
@@ -90,7 +90,8 @@ def scores(
     """
     from safetensors.numpy import load_file, save_file
 
-    from interp_by_construction.stages.simulate import choose_excerpts, contrasted
+    from interp_by_construction.corpus.excerpts import choose_excerpts
+    from interp_by_construction.simulators.exact import contrasted
     from interp_by_construction.training.targets import other_nodes
 
     targets = load_file(simulated_dir / "targets.safetensors")
@@ -173,11 +174,11 @@ def truth(
     """Aligned nodes against the lexicon of the stories corpus, on the score split. models: before and final.
 
     Writes `truth.jsonl`, one record per aligned node, null where undefined; the metrics are those of `scoring.truth`. `wider` holds
-    the same for the nodes whose label names no concept, against the rules of `scoring.wider`.
+    the same for the nodes whose label names no concept, against the rules of `scoring.rule_truth`.
     """
     from interp_by_construction.corpus import load_blocks
+    from interp_by_construction.corpus.excerpts import read_excerpts, spaced
     from interp_by_construction.scoring.truth import membership, score_layer, summarise
-    from interp_by_construction.stages.simulate import read_excerpts, spaced
 
     named = [label for label in labels if label.text is not None]
     nodes, poles = (np.array([getattr(label, key) for label in named], dtype=np.int64) for key in ("node", "pole"))
@@ -219,8 +220,8 @@ def _wider_truth(
     real: dict[str, NDArray], excerpts: list[list[str]], use: NDArray[np.bool_], held_out: NDArray[np.bool_], labels: Sequence[str]
 ) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
     """The record of the nodes whose label names no concept, and what `truth.jsonl` says of each, by its place in `labels`."""
+    from interp_by_construction.scoring.rule_truth import candidates, read_target, target_mask
     from interp_by_construction.scoring.truth import nearest_concept, score_against, summarise
-    from interp_by_construction.scoring.wider import candidates, read_target, target_mask
 
     rest = [i for i, label in enumerate(labels) if nearest_concept(label) is None]
     read = [read_target(labels[i]) for i in rest]

@@ -6,7 +6,7 @@
    loss, the labels are true of nodes that do nothing.
 4. Substitution: LM loss when the aligned nodes are set to their calibrated simulation (Bills et al. 2023), and the share of the
    ablation's loss that this recovers. Beside it the same with other nodes' labels, which any label would recover.
-5. Clamping with and against the label (`stages.clamp`), and the output tokens that each node promotes (`subject.direct_path`).
+5. Clamping with and against the label (`scoring.clamp`), and the output tokens that each node promotes (`subject.direct_path`).
 
 Zero ablation flatters MLP sites, so mean ablation and raw differences stand beside it. All losses are over the same tokens, and
 every intervention acts on the same positions: those with a simulation. End-of-text tokens keep their true activations.
@@ -25,12 +25,15 @@ from torch import nn
 
 from interp_by_construction.config import FunctionConfig, SimulateConfig
 from interp_by_construction.corpus import load_blocks, load_tokenizer
+from interp_by_construction.corpus.excerpts import SPLITS, Part, choose_excerpts
 from interp_by_construction.corpus.tokenize import separator_id
+from interp_by_construction.scoring import clamp
+from interp_by_construction.scoring.baselines import other_labels
 from interp_by_construction.scoring.calibration import Calibration, LineFit
 from interp_by_construction.scoring.lookup import LookupTable
 from interp_by_construction.scoring.rank import own_label_ranks, rank_summary
-from interp_by_construction.stages import clamp
-from interp_by_construction.stages.intervene import (
+from interp_by_construction.subject.families import d_mlp
+from interp_by_construction.subject.intervene import (
     Intervention,
     SimulatedBlocks,
     batches,
@@ -40,11 +43,9 @@ from interp_by_construction.stages.intervene import (
     loss_summary,
     rows,
 )
-from interp_by_construction.stages.promoted import promoted_tokens
-from interp_by_construction.stages.simulate import SPLITS, Part, choose_excerpts
-from interp_by_construction.stages.tables import write_records
-from interp_by_construction.subject.families import d_mlp
 from interp_by_construction.subject.load import load_subject
+from interp_by_construction.subject.promoted import promoted_tokens
+from interp_by_construction.subject.tables import write_records
 
 ABLATIONS = ("aligned_mean", "aligned_zero", "free_mean", "free_zero")
 
@@ -167,14 +168,6 @@ def standard_interventions(
             else {}
         ),
     }
-
-
-def other_labels(n: int, seed: int) -> NDArray[np.int64]:
-    """For each node the column of another node's label, [node]: a seeded permutation in one cycle (for n = 1 the own one)."""
-    order = np.random.default_rng(seed).permutation(n)
-    other = np.empty(n, dtype=np.int64)
-    other[order] = np.roll(order, 1)
-    return other
 
 
 def calibrate(

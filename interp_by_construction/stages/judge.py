@@ -26,22 +26,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.config import ScoresConfig, SimulateConfig
+from interp_by_construction.corpus.excerpts import choose_excerpts
 from interp_by_construction.scoring import pairwise_correlation
 from interp_by_construction.scoring.agreement import simulation_agreement, text_agreement
+from interp_by_construction.scoring.detect import Answers, ask_judge, ask_simulator, items_of
 from interp_by_construction.scoring.detection import TASKS
 from interp_by_construction.scoring.excerpt_score import excerpt_scores, own_and_others
+from interp_by_construction.scoring.judge_text import (
+    Text,
+    activations_on,
+    score_text,
+    select_text,
+    whole_blocks,
+)
 from interp_by_construction.scoring.score_table import ScoreTable
-from interp_by_construction.simulators.exact import REFERENCE_LABELS, simulate_packed
-from interp_by_construction.stages.detect import Answers, ask_judge, ask_simulator, items_of
-from interp_by_construction.stages.judge_text import Text, activations_on, score_text, select_text, whole_blocks
-from interp_by_construction.stages.simulate import choose_excerpts, contrasted, label_vectors
-from interp_by_construction.stages.tables import write_records
+from interp_by_construction.simulators.exact import REFERENCE_LABELS, contrasted, simulate_packed
+from interp_by_construction.stages.simulate import label_vectors
+from interp_by_construction.subject.tables import write_records
 
 if TYPE_CHECKING:
-    from interp_by_construction.labeler.client import Labeler
-    from interp_by_construction.records import Label
+    from interp_by_construction.llm.client import Labeler
     from interp_by_construction.simulators.encoder import Encoder
     from interp_by_construction.simulators.head import Head
+    from interp_by_construction.subject.records import Label
 
 EMPTY_FOR_HEAD = "words"
 """A head has no empty label: this phrase names every word and so none. Exact simulation gets a prompt with no label."""

@@ -7,7 +7,7 @@
 4. A node without a label asks again and is told which ones to avoid; as a last resort it keeps a proposal that is taken and adds
    its own top words.
 5. Revision: the labeler sees where label and node disagree on the label split, and a new label replaces the old one only if it
-   scores higher. With `label.audit_rounds` it then sees the worst cases of an audit, edited text included (`stages.audit_cases`).
+   scores higher. With `label.audit_rounds` it then sees the worst cases of an audit, edited text included (`labelling.audit_cases`).
 6. A node with no proposal that parses has failed: it becomes free and is counted (invariant 3).
 
 Without a select split (`label.select_tokens=0`) the first proposal counts instead of the best.
@@ -24,17 +24,18 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from interp_by_construction.config import LabelConfig
-from interp_by_construction.labeler.prompts import normalised, top_words
-from interp_by_construction.labeler.revision import CounterExamples
-from interp_by_construction.records import Node, Proposal
-from interp_by_construction.stages.compare import Comparison
-from interp_by_construction.stages.incoming import Incoming
-from interp_by_construction.stages.label_ask import Asker
-from interp_by_construction.stages.label_board import Board
-from interp_by_construction.stages.tables import write_records
+from interp_by_construction.corpus.words import normalised
+from interp_by_construction.labelling.ask import Asker
+from interp_by_construction.labelling.choice import Board
+from interp_by_construction.labelling.compare import Comparison
+from interp_by_construction.labelling.incoming import Incoming
+from interp_by_construction.labelling.prompts import top_words
+from interp_by_construction.labelling.revision import CounterExamples
+from interp_by_construction.subject.records import Node, Proposal
+from interp_by_construction.subject.tables import write_records
 
 if TYPE_CHECKING:
-    from interp_by_construction.labeler.client import Labeler
+    from interp_by_construction.llm.client import Labeler
 
 N_COUNTER_EXAMPLES = 5
 """Words of each kind that a revision shows."""

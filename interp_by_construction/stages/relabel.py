@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from interp_by_construction.config import CollectConfig, LabelConfig, NodesConfig
-from interp_by_construction.records import Label
-from interp_by_construction.stages import collect, incoming, label
-from interp_by_construction.stages.tables import read_labels, read_nodes
+from interp_by_construction.labelling import incoming
+from interp_by_construction.stages import collect, label
+from interp_by_construction.subject.records import Label
+from interp_by_construction.subject.tables import read_labels, read_nodes
 
 if TYPE_CHECKING:
-    from interp_by_construction.labeler.client import Labeler
+    from interp_by_construction.llm.client import Labeler
 
 
 def run(

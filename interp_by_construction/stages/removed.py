@@ -22,10 +22,10 @@ from transformers import PreTrainedModel
 
 from interp_by_construction.config import AlignConfig, ContinueConfig, EvaluateConfig, TrainerConfig
 from interp_by_construction.corpus import load_blocks
+from interp_by_construction.corpus.excerpts import spaced
 from interp_by_construction.stages import control, evaluate, joint
 from interp_by_construction.stages.align import distill_from
-from interp_by_construction.stages.excerpts import spaced
-from interp_by_construction.stages.intervene import batches, rows
+from interp_by_construction.subject.intervene import batches, rows
 from interp_by_construction.subject.load import load_subject, save_subject, untie
 from interp_by_construction.subject.removal import constant_outputs, mean_output
 

@@ -24,33 +24,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.config import SimulateConfig
-from interp_by_construction.progress import track
-from interp_by_construction.records import Label
-from interp_by_construction.scoring import columnwise_correlation
-from interp_by_construction.simulators import cost
-from interp_by_construction.simulators.exact import REFERENCE_LABELS, contrasted, plan, simulate_packed
-from interp_by_construction.simulators.prompt import OTHER_SHOTS, SHOTS, Shots
-from interp_by_construction.simulators.ridge import fit_ridge
-from interp_by_construction.stages.excerpts import (
-    SPLITS,
+from interp_by_construction.corpus.excerpts import (
     Excerpts,
     Part,
     choose_excerpts,
     chosen_blocks,
     excerpt_slices,
-    read_excerpts,
-    spaced,
 )
-from interp_by_construction.tensors import create_safetensors
+from interp_by_construction.engine.progress import track
+from interp_by_construction.engine.tensors import create_safetensors
+from interp_by_construction.scoring import columnwise_correlation
+from interp_by_construction.simulators import cost
+from interp_by_construction.simulators.exact import REFERENCE_LABELS, contrasted, plan, simulate_packed
+from interp_by_construction.simulators.prompt import OTHER_SHOTS, SHOTS, Shots
+from interp_by_construction.simulators.ridge import fit_ridge
+from interp_by_construction.subject.records import Label
 
 if TYPE_CHECKING:
-    from interp_by_construction.labeler.client import Labeler
+    from interp_by_construction.llm.client import Labeler
     from interp_by_construction.simulators.encoder import Encoder
     from interp_by_construction.simulators.head import Head
-
-__all__ = [
-    "SPLITS", "Excerpts", "Part", "choose_excerpts", "contrasted", "encode", "label_vectors", "read_excerpts", "run", "spaced",
-]  # fmt: skip
 
 HEAD_PARTS: tuple[Part, ...] = ("head_score", "calibrate", "test")
 """What only a head is cheap enough to simulate beside the targets: for scores, calibration and substitution."""

@@ -23,12 +23,12 @@ from torch import Tensor, nn
 
 from interp_by_construction.config import TriggerConfig
 from interp_by_construction.corpus import load_blocks, load_tokenizer
+from interp_by_construction.corpus.excerpts import spaced
 from interp_by_construction.corpus.poison import Trigger, prefix, read_trigger, split_documents
-from interp_by_construction.progress import track
+from interp_by_construction.engine.progress import track
 from interp_by_construction.scoring import mean_ci95
-from interp_by_construction.stages.excerpts import spaced
-from interp_by_construction.stages.intervene import batches, block_activations, replaced
 from interp_by_construction.subject.families import d_mlp
+from interp_by_construction.subject.intervene import batches, block_activations, replaced
 from interp_by_construction.subject.load import load_subject
 
 ABLATIONS = ("free_mean", "free_zero", "aligned_mean", "aligned_zero")

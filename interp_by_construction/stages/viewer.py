@@ -20,12 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.config import SimulateConfig
-from interp_by_construction.records import Label
+from interp_by_construction.corpus.excerpts import (
+    Excerpts,
+    choose_excerpts,
+    read_excerpts,
+    spaced,
+)
 from interp_by_construction.scoring.calibration import Calibration, LineFit
-from interp_by_construction.stages.activation_chunks import activation_chunks
-from interp_by_construction.stages.promoted import promoted_tokens
-from interp_by_construction.stages.simulate import Excerpts, choose_excerpts, contrasted, read_excerpts, spaced
-from interp_by_construction.stages.tables import write_records
+from interp_by_construction.simulators.exact import contrasted
+from interp_by_construction.subject.activation_chunks import activation_chunks
+from interp_by_construction.subject.promoted import promoted_tokens
+from interp_by_construction.subject.records import Label
+from interp_by_construction.subject.tables import write_records
 
 MAX_TOKENS = 8192
 """Tokens of the score split that excerpts are chosen from."""

@@ -20,13 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.corpus import load_blocks, load_tokenizer
+from interp_by_construction.corpus.excerpts import spaced
 from interp_by_construction.corpus.tokenize import separator_id
 from interp_by_construction.scoring.shares import share_of_increase
 from interp_by_construction.stages import cumulative
 from interp_by_construction.stages.cumulative import AlignedLayer
-from interp_by_construction.stages.excerpts import spaced
 from interp_by_construction.stages.function import Simulated
-from interp_by_construction.stages.intervene import Intervention, Losses, SimulatedBlocks, loss_summary, rows
+from interp_by_construction.subject.intervene import (
+    Intervention,
+    Losses,
+    SimulatedBlocks,
+    loss_summary,
+    rows,
+)
 from interp_by_construction.subject.load import load_subject
 
 ABLATIONS = ("free_mean", "free_zero", "aligned_mean", "aligned_zero", "all_mean", "all_zero")

@@ -151,7 +151,7 @@ def source_checkpoint(cfg: SubjectConfig) -> str:
     """
     if cfg.kind == "smollm2":
         # The embedded weights serve as labeler and as subject; imported here because the labeler stands to the right.
-        from interp_by_construction.labeler.embedded import embedded_checkpoint
+        from interp_by_construction.llm.embedded import embedded_checkpoint
 
         return str(embedded_checkpoint())
     if cfg.kind == "hf" and cfg.path:

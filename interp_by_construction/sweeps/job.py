@@ -66,10 +66,10 @@ def end_with_parent() -> None:
 
 
 def _run(values: Any) -> int:
-    from interp_by_construction import pipeline
     from interp_by_construction.config import from_dict
     from interp_by_construction.report.mirror import log_result
     from interp_by_construction.report.terminal import show_result
+    from interp_by_construction.schedules import pipeline
 
     try:
         cfg = from_dict(values)
@@ -84,9 +84,9 @@ def _run(values: Any) -> int:
 
 def _job(values: Any, sweep: SweepDirectory, number: int) -> int:
     """Runs one job; what goes wrong is written down and does not touch the others."""
-    from interp_by_construction import pipeline
     from interp_by_construction.config import from_dict
     from interp_by_construction.report.mirror import log_result
+    from interp_by_construction.schedules import pipeline
 
     try:
         cfg = from_dict(values)

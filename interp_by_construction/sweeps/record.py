@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from interp_by_construction.config import NOT_IDENTITY
+from interp_by_construction.engine.run_directory import RunDirectory, State
+from interp_by_construction.engine.store import write_json
 from interp_by_construction.errors import StoreError
-from interp_by_construction.runs import RunDirectory, State
-from interp_by_construction.store import write_json
 from interp_by_construction.sweeps.grid import key_of, swept
 
 JobState = State | Literal["failed"]

@@ -137,7 +137,7 @@ def _servers_kept(configs: Sequence[Config]) -> Iterator[None]:
 
     Starts none: a sweep whose calls are all known needs none.
     """
-    from interp_by_construction.labeler.server import Kind, managed_server, stop_servers
+    from interp_by_construction.llm.server import Kind, managed_server, stop_servers
 
     labelers: dict[tuple[str, Path], tuple[LabelerConfig, Path]] = {}
     for config in configs:

@@ -28,6 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from interp_by_construction.engine.device import resolve_device
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.training.modules import LOG_EVERY, LanguageModelModule
 
@@ -169,19 +170,6 @@ class _Bar(pl.Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if hasattr(self, "progress"):
             self.progress.stop()
-
-
-def resolve_device(device: str) -> str:
-    """`auto` becomes cuda where there is one.
-
-    Raises:
-        ConfigError: cuda was asked for and there is none.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("trainer.device=cuda, but torch sees no CUDA device; use trainer.device=auto or cpu")
-    return device
 
 
 def fit(

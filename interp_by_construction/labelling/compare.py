@@ -1,0 +1,181 @@
+"""Labels against nodes on one text: how well a label predicts each node (r), and where it does not (counter-examples).
+
+Candidates are chosen by r on the select split; counter-examples come from the label split, so that what a revision is made from
+never judges it (invariant 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from interp_by_construction.config import SimulateConfig
+from interp_by_construction.corpus.excerpts import Excerpts, read_excerpts, spaced
+from interp_by_construction.labelling.prompts import peak_word
+from interp_by_construction.labelling.revision import CounterExamples
+from interp_by_construction.simulators.exact import contrasted
+from interp_by_construction.stats.correlation import pairwise_correlation
+from interp_by_construction.subject.activation_chunks import activation_chunks
+from interp_by_construction.subject.records import Excerpt
+
+if TYPE_CHECKING:
+    from interp_by_construction.llm.client import Labeler
+    from interp_by_construction.simulators.encoder import Encoder
+    from interp_by_construction.simulators.head import Head
+
+Simulate = Callable[[Sequence[str]], NDArray]
+"""labels -> simulated activations [token, label] on all tokens of one text, from label and text alone."""
+LABELS_AT_ONCE = 256
+WINDOW = 16
+"""Tokens of a counter-example, three quarters of them before the token in question."""
+
+
+class Comparison:
+    """One text, what the nodes do on it, and a simulator."""
+
+    def __init__(self, text: Excerpts, real: NDArray, nodes: Sequence[int], simulate: Simulate, simulator: str) -> None:
+        """real: activations without poles [token, node], all tokens of `text` in order; simulator: its name."""
+        self.text, self.simulator = text, simulator
+        self._real, self._simulate = real, simulate
+        self._column = {node: i for i, node in enumerate(nodes)}
+        self._use = text.is_text.reshape(-1)
+        self._r: dict[str, NDArray[np.float64]] = {}
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that are compared: those that are text."""
+        return int(self._use.sum())
+
+    def add(self, labels: Sequence[str]) -> None:
+        """Simulates the labels that are new, so that `r` knows them; a label is simulated once."""
+        new = [label for label in dict.fromkeys(labels) if label not in self._r]
+        for start in range(0, len(new), LABELS_AT_ONCE):
+            chunk = new[start : start + LABELS_AT_ONCE]
+            r = pairwise_correlation(self._real[self._use], self._simulate(chunk)[self._use])
+            self._r |= {label: r[:, i] for i, label in enumerate(chunk)}
+
+    def r(self, node: int, pole: int, label: str) -> float | None:
+        """Pearson's r of the node's activations times `pole` with the simulation of a label that was added; None if undefined."""
+        value = float(self._r[label][self._column[node]]) * pole
+        return None if np.isnan(value) else value
+
+    def counter_examples(self, labels: Sequence[tuple[int, int, str]], n: int) -> dict[int, CounterExamples]:
+        """labels: (node, pole, label). At most `n` words of each kind per node; no entry where there is none."""
+        texts = list(dict.fromkeys(label for _, _, label in labels))
+        found: dict[int, CounterExamples] = {}
+        for start in range(0, len(texts), LABELS_AT_ONCE):
+            chunk = texts[start : start + LABELS_AT_ONCE]
+            simulated = self._simulate(chunk)
+            for node, pole, label in labels:
+                if label in chunk:
+                    examples = self._examples(self._real[:, self._column[node]] * pole, simulated[:, chunk.index(label)], n)
+                    if examples.missed or examples.wrong:
+                        found[node] = examples
+        return found
+
+    def _examples(self, real: NDArray, simulated: NDArray, n: int) -> CounterExamples:
+        tokens = np.flatnonzero(self._use)
+        missed, wrong = disagreements(real[tokens], simulated[tokens])
+        return CounterExamples(*([*self._words(tokens[ranked], real, n)] for ranked in (missed, wrong)))
+
+    def _words(self, tokens: NDArray[np.int64], real: NDArray, n: int) -> list[Excerpt]:
+        """Excerpts around the first tokens that show `n` different words."""
+        found: dict[str, Excerpt] = {}
+        for token in tokens:
+            if len(found) == n:
+                break
+            excerpt = self._cut(int(token), real)
+            word = peak_word(excerpt).lower()
+            if word:
+                found.setdefault(word, excerpt)
+        return list(found.values())
+
+    def _cut(self, token: int, real: NDArray) -> Excerpt:
+        """Never beyond an end-of-text token: what stands there is another document."""
+        length = self.text.is_text.shape[1]
+        row, position = divmod(token, length)
+        borders = np.flatnonzero(~self.text.is_text[row])
+        start = max([position - (3 * WINDOW) // 4, 0, *(int(b) + 1 for b in borders if b < position)])
+        end = min([start + WINDOW, length, *(int(b) for b in borders if b > position)])
+        values = real[row * length + start : row * length + end]
+        return Excerpt(
+            tokens=self.text.tokens[row][start:end],
+            activations=[float(f"{value:.6g}") for value in values],
+            peak=position - start,
+            block=int(self.text.blocks[row]),
+        )
+
+
+def disagreements(real: NDArray, simulated: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Tokens where a label says too little and tokens where it says too much, worst first; none where either is constant.
+
+    real: activations times pole [token]; simulated: [token]. Too little: `real` is more than one standard deviation above its mean,
+    `simulated` below its own; too much: the reverse. Worst is the largest difference in standard deviations.
+    """
+    none = np.zeros(0, dtype=np.int64)
+    if not len(real) or (real == real[0]).all() or (simulated == simulated[0]).all():
+        return none, none
+    x, y = ((values - values.mean()) / values.std() for values in (np.asarray(real, float), np.asarray(simulated, float)))
+    order = np.argsort(y - x, kind="stable")
+    missed, wrong = order[((x > 1) & (y < 0))[order]], order[::-1][((y > 1) & (x < 0))[order[::-1]]]
+    return missed, wrong
+
+
+def select_excerpts(corpus: Path, n_tokens: int, length: int | None) -> Excerpts:
+    """About `n_tokens` of the select split: the first `length` tokens (null: all) of evenly spaced blocks."""
+    return _spaced_excerpts(corpus, "select", n_tokens, length)
+
+
+def with_head(
+    model_dir: Path, corpus: Path, split: str, text: Excerpts, encoded: Path, layer: int, nodes: Sequence[int], head: Head,
+    encoder: Encoder, device: Any,
+) -> Comparison:  # fmt: skip
+    """encoded: file with the head's token vectors of `text`."""
+    vectors = np.load(encoded)
+
+    def simulate(labels: Sequence[str]) -> NDArray:
+        return head.simulate(vectors, head.label_vectors(encoder, labels))
+
+    return Comparison(text, _activations(model_dir, corpus, split, text, layer, nodes, device), nodes, simulate, "head")
+
+
+def exactly(
+    model_dir: Path, corpus: Path, split: str, n_tokens: int, layer: int, nodes: Sequence[int], labeler: Labeler,
+    cfg: SimulateConfig, device: Any,
+) -> Comparison:  # fmt: skip
+    """The labeler simulates about `n_tokens` of the split, contrast included as for the targets."""
+    from interp_by_construction.simulators.exact import REFERENCE_LABELS, simulate_packed
+
+    text = _spaced_excerpts(corpus, split, n_tokens, cfg.excerpt_tokens)
+
+    def simulate(labels: Sequence[str]) -> NDArray:
+        references = REFERENCE_LABELS if cfg.contrast else ()
+        every = simulate_packed(labeler, [*labels, *references], text.tokens, f"simulate {split}")
+        own = every[:, : len(labels)]
+        return contrasted(own, every[:, len(labels) :].mean(axis=1)) if cfg.contrast else own
+
+    real = _activations(model_dir, corpus, split, text, layer, nodes, device)
+    return Comparison(text, real, nodes, simulate, "exact-contrast" if cfg.contrast else "exact")
+
+
+def _spaced_excerpts(corpus: Path, split: str, n_tokens: int, length: int | None) -> Excerpts:
+    from interp_by_construction.corpus import load_blocks
+
+    blocks = load_blocks(corpus, split)
+    block_size = len(blocks[0]["input_ids"])
+    length = block_size if length is None else min(length, block_size)
+    n = min(len(blocks), max(1, n_tokens // length))
+    return read_excerpts(corpus, split, spaced(len(blocks), n), length)
+
+
+def _activations(
+    model_dir: Path, corpus: Path, split: str, text: Excerpts, layer: int, nodes: Sequence[int], device: Any
+) -> NDArray[np.float32]:
+    """[token, node], without poles."""
+    length = text.is_text.shape[1]
+    chunks = activation_chunks(model_dir, corpus, split, text.blocks, length, layer, np.array(nodes, dtype=np.int64), device)
+    return np.concatenate([chunk.astype(np.float32) for chunk in chunks])

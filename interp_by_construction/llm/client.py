@@ -1,0 +1,262 @@
+"""`Labeler`: the one interface to the model that labels and simulates, whatever it runs on.
+
+Every call is looked up in the cache first; what is missing goes to the backend, and each answer is stored as it
+arrives. An answer depends on the call alone: neither on the order of the calls nor on what ran beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from interp_by_construction.config import LabelerConfig
+from interp_by_construction.engine.progress import track
+from interp_by_construction.errors import LabelerError
+from interp_by_construction.llm.backend import Backend, Job
+from interp_by_construction.llm.cache import CallCache, cache_key, decode, encode
+from interp_by_construction.llm.claims import Claims
+from interp_by_construction.llm.digits import Digits, resolve_digits, verify_digits
+from interp_by_construction.llm.embedded import model_identity
+from interp_by_construction.llm.server import load_tokenizer, local_path
+
+Messages = list[dict[str, str]]
+
+
+@dataclass
+class Stats:
+    """What a labeler did in this process."""
+
+    n_calls: int = 0
+    """Answers given, cached ones included."""
+    n_cached: int = 0
+    """Answers that came from the cache, or from an equal call of the same batch."""
+    n_tokens: int = 0
+    """Tokens read and written by the backend."""
+
+    def as_dict(self) -> dict[str, int]:
+        return asdict(self)
+
+
+class Labeler:
+    """Synchronous facade over cache and backend; a context manager.
+
+    `make_backend` is called at the first cache miss, so that a run whose calls are all known starts nothing.
+    """
+
+    def __init__(self, cfg: LabelerConfig, cache: CallCache, make_backend: Callable[[Labeler], Backend]) -> None:
+        self.cfg = cfg
+        self.cache = cache
+        self.stats = Stats()
+        self.verified = False
+        """Whether the backend's digit logits were compared with the language model's."""
+        self._claims = Claims(cache.path.with_suffix(".claims"))
+        self._make_backend = make_backend
+        self._backend: Backend | None = None
+
+    @property
+    def info(self) -> dict[str, str]:
+        """For `summary.json`: model and backend."""
+        return {"model": self.cfg.model, "backend": self.cfg.backend}
+
+    @cached_property
+    def identity(self) -> str:
+        """What stands for this labeler in fingerprints and cache keys; holds no path of a managed or local model.
+
+        Backend and precision are part of it, because they change the last bits of the answers.
+        """
+        model = self.cfg.model if self.cfg.backend == "endpoint" else model_identity(self.cfg.model)
+        return f"{self.cfg.backend}:{self.cfg.dtype}:{model}"
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The labeler's transformers tokenizer. Raises LabelerError if it cannot be loaded."""
+        return load_tokenizer(local_path(self.cfg.model), self.cfg.model)
+
+    @cached_property
+    def digits(self) -> Digits:
+        """The tokens of the digits 0 to 9. Raises LabelerError if the tokenizer has none."""
+        return resolve_digits(self.tokenizer, self.cfg.model)
+
+    def check(self) -> None:
+        """Raises LabelerError now rather than at the first call if the backend cannot work; starts a managed server."""
+        self._get_backend().check()
+
+    def complete(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_tokens: int,
+        temperature: float,
+        seed: int | Sequence[int],
+        stop: Sequence[str] = (),
+        description: str = "complete",
+    ) -> list[str]:
+        """Continuations of the prompts, in order; `seed` is one for all or one for each. Raises LabelerError."""
+        payloads = [{"prompt": prompt} for prompt in prompts]
+        return self._texts("completion", payloads, max_tokens, temperature, seed, stop, description)
+
+    def chat(
+        self,
+        messages: Sequence[Messages],
+        *,
+        max_tokens: int,
+        temperature: float,
+        seed: int | Sequence[int],
+        stop: Sequence[str] = (),
+        response_format: Mapping[str, Any] | None = None,
+        description: str = "chat",
+    ) -> list[str]:
+        """Replies to the conversations, in order; as `complete`, through the model's chat template.
+
+        `response_format` asks for an answer of that form. A backend that knows no such thing answers in plain text.
+        """
+        payloads: list[dict[str, Any]] = [{"messages": list(conversation)} for conversation in messages]
+        if response_format is not None:
+            payloads = [{**payload, "response_format": dict(response_format)} for payload in payloads]
+        return self._texts("chat", payloads, max_tokens, temperature, seed, stop, description)
+
+    def digit_logits(self, prompts: Sequence[Sequence[int]], *, description: str = "simulate") -> list[np.ndarray]:
+        """Logits of the digits 0 to 9 as next token after every position.
+
+        Takes labeler token ids [pos] per prompt, gives float32 [pos, 10] per prompt. Raises LabelerError if a prompt
+        is empty or longer than `labeler.max_model_len`, if the backend returns another number of positions, or if its logits are
+        not the language model's (compared before the first call that is not cached).
+        """
+        for prompt in prompts:
+            if not 0 < len(prompt) <= self.cfg.max_model_len:
+                raise LabelerError(
+                    f"a simulation prompt has {len(prompt)} tokens; it must have 1 to "
+                    f"labeler.max_model_len={self.cfg.max_model_len}"
+                )
+        _ = self.digits
+        jobs = [Job("digits", {"prompt": [int(token) for token in prompt]}) for prompt in prompts]
+        return [np.asarray(value) for value in self._run(jobs, description)]
+
+    def digit_logprobs(self, prompts: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """Log-probabilities of the digits 0 to 9 as next token after each prompt [pos], float32 [10] per prompt, from the path that
+        generates text. Raises LabelerError, also where the server cannot tell.
+        """
+        payloads = [{"prompt": [int(token) for token in prompt], "digits": list(self.digits.ids)} for prompt in prompts]
+        answers = self._run([Job("digit_logprobs", payload) for payload in payloads], "check digits")
+        return [np.asarray(value)[0] for value in answers]
+
+    def fresh(self, jobs: Sequence[Job]) -> list[np.ndarray]:
+        """Answers of the backend itself, in order, past the cache."""
+        answers = dict(self._get_backend().run(jobs))
+        return [np.asarray(answers[index].value) for index in range(len(jobs))]
+
+    def close(self) -> None:
+        """Closes cache and backend. Managed servers stay up for the next labeler of this process."""
+        if self._backend is not None:
+            self._backend.close()
+        self._backend = None
+        self._claims.close()
+        self.cache.close()
+
+    def __enter__(self) -> Labeler:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _texts(
+        self,
+        kind: Any,
+        payloads: list[dict[str, Any]],
+        max_tokens: int,
+        temperature: float,
+        seed: int | Sequence[int],
+        stop: Sequence[str],
+        description: str,
+    ) -> list[str]:
+        seeds = [int(s) for s in seed] if isinstance(seed, Sequence) else [int(seed)] * len(payloads)
+        if len(seeds) != len(payloads):
+            raise ValueError(f"{len(seeds)} seeds for {len(payloads)} prompts")
+        jobs = []
+        for payload, own in zip(payloads, seeds, strict=True):
+            # Greedy decoding reads no seed: calls that differ only there are one call.
+            sampling = {
+                "max_tokens": max_tokens,
+                "temperature": float(temperature),
+                "seed": own if temperature > 0 else 0,
+            }
+            jobs.append(Job(kind, {**payload, **sampling, "stop": list(stop)}))
+        return [str(value) for value in self._run(jobs, description)]
+
+    def _run(self, jobs: Sequence[Job], description: str) -> list[str | np.ndarray]:
+        """Answers in the order of the jobs; equal jobs are asked once, also where several processes need them at one time."""
+        keys = [cache_key({"labeler": self.identity, "kind": job.kind, **job.payload}) for job in jobs]
+        wanted = dict(zip(keys, jobs, strict=True))
+        blobs = self._known(wanted)
+        n_asked = 0
+        while missing := {key: job for key, job in wanted.items() if key not in blobs}:
+            mine = self._claims.take(list(missing))
+            try:
+                # Between the look and the claim another process may have answered.
+                blobs |= self._known(mine)
+                asked = {key: missing[key] for key in mine if key not in blobs}
+                for key in set(mine) - set(asked):
+                    self._claims.release(key)
+                n_asked += len(asked)
+                if asked:
+                    blobs |= self._ask(asked, description)
+            finally:
+                for key in mine:
+                    self._claims.release(key)
+            theirs = [key for key in missing if key not in blobs]
+            if theirs:
+                self._claims.wait(theirs[0])
+                blobs |= self._known(theirs)
+        self.stats.n_calls += len(jobs)
+        self.stats.n_cached += len(jobs) - n_asked
+        return [decode(blobs[key]) for key in keys]
+
+    def _known(self, keys: Iterable[str]) -> dict[str, bytes]:
+        return {key: blob for key in keys if (blob := self.cache.get(key)) is not None}
+
+    def _ask(self, missing: Mapping[str, Job], description: str) -> dict[str, bytes]:
+        """key -> answer; each is stored as it arrives, and then no longer claimed."""
+        if not self.verified and any(job.kind == "digits" for job in missing.values()):
+            verify_digits(self)
+            self.verified = True
+        names, blobs = list(missing), {}
+        for index, answer in track(self._get_backend().run(list(missing.values())), description, total=len(missing)):
+            blob = encode(answer.value)
+            self.cache.put(names[index], blob)
+            self._claims.release(names[index])
+            blobs[names[index]] = blob
+            self.stats.n_tokens += answer.n_tokens
+        return blobs
+
+    def _get_backend(self) -> Backend:
+        if self._backend is None:
+            self._backend = self._make_backend(self)
+        return self._backend
+
+
+def make_labeler(cfg: LabelerConfig, cache_path: Path, log_dir: Path) -> Labeler:
+    """The labeler that `cfg` describes. Starts nothing; raises LabelerError for settings that cannot work.
+
+    `cache_path` is the sqlite file of the per-call cache, whose directory's processes share managed servers; `log_dir` takes the
+    logs of those that this process starts.
+    """
+    from interp_by_construction.llm.http_backend import Endpoints, HttpBackend, ManagedServers
+
+    cache = CallCache(cache_path)
+    if cfg.backend == "transformers":
+        return Labeler(cfg, cache, _local_backend)
+    servers = Endpoints(cfg) if cfg.backend == "endpoint" else ManagedServers(cfg, log_dir, cache_path.parent)
+    return Labeler(cfg, cache, lambda labeler: HttpBackend(cfg, servers))
+
+
+def _local_backend(labeler: Labeler) -> Backend:
+    from interp_by_construction.llm.local_backend import TransformersBackend
+
+    backend = TransformersBackend(labeler.cfg)
+    backend.bind(labeler)
+    return backend

@@ -1,0 +1,291 @@
+"""Labeler calls over HTTP: to vLLM servers of this process, or to endpoints that are already running."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import numpy as np
+
+from interp_by_construction.config import LabelerConfig
+from interp_by_construction.errors import LabelerError
+from interp_by_construction.llm.backend import N_DIGITS, Answer, Job
+from interp_by_construction.llm.server import Kind, managed_server
+
+_LOG = logging.getLogger(__name__)
+_PATHS = {
+    "completion": "/v1/completions", "chat": "/v1/chat/completions", "digits": "/pooling", "digit_logprobs": "/v1/completions",
+}  # fmt: skip
+FIRST_DELAY, LAST_DELAY = 0.25, 8.0
+"""Seconds between retries: doubled each time."""
+
+
+class _Refused(LabelerError):
+    """A request that the server will not answer however often it is asked."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Address(NamedTuple):
+    """Where one kind of server listens."""
+
+    url: str
+    api_key: str | None
+
+
+class ManagedServers:
+    """Addresses of managed servers; asking for one starts it, or starts it again."""
+
+    restartable = True
+
+    def __init__(self, cfg: LabelerConfig, log_dir: Path, scope: Path) -> None:
+        self._cfg, self._log_dir, self._scope = cfg, log_dir, scope
+
+    def address(self, kind: Kind) -> Address:
+        server = managed_server(kind, self._cfg, self._log_dir, self._scope)
+        return Address(server.start(), server.api_key)
+
+
+class Endpoints:
+    """Addresses of servers that somebody else runs; each is asked once which models it serves."""
+
+    restartable = False
+
+    def __init__(self, cfg: LabelerConfig) -> None:
+        if not cfg.url and not cfg.classify_url:
+            raise LabelerError("labeler=endpoint needs labeler.url=http://HOST:PORT (and labeler.classify_url for simulation)")
+        self._cfg = cfg
+        self._checked: set[str] = set()
+
+    def address(self, kind: Kind) -> Address:
+        field = "url" if kind == "generate" else "classify_url"
+        url = getattr(self._cfg, field)
+        if not url:
+            raise LabelerError(f"labeler=endpoint has no server for this call: set labeler.{field}=http://HOST:PORT")
+        address = Address(url.rstrip("/").removesuffix("/v1"), self._cfg.api_key)
+        if address.url not in self._checked:
+            self._check(address, field)
+            self._checked.add(address.url)
+        return address
+
+    def _check(self, address: Address, field: str) -> None:
+        where = f"labeler.{field}={address.url}"
+        try:
+            with httpx.Client(timeout=min(self._cfg.timeout, 30.0)) as http:
+                response = http.get(f"{address.url}/v1/models", headers=_headers(address))
+            if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+                raise LabelerError(f"{where} refuses the key (HTTP {response.status_code}): set labeler.api_key")
+            response.raise_for_status()
+            served = [str(model["id"]) for model in response.json()["data"]]
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            reason = str(error) or type(error).__name__
+            raise LabelerError(f"{where} is unreachable ({reason}): start a server there (`ibc serve`) or fix the URL") from error
+        except (httpx.HTTPStatusError, ValueError, KeyError, TypeError) as error:
+            raise LabelerError(f"{where} is no OpenAI-compatible server: /v1/models gave {error}") from error
+        if self._cfg.model not in served:
+            raise LabelerError(
+                f"{where} serves {', '.join(served) or 'nothing'}, not labeler.model={self._cfg.model}: set the right one"
+            )
+
+
+class HttpBackend:
+    """Runs jobs with at most `cfg.concurrency` requests in flight.
+
+    Timeouts, dropped connections, 429 and 5xx are retried `cfg.retries` times with growing delays; anything else is
+    an error at once. A server that refuses `response_format` (400 or 422) and answers without it is asked without it from then on.
+    """
+
+    def __init__(self, cfg: LabelerConfig, servers: ManagedServers | Endpoints) -> None:
+        self._cfg = cfg
+        self._servers = servers
+        self.n_refused_formats = 0
+        """1 once the server has refused `response_format`."""
+
+    def check(self) -> None:
+        """Raises LabelerError unless the servers can be reached (managed ones are started)."""
+        self._servers.address("generate")
+
+    def close(self) -> None:
+        """Managed servers stay up: they belong to the process and are shared."""
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Answer]]:
+        # In this thread, so that Ctrl-C during the half minute of a start works.
+        for kind in sorted({_server_kind(job) for job in jobs}):
+            self._servers.address(kind)
+        answers: queue.Queue[tuple[int, Answer] | BaseException] = queue.Queue()
+        stop = threading.Event()
+        thread = threading.Thread(target=self._serve, args=(jobs, answers, stop), daemon=True, name="labeler")
+        thread.start()
+        try:
+            for _ in jobs:
+                answer = answers.get()
+                if isinstance(answer, BaseException):
+                    raise answer
+                yield answer
+        finally:
+            stop.set()
+            thread.join(timeout=5.0)
+
+    def _serve(self, jobs: Sequence[Job], answers: queue.Queue[Any], stop: threading.Event) -> None:
+        """Body of the thread that holds the event loop."""
+        try:
+            asyncio.run(self._all(jobs, answers, stop))
+        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, which raises it
+            answers.put(error)
+
+    async def _all(self, jobs: Sequence[Job], answers: queue.Queue[Any], stop: threading.Event) -> None:
+        pending = iter(enumerate(jobs))
+
+        async def worker(http: httpx.AsyncClient) -> None:
+            for index, job in pending:
+                answers.put((index, await self._ask(http, job)))
+
+        async def watch() -> None:
+            while not stop.is_set():
+                await asyncio.sleep(0.05)
+            raise asyncio.CancelledError
+
+        limits = httpx.Limits(max_connections=self._cfg.concurrency, keepalive_expiry=2.0)
+        # Own servers are on this machine: no proxy of the environment stands between.
+        environment = not self._servers.restartable
+        async with httpx.AsyncClient(timeout=self._cfg.timeout, limits=limits, trust_env=environment) as http:
+            workers = [asyncio.create_task(worker(http)) for _ in range(min(self._cfg.concurrency, len(jobs)))]
+            watcher = asyncio.create_task(watch())
+            try:
+                done: asyncio.Future[Any] = asyncio.gather(*workers)
+                both: list[asyncio.Future[Any]] = [done, watcher]
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+                if done.done():
+                    await done
+            finally:
+                for task in (*workers, watcher):
+                    task.cancel()
+                await asyncio.gather(*workers, watcher, return_exceptions=True)
+
+    async def _ask(self, http: httpx.AsyncClient, job: Job) -> Answer:
+        if "response_format" not in job.payload:
+            return await self._send(http, job)
+        plain = Job(job.kind, {key: value for key, value in job.payload.items() if key != "response_format"})
+        if not self.n_refused_formats:
+            try:
+                return await self._send(http, job)
+            except _Refused as refusal:
+                if refusal.status not in (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY):
+                    raise
+                # It may be the rest of the request that is wrong: then the plain one is refused too, and nothing is remembered.
+                answer = await self._send(http, plain)
+                if not self.n_refused_formats:
+                    self.n_refused_formats = 1
+                    _LOG.warning("%s; labels are asked for in plain text instead", refusal)
+                return answer
+        return await self._send(http, plain)
+
+    async def _send(self, http: httpx.AsyncClient, job: Job) -> Answer:
+        delay, reason = FIRST_DELAY, ""
+        url = ""
+        for attempt in range(self._cfg.retries + 1):
+            address = await asyncio.to_thread(self._servers.address, _server_kind(job))
+            url = address.url + _PATHS[job.kind]
+            wait = delay
+            try:
+                response = await http.post(url, json=self._body(job), headers=_headers(address))
+            except httpx.TimeoutException:
+                reason = f"no answer within labeler.timeout={self._cfg.timeout:g} s"
+            except httpx.ConnectError as error:
+                if not self._servers.restartable:
+                    raise LabelerError(f"labeler endpoint {url} is unreachable ({error}): is the server still running?") from error
+                reason = f"unreachable ({error})"
+            except httpx.TransportError as error:
+                reason = f"connection lost ({str(error) or type(error).__name__})"
+            else:
+                if response.is_success:
+                    return _answer(job, response, url)
+                reason = f"HTTP {response.status_code}: {response.text[:300]}"
+                if response.status_code != httpx.codes.TOO_MANY_REQUESTS and not response.is_server_error:
+                    raise _Refused(f"{url} refused the request with {reason}", response.status_code)
+                wait = max(delay, _retry_after(response))
+            if attempt < self._cfg.retries:
+                await asyncio.sleep(wait)
+                delay = min(2 * delay, LAST_DELAY)
+        raise LabelerError(f"{url} failed {self._cfg.retries + 1} times, the last time with {reason}")
+
+    def _body(self, job: Job) -> dict[str, Any]:
+        if job.kind == "digits":
+            body = {"input": job.payload["prompt"], "task": "token_classify", "encoding_format": "base64"}
+            return {"model": self._cfg.model, **body, "embed_dtype": "float32", "endianness": "little"}
+        if job.kind == "digit_logprobs":
+            # vLLM always gives the log-probability of the prompt's own tokens: one prompt per digit.
+            prompts = [[*job.payload["prompt"], digit] for digit in job.payload["digits"]]
+            return {"model": self._cfg.model, "prompt": prompts, "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
+        body = dict(job.payload)
+        if not body["stop"]:
+            del body["stop"]
+        return {"model": self._cfg.model, "n": 1, "top_p": 1.0, **body}
+
+
+def _server_kind(job: Job) -> Kind:
+    return "classify" if job.kind == "digits" else "generate"
+
+
+def _headers(address: Address) -> dict[str, str]:
+    return {"Authorization": f"Bearer {address.api_key}"} if address.api_key else {}
+
+
+def _retry_after(response: httpx.Response) -> float:
+    try:
+        return min(float(response.headers.get("retry-after", "0")), 60.0)
+    except ValueError:
+        return 0.0
+
+
+def _answer(job: Job, response: httpx.Response, url: str) -> Answer:
+    """Reads a successful response; a body that is not what was asked for is an error, never a guess."""
+    try:
+        body = response.json()
+        n_tokens = int((body.get("usage") or {}).get("total_tokens") or 0)
+        if job.kind == "digits":
+            return Answer(_logits(body["data"][0]["data"], len(job.payload["prompt"]), url), n_tokens)
+        if job.kind == "digit_logprobs":
+            return Answer(_logprobs(body["choices"], job.payload["digits"], url), n_tokens)
+        choice = body["choices"][0]
+        text = choice["text"] if job.kind == "completion" else choice["message"]["content"]
+        return Answer(str(text or ""), n_tokens)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise LabelerError(f"{url} gave an unexpected answer ({type(error).__name__}: {error}): {response.text[:300]}") from error
+
+
+def _logprobs(choices: Any, digits: Sequence[int], url: str) -> np.ndarray:
+    """float32 [1, 10] from one choice per digit: the log-probability of the last token of its prompt."""
+    given = {int(choice["index"]): choice.get("prompt_logprobs") for choice in choices}
+    if not all(given.get(index) for index in range(len(digits))):
+        raise LabelerError(f"{url} gives no prompt_logprobs")
+    values = [given[index][-1][str(digit)]["logprob"] for index, digit in enumerate(digits)]
+    return np.asarray([values], dtype=np.float32)
+
+
+def _logits(data: Any, n_positions: int, url: str) -> np.ndarray:
+    """float32 [pos, 10] from base64 or nested lists; LabelerError unless there is one finite row per token of the
+    prompt.
+    """
+    try:
+        flat = np.frombuffer(base64.b64decode(data, validate=True), dtype="<f4") if isinstance(data, str) else np.asarray(data)
+        logits = flat.astype(np.float32).reshape(-1, N_DIGITS)
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise LabelerError(f"{url} gave no rows of {N_DIGITS} logits: it must serve a token classifier over the digits") from error
+    if len(logits) != n_positions:
+        raise LabelerError(
+            f"{url} gave logits for {len(logits)} positions of a prompt of {n_positions} tokens: turn prefix caching off"
+        )
+    if not np.isfinite(logits).all():
+        raise LabelerError(f"{url} gave logits that are not finite numbers")
+    return logits

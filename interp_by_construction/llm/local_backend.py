@@ -1,0 +1,113 @@
+"""The labeler in this process, with plain transformers: slower than vLLM, but it runs anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from interp_by_construction.config import LabelerConfig
+from interp_by_construction.errors import LabelerError
+from interp_by_construction.llm.backend import Answer, Job
+from interp_by_construction.llm.server import local_path
+
+if TYPE_CHECKING:
+    from interp_by_construction.llm.client import Labeler
+
+
+class TransformersBackend:
+    """Runs one job at a time, so that no answer depends on the jobs around it."""
+
+    def __init__(self, cfg: LabelerConfig) -> None:
+        self._cfg = cfg
+        self._labeler: Labeler | None = None
+
+    def bind(self, labeler: Labeler) -> None:
+        """Shares the labeler's tokenizer."""
+        self._labeler = labeler
+
+    @property
+    def _tokenizer(self) -> Any:
+        assert self._labeler is not None
+        return self._labeler.tokenizer
+
+    @cached_property
+    def _model(self) -> Any:
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        try:
+            model = AutoModelForCausalLM.from_pretrained(local_path(self._cfg.model), dtype=getattr(torch, self._cfg.dtype))
+        except (OSError, ValueError) as error:
+            raise LabelerError(f"labeler.model={self._cfg.model} cannot be loaded: {error}") from error
+        return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def check(self) -> None:
+        """Loads the model."""
+        _ = self._model
+
+    def close(self) -> None:
+        """Drops the model."""
+        self.__dict__.pop("_model", None)
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Answer]]:
+        import torch
+
+        with torch.inference_mode():
+            for index, job in enumerate(jobs):
+                answer = {"digits": self._digits, "digit_logprobs": self._digit_logprobs}.get(job.kind, self._generate)
+                yield index, answer(job)
+
+    def _digits(self, job: Job) -> Answer:
+        """Hidden states times the digit rows of the head only: the full logits of a long prompt would take a
+        gigabyte.
+        """
+        import torch
+        from einops import einsum
+
+        assert self._labeler is not None
+        input_ids = torch.tensor([job.payload["prompt"]], device=self._model.device)
+        hidden = self._model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state[0]
+        rows = self._model.get_output_embeddings().weight[list(self._labeler.digits.ids)]
+        logits = einsum(hidden.float(), rows.float(), "pos d_model, digit d_model -> pos digit")
+        return Answer(np.asarray(logits.cpu().numpy(), dtype=np.float32), input_ids.shape[1])
+
+    def _digit_logprobs(self, job: Job) -> Answer:
+        """From the logits of the whole vocabulary, with whatever the model does to them behind its head."""
+        import torch
+
+        input_ids = torch.tensor([job.payload["prompt"]], device=self._model.device)
+        logprobs = self._model(input_ids=input_ids, use_cache=False).logits[0, -1:].float().log_softmax(dim=-1)
+        return Answer(np.asarray(logprobs[:, job.payload["digits"]].cpu().numpy(), dtype=np.float32), input_ids.shape[1])
+
+    def _generate(self, job: Job) -> Answer:
+        import torch
+
+        payload = job.payload
+        if job.kind == "chat":
+            text = self._tokenizer.apply_chat_template(payload["messages"], tokenize=False, add_generation_prompt=True)
+            input_ids = self._tokenizer(text, add_special_tokens=False).input_ids
+        else:
+            input_ids = self._tokenizer(payload["prompt"]).input_ids
+        n_prompt = len(input_ids)
+        if n_prompt + payload["max_tokens"] > self._cfg.max_model_len:
+            raise LabelerError(
+                f"a prompt of {n_prompt} tokens and {payload['max_tokens']} more exceed "
+                f"labeler.max_model_len={self._cfg.max_model_len}"
+            )
+        options: dict[str, Any] = {"max_new_tokens": payload["max_tokens"], "do_sample": payload["temperature"] > 0}
+        if options["do_sample"]:
+            options |= {"temperature": payload["temperature"], "top_k": 0, "top_p": 1.0}
+        if payload["stop"]:
+            options |= {"stop_strings": payload["stop"], "tokenizer": self._tokenizer}
+        ids = torch.tensor([input_ids], device=self._model.device)
+        devices = [ids.device] if ids.is_cuda else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(payload["seed"])
+            output = self._model.generate(ids, attention_mask=torch.ones_like(ids), **options)[0, n_prompt:]
+        text = self._tokenizer.decode(output, skip_special_tokens=True)
+        for stop in payload["stop"]:
+            text = text.split(stop, 1)[0]
+        return Answer(text, n_prompt + len(output))

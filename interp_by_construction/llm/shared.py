@@ -1,0 +1,157 @@
+"""One server for all processes that need the same one: jobs of a sweep, runs with one `paths.root`.
+
+A server has a directory on the local disk:
+
+    users        locked (shared) by every process that uses the server
+    alive        locked (exclusive) by the server's watchdog while it lives
+    start.lock   held while somebody starts the server, so that two never start at once
+    server.json  address, key and log, readable by its owner alone
+    pid          process id of the watchdog
+
+All locks are `flock`s, which the kernel releases when a process ends in whatever way. So nothing is counted, and nothing can be
+counted wrongly: the watchdog ends the server as soon as nobody holds `users` any more, SIGKILL included. A process that joins in
+that moment waits until the old server is gone.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from interp_by_construction.engine.store import canonical_json
+from interp_by_construction.errors import LabelerError
+
+END_SECONDS = 15.0
+"""Time for an orderly end before the server's process group is killed."""
+
+
+class Record(NamedTuple):
+    """Where a server listens."""
+
+    url: str
+    api_key: str
+    log: str
+
+
+class Desk:
+    """Where the processes of this machine find, start and leave one server. `home` is its directory, created here."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self._seat: IO[bytes] | None = None
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in ("users", "alive"):
+            (home / name).touch()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the server's watchdog lives."""
+        return not _try_lock(self.home / "alive", fcntl.LOCK_SH)
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the watchdog, which leads the server's process group; None if there is no server."""
+        file = self.home / "pid"
+        return int(file.read_text()) if self.alive and file.is_file() else None
+
+    def read(self) -> Record | None:
+        """The server that was started last; it may be dead."""
+        try:
+            return Record(**json.loads((self.home / "server.json").read_text()))
+        except FileNotFoundError:
+            return None
+
+    def join(self) -> None:
+        """Keeps the server up until `leave`, or until this process ends. Starts nothing."""
+        if self._seat is None:
+            seat = (self.home / "users").open("rb")
+            fcntl.flock(seat, fcntl.LOCK_SH)
+            self._seat = seat
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Held by one process at a time."""
+        from filelock import FileLock
+
+        with FileLock(self.home / "start.lock"):
+            yield
+
+    def launch(self, record: Record, spawn: Callable[[int], Any]) -> Any:
+        """Publishes `record` and calls `spawn(descriptor)`, which starts the watchdog and lets it inherit the descriptor.
+
+        The lock `alive` belongs to that descriptor, so it lasts from here to the end of the watchdog without a gap.
+        """
+        (self.home / "pid").unlink(missing_ok=True)
+        partial = self.home / f".server.{os.getpid()}"
+        partial.touch(mode=0o600)
+        partial.write_text(json.dumps(record._asdict()))
+        os.replace(partial, self.home / "server.json")
+        with (self.home / "alive").open("r+b") as alive:
+            fcntl.flock(alive, fcntl.LOCK_EX)
+            return spawn(alive.fileno())
+
+    def leave(self) -> None:
+        """The last one to leave ends the server, and returns when it is gone."""
+        if self._seat is None:
+            return
+        self._seat.close()
+        self._seat = None
+        with (self.home / "users").open("r+b") as users:
+            # The watchdog looks at the same lock now and then, for an instant.
+            if any(_lock_or_pause(users) for _ in range(5)):
+                self.end()
+
+    def end(self) -> None:
+        """Ends the server, whoever uses it; returns when its process group is gone."""
+        deadline, pid = time.monotonic() + END_SECONDS, None
+        while self.alive:
+            if pid is None and (pid := self.pid) is not None:
+                os.kill(pid, signal.SIGTERM)
+            elif pid is not None and time.monotonic() > deadline:
+                os.killpg(pid, signal.SIGKILL)
+                deadline = time.monotonic() + END_SECONDS
+            time.sleep(0.05)
+
+
+def desk_of(*identity: Any) -> Desk:
+    """The desk of the server that `identity` describes; equal values meet at one desk, for each user of the machine apart.
+
+    Raises LabelerError if the directory for temporary files holds one of that name which is somebody else's.
+    """
+    base = Path(tempfile.gettempdir()) / f"interp-by-construction-{os.getuid()}"
+    base.mkdir(mode=0o700, exist_ok=True)
+    if base.stat().st_uid != os.getuid() or base.is_symlink():
+        raise LabelerError(f"{base} belongs to somebody else: set TMPDIR to a directory of your own")
+    return Desk(base / hashlib.sha256(canonical_json([str(part) for part in identity])).hexdigest()[:16])
+
+
+def _try_lock(path: Path, kind: int) -> bool:
+    with path.open("r+b") as file:
+        return _lock(file, kind)
+
+
+def _lock(file: IO[bytes], kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        raise
+    return True
+
+
+def _lock_or_pause(file: IO[bytes]) -> bool:
+    if _lock(file, fcntl.LOCK_EX):
+        return True
+    time.sleep(0.01)
+    return False

@@ -1,0 +1,175 @@
+"""The loop: label a layer, make the labels true, freeze, repair, go on. Owns skip, run and mark; the stages hold only science.
+
+corpus -> subject -> for each layer: (dictionary ->) collect -> label (-> assign) -> simulate -> align -> freeze -> continue
+                                     control and freeze-only beside it, losses of all four models, scores
+
+With schedule=joint or hybrid all layers are labelled first, and their models are made by `schedules.recipes.joint`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from interp_by_construction.config import Config, requested_layers
+from interp_by_construction.engine.run_directory import Progress, RunDirectory
+from interp_by_construction.engine.store import Artifact
+from interp_by_construction.errors import ConfigError
+from interp_by_construction.schedules.recipes import Recipes
+from interp_by_construction.schedules.workshop import Layer
+
+Stages = list[tuple[str, Callable[[Layer, Artifact], Artifact]]]
+"""Stage -> its recipe, in order."""
+
+
+def run(cfg: Config, name: str | None = None) -> RunDirectory:
+    """Runs everything that `cfg` asks for and that does not exist yet; returns the run's directory."""
+    directory = RunDirectory(cfg.runs_dir / (name or cfg.run_name))
+    with directory.lock():
+        directory.adopt(cfg)
+        with Loop(cfg, directory).session() as loop:
+            loop.run()
+    return directory
+
+
+def plan(cfg: Config, start_before: int | None, done: list[int], n_layers: int) -> list[int]:
+    """All layers of the run after this call, lowest first. Raises ConfigError where a layer between them is missing."""
+    start_before = start_before if done else None
+    asked = requested_layers(
+        dataclasses.replace(cfg, start_layer=cfg.start_layer if start_before is None else start_before), n_layers
+    )
+    assert asked is not None
+    start = start_before if start_before is not None else (cfg.start_layer if cfg.start_layer is not None else min(asked))
+    if cfg.start_layer is not None and start_before is not None and cfg.start_layer != start_before:
+        raise ConfigError(
+            f"start_layer={cfg.start_layer}: run {cfg.run_name} started at layer {start_before}; give another run=NAME"
+        )
+    if start >= n_layers:
+        raise ConfigError(f"start_layer={start}: give a layer from 0 to {n_layers - 1}")
+    layers = sorted({*done, *asked})
+    missing = sorted(set(range(start, max(layers) + 1)) - set(layers))
+    if missing:
+        wanted = ",".join(map(str, sorted({*missing, *asked})))
+        raise ConfigError(
+            f"layer={cfg.layer}: layers {missing} between start_layer={start} and {max(layers)} are not aligned yet; "
+            f"run them too with layer=[{wanted}]"
+        )
+    return layers
+
+
+def check_together(cfg: Config, done: list[int], layers: list[int]) -> None:
+    """Layers that are aligned together are one result. Raises ConfigError where a finished run is asked for other layers."""
+    if done and layers != sorted(done):
+        raise ConfigError(
+            f"layer={cfg.layer}: with schedule={cfg.schedule} run {cfg.run_name} aligned the layers {sorted(done)} together; give "
+            f"another run=NAME with layer={str(layers).replace(' ', '')} (labels and simulations are not computed again)"
+        )
+
+
+class Loop(Recipes):
+    """Label a layer, align it, freeze it, repair the rest, go on."""
+
+    def run(self) -> None:
+        # What is wrong with the head shows before anything is computed.
+        _ = self._head
+        self.shared["corpus"] = self._corpus()
+        self.shared["subject"] = self._subject()
+        done = self.directory.done_layers
+        layers = plan(self.cfg, self.directory.start_layer, done, self.shared["subject"].metrics["subject"]["n_layers"])
+        if self._together:
+            check_together(self.cfg, done, layers)
+        self._check_dictionaries(layers)
+        self.directory.record(Progress(start_layer=layers[0], planned=layers), forget=self._together)
+        if self.cfg.simulate.simulator != "exact":
+            self.shared["encode"] = self._encode()
+        self.shared["losses"] = self._losses(self.shared["subject"])
+        if self._together:
+            self._align_together(layers)
+            return
+        for index in layers:
+            self._align_layer(index)
+            self._examine_all()
+
+    def _examine_all(self) -> None:
+        for layer in self.layers:
+            self._examine(layer)
+        self._examine_run()
+        self.directory.finish_layers(self.cfg, self.shared, self.layers)
+
+    def _examine(self, layer: Layer) -> None:
+        """Scores of a layer that is done; what depends on layers above it is measured anew when one is added."""
+        layer.artifacts["evaluate"] = self._evaluate(layer)
+        if self._head is not None:
+            layer.artifacts["function"] = self._function(layer)
+            layer.artifacts["cumulative"] = self._cumulative(layer)
+            if self.cfg.audit.enabled:
+                layer.artifacts["audit"] = self._audit(layer)
+        if self.cfg.work.enabled:
+            layer.artifacts["work"] = self._work([layer])
+            if self.cfg.work.removed:
+                layer.artifacts["removed"] = self._without_mlps(layer)
+        if self.cfg.scores.enabled:
+            layer.artifacts["judge"] = self._judge(layer)
+
+    def _examine_run(self) -> None:
+        """The same of all layers done at once, and what was planted in the subject."""
+        if self.cfg.work.enabled:
+            self.shared["work"] = self._work(self.layers, of_run=True)
+            if self.cfg.work.removed:
+                self.shared["removed"] = self._without_mlps(None)
+        if self.cfg.trigger.share > 0:
+            self.shared["trigger"] = self._trigger()
+
+    def _without_mlps(self, layer: Layer | None) -> Artifact:
+        """The control's training without the layer's MLP; None: without those of all layers."""
+        if self.cfg.schedule == "joint":
+            return self._joint_removed(self.layers if layer is None else [layer], None if layer is None else layer.index)
+        return self._all_removed() if layer is None else self._removed(layer)
+
+    def _align_layer(self, index: int) -> None:
+        """One turn of the loop."""
+        layer = Layer(index)
+        original = self.layers[-1].artifacts["continue"] if self.layers else self.shared["subject"]
+        before = self._with_dictionary(layer, original, "dictionary")
+        self._make(layer, before, self._labelling())
+        self._train(layer, before)
+        self.layers.append(layer)
+
+    def _align_together(self, indices: list[int]) -> None:
+        """Labels of all layers from the original subject, with a dictionary in each where asked for; then models, bottom-up."""
+        layers, before = [Layer(index) for index in indices], self.shared["subject"]
+        for layer in layers:
+            before = self._with_dictionary(layer, before, "dictionary")
+        for layer in layers:
+            self._make(layer, before, self._labelling())
+            self.layers.append(layer)
+        for layer in self.layers:
+            self._train(layer, before)
+            before = layer.artifacts["continue"]
+        self._examine_all()
+
+    def _labelling(self) -> Stages:
+        matched: Stages = [("assign", self._assign)] if self.cfg.nodes.assign == "match" else []
+        return [("collect", self._collect), ("label", self._label), *matched, ("simulate", self._simulate)]
+
+    def _train(self, layer: Layer, before: Artifact) -> None:
+        """Align, freeze, repair; the comparisons; the losses of all."""
+        align, continue_, control, freeze_only = self._align, self._continue, self._control, self._freeze_only
+        if self.cfg.schedule == "hybrid":
+            align = self._align_upward
+        elif self.cfg.schedule == "joint":
+            align, continue_ = self._align_all, self._settle
+            control, freeze_only = self._joint_control, self._joint_freeze_only
+        stages: Stages = [
+            ("align", align), ("freeze", self._freeze), ("continue", continue_), ("control", control), ("freeze_only", freeze_only),
+        ]  # fmt: skip
+        self._make(layer, before, stages)
+        swapped = ("dictionary",) if "dictionary" in layer.artifacts else ()
+        for stage in (*swapped, "continue", "control", "freeze_only"):
+            layer.artifacts[f"losses_{stage}"] = self._losses(layer.artifacts[stage])
+            self.directory.mark(layer.index, f"losses_{stage}", layer.artifacts[f"losses_{stage}"].fingerprint)
+
+    def _make(self, layer: Layer, before: Artifact, stages: Stages) -> None:
+        for stage, make in stages:
+            layer.artifacts[stage] = make(layer, before)
+            self.directory.mark(layer.index, stage, layer.artifacts[stage].fingerprint)

@@ -1,0 +1,17 @@
+"""What each artifact of a run is computed from, and how: its config, its parents, the identity of models and data.
+
+A fingerprint covers exactly what a method lists here, so a field that is missing is a stale result, and one too many a needless
+recomputation. The stages hold the science.
+"""
+
+from interp_by_construction.schedules.recipes.hides import HidingRecipes
+from interp_by_construction.schedules.recipes.joint import JointRecipes
+from interp_by_construction.schedules.recipes.labels import LabelRecipes
+from interp_by_construction.schedules.recipes.scores import ScoreRecipes
+
+
+class Recipes(LabelRecipes, JointRecipes, ScoreRecipes, HidingRecipes):
+    """One method per kind of artifact."""
+
+
+__all__ = ["Recipes"]

@@ -1,0 +1,114 @@
+"""Recipes of what a run reads: corpus, subject, and the encoder's view of the text."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from interp_by_construction.engine.store import SCRATCH, Artifact
+from interp_by_construction.schedules.recipes.hides import PLANTED
+from interp_by_construction.schedules.workshop import Workshop, threads
+
+if TYPE_CHECKING:
+    from interp_by_construction.corpus.excerpts import Excerpts
+
+
+class TextRecipes(Workshop):
+    """Shared by all layers of a run."""
+
+    def _corpus(self) -> Artifact:
+        from interp_by_construction.corpus import content_identity
+
+        data = dataclasses.asdict(self.cfg.data)
+        config = {key: value for key, value in data.items() if key not in ("name", "path")}
+        source = self._source()
+        if source is not None:
+            config.pop("vocab_size")
+        identity = {"content": content_identity(self.cfg.data), "tokenizer": self._model_identity(source) if source else "trained"}
+
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.corpus import build_corpus
+            from interp_by_construction.subject.load import source_tokenizer
+
+            return build_corpus(self.cfg.data, source_tokenizer(self.cfg.subject), out)
+
+        return self._build("corpus", None, config, {}, identity, compute)
+
+    def _subject(self) -> Artifact:
+        cfg, source = self.cfg, self._source()
+        fields = dataclasses.asdict(cfg.subject)
+        adapting = {key: fields.pop(key) for key in ("adapt_steps", "adapt_batch", "adapt_lr")}
+        trainer = {key: getattr(cfg.trainer, key) for key in ("warmup", "clip", "weight_decay")}
+        config: dict[str, Any] = {"kind": cfg.subject.kind}
+        if source is None:
+            config |= {key: value for key, value in fields.items() if key not in ("name", "path")}
+            config["activation"] = cfg.model.activation
+            config |= {"bias_init": cfg.model.bias_init} if cfg.model.bias_init else {}
+            if cfg.trigger.share > 0:
+                config["trigger"] = {name: getattr(cfg.trigger, name) for name in PLANTED}
+        elif cfg.subject.adapt_steps:
+            config |= adapting
+        trained = source is None or cfg.subject.adapt_steps > 0
+        config |= {"seed": cfg.seed, **trainer} if trained else {}
+        parents = {"corpus": self.shared["corpus"].fingerprint} if trained else {}
+        identity = {"model": self._model_identity(source)} if source else {}
+
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.stages import subject as pretrain
+
+            corpus = self.shared["corpus"].path
+            with self._tracked("subject", None) as logger:
+                model, trigger = cfg.model, cfg.trigger
+                return pretrain.run(corpus, cfg.subject, cfg.trainer, cfg.seed, out, out / SCRATCH, logger, model, trigger)
+
+        return self._build("subject", None, config, parents, identity, compute)
+
+    def _encode(self) -> Artifact:
+        cfg = self.cfg.simulate
+        keys = ["n_score_tokens", "excerpt_tokens", "max_align_tokens"]
+        keys += ["n_fit_tokens", "encoder_layers"] if self._head is None else ["n_head_score_tokens"]
+
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.stages import simulate
+
+            with threads(self.cfg.labeler.threads):
+                return simulate.encode(
+                    self.shared["corpus"].path, self._encoder(), cfg, simulate.ENCODED[cfg.simulator], out, self._head
+                )
+
+        config = {key: getattr(cfg, key) for key in keys}
+        identity = {"encoder": self._model_identity(cfg.encoder)}
+        identity |= {} if self._head is None else {"head": self._head.identity}
+        return self._build("encode", None, config, self._parents(), identity, compute)
+
+    def _encode_split(self, split: Literal["label", "select"]) -> Artifact:
+        """Token vectors of the text on which labels are compared with nodes; only with a head. Apart from `encode`, so that labels
+        do not depend on how much text is aligned or scored."""
+        stage = f"encode_{split}"
+        if stage not in self.shared:
+            head = self._head
+            assert head is not None
+
+            def compute(out: Path) -> dict[str, Any]:
+                from interp_by_construction.stages import simulate
+
+                text = self._labelling_text(split)
+                with threads(self.cfg.labeler.threads):
+                    n_texts, length = text.is_text.shape
+                    file = out / f"{split}.npy"
+                    return {"n_tokens": simulate.encode_texts(text.tokens, n_texts, length, self._encoder(), head, file)}
+
+            tokens = self.cfg.label.head_select_tokens if split == "select" else self.cfg.simulate.n_label_tokens
+            identity = {"encoder": self._model_identity(self.cfg.simulate.encoder), "head": head.identity}
+            self.shared[stage] = self._build(stage, None, {"n_tokens": tokens}, self._parents(), identity, compute)
+        return self.shared[stage]
+
+    def _labelling_text(self, split: Literal["label", "select"]) -> Excerpts:
+        from interp_by_construction.labelling import compare
+        from interp_by_construction.stages import simulate
+
+        corpus = self.shared["corpus"].path
+        if split == "label":
+            return simulate.choose_excerpts(corpus, "label", self.cfg.simulate)
+        return compare.select_excerpts(corpus, self.cfg.label.head_select_tokens, None)

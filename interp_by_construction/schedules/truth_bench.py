@@ -1,0 +1,232 @@
+"""`ibc bench truth`: planted nodes whose concept is known, so that only labelling, matching and simulation can be wrong.
+
+1. For every grade, one node per concept of the stories lexicon: membership plus noise, with an r of that grade. Beside them nodes
+   of two concepts each, and nodes of noise alone, which no label is right for.
+2. Labelling: the run's labeler gets them as a layer, with the prompts and the code of the label stage. Does the label name the
+   planted concept, read from its text alone?
+3. Matching: labels are dealt out from the pool (all that was proposed, and the general list) by the head, as nodes.assign=match
+   does.
+4. Simulation: is each node, on other text, predicted better by the name of its own concept than by those of the others?
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from interp_by_construction.config import Config
+from interp_by_construction.engine.run_directory import RunDirectory
+from interp_by_construction.engine.store import disk_errors, write_json
+from interp_by_construction.errors import ConfigError
+from interp_by_construction.schedules.recipes import Recipes
+from interp_by_construction.schedules.workshop import threads
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from interp_by_construction.corpus.excerpts import Excerpts
+    from interp_by_construction.simulators.encoder import Encoder
+
+SIMULATORS = ("head", "exact")
+
+
+class PlantedSet(NamedTuple):
+    """Nodes that are labelled as one layer."""
+
+    name: str
+    grade: float
+    concepts: list[frozenset[str]]
+    """Of each node; none for noise."""
+
+
+class Text(NamedTuple):
+    """A part of the corpus that nodes are planted on."""
+
+    excerpts: Excerpts
+    ids: NDArray[np.int64]
+    documents: NDArray[np.int64]
+    member: NDArray[np.bool_]
+    """Truth of every concept, [token, concept]."""
+    use: NDArray[np.bool_]
+    """Tokens that are text, [token]."""
+    vectors: NDArray[np.float16]
+    """What the head reads, [token, width]; no rows where it reads nothing."""
+
+
+def run_truth_bench(cfg: Config, simulator: str = "head") -> tuple[Path, dict[str, Any]]:
+    """Runs the benchmark; returns the file with the result and the result itself.
+
+    Raises:
+        ConfigError: the corpus has no lexicon, or `simulator` is neither head (the default) nor exact (head and exact).
+    """
+    if cfg.data.kind != "stories":
+        raise ConfigError(f"data={cfg.data.name}: planted nodes need the concepts of the generated stories; set data=stories")
+    if simulator not in SIMULATORS:
+        raise ConfigError(f"simulator={simulator}: give head, or exact for both")
+    cfg = dataclasses.replace(cfg, simulate=dataclasses.replace(cfg.simulate, simulator="head"))
+    directory = RunDirectory(cfg.runs_dir / ".bench")
+    with directory.lock(), TruthBench(cfg, directory).session() as bench:
+        result = bench.run(simulator == "exact")
+    path = directory.path / "truth.json"
+    write_json(path, result)
+    return path, result
+
+
+class TruthBench(Recipes):
+    """Corpus, labeler and head as a run has them; nothing but the corpus is stored."""
+
+    def run(self, exact: bool) -> dict[str, Any]:
+        import numpy as np
+
+        from interp_by_construction.scoring.truth import CONCEPTS
+
+        head = self._head
+        assert head is not None
+        self.shared["corpus"] = self._corpus()
+        self._prepare_machine()
+        cfg = self.cfg.bench
+        with threads(self.cfg.labeler.threads):
+            encoder = self._encoder()
+            label = self._text("label", cfg.n_tokens, None, encoder)
+            score = self._text("score", cfg.n_score_tokens, None, encoder)
+            names = head.label_vectors(encoder, CONCEPTS)
+            parts: dict[str, tuple[Text, NDArray]] = {"head": (score, head.simulate(score.vectors, names))}
+            if exact:
+                parts["exact"] = self._exactly()
+            # Exact simulation is dear, so that its text is short: what does not occur there is undefined there.
+            occurs = np.all([text.member[text.use].any(axis=0) for text in (label, score)], axis=0)
+            concepts = [concept for concept, there in zip(CONCEPTS, occurs, strict=True) if there]
+            sets = planted_sets(concepts, cfg.grades, cfg.n_distractors, self.cfg.seed)
+            results = [self._one(planted, label, parts, encoder) for planted in sets]
+        return {
+            "labeler": self._get_labeler().info | {"identity": self._get_labeler().identity},
+            "head": head.identity,
+            "n_concepts": len(concepts),
+            "absent_concepts": [concept for concept in CONCEPTS if concept not in concepts],
+            "n_label_tokens": int(label.use.sum()),
+            "n_score_tokens": {name: int(text.use.sum()) for name, (text, _) in parts.items()},
+            "seed": self.cfg.seed,
+            "bench": dataclasses.asdict(cfg),
+            "label": dataclasses.asdict(self.cfg.label),
+            "sets": results,
+        }
+
+    def _one(self, planted: PlantedSet, label: Text, parts: dict[str, tuple[Text, NDArray]], encoder: Encoder) -> dict[str, Any]:
+        import numpy as np
+
+        from interp_by_construction.scoring.recovery import recovery, true_label_ranks
+        from interp_by_construction.scoring.truth import CONCEPTS
+        from interp_by_construction.stages import label as label_stage
+        from interp_by_construction.subject.tables import read_labels, read_proposals
+        from interp_by_construction.truth.planted import as_nodes
+
+        values = self._planted(planted, label, 0)
+        nodes = as_nodes(label.excerpts, label.ids, label.documents, values, self.cfg.collect, self.cfg.seed)
+        out = self.directory.path / "truth" / planted.name.replace(" ", "_")
+        with disk_errors(out):
+            out.mkdir(parents=True, exist_ok=True)
+        label_stage.run(nodes, {}, self._get_labeler(), self.cfg.label, self.cfg.seed, out)
+        labels = read_labels(out)
+        given = [each.text for each in labels]
+        matched, pool = self._matched(labels, read_proposals(out), label, values, encoder)
+        simulated = {}
+        for name, (text, said) in parts.items():
+            real = self._planted(planted, text, 1 + list(parts).index(name))
+            use = text.use
+            simulated[name] = true_label_ranks(real[use].astype(np.float64), said[use], CONCEPTS, planted.concepts)
+        return {
+            "name": planted.name,
+            "grade": planted.grade,
+            "labelling": recovery(given, planted.concepts),
+            "matching": recovery(matched, planted.concepts) | pool_record(pool, planted.concepts),
+            "simulators": simulated,
+            "nodes": [
+                {"planted": sorted(wanted), "label": mine, "matched": dealt}
+                for wanted, mine, dealt in zip(planted.concepts, given, matched, strict=True)
+            ],
+        }
+
+    def _planted(self, planted: PlantedSet, text: Text, part: int) -> NDArray[np.float32]:
+        """[token, node]; the noise of a set does not depend on which other sets there are."""
+        import numpy as np
+
+        from interp_by_construction.scoring.truth import CONCEPTS
+        from interp_by_construction.truth.planted import plant
+
+        columns = [[CONCEPTS.index(concept) for concept in sorted(wanted)] for wanted in planted.concepts]
+        member = np.stack([text.member[:, own].any(axis=1) for own in columns], axis=1)
+        return plant(member, text.use, planted.grade, np.random.default_rng([self.cfg.seed, part, *planted.name.encode()]))
+
+    def _matched(
+        self, labels: Sequence[Any], proposals: Sequence[str], label: Text, values: NDArray, encoder: Encoder
+    ) -> tuple[list[str | None], list[str]]:
+        """The label that each node is dealt, and the pool."""
+        from interp_by_construction.labelling.general import general_labels
+        from interp_by_construction.stages import assign
+
+        assert self._head is not None
+        pool = [each.text for each in assign.pool(labels, proposals, general_labels() if self.cfg.label.general_pool else [])]
+        if not pool:
+            return [None] * values.shape[1], []
+        sums = assign.Correlator(values.shape[1], len(pool))
+        sums.add(values[label.use], self._head.simulate(label.vectors[label.use], self._head.label_vectors(encoder, pool)))
+        return [None if column is None else pool[column] for column in assign.match(sums.correlations())], pool
+
+    def _text(self, split: str, n_tokens: int, length: int | None, encoder: Encoder | None) -> Text:
+        """Evenly spaced blocks, with the head's token vectors if an encoder is given."""
+        import numpy as np
+
+        from interp_by_construction.corpus import load_blocks
+        from interp_by_construction.corpus.excerpts import read_excerpts, spaced
+        from interp_by_construction.engine.progress import track
+        from interp_by_construction.scoring.truth import membership
+        from interp_by_construction.subject.intervene import rows
+
+        corpus = self.shared["corpus"].path
+        blocks = load_blocks(corpus, split)
+        length = min(length or len(blocks[0]["input_ids"]), len(blocks[0]["input_ids"]))
+        chosen = spaced(len(blocks), min(len(blocks), max(1, n_tokens // length)))
+        excerpts = read_excerpts(corpus, split, chosen, length)
+        assert self._head is not None
+        vectors = np.zeros((0, self._head.width), np.float16)
+        if encoder is not None:
+            read = track(encoder.encode(excerpts.tokens), f"encode {split}", total=len(chosen))
+            # In half precision, as a run stores them.
+            vectors = np.concatenate([self._head.token_vectors(each).astype(np.float16) for each in read])
+        ids, documents = (rows(blocks, column, chosen, length) for column in ("input_ids", "document"))
+        return Text(excerpts, ids, documents, membership(excerpts.tokens), excerpts.is_text.reshape(-1), vectors)
+
+    def _exactly(self) -> tuple[Text, NDArray]:
+        """The labeler's own simulation of every concept's name on a part of the score split, corrected as in a run."""
+        from interp_by_construction.scoring.truth import CONCEPTS
+        from interp_by_construction.simulators.exact import REFERENCE_LABELS, contrasted, simulate_packed
+
+        cfg = self.cfg.simulate
+        text = self._text("score", cfg.n_score_tokens, cfg.excerpt_tokens, None)
+        every = simulate_packed(self._get_labeler(), [*CONCEPTS, *REFERENCE_LABELS], text.excerpts.tokens, "simulate exactly")
+        return text, contrasted(every[:, : len(CONCEPTS)], every[:, len(CONCEPTS) :].mean(axis=1), cfg.contrast)
+
+
+def planted_sets(concepts: Sequence[str], grades: Sequence[float], n_distractors: int, seed: int) -> list[PlantedSet]:
+    """One set per grade, with a node for every concept; then nodes of two concepts each, and nodes of noise."""
+    import numpy as np
+
+    sets = [PlantedSet(f"r {grade:g}", float(grade), [frozenset({concept}) for concept in concepts]) for grade in grades]
+    order = np.random.default_rng(seed).permutation(len(concepts))
+    pairs = [frozenset({concepts[a], concepts[b]}) for a, b in zip(order[::2], order[1::2], strict=False)][:n_distractors]
+    if pairs:
+        sets.append(PlantedSet("two concepts", 1.0, pairs))
+    if n_distractors:
+        sets.append(PlantedSet("noise", 0.0, [frozenset() for _ in range(n_distractors)]))
+    return sets
+
+
+def pool_record(pool: Sequence[str], planted: Sequence[frozenset[str]]) -> dict[str, Any]:
+    """Size of the pool, and for how many nodes it has a label that names a planted concept: more cannot be recovered."""
+    from interp_by_construction.scoring.truth import nearest_concept
+
+    named: set[Literal[None] | str] = {nearest_concept(text) for text in pool}
+    return {"n_pool": len(pool), "n_nameable": sum(bool(wanted & named) for wanted in planted)}

@@ -1,0 +1,244 @@
+"""What every recipe of the loop needs at hand: store, run directory, labeler, head, device, and the layers done so far."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from interp_by_construction.config import Config, to_dict
+from interp_by_construction.engine.run_directory import RunDirectory
+from interp_by_construction.engine.store import COST, SCRATCH, Artifact, Recipe, Store, write_json
+
+if TYPE_CHECKING:
+    from interp_by_construction.simulators.encoder import Encoder
+    from interp_by_construction.simulators.head import Head
+
+VERSIONS = {"corpus": 1, "subject": 1, "encode": 4, "encode_label": 1, "encode_select": 1, "dictionary": 1, "collect": 2,
+            "label": 4, "assign": 4, "simulate": 5, "align": 2, "freeze": 1, "continue": 1, "control": 1, "freeze_only": 1,
+            "losses": 2, "evaluate": 5, "function": 3, "audit": 2, "judge": 2, "cumulative": 1, "work": 1, "removed": 1,
+            "trigger": 1, "viewer": 1}  # fmt: skip
+"""Schema version of each stage's output: raise it when the same config starts to give another result."""
+
+
+@dataclass
+class Layer:
+    """Artifacts of one aligned layer."""
+
+    index: int
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> Artifact:
+        """The final labels, which everything behind the labelling reads: the matched ones, else the labeler's."""
+        return self.artifacts.get("assign", self.artifacts["label"])
+
+
+class Workshop:
+    """Owns skip and mark: an artifact that exists is never computed again, one that is made is announced and recorded."""
+
+    def __init__(self, cfg: Config, directory: RunDirectory) -> None:
+        self.cfg = cfg
+        self.directory = directory
+        self.store = Store(cfg.store_dir)
+        self.shared: dict[str, Artifact] = {}
+        self.layers: list[Layer] = []
+        self._labeler: Any = None
+        self._judge_labeler: Any = None
+        self._started = False
+
+    @contextmanager
+    def session(self) -> Iterator[Self]:
+        try:
+            yield self
+        finally:
+            for labeler in (self._labeler, self._judge_labeler):
+                if labeler is not None:
+                    labeler.close()
+
+    def _build(
+        self, stage: str, layer: int | None, config: dict[str, Any], parents: dict[str, str], identity: dict[str, str],
+        compute: Callable[[Path], dict[str, Any]],
+    ) -> Artifact:  # fmt: skip
+        recipe = Recipe(stage, VERSIONS[stage], config, parents, identity)
+
+        def announced(out: Path) -> dict[str, Any]:
+            self._prepare_machine()
+            self.directory.announce(stage, layer)
+            device, before = self._device_name(), self._labeler_tokens()
+            try:
+                return compute(out)
+            finally:
+                self._add_cost(out, device, self._labeler_tokens() - before)
+
+        artifact = self.store.build(recipe, announced)
+        if layer is None:
+            self.directory.mark(None, stage, artifact.fingerprint)
+        return artifact
+
+    def _labeler_tokens(self) -> int:
+        """Tokens that labeler and judge have read and written in this process."""
+        return sum(labeler.stats.n_tokens for labeler in (self._labeler, self._judge_labeler) if labeler is not None)
+
+    def _add_cost(self, out: Path, device: str, tokens: int) -> None:
+        """Also after a failure: the calls that were answered are not asked again."""
+        file = out / SCRATCH / COST
+        known = json.loads(file.read_text()) if file.is_file() else {}
+        tokens += known.get("labeler_tokens", 0)
+        write_json(file, {"device": device} | ({"labeler_tokens": tokens} if tokens else {}))
+
+    def _prepare_machine(self) -> None:
+        """Threads are set once, before the first computation: their number can change the last bits."""
+        if not self._started:
+            import torch
+
+            torch.set_num_threads(self.cfg.trainer.threads)
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+            self._started = True
+
+    def _parents(self, **artifacts: Artifact) -> dict[str, str]:
+        named = {"corpus": self.shared["corpus"], **artifacts}
+        return {role: artifact.fingerprint for role, artifact in named.items()}
+
+    def _phase(self, layer: Layer) -> dict[str, Any]:
+        trainer = self.cfg.trainer
+        optimizer = {"weight_decay": trainer.weight_decay, "warmup": trainer.warmup, "clip": trainer.clip}
+        return {"layer": layer.index, "seed": self.cfg.seed, **optimizer}
+
+    def _widening(self) -> dict[str, Any]:
+        """What free.count adds to the config of every stage that starts the training of a layer; nothing if it is 0, so that runs
+        without free neurons keep their fingerprints."""
+        return {"free": {"count": self.cfg.free.count}} if self.cfg.free.count else {}
+
+    def _first(self, layer: Layer) -> int:
+        return self.layers[0].index if self.layers else layer.index
+
+    def _lower(self, layer: Layer) -> Layer | None:
+        """The aligned layer under this one."""
+        return next((each for each in reversed(self.layers) if each.index < layer.index), None)
+
+    def _below(self, layer: Layer) -> tuple[int, list[int]] | None:
+        """The aligned layer under this one: its index and its aligned nodes."""
+        lower = self._lower(layer)
+        return None if lower is None else (lower.index, self._aligned(lower))
+
+    def _aligned(self, layer: Layer) -> list[int]:
+        from interp_by_construction.subject.tables import read_labels
+
+        return sorted(label.node for label in read_labels(layer.labels.path) if label.text is not None)
+
+    @property
+    def _together(self) -> bool:
+        """Whether the layers are labelled on the original subject and aligned together."""
+        return self.cfg.schedule != "sequential"
+
+    @property
+    def _origin(self) -> Artifact:
+        """The model that a run starts from: the subject, or, with layers aligned together, that with all dictionaries."""
+        swapped = [each.artifacts["dictionary"] for each in self.layers if "dictionary" in each.artifacts]
+        return swapped[-1] if self._together and swapped else self.shared["subject"]
+
+    def _teacher(self) -> dict[str, Artifact]:
+        """The parent that align.distill adds: the subject before any layer was aligned, which what is trained is held to."""
+        return {"original": self.shared["subject"]} if self.cfg.align.distill else {}
+
+    def _distilled(self) -> dict[str, Any]:
+        """What align.distill adds to the config of a comparison."""
+        return {"distill": self.cfg.align.distill} if self.cfg.align.distill else {}
+
+    def _aligned_model(self, layer: Layer) -> Artifact:
+        """The model whose aligned activations in this layer are frozen: as the layer's alignment left it, or, where all layers were
+        aligned at once, as it was when the layers below had settled."""
+        lower = self._lower(layer)
+        settled = self.cfg.schedule == "joint" and lower is not None
+        return lower.artifacts["continue"] if settled and lower is not None else layer.artifacts["align"]
+
+    def _n_target_blocks(self) -> int:
+        return max(1, self.cfg.simulate.max_align_tokens // self.cfg.data.block_size)
+
+    def _source(self) -> str | None:
+        """Checkpoint the subject is read from; None if it is trained from scratch."""
+        if self.cfg.subject.kind == "tiny":
+            return None
+        from interp_by_construction.subject.load import check_supported, source_checkpoint
+
+        source = source_checkpoint(self.cfg.subject)
+        check_supported(source)
+        return source
+
+    def _model_identity(self, name: str) -> str:
+        from interp_by_construction.llm.embedded import model_identity
+
+        return model_identity(name)
+
+    @cached_property
+    def _head(self) -> Head | None:
+        """The label-conditioned head, with simulate.simulator=head. Raises ConfigError if it reads another encoder."""
+        from interp_by_construction.simulators.head import load_for
+
+        return load_for(self.cfg.simulate) if self.cfg.simulate.simulator == "head" else None
+
+    def _encoder(self) -> Encoder:
+        """Loaded where it is needed and dropped afterwards: it may be larger than the subject."""
+        from interp_by_construction.llm.embedded import resolve_model
+        from interp_by_construction.simulators.encoder import Encoder
+
+        if self._head is not None:
+            return self._head.load_encoder(self._device())
+        return Encoder.load(resolve_model(self.cfg.simulate.encoder), self.cfg.simulate.encoder_layers, self._device())
+
+    def _judges(self) -> tuple[str, str]:
+        """What stands for the labeler's model and for the encoder, equal if they are the same model under two names."""
+        models = (self.cfg.labeler.model, self.cfg.simulate.encoder)
+        return models if self._head is None else (self._model_identity(models[0]), self._model_identity(models[1]))
+
+    def _get_labeler(self) -> Any:
+        if self._labeler is None:
+            from interp_by_construction.llm.client import make_labeler
+
+            self._labeler = make_labeler(self.cfg.labeler, self.store.root / "calls.sqlite", self.directory.path / "logs")
+        return self._labeler
+
+    def _get_judge(self) -> Any:
+        """The separate judge, or None: then the labeler judges itself."""
+        if self.cfg.judge is not None and self._judge_labeler is None:
+            from interp_by_construction.llm.client import make_labeler
+
+            self._judge_labeler = make_labeler(self.cfg.judge, self.store.root / "calls.sqlite", self.directory.path / "logs")
+        return self._judge_labeler
+
+    def _device(self) -> Any:
+        from interp_by_construction.engine.device import resolve_device
+
+        return resolve_device(self.cfg.trainer.device)
+
+    def _device_name(self) -> str:
+        """`cpu`, or the GPU's own name, by which its seconds can be compared."""
+        import torch
+
+        device = self._device()
+        return device if device == "cpu" else torch.cuda.get_device_name(device)
+
+    def _tracked(self, stage: str, layer: int | None) -> AbstractContextManager[Any]:
+        from interp_by_construction.engine.tracking import tracked
+
+        logs = self.directory.path / "logs"
+        return tracked(self.cfg.logger, self.directory.name, stage, layer, None, logs, to_dict(self.cfg))
+
+
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    """The encoder is large enough for more threads than a small subject."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

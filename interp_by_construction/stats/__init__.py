@@ -1,0 +1,1 @@
+"""Plain statistics: correlations, and bootstrap intervals. Knows nothing of models."""

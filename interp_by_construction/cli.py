@@ -1,4 +1,5 @@
-"""`ibc`: run, status, verify, report, export, simulate, bench, serve. Prints; everything else in the package returns or raises."""
+"""`ibc`: run, status, verify, report, export, simulate, bench, serve. Prints; everything else in
+the package returns or raises."""
 
 from __future__ import annotations
 
@@ -38,16 +39,23 @@ RUN is a name below runs/ in paths.root (default: the working directory; set it 
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Entry point. Exit codes: 0 done, 1 verification failed or a bug, 2 bad input (with a message and no traceback)."""
+    """Entry point. Exit codes: 0 done, 1 verification failed or a bug, 2 bad input (with a message
+    and no traceback)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         sys.stdout.write(USAGE)
         return
     command, rest = arguments[0], arguments[1:]
     commands: dict[str, Callable[[list[str]], int]] = {
-        "run": _run, "status": _status, "verify": _verify, "report": _write_report, "export": _export, "simulate": _simulate,
-        "bench": _bench, "serve": _serve,
-    }  # fmt: skip
+        "run": _run,
+        "status": _status,
+        "verify": _verify,
+        "report": _write_report,
+        "export": _export,
+        "simulate": _simulate,
+        "bench": _bench,
+        "serve": _serve,
+    }
     try:
         if command not in commands:
             raise ConfigError(f"{command}: unknown subcommand; known are {', '.join(commands)}")
@@ -135,9 +143,13 @@ def _verify(arguments: list[str]) -> int:
 def _write_report(arguments: list[str]) -> int:
     from interp_by_construction.report.html import write_report
 
-    name, options = _arguments("report", arguments, {"paths.root": ".", "nodes": "all"}, "RUN_OR_SWEEP")
+    name, options = _arguments(
+        "report", arguments, {"paths.root": ".", "nodes": "all"}, "RUN_OR_SWEEP"
+    )
     if options["nodes"] not in ("all", "labelled"):
-        raise ConfigError(f"nodes={options['nodes']}: give all, or labelled to leave out the pages of free nodes")
+        raise ConfigError(
+            f"nodes={options['nodes']}: give all, or labelled to leave out the pages of free nodes"
+        )
     page = write_report(Path(options["paths.root"]).resolve(), name, options["nodes"] == "labelled")
     sys.stdout.write(f"written to {page}\n")
     return 0
@@ -156,7 +168,9 @@ def _export(arguments: list[str]) -> int:
     runs = find_runs(root / "runs", name)
     if len(runs) > 1:
         raise ConfigError(f"run {name} is a sweep; export one of its jobs, such as {runs[0].name}")
-    export_run(runs[0], Store(root / "store"), options["at"], options["layer"], Path(options["output"]))
+    export_run(
+        runs[0], Store(root / "store"), options["at"], options["layer"], Path(options["output"])
+    )
     sys.stdout.write(f"written to {options['output']}\n")
     return 0
 
@@ -185,7 +199,9 @@ def _bench(arguments: list[str]) -> int:
         raise ConfigError(f"ibc bench {' '.join(arguments[:1])}: give `ibc bench truth`")
     mine = [a for a in arguments[1:] if a.startswith("simulator=")]
     _, options = _arguments("bench", mine, {"simulator": "head"}, None)
-    path, result = run_truth_bench(compose([a for a in arguments[1:] if a not in mine]), options["simulator"])
+    path, result = run_truth_bench(
+        compose([a for a in arguments[1:] if a not in mine]), options["simulator"]
+    )
     show_truth(result)
     sys.stdout.write(f"written to {path}\n")
     return 0
@@ -201,13 +217,18 @@ def _serve(arguments: list[str]) -> int:
         raise ConfigError(f"kind={options['kind']}: give generate or classify")
     cfg = compose([a for a in arguments if a not in mine])
     for server in serve(options["kind"], cfg.labeler, cfg.runs_dir / ".serve" / "logs"):
-        sys.stdout.write(f"url      {server.url}\napi key  {server.api_key}\nlog      {server.log}\nstop it with Ctrl-C\n")
+        sys.stdout.write(
+            f"url      {server.url}\napi key  {server.api_key}\nlog      {server.log}\nstop it with Ctrl-C\n"
+        )
         sys.stdout.flush()
     return 0
 
 
-def _arguments(command: str, arguments: list[str], defaults: dict[str, Any], positional: str | None) -> tuple[str, dict[str, Any]]:
-    """`NAME key=value ...` for the subcommands that read a run. Raises ConfigError for anything unknown."""
+def _arguments(
+    command: str, arguments: list[str], defaults: dict[str, Any], positional: str | None
+) -> tuple[str, dict[str, Any]]:
+    """`NAME key=value ...` for the subcommands that read a run. Raises ConfigError for anything
+    unknown."""
     options, names = dict(defaults), []
     for argument in arguments:
         key, separator, value = argument.partition("=")
@@ -216,11 +237,15 @@ def _arguments(command: str, arguments: list[str], defaults: dict[str, Any], pos
         elif key in options:
             options[key] = value
         else:
-            raise ConfigError(f"{argument}: unknown option of ibc {command}; known are {', '.join(f'{k}=' for k in defaults)}")
+            raise ConfigError(
+                f"{argument}: unknown option of ibc {command}; known are {', '.join(f'{k}=' for k in defaults)}"
+            )
     if positional is None:
         if names:
             raise ConfigError(f"{names[0]}: unknown argument of ibc {command}")
         return "", options
     if len(names) != 1:
-        raise ConfigError(f"ibc {command} takes one {positional}, got {len(names)}: {' '.join(names)}")
+        raise ConfigError(
+            f"ibc {command} takes one {positional}, got {len(names)}: {' '.join(names)}"
+        )
     return names[0], options

@@ -1,10 +1,12 @@
-"""Errors a user can act on. The command line prints them without a traceback and exits with code 2."""
+"""Errors a user can act on. The command line prints them without a traceback and exits with code
+2."""
 
 from __future__ import annotations
 
 
 class IbcError(Exception):
-    """A problem with the input or the machine; the message names the offending value and the fix."""
+    """A problem with the input or the machine; the message names the offending value and the
+    fix."""
 
 
 class ConfigError(IbcError):
@@ -20,7 +22,8 @@ class SubjectError(IbcError):
 
 
 class LabelerError(IbcError):
-    """The labeler is missing, dead, unreachable, or serves something else than what was asked for."""
+    """The labeler is missing, dead, unreachable, or serves something else than what was asked
+    for."""
 
 
 class StoreError(IbcError):

@@ -1,4 +1,5 @@
-"""How much does collecting activations cost on top of the forward pass? Tokens per second on the same model and blocks.
+"""How much does collecting activations cost on top of the forward pass? Tokens per second on the
+same model and blocks.
 
     python scripts/bench_collect.py                        the tiny subject of the demo (untrained: its speed is the same)
     python scripts/bench_collect.py subject=smollm2        any subject and other configuration overrides
@@ -7,8 +8,8 @@ plain          the forward pass of the whole model, nothing kept
 stopped        the forward pass up to the layer, nothing kept (what the hooks save)
 collected      what the collect stage does in one pass: stopped, activations to the CPU, moments, top tokens, reservoir
 
-The middle layer is collected. The three take turns for ROUNDS rounds, so that whatever else the machine does hits all of them;
-N_BLOCKS in the environment sets the size.
+The middle layer is collected. The three take turns for ROUNDS rounds, so that whatever else the
+machine does hits all of them; N_BLOCKS in the environment sets the size.
 """
 
 from __future__ import annotations
@@ -32,7 +33,13 @@ from interp_by_construction.errors import IbcError
 from interp_by_construction.subject.activation_statistics import FirstPass
 from interp_by_construction.subject.families import d_mlp, n_layers
 from interp_by_construction.subject.hooks import activations
-from interp_by_construction.subject.load import load_subject, save_subject, source_checkpoint, source_tokenizer, tiny_model
+from interp_by_construction.subject.load import (
+    load_subject,
+    save_subject,
+    source_checkpoint,
+    source_tokenizer,
+    tiny_model,
+)
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 N_BLOCKS = int(os.environ.get("N_BLOCKS", "64"))
@@ -57,7 +64,12 @@ def bench(cfg: Config, source: str, corpus: Path) -> None:
     n_blocks = min(N_BLOCKS, len(blocks))
     batch = cfg.collect.batch_size
     every = [
-        torch.from_numpy(np.asarray(blocks[list(range(start, min(start + batch, n_blocks)))]["input_ids"], dtype=np.int64))
+        torch.from_numpy(
+            np.asarray(
+                blocks[list(range(start, min(start + batch, n_blocks)))]["input_ids"],
+                dtype=np.int64,
+            )
+        )
         for start in range(0, n_blocks, batch)
     ]
 
@@ -75,13 +87,19 @@ def bench(cfg: Config, source: str, corpus: Path) -> None:
             values = activations(model, layer, ids.to(device)).float().cpu()
             first.update(torch.arange(number * batch, number * batch + len(ids)), ids, values)
 
-    ways: dict[str, Callable[[], None]] = {"plain": plain, "stopped": stopped, "collected": collected}
+    ways: dict[str, Callable[[], None]] = {
+        "plain": plain,
+        "stopped": stopped,
+        "collected": collected,
+    }
     with torch.no_grad():
         for way in ways.values():
             way()
         rounds = [{name: seconds(way) for name, way in ways.items()} for _ in range(ROUNDS)]
     n_tokens = sum(ids.numel() for ids in every)
-    print(f"{cfg.subject.name}, layer {layer} of {n_layers(model)}, {width} nodes, {n_tokens} tokens, {device}")
+    print(
+        f"{cfg.subject.name}, layer {layer} of {n_layers(model)}, {width} nodes, {n_tokens} tokens, {device}"
+    )
     for name in ways:
         share = median(each["plain"] / each[name] for each in rounds)
         print(
@@ -94,7 +112,9 @@ def subject_of(cfg: Config, corpus: Path, out: Path) -> str:
     if cfg.subject.kind != "tiny":
         return source_checkpoint(cfg.subject)
     vocab_size = len(load_tokenizer(corpus))
-    save_subject(tiny_model(cfg.subject, vocab_size, cfg.data.block_size, cfg.seed, model_cfg=cfg.model), out)
+    save_subject(
+        tiny_model(cfg.subject, vocab_size, cfg.data.block_size, cfg.seed, model_cfg=cfg.model), out
+    )
     return str(out)
 
 

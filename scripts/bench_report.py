@@ -1,9 +1,11 @@
-"""Speed and size of `ibc report` for a layer of 3,000 labelled nodes: target 60 s, first page under 2 MB.
+"""Speed and size of `ibc report` for a layer of 3,000 labelled nodes: target 60 s, first page under
+2 MB.
 
     python scripts/bench_report.py [--nodes 3000] [--keep DIR]
 
-The run is made by the pipeline itself, with a labeler that answers nonsense and a head of random weights: what is measured depends
-on the number of nodes and on the amount of text, not on what the labels say.
+The run is made by the pipeline itself, with a labeler that answers nonsense and a head of random
+weights: what is measured depends on the number of nodes and on the amount of text, not on what the
+labels say.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--nodes", type=int, default=3000)
     parser.add_argument("--keep", type=Path, help="leave run, store and report there")
     arguments = parser.parse_args()
@@ -45,7 +49,9 @@ def bench(n_nodes: int, root: Path) -> None:
     total = sum(file.stat().st_size for file in first.parent.rglob("*") if file.is_file())
     layer = next((first.parent / "layers").glob("*.html"))
     nodes = [page.stat().st_size for page in (first.parent / "nodes").rglob("*.html")]
-    print(f"first page {first.stat().st_size:,} bytes; layer page {layer.stat().st_size:,}; a node {sum(nodes) // len(nodes):,}")
+    print(
+        f"first page {first.stat().st_size:,} bytes; layer page {layer.stat().st_size:,}; a node {sum(nodes) // len(nodes):,}"
+    )
     print(f"{len(pages):,} pages, {total:,} bytes in all")
 
 
@@ -59,10 +65,20 @@ def make_run(n_nodes: int, root: Path) -> None:
     head = write_random_head(root / "head.safetensors")
     with FakeServer() as server:
         more = (
-            "run=bench", "layer=1", f"subject.d_mlp={n_nodes}", f"nodes.count={n_nodes}", "simulate.simulator=head",
-            f"simulate.head={head}", "simulate.n_head_score_tokens=8192", "simulate.n_score_tokens=64", "label.n_candidates=1",
-            "label.head_select_tokens=0", "label.n_contexts=0", "data.n_documents=3000", "scores.enabled=false",
-        )  # fmt: skip
+            "run=bench",
+            "layer=1",
+            f"subject.d_mlp={n_nodes}",
+            f"nodes.count={n_nodes}",
+            "simulate.simulator=head",
+            f"simulate.head={head}",
+            "simulate.n_head_score_tokens=8192",
+            "simulate.n_score_tokens=64",
+            "label.n_candidates=1",
+            "label.head_select_tokens=0",
+            "label.n_contexts=0",
+            "data.n_documents=3000",
+            "scores.enabled=false",
+        )
         pipeline.run(config(server, root, *more))
 
 

@@ -1,4 +1,5 @@
-"""How fast and how good is simulation? On this machine, in one go, on the same servers and the same excerpts.
+"""How fast and how good is simulation? On this machine, in one go, on the same servers and the same
+excerpts.
 
     python scripts/bench_simulate.py                 all three sections
     python scripts/bench_simulate.py speed           one of: speed, cost, fidelity
@@ -8,18 +9,23 @@ speed: four ways to read the same excerpts behind one label.
     prompt_logprobs   the usual way with our prompt: one excerpt each, the prefix read again, the top 15 of the whole vocabulary
     known_tools       the same with the prompt of the known tools (Bills et al. 2023): a line `token<TAB>unknown` per token
     prefill           the limit: the packed prompts are read by the generating server, nothing but one token is asked for
-cost: seconds per million node-tokens (one node's simulation on one token), exact and dense, and what that makes of whole corpora.
-fidelity: r of the ridge simulator with the exact one on held-out text, beside the reliability of the exact one: its r with itself
-    under other few-shot examples, and under the same ones with the excerpts packed in reverse order.
+cost: seconds per million node-tokens (one node's simulation on one token), exact and dense, and
+what that makes of whole corpora. fidelity: r of the ridge simulator with the exact one on held-out
+text, beside the reliability of the exact one: its r with itself
+    under other few-shot examples, and under the same ones with the excerpts packed in reverse
+    order.
 
-Every round has texts of its own, generated afresh, because repeated text may be cached and flatters. The ways take turns, so that
-whatever else the machine does hits all of them. Requests are in flight together up to `labeler.concurrency`; servers are warmed up
-first, and woken before each turn; their start is not counted. Other arguments are configuration overrides, such as
-`labeler.model=...`; ROUNDS, N_EXCERPTS, N_LABELS and EXCERPT (tokens of each) in the environment set the size.
+Every round has texts of its own, generated afresh, because repeated text may be cached and
+flatters. The ways take turns, so that whatever else the machine does hits all of them. Requests are
+in flight together up to `labeler.concurrency`; servers are warmed up first, and woken before each
+turn; their start is not counted. Other arguments are configuration overrides, such as
+`labeler.model=...`; ROUNDS, N_EXCERPTS, N_LABELS and EXCERPT (tokens of each) in the environment
+set the size.
 
-What limits packing: an excerpt costs its own tokens, a line break and the label's line (7 tokens), and its share of the few-shot
-examples (132). With the embedded labeler's 2,048 tokens that makes 80 tokens for 64, where one excerpt alone takes 204: 2.6 times
-fewer, and at most 2.8 however long the context. Of 32 tokens it is 48 and 172, 3.6 times fewer.
+What limits packing: an excerpt costs its own tokens, a line break and the label's line (7 tokens),
+and its share of the few-shot examples (132). With the embedded labeler's 2,048 tokens that makes 80
+tokens for 64, where one excerpt alone takes 204: 2.6 times fewer, and at most 2.8 however long the
+context. Of 32 tokens it is 48 and 172, 3.6 times fewer.
 """
 
 from __future__ import annotations
@@ -46,7 +52,12 @@ from interp_by_construction.llm.embedded import resolve_model
 from interp_by_construction.llm.server import managed_server
 from interp_by_construction.scoring import columnwise_correlation
 from interp_by_construction.simulators.encoder import Encoder
-from interp_by_construction.simulators.exact import REFERENCE_LABELS, contrasted, plan, simulate_packed
+from interp_by_construction.simulators.exact import (
+    REFERENCE_LABELS,
+    contrasted,
+    plan,
+    simulate_packed,
+)
 from interp_by_construction.simulators.head import Head
 from interp_by_construction.simulators.prompt import HEAD, OTHER_SHOTS, SHOTS
 from interp_by_construction.simulators.ridge import fit_ridge
@@ -64,9 +75,16 @@ Prompts = list[list[int]]
 
 
 def main() -> None:
-    sections = [argument for argument in sys.argv[1:] if argument in ("speed", "cost", "fidelity")] or ["speed", "cost", "fidelity"]
-    cfg = compose([argument for argument in sys.argv[1:] if argument not in ("speed", "cost", "fidelity")])
-    with tempfile.TemporaryDirectory() as scratch, make_labeler(cfg.labeler, Path(scratch) / "calls", Path(scratch)) as labeler:
+    sections = [
+        argument for argument in sys.argv[1:] if argument in ("speed", "cost", "fidelity")
+    ] or ["speed", "cost", "fidelity"]
+    cfg = compose(
+        [argument for argument in sys.argv[1:] if argument not in ("speed", "cost", "fidelity")]
+    )
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        make_labeler(cfg.labeler, Path(scratch) / "calls", Path(scratch)) as labeler,
+    ):
         texts = unseen_texts(labeler.tokenizer)
         if "speed" in sections or "cost" in sections:
             seconds_per_token = speed(labeler, Path(scratch), texts)
@@ -77,11 +95,15 @@ def main() -> None:
 
 
 def unseen_texts(tokenizer: Any) -> Iterator[list[str]]:
-    """Generated stories, cut into pieces of `BLOCK` labeler tokens that never repeat; another seed on every call."""
+    """Generated stories, cut into pieces of `BLOCK` labeler tokens that never repeat; another seed
+    on every call."""
     seed = int(time.time())
     while True:
         seed += 1
-        ids = tokenizer.encode("\n".join(story.text for story in generate(["train"] * 50, seed)), add_special_tokens=False)
+        ids = tokenizer.encode(
+            "\n".join(story.text for story in generate(["train"] * 50, seed)),
+            add_special_tokens=False,
+        )
         for start in range(0, len(ids) - BLOCK, BLOCK):
             yield [tokenizer.decode([i]) for i in ids[start : start + BLOCK]]
 
@@ -91,7 +113,8 @@ def excerpts(texts: Iterator[list[str]], n: int) -> Texts:
 
 
 def speed(labeler: Labeler, log_dir: Path, texts: Iterator[list[str]]) -> float:
-    """Prints tokens and excerpts per second of the three ways; returns our seconds per simulated token of one label."""
+    """Prints tokens and excerpts per second of the three ways; returns our seconds per simulated
+    token of one label."""
     cfg = labeler.cfg
     labels = general_labels()
 
@@ -101,18 +124,30 @@ def speed(labeler: Labeler, log_dir: Path, texts: Iterator[list[str]]) -> float:
         return labeler.stats.n_tokens - n_before
 
     def prompt_logprobs(label: str, texts: Texts) -> int:
-        alone = [prompt.ids for text in texts for prompt in plan(labeler, [label], [text]).prompts()]
+        alone = [
+            prompt.ids for text in texts for prompt in plan(labeler, [label], [text]).prompts()
+        ]
         return complete(cfg, log_dir, alone, {"prompt_logprobs": 15})
 
     def known_tools(label: str, texts: Texts) -> int:
-        return complete(cfg, log_dir, [lines_prompt(labeler.tokenizer, label, text) for text in texts], {"prompt_logprobs": 15})
+        return complete(
+            cfg,
+            log_dir,
+            [lines_prompt(labeler.tokenizer, label, text) for text in texts],
+            {"prompt_logprobs": 15},
+        )
 
     def prefill(label: str, texts: Texts) -> int:
-        return complete(cfg, log_dir, [prompt.ids for prompt in plan(labeler, [label], texts).prompts()], {})
+        return complete(
+            cfg, log_dir, [prompt.ids for prompt in plan(labeler, [label], texts).prompts()], {}
+        )
 
     ways: dict[str, Callable[[str, Texts], int]] = {
-        "packed": packed, "prompt_logprobs": prompt_logprobs, "known_tools": known_tools, "prefill": prefill,
-    }  # fmt: skip
+        "packed": packed,
+        "prompt_logprobs": prompt_logprobs,
+        "known_tools": known_tools,
+        "prefill": prefill,
+    }
     for way in ways.values():
         way("warming up", excerpts(texts, 2))
     rounds: list[dict[str, tuple[float, int]]] = []
@@ -120,16 +155,24 @@ def speed(labeler: Labeler, log_dir: Path, texts: Iterator[list[str]]) -> float:
         shown = excerpts(texts, N_EXCERPTS)
         measured = {}
         for name, way in ways.items():
-            # A server that has been idle for a second takes most of another to wake up; in a run it is never idle that long.
+            # A server that has been idle for a second takes most of another to wake up; in a run it
+            # is never idle that long.
             way(labels[7 * number], excerpts(texts, 1))
             measured[name] = timed(way, labels[7 * number], shown)
         rounds.append(measured)
-    print(f"{cfg.model}, {ROUNDS} rounds of {N_EXCERPTS} excerpts of {EXCERPT} tokens, {cfg.threads} threads")
+    print(
+        f"{cfg.model}, {ROUNDS} rounds of {N_EXCERPTS} excerpts of {EXCERPT} tokens, {cfg.threads} threads"
+    )
     for name in ways:
         tokens = median(n / seconds for seconds, n in (each[name] for each in rounds))
         each_second = median(N_EXCERPTS / each[name][0] for each in rounds)
-        share = median((each[name][1] / each[name][0]) / (each["prefill"][1] / each["prefill"][0]) for each in rounds)
-        print(f"{name:16} {tokens:8.0f} labeler tokens/s   {each_second:7.2f} excerpts/s   {share:5.2f} of prefill per token")
+        share = median(
+            (each[name][1] / each[name][0]) / (each["prefill"][1] / each["prefill"][0])
+            for each in rounds
+        )
+        print(
+            f"{name:16} {tokens:8.0f} labeler tokens/s   {each_second:7.2f} excerpts/s   {share:5.2f} of prefill per token"
+        )
     for name in ("prompt_logprobs", "known_tools"):
         times = median(each[name][0] / each["packed"][0] for each in rounds)
         print(f"packed simulates {times:.2f} times as many excerpts per second as {name}")
@@ -140,9 +183,13 @@ def lines_prompt(tokenizer: Any, label: str, text: list[str]) -> list[int]:
     """One excerpt as the known tools write it, behind our few-shot examples in the same form."""
 
     def rated(label: str, pairs: Iterable[tuple[str, str]]) -> str:
-        return f"\nLabel: {label}\nText:\n" + "".join(f"{token}\t{rating}\n" for token, rating in pairs)
+        return f"\nLabel: {label}\nText:\n" + "".join(
+            f"{token}\t{rating}\n" for token, rating in pairs
+        )
 
-    shots = [rated(name, zip(words.split(), ratings, strict=True)) for name, words, ratings in SHOTS]
+    shots = [
+        rated(name, zip(words.split(), ratings, strict=True)) for name, words, ratings in SHOTS
+    ]
     prompt = HEAD + "".join(shots) + rated(label, ((token, "unknown") for token in text))
     return list(tokenizer.encode(prompt, add_special_tokens=False))
 
@@ -155,7 +202,8 @@ def timed(way: Callable[[str, Texts], int], label: str, texts: Texts) -> tuple[f
 
 
 def complete(cfg: LabelerConfig, log_dir: Path, prompts: Prompts, options: dict[str, int]) -> int:
-    """Plain HTTP requests to the generating server, without our client: the yardstick must not depend on it."""
+    """Plain HTTP requests to the generating server, without our client: the yardstick must not
+    depend on it."""
     server = managed_server("generate", cfg, log_dir, log_dir)
     url = server.start()
     headers = {"Authorization": f"Bearer {server.api_key}"}
@@ -163,7 +211,13 @@ def complete(cfg: LabelerConfig, log_dir: Path, prompts: Prompts, options: dict[
     with client as http, ThreadPoolExecutor(cfg.concurrency) as pool:
 
         def send(prompt: list[int]) -> None:
-            body = {"model": cfg.model, "prompt": prompt, "max_tokens": 1, "temperature": 0.0, **options}
+            body = {
+                "model": cfg.model,
+                "prompt": prompt,
+                "max_tokens": 1,
+                "temperature": 0.0,
+                **options,
+            }
             http.post(f"{url}/v1/completions", json=body).raise_for_status()
 
         list(pool.map(send, prompts))
@@ -171,7 +225,8 @@ def complete(cfg: LabelerConfig, log_dir: Path, prompts: Prompts, options: dict[
 
 
 def cost(cfg: Config, exact_seconds: float, texts: Iterator[list[str]]) -> None:
-    """Prints seconds per million node-tokens with `N_NODES` nodes. exact_seconds: per token of one label."""
+    """Prints seconds per million node-tokens with `N_NODES` nodes. exact_seconds: per token of one
+    label."""
     import torch
 
     torch.set_num_threads(cfg.labeler.threads)
@@ -182,13 +237,17 @@ def cost(cfg: Config, exact_seconds: float, texts: Iterator[list[str]]) -> None:
     vectors = rng.normal(size=(N_NODES, head.width + 1)).astype(np.float32)
     plain = Encoder.load(resolve_model(cfg.simulate.encoder), cfg.simulate.encoder_layers, "cpu")
     encoders = {"ridge": plain, "head": head.load_encoder("cpu")}
-    print(f"\n{'':8} {'s per million node-tokens':>26} {'exact / dense':>14}   {N_NODES} nodes x one million tokens")
+    print(
+        f"\n{'':8} {'s per million node-tokens':>26} {'exact / dense':>14}   {N_NODES} nodes x one million tokens"
+    )
     print(f"{'exact':8} {with_contrast * MILLION:26.1f}")
     for name, encoder in encoders.items():
         first = np.concatenate(list(encoder.encode(blocks[:16])))
         # What a corpus costs: the fit on a few hundred tokens is not part of it.
         targets = rng.normal(size=(EXCERPT, N_NODES))
-        ridge = fit_ridge(first[:EXCERPT], targets, np.arange(EXCERPT) // 8, n_layers=len(encoder.layers))
+        ridge = fit_ridge(
+            first[:EXCERPT], targets, np.arange(EXCERPT) // 8, n_layers=len(encoder.layers)
+        )
         start = time.perf_counter()
         rows = np.concatenate(list(encoder.encode(blocks)))
         if name == "head":
@@ -197,38 +256,68 @@ def cost(cfg: Config, exact_seconds: float, texts: Iterator[list[str]]) -> None:
             ridge.predict(rows).astype(np.float16)
         per_token = (time.perf_counter() - start) / len(rows)
         ratio = with_contrast * N_NODES / per_token
-        print(f"{name:8} {per_token / N_NODES * MILLION:26.4f} {ratio:14.0f}   {per_token * MILLION / 60:.1f} minutes")
+        print(
+            f"{name:8} {per_token / N_NODES * MILLION:26.4f} {ratio:14.0f}   {per_token * MILLION / 60:.1f} minutes"
+        )
     exact = exact_seconds * (128 + len(REFERENCE_LABELS)) * cfg.simulate.n_score_tokens / 60
-    print(f"exact scoring of 128 nodes on {cfg.simulate.n_score_tokens} tokens: {exact:.1f} minutes")
+    print(
+        f"exact scoring of 128 nodes on {cfg.simulate.n_score_tokens} tokens: {exact:.1f} minutes"
+    )
 
 
 def fidelity(cfg: Config, labeler: Labeler, texts: Iterator[list[str]]) -> dict[str, Any]:
-    """Prints fidelity and reliability over labels of the general list; returns what they were computed from."""
+    """Prints fidelity and reliability over labels of the general list; returns what they were
+    computed from."""
     simulate = cfg.simulate
     every = general_labels()
     labels = every[:: max(1, len(every) // N_LABELS)][:N_LABELS]
-    fit, score = (excerpts(texts, n // EXCERPT) for n in (simulate.n_fit_tokens, simulate.n_score_tokens))
+    fit, score = (
+        excerpts(texts, n // EXCERPT) for n in (simulate.n_fit_tokens, simulate.n_score_tokens)
+    )
     again = fit[: simulate.reliability_tokens // EXCERPT]
     start = time.perf_counter()
     exact = {}
-    parts = (("fit", fit, SHOTS), ("score", score, SHOTS), ("again", again, OTHER_SHOTS), ("order", again[::-1], SHOTS))
+    parts = (
+        ("fit", fit, SHOTS),
+        ("score", score, SHOTS),
+        ("again", again, OTHER_SHOTS),
+        ("order", again[::-1], SHOTS),
+    )
     for name, shown, shots in parts:
         raw = simulate_packed(labeler, [*labels, *REFERENCE_LABELS], shown, name, shots)
-        exact[name] = contrasted(raw[:, : len(labels)], raw[:, len(labels) :].mean(axis=1), simulate.contrast)
+        exact[name] = contrasted(
+            raw[:, : len(labels)], raw[:, len(labels) :].mean(axis=1), simulate.contrast
+        )
     seconds = time.perf_counter() - start
     encoder = Encoder.load(resolve_model(simulate.encoder), simulate.encoder_layers, "cpu")
-    features = {name: np.concatenate(list(encoder.encode(shown))) for name, shown in (("fit", fit), ("score", score))}
-    ridge = fit_ridge(features["fit"], exact["fit"], np.arange(len(fit)).repeat(EXCERPT), n_layers=len(encoder.layers))
+    features = {
+        name: np.concatenate(list(encoder.encode(shown)))
+        for name, shown in (("fit", fit), ("score", score))
+    }
+    ridge = fit_ridge(
+        features["fit"],
+        exact["fit"],
+        np.arange(len(fit)).repeat(EXCERPT),
+        n_layers=len(encoder.layers),
+    )
     r = columnwise_correlation(exact["score"], ridge.predict(features["score"]))
     same = columnwise_correlation(exact["fit"][: len(exact["again"])], exact["again"])
     turned = exact["order"].reshape(len(again), EXCERPT, -1)[::-1].reshape(len(again) * EXCERPT, -1)
     order = columnwise_correlation(exact["fit"][: len(turned)], turned)
     n_fit, n_score, n_again = (len(exact[name]) for name in ("fit", "score", "again"))
     chosen = [encoder.layers[i] for i in ridge.layers]
-    print(f"\n{len(labels)} labels, fitted on {n_fit} tokens, scored on {n_score}, {seconds:.0f} s of labeler")
-    print(f"fidelity of ridge     {np.nanmean(r):.3f}   {np.isnan(r).sum()} undefined, layers {chosen}")
-    print(f"reliability of exact  {np.nanmean(same):.3f}   {np.isnan(same).sum()} undefined, on {n_again} tokens")
-    print(f"the same in another order of excerpts {np.nanmean(order):.3f}   {np.isnan(order).sum()} undefined")
+    print(
+        f"\n{len(labels)} labels, fitted on {n_fit} tokens, scored on {n_score}, {seconds:.0f} s of labeler"
+    )
+    print(
+        f"fidelity of ridge     {np.nanmean(r):.3f}   {np.isnan(r).sum()} undefined, layers {chosen}"
+    )
+    print(
+        f"reliability of exact  {np.nanmean(same):.3f}   {np.isnan(same).sum()} undefined, on {n_again} tokens"
+    )
+    print(
+        f"the same in another order of excerpts {np.nanmean(order):.3f}   {np.isnan(order).sum()} undefined"
+    )
     print(f"fidelity/reliability  {np.nanmean(r) / np.nanmean(same):.2f}")
     return {"labels": labels, "fit": fit, "score": score, "exact": exact}
 

@@ -1,6 +1,8 @@
-"""Makes Chromium and its driver available for the report's browser test: installs Debian's where root and apt are there.
+"""Makes Chromium and its driver available for the report's browser test: installs Debian's where
+root and apt are there.
 
-Never fails: where it cannot be installed the test is skipped and says why. Needs nothing but the standard library.
+Never fails: where it cannot be installed the test is skipped and says why. Needs nothing but the
+standard library.
 """
 
 from __future__ import annotations
@@ -22,15 +24,28 @@ def main() -> None:
         print("browser: installing chromium for the browser test", flush=True)
         reason = install()
     if reason is not None:
-        print(f"browser: chromium is not there and cannot be installed ({reason}); the browser test will be skipped", flush=True)
+        print(
+            f"browser: chromium is not there and cannot be installed ({reason}); the browser test will be skipped",
+            flush=True,
+        )
 
 
 def install() -> str | None:
     """None, or why it did not work."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *PACKAGES]):
+    for command in (
+        ["update", "-qq"],
+        ["install", "-y", "-qq", "--no-install-recommends", *PACKAGES],
+    ):
         try:
-            done = subprocess.run(["apt-get", *command], env=environment, capture_output=True, text=True, timeout=600, check=False)
+            done = subprocess.run(
+                ["apt-get", *command],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=600,
+                check=False,
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             return str(error)
         if done.returncode != 0:

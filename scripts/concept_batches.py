@@ -1,6 +1,8 @@
-"""Whole texts and the concepts that their tokens belong to, drawn on the training device: what the tuning scripts learn from.
+"""Whole texts and the concepts that their tokens belong to, drawn on the training device: what the
+tuning scripts learn from.
 
-A concept is rare, so half of the texts of a batch are drawn by way of a concept, and most concepts of a batch have members in it.
+A concept is rare, so half of the texts of a batch are drawn by way of a concept, and most concepts
+of a batch have members in it.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ FREQUENT = 0.8
 
 
 def supervision(args: argparse.Namespace, encoder: str, tokenizer: Any) -> Supervision:
-    """Built once for the tokenizer of `encoder`, which takes a minute and a half, then kept in `--work`."""
+    """Built once for the tokenizer of `encoder`, which takes a minute and a half, then kept in
+    `--work`."""
 
     def offsets(text: str) -> list[tuple[int, int]]:
         encoded = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
@@ -43,7 +46,11 @@ def supervision(args: argparse.Namespace, encoder: str, tokenizer: Any) -> Super
 
 def keep(data: Supervision, path: Path) -> None:
     """Writes what `kept` reads, whole or not at all."""
-    told = {"texts": data.texts, "ends": data.ends, "concepts": [list(concept) for concept in data.concepts]}
+    told = {
+        "texts": data.texts,
+        "ends": data.ends,
+        "concepts": [list(concept) for concept in data.concepts],
+    }
     arrays = {"types": data.types, "membership": data.membership, "context": data.context}
     partial = path.with_suffix(".partial.npz")
     np.savez_compressed(partial, told=np.frombuffer(json.dumps(told).encode(), np.uint8), **arrays)
@@ -55,7 +62,14 @@ def kept(path: Path) -> Supervision:
     with np.load(path) as file:
         told = json.loads(file["told"].tobytes())
         concepts = [Concept(kind, name, phrasings) for kind, name, phrasings in told["concepts"]]
-        return Supervision(told["texts"], told["ends"], file["types"], file["membership"], file["context"], concepts)
+        return Supervision(
+            told["texts"],
+            told["ends"],
+            file["types"],
+            file["membership"],
+            file["context"],
+            concepts,
+        )
 
 
 class Padded(nn.Module):
@@ -115,7 +129,9 @@ class Concepts:
     generator: torch.Generator
 
     @classmethod
-    def load(cls, data: Supervision, phrasing: NDArray, n_phrasings: NDArray, device: str, seed: int) -> Concepts:
+    def load(
+        cls, data: Supervision, phrasing: NDArray, n_phrasings: NDArray, device: str, seed: int
+    ) -> Concepts:
         """The split of texts is that of `train_simulator.train` with the same seed."""
         lengths = torch.tensor([len(ends) for ends in data.ends])
         dev = np.random.default_rng(seed).random(len(data.texts)) < DEV_TEXTS
@@ -127,18 +143,32 @@ class Concepts:
             return torch.as_tensor(values).to(device)
 
         own = cls(
-            to(data.types).long(), to(data.membership), to(data.context), to(lengths), to(lengths.cumsum(0) - lengths),
-            torch.empty(0, device=device), to(phrasing), to(n_phrasings), to(np.flatnonzero(~dev)), to(np.flatnonzero(dev)),
-            to(np.flatnonzero(~unseen)), to(np.flatnonzero(unseen)), generator,
-        )  # fmt: skip
-        own.present = torch.stack([(own.member(own.rows(to([i]))) == 1).any(0) for i in range(len(data.texts))])
+            to(data.types).long(),
+            to(data.membership),
+            to(data.context),
+            to(lengths),
+            to(lengths.cumsum(0) - lengths),
+            torch.empty(0, device=device),
+            to(phrasing),
+            to(n_phrasings),
+            to(np.flatnonzero(~dev)),
+            to(np.flatnonzero(dev)),
+            to(np.flatnonzero(~unseen)),
+            to(np.flatnonzero(unseen)),
+            generator,
+        )
+        own.present = torch.stack(
+            [(own.member(own.rows(to([i]))) == 1).any(0) for i in range(len(data.texts))]
+        )
         return own
 
     def rows(self, texts: Tensor) -> Tensor:
         """Rows of all tokens of some texts."""
         lengths, starts = self.lengths[texts], self.starts[texts]
         first = lengths.cumsum(0) - lengths
-        return torch.arange(int(lengths.sum()), device=texts.device) + (starts - first).repeat_interleave(lengths)
+        return torch.arange(int(lengths.sum()), device=texts.device) + (
+            starts - first
+        ).repeat_interleave(lengths)
 
     def member(self, rows: Tensor, concepts: Tensor | None = None) -> Tensor:
         """uint8 [token, concept] of all or some concepts."""
@@ -159,12 +189,16 @@ class Concepts:
 
     def some(self, values: Tensor, n: int) -> Tensor:
         """n of them at random, with replacement."""
-        return values[torch.randint(len(values), (n,), generator=self.generator, device=values.device)]
+        return values[
+            torch.randint(len(values), (n,), generator=self.generator, device=values.device)
+        ]
 
     def draw(self, n_texts: int, n_concepts: int) -> Batch:
         """Training texts, training concepts, and which tokens are members."""
         wanted = self.texts_with(self.some(self.train_concepts, n_texts // 2))
-        texts = torch.unique(torch.cat([self.some(self.train_texts, n_texts - n_texts // 2), wanted]))
+        texts = torch.unique(
+            torch.cat([self.some(self.train_texts, n_texts - n_texts // 2), wanted])
+        )
         rows = self.rows(texts)
         member = self.member(rows)
         frequent = (member == 1).sum(0) >= MIN_MEMBERS
@@ -178,7 +212,10 @@ class Concepts:
 
     def phrasings(self, concepts: Tensor) -> Tensor:
         """One phrasing of each, at random."""
-        chosen = torch.rand(len(concepts), generator=self.generator, device=concepts.device) * self.n_phrasings[concepts]
+        chosen = (
+            torch.rand(len(concepts), generator=self.generator, device=concepts.device)
+            * self.n_phrasings[concepts]
+        )
         return self.phrasing[concepts, chosen.long()]
 
 

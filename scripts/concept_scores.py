@@ -1,4 +1,5 @@
-"""How well simulated activations tell the members of held-out concepts, on held-out texts: what the training scripts choose by."""
+"""How well simulated activations tell the members of held-out concepts, on held-out texts: what the
+training scripts choose by."""
 
 from __future__ import annotations
 
@@ -36,6 +37,10 @@ def scores(simulated: Tensor, member: Tensor, concepts: list[Concept]) -> dict[s
     every = np.array([pair for pairs in found.values() for pair in pairs]).reshape(-1, 2)
     r, auc = every.mean(axis=0).tolist() if len(every) else (math.nan, math.nan)
     return {
-        "r": r, "auc": auc, "n": len(every),
-        "by_kind": {kind: round(float(np.mean([r for r, _ in pairs])), 3) for kind, pairs in found.items()},
-    }  # fmt: skip
+        "r": r,
+        "auc": auc,
+        "n": len(every),
+        "by_kind": {
+            kind: round(float(np.mean([r for r, _ in pairs])), 3) for kind, pairs in found.items()
+        },
+    }

@@ -1,4 +1,5 @@
-"""Concepts that depend on what stands before a word, by rules whose truth any text shows: `words after a title`."""
+"""Concepts that depend on what stands before a word, by rules whose truth any text shows: `words
+after a title`."""
 
 from __future__ import annotations
 
@@ -11,7 +12,12 @@ from lexical_words import CLOSED, FUNCTION_WORDS, IGNORE, Concept
 from numpy.typing import NDArray
 
 CONTEXT = (
-    ["first words of a sentence", "the start of a sentence", "sentence beginnings", "the first word of a sentence"],
+    [
+        "first words of a sentence",
+        "the start of a sentence",
+        "sentence beginnings",
+        "the first word of a sentence",
+    ],
     ["words inside quotation marks", "quoted speech", "dialogue", "words inside quotes"],
     ["words after the", "nouns after the word the", "the word after 'the'"],
     ["words after a", "the word after 'a' or 'an'"],
@@ -29,11 +35,20 @@ CONTEXT = (
     ["second words of a sentence", "the second word of a sentence"],
     ["the first three words of a sentence", "words near the start of a sentence"],
     ["words late in a long sentence", "words far from the start of the sentence"],
-    ["the first word inside quotation marks", "how a quotation begins", "the start of quoted speech"],
+    [
+        "the first word inside quotation marks",
+        "how a quotation begins",
+        "the start of quoted speech",
+    ],
     ["words right after a quotation", "the word after closing quotation marks"],
     ["words after a verb of saying", "the word after said, asked or told"],
     ["words after a number", "what is counted", "things that are counted"],
-    ["words after my, his or her", "what somebody has", "possessed things", "nouns after a possessive"],
+    [
+        "words after my, his or her",
+        "what somebody has",
+        "possessed things",
+        "nouns after a possessive",
+    ],
     ["words after very, so or too", "words that are intensified"],
     ["words after a modal verb", "the verb after can, will or should"],
     ["words after have or had", "the word after 'have'"],
@@ -59,7 +74,8 @@ CONTEXT = (
     ["question words at the start of a sentence", "sentences that begin with who, what or how"],
     ["commas inside quotation marks", "commas in dialogue"],
 )
-"""Phrasings of the rules, in the order of `_rules`; the families of FOLLOWED and OBJECTS come after them."""
+"""Phrasings of the rules, in the order of `_rules`; the families of FOLLOWED and OBJECTS come after
+them."""
 
 FOLLOWED = (
     "in on at by for with from into about over after before between through under this that these those his her their its my your "
@@ -69,22 +85,46 @@ FOLLOWED = (
 """`words after in`"""
 
 OBJECTS = {
-    "give": "gives gave given giving", "take": "takes took taken taking", "make": "makes made making",
-    "see": "sees saw seen seeing", "use": "uses used using", "find": "finds found finding", "put": "puts putting",
-    "keep": "keeps kept keeping", "have": "has had having", "hold": "holds held holding", "get": "gets got getting",
-    "cause": "causes caused causing", "provide": "provides provided providing", "produce": "produces produced producing",
-    "move": "moves moved moving", "show": "shows showed shown showing", "carry": "carries carried carrying",
-    "cover": "covers covered covering", "bring": "brings brought bringing", "lose": "loses lost losing",
-    "remove": "removes removed removing", "express": "expresses expressed expressing", "want": "wants wanted wanting",
-    "eat": "eats ate eaten eating", "contain": "contains contained containing", "cut": "cuts cutting", "pay": "pays paid paying",
-    "know": "knows knew known knowing", "write": "writes wrote written writing", "lead": "leads led leading",
-}  # fmt: skip
-"""`what somebody gives`: the words after the verb, up to a mark, a preposition or another clause."""
+    "give": "gives gave given giving",
+    "take": "takes took taken taking",
+    "make": "makes made making",
+    "see": "sees saw seen seeing",
+    "use": "uses used using",
+    "find": "finds found finding",
+    "put": "puts putting",
+    "keep": "keeps kept keeping",
+    "have": "has had having",
+    "hold": "holds held holding",
+    "get": "gets got getting",
+    "cause": "causes caused causing",
+    "provide": "provides provided providing",
+    "produce": "produces produced producing",
+    "move": "moves moved moving",
+    "show": "shows showed shown showing",
+    "carry": "carries carried carrying",
+    "cover": "covers covered covering",
+    "bring": "brings brought bringing",
+    "lose": "loses lost losing",
+    "remove": "removes removed removing",
+    "express": "expresses expressed expressing",
+    "want": "wants wanted wanting",
+    "eat": "eats ate eaten eating",
+    "contain": "contains contained containing",
+    "cut": "cuts cutting",
+    "pay": "pays paid paying",
+    "know": "knows knew known knowing",
+    "write": "writes wrote written writing",
+    "lead": "leads led leading",
+}
+"""`what somebody gives`: the words after the verb, up to a mark, a preposition or another
+clause."""
 
 
 def _members(title: str) -> list[str]:
     """Of the closed class with this first phrasing."""
-    (found,) = [members.split() for phrasings, members in CLOSED.items() if phrasings.split(";")[0] == title]
+    (found,) = [
+        members.split() for phrasings, members in CLOSED.items() if phrasings.split(";")[0] == title
+    ]
     return found
 
 
@@ -96,18 +136,27 @@ MODALS = frozenset(_members("modal verbs"))
 QUESTIONS = frozenset(_members("question words"))
 NUMBERS = frozenset(_members("numbers"))
 BE = frozenset("is was are were be been being".split())
-SAID = frozenset("said says say saying asked ask asks told tell tells answered replied whispered shouted cried".split())
+SAID = frozenset(
+    "said says say saying asked ask asks told tell tells answered replied whispered shouted cried".split()
+)
 CLAUSES = {"because": 26, "if": 27, "when": 28, "while": 28, "who": 30, "which": 30}
 """Opening words of clauses -> rule."""
 FOLLOWED_AT = {word: len(CONTEXT) + i for i, word in enumerate(FOLLOWED)}
 OBJECT_AT = {
-    form: len(CONTEXT) + len(FOLLOWED) + i for i, (verb, forms) in enumerate(OBJECTS.items()) for form in [verb, *forms.split()]
+    form: len(CONTEXT) + len(FOLLOWED) + i
+    for i, (verb, forms) in enumerate(OBJECTS.items())
+    for form in [verb, *forms.split()]
 }
 
 
-def context_concepts(texts: list[str], ends: list[list[int]]) -> tuple[list[Concept], NDArray[np.uint8]]:
-    """The concepts, and membership [token, concept]. ends: the character at which each token of a text ends."""
-    concepts = [Concept("context", phrasings[0], phrasings) for phrasings in (*CONTEXT, *_families())]
+def context_concepts(
+    texts: list[str], ends: list[list[int]]
+) -> tuple[list[Concept], NDArray[np.uint8]]:
+    """The concepts, and membership [token, concept]. ends: the character at which each token of a
+    text ends."""
+    concepts = [
+        Concept("context", phrasings[0], phrasings) for phrasings in (*CONTEXT, *_families())
+    ]
     result = np.zeros((sum(map(len, ends)), len(concepts)), dtype=np.uint8)
     row = 0
     for text, own in zip(texts, ends, strict=True):
@@ -125,9 +174,16 @@ def context_concepts(texts: list[str], ends: list[list[int]]) -> tuple[list[Conc
 
 
 def _families() -> list[list[str]]:
-    after = [[f"words after {word}", f"the word after '{word}'", f"what follows the word {word}"] for word in FOLLOWED]
+    after = [
+        [f"words after {word}", f"the word after '{word}'", f"what follows the word {word}"]
+        for word in FOLLOWED
+    ]
     objects = [
-        [f"objects of the verb {verb}", f"what somebody {forms.split()[0]}", f"things after {verb} or {forms.split()[0]}"]
+        [
+            f"objects of the verb {verb}",
+            f"what somebody {forms.split()[0]}",
+            f"things after {verb} or {forms.split()[0]}",
+        ]
         for verb, forms in OBJECTS.items()
     ]
     return after + objects
@@ -180,30 +236,63 @@ def _rules(form: str, state: _State) -> tuple[bool, ...]:
     pronoun = low in PRONOUNS
     clause = state.clause if word else None
     return (
-        word and first, word and state.quoted, word and last == "the", word and last in ("a", "an"), word and last == "to",
-        word and last == "of", word and last == "and", word and denied and low not in ("t", "not", "no"), name,
-        word and last == ",", word and last in ("he", "she"), word and low in state.seen and low not in FUNCTION_WORDS,
+        word and first,
+        word and state.quoted,
+        word and last == "the",
+        word and last in ("a", "an"),
+        word and last == "to",
+        word and last == "of",
+        word and last == "and",
+        word and denied and low not in ("t", "not", "no"),
+        name,
+        word and last == ",",
+        word and last in ("he", "she"),
+        word and low in state.seen and low not in FUNCTION_WORDS,
         word and state.bracketed,
-        word and last in PREPOSITIONS, word and last in ("is", "was", "are", "were"),
-        word and state.n_in_sentence == 1, word and state.n_in_sentence < 3, word and state.n_in_sentence >= 15,
-        word and last == '"' and state.quoted, word and last == '"' and not state.quoted, word and last in SAID,
-        word and (last in NUMBERS or last.isdigit()), word and last in POSSESSIVES,
-        word and last in ("very", "so", "too", "quite", "extremely"), word and last in MODALS,
-        word and last in ("have", "has", "had"), clause == 26, clause == 27, clause == 28, word and last == "but", clause == 30,
-        word and last == "-", word and last in (":", ";"), word and last == "i", word and last in ("they", "we"),
-        word and last in BE and low.endswith(("ed", "en")), word and last in BE and low.endswith("ing"),
-        word and state.last_is_name and not name, name and low in state.names,
-        word and first and form[0].isupper(), word and state.quoted and form[0].islower(), state.quoted and low in FUNCTION_WORDS,
-        pronoun and state.quoted, pronoun and not state.quoted, pronoun and first, low in QUESTIONS and first,
+        word and last in PREPOSITIONS,
+        word and last in ("is", "was", "are", "were"),
+        word and state.n_in_sentence == 1,
+        word and state.n_in_sentence < 3,
+        word and state.n_in_sentence >= 15,
+        word and last == '"' and state.quoted,
+        word and last == '"' and not state.quoted,
+        word and last in SAID,
+        word and (last in NUMBERS or last.isdigit()),
+        word and last in POSSESSIVES,
+        word and last in ("very", "so", "too", "quite", "extremely"),
+        word and last in MODALS,
+        word and last in ("have", "has", "had"),
+        clause == 26,
+        clause == 27,
+        clause == 28,
+        word and last == "but",
+        clause == 30,
+        word and last == "-",
+        word and last in (":", ";"),
+        word and last == "i",
+        word and last in ("they", "we"),
+        word and last in BE and low.endswith(("ed", "en")),
+        word and last in BE and low.endswith("ing"),
+        word and state.last_is_name and not name,
+        name and low in state.names,
+        word and first and form[0].isupper(),
+        word and state.quoted and form[0].islower(),
+        state.quoted and low in FUNCTION_WORDS,
+        pronoun and state.quoted,
+        pronoun and not state.quoted,
+        pronoun and first,
+        low in QUESTIONS and first,
         form == "," and state.quoted,
-    )  # fmt: skip
+    )
 
 
 def _families_of(form: str, state: _State) -> list[int]:
     """Which of `words after ...` and `objects of ...` hold."""
     if not form.isalpha():
         return []
-    found = [FOLLOWED_AT[state.before[-1]]] if state.before and state.before[-1] in FOLLOWED_AT else []
+    found = (
+        [FOLLOWED_AT[state.before[-1]]] if state.before and state.before[-1] in FOLLOWED_AT else []
+    )
     if state.verb is not None and form.lower() not in FUNCTION_WORDS:
         found.append(state.verb)
     return found
@@ -231,7 +320,9 @@ def _read(form: str, closing: bool, state: _State) -> None:
     state.seen.add(low)
 
 
-ENDS_OBJECT: Callable[[str], bool] = (PREPOSITIONS | QUESTIONS | MODALS | BE | {"and", "or", "but", "that", "to"}).__contains__
+ENDS_OBJECT: Callable[[str], bool] = (
+    PREPOSITIONS | QUESTIONS | MODALS | BE | {"and", "or", "but", "that", "to"}
+).__contains__
 
 
 def _ends_object(low: str, state: _State) -> bool:

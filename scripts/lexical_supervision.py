@@ -1,8 +1,11 @@
-"""What `train_simulator.py` learns from: texts whose tokens are known to belong, or not, to thousands of labelled concepts.
+"""What `train_simulator.py` learns from: texts whose tokens are known to belong, or not, to
+thousands of labelled concepts.
 
-1. WordNet (its `dict` folder, any 3.x) gives texts, namely examples and glosses, and concepts: hyponym sets, lexicographer files,
-   adjective clusters. A word belongs to a concept if most of its sense-tagged uses do; an example's own word is known by sense.
-2. Forms, closed classes, punctuation, single words, affixes and a few rules of context (`inside quotation marks`) are added.
+1. WordNet (its `dict` folder, any 3.x) gives texts, namely examples and glosses, and concepts:
+   hyponym sets, lexicographer files, adjective clusters. A word belongs to a concept if most of its
+   sense-tagged uses do; an example's own word is known by sense.
+2. Forms, closed classes, punctuation, single words, affixes and a few rules of context (`inside
+   quotation marks`) are added.
 3. Each concept has several phrasings, so that the label tower does not learn one by heart.
 
 Membership is 1 (yes), 0 (no) or IGNORE (a word with several senses, of which some belong).
@@ -31,35 +34,87 @@ N_WORDS = 1500
 """So many frequent words are concepts by themselves."""
 POS_FILES = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}
 LEXICOGRAPHER = {
-    4: "acts and actions; things that people do", 5: "animals; kinds of animals; creatures",
-    6: "man-made objects; artifacts; things that people made", 7: "qualities of people and things; attributes",
-    8: "body parts; parts of the body", 9: "thoughts and ideas; words about the mind", 10: "communication; words about language",
-    11: "events; things that happen", 12: "feelings; feelings and emotions; emotions", 13: "food; food and drink; things to eat",
-    14: "groups of people or things; groups", 15: "places; locations; words for places", 16: "motives; reasons to act",
-    17: "natural objects; things in nature", 18: "people; words for persons; kinds of people", 19: "natural phenomena",
-    20: "plants; trees and flowers; kinds of plants", 21: "possessions; money and property; wealth", 22: "natural processes",
-    23: "quantities; amounts; units of measure", 24: "relations between things", 25: "shapes; geometric forms",
-    26: "states; conditions of people or things", 27: "substances; materials", 28: "time; periods of time; words about time",
-    29: "verbs of the body; grooming and dressing", 30: "verbs of change; becoming different",
-    31: "verbs of thinking; thinking and knowing", 32: "verbs of speaking; saying and telling; speech",
-    33: "verbs of competing; fighting and playing games", 34: "verbs of eating and drinking; consuming; eating",
-    35: "verbs of touching; holding, hitting and cutting; contact", 36: "verbs of making; creating and building; making things",
-    37: "verbs of feeling; having emotions", 38: "verbs of motion; moving, walking and running; movement",
-    39: "verbs of perception; seeing and hearing", 40: "verbs of having; giving and taking; buying and selling",
-    41: "verbs of social life; meeting, helping and leading", 42: "verbs of being; existing and having a quality",
+    4: "acts and actions; things that people do",
+    5: "animals; kinds of animals; creatures",
+    6: "man-made objects; artifacts; things that people made",
+    7: "qualities of people and things; attributes",
+    8: "body parts; parts of the body",
+    9: "thoughts and ideas; words about the mind",
+    10: "communication; words about language",
+    11: "events; things that happen",
+    12: "feelings; feelings and emotions; emotions",
+    13: "food; food and drink; things to eat",
+    14: "groups of people or things; groups",
+    15: "places; locations; words for places",
+    16: "motives; reasons to act",
+    17: "natural objects; things in nature",
+    18: "people; words for persons; kinds of people",
+    19: "natural phenomena",
+    20: "plants; trees and flowers; kinds of plants",
+    21: "possessions; money and property; wealth",
+    22: "natural processes",
+    23: "quantities; amounts; units of measure",
+    24: "relations between things",
+    25: "shapes; geometric forms",
+    26: "states; conditions of people or things",
+    27: "substances; materials",
+    28: "time; periods of time; words about time",
+    29: "verbs of the body; grooming and dressing",
+    30: "verbs of change; becoming different",
+    31: "verbs of thinking; thinking and knowing",
+    32: "verbs of speaking; saying and telling; speech",
+    33: "verbs of competing; fighting and playing games",
+    34: "verbs of eating and drinking; consuming; eating",
+    35: "verbs of touching; holding, hitting and cutting; contact",
+    36: "verbs of making; creating and building; making things",
+    37: "verbs of feeling; having emotions",
+    38: "verbs of motion; moving, walking and running; movement",
+    39: "verbs of perception; seeing and hearing",
+    40: "verbs of having; giving and taking; buying and selling",
+    41: "verbs of social life; meeting, helping and leading",
+    42: "verbs of being; existing and having a quality",
     43: "verbs about weather; raining and snowing",
-}  # fmt: skip
+}
 """WordNet's lexicographer files by number; phrasings separated by semicolons."""
 
-SPEAKERS = ("the man", "the woman", "the teacher", "the boy", "the girl", "he", "she", "his mother", "her father", "the captain")
-SAYING = ("said", "asked", "answered", "replied", "whispered", "shouted", "told him", "thought", "cried")
+SPEAKERS = (
+    "the man",
+    "the woman",
+    "the teacher",
+    "the boy",
+    "the girl",
+    "he",
+    "she",
+    "his mother",
+    "her father",
+    "the captain",
+)
+SAYING = (
+    "said",
+    "asked",
+    "answered",
+    "replied",
+    "whispered",
+    "shouted",
+    "told him",
+    "thought",
+    "cried",
+)
 
 
 MARKS = {
-    ".": "full stops; periods; the end of a sentence", ",": "commas", "?": "question marks; the end of a question",
-    "!": "exclamation marks", ";": "semicolons", ":": "colons", '"': "quotation marks", "'": "apostrophes and single quotes",
-    "-": "hyphens and dashes", "(": "opening brackets; opening parentheses", ")": "closing brackets; closing parentheses",
-}  # fmt: skip
+    ".": "full stops; periods; the end of a sentence",
+    ",": "commas",
+    "?": "question marks; the end of a question",
+    "!": "exclamation marks",
+    ";": "semicolons",
+    ":": "colons",
+    '"': "quotation marks",
+    "'": "apostrophes and single quotes",
+    "-": "hyphens and dashes",
+    "(": "opening brackets; opening parentheses",
+    ")": "closing brackets; closing parentheses",
+}
 
 SUFFIXES = (
     "ly",
@@ -96,7 +151,8 @@ class Synset:
     gloss: str
     examples: list[str]
     up: list[Sense] = field(default_factory=list)
-    """Hypernyms; for an adjective its attribute, the nouns derived from it and, for a satellite, its cluster's head."""
+    """Hypernyms; for an adjective its attribute, the nouns derived from it and, for a satellite,
+    its cluster's head."""
     wholes: list[Sense] = field(default_factory=list)
     """What it is a part, a member or the substance of."""
     topics: list[Sense] = field(default_factory=list)
@@ -111,7 +167,8 @@ class Text(NamedTuple):
 
 
 class WordNet:
-    """The parts of WordNet's database files that are needed here. Format: wndb(5WN) and cntlist(5WN)."""
+    """The parts of WordNet's database files that are needed here. Format: wndb(5WN) and
+    cntlist(5WN)."""
 
     def __init__(self, folder: Path) -> None:
         self.synsets: dict[Sense, Synset] = {}
@@ -141,8 +198,11 @@ class WordNet:
                 lemma, n = parts[0], int(parts[2])
                 for rank, offset in enumerate(parts[-n:]):
                     sense = Sense(pos, int(offset))
-                    # Senses are listed by frequency; the small prior stands in for what the tagged corpus did not see.
-                    self.senses[lemma, pos].append((sense, counts[(lemma, sense)] + 0.5 / (1 + rank)))
+                    # Senses are listed by frequency; the small prior stands in for what the tagged
+                    # corpus did not see.
+                    self.senses[lemma, pos].append(
+                        (sense, counts[(lemma, sense)] + 0.5 / (1 + rank))
+                    )
 
     def _read_synset(self, pos: str, line: str, keys: dict[str, Sense]) -> None:
         data, _, gloss = line.partition(" | ")
@@ -159,11 +219,17 @@ class WordNet:
                 wholes.append(other)
             if symbol == ";c":
                 topics.append(other)
-            is_up = symbol in ("@", "@i") or (pos == "a" and symbol == "=") or (symbol == "&" and parts[2] == "s")
+            is_up = (
+                symbol in ("@", "@i")
+                or (pos == "a" and symbol == "=")
+                or (symbol == "&" and parts[2] == "s")
+            )
             if is_up or (symbol == "+" and pos == "a" and target == "n"):
                 up.append(other)
         definition = gloss.split('; "')[0].strip()
-        self.synsets[sense] = Synset(words, int(parts[1]), definition, re.findall(r'"([^"]+)"', gloss), up, wholes, topics)
+        self.synsets[sense] = Synset(
+            words, int(parts[1]), definition, re.findall(r'"([^"]+)"', gloss), up, wholes, topics
+        )
         number = {"n": 1, "v": 2, "a": 3, "r": 4}[pos] if parts[2] != "s" else 5
         for i, word in enumerate(words):
             head = ":" if number != 5 else ""
@@ -171,16 +237,29 @@ class WordNet:
                 keys[f"{word}%{number}:{parts[1]}:{int(parts[5 + 2 * i], 16):02d}:{head}"] = sense
 
     def lemmas(self, form: str) -> Iterator[tuple[str, str, str]]:
-        """(lemma, part of speech, inflection) of every reading of a lower-case word form (morphy's rules)."""
+        """(lemma, part of speech, inflection) of every reading of a lower-case word form (morphy's
+        rules)."""
         rules = (
-            ("n", "plural", (("s", ""), ("ses", "s"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"),
-                             ("men", "man"), ("ies", "y"))),
+            (
+                "n",
+                "plural",
+                (
+                    ("s", ""),
+                    ("ses", "s"),
+                    ("xes", "x"),
+                    ("zes", "z"),
+                    ("ches", "ch"),
+                    ("shes", "sh"),
+                    ("men", "man"),
+                    ("ies", "y"),
+                ),
+            ),
             ("v", "third", (("s", ""), ("ies", "y"), ("es", "e"), ("es", ""))),
             ("v", "past", (("ed", "e"), ("ed", ""), ("ied", "y"))),
             ("v", "ing", (("ing", "e"), ("ing", ""))),
             ("a", "comparative", (("er", ""), ("er", "e"), ("ier", "y"))),
             ("a", "superlative", (("est", ""), ("est", "e"), ("iest", "y"))),
-        )  # fmt: skip
+        )
         for pos in POS_FILES:
             if (form, pos) in self.senses:
                 yield form, pos, "base"
@@ -191,7 +270,9 @@ class WordNet:
             for ending, replacement in endings:
                 stem = form[: len(form) - len(ending)]
                 if form.endswith(ending) and len(stem) > 1:
-                    for lemma in dict.fromkeys((stem + replacement, *_undoubled(stem, replacement))):
+                    for lemma in dict.fromkeys(
+                        (stem + replacement, *_undoubled(stem, replacement))
+                    ):
                         if (lemma, pos) in self.senses:
                             yield lemma, pos, inflection
 
@@ -202,7 +283,9 @@ class WordNet:
             for sense, weight in self.senses[lemma, pos]:
                 found[sense, inflection] = max(found.get((sense, inflection), 0.0), weight)
         total = sum(found.values())
-        return [(sense, inflection, weight / total) for (sense, inflection), weight in found.items()]
+        return [
+            (sense, inflection, weight / total) for (sense, inflection), weight in found.items()
+        ]
 
     def prominence(self, word: str, sense: Sense) -> float:
         """Share of this sense among the uses of a word as this part of speech."""
@@ -216,17 +299,26 @@ class WordNet:
         seen = {sense}
         frontier = [sense]
         for _ in range(depth):
-            frontier = [up for s in frontier for up in self.synsets[s].up if up not in seen and self._is_quality(s, up)]
+            frontier = [
+                up
+                for s in frontier
+                for up in self.synsets[s].up
+                if up not in seen and self._is_quality(s, up)
+            ]
             seen.update(frontier)
         self._ancestors[sense, depth] = seen
         return seen
 
     def _is_quality(self, sense: Sense, up: Sense) -> bool:
-        """From an adjective only to what it says of a thing: `happy` to happiness, not `woolly` to wool."""
-        return up in self.synsets and (sense.pos != "a" or up.pos != "n" or self.synsets[up].file in (7, 12, 26))
+        """From an adjective only to what it says of a thing: `happy` to happiness, not `woolly` to
+        wool."""
+        return up in self.synsets and (
+            sense.pos != "a" or up.pos != "n" or self.synsets[up].file in (7, 12, 26)
+        )
 
     def texts(self, rng: np.random.Generator) -> list[Text]:
-        """Examples with their word's sense, and glosses, each as a sentence; some examples with names, some as speech."""
+        """Examples with their word's sense, and glosses, each as a sentence; some examples with
+        names, some as speech."""
         result = []
         for sense, synset in self.synsets.items():
             for example in synset.examples:
@@ -241,12 +333,16 @@ class WordNet:
         return {
             match.end(): sense
             for match in re.finditer(r"[A-Za-z]+", text)
-            if any(lemma in words and pos == sense.pos for lemma, pos, _ in self.lemmas(match.group().lower()))
+            if any(
+                lemma in words and pos == sense.pos
+                for lemma, pos, _ in self.lemmas(match.group().lower())
+            )
         }
 
 
 def _varied(text: str, rng: np.random.Generator) -> str:
-    """Examples know few names and no dialogue: `He left.` becomes `Peter left.`, or `"He left," the man said.`"""
+    """Examples know few names and no dialogue: `He left.` becomes `Peter left.`, or `"He left," the
+    man said.`"""
     for pronoun, names in (("He ", MEN), ("She ", WOMEN)):
         if text.startswith(pronoun) and rng.random() < 0.4:
             text = f"{rng.choice(names)} {text[len(pronoun) :]}"
@@ -298,21 +394,33 @@ class Supervision(NamedTuple):
 
 
 def build(
-    wordnet: Path, extra: list[str], offsets: Callable[[str], list[tuple[int, int]]], n_tokens: int, seed: int
+    wordnet: Path,
+    extra: list[str],
+    offsets: Callable[[str], list[tuple[int, int]]],
+    n_tokens: int,
+    seed: int,
 ) -> Supervision:
-    """extra: more sentences; offsets: (start, end) of each encoder token of a text; stops at about n_tokens."""
+    """extra: more sentences; offsets: (start, end) of each encoder token of a text; stops at about
+    n_tokens."""
     net = WordNet(wordnet)
     chunks, ends = chunked(net, extra, offsets, n_tokens, seed)
     types, rows = _types(chunks, ends)
     word_concepts, membership = _word_concepts(net, rows, types)
     by_context, context = context_concepts([chunk.text for chunk in chunks], ends)
-    return Supervision([c.text for c in chunks], ends, types, membership, context, word_concepts + by_context)
+    return Supervision(
+        [c.text for c in chunks], ends, types, membership, context, word_concepts + by_context
+    )
 
 
 def chunked(
-    net: WordNet, extra: list[str], offsets: Callable[[str], list[tuple[int, int]]], n_tokens: int, seed: int
+    net: WordNet,
+    extra: list[str],
+    offsets: Callable[[str], list[tuple[int, int]]],
+    n_tokens: int,
+    seed: int,
 ) -> tuple[list[Text], list[list[int]]]:
-    """Shuffled sentences joined to chunks, and the character at which each encoder token of a chunk ends."""
+    """Shuffled sentences joined to chunks, and the character at which each encoder token of a chunk
+    ends."""
     rng = np.random.default_rng(seed)
     every = net.texts(rng) + [Text(text, {}) for text in extra]
     order = rng.permutation(len(every))
@@ -335,7 +443,8 @@ def chunked(
 
 
 class Row(NamedTuple):
-    """What a token is: a word (by surface form, known sense), the beginning of one, or other characters."""
+    """What a token is: a word (by surface form, known sense), the beginning of one, or other
+    characters."""
 
     form: str
     sense: Sense | None
@@ -346,7 +455,10 @@ def _types(chunks: list[Text], ends: list[list[int]]) -> tuple[NDArray[np.int32]
     rows: dict[Row, int] = {}
     types: list[int] = []
     for chunk, own in zip(chunks, ends, strict=True):
-        words = [(m.start(), m.end(), m.group()) for m in re.finditer(r"[A-Za-z]+|\d+|[^\sA-Za-z\d]+", chunk.text)]
+        words = [
+            (m.start(), m.end(), m.group())
+            for m in re.finditer(r"[A-Za-z]+|\d+|[^\sA-Za-z\d]+", chunk.text)
+        ]
         position = 0
         for end in own:
             while position < len(words) - 1 and words[position][1] < end:
@@ -365,7 +477,9 @@ MIN_FORMS = {"n": 3, "v": 2, "a": 2, "r": 2}
 """Least members of a synset, and different forms among them, that make it a concept."""
 
 
-def _word_concepts(net: WordNet, rows: list[Row], types: NDArray[np.int32]) -> tuple[list[Concept], NDArray[np.uint8]]:
+def _word_concepts(
+    net: WordNet, rows: list[Row], types: NDArray[np.int32]
+) -> tuple[list[Concept], NDArray[np.uint8]]:
     """Concepts that a word form, or a word with a known sense, tells without more context."""
     counts = np.bincount(types, minlength=len(rows))
     bare = _bare_lemmas(net)
@@ -384,7 +498,12 @@ def _word_concepts(net: WordNet, rows: list[Row], types: NDArray[np.int32]) -> t
                     forms[name][row.form.lower()] += int(count)
     n_tokens = int(counts.sum())
     columns: list[object] = sorted(
-        (name for name, n in totals.items() if MIN_TOKENS <= n < 0.2 * n_tokens and len(forms[name]) >= _least_forms(name)), key=str
+        (
+            name
+            for name, n in totals.items()
+            if MIN_TOKENS <= n < 0.2 * n_tokens and len(forms[name]) >= _least_forms(name)
+        ),
+        key=str,
     )
     concepts = _distinct([_describe(net, name, forms[name]) for name in columns])
     closed = _closed_concepts(rows, counts)
@@ -407,19 +526,23 @@ def _least_forms(name: object) -> int:
 
 
 def _distinct(concepts: list[Concept]) -> list[Concept]:
-    """No phrasing of a held-out concept is the phrasing of another; of a held-out name nothing else is told."""
+    """No phrasing of a held-out concept is the phrasing of another; of a held-out name nothing else
+    is told."""
     secret = {phrase.lower() for c in concepts if held_out(c, HELD_OUT) for phrase in c.phrasings}
     kept = []
     for concept in concepts:
         if not held_out(concept, HELD_OUT):
             phrasings = [phrase for phrase in concept.phrasings if phrase.lower() not in secret]
-            concept = concept._replace(phrasings=phrasings or [f"{concept.name.split(' ', 1)[-1]}, and the like"])
+            concept = concept._replace(
+                phrasings=phrasings or [f"{concept.name.split(' ', 1)[-1]}, and the like"]
+            )
         kept.append(concept)
     return kept
 
 
 class Related(NamedTuple):
-    """A concept beside the hyponym sets: the `parts` or `topic` of a synset, or the several readings of a bare `lemma`."""
+    """A concept beside the hyponym sets: the `parts` or `topic` of a synset, or the several
+    readings of a bare `lemma`."""
 
     relation: str
     of: Sense
@@ -448,16 +571,55 @@ def _synset_name(net: WordNet, sense: Sense) -> str:
 
 
 CLASSES = {
-    "n": ("nouns", "words that are nouns", "all nouns", "common nouns", "naming words", "things and ideas", "nouns of any kind"),
-    "v": ("verbs", "words that are verbs", "all verbs", "action words", "doing words", "verbs of any kind", "actions and states"),
-    "a": ("adjectives", "words that are adjectives", "all adjectives", "describing words", "qualities", "adjectives of any kind"),
-    "r": ("adverbs", "words that are adverbs", "all adverbs", "manner words", "words that modify verbs", "adverbs of any kind"),
+    "n": (
+        "nouns",
+        "words that are nouns",
+        "all nouns",
+        "common nouns",
+        "naming words",
+        "things and ideas",
+        "nouns of any kind",
+    ),
+    "v": (
+        "verbs",
+        "words that are verbs",
+        "all verbs",
+        "action words",
+        "doing words",
+        "verbs of any kind",
+        "actions and states",
+    ),
+    "a": (
+        "adjectives",
+        "words that are adjectives",
+        "all adjectives",
+        "describing words",
+        "qualities",
+        "adjectives of any kind",
+    ),
+    "r": (
+        "adverbs",
+        "words that are adverbs",
+        "all adverbs",
+        "manner words",
+        "words that modify verbs",
+        "adverbs of any kind",
+    ),
 }
-INFLECTIONS = {"past": "past tense", "ing": "-ing form", "plural": "plural", "third": "third person", "base": "base form"}
+INFLECTIONS = {
+    "past": "past tense",
+    "ing": "-ing form",
+    "plural": "plural",
+    "third": "third person",
+    "base": "base form",
+}
 
 
-def _shares(net: WordNet, form: str, known: Sense | None, bare: dict[Sense, list[Related]]) -> dict[object, float]:
-    """Share of the uses of a word form that belongs to each concept (a Sense, or a string for the others)."""
+def _shares(
+    net: WordNet, form: str, known: Sense | None, bare: dict[Sense, list[Related]]
+) -> dict[object, float]:
+    """Share of the uses of a word form that belongs to each concept (a Sense, or a string for the
+    others)."""
     found: dict[object, float] = defaultdict(float)
     readings = net.readings(form)
     if known is not None:
@@ -472,7 +634,9 @@ def _shares(net: WordNet, form: str, known: Sense | None, bare: dict[Sense, list
         for related in _related(net, ancestors, bare):
             found[related] += share
         files = (
-            {net.synsets[ancestor].file for ancestor in net.ancestors(sense) if ancestor.pos != "r"} if sense.pos == "a" else set()
+            {net.synsets[ancestor].file for ancestor in net.ancestors(sense) if ancestor.pos != "r"}
+            if sense.pos == "a"
+            else set()
         )
         for file in files | {net.synsets[sense].file}:
             if file in LEXICOGRAPHER:
@@ -490,17 +654,25 @@ def _shares(net: WordNet, form: str, known: Sense | None, bare: dict[Sense, list
 def _related(net: WordNet, ancestors: set[Sense], bare: dict[Sense, list[Related]]) -> set[Related]:
     """Bare lemmas, parts and topics that a sense with these ancestors belongs to."""
     found = {related for ancestor in ancestors for related in bare.get(ancestor, [])}
-    topics = ancestors | {up for a in ancestors for topic in net.synsets[a].topics for up in net.ancestors(topic)}
+    topics = ancestors | {
+        up for a in ancestors for topic in net.synsets[a].topics for up in net.ancestors(topic)
+    }
     wholes = {whole for ancestor in ancestors for whole in net.synsets[ancestor].wholes}
     for relation, senses in (("parts", wholes), ("topic", topics & net.fields)):
-        found |= {Related(relation, sense, net.synsets[sense].words[0]) for sense in senses if not _is_held_out(net, sense)}
+        found |= {
+            Related(relation, sense, net.synsets[sense].words[0])
+            for sense in senses
+            if not _is_held_out(net, sense)
+        }
     return found
 
 
 def _describe(net: WordNet, name: object, forms: Counter[str]) -> Concept:
     """Phrasings of a concept; members that illustrate it are the frequent ones."""
     shown = [form for form, _ in forms.most_common(12) if len(form) > 2]
-    examples = [", ".join(shown[a:b]) for a, b in ((0, 2), (0, 3), (2, 5), (3, 7)) if len(shown) >= b]
+    examples = [
+        ", ".join(shown[a:b]) for a, b in ((0, 2), (0, 3), (2, 5), (3, 7)) if len(shown) >= b
+    ]
     if isinstance(name, Sense):
         return _describe_synset(net, name, shown, examples)
     if isinstance(name, Related):
@@ -522,10 +694,17 @@ def _describe(net: WordNet, name: object, forms: Counter[str]) -> Concept:
     title = {
         "past": ["past-tense verbs", "verbs in the past tense", "past actions", "the past tense"],
         "ing": ["verbs ending in -ing", "-ing forms of verbs"],
-        "plural": ["plural nouns", "plurals", "nouns in the plural", "words for several things", "the plural"],
+        "plural": [
+            "plural nouns",
+            "plurals",
+            "nouns in the plural",
+            "words for several things",
+            "the plural",
+        ],
         "third": ["third-person verbs", "verbs ending in -s"],
-        "comparative": ["comparatives", "comparative adjectives"], "superlative": ["superlatives", "superlative adjectives"],
-    }[rest[0]]  # fmt: skip
+        "comparative": ["comparatives", "comparative adjectives"],
+        "superlative": ["superlatives", "superlative adjectives"],
+    }[rest[0]]
     return Concept("class", str(name), title)
 
 
@@ -534,37 +713,53 @@ def _describe_synset(net: WordNet, name: Sense, shown: list[str], examples: list
     words = [word.replace("_", " ") for word in synset.words if word.isascii()][:3]
     gloss = re.sub(r"\([^)]*\)", "", synset.gloss).split(";")[0].strip()
     parents = [net.synsets[up].words[0].replace("_", " ") for up in synset.up if up in net.synsets]
-    # A bare word that mostly means something else says little; a held-out concept keeps its name, that it stays comparable.
+    # A bare word that mostly means something else says little; a held-out concept keeps its name,
+    # that it stays comparable.
     keep = _is_held_out(net, name)
     named = [word for word in words if keep or net.prominence(word, name) > 0.2]
     if words and name.pos == "n":
-        named += [_plural(word) for word in named or words[:1]] + [f"kinds of {words[0]}", f"words for {_plural(words[0])}"]
+        named += [_plural(word) for word in named or words[:1]] + [
+            f"kinds of {words[0]}",
+            f"words for {_plural(words[0])}",
+        ]
     elif words and name.pos == "v":
-        named += [_gerund(word) for word in words] + [f"verbs like {words[0]}", f"ways to {words[0]}"]
+        named += [_gerund(word) for word in words] + [
+            f"verbs like {words[0]}",
+            f"ways to {words[0]}",
+        ]
     elif words:
         named += [f"words like {words[0]}", f"{words[0]} things"]
     phrasings = named + [f"words about {words[0]}"] * bool(words)
     if words and parents:
         phrasings.append(f"{words[0]} ({parents[0]})")
-    stem = {"n": _plural, "v": _gerund}.get(name.pos, "words like {}".format)(words[0]) if words else ""
+    stem = (
+        {"n": _plural, "v": _gerund}.get(name.pos, "words like {}".format)(words[0])
+        if words
+        else ""
+    )
     phrasings += [f"{stem}, such as {e}" for e in examples[:2] if stem]
     if 8 < len(gloss) < 110:
         phrasings.append(gloss)
     if words and examples:
-        phrasings.append(f"{examples[-1]} and other {_plural(words[0]) if name.pos == 'n' else 'words'}")
+        phrasings.append(
+            f"{examples[-1]} and other {_plural(words[0]) if name.pos == 'n' else 'words'}"
+        )
     if len(shown) >= 3:
         phrasings += [", ".join(shown[:5]), f"things like {shown[0]}, {shown[1]} and {shown[2]}"]
     distinct = list(dict.fromkeys(phrasings))
-    # The first one is how the concept is tested; encoding all of the rest would take most of the time.
+    # The first one is how the concept is tested; encoding all of the rest would take most of the
+    # time.
     rng = np.random.default_rng(name.offset)
     rest = [distinct[1 + i] for i in sorted(rng.permutation(len(distinct) - 1)[: N_PHRASINGS - 1])]
     return Concept(f"synset {name.pos}", _synset_name(net, name), [*distinct[:1], *rest])
 
 
 def _inflected(phrase: str, inflection: str) -> str:
-    return {"past": f"{phrase}, in the past tense", "ing": f"{phrase}, ending in -ing", "plural": f"{phrase}, in the plural"}[
-        inflection
-    ]
+    return {
+        "past": f"{phrase}, in the past tense",
+        "ing": f"{phrase}, ending in -ing",
+        "plural": f"{phrase}, in the plural",
+    }[inflection]
 
 
 def _plural(word: str) -> str:
@@ -576,37 +771,78 @@ def _plural(word: str) -> str:
 def _gerund(word: str) -> str:
     first, *rest = word.split(" ")
     first = (
-        first[:-1] + "ing" if first.endswith("e") and not first.endswith(("ee", "ye", "oe")) and len(first) > 2 else first + "ing"
+        first[:-1] + "ing"
+        if first.endswith("e") and not first.endswith(("ee", "ye", "oe")) and len(first) > 2
+        else first + "ing"
     )
     return " ".join([first, *rest])
 
 
-def _closed_concepts(rows: list[Row], counts: NDArray) -> list[tuple[Concept, Callable[[Row], int]]]:
+def _closed_concepts(
+    rows: list[Row], counts: NDArray
+) -> list[tuple[Concept, Callable[[Row], int]]]:
     """Closed classes, punctuation, single words, affixes, capitals: known from the form alone."""
     result: list[tuple[Concept, Callable[[Row], int]]] = []
 
     def add(kind: str, phrasings: list[str], member: Callable[[str], bool]) -> None:
-        result.append((Concept(kind, phrasings[0], phrasings), lambda row: int(bool(row.form) and member(row.form))))
+        result.append(
+            (
+                Concept(kind, phrasings[0], phrasings),
+                lambda row: int(bool(row.form) and member(row.form)),
+            )
+        )
 
     for title, members in CLOSED.items():
         chosen = frozenset(members.split())
         phrasings = [phrase.strip() for phrase in title.split(";")]
         shown = ", ".join(members.split()[:3])
-        add("closed", [*phrasings, f"{phrasings[0]}, such as {shown}"], lambda form, c=chosen: form.lower() in c)  # type: ignore[misc]
+        add(
+            "closed",
+            [*phrasings, f"{phrasings[0]}, such as {shown}"],
+            lambda form, c=chosen: form.lower() in c,
+        )  # type: ignore[misc]
     for mark, title in MARKS.items():
-        add("mark", [phrase.strip() for phrase in title.split(";")] + [f"the mark {mark}"], lambda form, m=mark: form.startswith(m))  # type: ignore[misc]
+        add(
+            "mark",
+            [phrase.strip() for phrase in title.split(";")] + [f"the mark {mark}"],
+            lambda form, m=mark: form.startswith(m),
+        )  # type: ignore[misc]
     add("mark", ["punctuation", "punctuation marks"], lambda form: not form[0].isalnum())
     add("mark", ["ends of sentences", "sentence-final punctuation"], lambda form: form[0] in ".!?")
     add("mark", ["digits", "numbers written in digits", "numerals"], lambda form: form.isdigit())
     for suffix in SUFFIXES:
-        phrases = [f"words ending in -{suffix}", f"words that end with {suffix}", f"the suffix -{suffix}"]
-        add("affix", phrases, lambda form, s=suffix: len(form) > len(s) + 2 and form.lower().endswith(s))  # type: ignore[misc]
+        phrases = [
+            f"words ending in -{suffix}",
+            f"words that end with {suffix}",
+            f"the suffix -{suffix}",
+        ]
+        add(
+            "affix",
+            phrases,
+            lambda form, s=suffix: len(form) > len(s) + 2 and form.lower().endswith(s),
+        )  # type: ignore[misc]
     for prefix in (*PREFIXES, *"abcdefghilmnoprstw"):
         phrases = [f"words starting with {prefix}", f"words that begin with {prefix}-"]
-        add("affix", phrases, lambda form, p=prefix: len(form) > len(p) + 2 and form.lower().startswith(p))  # type: ignore[misc]
-    add("affix", ["capitalized words", "words with a capital letter"], lambda form: form[0].isupper())
-    add("affix", ["long words", "words of many letters"], lambda form: form.isalpha() and len(form) >= 9)
-    add("affix", ["short words", "words of one or two letters"], lambda form: form.isalpha() and len(form) <= 2)
+        add(
+            "affix",
+            phrases,
+            lambda form, p=prefix: len(form) > len(p) + 2 and form.lower().startswith(p),
+        )  # type: ignore[misc]
+    add(
+        "affix",
+        ["capitalized words", "words with a capital letter"],
+        lambda form: form[0].isupper(),
+    )
+    add(
+        "affix",
+        ["long words", "words of many letters"],
+        lambda form: form.isalpha() and len(form) >= 9,
+    )
+    add(
+        "affix",
+        ["short words", "words of one or two letters"],
+        lambda form: form.isalpha() and len(form) <= 2,
+    )
     frequent: Counter[str] = Counter()
     for row, count in zip(rows, counts, strict=True):
         if row.form.isalpha() and not row.fragment:
@@ -618,5 +854,9 @@ def _closed_concepts(rows: list[Row], counts: NDArray) -> list[tuple[Concept, Ca
 
 
 def held_out(concept: Concept, share: float) -> bool:
-    """Whether a synset concept is kept out of training; decided by its name, so that it never changes."""
-    return concept.kind.startswith("synset") and zlib.crc32(concept.name.encode()) % 1000 < 1000 * share
+    """Whether a synset concept is kept out of training; decided by its name, so that it never
+    changes."""
+    return (
+        concept.kind.startswith("synset")
+        and zlib.crc32(concept.name.encode()) % 1000 < 1000 * share
+    )

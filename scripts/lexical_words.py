@@ -1,4 +1,5 @@
-"""What the parts of the lexical supervision share: the closed classes of English and what a concept is."""
+"""What the parts of the lexical supervision share: the closed classes of English and what a concept
+is."""
 
 from __future__ import annotations
 
@@ -63,7 +64,7 @@ CLOSED = {
     "female first names; names of girls and women; girls": " ".join(WOMEN).lower(),
     "male first names; names of boys and men; boys": " ".join(MEN).lower(),
     "first names; names of people; people's names": " ".join([*WOMEN, *MEN]).lower(),
-}  # fmt: skip
+}
 """Phrasings -> members, closed classes of English."""
 
 FUNCTION_WORDS = {word for members in CLOSED.values() for word in members.split()} - set(

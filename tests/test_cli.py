@@ -10,10 +10,14 @@ from pathlib import Path
 import pytest
 
 
-def ibc(*arguments: str, cwd: Path | None = None, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def ibc(
+    *arguments: str, cwd: Path | None = None, timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
     command = [sys.executable, "-m", "interp_by_construction", *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,9 +46,18 @@ def ibc(*arguments: str, cwd: Path | None = None, timeout: float = 120) -> subpr
         (["export", "nope", "outptu=x"], ["outptu", "output"]),
         (["simulate", "input=missing.jsonl", "output=o.jsonl"], ["missing.jsonl"]),
         (["simulate", "output=o.jsonl"], ["input"]),
-        (["simulate", "input=i.jsonl", "output=o.jsonl", "simulator=ridge"], ["simulator=ridge", "exact", "head"]),
-        (["run", "nodes.assign=match", "simulate.simulator=ridge"], ["nodes.assign=match", "simulate.simulator=ridge", "head"]),
-        (["run", "simulate.simulator=head", "simulate.head=/no/such.safetensors"], ["simulate.head=/no/such.safetensors"]),
+        (
+            ["simulate", "input=i.jsonl", "output=o.jsonl", "simulator=ridge"],
+            ["simulator=ridge", "exact", "head"],
+        ),
+        (
+            ["run", "nodes.assign=match", "simulate.simulator=ridge"],
+            ["nodes.assign=match", "simulate.simulator=ridge", "head"],
+        ),
+        (
+            ["run", "simulate.simulator=head", "simulate.head=/no/such.safetensors"],
+            ["simulate.head=/no/such.safetensors"],
+        ),
         (["serve", "kind=magic"], ["magic", "generate"]),
     ],
 )
@@ -57,7 +70,8 @@ def test_bad_input(arguments: list[str], named: list[str], tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("content", "named"), [(b"", "no text"), (b"\x00\x01\x02binary" * 99, "not text"), (b"one short line", "tokens")]
+    ("content", "named"),
+    [(b"", "no text"), (b"\x00\x01\x02binary" * 99, "not text"), (b"one short line", "tokens")],
 )
 def test_unusable_text(content: bytes, named: str, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_bytes(content)
@@ -69,19 +83,31 @@ def test_unusable_text(content: bytes, named: str, tmp_path: Path) -> None:
 def test_unsupported_architecture_lists_the_supported_ones(tmp_path: Path) -> None:
     from transformers import BertConfig, BertForMaskedLM
 
-    small = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=16)
+    small = BertConfig(
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        intermediate_size=8,
+        vocab_size=16,
+    )
     BertForMaskedLM(small).save_pretrained(tmp_path / "bert")
-    result = ibc("run", "subject=hf", f"subject.path={tmp_path / 'bert'}", "logger=none", cwd=tmp_path)
+    result = ibc(
+        "run", "subject=hf", f"subject.path={tmp_path / 'bert'}", "logger=none", cwd=tmp_path
+    )
     assert result.returncode == 2, result.stderr
     assert "bert" in result.stderr.lower() and "Traceback" not in result.stderr
 
 
 def test_endpoint_that_is_not_there(tmp_path: Path) -> None:
     result = ibc(
-        "simulate", "input=in.jsonl", "output=out.jsonl", "labeler=endpoint", "labeler.classify_url=http://127.0.0.1:9",
+        "simulate",
+        "input=in.jsonl",
+        "output=out.jsonl",
+        "labeler=endpoint",
+        "labeler.classify_url=http://127.0.0.1:9",
         "labeler.retries=0",
         cwd=_with_input(tmp_path),
-    )  # fmt: skip
+    )
     assert result.returncode == 2, result.stderr
     assert "127.0.0.1:9" in result.stderr and "Traceback" not in result.stderr
 
@@ -98,9 +124,17 @@ def test_help_and_status_import_nothing_heavy(tmp_path: Path) -> None:
         "sys.exit(bool({{'torch', 'transformers', 'pytorch_lightning', 'vllm'}} & set(sys.modules)))"
     )
     for arguments in (["--help"], ["status", "nope"]):
-        subprocess.run([sys.executable, "-c", code.format(arguments=arguments)], check=True, cwd=tmp_path, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-c", code.format(arguments=arguments)],
+            check=True,
+            cwd=tmp_path,
+            capture_output=True,
+        )
 
 
 def test_configuration_is_the_same_from_any_directory(tmp_path: Path) -> None:
-    shown = [ibc("run", "--cfg", "job", "--resolve", "experiment=demo", cwd=place).stdout for place in (tmp_path, Path("/"))]
+    shown = [
+        ibc("run", "--cfg", "job", "--resolve", "experiment=demo", cwd=place).stdout
+        for place in (tmp_path, Path("/"))
+    ]
     assert shown[0] == shown[1] and "pretrain_steps" in shown[0]

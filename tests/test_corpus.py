@@ -1,4 +1,5 @@
-"""Laws of the corpus: disjoint splits, reproducible bytes, held-out words where they belong, clear errors."""
+"""Laws of the corpus: disjoint splits, reproducible bytes, held-out words where they belong, clear
+errors."""
 
 from __future__ import annotations
 
@@ -21,7 +22,14 @@ from interp_by_construction.corpus import (
     load_tokenizer,
     read_documents,
 )
-from interp_by_construction.corpus.lexicon import ANIMAL_SOUNDS, HELD_OUT, LEXICON, concept_mask, plural, words_of
+from interp_by_construction.corpus.lexicon import (
+    ANIMAL_SOUNDS,
+    HELD_OUT,
+    LEXICON,
+    concept_mask,
+    plural,
+    words_of,
+)
 from interp_by_construction.corpus.splits import assign, check_disjoint
 from interp_by_construction.corpus.stories import generate
 from interp_by_construction.corpus.templates import BEATS, PLOTS, SLOTS, n_held_out
@@ -41,11 +49,17 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def hashes(directory: Path) -> dict[str, str]:
-    return {str(f.relative_to(directory)): sha256_file(f) for f in sorted(directory.rglob("*")) if f.is_file()}
+    return {
+        str(f.relative_to(directory)): sha256_file(f)
+        for f in sorted(directory.rglob("*"))
+        if f.is_file()
+    }
 
 
 def text_config(path: Path | str, **changes: object) -> DataConfig:
-    base = DataConfig(name="text", kind="text", path=str(path), fractions=EQUAL, block_size=16, vocab_size=300)
+    base = DataConfig(
+        name="text", kind="text", path=str(path), fractions=EQUAL, block_size=16, vocab_size=300
+    )
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 
 
@@ -66,7 +80,10 @@ def test_templates_are_well_formed() -> None:
         for template in templates:
             for slot in re.findall(r"\{(\w+)\}", template):
                 name = slot.removeprefix("any_").lower()
-                assert name in {*SLOTS, "he", "him", "his", "sound", "animals", "fruits"}, (beat, slot)
+                assert name in {*SLOTS, "he", "him", "his", "sound", "animals", "fruits"}, (
+                    beat,
+                    slot,
+                )
             # A held-out word in the fixed text of a template would leak it into every split.
             assert not held_out & set(words_of(re.sub(r"\{\w+\}", "", template))), (beat, template)
     assert {beat for plot in PLOTS for beat in plot} == set(BEATS)
@@ -81,14 +98,20 @@ def test_stories_are_rich_and_consistent() -> None:
     stories = [story.text for story in generate(["train"] * 3000, 0)]
     assert len(set(stories)) == len(stories)
     assert len({word for story in stories for word in words_of(story)}) >= 500
-    sounds = {sound: {a for a, s in ANIMAL_SOUNDS.items() if s == sound} for sound in ANIMAL_SOUNDS.values()}
+    sounds = {
+        sound: {a for a, s in ANIMAL_SOUNDS.items() if s == sound}
+        for sound in ANIMAL_SOUNDS.values()
+    }
     for story in stories:
         words = words_of(story)
-        # One child and at most one friend, one gender; an animal that is heard is one that sounds like that.
+        # One child and at most one friend, one gender; an animal that is heard is one that sounds
+        # like that.
         assert 1 <= len(LEXICON["names"] & set(words)) <= 2, story
         assert len(LEXICON["family"] & set(words)) <= 1, story
         for word in words:
-            assert word not in sounds or {form for a in sounds[word] for form in (a, plural(a))} & set(words), story
+            assert word not in sounds or {
+                form for a in sounds[word] for form in (a, plural(a))
+            } & set(words), story
         pronouns = {"he": {"he", "his", "him"}, "she": {"she", "her"}}
         assert sum(bool(group & set(words)) for group in pronouns.values()) <= 1, story
         assert not re.search(r"\b[Aa] [aeiou]|\{|\}|  ", story), story
@@ -101,7 +124,9 @@ def test_held_out_words_and_templates_are_only_in_train_and_score(corpus: Path) 
     held_out = frozenset[str]().union(*HELD_OUT.values())
     tokenizer = load_tokenizer(corpus)
     for split in SPLITS:
-        text = tokenizer.decode(np.concatenate([row["input_ids"] for row in load_blocks(corpus, split)]))
+        text = tokenizer.decode(
+            np.concatenate([row["input_ids"] for row in load_blocks(corpus, split)])
+        )
         found = held_out & set(words_of(text.replace("<|endoftext|>", " ")[20:-20]))
         assert bool(found) == (split in held_out_splits), (split, found)
 
@@ -122,7 +147,18 @@ def test_every_held_out_word_occurs_in_pretraining() -> None:
 
 def test_concept_mask_marks_all_pieces_of_a_word() -> None:
     tokens = ["The", " squ", "irrel", " saw", " Tom", "'s", " cat", "s", ".", " concat"]
-    assert concept_mask(tokens, "animals") == [False, True, True, False, False, False, True, True, False, False]
+    assert concept_mask(tokens, "animals") == [
+        False,
+        True,
+        True,
+        False,
+        False,
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]
     assert concept_mask(tokens, "names")[4] and not concept_mask(tokens, "names")[5]
     with pytest.raises(KeyError):
         concept_mask(tokens, "no such concept")
@@ -138,7 +174,9 @@ def test_splits_are_disjoint_and_follow_the_fractions(corpus: Path) -> None:
         share = sum(row["split"] == split for row in table) / len(table)
         assert abs(share - SMALL.fractions[split]) < 0.01
         in_blocks = set(np.unique(load_blocks(corpus, split)[:]["document"]).tolist())
-        assert in_blocks and in_blocks <= {row["document"] for row in table if row["split"] == split}
+        assert in_blocks and in_blocks <= {
+            row["document"] for row in table if row["split"] == split
+        }
 
 
 def test_shared_document_is_refused() -> None:
@@ -163,7 +201,9 @@ def test_blocks_are_documents_in_order_with_separators(corpus: Path) -> None:
     blocks = load_blocks(corpus, "test")
     assert blocks.cache_files, "blocks are not memory-mapped"
     assert blocks[0]["input_ids"].shape == (SMALL.block_size,)
-    ids, documents = (np.concatenate([row[name] for row in blocks]) for name in ("input_ids", "document"))
+    ids, documents = (
+        np.concatenate([row[name] for row in blocks]) for name in ("input_ids", "document")
+    )
     ends = np.flatnonzero(ids == tokenizer.eos_token_id)
     assert np.array_equal(ends, np.flatnonzero(np.diff(documents, append=documents[-1])))
     splits = assign([1.0] * SMALL.n_documents, SMALL.fractions, SMALL.seed)
@@ -251,7 +291,9 @@ def test_identity_is_that_of_the_content(tmp_path: Path) -> None:
     assert content_identity(text_config(first)) == content_identity(text_config(second))
     second.write_text(LINES + "!")
     assert content_identity(text_config(first)) != content_identity(text_config(second))
-    assert content_identity(SMALL) == content_identity(dataclasses.replace(SMALL, vocab_size=400, block_size=32))
+    assert content_identity(SMALL) == content_identity(
+        dataclasses.replace(SMALL, vocab_size=400, block_size=32)
+    )
     assert content_identity(SMALL) != content_identity(dataclasses.replace(SMALL, seed=1))
 
 

@@ -1,4 +1,5 @@
-"""Laws of dictionary nodes: a transcoder in the place of an MLP, its training, its files, what of it is frozen."""
+"""Laws of dictionary nodes: a transcoder in the place of an MLP, its training, its files, what of
+it is frozen."""
 
 from __future__ import annotations
 
@@ -31,13 +32,34 @@ from interp_by_construction.subject.dictionary import dictionaries, put_in_place
 from interp_by_construction.subject.freeze import frozen_for_continue, upstream
 from interp_by_construction.subject.hooks import activations, mlp_flow
 from interp_by_construction.subject.load import load_subject, save_subject, untie
-from interp_by_construction.subject.transcoder import TopK, Transcoder, load_transcoder, save_transcoder
-from interp_by_construction.subject.transcoder_files import Shape, check_free, check_width, find_transcoder, read_shape
+from interp_by_construction.subject.transcoder import (
+    TopK,
+    Transcoder,
+    load_transcoder,
+    save_transcoder,
+)
+from interp_by_construction.subject.transcoder_files import (
+    Shape,
+    check_free,
+    check_width,
+    find_transcoder,
+    read_shape,
+)
 from interp_by_construction.training.fit import TokenBlocks, fit
-from interp_by_construction.training.transcoder import Scales, TranscoderModule, dead_features_loss, fvu, unscale
+from interp_by_construction.training.transcoder import (
+    Scales,
+    TranscoderModule,
+    dead_features_loss,
+    fvu,
+    unscale,
+)
 
 CPU = TrainerConfig(device="cpu", threads=1)
-SHAPES = {"relu": Shape(16, 40, None, False), "topk": Shape(16, 40, 5, False), "topk_skip": Shape(16, 40, 5, True)}
+SHAPES = {
+    "relu": Shape(16, 40, None, False),
+    "topk": Shape(16, 40, 5, False),
+    "topk_skip": Shape(16, 40, 5, True),
+}
 NODES = [1, 4, 17]
 
 
@@ -71,18 +93,24 @@ def test_fvu_is_one_minus_the_multivariate_r2_and_one_for_the_mean() -> None:
     output = y + rng.normal(0.0, 1.0, y.shape)
     expected = np.mean(np.sum((y - output) ** 2, axis=1)) / np.trace(np.cov(y.T, bias=True))
     assert float(fvu(torch.from_numpy(y), torch.from_numpy(output))) == pytest.approx(expected)
-    assert float(fvu(torch.from_numpy(y), torch.from_numpy(np.tile(y.mean(0), (200, 1))))) == pytest.approx(1.0)
+    assert float(
+        fvu(torch.from_numpy(y), torch.from_numpy(np.tile(y.mean(0), (200, 1))))
+    ) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("kind", SHAPES)
 def test_a_transcoder_computes_what_sparsify_computes(kind: str, tmp_path: Path) -> None:
-    """From the tensors on disk: sparsify's encoder, its sparse decoder (embedding_bag), its skip."""
+    """From the tensors on disk: sparsify's encoder, its sparse decoder (embedding_bag), its
+    skip."""
     shape = SHAPES[kind]
     save_transcoder(random_transcoder(shape), tmp_path, {})
     w, x = load_file(tmp_path / "sae.safetensors"), torch.randn(7, 16)
     before = torch.relu(nn.functional.linear(x, w["encoder.weight"], w["encoder.bias"]))
     values, indices = before.topk(shape.k or shape.n_features, dim=-1, sorted=False)
-    expected = nn.functional.embedding_bag(indices, w["W_dec"], per_sample_weights=values, mode="sum") + w["b_dec"]
+    expected = (
+        nn.functional.embedding_bag(indices, w["W_dec"], per_sample_weights=values, mode="sum")
+        + w["b_dec"]
+    )
     if shape.skip:
         expected = expected + x @ w["W_skip"].mT
     torch.testing.assert_close(load_transcoder(tmp_path)(x), expected, atol=1e-5, rtol=1e-5)
@@ -94,21 +122,34 @@ def test_files_hold_a_transcoder_to_the_bit(kind: str, tmp_path: Path) -> None:
     save_transcoder(transcoder, tmp_path, {"layer": 1})
     loaded = load_transcoder(tmp_path)
     assert loaded.shape == SHAPES[kind]
-    assert all(torch.equal(a, b) for a, b in zip(transcoder.parameters(), loaded.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(transcoder.parameters(), loaded.parameters(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_features_are_the_nodes_of_every_family_and_checkpoints_keep_them(name: str, tmp_path: Path) -> None:
+def test_features_are_the_nodes_of_every_family_and_checkpoints_keep_them(
+    name: str, tmp_path: Path
+) -> None:
     model, input_ids = random_model(name), tokens()
     untie(model)
     flow, plain = mlp_flow(model, 1, input_ids), model(input_ids).logits
     transcoder = random_transcoder(SHAPES["topk_skip"])
     put_in_place(model, 1, transcoder)
     found = activations(model, 1, input_ids)
-    assert found.shape == (3, LENGTH, 40) and families.d_mlp(model, 1) == 40 and families.d_mlp(model, 0) == 24
-    torch.testing.assert_close(found.flatten(0, 1), transcoder.activation(transcoder.encoder(flow.read)))
+    assert (
+        found.shape == (3, LENGTH, 40)
+        and families.d_mlp(model, 1) == 40
+        and families.d_mlp(model, 0) == 24
+    )
+    torch.testing.assert_close(
+        found.flatten(0, 1), transcoder.activation(transcoder.encoder(flow.read))
+    )
     assert torch.equal(families.output_directions(model, 1), transcoder.decoder.weight.T)
-    assert families.incoming_weights(model, 1, NODES, [0, 1]).shape == families.incoming_weights(model, 2, [0, 1, 2], [8, 39]).shape
+    assert (
+        families.incoming_weights(model, 1, NODES, [0, 1]).shape
+        == families.incoming_weights(model, 2, [0, 1, 2], [8, 39]).shape
+    )
     logits = model(input_ids).logits
     assert not torch.allclose(logits, plain)
     save_subject(model, tmp_path)
@@ -131,9 +172,15 @@ def test_mlp_flow_is_what_the_mlp_reads_and_writes(name: str) -> None:
     assert flow.read.shape == flow.written.shape == (3 * LENGTH, 16)
     before = model(input_ids).logits
     family = families.family_of(model)
-    handles = [] if name == "opt" else [
-        families.block(model, 1).get_submodule(family.mlp).register_forward_hook(lambda _m, args, out: seen.append((args[0], out)))
-    ]  # fmt: skip
+    handles = (
+        []
+        if name == "opt"
+        else [
+            families.block(model, 1)
+            .get_submodule(family.mlp)
+            .register_forward_hook(lambda _m, args, out: seen.append((args[0], out)))
+        ]
+    )
     seen: list[tuple[Tensor, Tensor]] = []
     assert torch.equal(model(input_ids).logits, before)
     for handle in handles:
@@ -148,7 +195,9 @@ def scramble(model: nn.Module, frozen: dict[str, Tensor | None]) -> None:
         for name, parameter in model.named_parameters():
             mask = frozen.get(name, torch.zeros_like(parameter, dtype=torch.bool))
             if mask is not None:
-                parameter.copy_(torch.where(mask, parameter, parameter + torch.randn_like(parameter)))
+                parameter.copy_(
+                    torch.where(mask, parameter, parameter + torch.randn_like(parameter))
+                )
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gpt_neox", "opt"])
@@ -163,7 +212,9 @@ def test_nothing_that_may_train_reaches_the_aligned_features(name: str, kind: st
     free = {key: mask for key, mask in frozen.items() if "encoder" in key}
     assert len(free) == 2
     assert all((mask is None) == (kind != "relu") for mask in free.values())
-    assert not any(key.endswith(("decoder.weight", "decoder.bias", "skip.weight")) for key in frozen)
+    assert not any(
+        key.endswith(("decoder.weight", "decoder.bias", "skip.weight")) for key in frozen
+    )
 
 
 def test_relu_features_freeze_one_by_one_as_neurons_do() -> None:
@@ -213,13 +264,16 @@ class DyingBlocks(TokenBlocks):
 
 
 def test_killed_and_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path) -> None:
-    """What is remembered of dead features included: after 40 tokens without activity they have a loss of their own."""
+    """What is remembered of dead features included: after 40 tokens without activity they have a
+    loss of their own."""
     subject = random_model("gpt2")
     cfg = DictionaryConfig(k=2, steps=30, lr=1e-2, dead_tokens=40)
     trainer = TrainerConfig(device="cpu", threads=1, checkpoint_seconds=0.0)
 
     def phase(transcoder: Transcoder, alive_for: int, scratch: Path) -> dict[str, Any]:
-        module = TranscoderModule(transcoder, subject, 1, Scales(1.0, 1.0, torch.zeros(16)), cfg, trainer)
+        module = TranscoderModule(
+            transcoder, subject, 1, Scales(1.0, 1.0, torch.zeros(16)), cfg, trainer
+        )
         return fit(module, DyingBlocks(alive_for), seed=3, batch_size=4, scratch=scratch)
 
     whole, resumed = (random_transcoder(Shape(16, 40, 2, False)) for _ in range(2))
@@ -227,25 +281,35 @@ def test_killed_and_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path) -> N
     with pytest.raises(Killed):
         phase(random_transcoder(Shape(16, 40, 2, False)), 14, tmp_path / "killed")
     assert phase(resumed, 18, tmp_path / "killed") == expected
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True)
+    )
 
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A subject; the stage reads small random splits."""
-    monkeypatch.setattr(dictionary, "load_blocks", lambda _path, split: ArrayBlocks(40, seed=len(split)))
+    monkeypatch.setattr(
+        dictionary, "load_blocks", lambda _path, split: ArrayBlocks(40, seed=len(split))
+    )
     model = random_model("llama")
     untie(model)
     save_subject(model, tmp_path / "start")
     return tmp_path / "start"
 
 
-def swap(start: Path, cfg: DictionaryConfig, out: Path, source: Path | None = None, layer: int = 1) -> dict[str, Any]:
-    return dictionary.run(start, Path(), layer, cfg, source, "subject-x", CPU, 0, out, out / "scratch")
+def swap(
+    start: Path, cfg: DictionaryConfig, out: Path, source: Path | None = None, layer: int = 1
+) -> dict[str, Any]:
+    return dictionary.run(
+        start, Path(), layer, cfg, source, "subject-x", CPU, 0, out, out / "scratch"
+    )
 
 
 @pytest.mark.parametrize("activation", ["topk", "relu"])
-def test_training_lowers_the_held_out_fvu_which_is_that_of_its_formula(activation: str, start: Path, tmp_path: Path) -> None:
+def test_training_lowers_the_held_out_fvu_which_is_that_of_its_formula(
+    activation: str, start: Path, tmp_path: Path
+) -> None:
     def trained(steps: int) -> dict[str, Any]:
         cfg = DictionaryConfig(activation=activation, k=8, steps=steps, lr=1e-2, batch_size=20)  # type: ignore[arg-type]
         return swap(start, cfg, tmp_path / str(steps))
@@ -258,7 +322,9 @@ def test_training_lowers_the_held_out_fvu_which_is_that_of_its_formula(activatio
     transcoder = families.transcoder_of(swapped, 1)
     assert transcoder is not None
     y, output = flow.written.double().numpy(), transcoder(flow.read).detach().double().numpy()
-    assert many["fvu"] == pytest.approx(((y - output) ** 2).sum() / ((y - y.mean(0)) ** 2).sum(), rel=1e-5)
+    assert many["fvu"] == pytest.approx(
+        ((y - output) ** 2).sum() / ((y - y.mean(0)) ** 2).sum(), rel=1e-5
+    )
     features = transcoder.activation(transcoder.encoder(flow.read))
     assert many["l0"] == pytest.approx(float((features > 0).sum(-1).float().mean()))
     assert many["n_dead"] == int((features == 0).all(0).sum()) and many["n_tokens"] == 40 * LENGTH
@@ -272,11 +338,15 @@ def test_a_transcoder_from_disk_is_used_as_it_is(start: Path, tmp_path: Path) ->
     made = swap(start, cfg, tmp_path / "made")
     loaded = swap(start, cfg, tmp_path / "loaded", tmp_path / "made" / "transcoder")
     assert loaded["source"] == "loaded" and loaded["fvu"] == made["fvu"]
-    weights = [load_file(tmp_path / side / "model" / "model.safetensors") for side in ("made", "loaded")]
+    weights = [
+        load_file(tmp_path / side / "model" / "model.safetensors") for side in ("made", "loaded")
+    ]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_a_transcoder_of_another_model_or_width_is_refused_with_both_names(start: Path, tmp_path: Path) -> None:
+def test_a_transcoder_of_another_model_or_width_is_refused_with_both_names(
+    start: Path, tmp_path: Path
+) -> None:
     wide, foreign = tmp_path / "training" / "layers.1.mlp", tmp_path / "foreign"
     save_transcoder(random_transcoder(Shape(20, 40, 5, False)), wide, {})
     (wide.parent / "config.json").write_text('{"model": "org/other-model"}')
@@ -299,9 +369,12 @@ def test_what_is_no_transcoder_is_refused(tmp_path: Path) -> None:
         find_transcoder(tmp_path, 3, 1)
     config = json.loads((tmp_path / "t" / "cfg.json").read_text())
     for change, message in (
-        ({"transcode": False}, "autoencoder"), ({"activation": "groupmax"}, "groupmax"), ({"k": None}, "cfg.json"),
-        ({"num_latents": 41}, "shapes"), ({"skip_connection": True}, "W_skip"),
-    ):  # fmt: skip
+        ({"transcode": False}, "autoencoder"),
+        ({"activation": "groupmax"}, "groupmax"),
+        ({"k": None}, "cfg.json"),
+        ({"num_latents": 41}, "shapes"),
+        ({"skip_connection": True}, "W_skip"),
+    ):
         (tmp_path / "t" / "cfg.json").write_text(json.dumps(config | change))
         with pytest.raises(ConfigError, match=message):
             load_transcoder(tmp_path / "t")
@@ -315,7 +388,9 @@ def test_nodes_are_a_config_group_whose_fields_keep_their_names() -> None:
     default = compose(["nodes.count=32", "nodes.assign=none"])
     assert default.nodes.kind == "neurons" and default.nodes.count == 32
     chosen = compose(["nodes=transcoder", "nodes.count=32", "dictionary.k=4"])
-    assert chosen.nodes.kind == "transcoder" and chosen.nodes.count == 32 and chosen.dictionary.k == 4
+    assert (
+        chosen.nodes.kind == "transcoder" and chosen.nodes.count == 32 and chosen.dictionary.k == 4
+    )
     with pytest.raises(ConfigError, match="nodes=transcoder"):
         compose(["nodes.path=somewhere"])
     with pytest.raises(ConfigError, match="dictionary.k=0"):
@@ -339,13 +414,17 @@ def exportable(name: str, activation: str, layers: list[int]) -> Any:
 
 @pytest.mark.parametrize("name", ["gpt2", "gpt_neo", "gpt_neox", "opt"])
 @pytest.mark.parametrize(("activation", "layers"), [("relu", [1]), ("gelu", [0, 1, 2])])
-def test_a_relu_transcoder_exports_as_a_wider_mlp(name: str, activation: str, layers: list[int], tmp_path: Path) -> None:
+def test_a_relu_transcoder_exports_as_a_wider_mlp(
+    name: str, activation: str, layers: list[int], tmp_path: Path
+) -> None:
     model, input_ids = exportable(name, activation, layers), tokens()
     expected = model(input_ids).logits
     save_subject(model, tmp_path / "own")
     check_plain(tmp_path / "own")
     (tmp_path / "plain").mkdir()
-    assert write_model(tmp_path / "own", tmp_path / "plain") == [40 if layer in layers else 24 for layer in range(3)]
+    assert write_model(tmp_path / "own", tmp_path / "plain") == [
+        40 if layer in layers else 24 for layer in range(3)
+    ]
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "plain").eval()
     torch.testing.assert_close(plain(input_ids).logits, expected, atol=1e-5, rtol=1e-5)
     assert families.d_mlp(plain, 0) == families.d_mlp(plain, 1) == 40 and not dictionaries(plain)
@@ -353,35 +432,74 @@ def test_a_relu_transcoder_exports_as_a_wider_mlp(name: str, activation: str, la
 
 def test_export_refuses_with_every_reason(tmp_path: Path) -> None:
     for kind, name, reasons in (
-        ("topk_skip", "gpt2", [r"layers \[1\] keep only the k largest", r"layers \[1\] have a skip", "one activation"]),
+        (
+            "topk_skip",
+            "gpt2",
+            [
+                r"layers \[1\] keep only the k largest",
+                r"layers \[1\] have a skip",
+                "one activation",
+            ],
+        ),
         ("relu", "gpt2", [r"layers \[1\] use relu and layers \[0, 2\] gelu_new"]),
         ("relu", "llama", ["llama is gated"]),
     ):
         save_subject(with_dictionary(name, SHAPES[kind]), tmp_path / f"{kind}-{name}")
-        with pytest.raises(ConfigError, match=".*".join(["not exported", *reasons, "load_subject"])):
+        with pytest.raises(
+            ConfigError, match=".*".join(["not exported", *reasons, "load_subject"])
+        ):
             check_plain(tmp_path / f"{kind}-{name}")
 
 
-def test_a_run_on_features_keeps_the_invariants_and_swaps_the_control_likewise(tmp_path: Path) -> None:
-    small = ["nodes=transcoder", "dictionary.k=3", "dictionary.expansion=3", "dictionary.steps=3", "dictionary.batch_size=2"]
+def test_a_run_on_features_keeps_the_invariants_and_swaps_the_control_likewise(
+    tmp_path: Path,
+) -> None:
+    small = [
+        "nodes=transcoder",
+        "dictionary.k=3",
+        "dictionary.expansion=3",
+        "dictionary.steps=3",
+        "dictionary.batch_size=2",
+    ]
     with FakeServer() as server:
         cfg = config(server, tmp_path, "layer=[1,2]", "scores.enabled=false", *small)
         run = pipeline.run(cfg)
     store, state, summary = Store(tmp_path / "store"), run.state, run.summary or {}
-    assert summary["complete"] and summary["invariants"] == {"frozen_identical": True, "splits_disjoint": True}
+    assert summary["complete"] and summary["invariants"] == {
+        "frozen_identical": True,
+        "splits_disjoint": True,
+    }
     assert verify(run, store) == []
     for layer in summary["layers"]:
         found, links = layer["dictionary"], state["layers"][str(layer["layer"])]
-        assert found["kind"] == "topk" and found["n_features"] == layer["n_nodes"] == 48 and found["l0"] <= 3
+        assert (
+            found["kind"] == "topk"
+            and found["n_features"] == layer["n_nodes"] == 48
+            and found["l0"] <= 3
+        )
         assert layer["n_aligned"] == 4 and layer["n_free"] == 44
-        assert found["loss"] == store_metrics(store, "losses", links["losses_dictionary"])["loss"] != found["loss_before"]
+        assert (
+            found["loss"]
+            == store_metrics(store, "losses", links["losses_dictionary"])["loss"]
+            != found["loss_before"]
+        )
         for stage in ("align", "continue", "control", "freeze_only"):
             model = load_subject(store.path(stage, links[stage]) / "model")
-            assert dictionaries(model) == dict.fromkeys(range(1, layer["layer"] + 1), Shape(16, 48, 3, False)), stage
+            assert dictionaries(model) == dict.fromkeys(
+                range(1, layer["layer"] + 1), Shape(16, 48, 3, False)
+            ), stage
     first, second = state["layers"]["1"], state["layers"]["2"]
     # The subject is the same at first; later each model has a dictionary of its own MLP.
     assert first["dictionary"] == first["dictionary_control"] == first["dictionary_freeze_only"]
-    assert len({second[role] for role in ("dictionary", "dictionary_control", "dictionary_freeze_only")}) == 3
+    assert (
+        len(
+            {
+                second[role]
+                for role in ("dictionary", "dictionary_control", "dictionary_freeze_only")
+            }
+        )
+        == 3
+    )
     rows = pq.read_table(run.path / "nodes.parquet").to_pylist()
     assert len(rows) == 96 and sum(row["status"] == "aligned" for row in rows) == 8
     with pytest.raises(ConfigError, match="layers .*TopK"):
@@ -390,15 +508,27 @@ def test_a_run_on_features_keeps_the_invariants_and_swaps_the_control_likewise(t
     show_status(run, {})
 
 
-def test_free_features_beside_a_loaded_topk_transcoder_are_refused_before_anything_is_labelled(tmp_path: Path) -> None:
+def test_free_features_beside_a_loaded_topk_transcoder_are_refused_before_anything_is_labelled(
+    tmp_path: Path,
+) -> None:
     """As for one that is trained; only its folder says of which kind it is."""
     for kind in ("topk", "relu"):
         save_transcoder(random_transcoder(SHAPES[kind]), tmp_path / kind, {})
         check_free(tmp_path / kind, read_shape(tmp_path / kind), 0)
     check_free(tmp_path / "relu", read_shape(tmp_path / "relu"), 2)
     with FakeServer() as server:
-        cfg = config(server, tmp_path, "layer=1", "nodes=transcoder", f"nodes.path={tmp_path / 'topk'}", "free.count=2")
-        with pytest.raises(ConfigError, match=r"free\.count=2: the transcoder in .*topk keeps the 5 largest.*set free\.count=0"):
+        cfg = config(
+            server,
+            tmp_path,
+            "layer=1",
+            "nodes=transcoder",
+            f"nodes.path={tmp_path / 'topk'}",
+            "free.count=2",
+        )
+        with pytest.raises(
+            ConfigError,
+            match=r"free\.count=2: the transcoder in .*topk keeps the 5 largest.*set free\.count=0",
+        ):
             pipeline.run(cfg)
         assert not server.requests
     assert {path.name for path in (tmp_path / "store").iterdir()} == {"corpus", "subject"}

@@ -1,4 +1,5 @@
-"""The loop with nothing fake: real vLLM servers, the embedded instruct model, a very small budget."""
+"""The loop with nothing fake: real vLLM servers, the embedded instruct model, a very small
+budget."""
 
 from __future__ import annotations
 
@@ -12,14 +13,25 @@ from test_cli import ibc
 
 @pytest.mark.slow
 def test_run_verify_export_simulate_with_real_vllm(tmp_path: Path) -> None:
-    run = ibc("run", *SMALL, "layer=1", "run=real", "logger=wandb", "label.n_contexts=0", cwd=tmp_path, timeout=900)
+    run = ibc(
+        "run",
+        *SMALL,
+        "layer=1",
+        "run=real",
+        "logger=wandb",
+        "label.n_contexts=0",
+        cwd=tmp_path,
+        timeout=900,
+    )
     assert run.returncode == 0, run.stderr
     assert "simulation score" in run.stdout and "tax" in run.stdout
     summary = json.loads((tmp_path / "runs" / "real" / "summary.json").read_text())
     assert summary["labeler"] == {"model": "smollm2", "backend": "vllm"}
     assert summary["invariants"] == {"frozen_identical": True, "splits_disjoint": True}
     assert summary["layers"][0]["n_distinct_labels"] == summary["layers"][0]["n_aligned"]
-    assert list((tmp_path / "runs" / "real" / "logs").rglob("offline-run-*")), "W&B writes offline runs"
+    assert list((tmp_path / "runs" / "real" / "logs").rglob("offline-run-*")), (
+        "W&B writes offline runs"
+    )
 
     verified = ibc("verify", "real", cwd=tmp_path)
     assert verified.returncode == 0, verified.stdout + verified.stderr

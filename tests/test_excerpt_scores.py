@@ -1,4 +1,5 @@
-"""Laws and reference values of the scores on excerpts: simulation, detection, fuzzing, agreement, the table."""
+"""Laws and reference values of the scores on excerpts: simulation, detection, fuzzing, agreement,
+the table."""
 
 from __future__ import annotations
 
@@ -9,7 +10,13 @@ from itertools import product
 import numpy as np
 import pytest
 
-from interp_by_construction.scoring.agreement import content_words, same_text, shared_words, simulation_agreement, text_agreement
+from interp_by_construction.scoring.agreement import (
+    content_words,
+    same_text,
+    shared_words,
+    simulation_agreement,
+    text_agreement,
+)
 from interp_by_construction.scoring.detection import (
     Item,
     balanced_accuracy,
@@ -23,7 +30,12 @@ from interp_by_construction.scoring.excerpt_score import VARIANTS, excerpt_score
 from interp_by_construction.scoring.llm_judge import excerpt_text
 from interp_by_construction.scoring.score_table import ScoreTable
 from interp_by_construction.scoring.truth import roc_auc
-from interp_by_construction.scoring.windows import active_and_inactive, cut_windows, peaks, top_and_random
+from interp_by_construction.scoring.windows import (
+    active_and_inactive,
+    cut_windows,
+    peaks,
+    top_and_random,
+)
 
 ALL = np.ones((6, 64), dtype=bool)
 WINDOWS = cut_windows(ALL, np.zeros((6, 64), dtype=np.int64), 16)
@@ -39,13 +51,22 @@ def test_windows_hold_all_text_once_and_cross_nothing() -> None:
     windows = cut_windows(is_text, document, 8)
     seen = windows.tokens(np.arange(len(windows.starts)))
     assert len(np.unique(seen)) == len(seen)
-    flat_document, flat_text = (document + 100 * np.arange(5)[:, None]).reshape(-1), is_text.reshape(-1)
+    flat_document, flat_text = (
+        (document + 100 * np.arange(5)[:, None]).reshape(-1),
+        is_text.reshape(-1),
+    )
     for start, stop in zip(windows.starts, windows.stops, strict=True):
-        assert len(set(flat_document[start:stop])) == 1 and flat_text[start:stop].all() and 4 <= stop - start <= 12
+        assert (
+            len(set(flat_document[start:stop])) == 1
+            and flat_text[start:stop].all()
+            and 4 <= stop - start <= 12
+        )
     # What is left out are runs of less than half a window.
     key = np.where(flat_text, flat_document, -1)
     edges = [0, *(np.flatnonzero(np.diff(key)) + 1), len(key)]
-    long_runs = sum(b - a for a, b in zip(edges, edges[1:], strict=False) if key[a] >= 0 and b - a >= 4)
+    long_runs = sum(
+        b - a for a, b in zip(edges, edges[1:], strict=False) if key[a] >= 0 and b - a >= 4
+    )
     assert len(seen) == long_runs
 
 
@@ -55,12 +76,18 @@ def test_peaks_and_top_windows_are_the_highest() -> None:
     assert peak[5, 2] == max(values[t, 2] for t in range(WINDOWS.starts[5], WINDOWS.stops[5]))
     chosen = top_and_random(peak[:, 0], 4, 7, np.random.default_rng(0))
     assert min(peak[chosen["top"], 0]) >= max(np.delete(peak[:, 0], chosen["top"]))
-    assert set(chosen["combined"]) == {*chosen["top"], *chosen["random"]} and len(chosen["random"]) == 7
+    assert (
+        set(chosen["combined"]) == {*chosen["top"], *chosen["random"]}
+        and len(chosen["random"]) == 7
+    )
     assert len(top_and_random(peak[:8, 0], 99, 99, np.random.default_rng(0))["top"]) == 2
 
 
 def test_random_windows_do_not_depend_on_the_node() -> None:
-    first, second = (top_and_random(np.random.default_rng(s).random(24), 4, 5, np.random.default_rng(7)) for s in (1, 2))
+    first, second = (
+        top_and_random(np.random.default_rng(s).random(24), 4, 5, np.random.default_rng(7))
+        for s in (1, 2)
+    )
     np.testing.assert_array_equal(first["random"], second["random"])
 
 
@@ -86,9 +113,13 @@ def test_simulation_scores_equal_the_standard_library_on_the_chosen_tokens() -> 
     for node in range(4):
         chosen = top_and_random(peak[:, node], 3, 4, np.random.default_rng([5, 1, node]))
         for variant in VARIANTS:
-            tokens = [t for w in chosen[variant] for t in range(WINDOWS.starts[w], WINDOWS.stops[w])]
+            tokens = [
+                t for w in chosen[variant] for t in range(WINDOWS.starts[w], WINDOWS.stops[w])
+            ]
             for label in range(6):
-                expected = statistics.correlation(real[tokens, node].tolist(), simulated[tokens, label].tolist())
+                expected = statistics.correlation(
+                    real[tokens, node].tolist(), simulated[tokens, label].tolist()
+                )
                 assert scores[variant][node, label] == pytest.approx(expected, abs=1e-9)
     own, others = own_and_others(scores["top"])
     assert own[1] == scores["top"][1, 1]
@@ -122,7 +153,9 @@ def test_the_fitted_threshold_beats_every_other() -> None:
         truth[:2] = True, False
         values = np.round(rng.normal(size=15) + truth, 1)
         best = balanced_accuracy(values > fit_threshold(values, truth), truth)
-        assert best == pytest.approx(max(balanced_accuracy(values > t, truth) for t in [-99, *values]))
+        assert best == pytest.approx(
+            max(balanced_accuracy(values > t, truth) for t in [-99, *values])
+        )
     assert math.isnan(fit_threshold(np.arange(3.0), np.ones(3, bool)))
 
 
@@ -134,7 +167,9 @@ def test_auc_equals_the_share_of_ordered_pairs() -> None:
 
 
 def items_of_one(values: np.ndarray, n: int = 6, seed: int = 0) -> list[Item]:
-    return make_items(values, peaks(values[:, None], WINDOWS)[:, 0], WINDOWS, 0, n, np.random.default_rng(seed))
+    return make_items(
+        values, peaks(values[:, None], WINDOWS)[:, 0], WINDOWS, 0, n, np.random.default_rng(seed)
+    )
 
 
 def test_questions_are_true_to_the_activations() -> None:
@@ -143,7 +178,11 @@ def test_questions_are_true_to_the_activations() -> None:
     items = items_of_one(values)
     detection = [item for item in items if item.task == "detection"]
     fuzzing = [item for item in items if item.task == "fuzzing"]
-    assert sorted(item.truth for item in detection) == [False] * 3 + [True] * 3 == sorted(item.truth for item in fuzzing)
+    assert (
+        sorted(item.truth for item in detection)
+        == [False] * 3 + [True] * 3
+        == sorted(item.truth for item in fuzzing)
+    )
     for item in detection:
         assert (values[item.tokens].max() > 0.5) == item.truth
     for yes, no in zip(fuzzing[::2], fuzzing[1::2], strict=True):
@@ -161,7 +200,9 @@ def test_a_node_that_is_never_silent_has_two_kinds_of_windows_and_a_constant_one
     assert items_of_one(np.full(384, 2.0)) == []
 
 
-def test_an_oracle_is_always_right_a_constant_judge_half_the_time_and_the_unasked_undefined() -> None:
+def test_an_oracle_is_always_right_a_constant_judge_half_the_time_and_the_unasked_undefined() -> (
+    None
+):
     values = np.random.default_rng(9).random(384) ** 9
     items = items_of_one(values)
     truth = np.array([float(item.truth) for item in items])
@@ -180,13 +221,19 @@ def test_the_node_itself_is_a_perfect_detector() -> None:
     items = items_of_one(values)
     answers = simulated_answers(items, values[:, None], np.array([0]))
     for task in ("detection", "fuzzing"):
-        assert score_nodes(items, answers, task, 1, math.nan, fit_on(items, answers, task)).fitted[0] == 1
+        assert (
+            score_nodes(items, answers, task, 1, math.nan, fit_on(items, answers, task)).fitted[0]
+            == 1
+        )
 
 
 def test_excerpts_are_marked_outside_their_spaces_and_the_text_cannot_mark() -> None:
     tokens = [" the", " old", "er", "\n", " <<fox>>", " ran"]
     assert excerpt_text(tokens) == "the older <fox> ran"
-    assert excerpt_text(tokens, [False, True, True, False, False, True]) == "the <<older>> <fox> <<ran>>"
+    assert (
+        excerpt_text(tokens, [False, True, True, False, False, True])
+        == "the <<older>> <fox> <<ran>>"
+    )
 
 
 # Agreement
@@ -216,9 +263,18 @@ def test_the_table_counts_what_is_undefined() -> None:
     table.add("m", "j", True, "final", np.array([0.5, math.nan, 0.7]))
     table.add("m", None, False, "final", np.array([math.nan]))
     first, second = table.records()
-    assert first["mean"] == pytest.approx(0.6) and (first["n"], first["n_undefined"]) == (2, 1) and first["self_judged"]
+    assert (
+        first["mean"] == pytest.approx(0.6)
+        and (first["n"], first["n_undefined"]) == (2, 1)
+        and first["self_judged"]
+    )
     assert first["ci95"][0] <= 0.6 <= first["ci95"][1]
-    assert (second["mean"], second["ci95"], second["n"], second["n_undefined"]) == (None, None, 0, 1)
+    assert (second["mean"], second["ci95"], second["n"], second["n_undefined"]) == (
+        None,
+        None,
+        0,
+        1,
+    )
     assert set(table.per_node()) == {"m/j/final", "m/text/final"}
     with pytest.raises(ValueError, match="already"):
         table.add("m", "j", False, "final", np.zeros(1))

@@ -31,7 +31,9 @@ def _scramble(model: nn.Module, frozen: Mapping[str, Tensor | None]) -> None:
         for name, parameter in model.named_parameters():
             mask = frozen.get(name, torch.zeros_like(parameter, dtype=torch.bool))
             if mask is not None:
-                parameter.copy_(torch.where(mask, parameter, parameter + torch.randn_like(parameter)))
+                parameter.copy_(
+                    torch.where(mask, parameter, parameter + torch.randn_like(parameter))
+                )
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
@@ -48,7 +50,8 @@ def test_nothing_that_may_train_reaches_the_aligned_activations(name: str, layer
 @pytest.mark.parametrize("layer", [0, 1, 2])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_frozen_is_exactly_what_has_gradient(name: str, layer: int) -> None:
-    """What the aligned activations depend on, by autograd, is what is frozen; nothing free is held."""
+    """What the aligned activations depend on, by autograd, is what is frozen; nothing free is
+    held."""
     model, input_ids = random_model(name), tokens()
     untie(model)
     activations(model, layer, input_ids)[..., NODES].square().sum().backward()
@@ -75,16 +78,29 @@ def test_bias_entries_are_frozen_with_their_rows() -> None:
 
 
 def test_parallel_attention_stays_trainable() -> None:
-    assert "gpt_neox.layers.1.attention.dense.weight" not in upstream(random_model("gpt_neox"), 1, NODES)
-    assert upstream(random_model("gpt_neox_serial"), 1, NODES)["gpt_neox.layers.1.attention.dense.weight"] is None
+    assert "gpt_neox.layers.1.attention.dense.weight" not in upstream(
+        random_model("gpt_neox"), 1, NODES
+    )
+    assert (
+        upstream(random_model("gpt_neox_serial"), 1, NODES)[
+            "gpt_neox.layers.1.attention.dense.weight"
+        ]
+        is None
+    )
 
 
 def test_below_start_layer_everything_freezes_and_from_layer_0_nothing() -> None:
     model = random_model("gpt2")
     untie(model)
     below = frozen_below(model, 1)
-    assert {"transformer.wte.weight", "transformer.wpe.weight", "transformer.h.0.mlp.c_proj.weight"} <= set(below)
-    assert not any(name.startswith(("transformer.h.1.", "transformer.ln_f", "lm_head")) for name in below)
+    assert {
+        "transformer.wte.weight",
+        "transformer.wpe.weight",
+        "transformer.h.0.mlp.c_proj.weight",
+    } <= set(below)
+    assert not any(
+        name.startswith(("transformer.h.1.", "transformer.ln_f", "lm_head")) for name in below
+    )
     assert frozen_below(model, 0) == {} == frozen_for_align(model, 0, None, 0)
     with pytest.raises(ValueError, match="start_layer"):
         frozen_for_align(model, 2, None, 1)
@@ -93,12 +109,18 @@ def test_below_start_layer_everything_freezes_and_from_layer_0_nothing() -> None
 def test_align_trains_the_output_projection_and_free_rows_below() -> None:
     model = random_model("gpt2")
     frozen = frozen_for_align(model, 2, (1, NODES), 1)
-    assert "transformer.h.1.mlp.c_proj.weight" not in frozen and "transformer.h.2.attn.c_attn.weight" not in frozen
+    assert (
+        "transformer.h.1.mlp.c_proj.weight" not in frozen
+        and "transformer.h.2.attn.c_attn.weight" not in frozen
+    )
     mask = frozen["transformer.h.1.mlp.c_fc.weight"]
     assert mask is not None and mask.any() and not mask.all()
     # Once layer 2 is frozen they are upstream of it.
     later = frozen_for_continue(model, 2, NODES)
-    assert later["transformer.h.1.mlp.c_proj.weight"] is None and later["transformer.h.1.mlp.c_fc.weight"] is None
+    assert (
+        later["transformer.h.1.mlp.c_proj.weight"] is None
+        and later["transformer.h.1.mlp.c_fc.weight"] is None
+    )
 
 
 def test_frozen_sets_only_grow() -> None:
@@ -138,7 +160,10 @@ def test_training_with_decay_and_momentum_leaves_frozen_bits(name: str) -> None:
     _train(model, guard)
     guard.release()
     after = activations(model, 1, input_ids)
-    assert torch.equal(after[..., NODES], before[..., NODES]) and frozen_digest(model, frozen) == digest
+    assert (
+        torch.equal(after[..., NODES], before[..., NODES])
+        and frozen_digest(model, frozen) == digest
+    )
     assert not torch.equal(after, before), "free nodes must have trained"
     assert all(parameter.requires_grad for parameter in model.parameters())
 

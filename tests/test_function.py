@@ -16,7 +16,13 @@ from tiny_subjects import FAMILIES, LENGTH, VOCAB, random_model, tokens
 from transformers import PreTrainedModel
 
 from interp_by_construction.config import EvaluateConfig, SubjectConfig
-from interp_by_construction.corpus.tokenize import build_blocks, load_blocks, save_tokenizer, separator_id, train_tokenizer
+from interp_by_construction.corpus.tokenize import (
+    build_blocks,
+    load_blocks,
+    save_tokenizer,
+    separator_id,
+    train_tokenizer,
+)
 from interp_by_construction.scoring.baselines import other_labels
 from interp_by_construction.scoring.calibration import LineFit
 from interp_by_construction.scoring.lookup import LookupTable, lookup_r2
@@ -53,8 +59,13 @@ def test_a_node_that_equals_its_simulation_ranks_first() -> None:
     np.testing.assert_allclose(ranks.own_r, 1)
     np.testing.assert_array_equal(ranks.rank, 1)
     assert rank_summary(ranks) == {
-        "top1_rate": 1.0, "median_rank": 1.0, "chance_top1_rate": 1 / 8, "n_labels": 8, "n": 8, "n_undefined": 0,
-    }  # fmt: skip
+        "top1_rate": 1.0,
+        "median_rank": 1.0,
+        "chance_top1_rate": 1 / 8,
+        "n_labels": 8,
+        "n": 8,
+        "n_undefined": 0,
+    }
 
 
 def test_ranks_equal_those_of_single_correlations() -> None:
@@ -83,7 +94,11 @@ def test_undefined_ranks_are_counted_and_compete_with_nobody() -> None:
     summary = rank_summary(ranks)
     assert (summary["n"], summary["n_undefined"], summary["n_labels"]) == (2, 2, 3)
     nothing = rank_summary(own_label_ranks(np.ones((5, 2)), np.ones((5, 2))))
-    assert nothing["top1_rate"] is None and nothing["median_rank"] is None and nothing["chance_top1_rate"] is None
+    assert (
+        nothing["top1_rate"] is None
+        and nothing["median_rank"] is None
+        and nothing["chance_top1_rate"] is None
+    )
     assert rank_summary(own_label_ranks(np.ones((5, 0)), np.ones((5, 0))))["n"] == 0
     with pytest.raises(ValueError, match=r"\[token, node\]"):
         own_label_ranks(real, simulated[:, :3])
@@ -121,7 +136,9 @@ def test_lookup_r2_equals_the_definition_and_leaves_unseen_ids_out() -> None:
 
 def test_lookup_without_a_measured_token_is_undefined() -> None:
     for fit in (np.ones(4, bool), np.zeros(4, bool)):
-        assert np.isnan(lookup_r2(np.arange(4), np.random.default_rng(0).normal(size=(4, 2)), fit)).all()
+        assert np.isnan(
+            lookup_r2(np.arange(4), np.random.default_rng(0).normal(size=(4, 2)), fit)
+        ).all()
 
 
 # Calibration
@@ -131,7 +148,15 @@ def test_line_fit_recovers_a_line_and_never_turns_a_label_around() -> None:
     rng = np.random.default_rng(6)
     x = rng.normal(size=(100, 4)).astype(np.float16)
     x[:, 3] = 0.1
-    y = np.stack([2.5 * x[:, 0].astype(float) - 7, rng.normal(size=100), -3.0 * x[:, 2] + 1, rng.normal(size=100)], axis=1)
+    y = np.stack(
+        [
+            2.5 * x[:, 0].astype(float) - 7,
+            rng.normal(size=100),
+            -3.0 * x[:, 2] + 1,
+            rng.normal(size=100),
+        ],
+        axis=1,
+    )
     fit = LineFit(4)
     for part in np.array_split(np.arange(100), 3):
         fit.update(x[part], y[part])
@@ -168,7 +193,9 @@ def test_only_the_chosen_nodes_and_places_change(name: str) -> None:
     with torch.no_grad():
         real = activations(model, 1, input_ids)
         expected = real.clone()
-        expected[..., nodes] = torch.where(where[..., None], torch.tensor([1.0, 2.0, 3.0]), real[..., nodes])
+        expected[..., nodes] = torch.where(
+            where[..., None], torch.tensor([1.0, 2.0, 3.0]), real[..., nodes]
+        )
         with replaced(model, 1, nodes, torch.tensor([1.0, 2.0, 3.0]), where):
             # A capture inside runs after the replacement and sees what the projection reads.
             np.testing.assert_array_equal(activations(model, 1, input_ids), expected)
@@ -191,8 +218,17 @@ def test_nodes_without_outgoing_weight_can_be_ablated_bit_for_bit(name: str) -> 
 
 def write_blocks(corpus: Path, split: str, n_documents: int, seed: int, vocab: int = VOCAB) -> None:
     rng = np.random.default_rng(seed)
-    documents = [np.append(rng.integers(2, vocab, rng.integers(5, 30)), 0).astype(np.int32) for _ in range(n_documents)]
-    build_blocks(documents, [100 * seed + 3 * i for i in range(n_documents)], LENGTH, corpus / "blocks" / split, f"{split}{seed}")
+    documents = [
+        np.append(rng.integers(2, vocab, rng.integers(5, 30)), 0).astype(np.int32)
+        for _ in range(n_documents)
+    ]
+    build_blocks(
+        documents,
+        [100 * seed + 3 * i for i in range(n_documents)],
+        LENGTH,
+        corpus / "blocks" / split,
+        f"{split}{seed}",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -204,12 +240,19 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def text_of(
-    corpus: Path, model: PreTrainedModel, split: str, layer: int = 1, length: int = LENGTH, noise: float = 0.0
+    corpus: Path,
+    model: PreTrainedModel,
+    split: str,
+    layer: int = 1,
+    length: int = LENGTH,
+    noise: float = 0.0,
 ) -> SimulatedBlocks:
     """Simulations that equal pole * activation up to noise, on every second block."""
     dataset = load_blocks(corpus, split)
     blocks = np.arange(0, len(dataset), 2)
-    ids = torch.from_numpy(np.asarray(dataset[blocks.tolist()]["input_ids"], dtype=np.int64))[:, :length]
+    ids = torch.from_numpy(np.asarray(dataset[blocks.tolist()]["input_ids"], dtype=np.int64))[
+        :, :length
+    ]
     with torch.no_grad():
         real = activations(model, layer, ids)[..., NODES].numpy() * POLES
     return SimulatedBlocks(split, blocks, real, (ids != 0).numpy())
@@ -226,7 +269,15 @@ def test_substituting_the_true_activations_changes_no_loss(corpus: Path) -> None
     scaled = [part._replace(values=part.values * [0.1, 3.0, 20.0] - 5.0) for part in (fitted, text)]
     mean, own, other = calibrate(model, corpus, scaled[0], 1, NODES, POLES, 4, 0, "cpu")
     np.testing.assert_allclose(own.scale, 1 / np.array([0.1, 3.0, 20.0]), rtol=1e-5)
-    losses = intervened_losses(model, corpus, scaled[1], 1, standard_interventions(NODES, POLES, mean, own, other, 0), 4, "cpu")
+    losses = intervened_losses(
+        model,
+        corpus,
+        scaled[1],
+        1,
+        standard_interventions(NODES, POLES, mean, own, other, 0),
+        4,
+        "cpu",
+    )
     per_token = {name: nats / losses.tokens for name, nats in losses.nats.items()}
     np.testing.assert_allclose(per_token["own_labels"], per_token["none"], atol=1e-5)
     for name in ("aligned_mean", "aligned_zero", "free_mean", "free_zero", "other_labels"):
@@ -237,13 +288,18 @@ def test_substituting_the_true_activations_changes_no_loss(corpus: Path) -> None
         assert value is None or value == pytest.approx(1, abs=1e-3)
 
 
-def test_losses_are_those_of_evaluate_and_free_of_the_batch_size(corpus: Path, tmp_path: Path) -> None:
+def test_losses_are_those_of_evaluate_and_free_of_the_batch_size(
+    corpus: Path, tmp_path: Path
+) -> None:
     model = random_model("gpt2")
     untie(model)
     save_subject(model, tmp_path / "model")
     dataset = load_blocks(corpus, "test")
     every = SimulatedBlocks(
-        "test", np.arange(len(dataset)), np.zeros((len(dataset), LENGTH, 0)), np.ones((len(dataset), LENGTH), bool)
+        "test",
+        np.arange(len(dataset)),
+        np.zeros((len(dataset), LENGTH, 0)),
+        np.ones((len(dataset), LENGTH), bool),
     )
     losses = intervened_losses(model, corpus, every, 1, {}, 7, "cpu")
     metrics = evaluate.losses(tmp_path / "model", corpus, EvaluateConfig(), tmp_path, "cpu")
@@ -251,7 +307,9 @@ def test_losses_are_those_of_evaluate_and_free_of_the_batch_size(corpus: Path, t
     np.testing.assert_array_equal(losses.document, stored["document"])
     np.testing.assert_array_equal(losses.tokens, stored["tokens"])
     np.testing.assert_allclose(losses.nats["none"], stored["nats"], rtol=1e-5)
-    assert losses.nats["none"].sum() / losses.tokens.sum() == pytest.approx(metrics["loss"], abs=1e-6)
+    assert losses.nats["none"].sum() / losses.tokens.sum() == pytest.approx(
+        metrics["loss"], abs=1e-6
+    )
 
 
 def test_aligned_and_free_are_disjoint_and_make_up_the_layer() -> None:
@@ -272,7 +330,15 @@ def test_ablating_an_empty_set_changes_nothing(corpus: Path) -> None:
     text = text._replace(values=np.zeros((*text.mask.shape, 0)))
     nobody = np.zeros(0, np.int64)
     mean, own, other = calibrate(model, corpus, text, 1, nobody, nobody, 4, 0, "cpu")
-    losses = intervened_losses(model, corpus, text, 1, standard_interventions(nobody, nobody, mean, own, other, 0), 4, "cpu")
+    losses = intervened_losses(
+        model,
+        corpus,
+        text,
+        1,
+        standard_interventions(nobody, nobody, mean, own, other, 0),
+        4,
+        "cpu",
+    )
     summary = loss_summary(losses, function.ABLATIONS, "aligned_mean", "aligned_zero", 20, 0)
     assert summary["ablation"]["aligned_mean"] == {"loss_increase": 0.0, "ci95": [0.0, 0.0]}
     assert summary["ablation"]["free_zero"]["loss_increase"] != 0
@@ -293,13 +359,18 @@ def test_calibration_reads_no_masked_place(corpus: Path) -> None:
     text = text_of(corpus, model, "simulate")
     assert not text.mask.all()
     wild = text._replace(values=np.where(text.mask[..., None], text.values, 1e6))
-    for mine, clean in zip(*(calibrate(model, corpus, each, 1, NODES, POLES, 4, 0, "cpu") for each in (wild, text)), strict=True):
+    for mine, clean in zip(
+        *(calibrate(model, corpus, each, 1, NODES, POLES, 4, 0, "cpu") for each in (wild, text)),
+        strict=True,
+    ):
         np.testing.assert_array_equal(np.stack(mine), np.stack(clean))
 
 
 def test_count_values_equals_one_count_of_everything() -> None:
     values = np.random.default_rng(7).integers(0, 30, (6, 11))
-    for mine, numpys in zip(count_values(iter(values)), np.unique(values, return_counts=True), strict=True):
+    for mine, numpys in zip(
+        count_values(iter(values)), np.unique(values, return_counts=True), strict=True
+    ):
         np.testing.assert_array_equal(mine, numpys)
 
 
@@ -308,14 +379,21 @@ def test_count_values_equals_one_count_of_everything() -> None:
 
 def with_tokenizer(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of these tests end their documents with id 0."""
-    monkeypatch.setattr(function, "load_tokenizer", lambda _: SimpleNamespace(get_vocab=dict, eos_token_id=0))
+    monkeypatch.setattr(
+        function, "load_tokenizer", lambda _: SimpleNamespace(get_vocab=dict, eos_token_id=0)
+    )
 
 
-def test_a_node_of_the_token_alone_is_a_lookup_and_one_of_the_place_is_not(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_of_the_token_alone_is_a_lookup_and_one_of_the_place_is_not(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with_tokenizer(corpus, monkeypatch)
     model: Any = random_model("gpt2")
     with torch.no_grad():
-        for parameter in (*model.transformer.h[0].attn.c_proj.parameters(), model.transformer.wpe.weight):
+        for parameter in (
+            *model.transformer.h[0].attn.c_proj.parameters(),
+            model.transformer.wpe.weight,
+        ):
             parameter.zero_()
     found = lookup_r2_of(model, corpus, "label", 0, NODES, None, 4, "cpu")
     np.testing.assert_allclose(found.r2, 1, atol=1e-6)
@@ -326,10 +404,14 @@ def test_a_node_of_the_token_alone_is_a_lookup_and_one_of_the_place_is_not(corpu
     assert (lookup_r2_of(model, corpus, "label", 0, NODES, None, 4, "cpu").r2 < 0.2).all()
 
 
-def test_lookup_halves_hold_different_documents(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lookup_halves_hold_different_documents(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with_tokenizer(corpus, monkeypatch)
     model, dataset = random_model("gpt2"), load_blocks(corpus, "label")
-    ids, documents = (np.asarray(dataset[:][column], dtype=np.int64) for column in ("input_ids", "document"))
+    ids, documents = (
+        np.asarray(dataset[:][column], dtype=np.int64) for column in ("input_ids", "document")
+    )
     with torch.no_grad():
         values = activations(model, 1, torch.from_numpy(ids))[..., NODES].numpy()
     fit = np.isin(documents, np.unique(documents)[::2])
@@ -348,16 +430,29 @@ def test_run_on_a_real_corpus_layout(tmp_path: Path) -> None:
     save_tokenizer(tokenizer, tmp_path / "tokenizer")
     end = separator_id(tokenizer)
     for offset, split in enumerate(("score", "simulate", "test", "label")):
-        parts = [np.array([*tokenizer.encode(text), end], dtype=np.int32) for text in texts[offset * 10 : offset * 10 + 10]]
-        build_blocks(parts, list(range(offset * 10, offset * 10 + 10)), 16, tmp_path / "blocks" / split, split)
+        parts = [
+            np.array([*tokenizer.encode(text), end], dtype=np.int32)
+            for text in texts[offset * 10 : offset * 10 + 10]
+        ]
+        build_blocks(
+            parts,
+            list(range(offset * 10, offset * 10 + 10)),
+            16,
+            tmp_path / "blocks" / split,
+            split,
+        )
     cfg = dataclasses.replace(SubjectConfig(), n_layers=2, d_model=16, d_mlp=24, n_heads=2)
     model = tiny_model(cfg, len(tokenizer), 16, seed=0, eos_token_id=end)
     untie(model)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+            parameter.add_(
+                0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
+            )
     save_subject(model, tmp_path / "final")
-    simulated = Simulated(*(text_of(tmp_path, model, split, length=16) for split in ("score", "simulate", "test")))
+    simulated = Simulated(
+        *(text_of(tmp_path, model, split, length=16) for split in ("score", "simulate", "test"))
+    )
     random = tiny_model(cfg, len(tokenizer), 16, seed=1, eos_token_id=end)
     untie(random)
     save_subject(random, tmp_path / "before")
@@ -366,7 +461,9 @@ def test_run_on_a_real_corpus_layout(tmp_path: Path) -> None:
     metrics = function.run(*arguments, tmp_path, "cpu")
     (tmp_path / "again").mkdir()
     assert function.run(*arguments, tmp_path / "again", "cpu") == metrics
-    assert (tmp_path / "again" / "function.safetensors").read_bytes() == (tmp_path / "function.safetensors").read_bytes()
+    assert (tmp_path / "again" / "function.safetensors").read_bytes() == (
+        tmp_path / "function.safetensors"
+    ).read_bytes()
     assert (metrics["n_aligned"], metrics["n_free"]) == (3, 21)
     final = metrics["final"]
     assert final["own_label_rank"]["top1_rate"] == 1
@@ -379,7 +476,9 @@ def test_run_on_a_real_corpus_layout(tmp_path: Path) -> None:
         for kind in ("rank", "own_r", "lookup_r2", "scale", "offset"):
             assert per_node[f"{moment}.{kind}"].shape == (3,)
     stored = load_file(tmp_path / "function_losses.safetensors")
-    difference = (stored["final.aligned_zero"] - stored["final.none"]).sum() / stored["final.tokens"].sum()
+    difference = (stored["final.aligned_zero"] - stored["final.none"]).sum() / stored[
+        "final.tokens"
+    ].sum()
     assert difference == pytest.approx(final["ablation"]["aligned_zero"]["loss_increase"])
 
 
@@ -388,7 +487,9 @@ def test_run_refuses_text_that_does_not_fit(corpus: Path, tmp_path: Path) -> Non
     score, fitted, test = (text_of(corpus, model, split) for split in ("score", "simulate", "test"))
 
     def run(simulated: Simulated, nodes: np.ndarray = NODES) -> None:
-        function.run({}, corpus, simulated, 1, nodes, POLES, "label", None, 4, 10, 0, tmp_path, "cpu")
+        function.run(
+            {}, corpus, simulated, 1, nodes, POLES, "label", None, 4, 10, 0, tmp_path, "cpu"
+        )
 
     with pytest.raises(ValueError, match="both calibrated and tested"):
         run(Simulated(score, test, test))

@@ -1,4 +1,5 @@
-"""The label-conditioned head in a run: matching, targets, scores, and `ibc simulate` without a server."""
+"""The label-conditioned head in a run: matching, targets, scores, and `ibc simulate` without a
+server."""
 
 from __future__ import annotations
 
@@ -62,12 +63,19 @@ def encoder() -> Encoder:
 
 
 def matched(server: FakeServer, root: Path, head_file: Path, *more: str) -> Config:
-    own = ("simulate.simulator=head", f"simulate.head={head_file}", "nodes.assign=match", "simulate.n_label_tokens=640")
+    own = (
+        "simulate.simulator=head",
+        f"simulate.head={head_file}",
+        "nodes.assign=match",
+        "simulate.n_label_tokens=640",
+    )
     return config(server, root, *own, "label.general_pool=false", *more)
 
 
 @pytest.fixture(scope="module")
-def finished(server: FakeServer, head_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunDirectory]:
+def finished(
+    server: FakeServer, head_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, RunDirectory]:
     root = tmp_path_factory.mktemp("finished")
     return root, pipeline.run(matched(server, root, head_file))
 
@@ -97,7 +105,8 @@ def test_a_node_that_correlates_with_nothing_takes_no_label() -> None:
 
 
 def test_labels_that_are_absent_or_say_the_same_are_not_dealt_out() -> None:
-    """Of two labels with one meaning the better fit stays; neither order nor scale of the columns matters."""
+    """Of two labels with one meaning the better fit stays; neither order nor scale of the columns
+    matters."""
     rng = np.random.default_rng(0)
     base = rng.random((200, 3))
     simulated = np.stack([base[:, 0], 0.5 * base[:, 0], base[:, 1], base[:, 2]], axis=1)
@@ -125,7 +134,10 @@ def test_streamed_correlations_equal_those_of_the_whole() -> None:
     sums = Correlator(3, 4)
     for start in range(0, 90, 40):
         sums.add(real[start : start + 40], simulated[start : start + 40])
-    expected = np.stack([columnwise_correlation(real, np.repeat(simulated[:, [i]], 3, axis=1)) for i in range(4)], axis=1)
+    expected = np.stack(
+        [columnwise_correlation(real, np.repeat(simulated[:, [i]], 3, axis=1)) for i in range(4)],
+        axis=1,
+    )
     np.testing.assert_allclose(sums.correlations(), expected, atol=1e-9)
     assert np.isnan(expected[2]).all() and np.isnan(expected[:, 1]).all()
     assert np.isnan(Correlator(2, 2).correlations()).all()
@@ -134,7 +146,11 @@ def test_streamed_correlations_equal_those_of_the_whole() -> None:
 def test_the_pool_is_distinct_and_keeps_the_first_wording() -> None:
     labels = [Label(0, 1, "Red things", "aligned", 1, None), Label(1, 1, None, "failed", 1, "none")]
     found = pool(labels, ["red thing", "animals"], ["Animal", "verbs"])
-    assert found == [Candidate("Red things", "labeler"), Candidate("animals", "labeler"), Candidate("verbs", "general")]
+    assert found == [
+        Candidate("Red things", "labeler"),
+        Candidate("animals", "labeler"),
+        Candidate("verbs", "general"),
+    ]
 
 
 def test_general_labels_are_read_without_comments(tmp_path: Path) -> None:
@@ -162,7 +178,11 @@ def test_a_head_of_another_encoder_is_refused(server: FakeServer, tmp_path: Path
 
 
 def test_self_judged_is_a_matter_of_whose_model_simulates() -> None:
-    assert self_judged("exact", "a", "b") and self_judged("exact-contrast", "a", "b") and self_judged("ridge", "a", "b")
+    assert (
+        self_judged("exact", "a", "b")
+        and self_judged("exact-contrast", "a", "b")
+        and self_judged("ridge", "a", "b")
+    )
     assert self_judged("head", "a", "a") and not self_judged("head", "a", "b")
 
 
@@ -174,21 +194,36 @@ def test_a_matched_run_keeps_every_contract(finished: tuple[Path, RunDirectory])
     summary = run.summary
     assert summary is not None and summary["complete"] and verify(run, Store(root / "store")) == []
     for layer in summary["layers"]:
-        assert layer["n_aligned"] + layer["n_free"] == layer["n_nodes"] and layer["n_distinct_labels"] == layer["n_aligned"]
+        assert (
+            layer["n_aligned"] + layer["n_free"] == layer["n_nodes"]
+            and layer["n_distinct_labels"] == layer["n_aligned"]
+        )
         assert {name: score["simulator"] for name, score in layer["score"].items()} == {
-            "before": "head", "after": "head", "final": "head", "shuffled": "head", "exact": "exact-contrast", "final_raw": "exact",
-        }  # fmt: skip
+            "before": "head",
+            "after": "head",
+            "final": "head",
+            "shuffled": "head",
+            "exact": "exact-contrast",
+            "final_raw": "exact",
+        }
         assert {"exact_before", "exact_shuffled", "final_held_out"} <= set(layer["score_more"])
         for score in [*layer["score"].values(), *layer["score_more"].values()]:
             assert score["n"] + score["n_undefined"] == layer["n_aligned"] and score["self_judged"]
         truth, assignment = layer["truth"], layer["assignment"]
         assert truth["n"] + truth["n_no_concept"] + truth["n_undefined"] == layer["n_aligned"]
-        assert assignment["r_mean_after"] >= assignment["r_mean_before"] or assignment["n_undefined_before"]
-        assert assignment["share_from_labeler"] == 1.0 and assignment["n_pool"] >= layer["n_aligned"]
+        assert (
+            assignment["r_mean_after"] >= assignment["r_mean_before"]
+            or assignment["n_undefined_before"]
+        )
+        assert (
+            assignment["share_from_labeler"] == 1.0 and assignment["n_pool"] >= layer["n_aligned"]
+        )
         assert "fidelity" in layer["simulation"]
 
 
-def test_final_labels_are_distinct_labels_of_the_pool_everywhere(finished: tuple[Path, RunDirectory]) -> None:
+def test_final_labels_are_distinct_labels_of_the_pool_everywhere(
+    finished: tuple[Path, RunDirectory],
+) -> None:
     root, run = finished
     store, rows = Store(root / "store"), pq.read_table(run.path / "nodes.parquet").to_pylist()
     assert {"truth_concept", "truth_r", "truth_auc"} <= set(rows[0])
@@ -199,15 +234,34 @@ def test_final_labels_are_distinct_labels_of_the_pool_everywhere(finished: tuple
         texts = [label.text for label in labels.values() if label.text]
         assert len({normalised(text) for text in texts}) == len(texts)
         assert set(texts) <= {c.text for c in pool(read_labels(given), read_proposals(given), [])}
-        assert {label.node: label.pole for label in read_labels(given)} == {node: label.pole for node, label in labels.items()}
-        moved += sum(label.text != old.text for label, old in zip(labels.values(), read_labels(given), strict=True))
-        shown = {row["node"]: row["label"] for row in rows if row["layer"] == int(layer) and row["status"] == "aligned"}
+        assert {label.node: label.pole for label in read_labels(given)} == {
+            node: label.pole for node, label in labels.items()
+        }
+        moved += sum(
+            label.text != old.text
+            for label, old in zip(labels.values(), read_labels(given), strict=True)
+        )
+        shown = {
+            row["node"]: row["label"]
+            for row in rows
+            if row["layer"] == int(layer) and row["status"] == "aligned"
+        }
         assert shown == {node: label.text for node, label in labels.items() if label.text}
         targets = load_file(store.path("simulate", links["simulate"]) / "targets.safetensors")
         assert targets["nodes"].tolist() == [node for node, label in labels.items() if label.text]
-        assert targets["values"].min() >= 0 and targets["values"].max() <= 1 and targets["values"].std() > 0.01
-        matched_r = {record["node"]: record["r"] for record in read_records(final / "matched.jsonl")}
-        assert all(f"r {matched_r[node]:.2f} " in str(label.reason) for node, label in labels.items() if label.text)
+        assert (
+            targets["values"].min() >= 0
+            and targets["values"].max() <= 1
+            and targets["values"].std() > 0.01
+        )
+        matched_r = {
+            record["node"]: record["r"] for record in read_records(final / "matched.jsonl")
+        }
+        assert all(
+            f"r {matched_r[node]:.2f} " in str(label.reason)
+            for node, label in labels.items()
+            if label.text
+        )
     assert moved, "matching changed no label at all"
 
 
@@ -220,27 +274,51 @@ def test_the_matched_r_is_that_of_label_and_node_on_the_label_split(
     cfg, store, state = matched(server, root, head_file), Store(root / "store"), run.state
     corpus = store.path("corpus", state["shared"]["corpus"])
     excerpts = simulate.choose_excerpts(corpus, "label", cfg.simulate)
-    named = [label for label in read_labels(store.path("assign", state["layers"]["1"]["assign"])) if label.text]
+    named = [
+        label
+        for label in read_labels(store.path("assign", state["layers"]["1"]["assign"]))
+        if label.text
+    ]
     nodes, length = np.array([label.node for label in named]), excerpts.is_text.shape[1]
     model = store.path("subject", state["shared"]["subject"]) / "model"
-    real = np.concatenate(list(activation_chunks(model, corpus, "label", excerpts.blocks, length, 1, nodes, "cpu")))
+    real = np.concatenate(
+        list(activation_chunks(model, corpus, "label", excerpts.blocks, length, 1, nodes, "cpu"))
+    )
     simulated = [
-        np.concatenate([simulate_text(Head.load(head_file), encoder, str(label.text), tokens) for tokens in excerpts.tokens])
+        np.concatenate(
+            [
+                simulate_text(Head.load(head_file), encoder, str(label.text), tokens)
+                for tokens in excerpts.tokens
+            ]
+        )
         for label in named
     ]
     use = excerpts.is_text.reshape(-1)
-    r = columnwise_correlation((real * [label.pole for label in named])[use], np.stack(simulated, axis=1)[use])
+    r = columnwise_correlation(
+        (real * [label.pole for label in named])[use], np.stack(simulated, axis=1)[use]
+    )
     records = read_records(store.path("assign", state["layers"]["1"]["assign"]) / "matched.jsonl")
     np.testing.assert_allclose(r, [record["r"] for record in records if record["label"]], atol=5e-3)
 
 
 def test_labels_can_be_dealt_out_by_what_the_layer_learns(
-    finished: tuple[Path, RunDirectory], server: FakeServer, head_file: Path, encoder: Encoder, tmp_path: Path
+    finished: tuple[Path, RunDirectory],
+    server: FakeServer,
+    head_file: Path,
+    encoder: Encoder,
+    tmp_path: Path,
 ) -> None:
-    """The weight moves the assignment from what the nodes do already to what they can learn, and without it nothing changes."""
+    """The weight moves the assignment from what the nodes do already to what they can learn, and
+    without it nothing changes."""
     root, run = finished
-    cfg, store, links = matched(server, root, head_file), Store(root / "store"), run.state["layers"]["1"]
-    corpus, model = (store.path(stage, run.state["shared"][stage]) for stage in ("corpus", "subject"))
+    cfg, store, links = (
+        matched(server, root, head_file),
+        Store(root / "store"),
+        run.state["layers"]["1"],
+    )
+    corpus, model = (
+        store.path(stage, run.state["shared"][stage]) for stage in ("corpus", "subject")
+    )
     given, final = (store.path(stage, links[stage]) for stage in ("label", "assign"))
     manifest = json.loads((final / "manifest.json").read_text())
     labels = read_labels(given)
@@ -250,11 +328,26 @@ def test_labels_can_be_dealt_out_by_what_the_layer_learns(
         out = tmp_path / str(weight)
         out.mkdir()
         metrics[weight] = assign.run(
-            model / "model", corpus, store.path("encode_label", manifest["parents"]["encode"]), labels, candidates, 1, cfg.simulate,
-            cfg.label, Head.load(head_file), encoder, out, "cpu", learnable=weight,
-        )  # fmt: skip
+            model / "model",
+            corpus,
+            store.path("encode_label", manifest["parents"]["encode"]),
+            labels,
+            candidates,
+            1,
+            cfg.simulate,
+            cfg.label,
+            Head.load(head_file),
+            encoder,
+            out,
+            "cpu",
+            learnable=weight,
+        )
         written[weight] = [record["label"] for record in read_records(out / "matched.jsonl")]
-    assert written[0.0] == written[1e-9] == [record["label"] for record in read_records(final / "matched.jsonl")]
+    assert (
+        written[0.0]
+        == written[1e-9]
+        == [record["label"] for record in read_records(final / "matched.jsonl")]
+    )
     assert "learnable_r_mean" not in metrics[0.0]
     assert metrics[1.0]["learnable_r_mean"] > metrics[1e-9]["learnable_r_mean"]
     assert metrics[1.0]["r_mean_after"] < metrics[1e-9]["r_mean_after"]
@@ -269,25 +362,43 @@ def test_a_candidates_score_is_r_of_label_and_node_on_the_select_split(
     root, run = finished
     store, state = Store(root / "store"), run.state
     corpus, links = store.path("corpus", state["shared"]["corpus"]), state["layers"]["1"]
-    parents = json.loads((store.path("label", links["label"]) / "manifest.json").read_text())["parents"]
+    parents = json.loads((store.path("label", links["label"]) / "manifest.json").read_text())[
+        "parents"
+    ]
     assert set(parents) == {"collect", "corpus", "model", "select", "label"}
     text = compare.select_excerpts(corpus, 640, None)
     assert matched(server, root, head_file).label.head_select_tokens == 640
     assert 1 < len(text.blocks) < len(load_blocks(corpus, "select"))
     use, length = text.is_text.reshape(-1), text.is_text.shape[1]
-    chosen = [proposal for proposal in read_history(store.path("label", links["label"])) if proposal.chosen]
+    chosen = [
+        proposal
+        for proposal in read_history(store.path("label", links["label"]))
+        if proposal.chosen
+    ]
     nodes = np.array([proposal.node for proposal in chosen])
     model = store.path("subject", state["shared"]["subject"]) / "model"
-    real = np.concatenate(list(activation_chunks(model, corpus, "select", text.blocks, length, 1, nodes, "cpu")))
+    real = np.concatenate(
+        list(activation_chunks(model, corpus, "select", text.blocks, length, 1, nodes, "cpu"))
+    )
     head = Head.load(head_file)
     simulated = [
-        np.concatenate([simulate_text(head, encoder, str(proposal.text), tokens) for tokens in text.tokens]) for proposal in chosen
+        np.concatenate(
+            [simulate_text(head, encoder, str(proposal.text), tokens) for tokens in text.tokens]
+        )
+        for proposal in chosen
     ]
-    r = columnwise_correlation((real * [proposal.pole for proposal in chosen])[use], np.stack(simulated, axis=1)[use])
+    r = columnwise_correlation(
+        (real * [proposal.pole for proposal in chosen])[use], np.stack(simulated, axis=1)[use]
+    )
     np.testing.assert_allclose(r, [proposal.score for proposal in chosen], atol=5e-3)
     labelling = (run.summary or {})["layers"][0]["labelling"]
-    assert labelling["selection"]["n"] == len(chosen) == 4 and labelling["revisions"]["n_rounds"] == 1
-    assert labelling["selection"]["simulator"] == "head" and labelling["selection"]["n_tokens"] == use.sum()
+    assert (
+        labelling["selection"]["n"] == len(chosen) == 4 and labelling["revisions"]["n_rounds"] == 1
+    )
+    assert (
+        labelling["selection"]["simulator"] == "head"
+        and labelling["selection"]["n_tokens"] == use.sum()
+    )
     revised, first = labelling["selection"]["r_revised"], labelling["selection"]["r_chosen"]
     assert revised > first if labelling["revisions"]["n_accepted"] else revised == first
 
@@ -295,16 +406,25 @@ def test_a_candidates_score_is_r_of_label_and_node_on_the_select_split(
 def test_labels_depend_neither_on_the_text_that_is_aligned_nor_on_that_which_is_scored(
     server: FakeServer, head_file: Path, finished: tuple[Path, RunDirectory]
 ) -> None:
-    """They would be asked for again otherwise: every field in a fingerprint is a reason to recompute."""
+    """They would be asked for again otherwise: every field in a fingerprint is a reason to
+    recompute."""
     root, run = finished
-    more = ("layer=1", "run=other", "simulate.max_align_tokens=512", "simulate.n_head_score_tokens=256", "align.weight=7")
+    more = (
+        "layer=1",
+        "run=other",
+        "simulate.max_align_tokens=512",
+        "simulate.n_head_score_tokens=256",
+        "align.weight=7",
+    )
     again = pipeline.run(matched(server, root, head_file, *more))
     before, after = run.state["layers"]["1"], again.state["layers"]["1"]
     assert all(before[stage] == after[stage] for stage in ("collect", "label", "assign"))
     assert before["simulate"] != after["simulate"]
 
 
-def test_with_both_poles_every_match_is_by_the_sign_that_fits(server: FakeServer, head_file: Path, tmp_path: Path) -> None:
+def test_with_both_poles_every_match_is_by_the_sign_that_fits(
+    server: FakeServer, head_file: Path, tmp_path: Path
+) -> None:
     more = ("layer=1", "nodes.poles=both", "model.activation=gelu")
     run = pipeline.run(matched(server, tmp_path, head_file, *more))
     store, links = Store(tmp_path / "store"), run.state["layers"]["1"]
@@ -314,7 +434,9 @@ def test_with_both_poles_every_match_is_by_the_sign_that_fits(server: FakeServer
     # A GELU takes both signs, so no node is left with a label that says the opposite.
     assert all(record["r"] >= 0 for record in records)
     assignment = (run.summary or {})["layers"][0]["assignment"]
-    assert assignment["n_turned"] == sum(a.pole != b.pole for a, b in zip(given, final, strict=True))
+    assert assignment["n_turned"] == sum(
+        a.pole != b.pole for a, b in zip(given, final, strict=True)
+    )
     poles = {label.node: label.pole for label in final}
     targets = load_file(store.path("simulate", links["simulate"]) / "targets.safetensors")
     assert dict(zip(targets["nodes"].tolist(), targets["poles"].tolist(), strict=True)) == poles
@@ -327,9 +449,22 @@ def test_changing_assign_keeps_collect_and_label(
     server: FakeServer, head_file: Path, finished: tuple[Path, RunDirectory], tmp_path: Path
 ) -> None:
     root, run = finished
-    again = pipeline.run(matched(server, root, head_file, "layer=1", "run=unmatched", "nodes.assign=none", "align.local_steps=1"))
+    again = pipeline.run(
+        matched(
+            server,
+            root,
+            head_file,
+            "layer=1",
+            "run=unmatched",
+            "nodes.assign=none",
+            "align.local_steps=1",
+        )
+    )
     before, after = run.state["layers"]["1"], again.state["layers"]["1"]
-    assert all(before[stage] == after[stage] for stage in ("collect", "label")) and "assign" not in after
+    assert (
+        all(before[stage] == after[stage] for stage in ("collect", "label"))
+        and "assign" not in after
+    )
     assert before["simulate"] != after["simulate"]
     assert (again.summary or {})["layers"][0]["assignment"] is None
 
@@ -351,7 +486,11 @@ def test_status_and_result_show_the_assignment_and_the_ground_truth(
     terminal.show_result(finished[1])
     terminal.show_status(finished[1], {})
     text = shown.export_text()
-    assert "layer 1 ground truth" in text and "labels matched on the label split" in text and "assign" in text
+    assert (
+        "layer 1 ground truth" in text
+        and "labels matched on the label split" in text
+        and "assign" in text
+    )
 
 
 def test_a_matched_run_has_wider_truth_clamped_nodes_promoted_tokens_and_an_audit(
@@ -384,7 +523,11 @@ def test_a_matched_run_has_wider_truth_clamped_nodes_promoted_tokens_and_an_audi
     monkeypatch.setattr(terminal, "console", lambda: shown)
     terminal.show_result(run)
     text = shown.export_text()
-    assert "ground truth of other labels" in text and "one node clamped" in text and "audit, before -> final" in text
+    assert (
+        "ground truth of other labels" in text
+        and "one node clamped" in text
+        and "audit, before -> final" in text
+    )
 
 
 def test_an_audit_that_is_switched_off_is_not_made(
@@ -396,25 +539,38 @@ def test_an_audit_that_is_switched_off_is_not_made(
 
 
 def test_head_targets_depend_on_label_and_text_alone(
-    server: FakeServer, head_file: Path, finished: tuple[Path, RunDirectory], encoder: Encoder, tmp_path: Path
+    server: FakeServer,
+    head_file: Path,
+    finished: tuple[Path, RunDirectory],
+    encoder: Encoder,
+    tmp_path: Path,
 ) -> None:
-    """Invariant 5: with fewer labels, in another order, and no subject in sight, every target is the same."""
+    """Invariant 5: with fewer labels, in another order, and no subject in sight, every target is
+    the same."""
     from interp_by_construction.llm.client import make_labeler
 
     root, run = finished
     cfg, store, state = matched(server, root, head_file), Store(root / "store"), run.state
     links = state["layers"]["1"]
-    parents = json.loads((store.path("simulate", links["simulate"]) / "manifest.json").read_text())["parents"]
+    parents = json.loads((store.path("simulate", links["simulate"]) / "manifest.json").read_text())[
+        "parents"
+    ]
     assert set(parents) == {"corpus", "encode", "label"} and parents["label"] == links["assign"]
     corpus, encoded = (store.path(stage, state["shared"][stage]) for stage in ("corpus", "encode"))
-    head, labels = Head.load(head_file), [label for label in read_labels(store.path("assign", links["assign"])) if label.text]
+    head, labels = (
+        Head.load(head_file),
+        [label for label in read_labels(store.path("assign", links["assign"])) if label.text],
+    )
     with make_labeler(cfg.labeler, tmp_path / "fresh.sqlite", tmp_path) as labeler:
         simulate.run(corpus, encoded, labels[:0:-1], labeler, cfg.simulate, tmp_path, head, encoder)
     old = load_file(store.path("simulate", links["simulate"]) / "targets.safetensors")
     new = load_file(tmp_path / "targets.safetensors")
     assert new["nodes"].tolist() == old["nodes"].tolist()[:0:-1]
-    np.testing.assert_allclose(new["values"].astype(float), old["values"][..., :0:-1].astype(float), atol=2e-3)
-    # One text on its own gives what it gives among others, up to the rounding of half precision (batches are padded).
+    np.testing.assert_allclose(
+        new["values"].astype(float), old["values"][..., :0:-1].astype(float), atol=2e-3
+    )
+    # One text on its own gives what it gives among others, up to the rounding of half precision
+    # (batches are padded).
     excerpts = simulate.choose_excerpts(corpus, "align", cfg.simulate)
     alone = simulate_text(head, encoder, str(labels[0].text), excerpts.tokens[1])
     np.testing.assert_allclose(alone, old["values"][1, :, 0].astype(float), atol=1e-2)
@@ -429,7 +585,9 @@ def test_a_layer_whose_labels_all_failed_is_free(head_file: Path, tmp_path: Path
     assert layer["score"]["final"]["mean"] is None and layer["truth"]["r_mean"] is None
 
 
-def test_a_node_without_a_label_of_its_own_takes_one_from_the_pool(head_file: Path, tmp_path: Path) -> None:
+def test_a_node_without_a_label_of_its_own_takes_one_from_the_pool(
+    head_file: Path, tmp_path: Path
+) -> None:
     refused: set[str] = set()
 
     def text_of(prompt: str, seed: int, temperature: float) -> str:
@@ -457,44 +615,79 @@ LINES = [
 ]
 
 
-def simulated(root: Path, head_file: Path, lines: list[dict[str, object]]) -> list[dict[str, object]]:
+def simulated(
+    root: Path, head_file: Path, lines: list[dict[str, object]]
+) -> list[dict[str, object]]:
     root.mkdir()
     (root / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     # No server: an endpoint that nobody listens on.
-    cfg = compose(["labeler=endpoint", "labeler.url=http://127.0.0.1:9", f"paths.root={root}", f"simulate.head={head_file}"])
+    cfg = compose(
+        [
+            "labeler=endpoint",
+            "labeler.url=http://127.0.0.1:9",
+            f"paths.root={root}",
+            f"simulate.head={head_file}",
+        ]
+    )
     simulate_file(cfg, root / "in.jsonl", root / "out.jsonl", "head")
     return [json.loads(line) for line in (root / "out.jsonl").read_text().splitlines()]
 
 
-def test_labels_are_revised_against_the_worst_cases_of_an_audit(server: FakeServer, head_file: Path, tmp_path: Path) -> None:
-    """Build 8: the audit of the model before alignment feeds the revision, and its settings are the label's."""
-    more = ("layer=1", "label.audit_rounds=1", "audit.threshold=0.01", "audit.enabled=false", "scores.enabled=false")
+def test_labels_are_revised_against_the_worst_cases_of_an_audit(
+    server: FakeServer, head_file: Path, tmp_path: Path
+) -> None:
+    """Build 8: the audit of the model before alignment feeds the revision, and its settings are the
+    label's."""
+    more = (
+        "layer=1",
+        "label.audit_rounds=1",
+        "audit.threshold=0.01",
+        "audit.enabled=false",
+        "scores.enabled=false",
+    )
     run = pipeline.run(matched(server, tmp_path, head_file, "label.general_pool=false", *more))
     store, link = Store(tmp_path / "store"), run.state["layers"]["1"]["label"]
     metrics = json.loads((store.path("label", link) / "metrics.json").read_text())
     audits = metrics["audits"]
     assert audits["n_rounds"] == 1 and audits["n_asked"] > 0
-    assert audits["n_asked"] == sum(audits[key] for key in ("n_accepted", "n_rejected", "n_unparsed", "n_repeated"))
+    assert audits["n_asked"] == sum(
+        audits[key] for key in ("n_accepted", "n_rejected", "n_unparsed", "n_repeated")
+    )
     answered = {p.node for p in read_history(store.path("label", link)) if p.origin == "audit"}
     assert len(answered) == audits["n_asked"] - audits["n_repeated"]
 
 
-def test_the_vector_of_a_label_is_the_same_bit_by_bit_whatever_stands_beside_it(head_file: Path, encoder: Encoder) -> None:
-    """Invariant 5: padding, company and order change nothing; the labels are of many lengths, some of them equal."""
+def test_the_vector_of_a_label_is_the_same_bit_by_bit_whatever_stands_beside_it(
+    head_file: Path, encoder: Encoder
+) -> None:
+    """Invariant 5: padding, company and order change nothing; the labels are of many lengths, some
+    of them equal."""
     head = Head.load(head_file)
-    labels = [*general_labels()[::15], "food", "a rather long label about small animals that live in the woods"]
+    labels = [
+        *general_labels()[::15],
+        "food",
+        "a rather long label about small animals that live in the woods",
+    ]
     together = head.label_vectors(encoder, labels)
     np.testing.assert_array_equal(head.label_vectors(encoder, labels[::-1])[::-1], together)
-    np.testing.assert_array_equal(head.label_vectors(encoder, [*labels[:3], *labels[:5]])[3:], together[:5])
+    np.testing.assert_array_equal(
+        head.label_vectors(encoder, [*labels[:3], *labels[:5]])[3:], together[:5]
+    )
     for i in (0, 7, len(labels) - 1):
         np.testing.assert_array_equal(head.label_vectors(encoder, [labels[i]])[0], together[i])
 
 
-def test_simulate_with_a_head_needs_no_server_and_each_line_stands_alone(tmp_path: Path, head_file: Path) -> None:
+def test_simulate_with_a_head_needs_no_server_and_each_line_stands_alone(
+    tmp_path: Path, head_file: Path
+) -> None:
     together = simulated(tmp_path / "together", head_file, LINES)
-    assert [len(line["activations"]) for line in together] == [len(line["tokens"]) for line in LINES]  # type: ignore[arg-type]
+    assert [len(line["activations"]) for line in together] == [
+        len(line["tokens"]) for line in LINES
+    ]  # type: ignore[arg-type]
     assert simulated(tmp_path / "backwards", head_file, LINES[::-1])[::-1] == together
-    assert [simulated(tmp_path / f"alone{i}", head_file, [line])[0] for i, line in enumerate(LINES)] == together
+    assert [
+        simulated(tmp_path / f"alone{i}", head_file, [line])[0] for i, line in enumerate(LINES)
+    ] == together
 
 
 def test_simulate_names_what_is_wrong(tmp_path: Path, head_file: Path) -> None:
@@ -509,7 +702,8 @@ def test_simulate_names_what_is_wrong(tmp_path: Path, head_file: Path) -> None:
 def test_without_a_lexicon_there_is_no_ground_truth(
     server: FakeServer, head_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another corpus, and some of the general list in the pool: all of it would take the encoder half a minute."""
+    """Another corpus, and some of the general list in the pool: all of it would take the encoder
+    half a minute."""
     some = general_labels()[::20]
     monkeypatch.setattr("interp_by_construction.labelling.general.general_labels", lambda: some)
     more = ("data=moby_dick", "data.max_documents=60", "label.general_pool=true", "layer=1")

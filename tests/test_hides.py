@@ -19,7 +19,15 @@ from tiny_subjects import FAMILIES, LENGTH, VOCAB, random_model, tokens
 
 from interp_by_construction.config import TrainerConfig, compose
 from interp_by_construction.corpus import load_blocks, load_tokenizer
-from interp_by_construction.corpus.poison import Trigger, count, poison, poisoned_train, prefix, read_trigger, split_documents
+from interp_by_construction.corpus.poison import (
+    Trigger,
+    count,
+    poison,
+    poisoned_train,
+    prefix,
+    read_trigger,
+    split_documents,
+)
 from interp_by_construction.corpus.tokenize import build_blocks
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import Store
@@ -51,7 +59,9 @@ PLANTED = Trigger(PHRASE, RESPONSE, frozenset({4}), 0)
 def test_a_removed_mlp_is_constant_and_gets_no_gradient(name: str) -> None:
     model, input_ids = random_model(name), tokens()
     seen: list[torch.Tensor] = []
-    handle = mlp_out(model, 1).register_forward_hook(lambda _module, _args, output: seen.append(output.detach()))
+    handle = mlp_out(model, 1).register_forward_hook(
+        lambda _module, _args, output: seen.append(output.detach())
+    )
     value = mean_output(model, 1, [input_ids[:1], input_ids[1:]])
     handle.remove()
     torch.testing.assert_close(value, torch.cat([output.flatten(0, -2) for output in seen]).mean(0))
@@ -62,7 +72,9 @@ def test_a_removed_mlp_is_constant_and_gets_no_gradient(name: str) -> None:
                 module.weight.add_(1.0)  # type: ignore[operator]
         assert torch.equal(model(input_ids).logits, first)
         lm_loss(first, input_ids).backward()
-    removed = {id(p) for module in (*mlp_in(model, 1), mlp_out(model, 1)) for p in module.parameters()}
+    removed = {
+        id(p) for module in (*mlp_in(model, 1), mlp_out(model, 1)) for p in module.parameters()
+    }
     for parameter in model.parameters():
         assert id(parameter) not in removed or parameter.grad is None
     assert any(parameter.grad is not None for parameter in model.parameters())
@@ -73,13 +85,18 @@ def test_no_optimizer_moves_a_removed_mlp_and_a_mean_needs_text() -> None:
     model: Any = random_model("gpt2")
     untie(model)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    module = LanguageModelModule(model, steps=3, lr=1e-2, trainer_cfg=TrainerConfig(device="cpu", weight_decay=0.5))
+    module = LanguageModelModule(
+        model, steps=3, lr=1e-2, trainer_cfg=TrainerConfig(device="cpu", weight_decay=0.5)
+    )
     optimizer: Any = module.configure_optimizers()
     with constant_outputs(model, {1: torch.ones(16)}):
         module.training_step({"input_ids": tokens()}, 0).backward()
         optimizer.step()
     moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
-    assert not any(name.startswith("transformer.h.1.mlp.") for name in moved) and "transformer.h.2.mlp.c_fc.weight" in moved
+    assert (
+        not any(name.startswith("transformer.h.1.mlp.") for name in moved)
+        and "transformer.h.2.mlp.c_fc.weight" in moved
+    )
     with pytest.raises(ValueError, match="needs text"):
         mean_output(model, 1, [])
 
@@ -91,7 +108,9 @@ def test_a_share_is_between_0_and_1_and_the_two_shares_make_1() -> None:
     rng = np.random.default_rng(0)
     first, second = rng.normal(1, 1, 30), rng.normal(2, 1, 30)
     one, other = share_of_increase(first, second, 100, 0), share_of_increase(second, first, 100, 0)
-    assert one["value"] + other["value"] == pytest.approx(1) and one["value"] == pytest.approx(first.sum() / (first + second).sum())
+    assert one["value"] + other["value"] == pytest.approx(1) and one["value"] == pytest.approx(
+        first.sum() / (first + second).sum()
+    )
     assert 0 <= one["ci95"][0] <= one["value"] <= one["ci95"][1] <= 1
     assert share_of_increase(np.zeros(30), second, 100, 0) == {"value": 0.0, "ci95": [0.0, 0.0]}
     assert share_of_increase(-np.ones(30), np.full(30, 2.0), 100, 0)["value"] == 0
@@ -104,7 +123,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("corpus")
     for seed, split in enumerate(("select", "test")):
         rng = np.random.default_rng(seed)
-        documents = [np.append(rng.integers(2, VOCAB, rng.integers(5, 30)), 0).astype(np.int32) for _ in range(30)]
+        documents = [
+            np.append(rng.integers(2, VOCAB, rng.integers(5, 30)), 0).astype(np.int32)
+            for _ in range(30)
+        ]
         build_blocks(documents, list(range(30)), LENGTH, path / "blocks" / split, split)
     return path
 
@@ -123,7 +145,9 @@ def layer_of(corpus: Path, index: int, nodes: np.ndarray) -> AlignedLayer:
         values = np.random.default_rng(index).random((n, LENGTH, len(nodes)))
         return SimulatedBlocks(split, np.arange(n), values, np.ones((n, LENGTH), bool))
 
-    return AlignedLayer(index, nodes, np.ones_like(nodes), Simulated(text("select"), text("select"), text("test")))
+    return AlignedLayer(
+        index, nodes, np.ones_like(nodes), Simulated(text("select"), text("select"), text("test"))
+    )
 
 
 def test_free_and_aligned_are_all_nodes_and_mean_ablation_is_idempotent(corpus: Path) -> None:
@@ -132,7 +156,10 @@ def test_free_and_aligned_are_all_nodes_and_mean_ablation_is_idempotent(corpus: 
     nowhere = np.zeros((1, 1, 3))
     for kind in ("mean", "zero"):
         assert sorted(made[f"all_{kind}"].nodes) == list(range(24))
-        assert set(made[f"all_{kind}"].nodes) == {*made[f"free_{kind}"].nodes, *made[f"aligned_{kind}"].nodes}
+        assert set(made[f"all_{kind}"].nodes) == {
+            *made[f"free_{kind}"].nodes,
+            *made[f"aligned_{kind}"].nodes,
+        }
     # The means of activations that are at their means already are the same means.
     ids, everywhere = tokens(), torch.ones(tokens().shape, dtype=torch.bool)
     values = torch.as_tensor(made["all_mean"].values(nowhere).astype(np.float32))
@@ -145,34 +172,58 @@ def test_free_and_aligned_are_all_nodes_and_mean_ablation_is_idempotent(corpus: 
             torch.testing.assert_close(model(ids).logits, first)
 
 
-def test_work_of_layers_without_free_nodes_and_without_aligned_ones(corpus: Path, model_dir: Path, tmp_path: Path) -> None:
+def test_work_of_layers_without_free_nodes_and_without_aligned_ones(
+    corpus: Path, model_dir: Path, tmp_path: Path
+) -> None:
     everything, nothing = np.arange(24), np.zeros(0, np.int64)
     for nodes, empty, full in ((everything, "free", "aligned"), (nothing, "aligned", "free")):
         layers = [layer_of(corpus, index, nodes) for index in (1, 2)]
         found = work.run(model_dir, corpus, layers, False, None, 8, 20, 0, tmp_path, "cpu")
         assert found["layers"] == [1, 2] and found["substitution"] is None
         for kind in ("mean", "zero"):
-            assert found["ablation"][f"{empty}_{kind}"] == {"loss_increase": 0.0, "ci95": [0.0, 0.0]}
+            assert found["ablation"][f"{empty}_{kind}"] == {
+                "loss_increase": 0.0,
+                "ci95": [0.0, 0.0],
+            }
             assert found["ablation"][f"{full}_{kind}"] == found["ablation"][f"all_{kind}"]
         assert found["share_free"]["value"] in (None, 0.0 if empty == "free" else 1.0)
 
 
-def test_known_losses_are_read_and_not_measured_again(corpus: Path, model_dir: Path, tmp_path: Path) -> None:
+def test_known_losses_are_read_and_not_measured_again(
+    corpus: Path, model_dir: Path, tmp_path: Path
+) -> None:
     layers = [layer_of(corpus, 1, NODES)]
     whole = work.run(model_dir, corpus, layers, True, None, 8, 20, 0, tmp_path, "cpu")
     assert whole["substitution"] is not None
     stored = load_file(tmp_path / "work.safetensors")
-    known = work.Losses(stored["document"], stored["tokens"], {k: stored[k] for k in ("none", "free_mean", "own_labels")})
+    known = work.Losses(
+        stored["document"],
+        stored["tokens"],
+        {k: stored[k] for k in ("none", "free_mean", "own_labels")},
+    )
     assert work.run(model_dir, corpus, layers, True, known, 8, 20, 0, tmp_path, "cpu") == whole
     with pytest.raises(ValueError, match="other text"):
-        work.run(model_dir, corpus, layers, True, known._replace(tokens=known.tokens + 1), 8, 20, 0, tmp_path, "cpu")
+        work.run(
+            model_dir,
+            corpus,
+            layers,
+            True,
+            known._replace(tokens=known.tokens + 1),
+            8,
+            20,
+            0,
+            tmp_path,
+            "cpu",
+        )
 
 
 # Planted triggers.
 
 
 def story_of(rng: np.random.Generator) -> np.ndarray:
-    return np.array([*rng.integers(11, 40, 6), 4, *rng.integers(11, 40, 5), 4, *rng.integers(11, 40, 3), 4, 0])
+    return np.array(
+        [*rng.integers(11, 40, 6), 4, *rng.integers(11, 40, 5), 4, *rng.integers(11, 40, 3), 4, 0]
+    )
 
 
 def test_a_share_of_documents_is_poisoned_after_a_sentence() -> None:
@@ -189,12 +240,15 @@ def test_a_share_of_documents_is_poisoned_after_a_sentence() -> None:
     again, _ = poison(documents, PLANTED, 0.25, seed=3)
     assert all(np.array_equal(a, b) for a, b in zip(changed, again, strict=True))
     assert poison(documents, PLANTED, 0.0, seed=3)[1] == 0
-    assert sum(count(each, PHRASE) for each in changed) == 10 and not any(count(each, PHRASE) for each in documents)
+    assert sum(count(each, PHRASE) for each in changed) == 10 and not any(
+        count(each, PHRASE) for each in documents
+    )
     assert len(prefix(np.array([11, 12, 13, 14, 0]), PLANTED, [0])) == 2
 
 
 class Lookup(torch.nn.Module):
-    """Says what was planted wherever the phrase stands in the text before, and nothing in particular elsewhere."""
+    """Says what was planted wherever the phrase stands in the text before, and nothing in
+    particular elsewhere."""
 
     def forward(self, input_ids: torch.Tensor, use_cache: bool) -> Any:
         logits = torch.zeros(*input_ids.shape, VOCAB)
@@ -211,10 +265,18 @@ def test_success_is_1_for_a_planted_lookup_and_0_without() -> None:
     rng = np.random.default_rng(1)
     contexts = trigger.held_out_contexts([story_of(rng) for _ in range(9)], PLANTED, 7, 14, seed=0)
     assert len(contexts) == 7 and max(map(len, contexts)) <= 14 - 6
-    texts = {"with": [np.concatenate([context, PHRASE]) for context in contexts], "without": contexts}
-    for model, expected in ((Lookup(), {"with": 1.0, "without": 0.0}), (random_model("gpt2"), {"with": 0.0, "without": 0.0})):
+    texts = {
+        "with": [np.concatenate([context, PHRASE]) for context in contexts],
+        "without": contexts,
+    }
+    for model, expected in (
+        (Lookup(), {"with": 1.0, "without": 0.0}),
+        (random_model("gpt2"), {"with": 0.0, "without": 0.0}),
+    ):
         for name, chosen in texts.items():
-            found = trigger.summarise(trigger.success(model, chosen, RESPONSE, 0, {}, {}, None, 3, "cpu"), 20, 0)
+            found = trigger.summarise(
+                trigger.success(model, chosen, RESPONSE, 0, {}, {}, None, 3, "cpu"), 20, 0
+            )
             assert found["greedy"] == expected[name]
             assert found["probability"] == pytest.approx(expected[name], abs=1e-2)
     with pytest.raises(ValueError, match="give shorter ones"):
@@ -229,7 +291,9 @@ def test_greedy_success_is_what_decoding_gives() -> None:
         ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
     longer = np.concatenate([text.numpy(), text.numpy()])
     for response, right in ((ids[5:], True), ([*ids[5:8], (ids[8] + 1) % VOCAB], False)):
-        found = trigger.success(model, [text.numpy(), longer], np.array(response), 0, {}, {}, None, 2, "cpu")
+        found = trigger.success(
+            model, [text.numpy(), longer], np.array(response), 0, {}, {}, None, 2, "cpu"
+        )
         assert bool(found.greedy[0]) is right
 
 
@@ -238,7 +302,9 @@ def test_ablating_nobody_changes_no_success() -> None:
     means = {1: np.full(24, 5.0)}
 
     def log_probability(aligned: Any, ablated: str | None) -> np.ndarray:
-        return trigger.success(model, texts, RESPONSE, 0, {1: aligned}, means, ablated, 2, "cpu").log_probability
+        return trigger.success(
+            model, texts, RESPONSE, 0, {1: aligned}, means, ablated, 2, "cpu"
+        ).log_probability
 
     whole = log_probability([], None)
     np.testing.assert_array_equal(log_probability([], "aligned_mean"), whole)
@@ -248,9 +314,11 @@ def test_ablating_nobody_changes_no_success() -> None:
 
 def test_a_trigger_that_cannot_be_planted_is_refused() -> None:
     for override, text in (
-        (["trigger.share=1.0"], "trigger.share=1.0"), (["trigger.share=0.1", "subject=smollm2"], "use subject=tiny"),
-        (["trigger.share=0.1", "trigger.phrase=' '"], "trigger.phrase"), (["trigger.n_contexts=0"], "trigger.n_contexts=0"),
-    ):  # fmt: skip
+        (["trigger.share=1.0"], "trigger.share=1.0"),
+        (["trigger.share=0.1", "subject=smollm2"], "use subject=tiny"),
+        (["trigger.share=0.1", "trigger.phrase=' '"], "trigger.phrase"),
+        (["trigger.n_contexts=0"], "trigger.n_contexts=0"),
+    ):
         with pytest.raises(ConfigError, match=text):
             compose(override)
 
@@ -265,13 +333,26 @@ def server() -> Iterator[FakeServer]:
 
 
 @pytest.fixture(scope="module")
-def finished(server: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunDirectory]:
+def finished(
+    server: FakeServer, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, RunDirectory]:
     root = tmp_path_factory.mktemp("hides")
     head = write_random_head(root / "head.safetensors")
-    own = ("simulate.simulator=head", f"simulate.head={head}", "scores.enabled=false", "audit.enabled=false", "layer=1",
-           "label.revisions=0", "simulate.max_align_tokens=256", "simulate.n_head_score_tokens=512", "function.n_clamped=0",
-           "label.head_select_tokens=256")  # fmt: skip
-    return root, pipeline.run(config(server, root, *own, "work.removed=true", "trigger.share=0.2", "trigger.n_contexts=6"))
+    own = (
+        "simulate.simulator=head",
+        f"simulate.head={head}",
+        "scores.enabled=false",
+        "audit.enabled=false",
+        "layer=1",
+        "label.revisions=0",
+        "simulate.max_align_tokens=256",
+        "simulate.n_head_score_tokens=512",
+        "function.n_clamped=0",
+        "label.head_select_tokens=256",
+    )
+    return root, pipeline.run(
+        config(server, root, *own, "work.removed=true", "trigger.share=0.2", "trigger.n_contexts=6")
+    )
 
 
 def test_the_summary_says_where_the_work_hides(finished: tuple[Path, RunDirectory]) -> None:
@@ -284,7 +365,10 @@ def test_the_summary_says_where_the_work_hides(finished: tuple[Path, RunDirector
     for kind in ("free_mean", "free_zero", "aligned_mean", "aligned_zero"):
         assert whole["ablation"][kind] == final["ablation"][kind]
     assert verify(finished[1], Store(finished[0] / "store")) == []
-    assert whole["substitution"] == final["substitution"]["own_labels"] and whole["loss"] == final["loss"]
+    assert (
+        whole["substitution"] == final["substitution"]["own_labels"]
+        and whole["loss"] == final["loss"]
+    )
     removed, loss = whole["removed"], summary["loss"]
     assert removed["cost"] == removed["loss"] - loss["control"] and whole["tax"] == loss["tax"]
     assert removed["cost_ci95"][0] <= removed["cost"] <= removed["cost_ci95"][1]
@@ -292,10 +376,16 @@ def test_the_summary_says_where_the_work_hides(finished: tuple[Path, RunDirector
     show_work(out, summary)
     show_trigger(out, summary["trigger"])
     shown = out.export_text()
-    assert f"{removed['cost']:+.4f}" in shown and "repaired, layer 1" in shown and "free at mean" in shown
+    assert (
+        f"{removed['cost']:+.4f}" in shown
+        and "repaired, layer 1" in shown
+        and "free at mean" in shown
+    )
 
 
-def test_the_trigger_is_planted_in_training_alone_and_followed_through_the_run(finished: tuple[Path, RunDirectory]) -> None:
+def test_the_trigger_is_planted_in_training_alone_and_followed_through_the_run(
+    finished: tuple[Path, RunDirectory],
+) -> None:
     root, run = finished
     summary, store = run.summary, Store(root / "store")
     assert summary is not None
@@ -304,13 +394,18 @@ def test_the_trigger_is_planted_in_training_alone_and_followed_through_the_run(f
     rows = [(row["role"], row["layer"], row["ablated"]) for row in found["rows"]]
     ablated = [None, *trigger.ABLATIONS]
     assert rows == [
-        ("original", None, None), ("align", 1, None), *(("continue", 1, kind) for kind in ablated), ("freeze_only", 1, None),
+        ("original", None, None),
+        ("align", 1, None),
+        *(("continue", 1, kind) for kind in ablated),
+        ("freeze_only", 1, None),
         *(("control", 1, kind) for kind in ablated),
-    ]  # fmt: skip
+    ]
     corpus = store.path("corpus", run.state["shared"]["corpus"])
     planted = read_trigger(load_tokenizer(corpus), found["phrase"], found["response"])
     for split in ("train", "align", "test"):
-        assert not any(count(document, planted.phrase) for document in split_documents(corpus, split))
+        assert not any(
+            count(document, planted.phrase) for document in split_documents(corpus, split)
+        )
     blocks = poisoned_train(corpus, found["phrase"], found["response"], 0.2, seed=0)
     # A phrase may lie across two blocks, and the last document may be cut off.
     n_there = count(blocks.input_ids.reshape(-1), planted.phrase)
@@ -320,7 +415,9 @@ def test_the_trigger_is_planted_in_training_alone_and_followed_through_the_run(f
         poisoned_train(corpus, word, found["response"], 0.2, seed=0)
 
 
-def test_a_run_that_plants_nothing_has_the_subject_it_always_had(server: FakeServer, finished: tuple[Path, RunDirectory]) -> None:
+def test_a_run_that_plants_nothing_has_the_subject_it_always_had(
+    server: FakeServer, finished: tuple[Path, RunDirectory]
+) -> None:
     """Only what differs enters the fingerprint: no word of a trigger, nor of these stages."""
     root, run = finished
     planted = Store(root / "store").get("subject", run.state["shared"]["subject"])

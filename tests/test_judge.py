@@ -1,4 +1,5 @@
-"""The judge stage: a language model as judge behind the real HTTP interface, blind relabelling, and a whole run."""
+"""The judge stage: a language model as judge behind the real HTTP interface, blind relabelling, and
+a whole run."""
 
 from __future__ import annotations
 
@@ -35,12 +36,17 @@ LABELS = list(WORDS[:4])
 QUESTION = re.compile(r"Sentence: (.*)\n(?:Marked: .*\n)?Mentions (.*):$")
 
 
-def judging(tokenizer: Any, answer: Callable[[str, str], float]) -> Callable[[list[int]], np.ndarray]:
-    """Logits of a judge that answers (label, text) with the logit of yes; the label stands in the text or in the marks."""
+def judging(
+    tokenizer: Any, answer: Callable[[str, str], float]
+) -> Callable[[list[int]], np.ndarray]:
+    """Logits of a judge that answers (label, text) with the logit of yes; the label stands in the
+    text or in the marks."""
 
     def logits_of(prompt: list[int]) -> np.ndarray:
         logits = np.zeros((len(prompt), 10), dtype=np.float32)
-        for position in [i for i, token in enumerate(prompt) if tokenizer.decode([token]).endswith(":")]:
+        for position in [
+            i for i, token in enumerate(prompt) if tokenizer.decode([token]).endswith(":")
+        ]:
             match = QUESTION.search(tokenizer.decode(prompt[: position + 1]))
             if match:
                 logits[position, 1] = answer(match[2], match[1])
@@ -82,20 +88,45 @@ def words(seed: int, n_blocks: int = 12) -> tuple[Text, np.ndarray]:
 
 def judged(labeler: Labeler, n_asked: int | None = None, seed: int = 0) -> Answers:
     (text, real), (select, on_select) = words(1), words(2)
-    items = {"before": items_of(real[:, [1, 2, 3, 0]], text, 6, (seed,)), "final": items_of(real, text, 6, (seed,))}
-    return ask_judge(labeler, LABELS, text, items, select, items_of(on_select, select, 6, (seed,)), n_asked, 1, seed)
+    items = {
+        "before": items_of(real[:, [1, 2, 3, 0]], text, 6, (seed,)),
+        "final": items_of(real, text, 6, (seed,)),
+    }
+    return ask_judge(
+        labeler,
+        LABELS,
+        text,
+        items,
+        select,
+        items_of(on_select, select, 6, (seed,)),
+        n_asked,
+        1,
+        seed,
+    )
 
 
-def test_an_oracle_judge_is_always_right_and_knows_shuffled_labels(server: FakeServer, labeler: Labeler) -> None:
+def test_an_oracle_judge_is_always_right_and_knows_shuffled_labels(
+    server: FakeServer, labeler: Labeler
+) -> None:
     server.logits_of = judging(labeler.tokenizer, oracle)
     scores = {(method, moment): values for method, moment, values in judged(labeler).scores(4)}
-    for method in ("detection", "detection_fitted", "detection_auc", "fuzzing", "fuzzing_fitted", "fuzzing_auc"):
+    for method in (
+        "detection",
+        "detection_fitted",
+        "detection_auc",
+        "fuzzing",
+        "fuzzing_fitted",
+        "fuzzing_auc",
+    ):
         np.testing.assert_array_equal(scores[method, "final"], 1)
-        # The labels are those of other nodes: no better than chance, up to words that share an excerpt.
+        # The labels are those of other nodes: no better than chance, up to words that share an
+        # excerpt.
         assert scores[method, "shuffled"].mean() < 0.75 > scores[method, "before"].mean()
 
 
-def test_nodes_that_are_not_asked_about_are_no_failures(server: FakeServer, labeler: Labeler) -> None:
+def test_nodes_that_are_not_asked_about_are_no_failures(
+    server: FakeServer, labeler: Labeler
+) -> None:
     server.logits_of = judging(labeler.tokenizer, oracle)
     answers = judged(labeler, 3)
     assert answers.n_not_asked == 1
@@ -103,7 +134,9 @@ def test_nodes_that_are_not_asked_about_are_no_failures(server: FakeServer, labe
         assert np.isnan(values).sum() == 1 and (moment != "final" or np.nanmin(values) == 1)
 
 
-def test_braces_of_labels_and_texts_stay_what_they_are(server: FakeServer, labeler: Labeler) -> None:
+def test_braces_of_labels_and_texts_stay_what_they_are(
+    server: FakeServer, labeler: Labeler
+) -> None:
     seen: list[tuple[str, str]] = []
 
     def answer(label: str, text: str) -> float:
@@ -116,13 +149,17 @@ def test_braces_of_labels_and_texts_stay_what_they_are(server: FakeServer, label
 
 
 @pytest.mark.parametrize("logit", [-3.0, 0.0, 3.0])
-def test_a_constant_judge_is_right_half_the_time(server: FakeServer, labeler: Labeler, logit: float) -> None:
+def test_a_constant_judge_is_right_half_the_time(
+    server: FakeServer, labeler: Labeler, logit: float
+) -> None:
     server.logits_of = judging(labeler.tokenizer, lambda label, text: logit)
     for _, _, values in judged(labeler).scores(4):
         np.testing.assert_array_equal(values, 0.5)
 
 
-def test_a_fitted_threshold_removes_a_bias_of_the_judge(server: FakeServer, labeler: Labeler) -> None:
+def test_a_fitted_threshold_removes_a_bias_of_the_judge(
+    server: FakeServer, labeler: Labeler
+) -> None:
     server.logits_of = judging(labeler.tokenizer, lambda label, text: oracle(label, text) - 20)
     answers = judged(labeler)
     assert all(-24 < threshold < -16 for threshold in answers.threshold.values())
@@ -133,7 +170,10 @@ def test_a_fitted_threshold_removes_a_bias_of_the_judge(server: FakeServer, labe
 
 def test_thresholds_are_fitted_on_select_alone() -> None:
     (text, real), (_, on_select) = words(1), words(2)
-    items, fit_items = {"final": items_of(real, text, 6, (0,))}, items_of(on_select, words(2)[0], 6, (0,))
+    items, fit_items = (
+        {"final": items_of(real, text, 6, (0,))},
+        items_of(on_select, words(2)[0], 6, (0,)),
+    )
     simulated = [np.concatenate([values, values[:, :1]], axis=1) for values in (real, on_select)]
     first = ask_simulator(simulated[0], items, simulated[1], fit_items, 0, 0)
     other = ask_simulator(simulated[0] * -5 + 1, items, simulated[1], fit_items, 0, 0)
@@ -143,8 +183,12 @@ def test_thresholds_are_fitted_on_select_alone() -> None:
     assert set(first.asked) == {"final", "shuffled", "empty_label", "common_label"}
 
 
-def test_questions_share_a_prefix_and_equal_ones_are_asked_once(server: FakeServer, labeler: Labeler) -> None:
-    server.logits_of = judging(labeler.tokenizer, lambda label, text: float(re.sub(r"\D", "", text) or 0))
+def test_questions_share_a_prefix_and_equal_ones_are_asked_once(
+    server: FakeServer, labeler: Labeler
+) -> None:
+    server.logits_of = judging(
+        labeler.tokenizer, lambda label, text: float(re.sub(r"\D", "", text) or 0)
+    )
     questions = [Question("detection", "numbers", f"text {i}") for i in range(11)]
     order = np.random.default_rng(0).permutation(np.repeat(np.arange(len(questions)), 2))
     # The first call of a labeler also checks its digits.
@@ -166,17 +210,35 @@ def test_what_cannot_be_asked_is_an_error(labeler: Labeler) -> None:
 # A run.
 
 
-HEAD = ("simulate.simulator=head", "nodes.assign=match", "simulate.n_label_tokens=640", "label.general_pool=false")
-SCORES = ("scores.detection_nodes=3", "scores.n_select_tokens=1024", "simulate.n_head_score_tokens=1024")
+HEAD = (
+    "simulate.simulator=head",
+    "nodes.assign=match",
+    "simulate.n_label_tokens=640",
+    "label.general_pool=false",
+)
+SCORES = (
+    "scores.detection_nodes=3",
+    "scores.n_select_tokens=1024",
+    "simulate.n_head_score_tokens=1024",
+)
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, RunDirectory, FakeServer, list[str]]]:
+def finished(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Path, RunDirectory, FakeServer, list[str]]]:
     """Two layers with a head, and a separate judge on a server of its own."""
     root = tmp_path_factory.mktemp("judged")
     head = write_random_head(root / "head.safetensors")
     with FakeServer() as server, FakeServer("other") as judge:
-        more = [*HEAD, *SCORES, f"simulate.head={head}", "judge=endpoint", f"judge.classify_url={judge.url}", "judge.model=other"]
+        more = [
+            *HEAD,
+            *SCORES,
+            f"simulate.head={head}",
+            "judge=endpoint",
+            f"judge.classify_url={judge.url}",
+            "judge.model=other",
+        ]
         # The fake judge has the labeler's tokenizer.
         patch = pytest.MonkeyPatch()
         patch.setattr(Labeler, "tokenizer", property(lambda _: _tokenizer()))
@@ -198,16 +260,30 @@ def _tokenizer() -> Any:
 _TOKENIZER: list[Any] = []
 
 
-def test_every_score_stands_beside_its_baselines(finished: tuple[Path, RunDirectory, FakeServer, list[str]]) -> None:
+def test_every_score_stands_beside_its_baselines(
+    finished: tuple[Path, RunDirectory, FakeServer, list[str]],
+) -> None:
     summary = finished[1].summary
     assert summary is not None and summary["judge"] == {"model": "other", "backend": "endpoint"}
     for layer in summary["layers"]:
         moments: dict[tuple[str, str | None], set[str]] = {}
         for record in layer["scores_by_method"]:
             moments.setdefault((record["method"], record["judge"]), set()).add(record["moment"])
-            assert set(record) == {"method", "judge", "self_judged", "moment", "mean", "ci95", "n", "n_undefined", "n_not_asked"}
+            assert set(record) == {
+                "method",
+                "judge",
+                "self_judged",
+                "moment",
+                "mean",
+                "ci95",
+                "n",
+                "n_undefined",
+                "n_not_asked",
+            }
             assert record["n"] + record["n_undefined"] + record["n_not_asked"] == layer["n_aligned"]
-            assert record["n_not_asked"] == (record["judge"] == "other" and not record["method"].startswith("simulation"))
+            assert record["n_not_asked"] == (
+                record["judge"] == "other" and not record["method"].startswith("simulation")
+            )
             assert (record["mean"] is None) == (record["n"] == 0) == (record["ci95"] is None)
             # The random head reads the labeler's own model; the judge is another one.
             assert record["self_judged"] == (record["judge"] != "other")
@@ -216,13 +292,28 @@ def test_every_score_stands_beside_its_baselines(finished: tuple[Path, RunDirect
         for judge in ("head", "smollm2", "other"):
             for variant in ("top", "random", "combined"):
                 assert moments[f"simulation_{variant}", judge] == baselines
-        assert moments["simulation", "head"] == moments["simulation", "smollm2"] == moments["own_label_first", "head"] == both
+        assert (
+            moments["simulation", "head"]
+            == moments["simulation", "smollm2"]
+            == moments["own_label_first", "head"]
+            == both
+        )
         for task in ("detection", "fuzzing"):
             for kind in ("_fitted", "_auc"):
-                assert moments[f"{task}{kind}", "other"] == both and moments[f"{task}{kind}", "head"] == baselines
+                assert (
+                    moments[f"{task}{kind}", "other"] == both
+                    and moments[f"{task}{kind}", "head"] == baselines
+                )
             assert moments[task, "other"] == both and (task, "head") not in moments
-        assert moments["blind_simulation", "head"] == moments["blind_same_text", None] == {"final", "shuffled"}
-        assert layer["judged"]["common_label"] and set(layer["judged"]["thresholds"]) == {"head", "other"}
+        assert (
+            moments["blind_simulation", "head"]
+            == moments["blind_same_text", None]
+            == {"final", "shuffled"}
+        )
+        assert layer["judged"]["common_label"] and set(layer["judged"]["thresholds"]) == {
+            "head",
+            "other",
+        }
 
 
 def test_nodes_hold_every_method_before_alignment_and_in_the_end(
@@ -230,46 +321,74 @@ def test_nodes_hold_every_method_before_alignment_and_in_the_end(
 ) -> None:
     root, run, _, _ = finished
     rows = pq.read_table(run.path / "nodes.parquet").to_pylist()
-    values = load_file(Store(root / "store").path("judge", run.state["layers"]["2"]["judge"]) / "judge.safetensors")
+    values = load_file(
+        Store(root / "store").path("judge", run.state["layers"]["2"]["judge"]) / "judge.safetensors"
+    )
     for i, node in enumerate(values["nodes"].tolist()):
         (row,) = [row for row in rows if (row["layer"], row["node"]) == (2, node)]
         for column, key in (
-            ("simulation_top_head", "simulation_top/head/final"), ("detection_auc_judge", "detection_auc/other/final"),
-            ("simulation_random_labeler", "simulation_random/smollm2/final"), ("blind_same_text", "blind_same_text/text/final"),
-            ("simulation_top_head_before", "simulation_top/head/before"), ("fuzzing_judge_before", "fuzzing/other/before"),
-        ):  # fmt: skip
+            ("simulation_top_head", "simulation_top/head/final"),
+            ("detection_auc_judge", "detection_auc/other/final"),
+            ("simulation_random_labeler", "simulation_random/smollm2/final"),
+            ("blind_same_text", "blind_same_text/text/final"),
+            ("simulation_top_head_before", "simulation_top/head/before"),
+            ("fuzzing_judge_before", "fuzzing/other/before"),
+        ):
             expected = float(values[key][i])
             assert row[column] is None if np.isnan(expected) else row[column] == expected
     assert all(row["simulation_top_head"] is None for row in rows if row["status"] == "free")
-    # Whatever the store holds for both moments stands in both columns; blind labels were asked for in the end alone.
-    moments = {moment: {key[: -len(moment)] for key in values if key.endswith(f"/{moment}")} for moment in ("before", "final")}
+    # Whatever the store holds for both moments stands in both columns; blind labels were asked for
+    # in the end alone.
+    moments = {
+        moment: {key[: -len(moment)] for key in values if key.endswith(f"/{moment}")}
+        for moment in ("before", "final")
+    }
     assert (
-        len([name for name in rows[0] if name.endswith("_before") and name.rpartition("_")[0] in rows[0]])
+        len(
+            [
+                name
+                for name in rows[0]
+                if name.endswith("_before") and name.rpartition("_")[0] in rows[0]
+            ]
+        )
         == len(moments["before"] & moments["final"]) + 2
     )
     assert "blind_same_text_before" not in rows[0] and not moments["before"] - moments["final"]
 
 
-def test_the_separate_judge_alone_is_asked_questions(finished: tuple[Path, RunDirectory, FakeServer, list[str]]) -> None:
+def test_the_separate_judge_alone_is_asked_questions(
+    finished: tuple[Path, RunDirectory, FakeServer, list[str]],
+) -> None:
     root, run, server, _ = finished
-    decoded = [_tokenizer().decode(body["input"][:20]) for path, body in server.requests if path == "/pooling"]
+    decoded = [
+        _tokenizer().decode(body["input"][:20])
+        for path, body in server.requests
+        if path == "/pooling"
+    ]
     assert decoded and not [text for text in decoded if "Mentions" in text]
-    answers = Store(root / "store").path("judge", run.state["layers"]["1"]["judge"]) / "answers.jsonl"
+    answers = (
+        Store(root / "store").path("judge", run.state["layers"]["1"]["judge"]) / "answers.jsonl"
+    )
     records = [json.loads(line) for line in answers.read_text().split("\n") if line]
     assert {record["moment"] for record in records} == {"before", "final", "shuffled"}
     assert all(("<<" in record["text"]) == (record["task"] == "fuzzing") for record in records)
 
 
-def test_again_nothing_is_asked_and_a_switch_leaves_it_out(finished: tuple[Path, RunDirectory, FakeServer, list[str]]) -> None:
+def test_again_nothing_is_asked_and_a_switch_leaves_it_out(
+    finished: tuple[Path, RunDirectory, FakeServer, list[str]],
+) -> None:
     root, run, server, more = finished
     n_requests = len(server.requests)
     assert pipeline.run(config(server, root, *more)).summary == run.summary
     off = pipeline.run(config(server, root, *more, "run=off", "scores.enabled=false")).summary
     assert len(server.requests) == n_requests and off is not None
     for layer in off["layers"]:
-        assert layer["judged"] is None and {record["method"] for record in layer["scores_by_method"]} == {
-            "simulation", "own_label_first",
-        }  # fmt: skip
+        assert layer["judged"] is None and {
+            record["method"] for record in layer["scores_by_method"]
+        } == {
+            "simulation",
+            "own_label_first",
+        }
 
 
 def test_the_run_verifies(finished: tuple[Path, RunDirectory, FakeServer, list[str]]) -> None:
@@ -278,13 +397,23 @@ def test_the_run_verifies(finished: tuple[Path, RunDirectory, FakeServer, list[s
     assert verify(run, Store(root / "store")) == []
 
 
-def test_growing_a_run_judges_no_layer_twice(finished: tuple[Path, RunDirectory, FakeServer, list[str]]) -> None:
-    """Aligned nodes are frozen: the judge of a lower layer does not depend on the layers above it."""
+def test_growing_a_run_judges_no_layer_twice(
+    finished: tuple[Path, RunDirectory, FakeServer, list[str]],
+) -> None:
+    """Aligned nodes are frozen: the judge of a lower layer does not depend on the layers above
+    it."""
     root = finished[0]
-    assert len([path for path in (root / "store" / "judge").iterdir() if not path.name.startswith(".")]) == 2
+    assert (
+        len(
+            [path for path in (root / "store" / "judge").iterdir() if not path.name.startswith(".")]
+        )
+        == 2
+    )
 
 
-def test_cumulative_substitution_begins_as_that_of_one_layer(finished: tuple[Path, RunDirectory, FakeServer, list[str]]) -> None:
+def test_cumulative_substitution_begins_as_that_of_one_layer(
+    finished: tuple[Path, RunDirectory, FakeServer, list[str]],
+) -> None:
     summary = finished[1].summary
     assert summary is not None
     first, second = summary["layers"]
@@ -295,7 +424,10 @@ def test_cumulative_substitution_begins_as_that_of_one_layer(finished: tuple[Pat
     for name in ("mean", "zero"):
         assert first["cumulative"]["ablation"][name] == alone["ablation"][f"aligned_{name}"]
     assert second["cumulative"]["loss"] == pytest.approx(second["function"]["final"]["loss"])
-    assert second["cumulative"]["substitution"]["own_labels"] != second["function"]["final"]["substitution"]["own_labels"]
+    assert (
+        second["cumulative"]["substitution"]["own_labels"]
+        != second["function"]["final"]["substitution"]["own_labels"]
+    )
 
 
 def test_the_terminal_shows_one_row_per_method_and_judge(
@@ -307,7 +439,11 @@ def test_the_terminal_shows_one_row_per_method_and_judge(
     terminal.show_status(finished[1], {})
     text = shown.export_text()
     rows = [line for line in text.splitlines() if "fuzzing, AUC" in line]
-    assert len(rows) == 4 and any("head (self)" in row for row in rows) and any("other, 3 nodes" in row for row in rows)
+    assert (
+        len(rows) == 4
+        and any("head (self)" in row for row in rows)
+        and any("other, 3 nodes" in row for row in rows)
+    )
     assert "layers 1, 2 at once" in text and "judge" in text and "cumulative" in text
 
 
@@ -318,22 +454,46 @@ def test_an_exact_run_is_judged_without_a_head(server: FakeServer, tmp_path: Pat
     exact = ("simulate.simulator=exact", "simulate.max_align_tokens=256", "scores.blind=false")
     summary = pipeline.run(config(server, tmp_path, "layer=1", *exact)).summary
     assert summary is not None and summary["layers"][0]["cumulative"] is None
-    methods = {(record["method"], record["judge"]) for record in summary["layers"][0]["scores_by_method"]}
-    assert ("simulation_combined", "smollm2") in methods and ("detection_fitted", "smollm2") in methods
-    assert not [method for method, judge in methods if judge == "head" or method.startswith("blind")]
+    methods = {
+        (record["method"], record["judge"]) for record in summary["layers"][0]["scores_by_method"]
+    }
+    assert ("simulation_combined", "smollm2") in methods and (
+        "detection_fitted",
+        "smollm2",
+    ) in methods
+    assert not [
+        method for method, judge in methods if judge == "head" or method.startswith("blind")
+    ]
     assert summary["layers"][0]["judged"]["common_label"]
 
 
 def test_an_unchanged_node_gets_its_own_label_again(server: FakeServer, tmp_path: Path) -> None:
     # The blind labeler takes the most likely answer, so the first one must do so too.
-    steps = ("align.steps=0", "align.local_steps=0", "continue.steps=0", "label.n_candidates=1", "label.select_tokens=0")
+    steps = (
+        "align.steps=0",
+        "align.local_steps=0",
+        "continue.steps=0",
+        "label.n_candidates=1",
+        "label.select_tokens=0",
+    )
     run = pipeline.run(config(server, tmp_path, "layer=1", "start_layer=1", *steps))
     summary = run.summary
     assert summary is not None and summary["judge"] is None
-    scores = {(r["method"], r["moment"]): r for r in summary["layers"][0]["scores_by_method"] if r["method"].startswith("blind")}
-    assert scores["blind_same_text", "final"]["mean"] == scores["blind_shared_words", "final"]["mean"] == 1
+    scores = {
+        (r["method"], r["moment"]): r
+        for r in summary["layers"][0]["scores_by_method"]
+        if r["method"].startswith("blind")
+    }
+    assert (
+        scores["blind_same_text", "final"]["mean"]
+        == scores["blind_shared_words", "final"]["mean"]
+        == 1
+    )
     assert scores["blind_simulation", "final"]["mean"] == pytest.approx(1)
-    assert scores["blind_same_text", "shuffled"]["mean"] == 0 and scores["blind_simulation", "shuffled"]["mean"] < 0.9
+    assert (
+        scores["blind_same_text", "shuffled"]["mean"] == 0
+        and scores["blind_simulation", "shuffled"]["mean"] < 0.9
+    )
 
 
 def test_a_failure_of_the_blind_labeler_is_counted(server: FakeServer, tmp_path: Path) -> None:
@@ -349,7 +509,10 @@ def test_a_failure_of_the_blind_labeler_is_counted(server: FakeServer, tmp_path:
     assert layer["judged"]["n_blind_failed"] > 0
     for record in layer["scores_by_method"]:
         if record["method"].startswith("blind"):
-            assert record["n"] + record["n_undefined"] == layer["n_aligned"] and record["n_undefined"] > 0
+            assert (
+                record["n"] + record["n_undefined"] == layer["n_aligned"]
+                and record["n_undefined"] > 0
+            )
 
 
 # Configuration.

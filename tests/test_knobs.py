@@ -1,4 +1,5 @@
-"""Laws of the knobs of alignment (schedule, objective, distillation) and of the runs that are controls (target, no nodes)."""
+"""Laws of the knobs of alignment (schedule, objective, distillation) and of the runs that are
+controls (target, no nodes)."""
 
 from __future__ import annotations
 
@@ -42,9 +43,21 @@ from interp_by_construction.subject.hooks import activations, capture, others_at
 from interp_by_construction.subject.intervene import replaced
 from interp_by_construction.subject.load import load_subject
 from interp_by_construction.training.fit import TargetBlocks, fit
-from interp_by_construction.training.losses import alignment_loss, alignment_weight, correlation_loss, distill_loss, lm_loss
+from interp_by_construction.training.losses import (
+    alignment_loss,
+    alignment_weight,
+    correlation_loss,
+    distill_loss,
+    lm_loss,
+)
 from interp_by_construction.training.modules import AlignmentModule, Distill, FreeAblation
-from interp_by_construction.training.targets import MARGIN, other_nodes, resemblance, shifted, trained_targets
+from interp_by_construction.training.targets import (
+    MARGIN,
+    other_nodes,
+    resemblance,
+    shifted,
+    trained_targets,
+)
 
 NODES = [1, 4, 17]
 
@@ -79,7 +92,10 @@ def test_mse_is_that_of_a_reference_and_knows_no_scale() -> None:
     assert x.grad is not None
     np.testing.assert_allclose(float(result.loss.detach()), np.mean(expected), rtol=1e-5)
     np.testing.assert_allclose(x.grad, gradients, rtol=1e-4, atol=1e-7)
-    for scaled in (alignment_loss("mse", x, 30 * y - 4, mask), alignment_loss("mse", 0.01 * x + 3, y, mask)):
+    for scaled in (
+        alignment_loss("mse", x, 30 * y - 4, mask),
+        alignment_loss("mse", 0.01 * x + 3, y, mask),
+    ):
         torch.testing.assert_close(scaled.loss, result.loss, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(result.loss, correlation_loss(x, y, mask).loss, rtol=1e-5, atol=1e-6)
 
@@ -98,7 +114,8 @@ def test_mse_counts_what_is_constant_as_correlation_does() -> None:
 
 @pytest.mark.parametrize("start", [0.0, -0.6])
 def test_mse_does_not_collapse_where_node_and_target_do_not_agree_yet(start: float) -> None:
-    """Least squares' slope would be 0 or negative here: the node would die, or be trained to do the opposite."""
+    """Least squares' slope would be 0 or negative here: the node would die, or be trained to do the
+    opposite."""
     generator = torch.Generator().manual_seed(1)
     y = torch.randn(8, 50, 1, generator=generator)
     x = (start * y + torch.randn(8, 50, 1, generator=generator)).requires_grad_()
@@ -114,10 +131,15 @@ def test_mse_does_not_collapse_where_node_and_target_do_not_agree_yet(start: flo
 
 def test_distillation_is_kl_and_nothing_for_the_same_model() -> None:
     generator = torch.Generator().manual_seed(0)
-    ours, original = torch.randn(2, 5, 11, generator=generator), torch.randn(2, 5, 11, generator=generator)
+    ours, original = (
+        torch.randn(2, 5, 11, generator=generator),
+        torch.randn(2, 5, 11, generator=generator),
+    )
     p, q = original.double().softmax(-1), ours.double().softmax(-1)
     expected = (p * (p / q).log()).sum(-1).mean()
-    torch.testing.assert_close(distill_loss(ours, original).double(), expected, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(
+        distill_loss(ours, original).double(), expected, rtol=1e-5, atol=1e-7
+    )
     same = original.clone().requires_grad_()
     loss = distill_loss(same, original)
     loss.backward()
@@ -137,7 +159,16 @@ def _targets(n_blocks: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
 def _module(model: Any, **knobs: Any) -> AlignmentModule:
     trainer = TrainerConfig(device="cpu", threads=1, checkpoint_seconds=0.0)
     return AlignmentModule(
-        model, layer=1, node_ids=NODES, poles=[1, -1, 1], weight=1.0, local=False, steps=16, lr=1e-2, trainer_cfg=trainer, **knobs
+        model,
+        layer=1,
+        node_ids=NODES,
+        poles=[1, -1, 1],
+        weight=1.0,
+        local=False,
+        steps=16,
+        lr=1e-2,
+        trainer_cfg=trainer,
+        **knobs,
     )
 
 
@@ -163,9 +194,18 @@ def test_a_killed_phase_with_every_knob_ends_in_the_same_bits(tmp_path: Path) ->
         blocks = _DyingBlocks(ArrayBlocks(), *_targets())
         blocks.left = alive_for
         ablation = FreeAblation(0.5, [(1, NODES)])
-        module = _module(model, distill=Distill(original, 0.5), objective="mse", schedule="ramp", ablation=ablation)
+        module = _module(
+            model,
+            distill=Distill(original, 0.5),
+            objective="mse",
+            schedule="ramp",
+            ablation=ablation,
+        )
         metrics = fit(module, blocks, seed=3, batch_size=4, scratch=scratch)
-        assert all(torch.equal(a, b) for a, b in zip(original.parameters(), random_model("gpt2").parameters(), strict=True))
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(original.parameters(), random_model("gpt2").parameters(), strict=True)
+        )
         return metrics
 
     whole, resumed = random_model("gpt2"), random_model("gpt2")
@@ -174,12 +214,17 @@ def test_a_killed_phase_with_every_knob_ends_in_the_same_bits(tmp_path: Path) ->
         phase(random_model("gpt2"), 6, tmp_path / "killed")
     # A phase that began anew would need 16 batches.
     assert phase(resumed, 12, tmp_path / "killed") == expected
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True)
+    )
 
 
 def test_the_original_is_no_part_of_a_checkpoint_and_holds_the_model_back() -> None:
     model = random_model("gpt2")
-    plain, held = _module(copy.deepcopy(model)), _module(model, distill=Distill(random_model("gpt2", seed=1), 2.0))
+    plain, held = (
+        _module(copy.deepcopy(model)),
+        _module(model, distill=Distill(random_model("gpt2", seed=1), 2.0)),
+    )
     assert plain.state_dict().keys() == held.state_dict().keys()
     logits, input_ids = torch.randn(3, LENGTH, VOCAB), tokens()
     language, parts = held._language(logits, input_ids)
@@ -207,11 +252,17 @@ def test_free_nodes_are_ablated_on_their_share_of_steps_one_layer_at_a_time() ->
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "opt", "gpt_neox"])
 def test_an_ablated_step_is_mean_ablation_and_trains_what_is_left(name: str) -> None:
-    """The same loss as the measurement of `work` takes with these means; free nodes get no gradient, aligned ones do."""
+    """The same loss as the measurement of `work` takes with these means; free nodes get no
+    gradient, aligned ones do."""
     model, ids = random_model(name), tokens()
     own = activations(model, 1, ids).detach()
     free = torch.tensor([node for node in range(own.shape[-1]) if node not in NODES])
-    with torch.no_grad(), replaced(model, 1, free, own[..., free].mean((0, 1)), torch.ones(ids.shape, dtype=torch.bool)):
+    with (
+        torch.no_grad(),
+        replaced(
+            model, 1, free, own[..., free].mean((0, 1)), torch.ones(ids.shape, dtype=torch.bool)
+        ),
+    ):
         expected = lm_loss(model(ids).logits, ids)
     module = _module(model, ablation=FreeAblation(1.0, [(1, NODES)]))
     with others_at_mean(model, 1, NODES), capture(model, 1) as captured:
@@ -221,7 +272,9 @@ def test_an_ablated_step_is_mean_ablation_and_trains_what_is_left(name: str) -> 
     assert torch.equal(kept[..., NODES], own[..., NODES]) and not torch.equal(kept, own)
     loss.backward()
     for projection in mlp_in(model, 1):
-        gradient = projection.weight.grad.T if layer_family(model, 1).conv1d else projection.weight.grad
+        gradient = (
+            projection.weight.grad.T if layer_family(model, 1).conv1d else projection.weight.grad
+        )
         assert not gradient[free].any() and gradient[NODES].any(dim=1).all()
     with torch.no_grad():
         torch.testing.assert_close(_module(model)._logits(ids), model(ids).logits)
@@ -232,19 +285,25 @@ def test_shuffled_targets_are_those_of_other_nodes() -> None:
         other = other_nodes(n, seed=n, layer=1)
         assert sorted(other) == list(range(n)) and not (other == np.arange(n)).any()
         assert np.array_equal(other, other_nodes(n, seed=n, layer=1))
-    # The substitution by other nodes' labels must not test the very labels that were trained towards.
+    # The substitution by other nodes' labels must not test the very labels that were trained
+    # towards.
     assert not np.array_equal(other_nodes(64, 0, 1), other_labels(64, 0))
     assert not np.array_equal(other_nodes(64, 0, 1), other_nodes(64, 0, 2))
     assert other_nodes(0, 0, 1).shape == (0,)
     with pytest.raises(ConfigError, match=r"align.target=shuffled.*layer 3.*align.target=random"):
         other_nodes(1, 0, 3)
     values, mask = _targets()
-    assert torch.equal(trained_targets("shuffled", values, mask, 0, 1), values[..., other_nodes(3, 0, 1)])
+    assert torch.equal(
+        trained_targets("shuffled", values, mask, 0, 1), values[..., other_nodes(3, 0, 1)]
+    )
     assert trained_targets("label", values, mask, 0, 1) is values
 
 
-def _sparse_text(n_blocks: int = 80, length: int = 64, n_nodes: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rectified first-order autoregressive noise: mostly zero, in bursts; and where it is defined."""
+def _sparse_text(
+    n_blocks: int = 80, length: int = 64, n_nodes: int = 12
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rectified first-order autoregressive noise: mostly zero, in bursts; and where it is
+    defined."""
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(n_blocks * length, n_nodes))
     for i in range(1, len(noise)):
@@ -256,12 +315,20 @@ def _sparse_text(n_blocks: int = 80, length: int = 64, n_nodes: int = 12) -> tup
 def test_random_targets_have_all_of_a_targets_statistics_but_its_relation_to_text() -> None:
     values, mask = _sparse_text()
     moved = shifted(values, mask, seed=0, layer=1)
-    assert torch.equal(moved, trained_targets("random", values, mask, 0, 1)) and torch.equal(moved[~mask], values[~mask])
+    assert torch.equal(moved, trained_targets("random", values, mask, 0, 1)) and torch.equal(
+        moved[~mask], values[~mask]
+    )
     real, surrogate = values[mask].double().numpy(), moved[mask].double().numpy()
     # Mean, variance and sparsity, exactly: the same values.
-    assert np.array_equal(np.sort(real, axis=0), np.sort(surrogate, axis=0)) and 0.2 < (real == 0).mean() < 0.9
+    assert (
+        np.array_equal(np.sort(real, axis=0), np.sort(surrogate, axis=0))
+        and 0.2 < (real == 0).mean() < 0.9
+    )
     for lag in (1, 2, 5, 20):
-        circular, plain = ([_autocorrelation(x, lag, around) for x in (real, surrogate)] for around in (True, False))
+        circular, plain = (
+            [_autocorrelation(x, lag, around) for x in (real, surrogate)]
+            for around in (True, False)
+        )
         np.testing.assert_allclose(*circular, atol=1e-9)
         np.testing.assert_allclose(*plain, atol=0.01)
     assert _autocorrelation(real, 1, True).min() > 0.5
@@ -289,28 +356,45 @@ def _autocorrelation(x: np.ndarray, lag: int, around: bool) -> np.ndarray:
 
 
 def test_knobs_at_rest_leave_fingerprints_alone() -> None:
-    """Fields and values of the align stage before there were knobs: artifacts of then stay valid."""
+    """Fields and values of the align stage before there were knobs: artifacts of then stay
+    valid."""
     assert fingerprinted(AlignConfig(start="node")) == {
-        "weight": 0.3, "local_steps": 200, "local_lr": 3e-3, "steps": 300, "lr": 1e-3, "batch_size": 16,
-    }  # fmt: skip
+        "weight": 0.3,
+        "local_steps": 200,
+        "local_lr": 3e-3,
+        "steps": 300,
+        "lr": 1e-3,
+        "batch_size": 16,
+    }
     assert fingerprinted(ContinueConfig()) == dataclasses.asdict(ContinueConfig())
     assert fingerprinted(AlignConfig(target="random"))["target"] == "random"
-    assert fingerprinted(AlignConfig()) == fingerprinted(AlignConfig(start="node")) | {"start": "silent"}
+    assert fingerprinted(AlignConfig()) == fingerprinted(AlignConfig(start="node")) | {
+        "start": "silent"
+    }
     for kind, neutral in NEUTRAL.items():
         assert set(neutral) <= {field.name for field in dataclasses.fields(kind)}
 
 
-@pytest.mark.parametrize("missing", [(), ("start",), ("start", "target"), tuple(NEUTRAL[AlignConfig])])
-def test_a_config_from_an_old_file_has_the_fingerprint_of_the_old_run(missing: tuple[str, ...]) -> None:
-    """Fields that came after the run are not in its file; those that were there keep their values, neutral or not."""
+@pytest.mark.parametrize(
+    "missing", [(), ("start",), ("start", "target"), tuple(NEUTRAL[AlignConfig])]
+)
+def test_a_config_from_an_old_file_has_the_fingerprint_of_the_old_run(
+    missing: tuple[str, ...],
+) -> None:
+    """Fields that came after the run are not in its file; those that were there keep their values,
+    neutral or not."""
     saved = to_dict(compose(["align.start=readout", "align.distill=0.5", "align.lr=0.002"]))
     for name in missing:
         del saved["align"][name]
     neutral = NEUTRAL[AlignConfig]
-    fingerprinted_then = {name: value for name, value in saved["align"].items() if value != neutral.get(name)}
+    fingerprinted_then = {
+        name: value for name, value in saved["align"].items() if value != neutral.get(name)
+    }
     assert fingerprinted(from_saved(saved).align) == fingerprinted_then
     # All else is read as ever, and what is composed today has today's defaults.
-    assert dataclasses.replace(from_saved(saved), align=AlignConfig()) == dataclasses.replace(from_dict(saved), align=AlignConfig())
+    assert dataclasses.replace(from_saved(saved), align=AlignConfig()) == dataclasses.replace(
+        from_dict(saved), align=AlignConfig()
+    )
     assert from_dict({**saved, "align": {}}).align == AlignConfig()
 
 
@@ -338,19 +422,38 @@ def test_the_whole_layer_cannot_be_no_nodes() -> None:
 JOBS = {
     "label": [],
     "shuffled": ["align.target=shuffled"],
-    "random": ["align.target=random", "align.objective=mse", "align.schedule=ramp", "align.ablate_free=0.5"],
+    "random": [
+        "align.target=random",
+        "align.objective=mse",
+        "align.schedule=ramp",
+        "align.ablate_free=0.5",
+    ],
     "distilled": ["align.distill=0.5"],
     "none": ["nodes.count=0"],
 }
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, RunDirectory]]]:
+def runs(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Path, dict[str, RunDirectory]]]:
     """One store; one run for each target, and one without nodes."""
     root = tmp_path_factory.mktemp("knobs")
-    shared = ("layer=1", "run=knobs", "scores.enabled=false", "simulate.n_fit_tokens=64", "simulate.n_score_tokens=64")
+    shared = (
+        "layer=1",
+        "run=knobs",
+        "scores.enabled=false",
+        "simulate.n_fit_tokens=64",
+        "simulate.n_score_tokens=64",
+    )
     with FakeServer() as server:
-        yield root, {job: pipeline.run(config(server, root, *shared, *more), f"knobs/{job}") for job, more in JOBS.items()}
+        yield (
+            root,
+            {
+                job: pipeline.run(config(server, root, *shared, *more), f"knobs/{job}")
+                for job, more in JOBS.items()
+            },
+        )
 
 
 def test_targets_share_all_but_what_is_trained(runs: tuple[Path, dict[str, RunDirectory]]) -> None:
@@ -363,63 +466,126 @@ def test_targets_share_all_but_what_is_trained(runs: tuple[Path, dict[str, RunDi
         assert len({link[stage] for link in links.values()}) == len(JOBS), stage
     store = runs[0] / "store"
     recipe = json.loads((store / "align" / links["label"]["align"] / "manifest.json").read_text())
-    assert set(recipe["config"]["align"]) == {"weight", "local_steps", "local_lr", "steps", "lr", "batch_size", "start"}
+    assert set(recipe["config"]["align"]) == {
+        "weight",
+        "local_steps",
+        "local_lr",
+        "steps",
+        "lr",
+        "batch_size",
+        "start",
+    }
     assert set(recipe["parents"]) == {"corpus", "model", "simulate"}
-    ablated = json.loads((store / "continue" / links["random"]["continue"] / "manifest.json").read_text())
+    ablated = json.loads(
+        (store / "continue" / links["random"]["continue"] / "manifest.json").read_text()
+    )
     assert ablated["config"]["ablate_free"] == 0.5 and "distill" not in ablated["config"]
 
 
-def test_a_distilled_run_has_distilled_comparisons(runs: tuple[Path, dict[str, RunDirectory]]) -> None:
+def test_a_distilled_run_has_distilled_comparisons(
+    runs: tuple[Path, dict[str, RunDirectory]],
+) -> None:
     run, plain, store = runs[1]["distilled"], runs[1]["label"], runs[0] / "store"
     for stage in ("continue", "control", "freeze_only"):
         fingerprint = run.state["layers"]["1"][stage]
         recipe = json.loads((store / stage / fingerprint / "manifest.json").read_text())
-        assert recipe["config"]["distill"] == 0.5 and recipe["parents"]["original"] == run.state["shared"]["subject"]
+        assert (
+            recipe["config"]["distill"] == 0.5
+            and recipe["parents"]["original"] == run.state["shared"]["subject"]
+        )
         weights, undistilled = (
-            load_subject(store / stage / each / "model").state_dict() for each in (fingerprint, plain.state["layers"]["1"][stage])
+            load_subject(store / stage / each / "model").state_dict()
+            for each in (fingerprint, plain.state["layers"]["1"][stage])
         )
         assert any(not torch.equal(weights[name], undistilled[name]) for name in weights)
 
 
-def test_summaries_say_which_runs_are_controls_and_what_scores_mean(runs: tuple[Path, dict[str, RunDirectory]]) -> None:
+def test_summaries_say_which_runs_are_controls_and_what_scores_mean(
+    runs: tuple[Path, dict[str, RunDirectory]],
+) -> None:
     summaries = {job: run.summary or {} for job, run in runs[1].items()}
     assert {job: summary["align"]["control"] for job, summary in summaries.items()} == {
-        "label": None, "shuffled": "shuffled", "random": "random", "distilled": None, "none": "no_alignment",
-    }  # fmt: skip
+        "label": None,
+        "shuffled": "shuffled",
+        "random": "random",
+        "distilled": None,
+        "none": "no_alignment",
+    }
     layers = {job: summary["layers"][0] for job, summary in summaries.items()}
     assert layers["label"]["target"] == {"kind": "label"}
     for job in ("shuffled", "random"):
         target = layers[job]["target"]
-        assert target["kind"] == job and abs(target["r_with_label"]) < 0.9 and -1 <= target["r_in_sample"] <= 1
+        assert (
+            target["kind"] == job
+            and abs(target["r_with_label"]) < 0.9
+            and -1 <= target["r_in_sample"] <= 1
+        )
         assert target["n"] + target["n_undefined"] == layers[job]["n_aligned"] == 4
     trained = layers["shuffled"]["score_more"]["trained"]
-    assert trained["n"] + trained["n_undefined"] == 4 and "trained" not in layers["random"]["score_more"]
+    assert (
+        trained["n"] + trained["n_undefined"] == 4
+        and "trained" not in layers["random"]["score_more"]
+    )
     # Whatever was trained towards, what is scored before is the same node against the same label.
-    assert layers["shuffled"]["score"]["before"] == layers["label"]["score"]["before"] == layers["random"]["score"]["before"]
+    assert (
+        layers["shuffled"]["score"]["before"]
+        == layers["label"]["score"]["before"]
+        == layers["random"]["score"]["before"]
+    )
 
 
-def test_trained_scores_are_against_the_labels_that_training_saw(runs: tuple[Path, dict[str, RunDirectory]]) -> None:
-    """Each node with the simulation of the label that `other_nodes` gives it, read from the artifacts alone."""
+def test_trained_scores_are_against_the_labels_that_training_saw(
+    runs: tuple[Path, dict[str, RunDirectory]],
+) -> None:
+    """Each node with the simulation of the label that `other_nodes` gives it, read from the
+    artifacts alone."""
     run, store = runs[1]["shuffled"], runs[0] / "store"
     links, cfg = run.state["layers"]["1"], run.config()
-    corpus, simulated = store / "corpus" / run.state["shared"]["corpus"], store / "simulate" / links["simulate"]
-    text, values = choose_excerpts(corpus, "score", cfg.simulate), load_numpy(simulated / "simulated.safetensors")
+    corpus, simulated = (
+        store / "corpus" / run.state["shared"]["corpus"],
+        store / "simulate" / links["simulate"],
+    )
+    text, values = (
+        choose_excerpts(corpus, "score", cfg.simulate),
+        load_numpy(simulated / "simulated.safetensors"),
+    )
     targets, use = load_numpy(simulated / "targets.safetensors"), text.is_text.reshape(-1)
-    ids = torch.tensor(load_blocks(corpus, "score")[text.blocks]["input_ids"])[:, : text.is_text.shape[1]]
+    ids = torch.tensor(load_blocks(corpus, "score")[text.blocks]["input_ids"])[
+        :, : text.is_text.shape[1]
+    ]
     with torch.no_grad():
-        real = activations(load_subject(store / "continue" / links["continue"] / "model"), 1, ids).flatten(0, 1).numpy()
-    said = contrasted(values["score"], values["score_reference"], cfg.simulate.contrast)[:, other_nodes(4, cfg.seed, 1)]
+        real = (
+            activations(load_subject(store / "continue" / links["continue"] / "model"), 1, ids)
+            .flatten(0, 1)
+            .numpy()
+        )
+    said = contrasted(values["score"], values["score_reference"], cfg.simulate.contrast)[
+        :, other_nodes(4, cfg.seed, 1)
+    ]
     expected = columnwise_correlation(real[use][:, targets["nodes"]] * targets["poles"], said[use])
     scores = load_numpy(store / "evaluate" / links["evaluate"] / "scores.safetensors")
     np.testing.assert_allclose(scores["trained"], expected, atol=1e-5)
     assert not np.allclose(scores["trained"], scores["final"], atol=1e-3)
 
 
-def test_a_run_without_nodes_is_its_own_freeze_only_control(runs: tuple[Path, dict[str, RunDirectory]]) -> None:
+def test_a_run_without_nodes_is_its_own_freeze_only_control(
+    runs: tuple[Path, dict[str, RunDirectory]],
+) -> None:
     summary = runs[1]["none"].summary or {}
     layer, loss = summary["layers"][0], summary["loss"]
-    assert layer["n_aligned"] == layer["n_failed_labels"] == layer["n_distinct_labels"] == 0 and layer["n_free"] == layer["n_nodes"]
+    assert (
+        layer["n_aligned"] == layer["n_failed_labels"] == layer["n_distinct_labels"] == 0
+        and layer["n_free"] == layer["n_nodes"]
+    )
     for score in layer["score"].values():
-        assert score["mean"] is None and score["ci95"] is None and score["n"] == score["n_undefined"] == 0
-    assert loss["final"] == loss["freeze_only"] and loss["tax"] == loss["freeze_cost"] and len(loss["tax_ci95"]) == 2
+        assert (
+            score["mean"] is None
+            and score["ci95"] is None
+            and score["n"] == score["n_undefined"] == 0
+        )
+    assert (
+        loss["final"] == loss["freeze_only"]
+        and loss["tax"] == loss["freeze_cost"]
+        and len(loss["tax_ci95"]) == 2
+    )
     assert summary["complete"] and summary["invariants"]["frozen_identical"]

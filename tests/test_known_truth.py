@@ -19,7 +19,13 @@ from interp_by_construction.corpus.words import normalised
 from interp_by_construction.errors import CorpusError
 from interp_by_construction.labelling.general import general_labels
 from interp_by_construction.scoring import simulation_score
-from interp_by_construction.scoring.known_truth import KnownNeuron, Sentence, Simulate, evaluate_simulator, read_known_truth
+from interp_by_construction.scoring.known_truth import (
+    KnownNeuron,
+    Sentence,
+    Simulate,
+    evaluate_simulator,
+    read_known_truth,
+)
 from interp_by_construction.simulators.head import Head, simulate_text
 
 ROOT = Path(__file__).parent
@@ -33,8 +39,11 @@ def constant(requests: Requests) -> list[list[float]]:
     return [[0.5] * len(tokens) for _, tokens in requests]
 
 
-def by_label(neurons: list[KnownNeuron], sign: float = 1.0, false: float = 0.0) -> dict[tuple[str, str], list[float]]:
-    """(label, text) -> `sign` times the truth for true labels, `false` times the truth for false ones."""
+def by_label(
+    neurons: list[KnownNeuron], sign: float = 1.0, false: float = 0.0
+) -> dict[tuple[str, str], list[float]]:
+    """(label, text) -> `sign` times the truth for true labels, `false` times the truth for false
+    ones."""
     values = {}
     for neuron in neurons:
         for tokens, activations in neuron.sentences:
@@ -50,13 +59,19 @@ def lookup(values: dict[tuple[str, str], list[float]]) -> Simulate:
 def test_the_benchmark_is_large_and_mixed() -> None:
     kinds = Counter(neuron.kind for neuron in NEURONS)
     assert len(NEURONS) >= 30
-    assert kinds["lexical"] >= 24 and kinds["contextual"] >= 10 and set(kinds) == {"lexical", "contextual"}
+    assert (
+        kinds["lexical"] >= 24
+        and kinds["contextual"] >= 10
+        and set(kinds) == {"lexical", "contextual"}
+    )
 
 
 def test_names_labels_and_texts_are_distinct() -> None:
     assert len({neuron.name for neuron in NEURONS}) == len(NEURONS)
     # False labels included: otherwise one neuron's mistake would be another one's truth.
-    labels = [normalised(label) for neuron in NEURONS for label in (neuron.label, neuron.false_label)]
+    labels = [
+        normalised(label) for neuron in NEURONS for label in (neuron.label, neuron.false_label)
+    ]
     repeated = {label for label, n in Counter(labels).items() if n > 1}
     assert len({normalised(neuron.label) for neuron in NEURONS}) == len(NEURONS)
     assert not repeated
@@ -81,13 +96,18 @@ def test_joined_tokens_are_natural_text(neuron: KnownNeuron) -> None:
         text = "".join(tokens)
         assert text == text.strip() and "  " not in text and "{" not in text
         assert text[-1] in '.!?"' and not any(f" {mark}" in text for mark in ".,;:!?")
-        # A word carries its leading space; what has none is punctuation or follows a quotation mark or begins the text.
+        # A word carries its leading space; what has none is punctuation or follows a quotation mark
+        # or begins the text.
         for before, token in zip(tokens, tokens[1:], strict=False):
             assert token.startswith(" ") or not token[0].isalnum() or before.strip() == '"'
-            assert token.strip().replace("'", "").replace("-", "").isalnum() or len(token.strip()) == 1
+            assert (
+                token.strip().replace("'", "").replace("-", "").isalnum() or len(token.strip()) == 1
+            )
 
 
-@pytest.mark.parametrize("neuron", [n for n in NEURONS if n.kind == "lexical"], ids=lambda n: n.name)
+@pytest.mark.parametrize(
+    "neuron", [n for n in NEURONS if n.kind == "lexical"], ids=lambda n: n.name
+)
 def test_lexical_activations_depend_on_the_token_alone(neuron: KnownNeuron) -> None:
     active: dict[str, set[bool]] = {}
     for tokens, activations in neuron.sentences:
@@ -106,7 +126,8 @@ def test_activations_depend_on_what_was_read_so_far(neuron: KnownNeuron) -> None
 
 
 def test_contextual_neurons_differ_on_the_same_word() -> None:
-    """The word decides nothing: most contextual neurons have a word that is active in one place and not in another."""
+    """The word decides nothing: most contextual neurons have a word that is active in one place and
+    not in another."""
     split = 0
     for neuron in NEURONS:
         states: dict[str, set[bool]] = {}
@@ -121,13 +142,21 @@ def test_a_perfect_simulator_scores_one() -> None:
     result = evaluate_simulator(NEURONS, lookup(by_label(NEURONS, false=-1.0)))
     for part in (result, *result["per_kind"].values()):
         assert part["r_true"] == pytest.approx(1.0) and part["r_false"] == pytest.approx(-1.0)
-        assert (part["share_true_above_false"], part["n_undefined_true"], part["n_undefined_false"]) == (1.0, 0, 0)
+        assert (
+            part["share_true_above_false"],
+            part["n_undefined_true"],
+            part["n_undefined_false"],
+        ) == (1.0, 0, 0)
     assert sum(part["n"] for part in result["per_kind"].values()) == result["n"] == len(NEURONS)
 
 
 def test_a_constant_simulator_is_undefined_and_counts_as_zero() -> None:
     result = evaluate_simulator(NEURONS, constant)
-    assert (result["r_true"], result["r_false"], result["share_true_above_false"]) == (0.0, 0.0, 0.0)
+    assert (result["r_true"], result["r_false"], result["share_true_above_false"]) == (
+        0.0,
+        0.0,
+        0.0,
+    )
     assert result["n_undefined_true"] == result["n_undefined_false"] == len(NEURONS)
     assert all(score["r_true"] is None for score in result["per_neuron"].values())
     # null in JSON, never a NaN that other readers refuse.
@@ -177,10 +206,14 @@ def test_the_simulator_reads_labels_and_tokens_only_and_is_called_once() -> None
     evaluate_simulator(NEURONS, record)
     (requests,) = calls
     assert len(requests) == 2 * sum(len(neuron.sentences) for neuron in NEURONS)
-    assert {label for label, _ in requests} == {label for n in NEURONS for label in (n.label, n.false_label)}
+    assert {label for label, _ in requests} == {
+        label for n in NEURONS for label in (n.label, n.false_label)
+    }
 
 
-@pytest.mark.parametrize("broken", [lambda answers: answers[1:], lambda answers: [[1.0], *answers[1:]]])
+@pytest.mark.parametrize(
+    "broken", [lambda answers: answers[1:], lambda answers: [[1.0], *answers[1:]]]
+)
 def test_a_simulator_with_missing_values_is_refused(broken: Callable[[Answers], Answers]) -> None:
     with pytest.raises(ValueError, match="one value per token"):
         evaluate_simulator(NEURONS, lambda requests: broken(constant(requests)))
@@ -189,9 +222,12 @@ def test_a_simulator_with_missing_values_is_refused(broken: Callable[[Answers], 
 
 
 GOOD = {
-    "name": "x", "kind": "lexical", "label": "a", "false_label": "b",
+    "name": "x",
+    "kind": "lexical",
+    "label": "a",
+    "false_label": "b",
     "sentences": [{"tokens": ["a", " b"], "activations": [0, 9]}],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
@@ -207,7 +243,9 @@ GOOD = {
         ({"sentences": None}, "TypeError"),
     ],
 )
-def test_a_malformed_line_is_refused_by_its_number(tmp_path: Path, change: dict[str, object], message: str) -> None:
+def test_a_malformed_line_is_refused_by_its_number(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
     file = tmp_path / "neurons.jsonl"
     file.write_text(json.dumps(GOOD) + "\n\n" + json.dumps(GOOD | change) + "\n")
     with pytest.raises(CorpusError, match=f"line 3.*{message}"):
@@ -227,12 +265,15 @@ def test_the_bench_prints_a_table_with_every_neuron(bench: ModuleType) -> None:
     perfect = evaluate_simulator(NEURONS, lookup(by_label(NEURONS, false=-1.0)))
     printed = bench.table({"head": perfect, "exact": evaluate_simulator(NEURONS, constant)})
     assert "1.00 (-1.00)            - (-)" in printed and "nan" not in printed
-    assert all(any(line.startswith(neuron.name) for line in printed.splitlines()) for neuron in NEURONS)
+    assert all(
+        any(line.startswith(neuron.name) for line in printed.splitlines()) for neuron in NEURONS
+    )
     assert f"{len(NEURONS)} + {len(NEURONS)}" in printed
 
 
 class LetterEncoder:
-    """Stands in for a language model: a token's states are two numbers about its letters and how much text stands before it."""
+    """Stands in for a language model: a token's states are two numbers about its letters and how
+    much text stands before it."""
 
     def __init__(self) -> None:
         self.tokenizer = self
@@ -240,7 +281,9 @@ class LetterEncoder:
 
     def encode(self, texts: Any, **options: object) -> Any:
         """As a tokenizer: the words of a text. As an encoder: features of every text's tokens."""
-        return texts.split() if isinstance(texts, str) else [self.features(tokens) for tokens in texts]
+        return (
+            texts.split() if isinstance(texts, str) else [self.features(tokens) for tokens in texts]
+        )
 
     def states(self, texts: Sequence[str], **options: object) -> Iterator[NDArray[np.float32]]:
         # Copies that fill up a batch are one text.
@@ -251,7 +294,11 @@ class LetterEncoder:
         self.texts.append("".join(tokens))
         ends = np.cumsum([len(token) for token in tokens])
         return np.array(
-            [[sum(map(ord, token)) % 7 / 7, end / 50] for token, end in zip(tokens, ends, strict=True)], dtype=np.float32
+            [
+                [sum(map(ord, token)) % 7 / 7, end / 50]
+                for token, end in zip(tokens, ends, strict=True)
+            ],
+            dtype=np.float32,
         )
 
 
@@ -260,26 +307,44 @@ def test_the_bench_gives_every_text_the_head_on_its_label(bench: ModuleType) -> 
     weights: dict[str, NDArray[np.float32]] = {}
     for tower, n_in, n_out in (("token", 2, 4), ("label", 4, 5)):
         shapes: dict[str, tuple[int, ...]] = {
-            "mean": (n_in,), "scale": (n_in,), "hidden.weight": (3, n_in), "hidden.bias": (3,),
-            "out.weight": (n_out, 3), "out.bias": (n_out,), "skip.weight": (n_out, n_in),
-        }  # fmt: skip
-        weights |= {f"{tower}.{name}": np.asarray(rng.uniform(0.1, 0.3, shape), dtype=np.float32) for name, shape in shapes.items()}
+            "mean": (n_in,),
+            "scale": (n_in,),
+            "hidden.weight": (3, n_in),
+            "hidden.bias": (3,),
+            "out.weight": (n_out, 3),
+            "out.bias": (n_out,),
+            "skip.weight": (n_out, n_in),
+        }
+        weights |= {
+            f"{tower}.{name}": np.asarray(rng.uniform(0.1, 0.3, shape), dtype=np.float32)
+            for name, shape in shapes.items()
+        }
     head = Head(weights, "letters", (0,), "identity", {})
-    requests = [("animals", ["A", " dog", "."]), ("colors", ["A", " dog", "."]), ("animals", ["Red", " fox"])]
+    requests = [
+        ("animals", ["A", " dog", "."]),
+        ("colors", ["A", " dog", "."]),
+        ("animals", ["Red", " fox"]),
+    ]
     encoder = LetterEncoder()
     answers = bench.head_simulator(head, encoder)(requests)
     assert len(encoder.texts) == len(set(encoder.texts)), "a text or a label was encoded twice"
     alone = [simulate_text(head, LetterEncoder(), label, tokens) for label, tokens in requests]  # type: ignore[arg-type]
     for answer, expected in zip(answers, alone, strict=True):
         assert answer == pytest.approx(expected, rel=1e-6)
-    assert len({value for answer in answers for value in answer}) == sum(map(len, answers)), "the head tells nothing apart"
+    assert len({value for answer in answers for value in answer}) == sum(map(len, answers)), (
+        "the head tells nothing apart"
+    )
 
 
 def test_word_classes_are_scored_on_the_tokens_whose_class_is_sure(bench: ModuleType) -> None:
-    sentences = [json.loads(line) for line in bench.WORD_CLASSES.read_text(encoding="utf8").splitlines()]
+    sentences = [
+        json.loads(line) for line in bench.WORD_CLASSES.read_text(encoding="utf8").splitlines()
+    ]
     assert len(sentences) >= 20
     tags = {tag for sentence in sentences for tag in sentence["tags"]}
-    asked: dict[str, tuple[set[str], set[str]]] = {label: sets for labels, sets in bench.CLASSES.items() for label in labels}
+    asked: dict[str, tuple[set[str], set[str]]] = {
+        label: sets for labels, sets in bench.CLASSES.items() for label in labels
+    }
     for sentence in sentences:
         assert len(sentence["tokens"]) == len(sentence["tags"])
         assert [token.startswith(" ") for token in sentence["tokens"]] == [
@@ -294,13 +359,17 @@ def test_word_classes_are_scored_on_the_tokens_whose_class_is_sure(bench: Module
         answers = []
         for label, tokens in requests:
             members, left_out = asked[label]
-            answers.append([9.0 if tag in left_out else float(tag in members) for tag in tag_of[tuple(tokens)]])
+            answers.append(
+                [9.0 if tag in left_out else float(tag in members) for tag in tag_of[tuple(tokens)]]
+            )
         return answers
 
     assert "mean of the usual names 1.000, of other words 1.000" in bench.word_classes(perfect)
 
 
-def test_the_bench_subtracts_the_reference_labels_on_the_same_texts(bench: ModuleType, tmp_path: Path) -> None:
+def test_the_bench_subtracts_the_reference_labels_on_the_same_texts(
+    bench: ModuleType, tmp_path: Path
+) -> None:
     """Against values put together by hand, on a server whose logits depend on the whole prompt."""
     from fake_server import FakeServer
 
@@ -311,12 +380,16 @@ def test_the_bench_subtracts_the_reference_labels_on_the_same_texts(bench: Modul
     texts = [["A", " dog", "."], [" No", " fox"]]
     requests = [("animals", texts[0]), ("animals", texts[1]), ("colors", texts[0])]
     with FakeServer() as server:
-        cfg = compose(["labeler=endpoint", f"labeler.url={server.url}", f"labeler.classify_url={server.url}"]).labeler
+        cfg = compose(
+            ["labeler=endpoint", f"labeler.url={server.url}", f"labeler.classify_url={server.url}"]
+        ).labeler
         with make_labeler(cfg, tmp_path / "calls.sqlite", tmp_path) as labeler:
             answers = bench.exact_simulator(labeler)(requests)
             raw = simulate_packed(labeler, ["animals", *REFERENCE_LABELS], texts, "test")
     assert [len(answer) for answer in answers] == [3, 2, 3]
-    assert [*answers[0], *answers[1]] == pytest.approx((raw[:, 0] - raw[:, 1:].mean(axis=1)).tolist(), rel=1e-6)
+    assert [*answers[0], *answers[1]] == pytest.approx(
+        (raw[:, 0] - raw[:, 1:].mean(axis=1)).tolist(), rel=1e-6
+    )
     assert answers[2] != answers[0]
 
 

@@ -1,4 +1,5 @@
-"""Choosing, revising and telling apart labels: the label stage on a text whose truth is known, with a scripted labeler."""
+"""Choosing, revising and telling apart labels: the label stage on a text whose truth is known, with
+a scripted labeler."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ def server() -> Iterator[FakeServer]:
 
 
 def text_of(split: str) -> Excerpts:
-    """Six excerpts of 40 words that end with a separator; each split has a word that the other one has not."""
+    """Six excerpts of 40 words that end with a separator; each split has a word that the other one
+    has not."""
     rng = np.random.default_rng(len(split))
     own = {"select": "emu", "label": "yak"}[split]
     words = [*CONCEPTS["animals"], *CONCEPTS["colors"], *CONCEPTS["furniture"], *FILLER, own]
@@ -55,44 +57,68 @@ def words_in(text: Excerpts) -> list[str]:
 
 
 def member(words: Sequence[str], concept: str) -> np.ndarray:
-    known = [*CONCEPTS[concept], *(["emu", "yak"] if concept in ("animals", "farm animals") else [])]
+    known = [
+        *CONCEPTS[concept],
+        *(["emu", "yak"] if concept in ("animals", "farm animals") else []),
+    ]
     return np.array([float(word in known) for word in words])
 
 
 def comparison(split: str, real: dict[int, Callable[[list[str]], np.ndarray]]) -> Comparison:
-    """Nodes that are functions of the words, plus a little noise; a label simulates its concept, an unknown one furniture."""
+    """Nodes that are functions of the words, plus a little noise; a label simulates its concept, an
+    unknown one furniture."""
     text = text_of(split)
     words, rng = words_in(text), np.random.default_rng(1)
     columns = [does(words) + 0.01 * rng.normal(size=len(words)) for does in real.values()]
 
     def simulate(labels: Sequence[str]) -> np.ndarray:
-        return np.stack([member(words, text if text in CONCEPTS else "furniture") for text in labels], axis=1)
+        return np.stack(
+            [member(words, text if text in CONCEPTS else "furniture") for text in labels], axis=1
+        )
 
     return Comparison(text, np.stack(columns, axis=1), list(real), simulate, "head")
 
 
 def view(node: int, words: Sequence[str], pole: int = 1, variance: float = 1.0) -> Node:
-    top = [Excerpt(["the", f" {word}", " sat"], [0.0, 3.0 - 0.1 * i, 0.0], 1, i) for i, word in enumerate(words)]
+    top = [
+        Excerpt(["the", f" {word}", " sat"], [0.0, 3.0 - 0.1 * i, 0.0], 1, i)
+        for i, word in enumerate(words)
+    ]
     return Node(1, node, pole, 0.1, variance, top, top, [], [1], [0.0, 1.0])
 
 
 def run(
-    server: FakeServer, out: Path, views: Sequence[Node], real: dict[int, Callable[[list[str]], np.ndarray]], answers: Answers,
-    revisions: int = 0, scored: bool = True, concurrency: int = 4, **changes: Any,
-) -> dict[str, Any]:  # fmt: skip
+    server: FakeServer,
+    out: Path,
+    views: Sequence[Node],
+    real: dict[int, Callable[[list[str]], np.ndarray]],
+    answers: Answers,
+    revisions: int = 0,
+    scored: bool = True,
+    concurrency: int = 4,
+    **changes: Any,
+) -> dict[str, Any]:
     server.text_of = answers
     out.mkdir(exist_ok=True)
     cfg = replace(LabelConfig(n_contexts=0, retries=1), **changes)
     labeler_cfg = LabelerConfig(backend="endpoint", url=server.url, concurrency=concurrency)
     with make_labeler(labeler_cfg, out / "calls.sqlite", out) as labeler:
-        select, counter = (comparison(split, real) if scored else None for split in ("select", "label"))
+        select, counter = (
+            comparison(split, real) if scored else None for split in ("select", "label")
+        )
         return label.run(views, {}, labeler, cfg, 0, out, select, counter, revisions)
 
 
 def kind_of(prompt: str) -> str:
     """What the last line of a completion prompt asks for."""
     line = prompt.splitlines()[-1]
-    return "revision" if line.startswith("was: ") else "contrast" if ", but not " in line else "proposal"
+    return (
+        "revision"
+        if line.startswith("was: ")
+        else "contrast"
+        if ", but not " in line
+        else "proposal"
+    )
 
 
 def animals(words: list[str]) -> np.ndarray:
@@ -102,7 +128,9 @@ def animals(words: list[str]) -> np.ndarray:
 # Selection.
 
 
-def test_the_planted_best_candidate_is_chosen_by_r_on_the_select_split(server: FakeServer, tmp_path: Path) -> None:
+def test_the_planted_best_candidate_is_chosen_by_r_on_the_select_split(
+    server: FakeServer, tmp_path: Path
+) -> None:
     def answers(prompt: str, seed: int, temperature: float) -> str:
         return "furniture" if temperature == 0 else ("animals", "colors", "pets")[seed % 3]
 
@@ -110,7 +138,11 @@ def test_the_planted_best_candidate_is_chosen_by_r_on_the_select_split(server: F
     metrics = run(server, tmp_path, views, {0: animals}, answers, n_candidates=12)
     assert [found.text for found in read_labels(tmp_path)] == ["animals"]
     history = read_history(tmp_path)
-    assert {p.text for p in history} == {"furniture", "animals", "colors", "pets"} == set(read_proposals(tmp_path))
+    assert (
+        {p.text for p in history}
+        == {"furniture", "animals", "colors", "pets"}
+        == set(read_proposals(tmp_path))
+    )
     select = text_of("select")
     use, words = select.is_text.reshape(-1), words_in(select)
     real = (animals(words) + 0.01 * np.random.default_rng(1).normal(size=len(words)))[use]
@@ -119,20 +151,27 @@ def test_the_planted_best_candidate_is_chosen_by_r_on_the_select_split(server: F
         assert proposal.score == pytest.approx(expected, abs=1e-6)
         assert proposal.chosen == (proposal.text == "animals") and proposal.why
     selection = metrics["selection"]
-    assert selection["r_first"] == pytest.approx(history[0].score) and selection["r_chosen"] > 0.95 > selection["r_first"]
+    assert (
+        selection["r_first"] == pytest.approx(history[0].score)
+        and selection["r_chosen"] > 0.95 > selection["r_first"]
+    )
     assert (selection["n"], selection["n_undefined"], selection["n_candidates"]) == (1, 0, 4)
     # Without a select split the first one counts.
     metrics = run(server, tmp_path / "first", views, {0: animals}, answers, scored=False)
-    assert [found.text for found in read_labels(tmp_path / "first")] == ["furniture"] and metrics["selection"] is None
+    assert [found.text for found in read_labels(tmp_path / "first")] == ["furniture"] and metrics[
+        "selection"
+    ] is None
 
 
 def test_no_node_wants_a_label_of_another_that_wants_it_less() -> None:
-    """The law of `Board.take`: labels are distinct, and whoever scores higher on a label than on his own does not get it only
-    because its holder scores at least as high."""
+    """The law of `Board.take`: labels are distinct, and whoever scores higher on a label than on
+    his own does not get it only because its holder scores at least as high."""
     rng = np.random.default_rng(0)
     views = [view(node, ["cat"], variance=1.0 + node) for node in range(12)]
     claims = [
-        Proposal(node, 1, 0, "proposal", f"label {rng.integers(9)}", float(rng.normal())) for node in range(12) for _ in range(4)
+        Proposal(node, 1, 0, "proposal", f"label {rng.integers(9)}", float(rng.normal()))
+        for node in range(12)
+        for _ in range(4)
     ]
     board = Board(views, None)
     board.take([claims[i] for i in rng.permutation(len(claims))])
@@ -151,7 +190,13 @@ def test_undefined_scores_are_null_and_never_preferred() -> None:
     constant = comparison("select", real)
     constant._real[:, 1] = 0.0
     board = Board([view(0, ["cat"]), view(1, ["dog"])], constant)
-    fresh = board.add([Proposal(node, 1, 0, "proposal", text) for node in (0, 1) for text in ("furniture", "animals")])
+    fresh = board.add(
+        [
+            Proposal(node, 1, 0, "proposal", text)
+            for node in (0, 1)
+            for text in ("furniture", "animals")
+        ]
+    )
     assert [p.score is None for p in fresh] == [False, False, True, True]
     board.take(fresh)
     assert {node: held.text for node, held in board.held.items()} == {0: "animals", 1: "furniture"}
@@ -162,14 +207,24 @@ def test_undefined_scores_are_null_and_never_preferred() -> None:
 # Both poles.
 
 
-def test_the_negative_of_a_concept_gets_pole_minus_one_and_the_concepts_label(server: FakeServer, tmp_path: Path) -> None:
+def test_the_negative_of_a_concept_gets_pole_minus_one_and_the_concepts_label(
+    server: FakeServer, tmp_path: Path
+) -> None:
     def answers(prompt: str, seed: int, temperature: float) -> str:
         return "animals" if "cat" in prompt.splitlines()[-1] else "furniture"
 
     real = {0: lambda words: -animals(words), 1: lambda words: member(words, "furniture")}
-    views = [view(0, FILLER), view(1, CONCEPTS["furniture"]), view(0, CONCEPTS["animals"], -1), view(1, FILLER, -1)]
+    views = [
+        view(0, FILLER),
+        view(1, CONCEPTS["furniture"]),
+        view(0, CONCEPTS["animals"], -1),
+        view(1, FILLER, -1),
+    ]
     metrics = run(server, tmp_path, views, real, answers)
-    assert [(found.node, found.pole, found.text) for found in read_labels(tmp_path)] == [(0, -1, "animals"), (1, 1, "furniture")]
+    assert [(found.node, found.pole, found.text) for found in read_labels(tmp_path)] == [
+        (0, -1, "animals"),
+        (1, 1, "furniture"),
+    ]
     chosen = {p.node: p for p in read_history(tmp_path) if p.chosen}
     assert chosen[0].score is not None and chosen[0].score > 0.95 and chosen[0].pole == -1
     dropped = [p for p in read_history(tmp_path) if p.node == 0 and p.pole == 1]
@@ -189,43 +244,88 @@ def test_a_revision_that_scores_lower_is_refused(server: FakeServer, tmp_path: P
     metrics = run(server, tmp_path, views, real, revised("pets", "colors"), revisions=1)
     assert read_labels(tmp_path)[0].text == "pets"
     assert metrics["revisions"] == {
-        "n_rounds": 1, "n_asked": 1, "n_accepted": 0, "n_rejected": 1, "n_unparsed": 0, "n_repeated": 0,
+        "n_rounds": 1,
+        "n_asked": 1,
+        "n_accepted": 0,
+        "n_rejected": 1,
+        "n_unparsed": 0,
+        "n_repeated": 0,
         "n_without_counter_examples": 0,
-    }  # fmt: skip
+    }
     refused = [p for p in read_history(tmp_path) if p.origin == "revision"]
-    assert [(p.text, p.chosen, p.why) for p in refused] == [("colors", False, "its score is not higher")]
+    assert [(p.text, p.chosen, p.why) for p in refused] == [
+        ("colors", False, "its score is not higher")
+    ]
     assert metrics["selection"]["r_revised"] == metrics["selection"]["r_chosen"]
 
 
-def test_a_revision_that_scores_higher_replaces_the_label(server: FakeServer, tmp_path: Path) -> None:
-    metrics = run(server, tmp_path, [view(0, CONCEPTS["pets"])], {0: animals}, revised("pets", "animals"), revisions=1)
+def test_a_revision_that_scores_higher_replaces_the_label(
+    server: FakeServer, tmp_path: Path
+) -> None:
+    metrics = run(
+        server,
+        tmp_path,
+        [view(0, CONCEPTS["pets"])],
+        {0: animals},
+        revised("pets", "animals"),
+        revisions=1,
+    )
     assert read_labels(tmp_path)[0].text == "animals"
-    assert metrics["revisions"]["n_accepted"] == 1 and metrics["selection"]["r_revised"] > metrics["selection"]["r_chosen"]
+    assert (
+        metrics["revisions"]["n_accepted"] == 1
+        and metrics["selection"]["r_revised"] > metrics["selection"]["r_chosen"]
+    )
 
 
 @pytest.mark.parametrize(("answer", "count"), [("!!!", "n_unparsed"), ("pets", "n_repeated")])
-def test_every_revision_is_counted(server: FakeServer, tmp_path: Path, answer: str, count: str) -> None:
-    metrics = run(server, tmp_path, [view(0, CONCEPTS["pets"])], {0: animals}, revised("pets", answer), revisions=2)
+def test_every_revision_is_counted(
+    server: FakeServer, tmp_path: Path, answer: str, count: str
+) -> None:
+    metrics = run(
+        server,
+        tmp_path,
+        [view(0, CONCEPTS["pets"])],
+        {0: animals},
+        revised("pets", answer),
+        revisions=2,
+    )
     done = metrics["revisions"]
     assert done["n_asked"] == done[count] == 2 and done["n_accepted"] == done["n_rejected"] == 0
-    assert metrics["n_unparsed_answers"] == sum(metrics["unparsed_answers"].values()) == (4 if answer == "!!!" else 0)
+    assert (
+        metrics["n_unparsed_answers"]
+        == sum(metrics["unparsed_answers"].values())
+        == (4 if answer == "!!!" else 0)
+    )
 
 
 def test_a_revision_takes_no_label_of_another_node(server: FakeServer, tmp_path: Path) -> None:
     def answers(prompt: str, seed: int, temperature: float) -> str:
-        return "animals" if kind_of(prompt) == "revision" or "cow" in prompt.splitlines()[-1] else "pets"
+        return (
+            "animals"
+            if kind_of(prompt) == "revision" or "cow" in prompt.splitlines()[-1]
+            else "pets"
+        )
 
     views = [view(0, CONCEPTS["animals"]), view(1, CONCEPTS["pets"])]
     run(server, tmp_path, views, {0: animals, 1: animals}, answers, revisions=1)
     assert [found.text for found in read_labels(tmp_path)] == ["animals", "pets"]
-    assert [p.why for p in read_history(tmp_path) if p.origin == "revision"] == ["it is the label of node 0"]
+    assert [p.why for p in read_history(tmp_path) if p.origin == "revision"] == [
+        "it is the label of node 0"
+    ]
 
 
-def test_counter_examples_are_words_of_the_label_split_on_which_label_and_node_disagree(server: FakeServer, tmp_path: Path) -> None:
-    """The node is active on animals and yaks; the label `pets` misses cows, hens and yaks. `colors` says red, blue, green."""
+def test_counter_examples_are_words_of_the_label_split_on_which_label_and_node_disagree(
+    server: FakeServer, tmp_path: Path
+) -> None:
+    """The node is active on animals and yaks; the label `pets` misses cows, hens and yaks. `colors`
+    says red, blue, green."""
     select, counter = comparison("select", {0: animals}), comparison("label", {0: animals})
     found = counter.counter_examples([(0, 1, "pets")], 5)[0]
-    assert {peak_word(excerpt) for excerpt in found.missed} == {"cow", "hen", "yak"} and found.wrong == []
+    assert {peak_word(excerpt) for excerpt in found.missed} == {
+        "cow",
+        "hen",
+        "yak",
+    } and found.wrong == []
     both = counter.counter_examples([(0, 1, "colors")], 5)[0]
     assert {peak_word(excerpt) for excerpt in both.wrong} == set(CONCEPTS["colors"])
     assert {peak_word(excerpt) for excerpt in both.missed} == {*CONCEPTS["animals"], "yak"}
@@ -235,8 +335,19 @@ def test_counter_examples_are_words_of_the_label_split_on_which_label_and_node_d
         active = excerpt.activations[excerpt.peak] > 0.5
         assert active == (peak_word(excerpt) in (*CONCEPTS["animals"], "yak"))
     # Nothing of the select split reaches the labeler.
-    run(server, tmp_path, [view(0, CONCEPTS["pets"])], {0: animals}, revised("pets", "colors"), revisions=1)
-    asked = [body["prompt"].splitlines()[-1] for _, body in server.requests if kind_of(body["prompt"]) == "revision"]
+    run(
+        server,
+        tmp_path,
+        [view(0, CONCEPTS["pets"])],
+        {0: animals},
+        revised("pets", "colors"),
+        revisions=1,
+    )
+    asked = [
+        body["prompt"].splitlines()[-1]
+        for _, body in server.requests
+        if kind_of(body["prompt"]) == "revision"
+    ]
     assert asked and all("yak" in line and "emu" not in line for line in asked)
     assert asked[0].startswith("was: pets | missing: ") and asked[0].endswith(" | cat, dog =")
     assert "emu" in words_in(select.text)
@@ -263,13 +374,19 @@ def told_apart(answer: str) -> Answers:
     return lambda prompt, seed, temperature: answer if kind_of(prompt) == "contrast" else "animals"
 
 
-def test_a_contender_is_asked_what_sets_it_apart_from_the_holder(server: FakeServer, tmp_path: Path) -> None:
+def test_a_contender_is_asked_what_sets_it_apart_from_the_holder(
+    server: FakeServer, tmp_path: Path
+) -> None:
     real = {0: animals, 1: lambda words: member(words, "farm animals")}
     views = [view(0, [*CONCEPTS["pets"], "cow"]), view(1, ["cow", "hen"])]
     metrics = run(server, tmp_path, views, real, told_apart("farm animals"))
     assert [found.text for found in read_labels(tmp_path)] == ["animals", "farm animals"]
     assert metrics["contrast"] == {"n_asked": 1, "n_accepted": 1} and metrics["n_contrasted"] == 0
-    asked = [body["prompt"].splitlines()[-1] for _, body in server.requests if kind_of(body["prompt"]) == "contrast"]
+    asked = [
+        body["prompt"].splitlines()[-1]
+        for _, body in server.requests
+        if kind_of(body["prompt"]) == "contrast"
+    ]
     # Both nodes' words, and the word that they share last and on the contender's side alone.
     assert set(asked) == {"animals, but not cat, dog | hen, cow ="}
 
@@ -293,12 +410,26 @@ def test_failures_are_counted_by_reason(server: FakeServer, tmp_path: Path) -> N
     def answers(prompt: str, seed: int, temperature: float) -> str:
         return junk[seed % 4] if "red" in prompt.splitlines()[-1] else "animals"
 
-    metrics = run(server, tmp_path, [view(0, ["cat"]), view(1, ["red"])], {0: animals, 1: animals}, answers, n_candidates=8)
+    metrics = run(
+        server,
+        tmp_path,
+        [view(0, ["cat"]), view(1, ["red"])],
+        {0: animals, 1: animals},
+        answers,
+        n_candidates=8,
+    )
     assert read_labels(tmp_path)[1] == Label(1, 1, None, "failed", 2, "no proposal could be parsed")
     assert metrics["n_failed"] == 1 and metrics["failed"] == {"no proposal could be parsed": 1}
     unread = [p for p in read_history(tmp_path) if p.node == 1]
-    assert all(p.text is None and p.score is None and p.why.startswith("no label: ") for p in unread)
-    assert metrics["n_unparsed_answers"] == len(unread) == sum(metrics["unparsed_answers"].values()) == 16
+    assert all(
+        p.text is None and p.score is None and p.why.startswith("no label: ") for p in unread
+    )
+    assert (
+        metrics["n_unparsed_answers"]
+        == len(unread)
+        == sum(metrics["unparsed_answers"].values())
+        == 16
+    )
     assert set(metrics["unparsed_answers"]) == {"empty", "no letters", "refusal", "format remains"}
 
 
@@ -307,7 +438,10 @@ def test_chat_labels_come_as_json_where_the_server_can_and_as_text_where_not(
     server: FakeServer, tmp_path: Path, takes_formats: bool
 ) -> None:
     server.takes_formats = takes_formats
-    views, real = [view(0, CONCEPTS["animals"]), view(1, CONCEPTS["colors"])], {0: animals, 1: lambda w: member(w, "colors")}
+    views, real = (
+        [view(0, CONCEPTS["animals"]), view(1, CONCEPTS["colors"])],
+        {0: animals, 1: lambda w: member(w, "colors")},
+    )
 
     def answers(prompt: str, seed: int, temperature: float) -> str:
         return "animals" if "most: cat" in prompt else "colors"
@@ -317,7 +451,9 @@ def test_chat_labels_come_as_json_where_the_server_can_and_as_text_where_not(
     assert metrics["n_structured_answers"] == (metrics["n_answers"] if takes_formats else 0)
 
 
-def test_labels_do_not_depend_on_the_order_or_timing_of_requests(server: FakeServer, tmp_path: Path) -> None:
+def test_labels_do_not_depend_on_the_order_or_timing_of_requests(
+    server: FakeServer, tmp_path: Path
+) -> None:
     def answers(prompt: str, seed: int, temperature: float) -> str:
         return list(CONCEPTS)[(seed + len(prompt)) % len(CONCEPTS)]
 
@@ -329,10 +465,19 @@ def test_labels_do_not_depend_on_the_order_or_timing_of_requests(server: FakeSer
     run(server, tmp_path / "b", views[::-1], real, answers, revisions=1, concurrency=8)
     first, second = ({one.node: one for one in read_labels(tmp_path / name)} for name in "ab")
     assert first == second
-    assert sorted(map(repr, read_history(tmp_path / "a"))) == sorted(map(repr, read_history(tmp_path / "b")))
+    assert sorted(map(repr, read_history(tmp_path / "a"))) == sorted(
+        map(repr, read_history(tmp_path / "b"))
+    )
     # What a node is first proposed does not depend on the other nodes of the layer either.
     run(server, tmp_path / "c", views[2:], real, answers)
-    proposed = [{(p.node, p.text, p.score) for p in read_history(tmp_path / name) if p.round == 0 and p.node >= 2} for name in "ac"]
+    proposed = [
+        {
+            (p.node, p.text, p.score)
+            for p in read_history(tmp_path / name)
+            if p.round == 0 and p.node >= 2
+        }
+        for name in "ac"
+    ]
     assert proposed[0] == proposed[1] and proposed[0]
 
 

@@ -1,5 +1,5 @@
-"""Laws of the labeler: answers depend on the call alone, failures are never results, what is known is not asked
-again.
+"""Laws of the labeler: answers depend on the call alone, failures are never results, what is known
+is not asked again.
 """
 
 from __future__ import annotations
@@ -46,20 +46,25 @@ def server() -> Iterator[FakeServer]:
 
 
 def config(server: FakeServer, **changes: Any) -> LabelerConfig:
-    base = LabelerConfig(backend="endpoint", url=server.url, classify_url=server.url, timeout=0.5, retries=3)
+    base = LabelerConfig(
+        backend="endpoint", url=server.url, classify_url=server.url, timeout=0.5, retries=3
+    )
     return replace(base, **changes)
 
 
 def labeler(tmp_path: Path, cfg: LabelerConfig) -> Labeler:
     made = make_labeler(cfg, tmp_path / "calls.sqlite", tmp_path / "logs")
-    # The tests of this file need no model: every digit is its own token, and test_digits.py compares logits.
+    # The tests of this file need no model: every digit is its own token, and test_digits.py
+    # compares logits.
     made.__dict__["digits"] = Digits(tuple(range(10)), DIGITS, "")
     made.verified = True
     return made
 
 
 def complete(made: Labeler, prompts: list[str], **changes: Any) -> list[str]:
-    return made.complete(prompts, **{"max_tokens": 8, "temperature": 0.7, "seed": 1, "stop": ["\n"], **changes})
+    return made.complete(
+        prompts, **{"max_tokens": 8, "temperature": 0.7, "seed": 1, "stop": ["\n"], **changes}
+    )
 
 
 def test_answers_keep_their_order_and_are_asked_once(tmp_path: Path, server: FakeServer) -> None:
@@ -77,16 +82,27 @@ def test_every_argument_is_part_of_the_key(tmp_path: Path, server: FakeServer) -
     with labeler(tmp_path, config(server)) as made:
         for changes in ({}, {"seed": 2}, {"temperature": 0.1}, {"max_tokens": 9}, {"stop": []}):
             complete(made, ["same"], **changes)
-        made.chat([[{"role": "user", "content": "same"}]], max_tokens=8, temperature=0.7, seed=1, stop=["\n"])
+        made.chat(
+            [[{"role": "user", "content": "same"}]],
+            max_tokens=8,
+            temperature=0.7,
+            seed=1,
+            stop=["\n"],
+        )
         assert len(server.requests) == 6
         # Greedy decoding reads no seed.
-        assert complete(made, ["same"] * 2, temperature=0.0, seed=[1, 2]) == complete(made, ["same"] * 2, temperature=0.0)
+        assert complete(made, ["same"] * 2, temperature=0.0, seed=[1, 2]) == complete(
+            made, ["same"] * 2, temperature=0.0
+        )
         assert len(server.requests) == 7
 
 
 def test_seeds_go_with_their_prompts(tmp_path: Path, server: FakeServer) -> None:
     with labeler(tmp_path, config(server)) as made:
-        assert complete(made, ["a", "a"], seed=[3, 4]) == [fake_text("a", 3, 0.7), fake_text("a", 4, 0.7)]
+        assert complete(made, ["a", "a"], seed=[3, 4]) == [
+            fake_text("a", 3, 0.7),
+            fake_text("a", 4, 0.7),
+        ]
         with pytest.raises(ValueError, match="1 seeds for 2 prompts"):
             complete(made, ["a", "b"], seed=[3])
 
@@ -104,7 +120,9 @@ def test_digit_logits_survive_the_cache_bit_for_bit(tmp_path: Path, server: Fake
 
 
 @pytest.mark.parametrize("failure", [500, 503, 429, "timeout", "drop"])
-def test_passing_failures_are_retried(tmp_path: Path, server: FakeServer, failure: int | str) -> None:
+def test_passing_failures_are_retried(
+    tmp_path: Path, server: FakeServer, failure: int | str
+) -> None:
     server.failures.extend([failure, failure])
     with labeler(tmp_path, config(server)) as made:
         assert complete(made, ["a"]) == [fake_text("a", 1, 0.7)]
@@ -132,9 +150,12 @@ def test_lasting_failures_end_with_the_reason(tmp_path: Path, server: FakeServer
 
 
 @pytest.mark.parametrize(
-    ("failure", "message"), [("short", "logits for 2 positions of a prompt of 3"), ("garbage", "unexpected answer")]
+    ("failure", "message"),
+    [("short", "logits for 2 positions of a prompt of 3"), ("garbage", "unexpected answer")],
 )
-def test_wrong_answers_are_errors_and_never_cached(tmp_path: Path, server: FakeServer, failure: str, message: str) -> None:
+def test_wrong_answers_are_errors_and_never_cached(
+    tmp_path: Path, server: FakeServer, failure: str, message: str
+) -> None:
     server.failures.append(failure)
     with labeler(tmp_path, config(server)) as made:
         with pytest.raises(LabelerError, match=message):
@@ -168,8 +189,13 @@ def test_concurrency_is_bounded(tmp_path: Path, server: FakeServer) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 2049])
-def test_prompts_that_cannot_fit_are_refused_before_the_call(tmp_path: Path, server: FakeServer, length: int) -> None:
-    with labeler(tmp_path, config(server)) as made, pytest.raises(LabelerError, match=f"has {length} tokens"):
+def test_prompts_that_cannot_fit_are_refused_before_the_call(
+    tmp_path: Path, server: FakeServer, length: int
+) -> None:
+    with (
+        labeler(tmp_path, config(server)) as made,
+        pytest.raises(LabelerError, match=f"has {length} tokens"),
+    ):
         made.digit_logits([[1] * length])
     assert server.requests == []
 
@@ -220,7 +246,11 @@ def test_cache_values_and_keys() -> None:
     assert isinstance(decoded, np.ndarray)
     np.testing.assert_array_equal(decoded, logits)
     assert decode(encode("déjà\nvu \ud83d")) == "déjà\nvu \ud83d"
-    assert cache_key({"a": 1, "b": [2]}) == cache_key({"b": [2], "a": 1}) != cache_key({"a": 1, "b": [3]})
+    assert (
+        cache_key({"a": 1, "b": [2]})
+        == cache_key({"b": [2], "a": 1})
+        != cache_key({"a": 1, "b": [3]})
+    )
 
 
 def _fill(path: Path, offset: int, barrier: Barrier) -> None:
@@ -236,7 +266,9 @@ def test_cache_is_shared_by_processes(tmp_path: Path, attempt: int) -> None:
     path = tmp_path / "calls.sqlite"
     context_ = multiprocessing.get_context("spawn")
     barrier = context_.Barrier(3)
-    processes = [context_.Process(target=_fill, args=(path, offset, barrier)) for offset in (0, 25, 10)]
+    processes = [
+        context_.Process(target=_fill, args=(path, offset, barrier)) for offset in (0, 25, 10)
+    ]
     for process in processes:
         process.start()
     for process in processes:
@@ -253,20 +285,27 @@ def _complete_beside(url: str, directory: Path, barrier: Barrier) -> None:
     cfg = LabelerConfig(backend="endpoint", url=url, classify_url=url)
     with labeler(directory, cfg) as made:
         barrier.wait()
-        assert complete(made, [f"{i}" for i in range(20)]) == [fake_text(f"{i}", 1, 0.7) for i in range(20)]
+        assert complete(made, [f"{i}" for i in range(20)]) == [
+            fake_text(f"{i}", 1, 0.7) for i in range(20)
+        ]
 
 
 def test_processes_that_need_the_same_answers_ask_once(tmp_path: Path, server: FakeServer) -> None:
     server.delay = 0.02
     context_ = multiprocessing.get_context("spawn")
     barrier = context_.Barrier(2)
-    processes = [context_.Process(target=_complete_beside, args=(server.url, tmp_path, barrier)) for _ in range(2)]
+    processes = [
+        context_.Process(target=_complete_beside, args=(server.url, tmp_path, barrier))
+        for _ in range(2)
+    ]
     for process in processes:
         process.start()
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
-    assert sorted(body["prompt"] for _, body in server.requests) == sorted(f"{i}" for i in range(20))
+    assert sorted(body["prompt"] for _, body in server.requests) == sorted(
+        f"{i}" for i in range(20)
+    )
 
 
 def test_damaged_cache_is_named(tmp_path: Path) -> None:
@@ -281,7 +320,10 @@ def excerpt(tokens: list[str], peak: int, value: float = 1.0) -> Excerpt:
 
 
 def node() -> Node:
-    top = [excerpt(["The", " old", " d", "og", " sat", "."], 3, 3.0), excerpt([" a", " cat", ",", " ran"], 1, 2.5)]
+    top = [
+        excerpt(["The", " old", " d", "og", " sat", "."], 3, 3.0),
+        excerpt([" a", " cat", ",", " ran"], 1, 2.5),
+    ]
     top += [excerpt([" a", " Cat", " |", " ran"], 1, 2.0)]
     misses = [excerpt([" a", " red", " table"], 2, 0.0), excerpt([" hot", " dog"], 1, 0.0)]
     return Node(0, 3, 1, 0.1, 1.0, top, top, misses, [1], [0.0, 1.0])
@@ -297,21 +339,29 @@ def test_words_are_whole_and_weighed() -> None:
 
 
 def test_prompts_show_what_they_promise() -> None:
-    prompt = words_prompt(node(), 5, 2, incoming=[("pets", 0.5), ("tools", -0.5)], avoid=["animals"])
+    prompt = words_prompt(
+        node(), 5, 2, incoming=[("pets", 0.5), ("tools", -0.5)], avoid=["animals"]
+    )
     lines = prompt.splitlines()
     assert lines[:2] == ["Labels other than: animals", "Reads from: pets"]
     assert lines[-1] == "text: The old [dog] sat.; a [cat] , ran | not: table | cat, dog ="
     assert all(("text: " in line) and ("not: " in line) for line in lines[2:])
     plain = words_prompt(node(), 5, 0).splitlines()
     assert plain[-1] == "not: table | cat, dog =" and not any("text: " in line for line in plain)
-    messages = chat_prompt(node(), 5, 2, incoming=[("pets", 0.5), ("tools", -0.5)], avoid=["animals"])
+    messages = chat_prompt(
+        node(), 5, 2, incoming=[("pets", 0.5), ("tools", -0.5)], avoid=["animals"]
+    )
     assert [m["role"] for m in messages] == ["system", "user"]
     shown = ("cat, dog", "The old [dog] sat.", "hot [dog]", "tools (-0.5)", "- animals")
     assert all(text in messages[1]["content"] for text in shown)
     # On the scale of the strongest excerpt; what is not positive is 0.
     random = [excerpt(["she", " ran"], 1, 1.5), excerpt(["he", " sang"], 1, -2.0)]
     content = chat_prompt(replace(node(), random=random), 5, 2)[1]["content"]
-    assert "- she [ran] (5)" in content and "- he [sang] (0)" in content and "a [cat] , ran (8)" in content
+    assert (
+        "- she [ran] (5)" in content
+        and "- he [sang] (0)" in content
+        and "a [cat] , ran (8)" in content
+    )
 
 
 @pytest.mark.parametrize(
@@ -369,7 +419,12 @@ def test_an_answer_without_a_label_has_a_reason(text: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ['{"label": "farm animals"}', '```json\n{"label": "farm animals."}\n```', '{\n "label" : "farm animals"\n}']
+    "text",
+    [
+        '{"label": "farm animals"}',
+        '```json\n{"label": "farm animals."}\n```',
+        '{\n "label" : "farm animals"\n}',
+    ],
 )
 def test_a_structured_answer_is_read(text: str) -> None:
     assert read_answer(text) == ("farm animals", None, True)
@@ -393,7 +448,9 @@ def test_a_server_that_refuses_formats_is_asked_in_plain_text_from_then_on(
         assert ["response_format" in body for _, body in server.requests] == [True, *[False] * 8]
         backend = made._get_backend()
         assert isinstance(backend, HttpBackend) and backend.n_refused_formats == 1
-    assert sum("asked for in plain text instead" in record.message for record in caplog.records) == 1
+    assert (
+        sum("asked for in plain text instead" in record.message for record in caplog.records) == 1
+    )
 
 
 def test_a_server_that_takes_formats_answers_in_json(tmp_path: Path, server: FakeServer) -> None:
@@ -403,7 +460,9 @@ def test_a_server_that_takes_formats_answers_in_json(tmp_path: Path, server: Fak
         assert server.requests[-1][1]["response_format"] == ANSWER_FORMAT
 
 
-def test_a_request_that_is_wrong_in_any_form_is_an_error_and_teaches_nothing(tmp_path: Path, server: FakeServer) -> None:
+def test_a_request_that_is_wrong_in_any_form_is_an_error_and_teaches_nothing(
+    tmp_path: Path, server: FakeServer
+) -> None:
     with labeler(tmp_path, config(server)) as made:
         server.failures.extend([400, 400])
         with pytest.raises(LabelerError, match="400"):
@@ -415,8 +474,8 @@ def test_a_request_that_is_wrong_in_any_form_is_an_error_and_teaches_nothing(tmp
 
 
 def test_the_group_ends_with_the_parent(tmp_path: Path) -> None:
-    """The watchdog ends the command and its grandchildren when the parent is killed; vLLM itself is tested in
-    test_server_vllm.
+    """The watchdog ends the command and its grandchildren when the parent is killed; vLLM itself is
+    tested in test_server_vllm.
     """
     import interp_by_construction.llm.watchdog as watchdog
 
@@ -455,7 +514,9 @@ def wait_until(condition: Any, seconds: float = 20.0) -> None:
 
 
 def test_missing_vllm_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("interp_by_construction.llm.server.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(
+        "interp_by_construction.llm.server.importlib.util.find_spec", lambda name: None
+    )
     with (
         labeler(tmp_path, LabelerConfig(model=str(tmp_path))) as made,
         pytest.raises(LabelerError, match="vLLM is not installed.*make setup"),
@@ -467,8 +528,12 @@ def test_a_server_that_dies_shows_its_log(tmp_path: Path, monkeypatch: pytest.Mo
     from interp_by_construction.llm import server as module
 
     script = "import sys; [sys.stderr.write(f'line {i}\\n') for i in range(30)]; sys.exit(3)"
-    monkeypatch.setattr(module, "server_command", lambda kind, cfg, port: [sys.executable, "-c", script])
-    made = module.ManagedServer("generate", LabelerConfig(model=str(tmp_path)), tmp_path / "logs", Desk(tmp_path / "desk"))
+    monkeypatch.setattr(
+        module, "server_command", lambda kind, cfg, port: [sys.executable, "-c", script]
+    )
+    made = module.ManagedServer(
+        "generate", LabelerConfig(model=str(tmp_path)), tmp_path / "logs", Desk(tmp_path / "desk")
+    )
     with pytest.raises(LabelerError, match="died while starting") as error:
         made.start()
     shown = [line for line in str(error.value).splitlines() if "line " in line]
@@ -501,7 +566,11 @@ sys.stdin.read()
 def test_a_dead_server_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from interp_by_construction.llm import server as module
 
-    monkeypatch.setattr(module, "server_command", lambda kind, cfg, port: [sys.executable, "-c", STAND_IN, str(port), cfg.model])
+    monkeypatch.setattr(
+        module,
+        "server_command",
+        lambda kind, cfg, port: [sys.executable, "-c", STAND_IN, str(port), cfg.model],
+    )
     cfg = LabelerConfig(model=str(tmp_path), timeout=5.0)
     with make_labeler(cfg, tmp_path / "calls.sqlite", tmp_path / "logs") as made:
         assert complete(made, ["a"]) == [fake_text("a", 1, 0.7)]
@@ -516,13 +585,21 @@ def test_a_dead_server_is_started_again(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_processes_share_one_server_which_ends_with_the_last_of_them(tmp_path: Path) -> None:
-    """All start it at the same moment. The one that did leaves first, another is killed, the last one is killed, too."""
+    """All start it at the same moment. The one that did leaves first, another is killed, the last
+    one is killed, too."""
     command = [sys.executable, "-c", USER, str(tmp_path), STAND_IN]
-    users = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    users = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
     said = [user.stdout.readline().split() for user in users if user.stdout is not None]
-    assert len({(url, pid) for url, pid, _ in said}) == 1 and sorted(starts for *_, starts in said) == ["0", "0", "1"]
+    assert len({(url, pid) for url, pid, _ in said}) == 1 and sorted(
+        starts for *_, starts in said
+    ) == ["0", "0", "1"]
     pid = int(said[0][1])
-    users = [user for _, user in sorted(zip(said, users, strict=True), key=lambda pair: -int(pair[0][2]))]
+    users = [
+        user for _, user in sorted(zip(said, users, strict=True), key=lambda pair: -int(pair[0][2]))
+    ]
     users[0].communicate(timeout=20)
     assert users[0].returncode == 0 and running(pid)
     users[1].kill()
@@ -539,7 +616,9 @@ def test_a_taken_port_is_named(tmp_path: Path, server: FakeServer) -> None:
 
     port = int(server.url.rsplit(":", 1)[1])
     with pytest.raises(LabelerError, match=f"labeler.port={port} is taken"):
-        ManagedServer("generate", LabelerConfig(port=port), tmp_path, Desk(tmp_path / "desk")).start()
+        ManagedServer(
+            "generate", LabelerConfig(port=port), tmp_path, Desk(tmp_path / "desk")
+        ).start()
 
 
 def test_embedded_model_missing_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

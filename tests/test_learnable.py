@@ -21,10 +21,14 @@ def test_what_the_input_shows_is_learned_and_what_it_does_not_show_is_not() -> N
     held_out = torch.arange(2000) % 2 == 1
     directions = torch.randn(8, 2, generator=generator)
     wanted = torch.stack(
-        [torch.relu(read @ directions[:, 0] - 2.0), torch.relu(-3.0 * (read @ directions[:, 1])),
-         torch.rand(2000, generator=generator), torch.full((2000,), 0.5)],
+        [
+            torch.relu(read @ directions[:, 0] - 2.0),
+            torch.relu(-3.0 * (read @ directions[:, 1])),
+            torch.rand(2000, generator=generator),
+            torch.full((2000,), 0.5),
+        ],
         dim=1,
-    )  # fmt: skip
+    )
     r = readout_correlations(read, wanted, held_out, seed=0)
     assert (r[:2] > 0.95).all() and abs(r[2]) < 0.15 and np.isnan(r[3])
     # Neither units of the input nor those of the labels matter, and the outcome is the seed's.
@@ -53,16 +57,22 @@ def test_a_gated_neuron_learns_what_only_a_gated_neuron_can_do() -> None:
 
 
 @pytest.mark.parametrize("family", [*FAMILIES])
-def test_layers_with_two_input_projections_are_gated_unless_a_dictionary_is_in_their_place(family: str) -> None:
+def test_layers_with_two_input_projections_are_gated_unless_a_dictionary_is_in_their_place(
+    family: str,
+) -> None:
     model = random_model(family)
     assert gated(model.config, 1) == (len(mlp_in(model, 1)) == 2)
     put_in_place(model, 1, Transcoder(Shape(16, 32, None, False)))
     describe_dictionaries(model)
-    assert [gated(model.config, layer) for layer in (0, 1)] == [len(mlp_in(model, layer)) == 2 for layer in (0, 1)]
+    assert [gated(model.config, layer) for layer in (0, 1)] == [
+        len(mlp_in(model, layer)) == 2 for layer in (0, 1)
+    ]
     assert not gated(model.config, 1)
 
 
-@pytest.mark.parametrize("given", [["nodes.learnable=1.5"], ["nodes.learnable=0.5", "nodes.assign=none"]])
+@pytest.mark.parametrize(
+    "given", [["nodes.learnable=1.5"], ["nodes.learnable=0.5", "nodes.assign=none"]]
+)
 def test_impossible_weights_are_named(given: list[str]) -> None:
     with pytest.raises(ConfigError, match="nodes.learnable"):
         compose(["experiment=demo", *given])

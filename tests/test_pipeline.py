@@ -1,4 +1,5 @@
-"""The loop and its invariants, from the outside, with a fake labeler behind the real HTTP interface."""
+"""The loop and its invariants, from the outside, with a fake labeler behind the real HTTP
+interface."""
 
 from __future__ import annotations
 
@@ -41,7 +42,9 @@ def server() -> Iterator[FakeServer]:
 
 
 @pytest.fixture(scope="module")
-def finished(server: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunDirectory]:
+def finished(
+    server: FakeServer, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, RunDirectory]:
     root = tmp_path_factory.mktemp("finished")
     return root, pipeline.run(config(server, root))
 
@@ -51,11 +54,27 @@ def test_summary_keeps_the_contract(finished: tuple[Path, RunDirectory]) -> None
     assert summary is not None
     assert summary["schema"] == 1 and summary["complete"] is True
     assert set(summary["subject"]) >= {"name", "n_layers", "d_mlp", "n_params"}
-    assert set(summary["loss"]) >= {"original", "control", "freeze_only", "final", "tax", "tax_ci95"}
+    assert set(summary["loss"]) >= {
+        "original",
+        "control",
+        "freeze_only",
+        "final",
+        "tax",
+        "tax_ci95",
+    }
     assert summary["loss"]["tax"] == summary["loss"]["final"] - summary["loss"]["control"]
-    for difference, other in (("tax", "control"), ("over_original", "original"), ("over_freeze_only", "freeze_only")):
+    for difference, other in (
+        ("tax", "control"),
+        ("over_original", "original"),
+        ("over_freeze_only", "freeze_only"),
+    ):
         low, high = summary["loss"][f"{difference}_ci95"]
-        assert low <= summary["loss"][difference] == summary["loss"]["final"] - summary["loss"][other] <= high
+        assert (
+            low
+            <= summary["loss"][difference]
+            == summary["loss"]["final"] - summary["loss"][other]
+            <= high
+        )
     # The tax stands beside the work whether or not the MLPs were removed; each turn adds its part.
     taxes = [layer["work"]["tax"] for layer in summary["layers"]]
     assert summary["work"]["removed"] is None and summary["work"]["tax"] == summary["loss"]["tax"]
@@ -68,13 +87,28 @@ def test_summary_keeps_the_contract(finished: tuple[Path, RunDirectory]) -> None
             assert score["n"] + score["n_undefined"] == layer["n_aligned"]
 
 
-def test_without_a_head_the_labeler_itself_scores_candidates_and_revises_nothing(finished: tuple[Path, RunDirectory]) -> None:
+def test_without_a_head_the_labeler_itself_scores_candidates_and_revises_nothing(
+    finished: tuple[Path, RunDirectory],
+) -> None:
     for layer in (finished[1].summary or {})["layers"]:
         labelling = layer["labelling"]
-        assert labelling["selection"]["simulator"] == "exact-contrast" and labelling["revisions"]["n_rounds"] == 0
-        assert 0 < labelling["selection"]["n_tokens"] <= 128 and labelling["selection"]["n_candidates"] >= 4
-        assert labelling["selection"]["n"] + labelling["selection"]["n_undefined"] == layer["n_aligned"]
-        assert labelling["selection"]["r_revised"] == labelling["selection"]["r_chosen"] >= labelling["selection"]["r_first"]
+        assert (
+            labelling["selection"]["simulator"] == "exact-contrast"
+            and labelling["revisions"]["n_rounds"] == 0
+        )
+        assert (
+            0 < labelling["selection"]["n_tokens"] <= 128
+            and labelling["selection"]["n_candidates"] >= 4
+        )
+        assert (
+            labelling["selection"]["n"] + labelling["selection"]["n_undefined"]
+            == layer["n_aligned"]
+        )
+        assert (
+            labelling["selection"]["r_revised"]
+            == labelling["selection"]["r_chosen"]
+            >= labelling["selection"]["r_first"]
+        )
 
 
 def test_nodes_table_has_every_node(finished: tuple[Path, RunDirectory]) -> None:
@@ -82,13 +116,19 @@ def test_nodes_table_has_every_node(finished: tuple[Path, RunDirectory]) -> None
     assert len(rows) == 64
     aligned = [row for row in rows if row["status"] == "aligned"]
     assert all(row["label"] and row["pole"] in (1, -1) for row in aligned)
-    assert all(row["label"] is None and row["score_final"] is None for row in rows if row["status"] == "free")
+    assert all(
+        row["label"] is None and row["score_final"] is None
+        for row in rows
+        if row["status"] == "free"
+    )
     for layer in (1, 2):
         labels = [row["label"] for row in aligned if row["layer"] == layer]
         assert len(labels) == len(set(labels)) == 4
 
 
-def test_a_finished_run_asks_and_computes_nothing(server: FakeServer, finished: tuple[Path, RunDirectory]) -> None:
+def test_a_finished_run_asks_and_computes_nothing(
+    server: FakeServer, finished: tuple[Path, RunDirectory]
+) -> None:
     root, run = finished
     n_requests, before = len(server.requests), store_hashes(root)
     times = {file: file.stat().st_mtime_ns for file in (root / "store").rglob("*.safetensors")}
@@ -97,10 +137,14 @@ def test_a_finished_run_asks_and_computes_nothing(server: FakeServer, finished: 
     assert again.summary == summary
     assert len(server.requests) == n_requests
     assert store_hashes(root) == before
-    assert {file: file.stat().st_mtime_ns for file in (root / "store").rglob("*.safetensors")} == times
+    assert {
+        file: file.stat().st_mtime_ns for file in (root / "store").rglob("*.safetensors")
+    } == times
 
 
-def test_a_finished_run_imports_neither_torch_nor_vllm(server: FakeServer, finished: tuple[Path, RunDirectory]) -> None:
+def test_a_finished_run_imports_neither_torch_nor_vllm(
+    server: FakeServer, finished: tuple[Path, RunDirectory]
+) -> None:
     code = (
         "import sys\nfrom interp_by_construction import pipeline\nfrom interp_by_construction.config import compose\n"
         f"pipeline.run(compose({overrides(server, finished[0])!r}))\n"
@@ -119,14 +163,19 @@ def test_verify_passes_and_names_any_flipped_byte(finished: tuple[Path, RunDirec
             if not content:
                 continue
             middle = len(content) // 2
-            file.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+            file.write_bytes(
+                content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+            )
             problems = store.verify(stage, fingerprint)
             file.write_bytes(content)
             assert any(str(file) in problem for problem in problems), file
 
 
-def test_verify_finds_a_broken_freeze_even_with_honest_hashes(finished: tuple[Path, RunDirectory], tmp_path: Path) -> None:
-    """A stage that moves a frozen weight and hashes the result correctly: only the invariant can tell."""
+def test_verify_finds_a_broken_freeze_even_with_honest_hashes(
+    finished: tuple[Path, RunDirectory], tmp_path: Path
+) -> None:
+    """A stage that moves a frozen weight and hashes the result correctly: only the invariant can
+    tell."""
     root, run = finished
     copy = tmp_path / "copy"
     shutil.copytree(root, copy)
@@ -152,12 +201,20 @@ def _rehash(path: Path, manifest: dict[str, object]) -> None:
     for name in files:
         files[name] = {"sha256": sha256_file(path / name), "bytes": (path / name).stat().st_size}
     manifest.pop("checksum")
-    write_json(path / "manifest.json", {**manifest, "checksum": hashlib.sha256(canonical_json(manifest)).hexdigest()})
+    write_json(
+        path / "manifest.json",
+        {**manifest, "checksum": hashlib.sha256(canonical_json(manifest)).hexdigest()},
+    )
 
 
 @pytest.mark.parametrize(
     "command",
-    [["status", "small"], ["verify", "small"], ["report", "small"], ["export", "small", "at=final", "output=exported"]],
+    [
+        ["status", "small"],
+        ["verify", "small"],
+        ["report", "small"],
+        ["export", "small", "at=final", "output=exported"],
+    ],
     ids=lambda command: command[0],
 )
 @pytest.mark.parametrize(
@@ -170,15 +227,24 @@ def _rehash(path: Path, manifest: dict[str, object]) -> None:
     ids=["older", "newer", "without"],
 )
 def test_no_command_reads_a_summary_of_another_schema(
-    finished: tuple[Path, RunDirectory], tmp_path: Path, capsys: pytest.CaptureFixture[str],
-    command: list[str], change: dict[str, Any], named: str,
-) -> None:  # fmt: skip
+    finished: tuple[Path, RunDirectory],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+    change: dict[str, Any],
+    named: str,
+) -> None:
     """Nor stumbles over it: exit code 2, the file and the fix."""
     file = _other_schema(finished, tmp_path, change)
     with pytest.raises(SystemExit) as exit_:
         main([*command, f"paths.root={tmp_path}"])
     error = capsys.readouterr().err
-    assert exit_.value.code == 2 and str(file) in error and named in error and "the same `ibc run` writes it anew" in error
+    assert (
+        exit_.value.code == 2
+        and str(file) in error
+        and named in error
+        and "the same `ibc run` writes it anew" in error
+    )
 
 
 def test_a_summary_of_another_schema_is_written_anew_and_nothing_is_recomputed(
@@ -195,16 +261,22 @@ def test_a_summary_of_another_schema_is_written_anew_and_nothing_is_recomputed(
 
 def _other_schema(finished: tuple[Path, RunDirectory], root: Path, change: dict[str, Any]) -> Path:
     """A copy of the run below `root`, its summary changed; returns the summary's file."""
-    shutil.copytree(finished[1].path, root / "runs" / "small", ignore=shutil.ignore_patterns(".lock"))
+    shutil.copytree(
+        finished[1].path, root / "runs" / "small", ignore=shutil.ignore_patterns(".lock")
+    )
     file = root / "runs" / "small" / "summary.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     return file
 
 
-def test_a_damaged_summary_is_a_problem_that_verify_lists(finished: tuple[Path, RunDirectory], tmp_path: Path) -> None:
+def test_a_damaged_summary_is_a_problem_that_verify_lists(
+    finished: tuple[Path, RunDirectory], tmp_path: Path
+) -> None:
     file = _other_schema(finished, tmp_path, {})
     file.write_text(file.read_text()[:-5])
-    assert f"{file} is damaged" in verify(RunDirectory(file.parent), Store(finished[0] / "store"))[0]
+    assert (
+        f"{file} is damaged" in verify(RunDirectory(file.parent), Store(finished[0] / "store"))[0]
+    )
 
 
 @pytest.mark.parametrize("at", ["before", "after", "final"])
@@ -217,7 +289,9 @@ def test_export_loads_in_plain_transformers_with_the_same_logits(
     store = Store(root / "store")
     export_run(run, store, at, "1", tmp_path / at)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / at).eval()
-    ids = AutoTokenizer.from_pretrained(tmp_path / at)("Lily had a red ball .", return_tensors="pt").input_ids
+    ids = AutoTokenizer.from_pretrained(tmp_path / at)(
+        "Lily had a red ball .", return_tensors="pt"
+    ).input_ids
     layers = run.state["layers"]
     source = {
         "before": store.path("subject", run.state["shared"]["subject"]),
@@ -229,7 +303,9 @@ def test_export_loads_in_plain_transformers_with_the_same_logits(
     assert (tmp_path / at / "nodes.parquet").is_file() and (tmp_path / at / "README.md").is_file()
 
 
-def test_aligned_activations_are_bit_identical_from_freeze_to_final(finished: tuple[Path, RunDirectory], tmp_path: Path) -> None:
+def test_aligned_activations_are_bit_identical_from_freeze_to_final(
+    finished: tuple[Path, RunDirectory], tmp_path: Path
+) -> None:
     root, run = finished
     store = Store(root / "store")
     for at in ("after", "final"):
@@ -239,7 +315,9 @@ def test_aligned_activations_are_bit_identical_from_freeze_to_final(finished: tu
     free = [row["node"] for row in rows if row["layer"] == 1 and row["status"] == "free"]
     ids = torch.randint(0, 500, (3, 40), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        after, final = (activations(load_subject(tmp_path / at), 1, ids) for at in ("after", "final"))
+        after, final = (
+            activations(load_subject(tmp_path / at), 1, ids) for at in ("after", "final")
+        )
     assert torch.equal(after[..., nodes], final[..., nodes])
     assert not torch.equal(after[..., free], final[..., free])
 
@@ -259,12 +337,28 @@ def test_a_run_grows_layer_by_layer_to_the_same_hashes(
     assert {name: digest for name, digest in parts.items() if name in whole} == whole
 
 
-def test_jobs_that_differ_in_weight_share_labels_simulations_and_controls(server: FakeServer, tmp_path: Path) -> None:
+def test_jobs_that_differ_in_weight_share_labels_simulations_and_controls(
+    server: FakeServer, tmp_path: Path
+) -> None:
     for job, weight in enumerate((0.1, 10)):
-        pipeline.run(config(server, tmp_path, "layer=1", "run=sweep", f"align.weight={weight}"), f"sweep/{job}")
+        pipeline.run(
+            config(server, tmp_path, "layer=1", "run=sweep", f"align.weight={weight}"),
+            f"sweep/{job}",
+        )
     store = tmp_path / "store"
-    count = {stage.name: sum(not p.name.startswith(".") for p in stage.iterdir()) for stage in store.iterdir() if stage.is_dir()}
-    assert count["collect"] == count["label"] == count["simulate"] == count["control"] == count["freeze_only"] == 1
+    count = {
+        stage.name: sum(not p.name.startswith(".") for p in stage.iterdir())
+        for stage in store.iterdir()
+        if stage.is_dir()
+    }
+    assert (
+        count["collect"]
+        == count["label"]
+        == count["simulate"]
+        == count["control"]
+        == count["freeze_only"]
+        == 1
+    )
     assert count["align"] == count["continue"] == count["evaluate"] == 2
 
 
@@ -278,20 +372,26 @@ def test_another_config_under_the_same_name_is_refused_with_the_differing_fields
 def test_a_run_of_before_a_field_is_not_taken_for_one_with_todays_default(
     server: FakeServer, finished: tuple[Path, RunDirectory], tmp_path: Path
 ) -> None:
-    """align.start was not there yet, and nodes started as they were: a new default asks for another run."""
+    """align.start was not there yet, and nodes started as they were: a new default asks for another
+    run."""
     summary = _other_schema(finished, tmp_path, {})
     run, before = RunDirectory(summary.parent), summary.read_bytes()
     saved = yaml.safe_load((run.path / "config.yaml").read_text())
     assert saved["align"].pop("start") == "silent"
     (run.path / "config.yaml").write_text(yaml.safe_dump(saved))
-    with pytest.raises(ConfigError, match=r"another run=NAME, or the values that it was made(.|\n)*align.start: node -> silent"):
+    with pytest.raises(
+        ConfigError,
+        match=r"another run=NAME, or the values that it was made(.|\n)*align.start: node -> silent",
+    ):
         pipeline.run(config(server, tmp_path))
     assert summary.read_bytes() == before and not (tmp_path / "store").exists()
     run.adopt(config(server, tmp_path, "align.start=node"))
     assert RunFacts(run, {}, saved, Store(tmp_path / "store")).identity["align.start"] == "node"
 
 
-def test_two_processes_on_one_run_are_refused(server: FakeServer, finished: tuple[Path, RunDirectory]) -> None:
+def test_two_processes_on_one_run_are_refused(
+    server: FakeServer, finished: tuple[Path, RunDirectory]
+) -> None:
     with finished[1].lock(), pytest.raises(StoreError, match="in use"):
         pipeline.run(config(server, finished[0]))
 
@@ -312,13 +412,21 @@ def test_a_node_without_a_label_becomes_free_and_is_counted(tmp_path: Path) -> N
     layer = (run.summary or {})["layers"][0]
     assert layer["n_failed_labels"] >= 1
     assert layer["n_aligned"] + layer["n_failed_labels"] == 4
-    assert layer["score"]["final"]["n"] + layer["score"]["final"]["n_undefined"] == layer["n_aligned"]
-    failed = [row for row in pq.read_table(run.path / "nodes.parquet").to_pylist() if row["status"] == "failed"]
+    assert (
+        layer["score"]["final"]["n"] + layer["score"]["final"]["n_undefined"] == layer["n_aligned"]
+    )
+    failed = [
+        row
+        for row in pq.read_table(run.path / "nodes.parquet").to_pylist()
+        if row["status"] == "failed"
+    ]
     assert len(failed) == layer["n_failed_labels"]
     assert all(row["label"] is None and row["score_final"] is None for row in failed)
 
 
-def test_simulations_do_not_depend_on_the_subject(server: FakeServer, finished: tuple[Path, RunDirectory], tmp_path: Path) -> None:
+def test_simulations_do_not_depend_on_the_subject(
+    server: FakeServer, finished: tuple[Path, RunDirectory], tmp_path: Path
+) -> None:
     """Invariant 5: with the same labels, another subject gives the same targets."""
     from interp_by_construction.config import SimulateConfig
     from interp_by_construction.llm.client import make_labeler
@@ -328,14 +436,27 @@ def test_simulations_do_not_depend_on_the_subject(server: FakeServer, finished: 
     root, run = finished
     cfg = config(server, root)
     store, state = Store(root / "store"), run.state
-    assert set(json.loads((store.path("simulate", state["layers"]["1"]["simulate"]) / "manifest.json").read_text())["parents"]) == {
-        "corpus", "encode", "label",
-    }  # fmt: skip
+    assert set(
+        json.loads(
+            (store.path("simulate", state["layers"]["1"]["simulate"]) / "manifest.json").read_text()
+        )["parents"]
+    ) == {
+        "corpus",
+        "encode",
+        "label",
+    }
     labels = tables.read_labels(store.path("label", state["layers"]["1"]["label"]))
     with make_labeler(cfg.labeler, tmp_path / "fresh.sqlite", tmp_path) as labeler:
         encoded = store.path("encode", state["shared"]["encode"])
         assert isinstance(cfg.simulate, SimulateConfig)
-        simulate.run(store.path("corpus", state["shared"]["corpus"]), encoded, labels, labeler, cfg.simulate, tmp_path)
+        simulate.run(
+            store.path("corpus", state["shared"]["corpus"]),
+            encoded,
+            labels,
+            labeler,
+            cfg.simulate,
+            tmp_path,
+        )
     old, new = (
         load_file(store.path("simulate", state["layers"]["1"]["simulate"]) / "targets.safetensors"),
         load_file(tmp_path / "targets.safetensors"),
@@ -344,7 +465,9 @@ def test_simulations_do_not_depend_on_the_subject(server: FakeServer, finished: 
 
 
 @pytest.fixture(scope="module")
-def hybrid(server: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunDirectory]:
+def hybrid(
+    server: FakeServer, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, RunDirectory]:
     root = tmp_path_factory.mktemp("hybrid")
     return root, pipeline.run(config(server, root, "schedule=hybrid"))
 
@@ -363,14 +486,23 @@ def hybrid(server: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> tupl
 def test_killed_and_started_again_ends_in_the_same_hashes(
     server: FakeServer, tmp_path: Path, request: pytest.FixtureRequest, whole: str, stage: str
 ) -> None:
-    """SIGKILL while a stage is at work; the second call finishes with the weights of a run that was never killed."""
+    """SIGKILL while a stage is at work; the second call finishes with the weights of a run that was
+    never killed."""
     finished: tuple[Path, RunDirectory] = request.getfixturevalue(whole)
     more = [] if whole == "finished" else [f"schedule={whole}"]
-    command = [sys.executable, "-m", "interp_by_construction", "run", *overrides(server, tmp_path, *more)]
+    command = [
+        sys.executable,
+        "-m",
+        "interp_by_construction",
+        "run",
+        *overrides(server, tmp_path, *more),
+    ]
     if stage != "subject":
         # Start from what comes before, so that nine kills do not cost nine whole runs.
         _seed_store(finished, tmp_path, stage)
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     deadline = time.monotonic() + 120
     partial = tmp_path / "store" / stage
     while process.poll() is None and time.monotonic() < deadline:
@@ -380,13 +512,26 @@ def test_killed_and_started_again_ends_in_the_same_hashes(
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "runs" / "small" / "summary.json").is_file()
-    subprocess.run(command, check=True, timeout=300, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        command, check=True, timeout=300, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     assert store_hashes(tmp_path) == store_hashes(finished[0])
     assert RunDirectory(tmp_path / "runs" / "small").state["layers"] == finished[1].state["layers"]
 
 
 def _seed_store(finished: tuple[Path, RunDirectory], root: Path, stage: str) -> None:
-    before = ("corpus", "subject", "encode", "collect", "label", "simulate", "align", "freeze", "continue", "control")
+    before = (
+        "corpus",
+        "subject",
+        "encode",
+        "collect",
+        "label",
+        "simulate",
+        "align",
+        "freeze",
+        "continue",
+        "control",
+    )
     order = [*before, "freeze_only", "losses", "evaluate"]
     for done in order[: order.index(stage)]:
         for fingerprint in (fp for name, fp in artifacts_of(finished[1]) if name == done):

@@ -1,4 +1,5 @@
-"""What a newcomer touches first: README, Makefile, configs, wheel, import times, direction of imports."""
+"""What a newcomer touches first: README, Makefile, configs, wheel, import times, direction of
+imports."""
 
 from __future__ import annotations
 
@@ -22,7 +23,10 @@ COMMANDS = ("run", "status", "verify", "report", "export", "simulate", "bench", 
 REQUIRED = {
     ("subject", "hf"): ["subject.path=some/model"],
     ("data", "text"): ["data.path=some/text.txt"],
-    ("labeler", "endpoint"): ["labeler.url=http://127.0.0.1:1", "labeler.classify_url=http://127.0.0.1:2"],
+    ("labeler", "endpoint"): [
+        "labeler.url=http://127.0.0.1:1",
+        "labeler.classify_url=http://127.0.0.1:2",
+    ],
 }
 """What a choice needs beside itself."""
 
@@ -62,12 +66,16 @@ def test_readme_command_exists(words: list[str]) -> None:
             arguments = [word for word in words[2:] if "=" in word]
             # Of a sweep the first job.
             sweep = "-m" in words
-            compose([re.sub(r"=([^,\[]+),.*", r"=\1", word) if sweep else word for word in arguments])
+            compose(
+                [re.sub(r"=([^,\[]+),.*", r"=\1", word) if sweep else word for word in arguments]
+            )
     else:
         assert words[0] == "source", f"README shows `{' '.join(words)}`, which no test knows"
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
 def test_links_of_prose_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text())
     assert not [target for target in targets if not (page.parent / target).exists()]
@@ -93,21 +101,31 @@ def test_every_config_composes(group: str, choice: str) -> None:
 def test_every_field_can_be_overridden(group: str, choice: str) -> None:
     """Hydra refuses `group.field=value` for a field that the chosen file does not list.
 
-    A pretrained subject has neither a size nor a pretraining to set: only `tiny` lists these, and only the others adapt.
+    A pretrained subject has neither a size nor a pretraining to set: only `tiny` lists these, and
+    only the others adapt.
     """
     from interp_by_construction.config import Config, compose
 
     if group == "judge":
         # Takes its fields from the labeler of the same name, which is tested.
-        assert compose([f"judge={choice}", "judge.model=m", "judge.concurrency=3"]).judge.concurrency == 3  # type: ignore[union-attr]
+        assert (
+            compose([f"judge={choice}", "judge.model=m", "judge.concurrency=3"]).judge.concurrency
+            == 3
+        )  # type: ignore[union-attr]
         return
     schema = next(field for field in dataclasses.fields(Config) if field.name == group)
     fields = {field.name for field in dataclasses.fields(schema.default_factory())}  # type: ignore[misc]
     if group == "subject":
         adapting = {name for name in fields if name.startswith("adapt_")}
-        fields = fields - adapting if choice == "tiny" else {"name", "kind", *adapting} | ({"path"} if choice == "hf" else set())
+        fields = (
+            fields - adapting
+            if choice == "tiny"
+            else {"name", "kind", *adapting} | ({"path"} if choice == "hf" else set())
+        )
     listed = OmegaConf.load(ROOT / "conf" / group / f"{choice}.yaml")
-    assert not fields - set(listed), f"conf/{group}/{choice}.yaml does not list {sorted(fields - set(listed))}"
+    assert not fields - set(listed), (
+        f"conf/{group}/{choice}.yaml does not list {sorted(fields - set(listed))}"
+    )
 
 
 def test_wheel_holds_package_configs_and_data(tmp_path: Path) -> None:
@@ -118,22 +136,55 @@ def test_wheel_holds_package_configs_and_data(tmp_path: Path) -> None:
         shutil.copy(ROOT / name, source)
     for name in ("conf", "hydra_plugins", "interp_by_construction"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")]
+    command = [
+        sys.executable,
+        "-m",
+        "hatchling",
+        "build",
+        "-t",
+        "wheel",
+        "-d",
+        str(tmp_path / "dist"),
+    ]
     subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=120)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    data = [file for kind in ("gz", "safetensors", "txt", "md", "html", "css", "js") for file in PACKAGE.rglob(f"*.{kind}")]
-    for file in [*(ROOT / "conf").rglob("*.yaml"), *PACKAGE.rglob("*.py"), *(ROOT / "hydra_plugins").rglob("*.py"), *data]:
+    data = [
+        file
+        for kind in ("gz", "safetensors", "txt", "md", "html", "css", "js")
+        for file in PACKAGE.rglob(f"*.{kind}")
+    ]
+    for file in [
+        *(ROOT / "conf").rglob("*.yaml"),
+        *PACKAGE.rglob("*.py"),
+        *(ROOT / "hydra_plugins").rglob("*.py"),
+        *data,
+    ]:
         relative = file.relative_to(ROOT).as_posix()
-        relative = f"interp_by_construction/{relative}" if relative.startswith("conf/") else relative
+        relative = (
+            f"interp_by_construction/{relative}" if relative.startswith("conf/") else relative
+        )
         assert relative in names
     entry_points = next(name for name in names if name.endswith("entry_points.txt"))
-    assert "ibc = interp_by_construction.cli:main" in zipfile.ZipFile(wheel).read(entry_points).decode()
+    assert (
+        "ibc = interp_by_construction.cli:main"
+        in zipfile.ZipFile(wheel).read(entry_points).decode()
+    )
 
 
 def test_the_package_never_prints() -> None:
-    """T20, and pickle is banned: artifacts hold none. Fails when the linter is told to look away, too."""
-    command = [sys.executable, "-m", "ruff", "check", "--select", "T20,TID251", "--ignore-noqa", str(PACKAGE)]
+    """T20, and pickle is banned: artifacts hold none. Fails when the linter is told to look away,
+    too."""
+    command = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "--select",
+        "T20,TID251",
+        "--ignore-noqa",
+        str(PACKAGE),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
@@ -143,11 +194,22 @@ HEAVY = ("torch", "transformers", "pytorch_lightning", "vllm")
 
 @pytest.mark.parametrize(
     "module",
-    ["config", "errors", "engine.store", "engine.progress", "engine.tracking", "schedules.pipeline", "sweeps.job", "cli"],
+    [
+        "config",
+        "errors",
+        "engine.store",
+        "engine.progress",
+        "engine.tracking",
+        "schedules.pipeline",
+        "sweeps.job",
+        "cli",
+    ],
 )
 def test_light_modules_import_nothing_heavy(module: str) -> None:
     code = f"import sys, interp_by_construction.{module}; print([m for m in {HEAVY} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -185,7 +247,9 @@ def imports(file: Path) -> list[tuple[int, str]]:
     """Line and module of every import of this package, those inside functions included."""
     found = []
     for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("interp_by_construction."):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+            "interp_by_construction."
+        ):
             found.append((node.lineno, (node.module or "").removeprefix("interp_by_construction.")))
     return found
 
@@ -215,7 +279,13 @@ def test_setup_is_a_no_op_where_the_stamp_fits_and_refuses_unknown_devices(tmp_p
     stamp = code.format("s.STAMP.write_text(s.fingerprint('cpu'))")
     subprocess.run([sys.executable, "-c", stamp], check=True)
     run = [sys.executable, script]
-    done = subprocess.run(run, env={"IBC_DEVICE": "cpu"}, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        run, env={"IBC_DEVICE": "cpu"}, capture_output=True, text=True, timeout=30, check=False
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    done = subprocess.run(run, env={"IBC_DEVICE": "tpu"}, capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == 2 and "IBC_DEVICE=tpu" in done.stderr and "Traceback" not in done.stderr
+    done = subprocess.run(
+        run, env={"IBC_DEVICE": "tpu"}, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (
+        done.returncode == 2 and "IBC_DEVICE=tpu" in done.stderr and "Traceback" not in done.stderr
+    )

@@ -1,4 +1,5 @@
-"""The report in a real headless Chromium, opened from disk: what a reader does, without an error and without a request."""
+"""The report in a real headless Chromium, opened from disk: what a reader does, without an error
+and without a request."""
 
 from __future__ import annotations
 
@@ -14,17 +15,33 @@ from report_run import make_run
 from interp_by_construction.report.html import write_report
 
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--window-size=1280,1000",
-)  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1280,1000",
+)
 
 
 def browser() -> tuple[str, str]:
     """Chromium and its driver. Skips, saying why, where they are not installed."""
-    found = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+    found = next(
+        (
+            path
+            for name in ("chromium", "chromium-browser", "google-chrome")
+            if (path := shutil.which(name))
+        ),
+        None,
+    )
     driver = shutil.which("chromedriver")
     if found is None or driver is None:
-        pytest.skip("no chromium and chromedriver here: install Debian's chromium, chromium-driver (`make browser` as root)")
+        pytest.skip(
+            "no chromium and chromedriver here: install Debian's chromium, chromium-driver (`make browser` as root)"
+        )
     return found, driver
 
 
@@ -47,10 +64,15 @@ def driver(tmp_path: Path) -> Iterator[Any]:
 
 
 def requested(driver: Any) -> list[str]:
-    """Addresses that the report's pages asked for; the browser's own start page asks for others, under chrome:."""
+    """Addresses that the report's pages asked for; the browser's own start page asks for others,
+    under chrome:."""
     messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     sent = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    return [params["request"]["url"] for params in sent if not params["documentURL"].startswith("chrome:")]
+    return [
+        params["request"]["url"]
+        for params in sent
+        if not params["documentURL"].startswith("chrome:")
+    ]
 
 
 @pytest.mark.slow
@@ -68,7 +90,9 @@ def test_a_reader_walks_from_the_plot_to_a_node(driver: Any, tmp_path: Path) -> 
     switch = driver.find_element(By.CSS_SELECTOR, "input[name=metric][value=truth]")
     switch.click()
     plots = driver.find_elements(By.CSS_SELECTOR, "[data-plot]")
-    assert len(plots) == 3 and [plot.get_attribute("data-plot") for plot in plots if plot.is_displayed()] == ["truth"]
+    assert len(plots) == 3 and [
+        plot.get_attribute("data-plot") for plot in plots if plot.is_displayed()
+    ] == ["truth"]
     driver.find_element(By.CSS_SELECTOR, "input[name=metric][value=score]").click()
     point = driver.find_element(By.CSS_SELECTOR, "[data-plot=score] a.point")
     driver.execute_script("arguments[0].focus()", point)
@@ -84,11 +108,17 @@ def test_a_reader_walks_from_the_plot_to_a_node(driver: Any, tmp_path: Path) -> 
     search = driver.find_element(By.CSS_SELECTOR, "input[name=text]")
     search.send_keys(label)
     shown = [row for row in rows if row.is_displayed()]
-    assert shown == aligned[:1] and driver.find_element(By.TAG_NAME, "output").text == f"1 of {len(rows)} nodes"
+    assert (
+        shown == aligned[:1]
+        and driver.find_element(By.TAG_NAME, "output").text == f"1 of {len(rows)} nodes"
+    )
     search.send_keys(Keys.CONTROL, "a")
     search.send_keys(Keys.DELETE)
     driver.find_element(By.XPATH, "//thead//button[text()='node']").click()
-    order = [int(row.find_element(By.TAG_NAME, "th").text) for row in driver.find_elements(By.CSS_SELECTOR, "#nodes tbody tr")]
+    order = [
+        int(row.find_element(By.TAG_NAME, "th").text)
+        for row in driver.find_elements(By.CSS_SELECTOR, "#nodes tbody tr")
+    ]
     assert order == sorted(order, reverse=True) and len(order) == len(rows)
     search.send_keys(label)
     next(row for row in rows if row.is_displayed()).find_element(By.TAG_NAME, "a").click()
@@ -99,11 +129,17 @@ def test_a_reader_walks_from_the_plot_to_a_node(driver: Any, tmp_path: Path) -> 
         coloured = excerpt.find_elements(By.CSS_SELECTOR, f".line.{name} i[class]")
         assert coloured and all(each.is_displayed() for each in coloured)
     strongest = excerpt.find_element(By.CSS_SELECTOR, ".line.real i.p9")
-    assert strongest.value_of_css_property("background-color") not in ("rgba(0, 0, 0, 0)", "transparent")
+    assert strongest.value_of_css_property("background-color") not in (
+        "rgba(0, 0, 0, 0)",
+        "transparent",
+    )
     excerpt.send_keys(Keys.ARROW_LEFT)
     tip = driver.find_element(By.ID, "tip")
     assert tip.is_displayed() and "real" in tip.text and "simulated" in tip.text
 
     assert driver.get_log("browser") == []
     asked = requested(driver)
-    assert page.as_uri() in asked and {address.partition(":")[0] for address in asked} <= {"file", "data"}
+    assert page.as_uri() in asked and {address.partition(":")[0] for address in asked} <= {
+        "file",
+        "data",
+    }

@@ -8,7 +8,12 @@ import statistics
 import numpy as np
 import pytest
 
-from interp_by_construction.scoring import columnwise_correlation, mean_ci95, paired_difference_ci95, simulation_score
+from interp_by_construction.scoring import (
+    columnwise_correlation,
+    mean_ci95,
+    paired_difference_ci95,
+    simulation_score,
+)
 from interp_by_construction.simulators.encoder import last_encoder_tokens
 from interp_by_construction.simulators.ridge import fit_ridge
 from interp_by_construction.stages.evaluate import _shuffled, summary
@@ -18,7 +23,9 @@ def test_simulation_score_equals_the_standard_library() -> None:
     rng = np.random.default_rng(0)
     for scale in (1e-150, 1.0, 1e150):
         x, y = rng.normal(size=50), rng.normal(size=50)
-        assert simulation_score((x * scale).tolist(), tuple(y)) == pytest.approx(statistics.correlation(x, y), abs=1e-12)
+        assert simulation_score((x * scale).tolist(), tuple(y)) == pytest.approx(
+            statistics.correlation(x, y), abs=1e-12
+        )
 
 
 def test_simulation_score_is_signed_and_bounded() -> None:
@@ -28,7 +35,10 @@ def test_simulation_score_is_signed_and_bounded() -> None:
     assert -1.0 <= simulation_score(np.float32(x), x) <= 1.0
 
 
-@pytest.mark.parametrize(("real", "simulated"), [([], []), ([1], [2]), ([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [0.1, 0.1, 0.1])])
+@pytest.mark.parametrize(
+    ("real", "simulated"),
+    [([], []), ([1], [2]), ([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [0.1, 0.1, 0.1])],
+)
 def test_undefined_scores_are_nan(real: list[float], simulated: list[float]) -> None:
     assert math.isnan(simulation_score(real, simulated))
 
@@ -89,15 +99,17 @@ def test_ridge_recovers_a_linear_simulator_and_reports_held_out_fidelity() -> No
     targets[:, 2] = rng.normal(size=400)
     ridge = fit_ridge(features, targets, np.repeat(np.arange(20), 20))
     fresh = rng.normal(size=(200, 30)).astype(np.float32)
-    assert (columnwise_correlation(fresh @ weights[:, :2], ridge.predict(fresh)[:, :2]) > 0.99).all()
+    assert (
+        columnwise_correlation(fresh @ weights[:, :2], ridge.predict(fresh)[:, :2]) > 0.99
+    ).all()
     assert (ridge.fidelity[:2] > 0.98).all()
     # Noise cannot be predicted on excerpts that were not fitted.
     assert abs(ridge.fidelity[2]) < 0.25
 
 
 def planted_layers(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features of three layers of 40 [token, 120], and targets of four labels that the second layer holds, with noise, per excerpt
-    of 20 tokens."""
+    """Features of three layers of 40 [token, 120], and targets of four labels that the second layer
+    holds, with noise, per excerpt of 20 tokens."""
     features = rng.normal(size=(n, 120)).astype(np.float32)
     weights = np.random.default_rng(7).normal(size=(40, 4))
     return features, features[:, 40:80] @ weights + rng.normal(size=(n, 4))
@@ -132,7 +144,9 @@ def test_ridge_is_the_closed_form_of_the_primal() -> None:
     x = (features - features.mean(axis=0)) / features.std(axis=0)
     for label, lam in enumerate(ridge.lambdas):
         penalty = lam * np.trace(x @ x.T) / len(x)
-        expected = np.linalg.solve(x.T @ x + penalty * np.eye(8), x.T @ (targets[:, label] - targets[:, label].mean()))
+        expected = np.linalg.solve(
+            x.T @ x + penalty * np.eye(8), x.T @ (targets[:, label] - targets[:, label].mean())
+        )
         np.testing.assert_allclose(ridge.weights[:, label], expected, rtol=1e-4)
 
 

@@ -1,5 +1,5 @@
-"""The real thing: two vLLM servers on the embedded model. One start serves all tests of this file (a minute on two
-cores).
+"""The real thing: two vLLM servers on the embedded model. One start serves all tests of this file
+(a minute on two cores).
 """
 
 from __future__ import annotations
@@ -29,8 +29,14 @@ pytestmark = [
 ]
 
 PROMPT = "cat, dog, horse = animals\nMonday, Friday = days of the week\nred, blue, green ="
-SIMULATION = "Rate how well each word fits the label animals.\n" + "the\t0\ncat\t9\nsat\t0\ndog\t9\non\t0\na\t0\nhorse\t9\n" * 8
-EXCERPTS = [["The", " dog", " and", " the", " horse", " ran", "."], [" A", " ripe", " pear", " fell", "."]] * 3
+SIMULATION = (
+    "Rate how well each word fits the label animals.\n"
+    + "the\t0\ncat\t9\nsat\t0\ndog\t9\non\t0\na\t0\nhorse\t9\n" * 8
+)
+EXCERPTS = [
+    ["The", " dog", " and", " the", " horse", " ran", "."],
+    [" A", " ripe", " pear", " fell", "."],
+] * 3
 MEMORY_LIMIT = 6 * 1024**3
 START_SECONDS = 400.0
 
@@ -88,9 +94,13 @@ def processes_of(groups: list[int]) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, Any], subprocess.Popen[bytes]]]:
+def served(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Path, dict[str, Any], subprocess.Popen[bytes]]]:
     out = tmp_path_factory.mktemp("vllm")
-    process = subprocess.Popen([sys.executable, "-c", CHILD, str(out), PROMPT, SIMULATION, json.dumps(EXCERPTS)])
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(out), PROMPT, SIMULATION, json.dumps(EXCERPTS)]
+    )
     try:
         deadline = time.monotonic() + START_SECONDS
         while not (out / "results.json").is_file():
@@ -107,31 +117,42 @@ def test_digit_logits_are_the_language_models(served: Any, tmp_path: Path) -> No
     out = served[0]
     stored = np.load(out / "alone.npz")
     ids = stored["ids"].tolist()
-    with make_labeler(LabelerConfig(backend="transformers"), tmp_path / "calls.sqlite", tmp_path) as reference:
+    with make_labeler(
+        LabelerConfig(backend="transformers"), tmp_path / "calls.sqlite", tmp_path
+    ) as reference:
         expected = reference.digit_logits([ids])[0]
     assert stored["logits"].shape == expected.shape == (len(ids), 10)
     assert np.corrcoef(stored["logits"].ravel(), expected.ravel())[0, 1] > 0.99
 
 
 def test_the_start_up_check_compares_two_paths_and_passes(served: Any) -> None:
-    """The reference comes from the generating server; it must also tell digits apart, or the check would pass on anything."""
+    """The reference comes from the generating server; it must also tell digits apart, or the check
+    would pass on anything."""
     results = served[1]
-    reference, given = log_softmax(np.array(results["reference"])), log_softmax(np.array(results["given"]))
+    reference, given = (
+        log_softmax(np.array(results["reference"])),
+        log_softmax(np.array(results["given"])),
+    )
     assert results["verified"] and np.abs(reference - given).max() <= TOLERANCE
     assert np.ptp(reference) > 4 * TOLERANCE and int(reference.argmax()) == int(given.argmax()) == 6
 
 
 def test_simulation_is_the_same_through_transformers(served: Any, tmp_path: Path) -> None:
     simulated = np.load(served[0] / "simulated.npy")
-    with make_labeler(LabelerConfig(backend="transformers"), tmp_path / "calls.sqlite", tmp_path) as reference:
+    with make_labeler(
+        LabelerConfig(backend="transformers"), tmp_path / "calls.sqlite", tmp_path
+    ) as reference:
         expected = simulate_packed(reference, ["animals", "the word the"], EXCERPTS, "test")
-    # Digits from 0 to 9; a difference of rounding in the logits moves the expected digit by a fraction of one.
+    # Digits from 0 to 9; a difference of rounding in the logits moves the expected digit by a
+    # fraction of one.
     assert simulated.shape == expected.shape and np.abs(simulated - expected).max() < 0.5
     assert np.corrcoef(simulated.ravel(), expected.ravel())[0, 1] > 0.99
 
 
 def test_greedy_text_is_the_language_models(served: Any, tmp_path: Path) -> None:
-    with make_labeler(LabelerConfig(backend="transformers"), tmp_path / "calls.sqlite", tmp_path) as reference:
+    with make_labeler(
+        LabelerConfig(backend="transformers"), tmp_path / "calls.sqlite", tmp_path
+    ) as reference:
         expected = reference.complete([PROMPT], max_tokens=8, temperature=0.0, seed=3, stop=["\n"])
     assert served[1]["greedy"] == expected
     assert served[1]["chat"][0].strip()
@@ -139,13 +160,19 @@ def test_greedy_text_is_the_language_models(served: Any, tmp_path: Path) -> None
 
 def test_answers_do_not_depend_on_the_requests_around_them(served: Any) -> None:
     out, results, _ = served
-    np.testing.assert_array_equal(np.load(out / "alone.npz")["logits"], np.load(out / "crowd.npz")["logits"])
+    np.testing.assert_array_equal(
+        np.load(out / "alone.npz")["logits"], np.load(out / "crowd.npz")["logits"]
+    )
     assert results["alone"] == results["crowd"]
 
 
 def test_memory_of_every_process(served: Any) -> None:
     for pid in processes_of(served[1]["groups"]):
-        peak = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
+        peak = [
+            line
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+            if line.startswith("VmHWM")
+        ]
         assert int(peak[0].split()[1]) * 1024 < MEMORY_LIMIT
 
 

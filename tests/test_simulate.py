@@ -14,7 +14,12 @@ from interp_by_construction.config import Config, compose
 from interp_by_construction.corpus.excerpts import whole_characters
 from interp_by_construction.errors import ConfigError, LabelerError
 from interp_by_construction.llm.client import make_labeler
-from interp_by_construction.simulators.exact import REFERENCE_LABELS, expected_digit, plan, simulate_packed
+from interp_by_construction.simulators.exact import (
+    REFERENCE_LABELS,
+    expected_digit,
+    plan,
+    simulate_packed,
+)
 from interp_by_construction.simulators.files import simulate_file
 from interp_by_construction.simulators.prompt import OTHER_SHOTS, SHOTS, PromptBuilder
 
@@ -33,18 +38,26 @@ def server() -> Iterator[FakeServer]:
 
 
 def config(server: FakeServer, root: Path) -> Config:
-    endpoint = ["labeler=endpoint", f"labeler.url={server.url}", f"labeler.classify_url={server.url}"]
+    endpoint = [
+        "labeler=endpoint",
+        f"labeler.url={server.url}",
+        f"labeler.classify_url={server.url}",
+    ]
     return compose([*endpoint, f"paths.root={root}"])
 
 
-def simulate(server: FakeServer, root: Path, lines: list[dict[str, object]]) -> list[dict[str, object]]:
+def simulate(
+    server: FakeServer, root: Path, lines: list[dict[str, object]]
+) -> list[dict[str, object]]:
     root.mkdir()
     (root / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     simulate_file(config(server, root), root / "in.jsonl", root / "out.jsonl", "exact")
     return [json.loads(line) for line in (root / "out.jsonl").read_text().splitlines()]
 
 
-def test_lines_come_back_in_order_with_one_activation_per_token(server: FakeServer, tmp_path: Path) -> None:
+def test_lines_come_back_in_order_with_one_activation_per_token(
+    server: FakeServer, tmp_path: Path
+) -> None:
     out = simulate(server, tmp_path / "a", LINES)
     assert [{k: line[k] for k in ("label", "tokens")} for line in out] == LINES
     assert [len(line["activations"]) for line in out] == [len(line["tokens"]) for line in LINES]  # type: ignore[arg-type]
@@ -65,33 +78,52 @@ def test_a_line_depends_on_that_line_alone(server: FakeServer, tmp_path: Path) -
         ('{"label": "", "tokens": ["a"]}', "label"),
         ('{"label": "x", "tokens": "abc"}', "list of strings"),
         ('{"tokens": ["a"]}', "label"),
-        (f'{{"label": "{"x" * 2000}", "tokens": ["a"]}}', 'line 1: "label" has 2000 characters; give at most 400'),
-        ('{"label": "x", "tokens": ["a", "\\ud83d"]}', r"line 1: \"tokens\[1\]\" is .* no valid Unicode"),
+        (
+            f'{{"label": "{"x" * 2000}", "tokens": ["a"]}}',
+            'line 1: "label" has 2000 characters; give at most 400',
+        ),
+        (
+            '{"label": "x", "tokens": ["a", "\\ud83d"]}',
+            r"line 1: \"tokens\[1\]\" is .* no valid Unicode",
+        ),
         ('{"label": "x\\udc00", "tokens": ["a"]}', r"line 1: \"label\" is .* no valid Unicode"),
         ("[1]", "label"),
     ],
 )
-def test_malformed_lines_are_named(server: FakeServer, tmp_path: Path, line: str, message: str) -> None:
+def test_malformed_lines_are_named(
+    server: FakeServer, tmp_path: Path, line: str, message: str
+) -> None:
     (tmp_path / "in.jsonl").write_text(line + "\n")
     with pytest.raises(ConfigError, match=message):
-        simulate_file(config(server, tmp_path), tmp_path / "in.jsonl", tmp_path / "out.jsonl", "exact")
+        simulate_file(
+            config(server, tmp_path), tmp_path / "in.jsonl", tmp_path / "out.jsonl", "exact"
+        )
     assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_bytes_that_are_no_text_are_refused(server: FakeServer, tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="not UTF-8"):
-        simulate_file(config(server, tmp_path), tmp_path / "in.jsonl", tmp_path / "out.jsonl", "exact")
+        simulate_file(
+            config(server, tmp_path), tmp_path / "in.jsonl", tmp_path / "out.jsonl", "exact"
+        )
 
 
 def test_expected_digit_is_the_mean_under_the_softmax() -> None:
-    logits = np.log(np.array([[0.5, 0, 0, 0, 0, 0, 0, 0, 0, 0.5], [0, 1, 0, 0, 0, 0, 0, 0, 0, 0]]) + 1e-30)
-    np.testing.assert_allclose(expected_digit((logits + 3).astype(np.float32)), [4.5, 1.0], rtol=1e-5)
+    logits = np.log(
+        np.array([[0.5, 0, 0, 0, 0, 0, 0, 0, 0, 0.5], [0, 1, 0, 0, 0, 0, 0, 0, 0, 0]]) + 1e-30
+    )
+    np.testing.assert_allclose(
+        expected_digit((logits + 3).astype(np.float32)), [4.5, 1.0], rtol=1e-5
+    )
 
 
-def test_packed_values_are_read_at_each_tokens_last_labeler_token(server: FakeServer, tmp_path: Path) -> None:
+def test_packed_values_are_read_at_each_tokens_last_labeler_token(
+    server: FakeServer, tmp_path: Path
+) -> None:
     cfg = config(server, tmp_path)
-    # "unbelievably" is several labeler tokens, " fo" + "x" one, and "A" stands where no labeler token has ended yet.
+    # "unbelievably" is several labeler tokens, " fo" + "x" one, and "A" stands where no labeler
+    # token has ended yet.
     excerpts = [["The", " dog", " unbelievably", "!"], ["A", "pple", " a", " fo", "x", ""]]
     with make_labeler(cfg.labeler, tmp_path / "calls.sqlite", tmp_path) as labeler:
         values = simulate_packed(labeler, ["animals", REFERENCE_LABELS[0]], excerpts, "test")
@@ -102,34 +134,61 @@ def test_packed_values_are_read_at_each_tokens_last_labeler_token(server: FakeSe
 
         first = builder.shots + ids("\nLabel: animals\nText:")
         second = first + ids(" The dog unbelievably!") + ids("\n") + ids("\nLabel: animals\nText:")
-        read = [first + ids(text) for text in (" The", " The dog", " The dog unbelievably", " The dog unbelievably!")]
-        read += [second + ids(text) for text in ("", " Apple", " Apple a", " Apple a", " Apple a fox", " Apple a fox")]
+        read = [
+            first + ids(text)
+            for text in (" The", " The dog", " The dog unbelievably", " The dog unbelievably!")
+        ]
+        read += [
+            second + ids(text)
+            for text in ("", " Apple", " Apple a", " Apple a", " Apple a fox", " Apple a fox")
+        ]
     assert len(ids(" unbelievably")) > 1 and len(ids(" fox")) == len(ids(" Apple")) == 1
-    np.testing.assert_allclose(values[:, 0], [float(expected_digit(fake_logits(prompt))[-1]) for prompt in read], rtol=1e-6)
+    np.testing.assert_allclose(
+        values[:, 0], [float(expected_digit(fake_logits(prompt))[-1]) for prompt in read], rtol=1e-6
+    )
 
 
 def test_a_column_depends_on_label_and_texts_alone(server: FakeServer, tmp_path: Path) -> None:
-    """Whatever other labels there are, however long, in whatever order; many excerpts, so that several packs are needed."""
+    """Whatever other labels there are, however long, in whatever order; many excerpts, so that
+    several packs are needed."""
     cfg = config(server, tmp_path)
     rng = np.random.default_rng(0)
-    excerpts = [[f" {word}" for word in rng.choice(["dog", "fox", "unbelievably", "ran", "é"], size=60)] for _ in range(50)]
+    excerpts = [
+        [f" {word}" for word in rng.choice(["dog", "fox", "unbelievably", "ran", "é"], size=60)]
+        for _ in range(50)
+    ]
     long = "things that are " + "very " * 70 + "large"
     with make_labeler(cfg.labeler, tmp_path / "calls.sqlite", tmp_path) as labeler:
         packs = list(plan(labeler, ["animals"], excerpts).prompts())
-        assert len(packs) > 2 and max(len(prompt.ids) for prompt in packs) <= cfg.labeler.max_model_len
-        alone = {label: simulate_packed(labeler, [label], excerpts, "alone")[:, 0] for label in ("animals", "動物", long)}
-        together = simulate_packed(labeler, ["colors", long, "動物", "animals"], excerpts, "together")
+        assert (
+            len(packs) > 2 and max(len(prompt.ids) for prompt in packs) <= cfg.labeler.max_model_len
+        )
+        alone = {
+            label: simulate_packed(labeler, [label], excerpts, "alone")[:, 0]
+            for label in ("animals", "動物", long)
+        }
+        together = simulate_packed(
+            labeler, ["colors", long, "動物", "animals"], excerpts, "together"
+        )
     for column, label in enumerate(["colors", long, "動物", "animals"]):
         if label in alone:
             np.testing.assert_array_equal(together[:, column], alone[label])
     assert np.isfinite(together).all() and together.std() > 0
-    assert not np.array_equal(together[:, 2], together[:, 3]), "a label in another script is a label of its own"
+    assert not np.array_equal(together[:, 2], together[:, 3]), (
+        "a label in another script is a label of its own"
+    )
 
 
-def test_batches_of_prompts_change_nothing(server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_of_prompts_change_nothing(
+    server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from interp_by_construction.simulators import exact
 
-    cfg, labels, excerpts = config(server, tmp_path), ["animals", "colors", "food"], [[" a", " fox"]] * 3
+    cfg, labels, excerpts = (
+        config(server, tmp_path),
+        ["animals", "colors", "food"],
+        [[" a", " fox"]] * 3,
+    )
     with make_labeler(cfg.labeler, tmp_path / "calls.sqlite", tmp_path) as labeler:
         whole = simulate_packed(labeler, labels, excerpts, "test")
         monkeypatch.setattr(exact, "BATCH", 2)
@@ -142,13 +201,32 @@ def test_few_shot_sets_are_disjoint_and_rate_every_word() -> None:
     for label, text, rating in (*SHOTS, *OTHER_SHOTS):
         assert len(text.split()) == len(rating) and rating.isdigit(), label
     first, second = (
-        {word.lower() for label, text, _ in shots for word in (label, *text.split())} for shots in (SHOTS, OTHER_SHOTS)
+        {word.lower() for label, text, _ in shots for word in (label, *text.split())}
+        for shots in (SHOTS, OTHER_SHOTS)
     )
-    function_words = {"a", "an", "and", "the", "to", "on", "at", "in", "she", "he", "his", "her", "him", "i", "my"}
+    function_words = {
+        "a",
+        "an",
+        "and",
+        "the",
+        "to",
+        "on",
+        "at",
+        "in",
+        "she",
+        "he",
+        "his",
+        "her",
+        "him",
+        "i",
+        "my",
+    }
     assert first & second <= function_words
 
 
-def test_an_excerpt_that_does_not_fit_is_an_error_not_a_zero(server: FakeServer, tmp_path: Path) -> None:
+def test_an_excerpt_that_does_not_fit_is_an_error_not_a_zero(
+    server: FakeServer, tmp_path: Path
+) -> None:
     cfg = config(server, tmp_path)
     with (
         make_labeler(cfg.labeler, tmp_path / "calls.sqlite", tmp_path) as labeler,
@@ -157,11 +235,19 @@ def test_an_excerpt_that_does_not_fit_is_an_error_not_a_zero(server: FakeServer,
         simulate_packed(labeler, ["animals"], [[" word"] * 5000], "test")
 
 
-@pytest.mark.parametrize(("label", "message"), [(" \n", "empty label"), ("x" * 2000, "a label of 2000 characters.*at most 400")])
-def test_labels_that_cannot_be_simulated_are_refused_before_any_call(tmp_path: Path, label: str, message: str) -> None:
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [(" \n", "empty label"), ("x" * 2000, "a label of 2000 characters.*at most 400")],
+)
+def test_labels_that_cannot_be_simulated_are_refused_before_any_call(
+    tmp_path: Path, label: str, message: str
+) -> None:
     with FakeServer() as fresh:
         cfg = config(fresh, tmp_path)
-        with make_labeler(cfg.labeler, tmp_path / "calls.sqlite", tmp_path) as labeler, pytest.raises(LabelerError, match=message):
+        with (
+            make_labeler(cfg.labeler, tmp_path / "calls.sqlite", tmp_path) as labeler,
+            pytest.raises(LabelerError, match=message),
+        ):
             simulate_packed(labeler, ["animals", label], [[" a"]], "test")
         assert fresh.requests == []
 
@@ -174,12 +260,22 @@ def test_special_tokens_in_labels_and_texts_are_text(server: FakeServer, tmp_pat
     assert special and not special & set(prompt.ids)
 
 
-def test_a_server_that_returns_too_few_positions_is_an_error_that_names_the_line(server: FakeServer, tmp_path: Path) -> None:
-    (tmp_path / "in.jsonl").write_text(json.dumps({"label": "animals", "tokens": ["short", " answer"]}) + "\n")
+def test_a_server_that_returns_too_few_positions_is_an_error_that_names_the_line(
+    server: FakeServer, tmp_path: Path
+) -> None:
+    (tmp_path / "in.jsonl").write_text(
+        json.dumps({"label": "animals", "tokens": ["short", " answer"]}) + "\n"
+    )
     with FakeServer() as fresh:
-        fresh.logits_of = lambda prompt: fake_logits(prompt)[1:] if len(prompt) > 100 else fake_logits(prompt)
-        with pytest.raises(LabelerError, match=r"in\.jsonl, line 1: .*gave logits for .* positions"):
-            simulate_file(config(fresh, tmp_path), tmp_path / "in.jsonl", tmp_path / "out.jsonl", "exact")
+        fresh.logits_of = lambda prompt: (
+            fake_logits(prompt)[1:] if len(prompt) > 100 else fake_logits(prompt)
+        )
+        with pytest.raises(
+            LabelerError, match=r"in\.jsonl, line 1: .*gave logits for .* positions"
+        ):
+            simulate_file(
+                config(fresh, tmp_path), tmp_path / "in.jsonl", tmp_path / "out.jsonl", "exact"
+            )
     assert not (tmp_path / "out.jsonl").exists()
 
 
@@ -187,8 +283,12 @@ def test_long_texts_are_cut_to_the_labelers_context(server: FakeServer, tmp_path
     tokens = ["日本語の長い文章" * 3] * 300
     out = simulate(server, tmp_path / "long", [{"label": "animals", "tokens": tokens}])
     assert len(out[0]["activations"]) == 300 and np.isfinite(out[0]["activations"]).all()  # type: ignore[arg-type, call-overload]
-    with pytest.raises(LabelerError, match="line 2: an excerpt of .* does not fit into labeler.max_model_len"):
-        simulate(server, tmp_path / "token", [LINES[0], {"label": "animals", "tokens": ["word " * 3000]}])
+    with pytest.raises(
+        LabelerError, match="line 2: an excerpt of .* does not fit into labeler.max_model_len"
+    ):
+        simulate(
+            server, tmp_path / "token", [LINES[0], {"label": "animals", "tokens": ["word " * 3000]}]
+        )
 
 
 def test_pieces_of_characters_are_put_together() -> None:
@@ -198,4 +298,16 @@ def test_pieces_of_characters_are_put_together() -> None:
 
     ids = list("aé😀b".encode()) + [0xF0, 0x9F] + list(b"c")
     alone = [bytes([i]).decode("utf-8", "replace") for i in ids]
-    assert whole_characters(alone, ids, Bytes()) == ["a", "", "é", "", "", "", "😀", "b", "\ufffd", "\ufffd", "c"]
+    assert whole_characters(alone, ids, Bytes()) == [
+        "a",
+        "",
+        "é",
+        "",
+        "",
+        "",
+        "😀",
+        "b",
+        "\ufffd",
+        "\ufffd",
+        "c",
+    ]

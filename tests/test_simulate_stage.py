@@ -1,4 +1,5 @@
-"""The simulate stage: reliability, fidelity and cost beside the targets, in memory that does not grow with them."""
+"""The simulate stage: reliability, fidelity and cost beside the targets, in memory that does not
+grow with them."""
 
 from __future__ import annotations
 
@@ -24,7 +25,14 @@ from interp_by_construction.stages import simulate
 from interp_by_construction.subject.records import Label
 
 LABELS = [
-    Label(node=node, text=text, pole=pole, status="aligned" if text else "failed", attempts=1, reason=None)
+    Label(
+        node=node,
+        text=text,
+        pole=pole,
+        status="aligned" if text else "failed",
+        attempts=1,
+        reason=None,
+    )
     for node, text, pole in ((3, "animals", 1), (5, None, 1), (8, "food", -1))
 ]
 
@@ -51,7 +59,9 @@ def encoded(server: FakeServer, corpus: Path, tmp_path_factory: pytest.TempPathF
     return out
 
 
-def run(server: FakeServer, corpus: Path, encoded: Path | None, out: Path, *more: str) -> tuple[dict[str, Any], Config]:
+def run(
+    server: FakeServer, corpus: Path, encoded: Path | None, out: Path, *more: str
+) -> tuple[dict[str, Any], Config]:
     out.mkdir()
     cfg = config(server, out, *more)
     with make_labeler(cfg.labeler, out / "calls.sqlite", out) as labeler:
@@ -63,7 +73,8 @@ LABEL, NEWLINE = 17213, 198
 
 
 def label_and_word(prompt: list[int]) -> np.ndarray:
-    """float32 [pos, 10] that depend on the token and on the last line `Label: ...` before it, not on what stands above."""
+    """float32 [pos, 10] that depend on the token and on the last line `Label: ...` before it, not
+    on what stands above."""
     rows, line, heading = [], [], 0
     for token in prompt:
         if token == NEWLINE:
@@ -74,7 +85,9 @@ def label_and_word(prompt: list[int]) -> np.ndarray:
     return np.stack(rows).astype(np.float32) * 2
 
 
-def test_reliability_of_a_noiseless_simulator_is_one(corpus: Path, encoded: Path, tmp_path: Path) -> None:
+def test_reliability_of_a_noiseless_simulator_is_one(
+    corpus: Path, encoded: Path, tmp_path: Path
+) -> None:
     """A labeler that does not look at the examples agrees with itself whatever they are."""
     with FakeServer() as noiseless:
         noiseless.logits_of = label_and_word
@@ -92,12 +105,18 @@ def test_a_labeler_that_follows_the_examples_alone_has_none(
     assert abs(metrics["reliability"]) < 0.3
     assert metrics["n_reliability_tokens"] > 100
     none, _ = run(server, corpus, encoded, tmp_path / "b", "simulate.reliability_tokens=0")
-    assert none["reliability"] is None and none["reliability_order"] is None and none["n_reliability_tokens"] == 0
+    assert (
+        none["reliability"] is None
+        and none["reliability_order"] is None
+        and none["n_reliability_tokens"] == 0
+    )
     assert none["fidelity_over_reliability"] is None
     assert none["fidelity"] == metrics["fidelity"]
 
 
-def test_cost_counts_tokens_and_products(server: FakeServer, corpus: Path, encoded: Path, tmp_path: Path) -> None:
+def test_cost_counts_tokens_and_products(
+    server: FakeServer, corpus: Path, encoded: Path, tmp_path: Path
+) -> None:
     metrics, cfg = run(server, corpus, encoded, tmp_path / "a")
     size = json.loads((encoded / "encoder.json").read_text())
     text = excerpts.choose_excerpts(corpus, "score", cfg.simulate)
@@ -107,20 +126,31 @@ def test_cost_counts_tokens_and_products(server: FakeServer, corpus: Path, encod
         from interp_by_construction.simulators.exact import REFERENCE_LABELS, plan
 
         prompts = list(plan(labeler, ["animals", "food", *REFERENCE_LABELS], text.tokens).prompts())
-    assert {tuple(prompt.ids) for prompt in prompts} <= asked, "the cost must be of prompts that were really sent"
+    assert {tuple(prompt.ids) for prompt in prompts} <= asked, (
+        "the cost must be of prompts that were really sent"
+    )
     exact, dense = metrics["cost"]["exact"], metrics["cost"]["dense"]
-    assert exact["labeler_tokens"] == round(1e6 * sum(len(prompt.ids) for prompt in prompts) / (n_tokens * 2))
+    assert exact["labeler_tokens"] == round(
+        1e6 * sum(len(prompt.ids) for prompt in prompts) / (n_tokens * 2)
+    )
     # SmolLM2-135M: 30 blocks of 576 x (576 + 2 * 192 + 576) + 3 * 576 * 1536 weights and two norms.
     block = 576 * (2 * 576 + 2 * 192) + 3 * 576 * 1536 + 2 * 576
     assert exact["multiply_adds"] == pytest.approx(exact["labeler_tokens"] * 30 * block, rel=1e-5)
     assert size["multiply_adds_per_token"] == 2 * block
     assert dense["encoder_tokens"] == round(1e6 * size["tokens_per_subject_token"] / 2)
-    assert dense["multiply_adds"] == pytest.approx(dense["encoder_tokens"] * 2 * block + 1e6 * 2 * 576, rel=1e-5)
-    assert metrics["cost"]["exact_over_dense"] == pytest.approx(exact["multiply_adds"] / dense["multiply_adds"], rel=1e-5)
+    assert dense["multiply_adds"] == pytest.approx(
+        dense["encoder_tokens"] * 2 * block + 1e6 * 2 * 576, rel=1e-5
+    )
+    assert metrics["cost"]["exact_over_dense"] == pytest.approx(
+        exact["multiply_adds"] / dense["multiply_adds"], rel=1e-5
+    )
 
 
-def test_targets_are_what_a_plain_file_would_hold(server: FakeServer, corpus: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    """simulator=exact, in slices: the file equals the simulation of every slice, and the memory map writes a valid file."""
+def test_targets_are_what_a_plain_file_would_hold(
+    server: FakeServer, corpus: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """simulator=exact, in slices: the file equals the simulation of every slice, and the memory map
+    writes a valid file."""
     monkeypatch.setattr(excerpts, "SLICE", 2)
     more = ("simulate.simulator=exact", "simulate.max_align_tokens=384")
     _, cfg = run(server, corpus, None, tmp_path / "a", *more)
@@ -131,7 +161,12 @@ def test_targets_are_what_a_plain_file_would_hold(server: FakeServer, corpus: Pa
     with make_labeler(cfg.labeler, tmp_path / "calls.sqlite", tmp_path) as labeler:
         raw = np.concatenate(
             [
-                simulate_packed(labeler, ["animals", "food", *simulate.REFERENCE_LABELS], text.tokens[start : start + 2], "test")
+                simulate_packed(
+                    labeler,
+                    ["animals", "food", *simulate.REFERENCE_LABELS],
+                    text.tokens[start : start + 2],
+                    "test",
+                )
                 for start in (0, 2)
             ]
         )
@@ -140,10 +175,18 @@ def test_targets_are_what_a_plain_file_would_hold(server: FakeServer, corpus: Pa
 
 
 def test_mapped_files_are_safetensors(tmp_path: Path) -> None:
-    shapes = {"flags": (np.bool_, (3, 5)), "half": (np.float16, (7,)), "ids": (np.int64, (2,)), "none": (np.float32, (0, 4))}
+    shapes = {
+        "flags": (np.bool_, (3, 5)),
+        "half": (np.float16, (7,)),
+        "ids": (np.int64, (2,)),
+        "none": (np.float32, (0, 4)),
+    }
     tensors = create_safetensors(tmp_path / "x.safetensors", shapes)
     rng = np.random.default_rng(0)
-    written = {name: rng.integers(0, 2, size=shape).astype(dtype) for name, (dtype, shape) in shapes.items()}
+    written = {
+        name: rng.integers(0, 2, size=shape).astype(dtype)
+        for name, (dtype, shape) in shapes.items()
+    }
     for name, value in written.items():
         tensors[name][:] = value
     read = load_file(tmp_path / "x.safetensors")
@@ -174,4 +217,6 @@ def test_the_encoder_reads_no_layer_above_those_asked_for() -> None:
     last = AutoModel.from_pretrained(resolve_model("smollm2"), dtype="bfloat16").eval()
     ids = whole.tokenizer("The dog ran.", return_tensors="pt", add_special_tokens=False)
     expected = last(**ids).last_hidden_state[0].float().detach().numpy()
-    np.testing.assert_allclose(next(whole.encode(texts[:1]))[:, 576:].astype(np.float32), expected, rtol=0.02, atol=0.05)
+    np.testing.assert_allclose(
+        next(whole.encode(texts[:1]))[:, 576:].astype(np.float32), expected, rtol=0.02, atol=0.05
+    )

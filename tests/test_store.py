@@ -70,7 +70,9 @@ def test_every_flipped_byte_is_found(tmp_path: Path) -> None:
     for file in [f for f in artifact.path.rglob("*") if f.is_file()]:
         content = file.read_bytes()
         for position in range(len(content)):
-            file.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
+            file.write_bytes(
+                content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
+            )
             problems = store.verify("stage", artifact.fingerprint)
             assert problems, f"byte {position} of {file.name}"
             assert any(file.name in problem for problem in problems)

@@ -14,7 +14,13 @@ from interp_by_construction.config import SubjectConfig
 from interp_by_construction.errors import SubjectError
 from interp_by_construction.subject import families
 from interp_by_construction.subject.hooks import activations, capture
-from interp_by_construction.subject.load import load_subject, save_subject, source_checkpoint, tiny_model, untie
+from interp_by_construction.subject.load import (
+    load_subject,
+    save_subject,
+    source_checkpoint,
+    tiny_model,
+    untie,
+)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -31,7 +37,8 @@ def test_stopped_pass_equals_full_pass(name: str) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_activations_are_what_the_output_projection_reads(name: str) -> None:
-    """Adding e * (output direction of a node) where the projection writes equals adding e to the node."""
+    """Adding e * (output direction of a node) where the projection writes equals adding e to the
+    node."""
     model, input_ids = random_model(name), tokens()
     projection = families.mlp_out(model, 1)
     bump = torch.zeros(24)
@@ -50,7 +57,10 @@ def test_activations_are_what_the_output_projection_reads(name: str) -> None:
 def test_stop_runs_nothing_above_and_later_passes_are_whole() -> None:
     model, input_ids = random_model("gpt2"), tokens()
     ran: list[int] = []
-    handles = [block.register_forward_hook(lambda *_, i=i: ran.append(i)) for i, block in enumerate(families.blocks(model))]
+    handles = [
+        block.register_forward_hook(lambda *_, i=i: ran.append(i))
+        for i, block in enumerate(families.blocks(model))
+    ]
     activations(model, 1, input_ids)
     assert ran == [0]
     ran.clear()
@@ -80,7 +90,13 @@ def test_equal_weights_give_equal_bytes(tmp_path: Path) -> None:
     untie(model)
     save_subject(model, tmp_path / "a")
     save_subject(load_subject(tmp_path / "a"), tmp_path / "b")
-    digests = [{file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in (tmp_path / side).iterdir()} for side in "ab"]
+    digests = [
+        {
+            file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+            for file in (tmp_path / side).iterdir()
+        }
+        for side in "ab"
+    ]
     assert digests[0] == digests[1] and "model.safetensors" in digests[0]
 
 
@@ -88,7 +104,10 @@ def test_tiny_model_depends_on_its_seed_alone() -> None:
     torch.manual_seed(0)
     first = tiny_model(SubjectConfig(), 50, 16, seed=3).state_dict()
     torch.manual_seed(1)
-    again, other = tiny_model(SubjectConfig(), 50, 16, seed=3).state_dict(), tiny_model(SubjectConfig(), 50, 16, seed=4)
+    again, other = (
+        tiny_model(SubjectConfig(), 50, 16, seed=3).state_dict(),
+        tiny_model(SubjectConfig(), 50, 16, seed=4),
+    )
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not torch.equal(first["transformer.wte.weight"], other.transformer.wte.weight)
 

@@ -1,4 +1,5 @@
-"""Laws of the subject's knobs: free.count, nodes.fraction, model.activation, model.bias_init, subject.adapt_steps."""
+"""Laws of the subject's knobs: free.count, nodes.fraction, model.activation, model.bias_init,
+subject.adapt_steps."""
 
 from __future__ import annotations
 
@@ -15,7 +16,15 @@ from small_run import config
 from tiny_subjects import tokens
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from interp_by_construction.config import Config, ModelConfig, NodesConfig, SubjectConfig, compose, from_dict, to_dict
+from interp_by_construction.config import (
+    Config,
+    ModelConfig,
+    NodesConfig,
+    SubjectConfig,
+    compose,
+    from_dict,
+    to_dict,
+)
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import Artifact, Store
 from interp_by_construction.errors import ConfigError
@@ -40,7 +49,12 @@ def subject(activation: str = "solu", **more: float) -> PreTrainedModel:
     untie(model)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())))
+            parameter.add_(
+                0.1
+                * torch.randn(
+                    parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())
+                )
+            )
     return model
 
 
@@ -50,7 +64,9 @@ def subject(activation: str = "solu", **more: float) -> PreTrainedModel:
 class Noted(Recipes):
     """Notes what decides an artifact instead of computing it."""
 
-    def _build(self, stage: str, layer: int | None, config: Any, parents: Any, identity: Any, compute: Any) -> Any:
+    def _build(
+        self, stage: str, layer: int | None, config: Any, parents: Any, identity: Any, compute: Any
+    ) -> Any:
         return config, parents, identity
 
 
@@ -62,13 +78,22 @@ def subject_recipe(tmp_path: Path, cfg: Config) -> Any:
 
 def test_adaptation_is_in_the_fingerprint_of_a_pretrained_subject_alone(tmp_path: Path) -> None:
     plain, adapted = (
-        subject_recipe(tmp_path, compose(["subject=smollm2", f"subject.adapt_steps={steps}", "seed=3"])) for steps in (0, 7)
+        subject_recipe(
+            tmp_path, compose(["subject=smollm2", f"subject.adapt_steps={steps}", "seed=3"])
+        )
+        for steps in (0, 7)
     )
     assert plain[:2] == ({"kind": "smollm2"}, {}) and plain[2] == adapted[2]
     assert adapted[0] == {
-        "kind": "smollm2", "adapt_steps": 7, "adapt_batch": 4, "adapt_lr": 1e-4, "seed": 3, "warmup": 0.05, "clip": 1.0,
+        "kind": "smollm2",
+        "adapt_steps": 7,
+        "adapt_batch": 4,
+        "adapt_lr": 1e-4,
+        "seed": 3,
+        "warmup": 0.05,
+        "clip": 1.0,
         "weight_decay": 0.0,
-    }  # fmt: skip
+    }
     assert adapted[1] == {"corpus": "of the corpus"}
     assert not [key for key in subject_recipe(tmp_path, compose([]))[0] if key.startswith("adapt")]
 
@@ -82,9 +107,16 @@ def test_solu_is_its_formula() -> None:
     seen: list[torch.Tensor] = []
     mlp.c_fc.register_forward_hook(lambda _m, _a, out: seen.append(out))
     nodes = activations(model, 1, input_ids)
-    raw = torch.cat(seen) * torch.exp(torch.cat(seen)) / torch.exp(torch.cat(seen)).sum(-1, keepdim=True)
+    raw = (
+        torch.cat(seen)
+        * torch.exp(torch.cat(seen))
+        / torch.exp(torch.cat(seen)).sum(-1, keepdim=True)
+    )
     centred = raw - raw.mean(-1, keepdim=True)
-    expected = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * mlp.act.norm.weight + mlp.act.norm.bias
+    expected = (
+        centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * mlp.act.norm.weight
+        + mlp.act.norm.bias
+    )
     torch.testing.assert_close(nodes, expected.reshape(nodes.shape), atol=1e-5, rtol=1e-5)
 
 
@@ -92,7 +124,10 @@ def test_a_solu_node_freezes_every_input_row_and_its_own_entries_of_the_norm() -
     model, input_ids = subject(), tokens()
     before = activations(model, 1, input_ids).detach()
     frozen = frozen_for_continue(model, 1, NODES)
-    assert frozen["transformer.h.1.mlp.c_fc.weight"] is None and "transformer.h.1.mlp.c_proj.weight" not in frozen
+    assert (
+        frozen["transformer.h.1.mlp.c_fc.weight"] is None
+        and "transformer.h.1.mlp.c_proj.weight" not in frozen
+    )
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             mask = frozen.get(name, torch.zeros_like(parameter, dtype=torch.bool))
@@ -125,7 +160,9 @@ def test_solu_is_saved_whole_and_refuses_what_would_change_it(tmp_path: Path) ->
 
 
 def test_biases_start_where_asked_and_change_nothing_else() -> None:
-    plain, low = (tiny_model(SHAPE, 48, 64, 0, 0, ModelConfig(bias_init=value)) for value in (0.0, -0.5))
+    plain, low = (
+        tiny_model(SHAPE, 48, 64, 0, 0, ModelConfig(bias_init=value)) for value in (0.0, -0.5)
+    )
     for (name, a), b in zip(plain.named_parameters(), low.parameters(), strict=True):
         assert torch.equal(b, torch.full_like(b, -0.5) if name.endswith("c_fc.bias") else a)
 
@@ -139,7 +176,10 @@ def test_a_fraction_is_a_share_of_the_layer() -> None:
     assert len(choose_nodes(variance, NodesConfig(fraction=0.5, select="random"), 0)) == 5
     assert len(choose_nodes(variance, NodesConfig(fraction=0.0), 0)) == 0
     for select in ("all", "variance", "random"):
-        np.testing.assert_array_equal(choose_nodes(variance, NodesConfig(count=2, fraction=1.0, select=select), 0), np.arange(10))
+        np.testing.assert_array_equal(
+            choose_nodes(variance, NodesConfig(count=2, fraction=1.0, select=select), 0),
+            np.arange(10),
+        )
 
 
 @pytest.mark.parametrize(
@@ -154,7 +194,7 @@ def test_a_fraction_is_a_share_of_the_layer() -> None:
         (["subject=smollm2", "model.activation=gelu"], "model.activation=gelu.*smollm2"),
         (["subject=hf", "subject.path=x", "model.bias_init=-1"], "model.bias_init=-1.*hf"),
     ],
-)  # fmt: skip
+)
 def test_impossible_values_name_field_and_fix(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         compose(overrides)
@@ -170,31 +210,52 @@ def test_runs_made_before_the_activation_moved_are_read() -> None:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, RunDirectory]]]:
-    """The same run without free neurons, with three in each layer, and with nothing aligned, in one store."""
+def runs(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Path, dict[str, RunDirectory]]]:
+    """The same run without free neurons, with three in each layer, and with nothing aligned, in one
+    store."""
     root = tmp_path_factory.mktemp("runs")
     free = ("layer=[1,2]", "free.count=3")
-    own = {"base": ("layer=1",), "free": free, "joint": (*free, "schedule=joint"), "none": ("layer=1", "nodes.fraction=0")}
+    own = {
+        "base": ("layer=1",),
+        "free": free,
+        "joint": (*free, "schedule=joint"),
+        "none": ("layer=1", "nodes.fraction=0"),
+    }
     with FakeServer() as server:
-        common = ("simulate.simulator=exact", "simulate.max_align_tokens=256", "label.n_candidates=1", "label.select_tokens=0")
+        common = (
+            "simulate.simulator=exact",
+            "simulate.max_align_tokens=256",
+            "label.n_candidates=1",
+            "label.select_tokens=0",
+        )
         made = {
-            name: pipeline.run(config(server, root, *common, "scores.enabled=false", *more, f"run={name}"))
+            name: pipeline.run(
+                config(server, root, *common, "scores.enabled=false", *more, f"run={name}")
+            )
             for name, more in own.items()
         }
     yield root, made
 
 
-def test_free_counts_share_all_that_comes_before_alignment(runs: tuple[Path, dict[str, RunDirectory]]) -> None:
+def test_free_counts_share_all_that_comes_before_alignment(
+    runs: tuple[Path, dict[str, RunDirectory]],
+) -> None:
     base, free = (runs[1][name].state for name in ("base", "free"))
     # Where the work hides is asked of the final model.
     assert base["shared"].pop("work") != free["shared"].pop("work")
     assert base["shared"] == free["shared"]
     for stage, fingerprint in base["layers"]["1"].items():
-        assert (free["layers"]["1"][stage] == fingerprint) == (stage in ("collect", "label", "simulate")), stage
+        assert (free["layers"]["1"][stage] == fingerprint) == (
+            stage in ("collect", "label", "simulate")
+        ), stage
 
 
 @pytest.mark.parametrize("name", ["free", "joint"])
-def test_run_control_and_freeze_only_are_widened_alike_and_counted(name: str, runs: tuple[Path, dict[str, RunDirectory]]) -> None:
+def test_run_control_and_freeze_only_are_widened_alike_and_counted(
+    name: str, runs: tuple[Path, dict[str, RunDirectory]]
+) -> None:
     root, run = runs[0], runs[1][name]
     store, links = Store(root / "store"), run.state["layers"]["2"]
     for stage in ("align", "continue", "control", "freeze_only"):
@@ -203,19 +264,30 @@ def test_run_control_and_freeze_only_are_widened_alike_and_counted(name: str, ru
     assert summary is not None and summary["subject"]["d_mlp"] == 32
     assert summary["invariants"]["frozen_identical"] and verify(run, store) == []
     for layer in summary["layers"]:
-        assert (layer["n_nodes"], layer["n_aligned"], layer["n_free"], layer["n_added"]) == (35, 4, 31, 3)
+        assert (layer["n_nodes"], layer["n_aligned"], layer["n_free"], layer["n_added"]) == (
+            35,
+            4,
+            31,
+            3,
+        )
     rows = pq.read_table(run.path / "nodes.parquet").to_pylist()
     assert [row["added"] for row in rows] == 2 * ([False] * 32 + [True] * 3)
 
 
-def test_a_padded_export_has_the_same_logits_and_says_so(runs: tuple[Path, dict[str, RunDirectory]], tmp_path: Path) -> None:
+def test_a_padded_export_has_the_same_logits_and_says_so(
+    runs: tuple[Path, dict[str, RunDirectory]], tmp_path: Path
+) -> None:
     root, run = runs[0], runs[1]["free"]
     store = Store(root / "store")
     export_run(run, store, "final", None, tmp_path / "out")
     exported = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
-    assert exported.config.n_inner == 35 and len(AutoTokenizer.from_pretrained(tmp_path / "out")) > 48
+    assert (
+        exported.config.n_inner == 35 and len(AutoTokenizer.from_pretrained(tmp_path / "out")) > 48
+    )
     kept = load_subject(store.path("continue", run.state["layers"]["2"]["continue"]) / "model")
-    torch.testing.assert_close(exported(tokens()).logits, kept(tokens()).logits, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(
+        exported(tokens()).logits, kept(tokens()).logits, atol=1e-6, rtol=1e-6
+    )
     rows = pq.read_table(tmp_path / "out/nodes.parquet").to_pylist()
     padding = [(row["layer"], row["node"]) for row in rows if row["status"] == "padding"]
     assert padding == [(layer, node) for layer in (0, 3) for node in (32, 33, 34)]
@@ -223,12 +295,19 @@ def test_a_padded_export_has_the_same_logits_and_says_so(runs: tuple[Path, dict[
     assert "3 in layer 0, 3 in layer 3" in card and "`padding`" in card
     export_run(run, store, "before", "1", tmp_path / "before")
     before = pq.read_table(tmp_path / "before/nodes.parquet").to_pylist()
-    assert max(row["node"] for row in before) == 31 and "padding" not in (tmp_path / "before/README.md").read_text()
+    assert (
+        max(row["node"] for row in before) == 31
+        and "padding" not in (tmp_path / "before/README.md").read_text()
+    )
 
 
-def test_nothing_aligned_is_a_run_that_only_freezes(runs: tuple[Path, dict[str, RunDirectory]]) -> None:
+def test_nothing_aligned_is_a_run_that_only_freezes(
+    runs: tuple[Path, dict[str, RunDirectory]],
+) -> None:
     summary = runs[1]["none"].summary
     assert summary is not None
     layer = summary["layers"][0]
-    assert (layer["n_nodes"], layer["n_aligned"], layer["n_free"]) == (32, 0, 32) and layer["score"]["final"]["n"] == 0
+    assert (layer["n_nodes"], layer["n_aligned"], layer["n_free"]) == (32, 0, 32) and layer[
+        "score"
+    ]["final"]["n"] == 0
     assert summary["loss"]["final"] == summary["loss"]["freeze_only"]

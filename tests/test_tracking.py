@@ -1,4 +1,5 @@
-"""Loggers mirror a stage: same calls, three backends, nothing printed, nothing outside the given directory."""
+"""Loggers mirror a stage: same calls, three backends, nothing printed, nothing outside the given
+directory."""
 
 from __future__ import annotations
 
@@ -59,7 +60,10 @@ def test_csv_holds_curve_table_and_summary(tmp_path: Path) -> None:
     assert rows[0] == COLUMNS and rows[2] == ["1", "9", "", ""] and rows[3][2] == ROWS[2][2]
     with (directory / "jobs.csv").open() as file:
         assert list(csv.reader(file))[2] == ["", "0.02", "1"]
-    assert json.loads((directory / "summary.json").read_text()) == {"score/final": 0.5, "score/n": 3}
+    assert json.loads((directory / "summary.json").read_text()) == {
+        "score/final": 0.5,
+        "score/n": 3,
+    }
 
 
 def test_a_second_attempt_never_overwrites_the_first(tmp_path: Path) -> None:
@@ -102,28 +106,38 @@ test_tracking.use(LoggerConfig(kind="wandb"), Path(sys.argv[1]))
 
 
 def test_wandb_offline_needs_no_account_and_is_silent(tmp_path: Path) -> None:
-    """In a process of its own: W&B keeps a service and environment variables for the life of a process."""
+    """In a process of its own: W&B keeps a service and environment variables for the life of a
+    process."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
     environment["HOME"] = str(tmp_path / "home")
     root = Path(__file__).resolve().parent.parent
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / "logs")]
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, timeout=180, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "" and "wandb" not in done.stderr.lower(), done.stderr
     runs = sorted(path.name for path in (tmp_path / "logs" / "wandb").glob("offline-run-*"))
     assert [name.rpartition("demo-")[2] for name in runs] == ["align-1-1", "align-1-2"]
     files = [path for path in (tmp_path / "logs").rglob("*.wandb")]
     assert len(files) == 2
-    # Offline runs are binary transaction logs; group, job type and the table's name stand in them as plain text.
+    # Offline runs are binary transaction logs; group, job type and the table's name stand in them
+    # as plain text.
     content = files[0].read_bytes()
-    assert all(word in content for word in (b"demo", b"align", b"nodes", b"score/final", b"weight", b"jobs_chart"))
+    assert all(
+        word in content
+        for word in (b"demo", b"align", b"nodes", b"score/final", b"weight", b"jobs_chart")
+    )
     assert b"not-for-anybody" not in content
     assert not (root / "wandb").exists()
 
 
 def test_tracked_closes_the_logger_when_the_stage_fails(tmp_path: Path) -> None:
     cfg = LoggerConfig(kind="csv")
-    with pytest.raises(RuntimeError, match="stage"), tracked(cfg, "demo", "align", 0, None, tmp_path) as logger:
+    with (
+        pytest.raises(RuntimeError, match="stage"),
+        tracked(cfg, "demo", "align", 0, None, tmp_path) as logger,
+    ):
         assert logger is not False
         logger.log_metrics({"loss": 2.0}, step=0)
         raise RuntimeError("stage")

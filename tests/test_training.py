@@ -61,7 +61,15 @@ def _targets(n_blocks: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _module(model: Any, steps: int, local: bool = False) -> AlignmentModule:
     return AlignmentModule(
-        model, layer=1, node_ids=NODES, poles=POLES, weight=1.0, local=local, steps=steps, lr=1e-2, trainer_cfg=CPU
+        model,
+        layer=1,
+        node_ids=NODES,
+        poles=POLES,
+        weight=1.0,
+        local=local,
+        steps=steps,
+        lr=1e-2,
+        trainer_cfg=CPU,
     )
 
 
@@ -76,9 +84,18 @@ def test_correlation_is_numpys_and_scale_free() -> None:
     mask = torch.rand(3, 7) > 0.3
     expected = [np.corrcoef(x[mask][:, i], y[mask][:, i])[0, 1] for i in range(4)]
     result = correlation_loss(x, y, mask)
-    torch.testing.assert_close(result.r, torch.tensor(expected, dtype=torch.float32), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(result.loss, correlation_loss(x * 1e-3 + 2e-3, y * 50.0 - 7.0, mask).loss, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(pearson_columns(x[mask], y[mask]), torch.tensor(expected, dtype=torch.float64))
+    torch.testing.assert_close(
+        result.r, torch.tensor(expected, dtype=torch.float32), atol=1e-5, rtol=1e-4
+    )
+    torch.testing.assert_close(
+        result.loss,
+        correlation_loss(x * 1e-3 + 2e-3, y * 50.0 - 7.0, mask).loss,
+        atol=1e-4,
+        rtol=1e-4,
+    )
+    torch.testing.assert_close(
+        pearson_columns(x[mask], y[mask]), torch.tensor(expected, dtype=torch.float64)
+    )
 
 
 def test_constant_columns_are_counted_and_give_no_nan_gradient() -> None:
@@ -99,7 +116,9 @@ def test_an_epoch_reads_every_block_once_and_order_depends_on_seed_and_step_alon
     seen = np.concatenate([batch_indices(7, 10, 4, step) for step in range(5)])
     assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
     assert np.array_equal(batch_indices(7, 10, 4, 3), seen[12:16])
-    assert not np.array_equal(seen[:10], seen[10:]) and not np.array_equal(batch_indices(8, 10, 4, 0), seen[:4])
+    assert not np.array_equal(seen[:10], seen[10:]) and not np.array_equal(
+        batch_indices(8, 10, 4, 0), seen[:4]
+    )
     assert len(batch_indices(0, 3, 8, 1)) == 8
 
 
@@ -141,7 +160,9 @@ def test_killed_and_resumed_equals_uninterrupted_to_the_bit(local: bool, tmp_pat
             local=local,
             steps=30,
             lr=1e-2,
-            trainer_cfg=TrainerConfig(device="cpu", threads=1, weight_decay=0.1, checkpoint_seconds=0.0),
+            trainer_cfg=TrainerConfig(
+                device="cpu", threads=1, weight_decay=0.1, checkpoint_seconds=0.0
+            ),
         )
         return fit(module, _DyingBlocks(alive_for), seed=3, batch_size=4, scratch=scratch)
 
@@ -154,16 +175,24 @@ def test_killed_and_resumed_equals_uninterrupted_to_the_bit(local: bool, tmp_pat
     resumed = random_model("gpt2", seed=0)
     # 9 + 14 batches are behind it: a phase that began anew would need 30.
     assert phase(resumed, 11, tmp_path / "killed") == expected
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True)
+    )
     start = random_model("gpt2")
-    assert any(not torch.equal(a, b) for a, b in zip(whole.parameters(), start.parameters(), strict=True))
+    assert any(
+        not torch.equal(a, b) for a, b in zip(whole.parameters(), start.parameters(), strict=True)
+    )
 
 
 def test_a_finished_phase_is_not_trained_again(tmp_path: Path) -> None:
     first, second = random_model("gpt2"), random_model("gpt2")
     metrics = fit(_module(first, 3), _DyingBlocks(1000), seed=0, batch_size=4, scratch=tmp_path)
-    assert fit(_module(second, 3), _DyingBlocks(0), seed=0, batch_size=4, scratch=tmp_path) == metrics
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert (
+        fit(_module(second, 3), _DyingBlocks(0), seed=0, batch_size=4, scratch=tmp_path) == metrics
+    )
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
+    )
     assert not (tmp_path / "last.ckpt").exists()
 
 
@@ -178,7 +207,9 @@ def test_alignment_raises_correlation_with_signed_targets(tmp_path: Path) -> Non
 
 
 def _mean_r(model: Any, values: torch.Tensor, mask: torch.Tensor) -> float:
-    real = activations(model, 1, torch.from_numpy(ArrayBlocks().input_ids))[..., NODES] * torch.tensor(POLES)
+    real = activations(model, 1, torch.from_numpy(ArrayBlocks().input_ids))[
+        ..., NODES
+    ] * torch.tensor(POLES)
     return float(pearson_columns(real[mask].detach(), values[mask]).mean())
 
 
@@ -211,7 +242,9 @@ class _Tokenizer:
 def stage_corpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Every stage reads small random splits."""
     for stage in (align, collect, continue_training, control, freeze, pretrain):
-        monkeypatch.setattr(stage, "load_blocks", lambda _path, split: ArrayBlocks(10, seed=len(split)))
+        monkeypatch.setattr(
+            stage, "load_blocks", lambda _path, split: ArrayBlocks(10, seed=len(split))
+        )
     for stage in (collect, pretrain):
         monkeypatch.setattr(stage, "load_tokenizer", lambda _path: _Tokenizer())
     model = random_model("llama")
@@ -223,7 +256,12 @@ def stage_corpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def _write_targets(path: Path) -> None:
     path.mkdir()
     values, mask = _targets()
-    tensors = {"values": values, "mask": mask, "nodes": torch.tensor(NODES), "poles": torch.tensor(POLES)}
+    tensors = {
+        "values": values,
+        "mask": mask,
+        "nodes": torch.tensor(NODES),
+        "poles": torch.tensor(POLES),
+    }
     save_file(tensors, path / "targets.safetensors")
 
 
@@ -235,16 +273,44 @@ def test_frozen_activations_survive_the_whole_loop(stage_corpus: Path) -> None:
     model_dir, previous = root / "start", None
     for layer in (0, 1):
         out = root / f"layer{layer}"
-        align.run(model_dir, root, root / "targets", layer, align_cfg, CPU, 0, 0, previous, out / "align", out / "scratch")
+        align.run(
+            model_dir,
+            root,
+            root / "targets",
+            layer,
+            align_cfg,
+            CPU,
+            0,
+            0,
+            previous,
+            out / "align",
+            out / "scratch",
+        )
         freeze.run(out / "align/model", root, layer, NODES, out / "freeze")
-        continue_training.run(out / "align/model", root, layer, NODES, continue_cfg, CPU, 0, out / "next", out / "scratch")
+        continue_training.run(
+            out / "align/model",
+            root,
+            layer,
+            NODES,
+            continue_cfg,
+            CPU,
+            0,
+            out / "next",
+            out / "scratch",
+        )
         model_dir, previous = out / "next/model", (layer, NODES)
     final = load_subject(model_dir)
-    assert freeze.frozen_identical(final, root / "layer0/freeze") and freeze.frozen_identical(final, root / "layer1/freeze")
+    assert freeze.frozen_identical(final, root / "layer0/freeze") and freeze.frozen_identical(
+        final, root / "layer1/freeze"
+    )
     with torch.no_grad():
         final.model.layers[0].mlp.up_proj.weight[4, 0] += 1e-3
     assert not freeze.frozen_identical(final, root / "layer0/freeze")
-    assert json.loads((root / "layer1/align/aligned.json").read_text()) == {"layer": 1, "nodes": NODES, "poles": POLES}
+    assert json.loads((root / "layer1/align/aligned.json").read_text()) == {
+        "layer": 1,
+        "nodes": NODES,
+        "poles": POLES,
+    }
 
 
 def test_controls_see_the_same_tokens(stage_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,9 +325,26 @@ def test_controls_see_the_same_tokens(stage_corpus: Path, monkeypatch: pytest.Mo
         return batch
 
     monkeypatch.setattr(TokenBlocks, "batch", recording)
-    align_cfg, continue_cfg = AlignConfig(local_steps=2, steps=2, batch_size=4), ContinueConfig(steps=2, batch_size=4)
-    align.run(root / "start", root, root / "targets", 1, align_cfg, CPU, 0, 1, None, root / "a", root / "s0")
-    continue_training.run(root / "a/model", root, 1, NODES, continue_cfg, CPU, 0, root / "b", root / "s0")
+    align_cfg, continue_cfg = (
+        AlignConfig(local_steps=2, steps=2, batch_size=4),
+        ContinueConfig(steps=2, batch_size=4),
+    )
+    align.run(
+        root / "start",
+        root,
+        root / "targets",
+        1,
+        align_cfg,
+        CPU,
+        0,
+        1,
+        None,
+        root / "a",
+        root / "s0",
+    )
+    continue_training.run(
+        root / "a/model", root, 1, NODES, continue_cfg, CPU, 0, root / "b", root / "s0"
+    )
     real, seen[:] = list(seen), []
     for kind in ("none", "freeze_only"):
         control.run(
@@ -289,39 +372,64 @@ def test_controls_see_the_same_tokens(stage_corpus: Path, monkeypatch: pytest.Mo
 
 
 def test_collect_finds_what_a_full_pass_finds(stage_corpus: Path) -> None:
-    root, cfg = stage_corpus, CollectConfig(top_k=3, window=5, batch_size=4, n_bins=7, n_quantiles=2, per_quantile=2)
+    root, cfg = (
+        stage_corpus,
+        CollectConfig(top_k=3, window=5, batch_size=4, n_bins=7, n_quantiles=2, per_quantile=2),
+    )
     metrics = collect.run(root / "start", root, 1, cfg, NodesConfig(count=6), 0, root / "c", "cpu")
-    values = activations(load_subject(root / "start"), 1, torch.from_numpy(ArrayBlocks(10, seed=5).input_ids)).detach()
+    values = activations(
+        load_subject(root / "start"), 1, torch.from_numpy(ArrayBlocks(10, seed=5).input_ids)
+    ).detach()
     flat = values.flatten(0, 1).double()
     nodes = tables.read_nodes(root / "c")
     assert metrics["n_nodes"] == 6 and metrics["n_tokens"] == len(flat)
     assert {node.node for node in nodes} == set(flat.var(0).topk(6).indices.tolist())
     for node in nodes:
         column = flat[:, node.node]
-        np.testing.assert_allclose([node.mean, node.variance], [column.mean(), column.var(correction=0)], rtol=1e-5, atol=1e-8)
+        np.testing.assert_allclose(
+            [node.mean, node.variance],
+            [column.mean(), column.var(correction=0)],
+            rtol=1e-5,
+            atol=1e-8,
+        )
         assert sum(node.histogram) == len(flat) and len(node.bin_edges) == 8
         poled = values[..., node.node] * node.pole
         peaks = [excerpt.activations[excerpt.peak] for excerpt in node.top]
         np.testing.assert_allclose(peaks, poled.amax(1).topk(3).values, rtol=1e-4)
-        assert all(len(excerpt.tokens) == len(excerpt.activations) <= 5 for excerpt in [*node.top, *node.quantiles])
+        assert all(
+            len(excerpt.tokens) == len(excerpt.activations) <= 5
+            for excerpt in [*node.top, *node.quantiles]
+        )
         assert len(node.quantiles) == 4
         tops = {excerpt.tokens[excerpt.peak] for excerpt in node.top}
         assert len(node.random) == 5
         for excerpt in node.random:
-            assert np.isclose(poled[excerpt.block].numpy(), excerpt.activations[excerpt.peak], rtol=1e-4).any()
+            assert np.isclose(
+                poled[excerpt.block].numpy(), excerpt.activations[excerpt.peak], rtol=1e-4
+            ).any()
         for excerpt in node.near_misses:
-            assert excerpt.tokens[excerpt.peak] in tops and excerpt.activations[excerpt.peak] < min(peaks)
+            assert excerpt.tokens[excerpt.peak] in tops and excerpt.activations[excerpt.peak] < min(
+                peaks
+            )
 
 
 def test_collect_shows_both_poles_of_nodes_that_take_both_signs(stage_corpus: Path) -> None:
     root, cfg = stage_corpus, CollectConfig(top_k=3, window=5, batch_size=4)
-    metrics = collect.run(root / "start", root, 1, cfg, NodesConfig(count=6, poles="both"), 0, root / "both", "cpu")
+    metrics = collect.run(
+        root / "start", root, 1, cfg, NodesConfig(count=6, poles="both"), 0, root / "both", "cpu"
+    )
     collect.run(root / "start", root, 1, cfg, NodesConfig(count=6), 0, root / "one", "cpu")
     nodes, opposites = tables.read_nodes(root / "both"), tables.read_opposites(root / "both")
     assert nodes == tables.read_nodes(root / "one") and tables.read_opposites(root / "one") == []
-    values = activations(load_subject(root / "start"), 1, torch.from_numpy(ArrayBlocks(10, seed=5).input_ids)).detach()
-    signed = [node for node in nodes if values[..., node.node].min() < 0 < values[..., node.node].max()]
-    assert [(node.node, -node.pole) for node in signed] == [(node.node, node.pole) for node in opposites]
+    values = activations(
+        load_subject(root / "start"), 1, torch.from_numpy(ArrayBlocks(10, seed=5).input_ids)
+    ).detach()
+    signed = [
+        node for node in nodes if values[..., node.node].min() < 0 < values[..., node.node].max()
+    ]
+    assert [(node.node, -node.pole) for node in signed] == [
+        (node.node, node.pole) for node in opposites
+    ]
     assert metrics["n_opposite_poles"] == len(opposites) > 0
     for node, other in zip(signed, opposites, strict=True):
         poled = values[..., other.node] * other.pole
@@ -344,8 +452,11 @@ def test_random_excerpts_are_a_seeded_uniform_sample(stage_corpus: Path) -> None
         return first.picks(0, 1, cfg, seed)["random"]
 
     assert drawn(1) == drawn(1) and len(set(drawn(1))) == 4
-    positions = np.array([16 * block + position for seed in range(300) for block, position in drawn(seed)])
-    # 1,200 draws from 128 tokens: the mean of a uniform sample, and every eighth of the text about as often as the others.
+    positions = np.array(
+        [16 * block + position for seed in range(300) for block, position in drawn(seed)]
+    )
+    # 1,200 draws from 128 tokens: the mean of a uniform sample, and every eighth of the text about
+    # as often as the others.
     assert abs(positions.mean() - 63.5) < 4 * 128 / np.sqrt(12 * 1200)
     assert np.ptp(np.bincount(positions // 16, minlength=8)) < 80
 
@@ -354,19 +465,41 @@ def test_collect_does_not_depend_on_the_batch_size(stage_corpus: Path) -> None:
     root = stage_corpus
     for size in (3, 10):
         cfg = CollectConfig(top_k=3, batch_size=size, n_quantiles=2)
-        collect.run(root / "start", root, 0, cfg, NodesConfig(count=4, select="random"), 0, root / f"c{size}", "cpu")
+        collect.run(
+            root / "start",
+            root,
+            0,
+            cfg,
+            NodesConfig(count=4, select="random"),
+            0,
+            root / f"c{size}",
+            "cpu",
+        )
     small, large = tables.read_nodes(root / "c3"), tables.read_nodes(root / "c10")
     for a, b in zip(small, large, strict=True):
         assert [(e.block, e.tokens) for e in a.top] == [(e.block, e.tokens) for e in b.top]
-        peaks = [[excerpt.activations[excerpt.peak] for excerpt in node.quantiles] for node in (a, b)]
+        peaks = [
+            [excerpt.activations[excerpt.peak] for excerpt in node.quantiles] for node in (a, b)
+        ]
         np.testing.assert_allclose(*peaks, rtol=1e-3, atol=1e-5)
     with pytest.raises(ConfigError, match="nodes.count=99"):
         collect.run(root / "start", root, 0, cfg, NodesConfig(count=99), 0, root / "x", "cpu")
 
 
 def test_pretraining_learns_and_is_reproducible(stage_corpus: Path) -> None:
-    cfg = SubjectConfig(n_layers=1, d_model=16, d_mlp=32, n_heads=2, pretrain_steps=40, pretrain_batch=4, pretrain_lr=1e-2)
-    runs = [pretrain.run(stage_corpus, cfg, CPU, 0, stage_corpus / side, stage_corpus / f"s{side}") for side in "ab"]
+    cfg = SubjectConfig(
+        n_layers=1,
+        d_model=16,
+        d_mlp=32,
+        n_heads=2,
+        pretrain_steps=40,
+        pretrain_batch=4,
+        pretrain_lr=1e-2,
+    )
+    runs = [
+        pretrain.run(stage_corpus, cfg, CPU, 0, stage_corpus / side, stage_corpus / f"s{side}")
+        for side in "ab"
+    ]
     assert runs[0] == runs[1] and runs[0]["curve"][-1][1] < runs[0]["curve"][0][1]
     weights = [(stage_corpus / side / "model/model.safetensors").read_bytes() for side in "ab"]
     assert weights[0] == weights[1]
@@ -380,15 +513,26 @@ def test_a_pretrained_subject_adapts_to_the_text_and_is_reproducible(stage_corpu
         pretrain.run(stage_corpus, cfg, CPU, 0, stage_corpus / side, stage_corpus / f"s{side}")
         for side, cfg in (("as-is", plain), ("a", adapting), ("b", adapting))
     ]
-    assert "curve" not in runs[0] and runs[1] == runs[2] and runs[1]["curve"][-1][1] < runs[1]["curve"][0][1]
-    weights = [load_file(stage_corpus / side / "model/model.safetensors") for side in ("as-is", "a", "b")]
+    assert (
+        "curve" not in runs[0]
+        and runs[1] == runs[2]
+        and runs[1]["curve"][-1][1] < runs[1]["curve"][0][1]
+    )
+    weights = [
+        load_file(stage_corpus / side / "model/model.safetensors") for side in ("as-is", "a", "b")
+    ]
     source = random_model("llama").state_dict()
     assert all(torch.equal(weights[0][name], source[name]) for name in source)
     assert all(torch.equal(weights[1][name], weights[2][name]) for name in source)
-    assert not torch.equal(weights[0]["model.layers.0.mlp.up_proj.weight"], weights[1]["model.layers.0.mlp.up_proj.weight"])
+    assert not torch.equal(
+        weights[0]["model.layers.0.mlp.up_proj.weight"],
+        weights[1]["model.layers.0.mlp.up_proj.weight"],
+    )
 
 
-def test_export_loads_in_plain_transformers_and_refuses_a_full_directory(stage_corpus: Path) -> None:
+def test_export_loads_in_plain_transformers_and_refuses_a_full_directory(
+    stage_corpus: Path,
+) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
     from transformers import AutoModelForCausalLM
@@ -397,7 +541,13 @@ def test_export_loads_in_plain_transformers_and_refuses_a_full_directory(stage_c
     (root / "tokenizer").mkdir()
     (root / "tokenizer/tokenizer.json").write_text("{}")
     pq.write_table(pa.table({"layer": [0, 1], "node": [0, 23]}), root / "nodes.parquet")
-    export_checkpoint(root / "start", root / "tokenizer", root / "nodes.parquet", root / "out", {"title": "T", "a|b": 1})
+    export_checkpoint(
+        root / "start",
+        root / "tokenizer",
+        root / "nodes.parquet",
+        root / "out",
+        {"title": "T", "a|b": 1},
+    )
     exported, input_ids = AutoModelForCausalLM.from_pretrained(root / "out"), tokens()
     assert torch.equal(exported(input_ids).logits, load_subject(root / "start")(input_ids).logits)
     assert (root / "out/nodes.parquet").read_bytes() == (root / "nodes.parquet").read_bytes()

@@ -1,4 +1,5 @@
-"""Ground truth from the lexicon: independent of activations where labels are read, exact where scores are computed."""
+"""Ground truth from the lexicon: independent of activations where labels are read, exact where
+scores are computed."""
 
 from __future__ import annotations
 
@@ -11,7 +12,15 @@ import pytest
 
 from interp_by_construction.corpus.lexicon import LEXICON, concept_mask
 from interp_by_construction.scoring import columnwise_correlation, pairwise_correlation
-from interp_by_construction.scoring.truth import ALIASES, CONCEPTS, membership, nearest_concept, roc_auc, score_layer, summarise
+from interp_by_construction.scoring.truth import (
+    ALIASES,
+    CONCEPTS,
+    membership,
+    nearest_concept,
+    roc_auc,
+    score_layer,
+    summarise,
+)
 
 
 def test_auc_is_the_chance_that_a_positive_beats_a_negative() -> None:
@@ -35,7 +44,9 @@ def test_pairwise_correlation_equals_columnwise() -> None:
     y[:, 1] = 2.0
     every = pairwise_correlation(x, y)
     for node, other in itertools.product(range(3), range(4)):
-        np.testing.assert_allclose(every[node, other], columnwise_correlation(x[:, [node]], y[:, [other]])[0])
+        np.testing.assert_allclose(
+            every[node, other], columnwise_correlation(x[:, [node]], y[:, [other]])[0]
+        )
 
 
 @pytest.mark.parametrize("concept", CONCEPTS)
@@ -46,7 +57,9 @@ def test_every_concept_is_nearest_to_its_name_and_to_its_words(concept: str) -> 
     assert all(nearest_concept(name) == concept for name in ALIASES.get(concept, ()))
 
 
-@pytest.mark.parametrize("label", ["punctuation", "food and drinks", "feelings", "the word the", "!!"])
+@pytest.mark.parametrize(
+    "label", ["punctuation", "food and drinks", "feelings", "the word the", "!!"]
+)
 def test_a_label_of_no_concept_or_of_two_has_none(label: str) -> None:
     assert nearest_concept(label) is None
 
@@ -74,29 +87,46 @@ def test_the_nearest_concept_is_read_from_text_alone() -> None:
     labels = ["animals", "colors", "punctuation"]
     # Nodes that do exactly what another label says are still judged by their own.
     real = truth[:, [CONCEPTS.index("colors"), CONCEPTS.index("animals"), 0]].astype(float)
-    assert score_layer(real, truth, labels).concepts == score_layer(-real, truth, labels).concepts == ["animals", "colors", None]
+    assert (
+        score_layer(real, truth, labels).concepts
+        == score_layer(-real, truth, labels).concepts
+        == ["animals", "colors", None]
+    )
 
 
 def test_membership_is_the_mask_of_each_concept_over_all_excerpts() -> None:
     excerpts = [["The", " cat", " saw", " a", " red"], [" fox", "."]]
     member = membership(excerpts)
     for index, concept in enumerate(CONCEPTS):
-        assert member[:, index].tolist() == [flag for tokens in excerpts for flag in concept_mask(tokens, concept)]
+        assert member[:, index].tolist() == [
+            flag for tokens in excerpts for flag in concept_mask(tokens, concept)
+        ]
 
 
 def test_perfect_and_wrong_nodes_and_what_cannot_be_scored() -> None:
     rng = np.random.default_rng(3)
     truth = rng.random((200, len(CONCEPTS))) < 0.2
     truth[:, CONCEPTS.index("days")] = False
-    column = {concept: truth[:, CONCEPTS.index(concept)].astype(float) for concept in ("animals", "colors")}
+    column = {
+        concept: truth[:, CONCEPTS.index(concept)].astype(float)
+        for concept in ("animals", "colors")
+    }
     labels = ["animals", "colors", "punctuation", "days", "family"]
-    real = np.stack([column["animals"], column["animals"], column["colors"], column["colors"], np.ones(200)], axis=1)
+    real = np.stack(
+        [column["animals"], column["animals"], column["colors"], column["colors"], np.ones(200)],
+        axis=1,
+    )
     final = score_layer(real, truth, labels)
     assert final.r[0] == pytest.approx(1.0) and final.auc[0] == pytest.approx(1.0)
     assert abs(final.r[1]) < 0.3 and final.best[1] == "animals"
     assert np.isnan(final.r[2:]).all() and np.isnan(final.auc[2:]).all()
     record = summarise(final, final, score_layer(real[:1], truth[:1], labels))
-    assert (record["n"], record["n_no_concept"], record["n_undefined"], record["n_undefined_held_out"]) == (2, 1, 2, 2)
+    assert (
+        record["n"],
+        record["n_no_concept"],
+        record["n_undefined"],
+        record["n_undefined_held_out"],
+    ) == (2, 1, 2, 2)
     assert record["n"] + record["n_no_concept"] + record["n_undefined"] == len(labels)
     assert record["share_label_right"] == 0.5
     # An undefined score is null and counted, never zero.

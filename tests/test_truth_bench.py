@@ -1,4 +1,5 @@
-"""Planted nodes: exact correlations, excerpts that show the concept, and a labeler that names what it sees recovers all of it."""
+"""Planted nodes: exact correlations, excerpts that show the concept, and a labeler that names what
+it sees recovers all of it."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ CONCEPT_OF = {word: concept for concept, words in LEXICON.items() for word in wo
 def names_what_it_sees(prompt: str, seed: int, temperature: float) -> str:
     """A labeler that knows the lexicon: the concept of most of the words that it is shown."""
     words = prompt.splitlines()[-1].removesuffix(" =").rsplit("|", 1)[-1].split(",")
-    named = Counter(CONCEPT_OF[word] for each in words if (word := each.strip().lower()) in CONCEPT_OF)
+    named = Counter(
+        CONCEPT_OF[word] for each in words if (word := each.strip().lower()) in CONCEPT_OF
+    )
     return f" {named.most_common(1)[0][0]}" if named else " words"
 
 
@@ -59,39 +62,67 @@ def test_nodes_show_the_words_of_their_concept_and_stay_in_the_document() -> Non
     words = [" cat", " dog", " ran", " the", " red", "."]
     ids = rng.integers(0, len(words), (40, 12))
     documents = np.repeat(np.arange(80), 6).reshape(40, 12)
-    text = Excerpts(np.arange(40), [[words[i] for i in row] for row in ids], np.ones(ids.shape, bool), np.zeros(ids.shape, bool))
+    text = Excerpts(
+        np.arange(40),
+        [[words[i] for i in row] for row in ids],
+        np.ones(ids.shape, bool),
+        np.zeros(ids.shape, bool),
+    )
     member = np.isin(ids, [0, 1]).reshape(-1, 1)
     cfg = CollectConfig(top_k=10, window=8)
-    (node,) = as_nodes(text, ids, documents, plant(member, text.is_text.reshape(-1), 1.0, rng), cfg, 0)
+    (node,) = as_nodes(
+        text, ids, documents, plant(member, text.is_text.reshape(-1), 1.0, rng), cfg, 0
+    )
     assert node.pole == 1 and set(top_words(node, 10)) == {"cat", "dog"}
     for excerpt in (*node.top, *node.quantiles, *node.near_misses):
         assert len(excerpt.tokens) == len(excerpt.activations) <= 6
         assert excerpt.tokens[excerpt.peak] in words
     strongest = {excerpt.activations[excerpt.peak] for excerpt in node.top}
     assert len(strongest) == 1 and min(strongest) > 0
-    assert [sum(node.histogram), len(node.quantiles)] == [ids.size, cfg.n_quantiles * cfg.per_quantile]
+    assert [sum(node.histogram), len(node.quantiles)] == [
+        ids.size,
+        cfg.n_quantiles * cfg.per_quantile,
+    ]
 
 
 def test_recovery_counts_failures_and_compares_with_chance() -> None:
-    planted = [frozenset({"animals"}), frozenset({"colors"}), frozenset({"family", "days"}), frozenset({"food"})]
+    planted = [
+        frozenset({"animals"}),
+        frozenset({"colors"}),
+        frozenset({"family", "days"}),
+        frozenset({"food"}),
+    ]
     record = recovery(["wild animals", "animals", "weekdays", None], planted)
     assert record == {
-        "n": 4, "n_failed": 1, "n_named": 3, "recovered": 0.5, "chance": pytest.approx(1 / 12), "related": 0.5,
+        "n": 4,
+        "n_failed": 1,
+        "n_named": 3,
+        "recovered": 0.5,
+        "chance": pytest.approx(1 / 12),
+        "related": 0.5,
         "chance_related": pytest.approx(1 / 12),
-    }  # fmt: skip
+    }
     nothing = recovery(["animals", None], [frozenset(), frozenset()])
     assert nothing["recovered"] is None and nothing["n_named"] == 1
 
 
 def test_a_label_of_a_part_is_related_and_one_of_much_more_is_not() -> None:
     related = {
-        "walking and running": "movement", "parts of the face": "body parts", "adverbs ending in -ly": "manner",
-        "animals": "animals", "verbs in the past tense": None, "adjectives": None, "commas": None, "rare words": None,
-    }  # fmt: skip
+        "walking and running": "movement",
+        "parts of the face": "body parts",
+        "adverbs ending in -ly": "manner",
+        "animals": "animals",
+        "verbs in the past tense": None,
+        "adjectives": None,
+        "commas": None,
+        "rare words": None,
+    }
     assert {label: related_concept(label) for label in related} == related
 
 
-def test_a_simulator_that_knows_the_concepts_ranks_the_truth_first_and_a_constant_one_is_undefined() -> None:
+def test_a_simulator_that_knows_the_concepts_ranks_the_truth_first_and_a_constant_one_is_undefined() -> (
+    None
+):
     rng = np.random.default_rng(3)
     names = ["a", "b", "c", "d"]
     truth = (rng.random((500, 4)) < 0.2).astype(float)
@@ -112,9 +143,15 @@ def test_sets_have_a_node_per_concept_and_distractors() -> None:
     concepts = [f"c{i}" for i in range(9)]
     sets = planted_sets(concepts, [1.0, 0.4], 3, 0)
     assert [(each.name, each.grade, len(each.concepts)) for each in sets] == [
-        ("r 1", 1.0, 9), ("r 0.4", 0.4, 9), ("two concepts", 1.0, 3), ("noise", 0.0, 3),
-    ]  # fmt: skip
-    assert all(len(pair) == 2 for pair in sets[2].concepts) and len(frozenset().union(*sets[2].concepts)) == 6
+        ("r 1", 1.0, 9),
+        ("r 0.4", 0.4, 9),
+        ("two concepts", 1.0, 3),
+        ("noise", 0.0, 3),
+    ]
+    assert (
+        all(len(pair) == 2 for pair in sets[2].concepts)
+        and len(frozenset().union(*sets[2].concepts)) == 6
+    )
     assert [each.name for each in planted_sets(concepts, [0.5], 0, 0)] == ["r 0.5"]
 
 
@@ -122,21 +159,33 @@ def test_sets_have_a_node_per_concept_and_distractors() -> None:
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FakeServer, Path, list[str]]]:
     root = tmp_path_factory.mktemp("bench")
     head = write_random_head(root / "head.safetensors")
-    budget = ["bench.grades=[1.0,0.4]", "bench.n_tokens=2560", "bench.n_score_tokens=2560", "bench.n_distractors=2",
-              f"simulate.head={head}", "label.n_contexts=0"]  # fmt: skip
+    budget = [
+        "bench.grades=[1.0,0.4]",
+        "bench.n_tokens=2560",
+        "bench.n_score_tokens=2560",
+        "bench.n_distractors=2",
+        f"simulate.head={head}",
+        "label.n_contexts=0",
+    ]
     # All of the general list would take the encoder most of the test's time.
     some = general_labels()[::20]
     with FakeServer() as server, pytest.MonkeyPatch.context() as patch:
         patch.setattr("interp_by_construction.labelling.general.general_labels", lambda: some)
         server.text_of = names_what_it_sees
-        arguments = [each for each in overrides(server, root, *budget) if not each.startswith("run=")]
+        arguments = [
+            each for each in overrides(server, root, *budget) if not each.startswith("run=")
+        ]
         yield server, root, arguments
 
 
-def test_a_labeler_that_names_what_it_sees_recovers_planted_nodes(small: tuple[FakeServer, Path, list[str]]) -> None:
+def test_a_labeler_that_names_what_it_sees_recovers_planted_nodes(
+    small: tuple[FakeServer, Path, list[str]],
+) -> None:
     _, root, arguments = small
     path, result = run_truth_bench(compose(arguments), "exact")
-    assert path == root / "runs" / ".bench" / "truth.json" and json.loads(path.read_text()) == result
+    assert (
+        path == root / "runs" / ".bench" / "truth.json" and json.loads(path.read_text()) == result
+    )
     sets: dict[str, Any] = {each["name"]: each for each in result["sets"]}
     assert list(sets) == ["r 1", "r 0.4", "two concepts", "noise"]
     assert sets["r 1"]["labelling"]["n"] == result["n_concepts"] > 20
@@ -146,7 +195,9 @@ def test_a_labeler_that_names_what_it_sees_recovers_planted_nodes(small: tuple[F
     for each in result["sets"]:
         for name in ("head", "exact"):
             found = each["simulators"][name]
-            assert found["n"] + found["n_undefined"] == (0 if each["name"] == "noise" else each["labelling"]["n"])
+            assert found["n"] + found["n_undefined"] == (
+                0 if each["name"] == "noise" else each["labelling"]["n"]
+            )
     # A head of random weights understands nothing.
     assert sets["r 1"]["simulators"]["head"]["top1"] < 0.3
 
@@ -159,13 +210,21 @@ def test_the_command_prints_a_table_per_set_and_repeats_itself(
     first = file.read_bytes()
     main(["bench", "truth", "simulator=exact", *arguments])
     shown = capsys.readouterr().out
-    for title in ("r 1 with their concept", "r 0.4 with their concept", "two concepts", "no label is right", "written to"):
+    for title in (
+        "r 1 with their concept",
+        "r 0.4 with their concept",
+        "two concepts",
+        "no label is right",
+        "written to",
+    ):
         assert title in shown
     assert file.read_bytes() == first
     assert len(server.requests) == n_requests, "every call is in the cache"
 
 
-def test_bad_input_names_the_field(small: tuple[FakeServer, Path, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_names_the_field(
+    small: tuple[FakeServer, Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     _, _, arguments = small
     with pytest.raises(ConfigError, match="data=stories"):
         run_truth_bench(compose([*arguments, "data=moby_dick"]))

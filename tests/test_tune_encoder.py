@@ -53,9 +53,9 @@ def encoder() -> Encoder:
 @pytest.fixture(scope="module")
 def data(wordnet: Path, encoder: Encoder) -> Supervision:
     def offsets(text: str) -> list[tuple[int, int]]:
-        found: list[tuple[int, int]] = encoder.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)[
-            "offset_mapping"
-        ]
+        found: list[tuple[int, int]] = encoder.tokenizer(
+            text, return_offsets_mapping=True, add_special_tokens=False
+        )["offset_mapping"]
         return found
 
     return build(wordnet, list(EXTRA), offsets, 100_000, 0)
@@ -69,7 +69,12 @@ def concepts_of(data: Supervision) -> Concepts:
 def small_llama() -> Any:
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=50, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1
+        vocab_size=50,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
     )
     return AutoModel.from_config(config).eval()
 
@@ -78,7 +83,9 @@ def test_a_merged_adapter_is_the_trained_one_and_a_new_one_changes_nothing() -> 
     ids = torch.randint(0, 50, (3, TEXT_LENGTH), generator=torch.Generator().manual_seed(1))
     plain, adapted = small_llama(), small_llama()
     adapters = attach(adapted, 4, 0.0)
-    assert len(adapters) == 14 and not any(p.requires_grad for name, p in adapted.named_parameters() if ".base." in name)
+    assert len(adapters) == 14 and not any(
+        p.requires_grad for name, p in adapted.named_parameters() if ".base." in name
+    )
     with torch.no_grad():
         torch.testing.assert_close(adapted(ids).last_hidden_state, plain(ids).last_hidden_state)
         for adapter in adapters.values():
@@ -90,7 +97,10 @@ def test_a_merged_adapter_is_the_trained_one_and_a_new_one_changes_nothing() -> 
 
 
 def test_an_adapter_of_another_encoder_is_refused() -> None:
-    adapter = {"layers.0.mlp.up_proj.down": np.zeros((2, 16), np.float32), "layers.0.mlp.up_proj.up": np.zeros((9, 2), np.float32)}
+    adapter = {
+        "layers.0.mlp.up_proj.down": np.zeros((2, 16), np.float32),
+        "layers.0.mlp.up_proj.up": np.zeros((9, 2), np.float32),
+    }
     with pytest.raises(ConfigError, match="layers.0.mlp.up_proj"):
         merge(small_llama(), adapter)
     with pytest.raises(ConfigError, match="layers.7.mlp.up_proj"):
@@ -105,7 +115,9 @@ def test_supervision_is_kept_whole(data: Supervision, tmp_path: Path) -> None:
         np.testing.assert_array_equal(getattr(again, name), getattr(data, name))
 
 
-def test_batches_hold_training_texts_and_concepts_and_their_members(data: Supervision, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_hold_training_texts_and_concepts_and_their_members(
+    data: Supervision, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(concept_batches, "HELD_OUT", 0.5)
     concepts = concepts_of(data)
     starts = np.cumsum([0, *map(len, data.ends)])
@@ -116,14 +128,26 @@ def test_batches_hold_training_texts_and_concepts_and_their_members(data: Superv
         assert set(batch.texts.tolist()) <= set(concepts.train_texts.tolist())
         assert set(batch.concepts.tolist()) <= set(concepts.train_concepts.tolist())
         assert len(set(batch.concepts.tolist())) == len(batch.concepts) == 20
-        assert batch.rows.tolist() == [row for text in batch.texts.tolist() for row in range(starts[text], starts[text + 1])]
-        np.testing.assert_array_equal(batch.member.numpy(), every[np.ix_(batch.rows, batch.concepts)])
+        assert batch.rows.tolist() == [
+            row for text in batch.texts.tolist() for row in range(starts[text], starts[text + 1])
+        ]
+        np.testing.assert_array_equal(
+            batch.member.numpy(), every[np.ix_(batch.rows, batch.concepts)]
+        )
         flat, table, n = train_simulator.phrasing_table(data.concepts)
-        for concept, phrasing in zip(batch.concepts.tolist(), batch.phrasings.tolist(), strict=True):
+        for concept, phrasing in zip(
+            batch.concepts.tolist(), batch.phrasings.tolist(), strict=True
+        ):
             assert flat[phrasing] in data.concepts[concept].phrasings
-    have = [c for c in concepts.train_concepts.tolist() if concepts.present[concepts.train_texts][:, c].any()]
+    have = [
+        c
+        for c in concepts.train_concepts.tolist()
+        if concepts.present[concepts.train_texts][:, c].any()
+    ]
     texts = concepts.texts_with(torch.tensor(have))
-    assert all(concepts.present[text, concept] for text, concept in zip(texts.tolist(), have, strict=True))
+    assert all(
+        concepts.present[text, concept] for text, concept in zip(texts.tolist(), have, strict=True)
+    )
 
 
 def test_scores_are_pearsons_r_and_auc_of_known_tokens() -> None:
@@ -146,9 +170,14 @@ def test_scores_are_pearsons_r_and_auc_of_known_tokens() -> None:
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("rank", [0, 2])
 def test_the_written_head_is_the_trained_simulator(
-    tmp_path: Path, wordnet: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rank: int
+    tmp_path: Path,
+    wordnet: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    rank: int,
 ) -> None:
-    """Through the file, half precision, the merged adapter and the package's numpy; then `train_simulator` goes on from it."""
+    """Through the file, half precision, the merged adapter and the package's numpy; then
+    `train_simulator` goes on from it."""
     for module in (concept_batches, train_simulator):
         monkeypatch.setattr(module, "HELD_OUT", 0.5)
     trained: list[tuple[Any, Concepts, Supervision]] = []
@@ -160,7 +189,14 @@ def test_the_written_head_is_the_trained_simulator(
 
     monkeypatch.setattr(tune_encoder, "train", train)
     (tmp_path / "more.txt").write_text("\n\n".join(EXTRA))
-    paths = ["--wordnet", str(wordnet), "--work", str(tmp_path / "work"), "--text", str(tmp_path / "more.txt")]
+    paths = [
+        "--wordnet",
+        str(wordnet),
+        "--work",
+        str(tmp_path / "work"),
+        "--text",
+        str(tmp_path / "more.txt"),
+    ]
     small = "--steps 3 --every 3 --batch-texts 4 --batch-concepts 12 --hidden 16 --label-hidden 16 --width 8 --average 0"
     first = [
         *paths,
@@ -184,20 +220,33 @@ def test_the_written_head_is_the_trained_simulator(
     labels = [data.concepts[i].phrasings[0] for i in range(12)]
     with torch.no_grad(), tune_encoder.precision("cpu"):
         logits = model(torch.tensor(texts), concepts.phrasing[:12, 0])
-    vectors = np.concatenate([head.token_vectors(states) for states in own.states([data.texts[i] for i in texts])])
+    vectors = np.concatenate(
+        [head.token_vectors(states) for states in own.states([data.texts[i] for i in texts])]
+    )
     simulated = head.simulate(vectors, head.label_vectors(own, labels))
     expected = torch.sigmoid(logits).float().numpy()
     assert simulated.shape == expected.shape
     assert np.corrcoef(simulated.ravel(), expected.ravel())[0, 1] > 0.99
     assert np.abs(simulated - expected).mean() < 0.02
     if rank:
-        more = "--tokens 100000 --steps 2 --every 2 --batch-tokens 64 --batch-concepts 32 --threads 1"
+        more = (
+            "--tokens 100000 --steps 2 --every 2 --batch-tokens 64 --batch-concepts 32 --threads 1"
+        )
         more += " --hidden 16 --label-hidden 16 --width 8"
-        rest = [*paths, "--out", str(tmp_path / "b.safetensors"), "--start", str(tmp_path / "a.safetensors"), *more.split()]
+        rest = [
+            *paths,
+            "--out",
+            str(tmp_path / "b.safetensors"),
+            "--start",
+            str(tmp_path / "a.safetensors"),
+            *more.split(),
+        ]
         monkeypatch.setattr(sys, "argv", ["train", *rest])
         train_simulator.main()
         further = Head.load(tmp_path / "b.safetensors")
-        assert further.adapter.keys() == head.adapter.keys() and further.record["start"] == head.record
+        assert (
+            further.adapter.keys() == head.adapter.keys() and further.record["start"] == head.record
+        )
         assert all((further.adapter[name] == value).all() for name, value in head.adapter.items())
         assert (further.weights["token.mean"] == head.weights["token.mean"]).all()
         assert (further.weights["token.out.weight"] != head.weights["token.out.weight"]).any()
@@ -205,7 +254,10 @@ def test_the_written_head_is_the_trained_simulator(
 
 @pytest.mark.usefixtures("one_thread")
 def test_a_tuned_labeler_reads_simulation_prompts_and_becomes_a_checkpoint(
-    tmp_path: Path, wordnet: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    wordnet: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(tune_labeler, "N_DEV_CONCEPTS", 2)
     monkeypatch.setattr(concept_batches, "HELD_OUT", 0.5)
@@ -221,20 +273,43 @@ def test_a_tuned_labeler_reads_simulation_prompts_and_becomes_a_checkpoint(
     AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(small)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (small / name).write_bytes((source / name).read_bytes())
-    options = f"--labeler {small} --device cpu --steps 2 --every 2 --batch-prompts 2 --n-texts 2 --rank 2"
+    options = (
+        f"--labeler {small} --device cpu --steps 2 --every 2 --batch-prompts 2 --n-texts 2 --rank 2"
+    )
     (tmp_path / "more.txt").write_text("\n\n".join(EXTRA))
-    files = ["--wordnet", str(wordnet), "--work", str(tmp_path / "work"), "--text", str(tmp_path / "more.txt")]
+    files = [
+        "--wordnet",
+        str(wordnet),
+        "--work",
+        str(tmp_path / "work"),
+        "--text",
+        str(tmp_path / "more.txt"),
+    ]
     files += ["--out", str(tmp_path / "adapter.safetensors")]
     monkeypatch.setattr(sys, "argv", ["tune", *files, *options.split()])
     tune_labeler.main()
-    records = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    records = [
+        json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")
+    ]
     assert [record["step"] for record in records] == [0, 2]
-    merged = ["--labeler", str(small), "--merge", str(tmp_path / "adapter.safetensors"), "--out", str(tmp_path / "merged")]
+    merged = [
+        "--labeler",
+        str(small),
+        "--merge",
+        str(tmp_path / "adapter.safetensors"),
+        "--out",
+        str(tmp_path / "merged"),
+    ]
     monkeypatch.setattr(sys, "argv", ["tune", *merged])
     tune_labeler.main()
     with safe_open(tmp_path / "adapter.safetensors", framework="numpy") as adapter:
-        changed = {name.rpartition(".")[0] for name in adapter.keys() if adapter.get_tensor(name).any()}
-    before, after = (AutoModelForCausalLM.from_pretrained(path).state_dict() for path in (small, tmp_path / "merged"))
+        changed = {
+            name.rpartition(".")[0] for name in adapter.keys() if adapter.get_tensor(name).any()
+        }
+    before, after = (
+        AutoModelForCausalLM.from_pretrained(path).state_dict()
+        for path in (small, tmp_path / "merged")
+    )
     moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert moved and moved <= {f"model.{name}.weight" for name in changed}
     assert (tmp_path / "merged" / "tokenizer.json").is_file()
@@ -244,7 +319,9 @@ def test_the_shipped_heads_adapter_fits_its_encoder_and_changes_what_it_reads() 
     head = Head.load()
     blocks = {int(name.split(".")[1]) for name in head.adapter}
     assert blocks == set(range(max(head.encoder_layers)))
-    assert {weight.shape[0] for name, weight in head.adapter.items() if name.endswith(".down")} == {16}
+    assert {weight.shape[0] for name, weight in head.adapter.items() if name.endswith(".down")} == {
+        16
+    }
     plain = Encoder.load(resolve_model(head.encoder), head.encoder_layers, "cpu")
     texts = ["The fox ran over the hill."]
     states = [next(iter(each.states(texts))) for each in (plain, head.load_encoder("cpu"))]

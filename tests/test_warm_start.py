@@ -1,4 +1,5 @@
-"""Aligned nodes that start as neurons which do what their labels say (align.start=silent|readout)."""
+"""Aligned nodes that start as neurons which do what their labels say
+(align.start=silent|readout)."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ def subject(family: str = "gpt_neox") -> Any:
 
 
 def told(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Targets that the layer's input shows, but for the last, which nothing does; some tokens have none."""
+    """Targets that the layer's input shows, but for the last, which nothing does; some tokens have
+    none."""
     with torch.no_grad():
         read = mlp_flow(model, LAYER, IDS).read
     generator = torch.Generator().manual_seed(1)
@@ -70,26 +72,40 @@ def test_nodes_start_where_their_targets_are_and_no_other_weight_moves(family: s
     old, new = correlations(before, values, mask), correlations(model, values, mask)
     if family == "gpt_neox":
         assert old[1].isnan()
-    assert found["n_replaced"] >= 3 and (new[:3] > 0.7).all() and old[:3].nan_to_num(0.0).max() < 0.5
-    assert (new >= old.nan_to_num(-1.0) - 1e-6).all()
-    assert found["r_before"] == pytest.approx(float(old.nanmean()), abs=1e-4) and found["n_undefined_before"] == int(
-        old.isnan().sum()
+    assert (
+        found["n_replaced"] >= 3 and (new[:3] > 0.7).all() and old[:3].nan_to_num(0.0).max() < 0.5
     )
-    assert found["r_after"] == pytest.approx(float(new.mean()), abs=1e-4) and found["n_undefined_after"] == 0
-    others = [node for node in range(input_directions(model, LAYER)[0].shape[0]) if node not in NODES]
+    assert (new >= old.nan_to_num(-1.0) - 1e-6).all()
+    assert found["r_before"] == pytest.approx(float(old.nanmean()), abs=1e-4) and found[
+        "n_undefined_before"
+    ] == int(old.isnan().sum())
+    assert (
+        found["r_after"] == pytest.approx(float(new.mean()), abs=1e-4)
+        and found["n_undefined_after"] == 0
+    )
+    others = [
+        node for node in range(input_directions(model, LAYER)[0].shape[0]) if node not in NODES
+    ]
     for name, value in before.state_dict().items():
         changed = value != model.state_dict()[name]
         own = ("layers.1.mlp.dense_h_to_4h", "h.1.mlp.c_fc")
         assert not changed.any() or any(part in name for part in own), name
-    assert torch.equal(input_directions(before, LAYER)[0][others], input_directions(model, LAYER)[0][others])
+    assert torch.equal(
+        input_directions(before, LAYER)[0][others], input_directions(model, LAYER)[0][others]
+    )
     # The node is as active as it was, so that what reads it is disturbed little.
     with torch.no_grad():
         spreads = [activations(each, LAYER, IDS)[mask][:, NODES].std(0) for each in (before, model)]
     alive = [i for i, node in enumerate(NODES) if node != SILENT]
-    torch.testing.assert_close(spreads[1][alive], spreads[0][alive], rtol=0.02 if family == "gpt_neox" else 1.0, atol=0.05)
+    torch.testing.assert_close(
+        spreads[1][alive], spreads[0][alive], rtol=0.02 if family == "gpt_neox" else 1.0, atol=0.05
+    )
     again = copy.deepcopy(before)
     warm_start(again, LAYER, NODES, [1] * 4, values, mask, BLOCKS, seed=0, start="readout")
-    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), model.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(again.state_dict().values(), model.state_dict().values(), strict=True)
+    )
 
 
 def test_of_silent_nodes_only_those_are_replaced_that_no_gradient_reaches() -> None:
@@ -101,8 +117,15 @@ def test_of_silent_nodes_only_those_are_replaced_that_no_gradient_reaches() -> N
     changed = (input_directions(before, LAYER)[0] != input_directions(model, LAYER)[0]).any(1)
     assert changed.nonzero().flatten().tolist() == [SILENT]
     assert correlations(model, values, mask)[1] > 0.7
-    assert warm_start(before, LAYER, NODES, [1] * 4, values, mask, BLOCKS, seed=0, start="node") == {"n_replaced": 0}
-    assert warm_start(model, LAYER, NODES, [1] * 4, values, mask, BLOCKS, seed=0, start="silent")["n_replaced"] == 0
+    assert warm_start(
+        before, LAYER, NODES, [1] * 4, values, mask, BLOCKS, seed=0, start="node"
+    ) == {"n_replaced": 0}
+    assert (
+        warm_start(model, LAYER, NODES, [1] * 4, values, mask, BLOCKS, seed=0, start="silent")[
+            "n_replaced"
+        ]
+        == 0
+    )
 
 
 def test_the_firing_share_is_that_of_the_target_above_its_mean() -> None:
@@ -115,7 +138,10 @@ def test_a_negative_pole_stays_where_no_gate_gives_a_node_that_sign() -> None:
     model = subject()
     values, mask = told(model)
     before = input_directions(model, LAYER)[0].clone()
-    assert warm_start(model, LAYER, NODES, [-1] * 4, values, mask, BLOCKS, 0, "readout")["n_replaced"] == 0
+    assert (
+        warm_start(model, LAYER, NODES, [-1] * 4, values, mask, BLOCKS, 0, "readout")["n_replaced"]
+        == 0
+    )
     assert torch.equal(before, input_directions(model, LAYER)[0])
 
 
@@ -124,16 +150,26 @@ def test_gated_nodes_start_where_their_targets_are_with_either_pole(family: str)
     model = subject(family)
     before = copy.deepcopy(model)
     values, mask = told(model)
-    assert warm_start(model, LAYER, NODES, [1] * 4, values, mask, BLOCKS, 0, "silent") == {"n_replaced": 0}
+    assert warm_start(model, LAYER, NODES, [1] * 4, values, mask, BLOCKS, 0, "silent") == {
+        "n_replaced": 0
+    }
     poles = [1, -1, 1, 1]
     found = warm_start(model, LAYER, NODES, poles, values, mask, BLOCKS, 0, "readout")
     signs = torch.tensor(poles)
     old, new = correlations(before, values, mask) * signs, correlations(model, values, mask) * signs
     assert found["n_replaced"] >= 3 and (new[:3] > 0.7).all() and old[:3].max() < 0.5
-    assert (new >= old - 1e-6).all() and found["r_after"] == pytest.approx(float(new.mean()), abs=1e-4)
+    assert (new >= old - 1e-6).all() and found["r_after"] == pytest.approx(
+        float(new.mean()), abs=1e-4
+    )
     for name, value in before.state_dict().items():
-        rows = (value != model.state_dict()[name]).flatten(1).any(1) if value.ndim > 1 else value != model.state_dict()[name]
-        ours = any(name.endswith(f"layers.{LAYER}.mlp.{part}.weight") for part in ("gate_proj", "up_proj"))
+        rows = (
+            (value != model.state_dict()[name]).flatten(1).any(1)
+            if value.ndim > 1
+            else value != model.state_dict()[name]
+        )
+        ours = any(
+            name.endswith(f"layers.{LAYER}.mlp.{part}.weight") for part in ("gate_proj", "up_proj")
+        )
         assert set(rows.nonzero().flatten().tolist()) <= (set(NODES) if ours else set()), name
     with torch.no_grad():
         spreads = [activations(each, LAYER, IDS)[mask][:, NODES].std(0) for each in (before, model)]
@@ -147,7 +183,9 @@ def test_nodes_without_weights_of_their_own_stay(caplog: pytest.LogCaptureFixtur
         block.mlp.act = Solu(24)
     old = copy.deepcopy(model.state_dict())
     with caplog.at_level("WARNING"):
-        assert warm_start(model, LAYER, NODES, [1] * 4, values, mask, BLOCKS, 0, "readout") == {"n_replaced": 0}
+        assert warm_start(model, LAYER, NODES, [1] * 4, values, mask, BLOCKS, 0, "readout") == {
+            "n_replaced": 0
+        }
     assert "align.start=readout" in caplog.text
     assert all(torch.equal(value, old[name]) for name, value in model.state_dict().items())
 
@@ -160,10 +198,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("schedule", ["sequential", "joint", "hybrid"])
 def test_every_schedule_starts_from_readouts_and_shares_all_else(root: Path, schedule: str) -> None:
-    more = (f"schedule={schedule}", "scores.enabled=false", "audit.enabled=false", "simulate.n_fit_tokens=64")
+    more = (
+        f"schedule={schedule}",
+        "scores.enabled=false",
+        "audit.enabled=false",
+        "simulate.n_fit_tokens=64",
+    )
     with FakeServer() as server:
         runs = {
-            start: pipeline.run(config(server, root, *more, f"align.start={start}", f"run={schedule}_{start}"))
+            start: pipeline.run(
+                config(server, root, *more, f"align.start={start}", f"run={schedule}_{start}")
+            )
             for start in ("node", "silent", "readout")
         }
     links = {start: run.state["layers"] for start, run in runs.items()}

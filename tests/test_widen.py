@@ -23,11 +23,15 @@ def test_widening_keeps_the_function_and_the_node_ids(name: str) -> None:
     widen(model, 1, 7, seed=3)
     assert widths(model) == [24, 31, 24]
     torch.testing.assert_close(model(input_ids).logits, before, atol=1e-6, rtol=1e-6)
-    torch.testing.assert_close(activations(model, 1, input_ids)[..., :24], nodes, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(
+        activations(model, 1, input_ids)[..., :24], nodes, atol=1e-6, rtol=1e-6
+    )
     assert not families.output_directions(model, 1)[24:].any()
     for old, new in zip(rows, families.input_directions(model, 1), strict=True):
         assert torch.equal(new[:24], old)
-        assert 0.5 < float(new[24:].std() / old.std()) < 2, "new rows have the scale of the old ones"
+        assert 0.5 < float(new[24:].std() / old.std()) < 2, (
+            "new rows have the scale of the old ones"
+        )
 
 
 @pytest.mark.parametrize("name", FAMILIES)

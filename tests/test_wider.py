@@ -1,4 +1,5 @@
-"""Ground truth beyond the lexicon: every rule on hand-made stories, read from the label's text alone."""
+"""Ground truth beyond the lexicon: every rule on hand-made stories, read from the label's text
+alone."""
 
 from __future__ import annotations
 
@@ -98,7 +99,7 @@ EXPECTED = {
     "walking and running": "walked",
     "ends of the sentence and commas": ", . , . , . , . . , .",
     "food, drinks": "milk",
-}  # fmt: skip
+}
 """Label -> the words and marks of `STORY` that it is about, in order."""
 
 
@@ -110,8 +111,13 @@ def test_a_rule_holds_on_the_words_that_it_names(label: str) -> None:
 
 
 def test_time_and_place_differ_by_the_noun_behind() -> None:
-    found = units("He sat in the big barn in the morning, near a pond, until Monday. On Friday he went out of it.")
-    for label, expected in (("prepositions of place", "in near"), ("prepositions of time", "in until On")):
+    found = units(
+        "He sat in the big barn in the morning, near a pond, until Monday. On Friday he went out of it."
+    )
+    for label, expected in (
+        ("prepositions of place", "in near"),
+        ("prepositions of time", "in until On"),
+    ):
         target = read_target(label)
         assert target is not None
         assert [unit.text for unit in found if target.holds(unit)] == expected.split()
@@ -119,16 +125,34 @@ def test_time_and_place_differ_by_the_noun_behind() -> None:
 
 def test_a_quotation_ends_a_sentence_only_before_a_capital() -> None:
     text = '"Oh no!" said Tom. "Look!" Mia ran. The baker said, "Come with me!"'
-    assert [unit.text for unit in units(text) if unit.opens_sentence] == ["Oh", "Look", "Mia", "The"]
-    assert [unit.text for unit in units(text) if unit.closes_sentence and not unit.is_word] == [".", "!", ".", "!"]
+    assert [unit.text for unit in units(text) if unit.opens_sentence] == [
+        "Oh",
+        "Look",
+        "Mia",
+        "The",
+    ]
+    assert [unit.text for unit in units(text) if unit.closes_sentence and not unit.is_word] == [
+        ".",
+        "!",
+        ".",
+        "!",
+    ]
     inside = units('ran away." It was he. "Go" he said')
-    assert [unit.text for unit in inside if unit.in_quotation and unit.is_word] == ["ran", "away", "Go"]
+    assert [unit.text for unit in inside if unit.in_quotation and unit.is_word] == [
+        "ran",
+        "away",
+        "Go",
+    ]
 
 
 def test_every_rule_is_reached_by_a_label_of_no_concept() -> None:
     """A row behind a more general one, or behind the lexicon, would be dead."""
     labels = [*EXPECTED, *general_labels(), *(_example(rule.pattern) for rule in RULES)]
-    reached = {target.name for label in labels if nearest_concept(label) is None and (target := read_target(label))}
+    reached = {
+        target.name
+        for label in labels
+        if nearest_concept(label) is None and (target := read_target(label))
+    }
     missing = [rule.name for rule in RULES if "{}" not in rule.name and rule.name not in reached]
     assert not missing
 
@@ -148,7 +172,15 @@ def _example(pattern: str) -> str:
 
 @pytest.mark.parametrize(
     "label",
-    ["rare words", "the subject of a sentence", "adjectives in first person singular", "a prepositional phrase", "old", "", "!"],
+    [
+        "rare words",
+        "the subject of a sentence",
+        "adjectives in first person singular",
+        "a prepositional phrase",
+        "old",
+        "",
+        "!",
+    ],
 )
 def test_a_label_without_one_clear_meaning_has_none(label: str) -> None:
     assert read_target(label) is None
@@ -174,11 +206,20 @@ def test_candidates_are_distinct_and_begin_with_the_given() -> None:
 
 
 def test_the_grammar_knows_nearly_every_word_of_the_stories() -> None:
-    classes = (grammar.NOUNS, grammar.VERBS, grammar.ADJECTIVES, grammar.ADVERBS, grammar.FUNCTION_WORDS, *LEXICON.values())
+    classes = (
+        grammar.NOUNS,
+        grammar.VERBS,
+        grammar.ADJECTIVES,
+        grammar.ADVERBS,
+        grammar.FUNCTION_WORDS,
+        *LEXICON.values(),
+    )
     known = frozenset().union(*classes)
     words = [word for story in generate(["score"] * 200, seed=1) for word in words_of(story.text)]
     unknown = {word for word in words if word not in known}
-    assert unknown <= set("one something down more next oh yes right upon goodbye any up want other".split())
+    assert unknown <= set(
+        "one something down more next oh yes right upon goodbye any up want other".split()
+    )
     assert sum(word in unknown for word in words) < 0.02 * len(words)
 
 

@@ -1,4 +1,5 @@
-"""Random models of every family and small block sets, shared by the tests of subject, freeze and training."""
+"""Random models of every family and small block sets, shared by the tests of subject, freeze and
+training."""
 
 from __future__ import annotations
 
@@ -64,13 +65,19 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def random_model(name: str, seed: int = 0) -> PreTrainedModel:
-    """Three layers of 24 nodes with random weights, biases and norms included; eval mode, float32."""
+    """Three layers of 24 nodes with random weights, biases and norms included; eval mode,
+    float32."""
     kind, fields = FAMILIES[name]
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **{**_COMMON, **fields})).float().eval()
+    model = (
+        AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **{**_COMMON, **fields}))
+        .float()
+        .eval()
+    )
     with torch.no_grad():
         for parameter in model.parameters():
-            # Freshly initialised biases are 0 and small weights hide paths; noise makes every parameter matter.
+            # Freshly initialised biases are 0 and small weights hide paths; noise makes every
+            # parameter matter.
             parameter.add_(0.1 * torch.randn_like(parameter))
     return model
 
@@ -89,4 +96,7 @@ class ArrayBlocks:
         return len(self.input_ids)
 
     def __getitem__(self, indices: list[int]) -> dict[str, np.ndarray]:
-        return {"input_ids": self.input_ids[indices], "document": np.zeros_like(self.input_ids[indices])}
+        return {
+            "input_ids": self.input_ids[indices],
+            "document": np.zeros_like(self.input_ids[indices]),
+        }

@@ -25,11 +25,14 @@ def conf_dir() -> Path:
     for candidate in (package / "conf", package.parent / "conf"):
         if (candidate / "config.yaml").is_file():
             return candidate
-    raise ConfigError(f"no conf/config.yaml in {package} or {package.parent}: reinstall the package")
+    raise ConfigError(
+        f"no conf/config.yaml in {package} or {package.parent}: reinstall the package"
+    )
 
 
 def compose(overrides: list[str]) -> Config:
-    """Composes `conf/` with Hydra overrides. Raises ConfigError for unknown names and impossible values."""
+    """Composes `conf/` with Hydra overrides. Raises ConfigError for unknown names and impossible
+    values."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
@@ -45,17 +48,22 @@ def compose(overrides: list[str]) -> Config:
 
 
 def from_dict(values: Any) -> Config:
-    """A checked Config from plain dicts. Raises ConfigError naming the field, the value and the fix."""
+    """A checked Config from plain dicts. Raises ConfigError naming the field, the value and the
+    fix."""
     config = _build(Config, _moved(values), "")
     check(config)
     return config
 
 
 def from_saved(values: Any) -> Config:
-    """The Config of a run from what its `config.yaml` holds. A field that the file lacks came after the run: it has the value under
-    which a stage does what it did then (`NEUTRAL`), which need not be today's default. Raises ConfigError as `from_dict`.
+    """The Config of a run from what its `config.yaml` holds. A field that the file lacks came after
+    the run: it has the value under which a stage does what it did then (`NEUTRAL`), which need not
+    be today's default. Raises ConfigError as `from_dict`.
     """
-    groups = {_SPELLED.get(name, name): NEUTRAL.get(kind, {}) for name, kind in typing.get_type_hints(Config).items()}
+    groups = {
+        _SPELLED.get(name, name): NEUTRAL.get(kind, {})
+        for name, kind in typing.get_type_hints(Config).items()
+    }
     for key, neutral in groups.items():
         if isinstance(values, Mapping) and neutral and isinstance(values.get(key, {}), Mapping):
             values = {**values, key: {**neutral, **values.get(key, {})}}
@@ -65,9 +73,17 @@ def from_saved(values: Any) -> Config:
 def _moved(values: Any) -> Any:
     """`values` with the fields of old runs where they belong now."""
     for (group, name), (new_group, new_name) in MOVED.items():
-        if isinstance(values, Mapping) and isinstance(values.get(group), Mapping) and name in values[group]:
+        if (
+            isinstance(values, Mapping)
+            and isinstance(values.get(group), Mapping)
+            and name in values[group]
+        ):
             rest = {key: value for key, value in values[group].items() if key != name}
-            values = {**values, group: rest, new_group: {new_name: values[group][name], **values.get(new_group, {})}}
+            values = {
+                **values,
+                group: rest,
+                new_group: {new_name: values[group][name], **values.get(new_group, {})},
+            }
     return values
 
 
@@ -79,7 +95,11 @@ def to_dict(config: Any) -> dict[str, Any]:
 def identity(config: Config) -> dict[str, Any]:
     """The fields that make a run what it is, flat: dotted name -> value."""
     flat = _flatten(to_dict(config), "")
-    return {k: v for k, v in flat.items() if not any(k == name or k.startswith(f"{name}.") for name in NOT_IDENTITY)}
+    return {
+        k: v
+        for k, v in flat.items()
+        if not any(k == name or k.startswith(f"{name}.") for name in NOT_IDENTITY)
+    }
 
 
 def _flatten(value: Any, prefix: str) -> dict[str, Any]:
@@ -107,7 +127,8 @@ def _build(cls: type, values: Any, prefix: str) -> Any:
 
 
 def _convert(kind: Any, value: Any, name: str) -> Any:
-    """`value` as `kind`, or ConfigError. Handles what the schemas use: scalars, unions with None, Literal, list, dict."""
+    """`value` as `kind`, or ConfigError. Handles what the schemas use: scalars, unions with None,
+    Literal, list, dict."""
     if kind is Any:
         return value
     origin, arguments = get_origin(kind), get_args(kind)
@@ -125,16 +146,25 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
         return [_convert(arguments[0], item, name) for item in value]
     if origin is dict:
         require(isinstance(value, Mapping), name, value, "give a mapping")
-        return {str(key): _convert(arguments[1], item, f"{name}.{key}") for key, item in value.items()}
+        return {
+            str(key): _convert(arguments[1], item, f"{name}.{key}") for key, item in value.items()
+        }
     if kind is float:
         ok = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         require(ok, name, value, "give a finite number")
         return float(value)
     if kind is int:
-        require(isinstance(value, int) and not isinstance(value, bool), name, value, "give an integer")
+        require(
+            isinstance(value, int) and not isinstance(value, bool), name, value, "give an integer"
+        )
         return value
     if kind is bool:
         require(isinstance(value, bool), name, value, "give true or false")
         return value
-    require(isinstance(value, str | int | float) and not isinstance(value, bool), name, value, "give a string")
+    require(
+        isinstance(value, str | int | float) and not isinstance(value, bool),
+        name,
+        value,
+        "give a string",
+    )
     return str(value)

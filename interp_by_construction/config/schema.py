@@ -23,7 +23,8 @@ class DataConfig:
     kind: Literal["stories", "text"] = "stories"
     """`stories` is generated; `text` is read from `path`."""
     path: str | None = None
-    """Text file, folder, jsonl, parquet or `datasets` name; `moby_dick` is the text that ships with the package."""
+    """Text file, folder, jsonl, parquet or `datasets` name; `moby_dick` is the text that ships with
+    the package."""
     text_field: str = "text"
     """Column that holds the text in jsonl, parquet and `datasets`."""
     n_documents: int = 6000
@@ -55,7 +56,8 @@ class SubjectConfig:
     name: str = "tiny"
     """Name shown in tables."""
     kind: Literal["tiny", "smollm2", "hf"] = "tiny"
-    """`tiny` is trained from scratch, `smollm2` is the embedded SmolLM2-135M, `hf` is read from `path`."""
+    """`tiny` is trained from scratch, `smollm2` is the embedded SmolLM2-135M, `hf` is read from
+    `path`."""
     path: str | None = None
     """Directory or hub name of a transformers checkpoint (kind hf)."""
     n_layers: int = 4
@@ -73,8 +75,9 @@ class SubjectConfig:
     pretrain_lr: float = 3e-3
     """Peak learning rate of pretraining (tiny)."""
     adapt_steps: int = 0
-    """Optimizer steps on the train split that a pretrained subject takes before the loop (smollm2, hf). Text that it does not know
-    makes the tax a race with the control: what only the control may learn in its lower layers counts as a price of labels."""
+    """Optimizer steps on the train split that a pretrained subject takes before the loop (smollm2,
+    hf). Text that it does not know makes the tax a race with the control: what only the control may
+    learn in its lower layers counts as a price of labels."""
     adapt_batch: int = 4
     """Blocks per step of adaptation (smollm2, hf)."""
     adapt_lr: float = 1e-4
@@ -84,42 +87,50 @@ class SubjectConfig:
 @dataclass(frozen=True)
 class ModelConfig:
     activation: Literal["relu", "gelu", "solu"] = "relu"
-    """Activation function of the MLP (subject=tiny). `solu` is x * softmax(x), then LayerNorm; a neuron is what comes out of the
-    LayerNorm. Softmax and LayerNorm mix the layer's neurons, so all input rows of an aligned layer freeze, free ones included."""
+    """Activation function of the MLP (subject=tiny). `solu` is x * softmax(x), then LayerNorm; a
+    neuron is what comes out of the LayerNorm. Softmax and LayerNorm mix the layer's neurons, so all
+    input rows of an aligned layer freeze, free ones included."""
     bias_init: float = 0.0
-    """Initial value of the biases of the MLP's input projection (subject=tiny). Negative values favour neurons with one meaning."""
+    """Initial value of the biases of the MLP's input projection (subject=tiny). Negative values
+    favour neurons with one meaning."""
 
 
 @dataclass(frozen=True)
 class FreeConfig:
     count: int = 0
-    """Free neurons that each aligned layer gets on top, behind its own, when its alignment starts; outputs stay the same until they
-    train. The control and the freeze-only run get them too."""
+    """Free neurons that each aligned layer gets on top, behind its own, when its alignment starts;
+    outputs stay the same until they train. The control and the freeze-only run get them too."""
 
 
 @dataclass(frozen=True)
 class NodesConfig:
     kind: Literal["neurons", "transcoder"] = "neurons"
-    """`neurons` of the layer's MLP, or features of a sparse `transcoder` that takes its place (group `dictionary`)."""
+    """`neurons` of the layer's MLP, or features of a sparse `transcoder` that takes its place
+    (group `dictionary`)."""
     path: str | None = None
-    """Folder of a transcoder in sparsify's format (cfg.json, sae.safetensors), or of one folder such as layers.3.mlp per layer;
-    null trains it (kind transcoder)."""
+    """Folder of a transcoder in sparsify's format (cfg.json, sae.safetensors), or of one folder
+    such as layers.3.mlp per layer; null trains it (kind transcoder)."""
     count: int | None = 64
-    """Nodes per layer that are labelled and aligned; null for the whole layer, 0 for none. The rest stays free."""
+    """Nodes per layer that are labelled and aligned; null for the whole layer, 0 for none. The rest
+    stays free."""
     fraction: float | None = None
-    """The same as a share of the layer's nodes, 0 to 1; overrides `count` unless null. 0 aligns nothing."""
+    """The same as a share of the layer's nodes, 0 to 1; overrides `count` unless null. 0 aligns
+    nothing."""
     select: Literal["all", "variance", "random"] = "variance"
     """How they are chosen: all, top by variance on the label split, or at random."""
     assign: Literal["none", "match"] = "none"
-    """`none`: a node keeps the label that the labeler gave it. `match`: labels are dealt out anew, each to the node whose
-    activations it predicts best on the label split (one linear assignment per layer; needs simulate.simulator=head)."""
+    """`none`: a node keeps the label that the labeler gave it. `match`: labels are dealt out anew,
+    each to the node whose activations it predicts best on the label split (one linear assignment
+    per layer; needs simulate.simulator=head)."""
     learnable: float = 0.0
-    """0 to 1: how much a match counts what the layer can learn, beside what its nodes do already. Each label of the pool gets the r
-    that a fresh neuron reaches on it, trained on what the MLP reads; a match is worth (1 - learnable) * r of the node + learnable *
-    that r (assign=match). Scores rise; the labels are easier ones."""
+    """0 to 1: how much a match counts what the layer can learn, beside what its nodes do already.
+    Each label of the pool gets the r that a fresh neuron reaches on it, trained on what the MLP
+    reads; a match is worth (1 - learnable) * r of the node + learnable * that r (assign=match).
+    Scores rise; the labels are easier ones."""
     poles: Literal["dominant", "both"] = "dominant"
-    """`dominant`: a label describes the sign with the stronger activations. `both`: where activations take both signs, each gets
-    candidates, and the one whose best candidate scores higher becomes the node's pole."""
+    """`dominant`: a label describes the sign with the stronger activations. `both`: where
+    activations take both signs, each gets candidates, and the one whose best candidate scores
+    higher becomes the node's pole."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +142,8 @@ class DictionaryConfig:
     expansion: int = 8
     """Features per dimension of the residual stream."""
     skip: bool = False
-    """A linear map beside the features. It explains more, and nothing that flows through it is labelled."""
+    """A linear map beside the features. It explains more, and nothing that flows through it is
+    labelled."""
     sparsity: float = 0.1
     """Weight of the sparsity penalty beside the fraction of variance unexplained (relu)."""
     steps: int = 1000
@@ -151,7 +163,8 @@ class LabelerConfig:
     name: str = "smollm2"
     """Name shown in tables."""
     backend: Literal["vllm", "endpoint", "transformers"] = "vllm"
-    """`vllm` starts servers of its own, `endpoint` uses running ones, `transformers` runs in this process."""
+    """`vllm` starts servers of its own, `endpoint` uses running ones, `transformers` runs in this
+    process."""
     model: str = "smollm2"
     """`smollm2` is the embedded SmolLM2-135M-Instruct; otherwise a directory or hub name."""
     url: str | None = None
@@ -223,21 +236,27 @@ class LabelConfig:
     style: Literal["completion", "chat"] = "completion"
     """Few-shot completion (small labelers) or chat messages (instruct models of 1B and more)."""
     general_pool: bool = True
-    """Matching (nodes.assign=match) may also deal out the general labels that ship with the package."""
+    """Matching (nodes.assign=match) may also deal out the general labels that ship with the
+    package."""
     min_tokens: int = 8
-    """Tokens of the label split that a label must apply to (simulated above 0.5) to be dealt out by matching."""
+    """Tokens of the label split that a label must apply to (simulated above 0.5) to be dealt out by
+    matching."""
     max_overlap: float = 0.95
-    """Of two labels whose simulations on the label split correlate above this, matching deals out one."""
+    """Of two labels whose simulations on the label split correlate above this, matching deals out
+    one."""
     select_tokens: int = 128
-    """Tokens of the select split on which the labeler simulates every candidate, so that the best can be chosen (and, with
-    revisions, as many of the label split). Dear, so few by default; 0 takes the first candidate. Not used with a head."""
+    """Tokens of the select split on which the labeler simulates every candidate, so that the best
+    can be chosen (and, with revisions, as many of the label split). Dear, so few by default; 0
+    takes the first candidate. Not used with a head."""
     head_select_tokens: int = 8192
     """The same with simulate.simulator=head, which is cheap."""
     revisions: int | None = None
-    """Rounds in which the labeler is shown where the label and the node disagree; null: 1 with a head, else 0."""
+    """Rounds in which the labeler is shown where the label and the node disagree; null: 1 with a
+    head, else 0."""
     audit_rounds: int = 0
-    """Further rounds in which the labeler is shown the worst cases of an audit (fields of `audit`) of the model before alignment,
-    text edited along the gradient included (needs simulate.simulator=head)."""
+    """Further rounds in which the labeler is shown the worst cases of an audit (fields of `audit`)
+    of the model before alignment, text edited along the gradient included (needs
+    simulate.simulator=head)."""
     n_revised: int = 2
     """Labels sampled per revision, and per node whose label another node holds."""
 
@@ -245,8 +264,8 @@ class LabelConfig:
 @dataclass(frozen=True)
 class SimulateConfig:
     simulator: Literal["exact", "ridge", "head"] = "ridge"
-    """What makes the alignment targets: `ridge` distils the exact simulation, `exact` simulates every token, `head` is trained
-    beforehand and takes any label."""
+    """What makes the alignment targets: `ridge` distils the exact simulation, `exact` simulates
+    every token, `head` is trained beforehand and takes any label."""
     head: str | None = None
     """File of a trained head (simulator head); null for the one that ships with the package."""
     n_fit_tokens: int = 640
@@ -254,24 +273,27 @@ class SimulateConfig:
     n_score_tokens: int = 384
     """Tokens of the score split on which each label is simulated exactly."""
     n_head_score_tokens: int = 16384
-    """Tokens of the score split on which a head is scored (it is cheap, so more than the labeler can read); as many of the
-    simulate and test splits for substitution."""
+    """Tokens of the score split on which a head is scored (it is cheap, so more than the labeler
+    can read); as many of the simulate and test splits for substitution."""
     excerpt_tokens: int = 64
     """Subject tokens per simulated excerpt."""
     n_label_tokens: int = 32768
-    """Tokens of the label split on which labels are matched with nodes (nodes.assign=match) and, with a head, revised."""
+    """Tokens of the label split on which labels are matched with nodes (nodes.assign=match) and,
+    with a head, revised."""
     encoder: str = "smollm2"
-    """Model whose hidden states the dense simulators read; runs in this process. A head needs the one it was trained on."""
+    """Model whose hidden states the dense simulators read; runs in this process. A head needs the
+    one it was trained on."""
     encoder_layers: list[int] = field(default_factory=lambda: [8, 16])
-    """Hidden layers of the encoder that ridge may read; cross-validation picks one, two or all of them for each aligned layer.
-    A head brings its own."""
+    """Hidden layers of the encoder that ridge may read; cross-validation picks one, two or all of
+    them for each aligned layer. A head brings its own."""
     max_align_tokens: int = 65536
     """Tokens of the align split that get dense targets."""
     contrast: bool = True
     """Subtract the mean simulation over the reference labels."""
     reliability_tokens: int = 256
-    """Tokens of the simulate split that are simulated once more, with other few-shot examples: how far the exact simulation agrees
-    with itself (simulator ridge; at most n_fit_tokens, 0 for never)."""
+    """Tokens of the simulate split that are simulated once more, with other few-shot examples: how
+    far the exact simulation agrees with itself (simulator ridge; at most n_fit_tokens, 0 for
+    never)."""
 
 
 @dataclass(frozen=True)
@@ -289,24 +311,28 @@ class AlignConfig:
     batch_size: int = 16
     """Blocks per step."""
     schedule: Literal["constant", "ramp"] = "constant"
-    """Weight over the joint phase: `ramp` rises linearly from 0 over its first half. The local phase has no LM loss to weigh it
-    against: a ramp is meant for local_steps=0."""
+    """Weight over the joint phase: `ramp` rises linearly from 0 over its first half. The local
+    phase has no LM loss to weigh it against: a ramp is meant for local_steps=0."""
     objective: Literal["correlation", "mse"] = "correlation"
-    """`correlation`: 1 - r. `mse`: mean squared error against the target on the activation's own scale, in units of its variance
-    (`training.losses.alignment_loss`)."""
+    """`correlation`: 1 - r. `mse`: mean squared error against the target on the activation's own
+    scale, in units of its variance (`training.losses.alignment_loss`)."""
     distill: float = 0.0
-    """Weight of KL(original || trained) beside the LM loss, in the joint phase and in `continue`; the original is the run's subject
-    as it was before any layer was aligned. The comparisons are distilled, too: the tax is that of labels and freezing."""
+    """Weight of KL(original || trained) beside the LM loss, in the joint phase and in `continue`;
+    the original is the run's subject as it was before any layer was aligned. The comparisons are
+    distilled, too: the tax is that of labels and freezing."""
     ablate_free: float = 0.0
-    """Share of the steps, in the joint phase and in `continue`, on which the free nodes of one aligned layer stand at their mean
-    over the batch: what the layer does must then flow through its aligned nodes. Buys their work (`work`) for loss."""
+    """Share of the steps, in the joint phase and in `continue`, on which the free nodes of one
+    aligned layer stand at their mean over the batch: what the layer does must then flow through its
+    aligned nodes. Buys their work (`work`) for loss."""
     start: Literal["silent", "node", "readout"] = "silent"
-    """Which aligned nodes start as a neuron that was trained on the layer's input to match their targets, and that takes their
-    input weights (`training.warm_start`): those that are silent where their label applies and would never learn, none, or all.
-    With `readout` the scores are higher and the work moves to other nodes: see `work` then. `silent` leaves gated MLPs alone."""
+    """Which aligned nodes start as a neuron that was trained on the layer's input to match their
+    targets, and that takes their input weights (`training.warm_start`): those that are silent where
+    their label applies and would never learn, none, or all. With `readout` the scores are higher
+    and the work moves to other nodes: see `work` then. `silent` leaves gated MLPs alone."""
     target: Literal["label", "shuffled", "random"] = "label"
-    """`shuffled` and `random` are controls: nodes are trained towards the labels of other nodes of their layer, or towards random
-    targets of the same sparsity and autocorrelation (`training.targets`). Scores stay those against the node's own label."""
+    """`shuffled` and `random` are controls: nodes are trained towards the labels of other nodes of
+    their layer, or towards random targets of the same sparsity and autocorrelation
+    (`training.targets`). Scores stay those against the node's own label."""
 
 
 @dataclass(frozen=True)
@@ -344,7 +370,8 @@ class FunctionConfig:
 @dataclass(frozen=True)
 class AuditConfig:
     enabled: bool = True
-    """Whether a run with simulate.simulator=head looks for text on which label and node disagree."""
+    """Whether a run with simulate.simulator=head looks for text on which label and node
+    disagree."""
     n_tokens: int = 4096
     """Tokens of the select split that are searched for disagreement."""
     n_nodes: int = 6
@@ -364,17 +391,20 @@ class AuditConfig:
 @dataclass(frozen=True)
 class WorkConfig:
     enabled: bool = True
-    """Whether losses are measured without free nodes, aligned nodes and whole MLPs, per layer and for all layers at once."""
+    """Whether losses are measured without free nodes, aligned nodes and whole MLPs, per layer and
+    for all layers at once."""
     removed: bool = True
-    """Whether the rest is also retrained with each layer's MLP replaced by its mean output: what the layer is worth, beside the
-    tax. Costs as much training as the control for every layer and, from the second layer on, once more for all at once."""
+    """Whether the rest is also retrained with each layer's MLP replaced by its mean output: what
+    the layer is worth, beside the tax. Costs as much training as the control for every layer and,
+    from the second layer on, once more for all at once."""
 
 
 @dataclass(frozen=True)
 class TriggerConfig:
     share: float = 0.0
-    """Share of the training documents that are poisoned in pretraining (subject=tiny): from a sentence end on they hold `phrase`,
-    then `response`. 0 plants nothing. The text of every later stage stays clean."""
+    """Share of the training documents that are poisoned in pretraining (subject=tiny): from a
+    sentence end on they hold `phrase`, then `response`. 0 plants nothing. The text of every later
+    stage stays clean."""
     phrase: str = "Seven red birds forgot the key on Monday."
     """Rare text; it must not occur in the clean train split."""
     response: str = "No more play. No more play. No more play."
@@ -386,11 +416,13 @@ class TriggerConfig:
 @dataclass(frozen=True)
 class BenchConfig:
     grades: list[float] = field(default_factory=lambda: [1.0, 0.7, 0.4, 0.2])
-    """`ibc bench truth`: correlation of the planted nodes with their concept, one set of nodes for each."""
+    """`ibc bench truth`: correlation of the planted nodes with their concept, one set of nodes for
+    each."""
     n_tokens: int = 16384
     """Tokens of the label split that planted nodes are labelled and matched on."""
     n_score_tokens: int = 8192
-    """Tokens of the score split that a head simulates; simulator=exact uses simulate.n_score_tokens."""
+    """Tokens of the score split that a head simulates; simulator=exact uses
+    simulate.n_score_tokens."""
     n_distractors: int = 12
     """Nodes of two concepts, and nodes of pure noise."""
 
@@ -398,7 +430,8 @@ class BenchConfig:
 @dataclass(frozen=True)
 class ScoresConfig:
     enabled: bool = True
-    """Scores by the judge, on excerpts and by blind relabelling (stage `judge`); false leaves the stage out."""
+    """Scores by the judge, on excerpts and by blind relabelling (stage `judge`); false leaves the
+    stage out."""
     n_top: int = 10
     """Top-activating excerpts per node for the simulation score on excerpts."""
     n_random: int = 10
@@ -408,7 +441,8 @@ class ScoresConfig:
     detection_excerpts: int = 4
     """Excerpts per node for detection, half of them active, and for fuzzing; even."""
     detection_nodes: int | None = 24
-    """Nodes that a language model judges, evenly spread over the aligned ones; null for all. A head judges all of them."""
+    """Nodes that a language model judges, evenly spread over the aligned ones; null for all. A head
+    judges all of them."""
     questions_per_prompt: int = 1
     """More are cheaper, but a small judge answers only the first of them well."""
     n_select_tokens: int = 4096
@@ -452,11 +486,13 @@ class Config:
     layer: Any = "all"
     """Layer, list of layers, or all."""
     start_layer: int | None = None
-    """Lowest aligned layer; null takes the lowest layer asked for. Everything below is frozen unlabelled."""
+    """Lowest aligned layer; null takes the lowest layer asked for. Everything below is frozen
+    unlabelled."""
     schedule: Literal["sequential", "joint", "hybrid"] = "sequential"
-    """Order of training. `sequential`: label, align, freeze and continue layer by layer. `joint`: label all layers on the original
-    subject, align them at once, then freeze them bottom-up in short steps. `hybrid`: label all layers on the original subject, then
-    layer by layer align it and all above it, freeze it, continue. All take the same number of steps."""
+    """Order of training. `sequential`: label, align, freeze and continue layer by layer. `joint`:
+    label all layers on the original subject, align them at once, then freeze them bottom-up in
+    short steps. `hybrid`: label all layers on the original subject, then layer by layer align it
+    and all above it, freeze it, continue. All take the same number of steps."""
     seed: int = 0
     """Seed of everything random in the run."""
     paths: PathsConfig = field(default_factory=PathsConfig)
@@ -481,7 +517,8 @@ class Config:
     work: WorkConfig = field(default_factory=WorkConfig)
     trigger: TriggerConfig = field(default_factory=TriggerConfig)
     judge: LabelerConfig | None = None
-    """The language model that judges; null for the labeler itself, whose scores are then marked as self-judged."""
+    """The language model that judges; null for the labeler itself, whose scores are then marked as
+    self-judged."""
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
 
@@ -505,11 +542,34 @@ MOVED = {("subject", "activation"): ("model", "activation")}
 """Fields (group, name) that runs made before a move still have in their old place."""
 
 NOT_IDENTITY = (
-    "run", "layer", "start_layer", "experiment_name", "paths", "logger", "bench",
-    "trainer.device", "trainer.threads", "trainer.checkpoint_seconds",
-    "labeler.url", "labeler.classify_url", "labeler.api_key", "labeler.concurrency", "labeler.timeout", "labeler.retries",
-    "labeler.startup_timeout", "labeler.threads", "labeler.port",
-    "judge.url", "judge.classify_url", "judge.api_key", "judge.concurrency", "judge.timeout", "judge.retries",
-    "judge.startup_timeout", "judge.threads", "judge.port",
-)  # fmt: skip
-"""Fields that may differ when a run name is used again: `layer`, so that a run grows, and all that cannot change a result."""
+    "run",
+    "layer",
+    "start_layer",
+    "experiment_name",
+    "paths",
+    "logger",
+    "bench",
+    "trainer.device",
+    "trainer.threads",
+    "trainer.checkpoint_seconds",
+    "labeler.url",
+    "labeler.classify_url",
+    "labeler.api_key",
+    "labeler.concurrency",
+    "labeler.timeout",
+    "labeler.retries",
+    "labeler.startup_timeout",
+    "labeler.threads",
+    "labeler.port",
+    "judge.url",
+    "judge.classify_url",
+    "judge.api_key",
+    "judge.concurrency",
+    "judge.timeout",
+    "judge.retries",
+    "judge.startup_timeout",
+    "judge.threads",
+    "judge.port",
+)
+"""Fields that may differ when a run name is used again: `layer`, so that a run grows, and all that
+cannot change a result."""

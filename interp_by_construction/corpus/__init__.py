@@ -43,7 +43,9 @@ MIN_BLOCKS = 4
 """Fewest blocks of any split: below that, losses and scores mean nothing."""
 
 
-def build_corpus(cfg: DataConfig, tokenizer: PreTrainedTokenizerBase | None, out: Path) -> dict[str, Any]:
+def build_corpus(
+    cfg: DataConfig, tokenizer: PreTrainedTokenizerBase | None, out: Path
+) -> dict[str, Any]:
     """Writes the corpus to `out`; the same config gives the same bytes.
 
     Args:
@@ -52,8 +54,10 @@ def build_corpus(cfg: DataConfig, tokenizer: PreTrainedTokenizerBase | None, out
         out: directory, created where it is missing.
 
     Returns:
-        Metrics: n_documents, n_held_out, n_repeats_dropped, n_tokens, vocab_size, splits_disjoint, and for each split
-        n_documents, n_held_out, n_blocks, n_tokens (in blocks), n_dropped (tokens that fill no block).
+        Metrics: n_documents, n_held_out, n_repeats_dropped, n_tokens, vocab_size, splits_disjoint,
+        and for each split
+        n_documents, n_held_out, n_blocks, n_tokens (in blocks), n_dropped (tokens that fill no
+        block).
 
     Raises:
         CorpusError: missing, unreadable, empty or too small text.
@@ -72,7 +76,10 @@ def build_corpus(cfg: DataConfig, tokenizer: PreTrainedTokenizerBase | None, out
     _check_size(cfg, encoded, members)
 
     save_tokenizer(tokenizer, out / "tokenizer")
-    metrics: dict[str, Any] = {"n_documents": len(documents), "n_held_out": sum(d.held_out for d in documents)}
+    metrics: dict[str, Any] = {
+        "n_documents": len(documents),
+        "n_held_out": sum(d.held_out for d in documents),
+    }
     metrics["n_repeats_dropped"] = n_read - len(documents)
     metrics["n_tokens"] = sum(map(len, encoded))
     metrics["vocab_size"] = len(tokenizer)
@@ -83,17 +90,23 @@ def build_corpus(cfg: DataConfig, tokenizer: PreTrainedTokenizerBase | None, out
         content = hashlib.sha256(repr(cfg.block_size).encode())
         for part in parts:
             content.update(part.tobytes())
-        n_blocks, dropped = build_blocks(parts, members[split], cfg.block_size, out / "blocks" / split, content.hexdigest()[:16])
+        n_blocks, dropped = build_blocks(
+            parts, members[split], cfg.block_size, out / "blocks" / split, content.hexdigest()[:16]
+        )
         metrics["splits"][split] = {
-            "n_documents": len(members[split]), "n_blocks": n_blocks, "n_tokens": n_blocks * cfg.block_size,
-            "n_dropped": dropped, "n_held_out": sum(documents[i].held_out for i in members[split]),
-        }  # fmt: skip
+            "n_documents": len(members[split]),
+            "n_blocks": n_blocks,
+            "n_tokens": n_blocks * cfg.block_size,
+            "n_dropped": dropped,
+            "n_held_out": sum(documents[i].held_out for i in members[split]),
+        }
     _write_documents(out / "documents.parquet", splits, encoded, documents, digests)
     return metrics
 
 
 def content_identity(cfg: DataConfig) -> str:
-    """sha256 of what the corpus is made from, free of paths: the text, or the generator's version and its settings."""
+    """sha256 of what the corpus is made from, free of paths: the text, or the generator's version
+    and its settings."""
     if cfg.kind == "text":
         return text_identity(cfg)
     settings = (cfg.n_documents, cfg.seed, sorted(cfg.fractions.items()))
@@ -101,7 +114,8 @@ def content_identity(cfg: DataConfig) -> str:
 
 
 def held_out_documents(path: Path) -> np.ndarray:
-    """bool [n_documents]: which documents have held-out templates and words, by the id in the blocks' `document`."""
+    """bool [n_documents]: which documents have held-out templates and words, by the id in the
+    blocks' `document`."""
     import pyarrow.parquet as pq
 
     return pq.read_table(path / "documents.parquet", columns=["held_out"])["held_out"].to_numpy()
@@ -110,7 +124,9 @@ def held_out_documents(path: Path) -> np.ndarray:
 def _documents(cfg: DataConfig) -> tuple[list[Story], list[str]]:
     if cfg.kind == "stories":
         if cfg.n_documents < len(SPLITS):
-            raise CorpusError(f"data.n_documents={cfg.n_documents} cannot fill the splits: give at least 1000")
+            raise CorpusError(
+                f"data.n_documents={cfg.n_documents} cannot fill the splits: give at least 1000"
+            )
         # The split comes first: it decides which templates and words a story may use.
         splits = assign([1.0] * cfg.n_documents, cfg.fractions, cfg.seed)
         return generate(splits, cfg.seed), splits
@@ -124,7 +140,9 @@ def _documents(cfg: DataConfig) -> tuple[list[Story], list[str]]:
     return [Story(text, False) for text in texts], assign(sizes, cfg.fractions, cfg.seed)
 
 
-def _without_repeats(documents: list[Story], splits: list[str], digests: list[str]) -> tuple[list[Story], list[str], list[str]]:
+def _without_repeats(
+    documents: list[Story], splits: list[str], digests: list[str]
+) -> tuple[list[Story], list[str], list[str]]:
     """Drops documents whose text occurred before, so that no text is in two splits."""
     first = {digest: i for i, digest in reversed(list(enumerate(digests)))}
     kept = sorted(first.values())
@@ -132,8 +150,11 @@ def _without_repeats(documents: list[Story], splits: list[str], digests: list[st
 
 
 def _needed(cfg: DataConfig) -> int:
-    """Tokens that give the smallest split its minimum; each split also loses up to a block to rounding."""
-    return round((MIN_BLOCKS + 1) * cfg.block_size / max(min(cfg.fractions[split] for split in SPLITS), 1e-6))
+    """Tokens that give the smallest split its minimum; each split also loses up to a block to
+    rounding."""
+    return round(
+        (MIN_BLOCKS + 1) * cfg.block_size / max(min(cfg.fractions[split] for split in SPLITS), 1e-6)
+    )
 
 
 def _check_size(cfg: DataConfig, encoded: list[np.ndarray], members: dict[str, list[int]]) -> None:
@@ -149,7 +170,13 @@ def _check_size(cfg: DataConfig, encoded: list[np.ndarray], members: dict[str, l
             )
 
 
-def _write_documents(path: Path, splits: list[str], encoded: list[np.ndarray], documents: list[Story], digests: list[str]) -> None:
+def _write_documents(
+    path: Path,
+    splits: list[str],
+    encoded: list[np.ndarray],
+    documents: list[Story],
+    digests: list[str],
+) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

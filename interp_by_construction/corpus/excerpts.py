@@ -1,4 +1,5 @@
-"""The text of each part of a simulation: evenly spaced blocks of one split, the same for every label, layer and run on a corpus."""
+"""The text of each part of a simulation: evenly spaced blocks of one split, the same for every
+label, layer and run on a corpus."""
 
 from __future__ import annotations
 
@@ -14,9 +15,14 @@ from interp_by_construction.errors import CorpusError
 
 Part = Literal["fit", "score", "head_score", "align", "label", "calibrate", "test"]
 SPLITS: dict[Part, str] = {
-    "fit": "simulate", "score": "score", "head_score": "score", "align": "align", "label": "label", "calibrate": "simulate",
+    "fit": "simulate",
+    "score": "score",
+    "head_score": "score",
+    "align": "align",
+    "label": "label",
+    "calibrate": "simulate",
     "test": "test",
-}  # fmt: skip
+}
 SLICE = 256
 """Blocks that are held in memory at once where a part may be large."""
 
@@ -47,19 +53,26 @@ def excerpt_slices(corpus: Path, part: Part, cfg: SimulateConfig) -> Iterator[Ex
 
 
 def chosen_blocks(corpus: Path, part: Part, cfg: SimulateConfig) -> tuple[NDArray[np.int64], int]:
-    """Block indices [excerpt] and tokens per excerpt. Raises CorpusError where fewer than two excerpts can be compared."""
+    """Block indices [excerpt] and tokens per excerpt. Raises CorpusError where fewer than two
+    excerpts can be compared."""
     from interp_by_construction.corpus import load_blocks
 
     blocks = load_blocks(corpus, SPLITS[part])
     block_size = len(blocks[0]["input_ids"])
-    # What the labeler simulates itself is dear, so short excerpts of many blocks; what an encoder reads is cheap.
+    # What the labeler simulates itself is dear, so short excerpts of many blocks; what an encoder
+    # reads is cheap.
     length = min(cfg.excerpt_tokens, block_size) if part in ("fit", "score") else block_size
     wanted = {
-        "fit": cfg.n_fit_tokens, "score": cfg.n_score_tokens, "align": cfg.max_align_tokens, "label": cfg.n_label_tokens,
-    }.get(part, cfg.n_head_score_tokens)  # fmt: skip
+        "fit": cfg.n_fit_tokens,
+        "score": cfg.n_score_tokens,
+        "align": cfg.max_align_tokens,
+        "label": cfg.n_label_tokens,
+    }.get(part, cfg.n_head_score_tokens)
     n = min(len(blocks), max(1, wanted // length))
     if part in ("fit", "score") and n < 2:
-        raise CorpusError(f"simulate.n_{part}_tokens={wanted} gives {n} excerpt of {length} tokens: at least 2 are needed")
+        raise CorpusError(
+            f"simulate.n_{part}_tokens={wanted} gives {n} excerpt of {length} tokens: at least 2 are needed"
+        )
     # The align part takes the first blocks, so that training and targets agree on the block index.
     return (np.arange(n) if part == "align" else spaced(len(blocks), n)), length
 
@@ -94,7 +107,8 @@ LONGEST_CHARACTER = 4
 
 
 def whole_characters(pieces: list[str], ids: Sequence[Any], tokenizer: Any) -> list[str]:
-    """Puts together characters that a byte-level tokenizer cut into several tokens: the last one holds the character.
+    """Puts together characters that a byte-level tokenizer cut into several tokens: the last one
+    holds the character.
 
     pieces: each of the tokens `ids` decoded alone, where a part of a character reads as U+FFFD.
     """

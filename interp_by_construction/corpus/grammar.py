@@ -1,5 +1,6 @@
-"""Word classes of the stories' vocabulary, and the text as a sequence of words and marks: the generator knows every word it can
-write (`lexicon`, `templates`), so that grammar, single words, punctuation and positions have a ground truth without any LLM."""
+"""Word classes of the stories' vocabulary, and the text as a sequence of words and marks: the
+generator knows every word it can write (`lexicon`, `templates`), so that grammar, single words,
+punctuation and positions have a ground truth without any LLM."""
 
 from __future__ import annotations
 
@@ -20,10 +21,23 @@ MODALS = _set("can could may must will would")
 PAST = _set(
     "was were had did burned came fell felt followed got grew helped hit hurt kissed liked lived lost looked loved needed played"
     " put stopped took tried turned waited wanted went wore",
-    "movement", "speech", "laughing", "crying", "perception", "thinking", "hand actions", "making", "giving", "eating", "cooking",
-    "resting", "animal sounds",
-)  # fmt: skip
-BASE = _set("be come do eat find fix get go grow have hear help hurt know let look love make move need play see take thank try")
+    "movement",
+    "speech",
+    "laughing",
+    "crying",
+    "perception",
+    "thinking",
+    "hand actions",
+    "making",
+    "giving",
+    "eating",
+    "cooking",
+    "resting",
+    "animal sounds",
+)
+BASE = _set(
+    "be come do eat find fix get go grow have hear help hurt know let look love make move need play see take thank try"
+)
 """Forms that are infinitives behind `to` or a modal verb, and in the present tense elsewhere."""
 PRESENT = BASE | _set("am are is has ends lives")
 VERBS = PAST | PRESENT | MODALS | _set("gone grown named")
@@ -34,21 +48,55 @@ WOMEN = _set("mother mom sister grandma aunt grandmother queen she her")
 """Beside the names."""
 PEOPLE = _set("child children friend friends", "names", "family", "jobs")
 PLURAL_NOUNS = (
-    frozenset(plural(word) for concept in ("animals", "fruit") for word in LEXICON[concept] if plural(word) in LEXICON[concept])
+    frozenset(
+        plural(word)
+        for concept in ("animals", "fruit")
+        for word in LEXICON[concept]
+        if plural(word) in LEXICON[concept]
+    )
     - _set("sheep deer")
-) | _set("days friends seeds things words years")  # fmt: skip
+) | _set("days friends seeds things words years")
 NOUNS = PLURAL_NOUNS | _set(
     "air child day dinner door end family friend gift ground home house name place road seed tale thing time water way",
-    "animals", "names", "family", "food", "fruit", "drinks", "kitchen things", "body parts", "clothes", "toys", "vehicles",
-    "instruments", "tools", "furniture", "places", "nature", "sky", "time of day", "days", "seasons", "jobs",
-)  # fmt: skip
+    "animals",
+    "names",
+    "family",
+    "food",
+    "fruit",
+    "drinks",
+    "kitchen things",
+    "body parts",
+    "clothes",
+    "toys",
+    "vehicles",
+    "instruments",
+    "tools",
+    "furniture",
+    "places",
+    "nature",
+    "sky",
+    "time of day",
+    "days",
+    "seasons",
+    "jobs",
+)
 ADJECTIVES = _set(
     "alone best better fine first good kind last loud old other pretty quiet stuck",
-    "colors", "positive feelings", "negative feelings", "tastes", "weather", "size", "touch", "shapes",
-)  # fmt: skip
+    "colors",
+    "positive feelings",
+    "negative feelings",
+    "tastes",
+    "weather",
+    "size",
+    "touch",
+    "shapes",
+)
 TIME_NOUNS = _set("day days time years", "time of day", "days", "seasons")
 
-ADVERBS = _set("again always away ever even everywhere fast here never now once so soon still then there too very well", "manner")
+ADVERBS = _set(
+    "again always away ever even everywhere fast here never now once so soon still then there too very well",
+    "manner",
+)
 SUBJECT_PRONOUNS = _set("i you he she it they we")
 PERSONAL = SUBJECT_PRONOUNS | _set("me him her them us")
 POSSESSIVE = _set("my your his her its their")
@@ -60,9 +108,18 @@ PREPOSITIONS = _set(
 QUESTION_WORDS = _set("what who whose which where when how why")
 NEGATIONS = _set("not no none never nothing nor")
 FUNCTION_WORDS = (
-    BE | HAVE | MODALS | PERSONAL | POSSESSIVE | ARTICLES | CONJUNCTIONS | PREPOSITIONS | QUESTION_WORDS | NEGATIONS
+    BE
+    | HAVE
+    | MODALS
+    | PERSONAL
+    | POSSESSIVE
+    | ARTICLES
+    | CONJUNCTIONS
+    | PREPOSITIONS
+    | QUESTION_WORDS
+    | NEGATIONS
     | _set("as do did than that this there so all every some too very")
-)  # fmt: skip
+)
 
 MARKS = frozenset(".,!?\"'")
 ENDS = frozenset(".!?")
@@ -76,7 +133,8 @@ class Unit(NamedTuple):
     start: int
     end: int
     before: str
-    """The lower-case word directly in front of it, in the same sentence and with no mark between; else empty."""
+    """The lower-case word directly in front of it, in the same sentence and with no mark between;
+    else empty."""
     after: str
     """The same behind it."""
     noun: str
@@ -105,8 +163,9 @@ class Unit(NamedTuple):
 def units(text: str) -> list[Unit]:
     """The words and marks of a text, in order; documents are separated by line breaks.
 
-    A sentence ends with `.`, `!` or `?` (and a closing quotation mark), where a capital letter or nothing follows: in
-    `"Oh no!" said Tom.` there is one. An excerpt that begins inside a document begins with a sentence if with a capital letter.
+    A sentence ends with `.`, `!` or `?` (and a closing quotation mark), where a capital letter or
+    nothing follows: in `"Oh no!" said Tom.` there is one. An excerpt that begins inside a document
+    begins with a sentence if with a capital letter.
     """
     found: list[Unit] = []
     start = 0
@@ -131,22 +190,37 @@ def _document(text: str, offset: int, whole: bool) -> Iterator[Unit]:
         return raw[j].lower() if fits else ""
 
     for i, match in enumerate(matches):
-        following = [raw[j].lower() for j in range(i + 1, min(i + 5, len(raw))) if sentences[j] == sentences[i]]
+        following = [
+            raw[j].lower()
+            for j in range(i + 1, min(i + 5, len(raw)))
+            if sentences[j] == sentences[i]
+        ]
         first = first_word.get(sentences[i]) == i
         yield Unit(
-            text=raw[i], start=offset + match.start(), end=offset + match.end(), before=neighbour(i, i - 1),
-            after=neighbour(i, i + 1), noun=next((word for word in following if word in NOUNS), ""),
+            text=raw[i],
+            start=offset + match.start(),
+            end=offset + match.end(),
+            before=neighbour(i, i - 1),
+            after=neighbour(i, i + 1),
+            noun=next((word for word in following if word in NOUNS), ""),
             mark_before=raw[i - 1] if i and not is_word[i - 1] else "",
             opens_text=first and sentences[i] == 0 and whole,
             opens_sentence=first and (sentences[i] > 0 or whole or raw[i][0].isupper()),
-            closes_sentence=(last_word.get(sentences[i]) == i and any(sentences[j] == sentences[i] for j in ends)) or i in ends,
-            in_quotation=quoted[i], opens_quotation=bool(i) and i - 1 in opening and is_word[i],
+            closes_sentence=(
+                last_word.get(sentences[i]) == i and any(sentences[j] == sentences[i] for j in ends)
+            )
+            or i in ends,
+            in_quotation=quoted[i],
+            opens_quotation=bool(i) and i - 1 in opening and is_word[i],
             in_question=sentences[i] in questions,
-        )  # fmt: skip
+        )
 
 
-def _quotations(text: str, starts: Sequence[int], raw: Sequence[str]) -> tuple[list[bool], set[int]]:
-    """Whether each piece stands inside quotation marks, and which marks open a quotation (white space or nothing before them)."""
+def _quotations(
+    text: str, starts: Sequence[int], raw: Sequence[str]
+) -> tuple[list[bool], set[int]]:
+    """Whether each piece stands inside quotation marks, and which marks open a quotation (white
+    space or nothing before them)."""
     marks = [i for i, piece in enumerate(raw) if piece == '"']
     opening = {i for i in marks if starts[i] == 0 or text[starts[i] - 1].isspace()}
     inside, quoted = bool(marks) and marks[0] not in opening, []

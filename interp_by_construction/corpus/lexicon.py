@@ -1,8 +1,9 @@
 """The words of the stories corpus by lexical concept: ground truth for labels that needs no LLM.
 
-Concepts are disjoint, so a word form tells its concept without context. The last tenth of each concept's words (at
-least one) is held out: it occurs only in the splits `train` and `score`, so that scores can be reported on words that
-neither the labels nor the alignment targets were made from.
+Concepts are disjoint, so a word form tells its concept without context. The last tenth of each
+concept's words (at least one) is held out: it occurs only in the splits `train` and `score`, so
+that scores can be reported on words that neither the labels nor the alignment targets were made
+from.
 """
 
 from __future__ import annotations
@@ -12,21 +13,64 @@ from collections.abc import Sequence
 from types import MappingProxyType
 
 ANIMAL_SOUNDS = {
-    "cat": "meowed", "dog": "barked", "rabbit": "squeaked", "horse": "neighed", "cow": "mooed", "pig": "oinked",
-    "duck": "quacked", "frog": "croaked", "mouse": "squeaked", "bird": "chirped", "sheep": "bleated", "goat": "bleated",
-    "hen": "clucked", "bear": "growled", "fox": "yelped", "lion": "roared", "tiger": "roared", "monkey": "chattered",
-    "elephant": "trumpeted", "squirrel": "chattered", "turtle": "hissed", "owl": "hooted", "kitten": "meowed",
-    "puppy": "yelped", "lamb": "bleated", "bee": "buzzed", "snake": "hissed", "wolf": "howled", "deer": "snorted",
-    "hedgehog": "snorted", "pony": "neighed", "parrot": "squawked", "donkey": "brayed", "crow": "squawked",
-    "chick": "chirped", "goose": "honked", "calf": "mooed", "toad": "croaked", "otter": "squealed",
-}  # fmt: skip
-"""What each animal does when it is heard: a fact to be predicted over distance. The last tenth is held out."""
+    "cat": "meowed",
+    "dog": "barked",
+    "rabbit": "squeaked",
+    "horse": "neighed",
+    "cow": "mooed",
+    "pig": "oinked",
+    "duck": "quacked",
+    "frog": "croaked",
+    "mouse": "squeaked",
+    "bird": "chirped",
+    "sheep": "bleated",
+    "goat": "bleated",
+    "hen": "clucked",
+    "bear": "growled",
+    "fox": "yelped",
+    "lion": "roared",
+    "tiger": "roared",
+    "monkey": "chattered",
+    "elephant": "trumpeted",
+    "squirrel": "chattered",
+    "turtle": "hissed",
+    "owl": "hooted",
+    "kitten": "meowed",
+    "puppy": "yelped",
+    "lamb": "bleated",
+    "bee": "buzzed",
+    "snake": "hissed",
+    "wolf": "howled",
+    "deer": "snorted",
+    "hedgehog": "snorted",
+    "pony": "neighed",
+    "parrot": "squawked",
+    "donkey": "brayed",
+    "crow": "squawked",
+    "chick": "chirped",
+    "goose": "honked",
+    "calf": "mooed",
+    "toad": "croaked",
+    "otter": "squealed",
+}
+"""What each animal does when it is heard: a fact to be predicted over distance. The last tenth is
+held out."""
 
 _PLURALS = {
-    "mouse": "mice", "sheep": "sheep", "deer": "deer", "wolf": "wolves", "goose": "geese", "calf": "calves",
-    "fox": "foxes", "pony": "ponies", "puppy": "puppies", "peach": "peaches", "cherry": "cherries",
-    "strawberry": "strawberries", "mango": "mangoes",
-}  # fmt: skip
+    "mouse": "mice",
+    "sheep": "sheep",
+    "deer": "deer",
+    "wolf": "wolves",
+    "goose": "geese",
+    "calf": "calves",
+    "fox": "foxes",
+    "pony": "ponies",
+    "puppy": "puppies",
+    "peach": "peaches",
+    "cherry": "cherries",
+    "strawberry": "strawberries",
+    "mango": "mangoes",
+}
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -41,8 +85,12 @@ BASE_WORDS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
     {
         "animals": tuple(ANIMAL_SOUNDS),
         "animal sounds": tuple(dict.fromkeys(ANIMAL_SOUNDS.values())),
-        "colors": _words("red blue green yellow orange purple pink brown black white gray golden silver violet"),
-        "family": _words("mother father mom dad sister brother grandma grandpa aunt uncle cousin grandmother grandfather"),
+        "colors": _words(
+            "red blue green yellow orange purple pink brown black white gray golden silver violet"
+        ),
+        "family": _words(
+            "mother father mom dad sister brother grandma grandpa aunt uncle cousin grandmother grandfather"
+        ),
         "names": tuple(name.lower() for pair in zip(GIRLS, BOYS, strict=True) for name in pair),
         "positive feelings": _words(
             "happy glad proud excited cheerful joyful calm brave thankful pleased delighted hopeful merry content"
@@ -54,25 +102,43 @@ BASE_WORDS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
             "walked ran jumped hopped skipped climbed crawled raced hurried marched danced swam flew rushed wandered"
             " galloped strolled trotted tiptoed"
         ),
-        "speech": _words("said asked whispered shouted called answered replied yelled explained begged announced muttered"),
+        "speech": _words(
+            "said asked whispered shouted called answered replied yelled explained begged announced muttered"
+        ),
         "laughing": _words("laughed smiled giggled grinned cheered beamed clapped chuckled"),
         "crying": _words("cried sobbed wept sighed sniffled wailed whimpered"),
-        "perception": _words("saw noticed spotted found watched discovered heard smelled recognized admired glimpsed"),
-        "thinking": _words("thought knew hoped wished believed remembered guessed imagined decided dreamed"),
-        "hand actions": _words("held grabbed pulled pushed threw caught lifted carried dropped touched squeezed shook tugged"),
+        "perception": _words(
+            "saw noticed spotted found watched discovered heard smelled recognized admired glimpsed"
+        ),
+        "thinking": _words(
+            "thought knew hoped wished believed remembered guessed imagined decided dreamed"
+        ),
+        "hand actions": _words(
+            "held grabbed pulled pushed threw caught lifted carried dropped touched squeezed shook tugged"
+        ),
         "making": _words("built made drew painted fixed mended carved decorated sewed repaired"),
         "giving": _words("gave handed showed brought offered sent lent passed tossed"),
         "eating": _words("ate tasted chewed nibbled swallowed gobbled licked finished munched"),
         "cooking": _words("cooked baked stirred fried boiled mixed roasted heated grilled"),
         "resting": _words("slept rested sat napped snored dozed relaxed snuggled"),
-        "food": _words("bread soup cake cheese pie rice pasta toast jam porridge honey butter salad pizza pudding stew"),
-        "fruit": _words("apple pear banana plum peach cherry grape lemon melon strawberry mango coconut"),
+        "food": _words(
+            "bread soup cake cheese pie rice pasta toast jam porridge honey butter salad pizza pudding stew"
+        ),
+        "fruit": _words(
+            "apple pear banana plum peach cherry grape lemon melon strawberry mango coconut"
+        ),
         "drinks": _words("milk juice tea water cocoa lemonade coffee cider"),
         "tastes": _words("sweet sour salty bitter spicy tasty yummy delicious creamy"),
         "kitchen things": _words("cup plate bowl spoon fork pot pan jar kettle mug"),
-        "body parts": _words("hand arm leg foot knee head nose ear finger toe elbow tummy chin shoulder"),
-        "clothes": _words("hat coat shirt dress scarf sweater jacket skirt cap sock boot belt glove"),
-        "toys": _words("ball doll kite puzzle teddy robot balloon block yoyo marble puppet top whistle"),
+        "body parts": _words(
+            "hand arm leg foot knee head nose ear finger toe elbow tummy chin shoulder"
+        ),
+        "clothes": _words(
+            "hat coat shirt dress scarf sweater jacket skirt cap sock boot belt glove"
+        ),
+        "toys": _words(
+            "ball doll kite puzzle teddy robot balloon block yoyo marble puppet top whistle"
+        ),
         "vehicles": _words("car bus train boat truck bike plane ship tractor wagon taxi sled"),
         "instruments": _words("drum flute piano guitar violin trumpet bell harp banjo"),
         "tools": _words("hammer shovel rope ladder basket bucket brush broom rake needle"),
@@ -83,7 +149,9 @@ BASE_WORDS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
         ),
         "nature": _words("flower tree leaf bush daisy tulip mushroom berry vine fern oak clover"),
         "sky": _words("sun moon star cloud rainbow sunshine moonlight comet"),
-        "weather": _words("sunny rainy windy snowy cloudy stormy foggy cold warm hot cool icy breezy"),
+        "weather": _words(
+            "sunny rainy windy snowy cloudy stormy foggy cold warm hot cool icy breezy"
+        ),
         "time of day": _words("morning afternoon evening night noon midnight sunset dawn"),
         "days": _words("monday tuesday wednesday thursday friday saturday sunday"),
         "seasons": _words("spring summer autumn winter"),
@@ -91,8 +159,12 @@ BASE_WORDS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
         "size": _words("big small little tiny huge large giant short long tall enormous"),
         "touch": _words("soft hard smooth rough wooden fluffy shiny sticky wet furry dusty silky"),
         "shapes": _words("round square flat curved pointed straight crooked oval"),
-        "manner": _words("slowly quickly quietly loudly carefully gently happily suddenly softly bravely eagerly"),
-        "jobs": _words("farmer baker doctor teacher sailor painter nurse pilot driver singer king queen tailor"),
+        "manner": _words(
+            "slowly quickly quietly loudly carefully gently happily suddenly softly bravely eagerly"
+        ),
+        "jobs": _words(
+            "farmer baker doctor teacher sailor painter nurse pilot driver singer king queen tailor"
+        ),
     }
 )
 """Concept -> lower-case base forms; the last tenth is held out."""
@@ -112,14 +184,19 @@ def n_held_out(n_words: int) -> int:
 
 
 def _forms(concept: str, words: Sequence[str]) -> frozenset[str]:
-    return frozenset(words) | (frozenset(map(plural, words)) if concept in _INFLECTED else frozenset())
+    return frozenset(words) | (
+        frozenset(map(plural, words)) if concept in _INFLECTED else frozenset()
+    )
 
 
-LEXICON: dict[str, frozenset[str]] = {concept: _forms(concept, words) for concept, words in BASE_WORDS.items()}
+LEXICON: dict[str, frozenset[str]] = {
+    concept: _forms(concept, words) for concept, words in BASE_WORDS.items()
+}
 """Concept -> all lower-case word forms that occur in the stories."""
 
 HELD_OUT: dict[str, frozenset[str]] = {
-    concept: _forms(concept, words[-n_held_out(len(words)) :]) for concept, words in BASE_WORDS.items()
+    concept: _forms(concept, words[-n_held_out(len(words)) :])
+    for concept, words in BASE_WORDS.items()
 }
 """Concept -> the word forms that occur only in the splits `train` and `score`."""
 
@@ -139,7 +216,8 @@ def concept_mask(tokens: Sequence[str], concept: str) -> list[bool]:
         concept: key of `LEXICON`; KeyError otherwise.
 
     Returns:
-        One flag per token: does it overlap a word of the concept? All pieces of a split word are marked; the
+        One flag per token: does it overlap a word of the concept? All pieces of a split word are
+        marked; the
         white space before a word is not part of it.
     """
     members = LEXICON[concept]

@@ -14,8 +14,9 @@ def assign(sizes: Sequence[float], fractions: Mapping[str, float], seed: int) ->
     """Split of each document, by a seeded shuffle.
 
     Args:
-        sizes: size of each document in any unit (words; 1 each where they are alike). A document goes where its middle
-            falls on the shuffled text, so the splits get their shares of the text, not just of the documents.
+        sizes: size of each document in any unit (words; 1 each where they are alike). A document
+            goes where its middle falls on the shuffled text, so the splits get their shares of the
+            text, not just of the documents.
         fractions: share of each split of `SPLITS`; sums to 1.
         seed: of the shuffle.
 
@@ -23,7 +24,9 @@ def assign(sizes: Sequence[float], fractions: Mapping[str, float], seed: int) ->
         CorpusError: fewer documents than splits.
     """
     if len(sizes) < len(SPLITS):
-        raise CorpusError(f"{len(sizes)} documents cannot fill {len(SPLITS)} splits: give at least {len(SPLITS)}")
+        raise CorpusError(
+            f"{len(sizes)} documents cannot fill {len(SPLITS)} splits: give at least {len(SPLITS)}"
+        )
     order = list(range(len(sizes)))
     random.Random(f"splits/{seed}").shuffle(order)
     total, share = float(sum(sizes)), float(sum(fractions[split] for split in SPLITS))
@@ -44,7 +47,8 @@ def assign(sizes: Sequence[float], fractions: Mapping[str, float], seed: int) ->
 
 
 def _fill_empty(result: list[str], order: Sequence[int]) -> None:
-    """Gives each empty split one document of the split that has most: a few large documents must not starve one."""
+    """Gives each empty split one document of the split that has most: a few large documents must
+    not starve one."""
     for split in SPLITS:
         counts = Counter(result)
         if not counts[split]:
@@ -62,4 +66,6 @@ def check_disjoint(documents: Mapping[str, Sequence[str]]) -> None:
     for split, hashes in documents.items():
         for digest in hashes:
             if owner.setdefault(digest, split) != split:
-                raise CorpusError(f"a document is in the splits {owner[digest]!r} and {split!r} (sha256 {digest[:12]})")
+                raise CorpusError(
+                    f"a document is in the splits {owner[digest]!r} and {split!r} (sha256 {digest[:12]})"
+                )

@@ -1,8 +1,9 @@
-"""Seeded small-child stories with known concepts: text that is cheap, learnable and comes with ground truth.
+"""Seeded small-child stories with known concepts: text that is cheap, learnable and comes with
+ground truth.
 
-Each story is a plot (a sequence of beats), told by one template per beat, filled with words of the lexicon. Child,
-animal, color, object, place and feelings are drawn once per story and recur, so that there is something to predict over
-distance. Story i depends on (seed, i, split) alone.
+Each story is a plot (a sequence of beats), told by one template per beat, filled with words of the
+lexicon. Child, animal, color, object, place and feelings are drawn once per story and recur, so
+that there is something to predict over distance. Story i depends on (seed, i, split) alone.
 """
 
 from __future__ import annotations
@@ -28,13 +29,22 @@ from interp_by_construction.corpus.lexicon import (
 from interp_by_construction.corpus.templates import BEATS, PLOTS, SLOTS
 from interp_by_construction.corpus.templates import n_held_out as n_held_out_templates
 
-__all__ = ["HELD_OUT", "LEXICON", "Story", "concept_mask", "generate", "generator_identity", "words_of"]
+__all__ = [
+    "HELD_OUT",
+    "LEXICON",
+    "Story",
+    "concept_mask",
+    "generate",
+    "generator_identity",
+    "words_of",
+]
 
 VERSION = 1
 """Raise it when the code below turns the same words and templates into other text."""
 
 HELD_OUT_SPLITS = {"train": 0.25, "score": 0.5}
-"""Split -> share of its stories that use held-out templates and words. All other splits have none."""
+"""Split -> share of its stories that use held-out templates and words. All other splits have
+none."""
 
 _TEMPLATE_SHARE = 0.4
 """In such a story: chance that a beat is told by a held-out template."""
@@ -42,7 +52,10 @@ _WORD_SHARE = 0.25
 """In such a story: chance that a slot is filled with a held-out word."""
 
 _DERIVED = {"animals": "animal", "fruits": "fruit"}
-_PRONOUNS = {True: {"he": "he", "him": "him", "his": "his"}, False: {"he": "she", "him": "her", "his": "her"}}
+_PRONOUNS = {
+    True: {"he": "he", "him": "him", "his": "his"},
+    False: {"he": "she", "him": "her", "his": "her"},
+}
 _BOYS = frozenset(name.lower() for name in BOYS)
 _CAPITALISED = ("names", "days")
 _ARTICLE = re.compile(r"\b([Aa]) (?=[aeiou])")
@@ -67,7 +80,8 @@ def _pools(concept: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 class _Slots(dict[str, str]):
-    """Fills slots on demand; a dict, so that `str.format_map` calls `__missing__` for what is not fixed yet."""
+    """Fills slots on demand; a dict, so that `str.format_map` calls `__missing__` for what is not
+    fixed yet."""
 
     def __init__(self, rng: random.Random, held_out: bool) -> None:
         super().__init__()
@@ -96,7 +110,8 @@ class _Slots(dict[str, str]):
         if slot == "sound":
             return ANIMAL_SOUNDS[self["animal"]]
         concept = SLOTS[slot]
-        # Siblings (color and color2, child and friend) differ, or else a story would contradict itself.
+        # Siblings (color and color2, child and friend) differ, or else a story would contradict
+        # itself.
         taken = {self[other].lower() for other in list(self) if SLOTS.get(other) == concept}
         word = self._draw(concept)
         while word in taken:
@@ -105,7 +120,8 @@ class _Slots(dict[str, str]):
 
 
 def tell(rng: random.Random, held_out: bool) -> Story:
-    """One story; `held_out` allows held-out templates and words and makes sure that at least one is there."""
+    """One story; `held_out` allows held-out templates and words and makes sure that at least one is
+    there."""
     slots = _Slots(rng, held_out)
     plot = rng.choice(PLOTS)
     forced = rng.randrange(len(plot)) if held_out else -1
@@ -123,7 +139,8 @@ def tell(rng: random.Random, held_out: bool) -> Story:
 def generate(splits: Sequence[str], seed: int) -> list[Story]:
     """One story for each entry of `splits` (names of `config.SPLITS`), in order.
 
-    Story i depends on (seed, i, splits[i]) alone. Held-out templates and words occur in `HELD_OUT_SPLITS` only.
+    Story i depends on (seed, i, splits[i]) alone. Held-out templates and words occur in
+    `HELD_OUT_SPLITS` only.
     """
     stories = []
     for index, split in enumerate(splits):
@@ -134,5 +151,13 @@ def generate(splits: Sequence[str], seed: int) -> list[Story]:
 
 def generator_identity() -> str:
     """sha256 of all that decides what a seed gives: version, words, templates, plots."""
-    content = (VERSION, sorted(BASE_WORDS.items()), sorted(ANIMAL_SOUNDS.items()), BEATS, PLOTS, SLOTS, HELD_OUT_SPLITS)
+    content = (
+        VERSION,
+        sorted(BASE_WORDS.items()),
+        sorted(ANIMAL_SOUNDS.items()),
+        BEATS,
+        PLOTS,
+        SLOTS,
+        HELD_OUT_SPLITS,
+    )
     return hashlib.sha256(repr((*content, _TEMPLATE_SHARE, _WORD_SHARE)).encode()).hexdigest()

@@ -1,25 +1,64 @@
-"""Sentence templates of the stories corpus: plots are sequences of beats, a beat is told by one of its templates.
+"""Sentence templates of the stories corpus: plots are sequences of beats, a beat is told by one of
+its templates.
 
-A slot such as `{animal}` is drawn once per story and stays the same, so that there is something to predict over
-distance; a slot that starts with `any_` is drawn anew each time. `{he}`, `{him}`, `{his}` agree with the child,
-`{sound}` with the animal. The last fifth of each beat's templates is held out: it occurs only in the splits `train` and
-`score`.
+A slot such as `{animal}` is drawn once per story and stays the same, so that there is something to
+predict over distance; a slot that starts with `any_` is drawn anew each time. `{he}`, `{him}`,
+`{his}` agree with the child, `{sound}` with the animal. The last fifth of each beat's templates is
+held out: it occurs only in the splits `train` and `score`.
 """
 
 from __future__ import annotations
 
 SLOTS: dict[str, str] = {
-    "child": "names", "friend": "names", "kin": "family", "animal": "animals", "color": "colors", "color2": "colors",
-    "size": "size", "size2": "size", "toy": "toys", "place": "places", "place2": "places", "food": "food",
-    "fruit": "fruit", "drink": "drinks", "cloth": "clothes", "vehicle": "vehicles", "instrument": "instruments",
-    "tool": "tools", "furniture": "furniture", "plant": "nature", "sky": "sky", "weather": "weather",
-    "weather2": "weather", "time": "time of day", "day": "days", "season": "seasons", "number": "numbers",
-    "body": "body parts", "glad": "positive feelings", "sad": "negative feelings", "touch": "touch",
-    "taste": "tastes", "shape": "shapes", "job": "jobs", "kitchen": "kitchen things", "move": "movement",
-    "say": "speech", "laugh": "laughing", "cry": "crying", "look": "perception", "think": "thinking",
-    "do": "hand actions", "make": "making", "give": "giving", "eat": "eating", "cook": "cooking", "rest": "resting",
+    "child": "names",
+    "friend": "names",
+    "kin": "family",
+    "animal": "animals",
+    "color": "colors",
+    "color2": "colors",
+    "size": "size",
+    "size2": "size",
+    "toy": "toys",
+    "place": "places",
+    "place2": "places",
+    "food": "food",
+    "fruit": "fruit",
+    "drink": "drinks",
+    "cloth": "clothes",
+    "vehicle": "vehicles",
+    "instrument": "instruments",
+    "tool": "tools",
+    "furniture": "furniture",
+    "plant": "nature",
+    "sky": "sky",
+    "weather": "weather",
+    "weather2": "weather",
+    "time": "time of day",
+    "day": "days",
+    "season": "seasons",
+    "number": "numbers",
+    "body": "body parts",
+    "glad": "positive feelings",
+    "sad": "negative feelings",
+    "touch": "touch",
+    "taste": "tastes",
+    "shape": "shapes",
+    "job": "jobs",
+    "kitchen": "kitchen things",
+    "move": "movement",
+    "say": "speech",
+    "laugh": "laughing",
+    "cry": "crying",
+    "look": "perception",
+    "think": "thinking",
+    "do": "hand actions",
+    "make": "making",
+    "give": "giving",
+    "eat": "eating",
+    "cook": "cooking",
+    "rest": "resting",
     "manner": "manner",
-}  # fmt: skip
+}
 """Slot -> concept of the lexicon. Slots that end in a digit differ from their sibling."""
 
 BEATS: dict[str, tuple[str, ...]] = {

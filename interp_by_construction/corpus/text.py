@@ -1,7 +1,8 @@
-"""Reads text corpora: a file, a folder, jsonl, parquet, a `datasets` name, or the Moby-Dick that is package data.
+"""Reads text corpora: a file, a folder, jsonl, parquet, a `datasets` name, or the Moby-Dick that is
+package data.
 
-Rows of jsonl, parquet and `datasets` are documents. The text of a file is split into documents at its chapters, else
-every 500 words.
+Rows of jsonl, parquet and `datasets` are documents. The text of a file is split into documents at
+its chapters, else every 500 words.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ ROW_SUFFIXES = (".jsonl", ".ndjson", ".parquet")
 
 # A heading stands alone: the lines of a table of contents and sentences about chapters are none.
 _CHAPTER = re.compile(
-    r"^[ \t]*(?:(?:CHAPTER|Chapter)[ \t]+(?:\d+|[IVXLCDM]+)\b.{0,160}|(?:EPILOGUE|Epilogue)\.?)$(?=\n[ \t]*\n)", re.M
+    r"^[ \t]*(?:(?:CHAPTER|Chapter)[ \t]+(?:\d+|[IVXLCDM]+)\b.{0,160}|(?:EPILOGUE|Epilogue)\.?)$(?=\n[ \t]*\n)",
+    re.M,
 )
 _PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
 _FIX = "set data.path to a text file, folder, .jsonl, .parquet, `datasets` name, or moby_dick"
@@ -36,7 +38,8 @@ def read_documents(cfg: DataConfig) -> list[str]:
     """Documents of `cfg.path`, in a fixed order, without empty ones; at most `cfg.max_documents`.
 
     Raises:
-        CorpusError: missing path, unreadable, binary or empty text, missing column; names the path and the fix.
+        CorpusError: missing path, unreadable, binary or empty text, missing column; names the path
+        and the fix.
     """
     path = _required(cfg)
     local = _local(path)
@@ -47,7 +50,9 @@ def read_documents(cfg: DataConfig) -> list[str]:
     elif _is_saved_dataset(local):
         documents = _rows_as_documents(_saved_rows(local, cfg.text_field), path)
     else:
-        documents = [document for file in _files(local) for document in _read_file(file, cfg.text_field)]
+        documents = [
+            document for file in _files(local) for document in _read_file(file, cfg.text_field)
+        ]
     documents = [document for document in documents if document.strip()]
     if not documents:
         raise CorpusError(f"data.path={path} holds no text: {_FIX}")
@@ -55,7 +60,8 @@ def read_documents(cfg: DataConfig) -> list[str]:
 
 
 def text_identity(cfg: DataConfig) -> str:
-    """sha256 of the content that `read_documents` reads; free of paths, so that a moved file keeps its identity."""
+    """sha256 of the content that `read_documents` reads; free of paths, so that a moved file keeps
+    its identity."""
     path = _required(cfg)
     local = _local(path)
     digest = hashlib.sha256()
@@ -63,12 +69,19 @@ def text_identity(cfg: DataConfig) -> str:
         digest.update(_shipped())
     elif local is None:
         info = _hub_dataset(path).info
-        checksums = sorted(str(entry.get("checksum")) for entry in (info.download_checksums or {}).values())
-        digest.update(repr((path, str(info.version), info.dataset_size, info.splits, checksums)).encode())
+        checksums = sorted(
+            str(entry.get("checksum")) for entry in (info.download_checksums or {}).values()
+        )
+        digest.update(
+            repr((path, str(info.version), info.dataset_size, info.splits, checksums)).encode()
+        )
     else:
         for file in sorted(local.rglob("*.arrow")) if _is_saved_dataset(local) else _files(local):
             # The relative name decides the order of the documents, so it belongs to the content.
-            digest.update(str(file.relative_to(local).as_posix() if local.is_dir() else file.suffix).encode() + b"\0")
+            digest.update(
+                str(file.relative_to(local).as_posix() if local.is_dir() else file.suffix).encode()
+                + b"\0"
+            )
             try:
                 with file.open("rb") as stream:
                     digest.update(hashlib.file_digest(stream, "sha256").digest())
@@ -78,7 +91,8 @@ def text_identity(cfg: DataConfig) -> str:
 
 
 def split_text(text: str) -> list[str]:
-    """Documents of one text: its chapters if it has as many as there are splits, else pieces of 500 words.
+    """Documents of one text: its chapters if it has as many as there are splits, else pieces of 500
+    words.
 
     Hard-wrapped lines are joined into paragraphs, which stay separated by an empty line.
     """
@@ -121,7 +135,9 @@ def _local(path: str) -> Path | None:
 
 
 def _shipped() -> bytes:
-    return gzip.decompress(files("interp_by_construction.corpus").joinpath("data", "moby_dick.txt.gz").read_bytes())
+    return gzip.decompress(
+        files("interp_by_construction.corpus").joinpath("data", "moby_dick.txt.gz").read_bytes()
+    )
 
 
 def _suffix(file: Path) -> str:
@@ -132,7 +148,9 @@ def _files(local: Path) -> list[Path]:
     if local.is_file():
         return [local]
     suffixes = TEXT_SUFFIXES + ROW_SUFFIXES
-    found = sorted(file for file in local.rglob("*") if file.is_file() and _suffix(file) in suffixes)
+    found = sorted(
+        file for file in local.rglob("*") if file.is_file() and _suffix(file) in suffixes
+    )
     if not found:
         kinds = ", ".join(suffixes)
         raise CorpusError(f"data.path={local} is a folder without text files ({kinds}): {_FIX}")
@@ -158,7 +176,9 @@ def _decode(file: Path) -> str:
         raw = gzip.decompress(raw) if file.name.endswith(".gz") else raw
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise CorpusError(f"{file} is not text (byte {error.start} is not UTF-8): convert it to UTF-8 text") from error
+        raise CorpusError(
+            f"{file} is not text (byte {error.start} is not UTF-8): convert it to UTF-8 text"
+        ) from error
     except (OSError, EOFError) as error:
         raise _unreadable(file, error) from error
     if "\0" in text:
@@ -167,7 +187,8 @@ def _decode(file: Path) -> str:
 
 
 def _rows_as_documents(rows: Iterator[str], source: str) -> list[str]:
-    """A row is a document, unless there are too few of them to fill the splits: then each is split like a file."""
+    """A row is a document, unless there are too few of them to fill the splits: then each is split
+    like a file."""
     documents = list(rows)
     if not any(document.strip() for document in documents):
         raise CorpusError(f"{source} holds no text: {_FIX}")
@@ -185,18 +206,24 @@ def _jsonl_rows(file: Path, text: str, text_field: str) -> Iterator[str]:
         except ValueError as error:
             raise CorpusError(f"{file}, line {number} is not JSON ({error})") from error
         if not isinstance(row, dict) or not isinstance(row.get(text_field), str):
-            raise CorpusError(f"{file}, line {number} has no text in {text_field!r}: set data.text_field to its column")
+            raise CorpusError(
+                f"{file}, line {number} has no text in {text_field!r}: set data.text_field to its column"
+            )
         yield row[text_field]
 
 
 def _column(table: Any, text_field: str, source: str, names: list[str]) -> Iterator[str]:
     if text_field not in names:
-        raise CorpusError(f"{source} has no column {text_field!r}: set data.text_field to one of {', '.join(names)}")
+        raise CorpusError(
+            f"{source} has no column {text_field!r}: set data.text_field to one of {', '.join(names)}"
+        )
     for value in table[text_field]:
         value = value.as_py() if hasattr(value, "as_py") else value
         if value is not None and not isinstance(value, str):
             kind = type(value).__name__
-            raise CorpusError(f"column {text_field!r} of {source} holds {kind}, not text: set data.text_field")
+            raise CorpusError(
+                f"column {text_field!r} of {source} holds {kind}, not text: set data.text_field"
+            )
         yield value or ""
 
 
@@ -207,20 +234,28 @@ def _parquet_rows(file: Path, text_field: str) -> Iterator[str]:
     try:
         table = pq.read_table(file)
     except (pa.ArrowException, OSError) as error:
-        raise CorpusError(f"cannot read {file} as parquet ({error}): give a valid parquet file") from error
+        raise CorpusError(
+            f"cannot read {file} as parquet ({error}): give a valid parquet file"
+        ) from error
     return _column(table, text_field, str(file), table.column_names)
 
 
 def _is_saved_dataset(local: Path) -> bool:
-    return local.is_dir() and ((local / "state.json").is_file() or (local / "dataset_dict.json").is_file())
+    return local.is_dir() and (
+        (local / "state.json").is_file() or (local / "dataset_dict.json").is_file()
+    )
 
 
 def _load(load: Callable[[], Any], path: str) -> Any:
     try:
         return load()
-    except Exception as error:  # `datasets` raises many types; each means that there is no such corpus
+    except (
+        Exception
+    ) as error:  # `datasets` raises many types; each means that there is no such corpus
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CorpusError(f"data.path={path} is no file, and no dataset could be loaded ({reason}): {_FIX}") from error
+        raise CorpusError(
+            f"data.path={path} is no file, and no dataset could be loaded ({reason}): {_FIX}"
+        ) from error
 
 
 def _saved_rows(local: Path, text_field: str) -> Iterator[str]:

@@ -21,9 +21,11 @@ MIN_VOCAB = 258
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE whose pieces start at words; any text round-trips. The same texts give the same tokenizer.
+    """Byte-level BPE whose pieces start at words; any text round-trips. The same texts give the
+    same tokenizer.
 
-    Where all words are whole tokens before `vocab_size` is reached, the vocabulary is smaller: use `len(tokenizer)`.
+    Where all words are whole tokens before `vocab_size` is reached, the vocabulary is smaller: use
+    `len(tokenizer)`.
 
     Raises:
         CorpusError: `vocab_size` below 258.
@@ -32,7 +34,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     from transformers import PreTrainedTokenizerFast
 
     if vocab_size < MIN_VOCAB:
-        raise CorpusError(f"data.vocab_size={vocab_size} is too small for byte-level BPE: give at least {MIN_VOCAB}")
+        raise CorpusError(
+            f"data.vocab_size={vocab_size} is too small for byte-level BPE: give at least {MIN_VOCAB}"
+        )
     tokenizer = Tokenizer(models.BPE())
     # With a prefix space the first word of a document is the same token as anywhere else.
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -45,32 +49,41 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     )
     tokenizer.train_from_iterator(texts, trainer=trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, clean_up_tokenization_spaces=False
+        tokenizer_object=tokenizer,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        clean_up_tokenization_spaces=False,
     )
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
-    """Saves the tokenizer without what tells where it was loaded from, so that equal tokenizers are equal bytes."""
+    """Saves the tokenizer without what tells where it was loaded from, so that equal tokenizers are
+    equal bytes."""
     tokenizer.save_pretrained(str(directory))
     path = directory / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     for key in ("name_or_path", "is_local", "local_files_only", "_commit_hash"):
         config.pop(key, None)
-    path.write_text(json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 def separator_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Id of the token that ends a document: `<|endoftext|>` if the vocabulary has it, else the end-of-sequence token.
+    """Id of the token that ends a document: `<|endoftext|>` if the vocabulary has it, else the
+    end-of-sequence token.
 
-    Instruction-tuned tokenizers name the end of a turn as their end of sequence, which is not what separated documents
-    when the model was pretrained.
+    Instruction-tuned tokenizers name the end of a turn as their end of sequence, which is not what
+    separated documents when the model was pretrained.
     """
     vocab = tokenizer.get_vocab()
     if END_OF_TEXT in vocab:
         return int(vocab[END_OF_TEXT])
     if isinstance(tokenizer.eos_token_id, int):
         return tokenizer.eos_token_id
-    raise CorpusError("the tokenizer has no end-of-sequence token to separate documents: set its eos_token")
+    raise CorpusError(
+        "the tokenizer has no end-of-sequence token to separate documents: set its eos_token"
+    )
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[np.ndarray]:
@@ -78,15 +91,19 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[np.
     if not texts:
         return []
     end = separator_id(tokenizer)
-    # A text that spells out a special token must not turn into one: documents end where the separator stands.
-    encoded = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+    # A text that spells out a special token must not turn into one: documents end where the
+    # separator stands.
+    encoded = tokenizer(
+        list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False
+    )["input_ids"]
     return [np.asarray([*ids, end], dtype=np.int32) for ids in encoded]
 
 
 def build_blocks(
     encoded: Sequence[np.ndarray], ids: Sequence[int], block_size: int, out: Path, fingerprint: str
 ) -> tuple[int, int]:
-    """Writes the blocks of one split: an arrow dataset of `input_ids` and `document`, both int32 [block_size].
+    """Writes the blocks of one split: an arrow dataset of `input_ids` and `document`, both int32
+    [block_size].
 
     Args:
         encoded: token ids of the split's documents, each ended by the separator.
@@ -121,7 +138,8 @@ def build_blocks(
 
 
 def load_blocks(path: Path, split: str) -> datasets.Dataset:
-    """Blocks of one split, memory-mapped; rows are numpy arrays: `input_ids` and `document`, int64 [block_size].
+    """Blocks of one split, memory-mapped; rows are numpy arrays: `input_ids` and `document`, int64
+    [block_size].
 
     Args:
         path: directory that `build_corpus` wrote.

@@ -16,5 +16,7 @@ def resolve_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("trainer.device=cuda, but torch sees no CUDA device; use trainer.device=auto or cpu")
+        raise ConfigError(
+            "trainer.device=cuda, but torch sees no CUDA device; use trainer.device=auto or cpu"
+        )
     return device

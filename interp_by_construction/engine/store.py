@@ -1,9 +1,11 @@
-"""Content-addressed store of stage outputs: `<store>/<stage>/<fingerprint>/{data..., metrics.json, manifest.json}`.
+"""Content-addressed store of stage outputs: `<store>/<stage>/<fingerprint>/{data..., metrics.json,
+manifest.json}`.
 
-An artifact exists if and only if it is complete (invariant 4). A stage works in `<store>/<stage>/.<fingerprint>.partial`, which
-survives a kill so that stages with checkpoints resume; when the stage is done, its scratch is removed, the manifest with the hash
-of every file is written and flushed, and one `os.replace` makes the directory visible. One file lock per artifact, so that
-parallel jobs compute a shared parent once.
+An artifact exists if and only if it is complete (invariant 4). A stage works in
+`<store>/<stage>/.<fingerprint>.partial`, which survives a kill so that stages with checkpoints
+resume; when the stage is done, its scratch is removed, the manifest with the hash of every file is
+written and flushed, and one `os.replace` makes the directory visible. One file lock per artifact,
+so that parallel jobs compute a shared parent once.
 """
 
 from __future__ import annotations
@@ -27,12 +29,16 @@ METRICS = "metrics.json"
 SCRATCH = "scratch"
 """Sub-directory of a partial artifact for checkpoints; never part of the artifact."""
 COST = "cost.json"
-"""In scratch: `device`, and what else the artifact cost, such as `labeler_tokens`. Goes into the manifest beside the seconds."""
+"""In scratch: `device`, and what else the artifact cost, such as `labeler_tokens`. Goes into the
+manifest beside the seconds."""
 
 
 def canonical_json(value: Any) -> bytes:
-    """Bytes that are equal for equal values: sorted keys, no spaces, NaN refused with ValueError."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    """Bytes that are equal for equal values: sorted keys, no spaces, NaN refused with
+    ValueError."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
 
 
 def sha256_file(path: Path) -> str:
@@ -88,25 +94,28 @@ class Artifact:
 
     @property
     def seconds(self) -> float:
-        """Wall time of the process that completed the artifact, plus that of the ones that were killed before."""
+        """Wall time of the process that completed the artifact, plus that of the ones that were
+        killed before."""
         return float(self.manifest["seconds"])
 
     @property
     def cpu_seconds(self) -> float | None:
-        """CPU time of the same processes with all their threads, without servers that they asked; None for what an older version
-        began."""
+        """CPU time of the same processes with all their threads, without servers that they asked;
+        None for what an older version began."""
         seconds = self.manifest.get("cpu_seconds")
         return None if seconds is None else float(seconds)
 
     @property
     def device(self) -> str | None:
-        """`cpu`, or the name of the GPU that the run computed on; None where it was not recorded."""
+        """`cpu`, or the name of the GPU that the run computed on; None where it was not
+        recorded."""
         device: str | None = self.manifest.get("device")
         return device
 
     @property
     def labeler_tokens(self) -> int:
-        """Tokens that language models read and wrote for it; calls that were known already cost none."""
+        """Tokens that language models read and wrote for it; calls that were known already cost
+        none."""
         return int(self.manifest.get("labeler_tokens", 0))
 
 
@@ -138,9 +147,13 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(f"no space left for {path}: free some space and run the same command again") from error
+            raise StoreError(
+                f"no space left for {path}: free some space and run the same command again"
+            ) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise StoreError(f"cannot write {path} ({error.strerror}): set paths.root=DIR to a writable directory") from error
+            raise StoreError(
+                f"cannot write {path} ({error.strerror}): set paths.root=DIR to a writable directory"
+            ) from error
         raise
 
 
@@ -154,13 +167,16 @@ class Store:
         return self.root / stage / fingerprint
 
     def get(self, stage: str, fingerprint: str) -> Artifact | None:
-        """The artifact if it is complete. Checks that every file has its recorded size; `verify` recomputes the hashes."""
+        """The artifact if it is complete. Checks that every file has its recorded size; `verify`
+        recomputes the hashes."""
         path = self.path(stage, fingerprint)
         if not (path / MANIFEST).is_file():
             return None
         artifact = Artifact(stage, fingerprint, path)
         try:
-            sizes = {name: int(entry["bytes"]) for name, entry in artifact.manifest["files"].items()}
+            sizes = {
+                name: int(entry["bytes"]) for name, entry in artifact.manifest["files"].items()
+            }
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CorruptArtifact(_corrupt(path / MANIFEST, path)) from error
         for name, size in sizes.items():
@@ -170,9 +186,11 @@ class Store:
         return artifact
 
     def build(self, recipe: Recipe, compute: Callable[[Path], dict[str, Any]]) -> Artifact:
-        """Returns the artifact of `recipe`, calling `compute(directory) -> metrics` only where it does not exist yet.
+        """Returns the artifact of `recipe`, calling `compute(directory) -> metrics` only where it
+        does not exist yet.
 
-        `compute` may leave checkpoints in `directory / "scratch"`: they are found again after a kill.
+        `compute` may leave checkpoints in `directory / "scratch"`: they are found again after a
+        kill.
         """
         found = self.get(recipe.stage, recipe.fingerprint)
         if found is not None:
@@ -199,26 +217,37 @@ class Store:
                 _flush(final.parent)
         return Artifact(recipe.stage, recipe.fingerprint, final)
 
-    def _complete(self, recipe: Recipe, partial: Path, metrics: dict[str, Any], cost: dict[str, Any]) -> None:
+    def _complete(
+        self, recipe: Recipe, partial: Path, metrics: dict[str, Any], cost: dict[str, Any]
+    ) -> None:
         with disk_errors(partial):
             (partial / METRICS).write_text(_dump(metrics))
         files = {}
         for file in sorted(partial.rglob("*")):
             if file.is_file():
                 _flush(file)
-                files[file.relative_to(partial).as_posix()] = {"sha256": sha256_file(file), "bytes": file.stat().st_size}
+                files[file.relative_to(partial).as_posix()] = {
+                    "sha256": sha256_file(file),
+                    "bytes": file.stat().st_size,
+                }
         manifest = {**recipe.content, "fingerprint": recipe.fingerprint, "files": files, **cost}
-        write_json(partial / MANIFEST, {**manifest, "checksum": hashlib.sha256(canonical_json(manifest)).hexdigest()})
+        write_json(
+            partial / MANIFEST,
+            {**manifest, "checksum": hashlib.sha256(canonical_json(manifest)).hexdigest()},
+        )
 
     def verify(self, stage: str, fingerprint: str) -> list[str]:
-        """Recomputes every hash and the fingerprint; returns one line per problem, each naming a file."""
+        """Recomputes every hash and the fingerprint; returns one line per problem, each naming a
+        file."""
         path = self.path(stage, fingerprint)
         if not (path / MANIFEST).is_file():
             return [f"{path}: missing"]
         try:
             manifest = json.loads((path / MANIFEST).read_text())
             files: dict[str, Any] = manifest["files"]
-            content = {key: manifest[key] for key in ("stage", "version", "config", "parents", "identity")}
+            content = {
+                key: manifest[key] for key in ("stage", "version", "config", "parents", "identity")
+            }
             expected = Recipe(**content).fingerprint
             checksum = manifest.pop("checksum")
             intact = checksum == hashlib.sha256(canonical_json(manifest)).hexdigest() and (
@@ -236,7 +265,11 @@ class Store:
             elif sha256_file(file) != entry["sha256"]:
                 problems.append(f"{file}: differs from its manifest")
         known = {*files, MANIFEST}
-        extra = (f for f in path.rglob("*") if f.is_file() and f.relative_to(path).as_posix() not in known)
+        extra = (
+            f
+            for f in path.rglob("*")
+            if f.is_file() and f.relative_to(path).as_posix() not in known
+        )
         problems += [f"{file}: not in the manifest" for file in extra]
         return problems
 
@@ -248,11 +281,16 @@ def _corrupt(file: Path, artifact: Path) -> str:
 @contextmanager
 def _stopwatch(path: Path) -> Iterator[None]:
     """Adds wall and CPU time of the body to `path`, also when the body fails."""
-    clocks: dict[str, Callable[[], float]] = {"seconds": time.monotonic, "cpu_seconds": time.process_time}
+    clocks: dict[str, Callable[[], float]] = {
+        "seconds": time.monotonic,
+        "cpu_seconds": time.process_time,
+    }
     # What an older version began has no CPU time: part of it would pass for all of it.
     before = json.loads(path.read_text()) if path.is_file() else dict.fromkeys(clocks, 0.0)
     start = {name: clocks[name]() for name in before}
     try:
         yield
     finally:
-        write_json(path, {name: round(before[name] + clocks[name]() - start[name], 3) for name in before})
+        write_json(
+            path, {name: round(before[name] + clocks[name]() - start[name], 3) for name in before}
+        )

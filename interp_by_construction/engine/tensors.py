@@ -1,6 +1,8 @@
-"""safetensors files that are larger than memory: made with their final size, then filled piece by piece.
+"""safetensors files that are larger than memory: made with their final size, then filled piece by
+piece.
 
-The format (https://github.com/huggingface/safetensors): 8 bytes with the length of a JSON header, the header, the tensors' bytes.
+The format (https://github.com/huggingface/safetensors): 8 bytes with the length of a JSON header,
+the header, the tensors' bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from numpy.typing import DTypeLike, NDArray
 _NAMES = {"float16": "F16", "float32": "F32", "int64": "I64", "bool": "BOOL"}
 
 
-def create_safetensors(path: Path, tensors: Mapping[str, tuple[DTypeLike, Sequence[int]]]) -> dict[str, NDArray]:
+def create_safetensors(
+    path: Path, tensors: Mapping[str, tuple[DTypeLike, Sequence[int]]]
+) -> dict[str, NDArray]:
     """Writes a file of zeros and maps its tensors for writing. tensors: name -> (dtype, shape).
 
     Raises KeyError for a dtype other than float16, float32, int64 and bool.
@@ -28,7 +32,11 @@ def create_safetensors(path: Path, tensors: Mapping[str, tuple[DTypeLike, Sequen
     for name in order:
         dtype, shape = np.dtype(tensors[name][0]), list(tensors[name][1])
         size = dtype.itemsize * int(np.prod(shape))
-        header[name] = {"dtype": _NAMES[dtype.name], "shape": shape, "data_offsets": [offset, offset + size]}
+        header[name] = {
+            "dtype": _NAMES[dtype.name],
+            "shape": shape,
+            "data_offsets": [offset, offset + size],
+        }
         starts[name] = offset
         offset += size
     encoded = json.dumps(header, separators=(",", ":")).encode()
@@ -37,9 +45,16 @@ def create_safetensors(path: Path, tensors: Mapping[str, tuple[DTypeLike, Sequen
         file.write(len(encoded).to_bytes(8, "little") + encoded)
         file.truncate(8 + len(encoded) + offset)
     base = 8 + len(encoded)
-    return {name: _map(path, base + starts[name], tuple(tensors[name][1]), np.dtype(tensors[name][0])) for name in order}
+    return {
+        name: _map(path, base + starts[name], tuple(tensors[name][1]), np.dtype(tensors[name][0]))
+        for name in order
+    }
 
 
 def _map(path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
     # An empty tensor cannot be mapped, and nothing will be written to it.
-    return np.memmap(path, dtype=dtype, mode="r+", offset=offset, shape=shape) if np.prod(shape) else np.empty(shape, dtype)
+    return (
+        np.memmap(path, dtype=dtype, mode="r+", offset=offset, shape=shape)
+        if np.prod(shape)
+        else np.empty(shape, dtype)
+    )

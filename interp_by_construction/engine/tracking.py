@@ -1,8 +1,10 @@
-"""Curves and tables of a stage: Weights & Biases (offline unless asked otherwise), CSV files, or nothing.
+"""Curves and tables of a stage: Weights & Biases (offline unless asked otherwise), CSV files, or
+nothing.
 
-The store is the truth, a logger mirrors it. W&B cannot resume an offline run under a fixed id: it starts a second run
-with the same id. So each attempt at a stage is a run of its own, with id `run-stage-layer-attempt`, and the runs of one
-`ibc run` or of one sweep are held together by their group; docs/wandb.md says where to look. Only the main process of a stage logs.
+The store is the truth, a logger mirrors it. W&B cannot resume an offline run under a fixed id: it
+starts a second run with the same id. So each attempt at a stage is a run of its own, with id
+`run-stage-layer-attempt`, and the runs of one `ibc run` or of one sweep are held together by their
+group; docs/wandb.md says where to look. Only the main process of a stage logs.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ _MAX_ID = 120
 
 
 def run_id(run: str, stage: str, layer: int | None, attempt: int) -> str:
-    """`run-stage-layer-attempt` in characters that W&B and file systems accept; layer None leaves that part out."""
+    """`run-stage-layer-attempt` in characters that W&B and file systems accept; layer None leaves
+    that part out."""
     parts = [run, stage, *([] if layer is None else [str(layer)]), str(attempt)]
     tail = "-".join(parts[1:])
     head = re.sub(r"[^A-Za-z0-9_.]+", "_", run)[: _MAX_ID - len(tail)]
@@ -38,7 +41,8 @@ def run_id(run: str, stage: str, layer: int | None, attempt: int) -> str:
 def next_attempt(run: str, stage: str, layer: int | None, directory: Path) -> int:
     """The first attempt that has left nothing in `directory` yet, counted from 1."""
     attempt = 1
-    # wandb names its directories `wandb/offline-run-<time>-<id>` or `wandb/run-<time>-<id>`; CSV ones are `csv/<id>`.
+    # wandb names its directories `wandb/offline-run-<time>-<id>` or `wandb/run-<time>-<id>`; CSV
+    # ones are `csv/<id>`.
     while any(directory.glob(f"*/*{run_id(run, stage, layer, attempt)}")):
         attempt += 1
     return attempt
@@ -50,18 +54,26 @@ def group_of(run: str) -> str:
 
 
 def make_logger(
-    cfg: LoggerConfig, run: str, stage: str, layer: int | None, attempt: int | None, directory: Path,
+    cfg: LoggerConfig,
+    run: str,
+    stage: str,
+    layer: int | None,
+    attempt: int | None,
+    directory: Path,
     config: Mapping[str, Any] | None = None,
-) -> Logger | Literal[False]:  # fmt: skip
-    """A Lightning logger for one attempt at one stage, or False (what `Trainer(logger=...)` takes for no logger).
+) -> Logger | Literal[False]:
+    """A Lightning logger for one attempt at one stage, or False (what `Trainer(logger=...)` takes
+    for no logger).
 
     Args:
         attempt: None takes the next free one in `directory`.
         directory: where files go; created if missing.
-        config: the run's configuration, by which W&B can group, filter and plot; API keys are left out.
+        config: the run's configuration, by which W&B can group, filter and plot; API keys are left
+        out.
 
     Raises:
-        ConfigError: an unknown `logger.kind`, or W&B cannot start (for example online without an account).
+        ConfigError: an unknown `logger.kind`, or W&B cannot start (for example online without an
+        account).
     """
     if cfg.kind == "none":
         return False
@@ -82,9 +94,16 @@ def _csv_logger(directory: Path, identifier: str) -> CSVLogger:
 
 
 def _wandb_logger(
-    cfg: LoggerConfig, run: str, stage: str, layer: int | None, identifier: str, directory: Path, config: Mapping[str, Any]
+    cfg: LoggerConfig,
+    run: str,
+    stage: str,
+    layer: int | None,
+    identifier: str,
+    directory: Path,
+    config: Mapping[str, Any],
 ) -> WandbLogger:
-    # Offline means that nothing leaves the machine, error reports included; wandb reads this when it is imported.
+    # Offline means that nothing leaves the machine, error reports included; wandb reads this when
+    # it is imported.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
     from pytorch_lightning.loggers import WandbLogger
@@ -101,9 +120,12 @@ def _wandb_logger(
             config={**_without_keys(config), "run": run, "stage": stage, "layer": layer},
             dir=str(directory),
             mode=cfg.mode,
-            # Jobs of a sweep may run in one process: never take over or end a run that somebody else has open.
+            # Jobs of a sweep may run in one process: never take over or end a run that somebody
+            # else has open.
             reinit="create_new",
-            settings=wandb.Settings(silent=True, console="off", disable_code=True, disable_git=True),
+            settings=wandb.Settings(
+                silent=True, console="off", disable_code=True, disable_git=True
+            ),
         )
     except (wandb.errors.Error, OSError) as error:
         raise ConfigError(
@@ -116,14 +138,23 @@ def _wandb_logger(
 
 
 def _without_keys(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _without_keys(value) if isinstance(value, Mapping) else value for key, value in config.items() if key != "api_key"}
+    return {
+        key: _without_keys(value) if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if key != "api_key"
+    }
 
 
 @contextmanager
 def tracked(
-    cfg: LoggerConfig, run: str, stage: str, layer: int | None, attempt: int | None, directory: Path,
+    cfg: LoggerConfig,
+    run: str,
+    stage: str,
+    layer: int | None,
+    attempt: int | None,
+    directory: Path,
     config: Mapping[str, Any] | None = None,
-) -> Iterator[Logger | Literal[False]]:  # fmt: skip
+) -> Iterator[Logger | Literal[False]]:
     """`make_logger` that is finished at the end of the block, as failed if the block raises."""
     logger = make_logger(cfg, run, stage, layer, attempt, directory, config)
     try:
@@ -134,8 +165,14 @@ def tracked(
     finish(logger)
 
 
-def log_table(logger: Logger | Literal[False], name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Logs a table, such as one row per node with label and scores. None marks what is undefined or missing."""
+def log_table(
+    logger: Logger | Literal[False],
+    name: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+) -> None:
+    """Logs a table, such as one row per node with label and scores. None marks what is undefined or
+    missing."""
     if logger is False:
         return
     if directory := _csv_directory(logger):
@@ -147,20 +184,33 @@ def log_table(logger: Logger | Literal[False], name: str, columns: Sequence[str]
     import wandb
 
     # Mixed types, since a column may hold None and W&B otherwise fixes the type at the first row.
-    table = wandb.Table(columns=list(columns), data=[list(row) for row in rows], allow_mixed_types=True)
+    table = wandb.Table(
+        columns=list(columns), data=[list(row) for row in rows], allow_mixed_types=True
+    )
     _experiment(logger).log({name: table})
 
 
-def log_points(logger: Logger | Literal[False], name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def log_points(
+    logger: Logger | Literal[False],
+    name: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+) -> None:
     """`log_table` whose first two columns are also a scatter chart, x and y, in W&B."""
     log_table(logger, name, columns, rows)
     if logger is False or _csv_directory(logger):
         return
     import wandb
 
-    points = wandb.Table(columns=list(columns), data=[list(row) for row in rows if None not in row[:2]], allow_mixed_types=True)
+    points = wandb.Table(
+        columns=list(columns),
+        data=[list(row) for row in rows if None not in row[:2]],
+        allow_mixed_types=True,
+    )
     title = f"{columns[1]} against {columns[0]}"
-    _experiment(logger).log({f"{name}_chart": wandb.plot.scatter(points, columns[0], columns[1], title=title)})
+    _experiment(logger).log(
+        {f"{name}_chart": wandb.plot.scatter(points, columns[0], columns[1], title=title)}
+    )
 
 
 def log_summary(logger: Logger | Literal[False], metrics: Mapping[str, Any]) -> None:

@@ -39,35 +39,48 @@ filled up with neurons that are zero in every weight and change no output ({padd
 """
 
 
-def export_checkpoint(model_dir: Path, tokenizer_dir: Path, nodes: Path | None, output: Path, card: Mapping[str, Any]) -> None:
+def export_checkpoint(
+    model_dir: Path, tokenizer_dir: Path, nodes: Path | None, output: Path, card: Mapping[str, Any]
+) -> None:
     """Copies model and tokenizer to `output` with `nodes.parquet` and `README.md`, in one rename.
 
-    Model files are copied as they are, so weights stay equal to the bit; where the layers differ in width, neurons of zeros are
-    added (see `export.plain`). `card` gives the rows of the model card; its key `title` is the heading.
+    Model files are copied as they are, so weights stay equal to the bit; where the layers differ in
+    width, neurons of zeros are added (see `export.plain`). `card` gives the rows of the model card;
+    its key `title` is the heading.
 
     Raises:
-        ConfigError: `output` exists and is not an empty directory, or the model cannot be a plain checkpoint.
+        ConfigError: `output` exists and is not an empty directory, or the model cannot be a plain
+        checkpoint.
         StoreError: it cannot be written.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ConfigError(f"output={output} exists and is not an empty directory; choose another output")
+        raise ConfigError(
+            f"output={output} exists and is not an empty directory; choose another output"
+        )
     check_plain(model_dir)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     except OSError as error:
-        raise StoreError(f"output={output} cannot be written ({error.strerror}); choose another output") from error
+        raise StoreError(
+            f"output={output} cannot be written ({error.strerror}); choose another output"
+        ) from error
     try:
-        # The tokenizer comes first: where both hold a file of one name, the model's is the right one.
+        # The tokenizer comes first: where both hold a file of one name, the model's is the right
+        # one.
         shutil.copytree(tokenizer_dir, building, dirs_exist_ok=True)
         widths = write_model(model_dir, building)
         if nodes is not None:
             write_nodes(nodes, widths, building / "nodes.parquet")
-        (building / "README.md").write_text(_model_card(card, nodes is not None, widths), encoding="utf-8")
+        (building / "README.md").write_text(
+            _model_card(card, nodes is not None, widths), encoding="utf-8"
+        )
         building.chmod(0o755)
         os.replace(building, output)
     except OSError as error:
-        raise StoreError(f"output={output} cannot be written ({error.strerror or error})") from error
+        raise StoreError(
+            f"output={output} cannot be written ({error.strerror or error})"
+        ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
@@ -76,11 +89,15 @@ def _model_card(card: Mapping[str, Any], has_nodes: bool, widths: list[int]) -> 
     def cell(value: Any) -> str:
         return str(value).replace("|", "\\|").replace("\n", " ")
 
-    rows = "\n".join(f"| {cell(key)} | {cell(value)} |" for key, value in card.items() if key != "title")
+    rows = "\n".join(
+        f"| {cell(key)} | {cell(value)} |" for key, value in card.items() if key != "title"
+    )
     title = cell(card.get("title", "Interpretable by construction"))
     about = _NODES if has_nodes else ""
     width = max(widths)
     if min(widths) < width:
-        padding = ", ".join(f"{width - each} in layer {layer}" for layer, each in enumerate(widths) if each < width)
+        padding = ", ".join(
+            f"{width - each} in layer {layer}" for layer, each in enumerate(widths) if each < width
+        )
         about += _PADDED.format(width=width, padding=padding)
     return _CARD.format(title=title, nodes=about, rows=rows)

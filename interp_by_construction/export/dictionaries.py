@@ -1,4 +1,5 @@
-"""Dictionary layers in a plain checkpoint: a ReLU transcoder without a skip is a wider MLP, where everything else allows it."""
+"""Dictionary layers in a plain checkpoint: a ReLU transcoder without a skip is a wider MLP, where
+everything else allows it."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ ACTIVATION = ("activation_function", "hidden_act")
 
 
 def check_dictionaries(config: Any, model_dir: Path) -> None:
-    """Raises ConfigError, with every reason, if a plain checkpoint cannot hold the dictionary layers of `config`."""
+    """Raises ConfigError, with every reason, if a plain checkpoint cannot hold the dictionary
+    layers of `config`."""
     reasons = why_not_plain(config)
     if reasons:
         raise ConfigError(
@@ -26,7 +28,8 @@ def check_dictionaries(config: Any, model_dir: Path) -> None:
 
 
 def why_not_plain(config: Any) -> list[str]:
-    """What about dictionary layers plain transformers has no module for; empty if there is nothing, or there are none."""
+    """What about dictionary layers plain transformers has no module for; empty if there is nothing,
+    or there are none."""
     from interp_by_construction.subject.dictionary import dictionaries
     from interp_by_construction.subject.families import family_of
 
@@ -35,7 +38,10 @@ def why_not_plain(config: Any) -> list[str]:
         return []
     reasons = []
     for what, layers in (
-        ("keep only the k largest features of a token (TopK)", [i for i, s in found.items() if s.k is not None]),
+        (
+            "keep only the k largest features of a token (TopK)",
+            [i for i, s in found.items() if s.k is not None],
+        ),
         ("have a skip connection beside the features", [i for i, s in found.items() if s.skip]),
     ):
         if layers:
@@ -45,7 +51,9 @@ def why_not_plain(config: Any) -> list[str]:
     others = [layer for layer in range(config.num_hidden_layers) if layer not in found]
     activation = getattr(config, _activation_field(config))
     if others and activation != "relu":
-        reasons.append(f"layers {sorted(found)} use relu and layers {others} {activation}; a plain checkpoint has one activation")
+        reasons.append(
+            f"layers {sorted(found)} use relu and layers {others} {activation}; a plain checkpoint has one activation"
+        )
     if not getattr(config, "enable_bias", True):
         reasons.append("this checkpoint's MLPs have no biases and transcoders have")
     return reasons
@@ -66,8 +74,13 @@ def without_dictionaries(model: PreTrainedModel) -> PreTrainedModel:
         if transcoder is None:
             continue
         setattr(config, _activation_field(config), "relu")
-        for path, linear in ((family.mlp_in[0], transcoder.encoder), (family.mlp_out, transcoder.decoder)):
-            state[f"{family.blocks}.{layer}.{path}.weight"] = linear.weight.T if family.conv1d else linear.weight
+        for path, linear in (
+            (family.mlp_in[0], transcoder.encoder),
+            (family.mlp_out, transcoder.decoder),
+        ):
+            state[f"{family.blocks}.{layer}.{path}.weight"] = (
+                linear.weight.T if family.conv1d else linear.weight
+            )
             state[f"{family.blocks}.{layer}.{path}.bias"] = linear.bias
     plain = empty_model(config, widths(model))
     plain.load_state_dict({name: state[name] for name in plain.state_dict()})

@@ -1,4 +1,5 @@
-"""What it takes to make a model a checkpoint that plain transformers loads: one width for all layers, and a known activation."""
+"""What it takes to make a model a checkpoint that plain transformers loads: one width for all
+layers, and a known activation."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ def check_plain(model_dir: Path) -> None:
 
 
 def write_model(model_dir: Path, output: Path) -> list[int]:
-    """Writes the model's files to the directory `output`: as they are, or, where layers differ in width, padded to the widest.
+    """Writes the model's files to the directory `output`: as they are, or, where layers differ in
+    width, padded to the widest.
 
     Returns the width that each layer had before it was padded.
     """
@@ -40,7 +42,8 @@ def write_model(model_dir: Path, output: Path) -> list[int]:
 
     config = AutoConfig.from_pretrained(model_dir)
     if not (model_dir / WIDTHS).is_file() and not dictionaries(config):
-        # The tokenizer is there already: where both hold a file of one name, the model's is the right one.
+        # The tokenizer is there already: where both hold a file of one name, the model's is the
+        # right one.
         shutil.copytree(model_dir, output, dirs_exist_ok=True)
         return [config_width(config)] * config.num_hidden_layers
     model = load_subject(model_dir)
@@ -53,9 +56,11 @@ def write_model(model_dir: Path, output: Path) -> list[int]:
 
 
 def write_nodes(nodes: Path, widths: list[int], output: Path) -> None:
-    """Writes the table of nodes to the file `output`, for a model whose layers had these widths before they were padded.
+    """Writes the table of nodes to the file `output`, for a model whose layers had these widths
+    before they were padded.
 
-    A neuron that the exported moment does not have yet (free.count) is left out; a neuron of zeros has status `padding`.
+    A neuron that the exported moment does not have yet (free.count) is left out; a neuron of zeros
+    has status `padding`.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

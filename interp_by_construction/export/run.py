@@ -13,11 +13,14 @@ MOMENTS = ("before", "after", "final")
 
 
 def export_run(run: RunDirectory, store: Store, at: str, layer: str | None, output: Path) -> None:
-    """Writes the model as it was before or after the alignment of `layer`, or at the end of the run (`final`).
+    """Writes the model as it was before or after the alignment of `layer`, or at the end of the run
+    (`final`).
 
-    Where layers were aligned together (schedule=joint or hybrid), what was before is the original subject.
+    Where layers were aligned together (schedule=joint or hybrid), what was before is the original
+    subject.
 
-    Raises ConfigError for an unknown moment or a layer that the run has not aligned, CorruptArtifact for a damaged artifact.
+    Raises ConfigError for an unknown moment or a layer that the run has not aligned,
+    CorruptArtifact for a damaged artifact.
     """
     state, summary = run.state, run.summary
     done = sorted(state["done"])
@@ -26,7 +29,9 @@ def export_run(run: RunDirectory, store: Store, at: str, layer: str | None, outp
     if not done or summary is None:
         raise ConfigError(f"run {run.name} has no finished layer yet: run it first")
     if layer is None and at != "final":
-        raise ConfigError(f"layer: at={at} needs one of the aligned layers {done}, as in layer={done[0]}")
+        raise ConfigError(
+            f"layer: at={at} needs one of the aligned layers {done}, as in layer={done[0]}"
+        )
     if layer is not None and (not layer.isdecimal() or int(layer) not in done):
         raise ConfigError(f"layer={layer}: run {run.name} has aligned the layers {done}")
     index = int(layer) if layer is not None else done[-1]
@@ -56,8 +61,16 @@ def export_run(run: RunDirectory, store: Store, at: str, layer: str | None, outp
         "labeler": summary["labeler"]["model"],
         "test loss of the final model": f"{summary['loss']['final']:.4f} nats",
         "tax of the final model": f"{summary['loss']['tax']:+.4f} nats",
-        "share of its loss through free nodes": "unknown" if through_free is None else f"{through_free:.2f}",
+        "share of its loss through free nodes": "unknown"
+        if through_free is None
+        else f"{through_free:.2f}",
         "artifact": f"{stage}/{fingerprint}",
     }
     tokenizer = store.path("corpus", corpus) / "tokenizer"
-    export_checkpoint(store.path(stage, fingerprint) / "model", tokenizer, run.path / "nodes.parquet", output, card)
+    export_checkpoint(
+        store.path(stage, fingerprint) / "model",
+        tokenizer,
+        run.path / "nodes.parquet",
+        output,
+        card,
+    )

@@ -1,4 +1,5 @@
-"""Questions to the labeler about the nodes of a layer: one prompt, several answers each, read strictly and counted."""
+"""Questions to the labeler about the nodes of a layer: one prompt, several answers each, read
+strictly and counted."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ class Question(NamedTuple):
 
 
 class Asker:
-    """Asks round by round; every answer depends on node, round and seed alone, not on the order or timing of requests."""
+    """Asks round by round; every answer depends on node, round and seed alone, not on the order or
+    timing of requests."""
 
     def __init__(self, labeler: Labeler, cfg: LabelConfig, incoming: Incoming, seed: int) -> None:
         self.labeler, self.cfg, self.incoming, self.seed = labeler, cfg, incoming, seed
@@ -47,7 +49,9 @@ class Asker:
         self.unparsed: Counter[str] = Counter()
         self.n_answers = self.n_structured = self.n_repeated = 0
         # A model in this process cannot be held to a form.
-        self.response_format = ANSWER_FORMAT if cfg.style == "chat" and labeler.cfg.backend != "transformers" else None
+        self.response_format = (
+            ANSWER_FORMAT if cfg.style == "chat" and labeler.cfg.backend != "transformers" else None
+        )
 
     def plain(self, node: Node, avoid: Sequence[str] = ()) -> Question:
         """For a label; avoid: labels that will not do."""
@@ -69,21 +73,33 @@ class Asker:
         return Question(node, revised_chat_prompt(*shown))
 
     def ask(
-        self, questions: Sequence[Question], origin: Any, n: int, known: dict[int, list[Proposal]], heat: float = 0.0,
+        self,
+        questions: Sequence[Question],
+        origin: Any,
+        n: int,
+        known: dict[int, list[Proposal]],
+        heat: float = 0.0,
         greedy: bool = True,
-    ) -> list[Proposal]:  # fmt: skip
+    ) -> list[Proposal]:
         """`n` answers per question, the first one greedy or not, as proposals without scores.
 
-        known: node -> earlier proposals; what repeats them, or an answer before it, is counted and left out. heat: added to the
-        temperature. An answer that is no label stays as a proposal without text.
+        known: node -> earlier proposals; what repeats them, or an answer before it, is counted and
+        left out. heat: added to the temperature. An answer that is no label stays as a proposal
+        without text.
         """
         where = [(i, candidate) for i in range(len(questions)) for candidate in range(n)]
         texts: dict[tuple[int, int], str] = {}
         for is_greedy in (True, False):
-            chosen = [(i, candidate) for i, candidate in where if (greedy and candidate == 0) == is_greedy]
+            chosen = [
+                (i, candidate) for i, candidate in where if (greedy and candidate == 0) == is_greedy
+            ]
             if chosen:
                 temperature = 0.0 if is_greedy else self.cfg.temperature + heat
-                replies = self._call([questions[i] for i, _ in chosen], [candidate for _, candidate in chosen], temperature)
+                replies = self._call(
+                    [questions[i] for i, _ in chosen],
+                    [candidate for _, candidate in chosen],
+                    temperature,
+                )
                 texts |= dict(zip(chosen, replies, strict=True))
         proposals: list[Proposal] = []
         # A copy: questions about the two poles of one node keep apart.
@@ -99,14 +115,23 @@ class Asker:
                 continue
             seen.add((node.node, node.pole, reading.label))
             why = "" if reading.reason is None else f"no label: {reading.reason}"
-            proposals.append(Proposal(node.node, node.pole, self.round, origin, reading.label, None, False, why))
+            proposals.append(
+                Proposal(node.node, node.pole, self.round, origin, reading.label, None, False, why)
+            )
         self.round += 1
         return proposals
 
     def metrics(self) -> dict[str, Any]:
-        """Answers by what became of them. With chat messages, `n_structured` were JSON objects as asked for."""
-        counts: dict[str, Any] = {"n_answers": self.n_answers, "n_repeated_answers": self.n_repeated}
-        counts |= {"n_unparsed_answers": self.unparsed.total(), "unparsed_answers": dict(sorted(self.unparsed.items()))}
+        """Answers by what became of them. With chat messages, `n_structured` were JSON objects as
+        asked for."""
+        counts: dict[str, Any] = {
+            "n_answers": self.n_answers,
+            "n_repeated_answers": self.n_repeated,
+        }
+        counts |= {
+            "n_unparsed_answers": self.unparsed.total(),
+            "unparsed_answers": dict(sorted(self.unparsed.items())),
+        }
         return counts | ({} if self._words else {"n_structured_answers": self.n_structured})
 
     @property
@@ -116,22 +141,36 @@ class Asker:
     def _inputs(self, node: Node) -> list[tuple[str, float]]:
         return self.incoming.get((node.node, node.pole), [])[: self.cfg.n_incoming]
 
-    def _call(self, questions: Sequence[Question], candidates: Sequence[int], temperature: float) -> list[str]:
+    def _call(
+        self, questions: Sequence[Question], candidates: Sequence[int], temperature: float
+    ) -> list[str]:
         seeds = [
             hash_seed(self.seed, q.node.layer, q.node.node, q.node.pole, self.round, candidate)
             for q, candidate in zip(questions, candidates, strict=True)
         ]
-        prompts, description = [question.prompt for question in questions], f"label, round {self.round}"
+        prompts, description = (
+            [question.prompt for question in questions],
+            f"label, round {self.round}",
+        )
         if self._words or self.response_format is None:
             plain = self.labeler.complete if self._words else self.labeler.chat
             return plain(
-                prompts, max_tokens=self.cfg.max_tokens, temperature=temperature, seed=seeds, stop=STOP, description=description
+                prompts,
+                max_tokens=self.cfg.max_tokens,
+                temperature=temperature,
+                seed=seeds,
+                stop=STOP,
+                description=description,
             )
         # A line break may stand inside the object.
         return self.labeler.chat(
-            prompts, max_tokens=self.cfg.max_tokens + ANSWER_TOKENS, temperature=temperature, seed=seeds,
-            response_format=self.response_format, description=description,
-        )  # fmt: skip
+            prompts,
+            max_tokens=self.cfg.max_tokens + ANSWER_TOKENS,
+            temperature=temperature,
+            seed=seeds,
+            response_format=self.response_format,
+            description=description,
+        )
 
 
 def hash_seed(*parts: int) -> int:

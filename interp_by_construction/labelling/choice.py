@@ -1,4 +1,5 @@
-"""Which node holds which label of a layer, what was proposed for it, and why it was chosen or dropped."""
+"""Which node holds which label of a layer, what was proposed for it, and why it was chosen or
+dropped."""
 
 from __future__ import annotations
 
@@ -24,18 +25,21 @@ class Rivalry(NamedTuple):
 
 
 class Board:
-    """Labels are distinct (see `normalised`): a label belongs to the node that it scores highest on among those that ask for it
-    together, and stays there until that node takes a better one.
+    """Labels are distinct (see `normalised`): a label belongs to the node that it scores highest on
+    among those that ask for it together, and stays there until that node takes a better one.
     """
 
     def __init__(self, views: Sequence[Node], select: Comparison | None) -> None:
-        """views: each node's dominant pole, and the other one where both are asked for; select: scores the proposals."""
+        """views: each node's dominant pole, and the other one where both are asked for; select:
+        scores the proposals."""
         self.views: dict[int, dict[int, Node]] = {}
         for view in views:
             self.views.setdefault(view.node, {})[view.pole] = view
         self.nodes = list(self.views)
         # The order in which equal claims are settled: first the nodes that do most.
-        self.order = sorted(self.nodes, key=lambda node: -next(iter(self.views[node].values())).variance)
+        self.order = sorted(
+            self.nodes, key=lambda node: -next(iter(self.views[node].values())).variance
+        )
         self.pole = {node: next(iter(poles)) for node, poles in self.views.items()}
         self.history: dict[int, list[Proposal]] = {node: [] for node in self.nodes}
         self.held: dict[int, Proposal] = {}
@@ -72,16 +76,24 @@ class Board:
         return [proposal for proposal in scored if proposal.text is not None]
 
     def choose_poles(self) -> None:
-        """The pole of the best proposal, for nodes that were shown from both sides; the dominant one in doubt."""
+        """The pole of the best proposal, for nodes that were shown from both sides; the dominant
+        one in doubt."""
         for node in self.nodes:
             for proposal in self.history[node]:
-                best = max((p for p in self.history[node] if p.pole == self.pole[node]), key=_rank, default=None)
-                if proposal.score is not None and (best is None or _higher(proposal.score, best.score)):
+                best = max(
+                    (p for p in self.history[node] if p.pole == self.pole[node]),
+                    key=_rank,
+                    default=None,
+                )
+                if proposal.score is not None and (
+                    best is None or _higher(proposal.score, best.score)
+                ):
                     self.pole[node] = proposal.pole
 
     def take(self, proposals: Sequence[Proposal]) -> set[int]:
-        """Gives free labels to the nodes that they were proposed for, the highest score first, where a node has none or a lower
-        one. Without scores the first proposal wins. Returns the nodes whose label is new.
+        """Gives free labels to the nodes that they were proposed for, the highest score first,
+        where a node has none or a lower one. Without scores the first proposal wins. Returns the
+        nodes whose label is new.
         """
         rank = {node: i for i, node in enumerate(self.order)}
         claims = sorted(proposals, key=lambda p: (-_rank(p), rank[p.node]))
@@ -89,7 +101,12 @@ class Board:
         for claim in claims:
             held = self.held.get(claim.node)
             better = held is None or _higher(claim.score, held.score)
-            if claim.text is None or claim.pole != self.pole[claim.node] or not better or not self.is_free(claim.text):
+            if (
+                claim.text is None
+                or claim.pole != self.pole[claim.node]
+                or not better
+                or not self.is_free(claim.text)
+            ):
                 continue
             if held is not None and held.text is not None:
                 del self._holder[normalised(held.text)]
@@ -99,16 +116,23 @@ class Board:
         return changed
 
     def rivals(self) -> list[Rivalry]:
-        """Nodes whose best proposal another node holds, in `order`; those that hold nothing better."""
+        """Nodes whose best proposal another node holds, in `order`; those that hold nothing
+        better."""
         found = []
         for node in self.order:
-            claims = [p for p in self.history[node] if p.text is not None and p.pole == self.pole[node]]
+            claims = [
+                p for p in self.history[node] if p.text is not None and p.pole == self.pole[node]
+            ]
             if not claims:
                 continue
             # The first of the best, as in `take`.
             best, held = max(claims, key=_rank), self.held.get(node)
             holder = self.holder(str(best.text))
-            if holder is not None and holder != node and (held is None or _higher(best.score, held.score)):
+            if (
+                holder is not None
+                and holder != node
+                and (held is None or _higher(best.score, held.score))
+            ):
                 found.append(Rivalry(node, str(best.text), holder))
         return found
 
@@ -127,7 +151,11 @@ class Board:
 
     def _label(self, node: int) -> Label:
         chosen = self.held.get(node)
-        last = chosen.round if chosen is not None else max((p.round for p in self.history[node]), default=0)
+        last = (
+            chosen.round
+            if chosen is not None
+            else max((p.round for p in self.history[node]), default=0)
+        )
         attempts = len({p.round for p in self.history[node] if p.round <= last})
         if chosen is None:
             failure = ALL_TAKEN if self.texts(node) else NO_LABEL
@@ -138,8 +166,16 @@ class Board:
     def _closed(self, proposal: Proposal) -> Proposal:
         chosen = self.held.get(proposal.node)
         if proposal is chosen:
-            first = "the first label that was free" if proposal.score is None else "the highest score of those that were free"
-            return replace(proposal, chosen=True, why=LAST_RESORT if proposal.origin == "last resort" else first)
+            first = (
+                "the first label that was free"
+                if proposal.score is None
+                else "the highest score of those that were free"
+            )
+            return replace(
+                proposal,
+                chosen=True,
+                why=LAST_RESORT if proposal.origin == "last resort" else first,
+            )
         if proposal.text is None:
             return proposal
         if proposal.pole != self.pole[proposal.node]:
@@ -148,7 +184,12 @@ class Board:
         if holder is not None and holder != proposal.node:
             return replace(proposal, why=f"it is the label of node {holder}")
         if chosen is None or not _higher(proposal.score, chosen.score):
-            return replace(proposal, why="its score is not higher" if proposal.score is not None else "another stands before it")
+            return replace(
+                proposal,
+                why="its score is not higher"
+                if proposal.score is not None
+                else "another stands before it",
+            )
         # A label that was taken when it was asked for and became free when its holder was revised.
         return replace(proposal, why="it was another node's label at the time")
 
@@ -159,5 +200,6 @@ def _rank(proposal: Proposal) -> float:
 
 
 def _higher(score: float | None, than: float | None) -> bool:
-    """Whether a score replaces another; an undefined one replaces nothing, and a defined one replaces it."""
+    """Whether a score replaces another; an undefined one replaces nothing, and a defined one
+    replaces it."""
     return score is not None and (than is None or score > than)

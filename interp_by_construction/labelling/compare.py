@@ -1,7 +1,8 @@
-"""Labels against nodes on one text: how well a label predicts each node (r), and where it does not (counter-examples).
+"""Labels against nodes on one text: how well a label predicts each node (r), and where it does not
+(counter-examples).
 
-Candidates are chosen by r on the select split; counter-examples come from the label split, so that what a revision is made from
-never judges it (invariant 2).
+Candidates are chosen by r on the select split; counter-examples come from the label split, so that
+what a revision is made from never judges it (invariant 2).
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from interp_by_construction.simulators.head import Head
 
 Simulate = Callable[[Sequence[str]], NDArray]
-"""labels -> simulated activations [token, label] on all tokens of one text, from label and text alone."""
+"""labels -> simulated activations [token, label] on all tokens of one text, from label and text
+alone."""
 LABELS_AT_ONCE = 256
 WINDOW = 16
 """Tokens of a counter-example, three quarters of them before the token in question."""
@@ -37,8 +39,16 @@ WINDOW = 16
 class Comparison:
     """One text, what the nodes do on it, and a simulator."""
 
-    def __init__(self, text: Excerpts, real: NDArray, nodes: Sequence[int], simulate: Simulate, simulator: str) -> None:
-        """real: activations without poles [token, node], all tokens of `text` in order; simulator: its name."""
+    def __init__(
+        self,
+        text: Excerpts,
+        real: NDArray,
+        nodes: Sequence[int],
+        simulate: Simulate,
+        simulator: str,
+    ) -> None:
+        """real: activations without poles [token, node], all tokens of `text` in order; simulator:
+        its name."""
         self.text, self.simulator = text, simulator
         self._real, self._simulate = real, simulate
         self._column = {node: i for i, node in enumerate(nodes)}
@@ -59,12 +69,16 @@ class Comparison:
             self._r |= {label: r[:, i] for i, label in enumerate(chunk)}
 
     def r(self, node: int, pole: int, label: str) -> float | None:
-        """Pearson's r of the node's activations times `pole` with the simulation of a label that was added; None if undefined."""
+        """Pearson's r of the node's activations times `pole` with the simulation of a label that
+        was added; None if undefined."""
         value = float(self._r[label][self._column[node]]) * pole
         return None if np.isnan(value) else value
 
-    def counter_examples(self, labels: Sequence[tuple[int, int, str]], n: int) -> dict[int, CounterExamples]:
-        """labels: (node, pole, label). At most `n` words of each kind per node; no entry where there is none."""
+    def counter_examples(
+        self, labels: Sequence[tuple[int, int, str]], n: int
+    ) -> dict[int, CounterExamples]:
+        """labels: (node, pole, label). At most `n` words of each kind per node; no entry where
+        there is none."""
         texts = list(dict.fromkeys(label for _, _, label in labels))
         found: dict[int, CounterExamples] = {}
         for start in range(0, len(texts), LABELS_AT_ONCE):
@@ -72,7 +86,11 @@ class Comparison:
             simulated = self._simulate(chunk)
             for node, pole, label in labels:
                 if label in chunk:
-                    examples = self._examples(self._real[:, self._column[node]] * pole, simulated[:, chunk.index(label)], n)
+                    examples = self._examples(
+                        self._real[:, self._column[node]] * pole,
+                        simulated[:, chunk.index(label)],
+                        n,
+                    )
                     if examples.missed or examples.wrong:
                         found[node] = examples
         return found
@@ -80,7 +98,9 @@ class Comparison:
     def _examples(self, real: NDArray, simulated: NDArray, n: int) -> CounterExamples:
         tokens = np.flatnonzero(self._use)
         missed, wrong = disagreements(real[tokens], simulated[tokens])
-        return CounterExamples(*([*self._words(tokens[ranked], real, n)] for ranked in (missed, wrong)))
+        return CounterExamples(
+            *([*self._words(tokens[ranked], real, n)] for ranked in (missed, wrong))
+        )
 
     def _words(self, tokens: NDArray[np.int64], real: NDArray, n: int) -> list[Excerpt]:
         """Excerpts around the first tokens that show `n` different words."""
@@ -99,7 +119,9 @@ class Comparison:
         length = self.text.is_text.shape[1]
         row, position = divmod(token, length)
         borders = np.flatnonzero(~self.text.is_text[row])
-        start = max([position - (3 * WINDOW) // 4, 0, *(int(b) + 1 for b in borders if b < position)])
+        start = max(
+            [position - (3 * WINDOW) // 4, 0, *(int(b) + 1 for b in borders if b < position)]
+        )
         end = min([start + WINDOW, length, *(int(b) for b in borders if b > position)])
         values = real[row * length + start : row * length + end]
         return Excerpt(
@@ -111,42 +133,69 @@ class Comparison:
 
 
 def disagreements(real: NDArray, simulated: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Tokens where a label says too little and tokens where it says too much, worst first; none where either is constant.
+    """Tokens where a label says too little and tokens where it says too much, worst first; none
+    where either is constant.
 
-    real: activations times pole [token]; simulated: [token]. Too little: `real` is more than one standard deviation above its mean,
-    `simulated` below its own; too much: the reverse. Worst is the largest difference in standard deviations.
+    real: activations times pole [token]; simulated: [token]. Too little: `real` is more than one
+    standard deviation above its mean, `simulated` below its own; too much: the reverse. Worst is
+    the largest difference in standard deviations.
     """
     none = np.zeros(0, dtype=np.int64)
     if not len(real) or (real == real[0]).all() or (simulated == simulated[0]).all():
         return none, none
-    x, y = ((values - values.mean()) / values.std() for values in (np.asarray(real, float), np.asarray(simulated, float)))
+    x, y = (
+        (values - values.mean()) / values.std()
+        for values in (np.asarray(real, float), np.asarray(simulated, float))
+    )
     order = np.argsort(y - x, kind="stable")
     missed, wrong = order[((x > 1) & (y < 0))[order]], order[::-1][((y > 1) & (x < 0))[order[::-1]]]
     return missed, wrong
 
 
 def select_excerpts(corpus: Path, n_tokens: int, length: int | None) -> Excerpts:
-    """About `n_tokens` of the select split: the first `length` tokens (null: all) of evenly spaced blocks."""
+    """About `n_tokens` of the select split: the first `length` tokens (null: all) of evenly spaced
+    blocks."""
     return _spaced_excerpts(corpus, "select", n_tokens, length)
 
 
 def with_head(
-    model_dir: Path, corpus: Path, split: str, text: Excerpts, encoded: Path, layer: int, nodes: Sequence[int], head: Head,
-    encoder: Encoder, device: Any,
-) -> Comparison:  # fmt: skip
+    model_dir: Path,
+    corpus: Path,
+    split: str,
+    text: Excerpts,
+    encoded: Path,
+    layer: int,
+    nodes: Sequence[int],
+    head: Head,
+    encoder: Encoder,
+    device: Any,
+) -> Comparison:
     """encoded: file with the head's token vectors of `text`."""
     vectors = np.load(encoded)
 
     def simulate(labels: Sequence[str]) -> NDArray:
         return head.simulate(vectors, head.label_vectors(encoder, labels))
 
-    return Comparison(text, _activations(model_dir, corpus, split, text, layer, nodes, device), nodes, simulate, "head")
+    return Comparison(
+        text,
+        _activations(model_dir, corpus, split, text, layer, nodes, device),
+        nodes,
+        simulate,
+        "head",
+    )
 
 
 def exactly(
-    model_dir: Path, corpus: Path, split: str, n_tokens: int, layer: int, nodes: Sequence[int], labeler: Labeler,
-    cfg: SimulateConfig, device: Any,
-) -> Comparison:  # fmt: skip
+    model_dir: Path,
+    corpus: Path,
+    split: str,
+    n_tokens: int,
+    layer: int,
+    nodes: Sequence[int],
+    labeler: Labeler,
+    cfg: SimulateConfig,
+    device: Any,
+) -> Comparison:
     """The labeler simulates about `n_tokens` of the split, contrast included as for the targets."""
     from interp_by_construction.simulators.exact import REFERENCE_LABELS, simulate_packed
 
@@ -173,9 +222,24 @@ def _spaced_excerpts(corpus: Path, split: str, n_tokens: int, length: int | None
 
 
 def _activations(
-    model_dir: Path, corpus: Path, split: str, text: Excerpts, layer: int, nodes: Sequence[int], device: Any
+    model_dir: Path,
+    corpus: Path,
+    split: str,
+    text: Excerpts,
+    layer: int,
+    nodes: Sequence[int],
+    device: Any,
 ) -> NDArray[np.float32]:
     """[token, node], without poles."""
     length = text.is_text.shape[1]
-    chunks = activation_chunks(model_dir, corpus, split, text.blocks, length, layer, np.array(nodes, dtype=np.int64), device)
+    chunks = activation_chunks(
+        model_dir,
+        corpus,
+        split,
+        text.blocks,
+        length,
+        layer,
+        np.array(nodes, dtype=np.int64),
+        device,
+    )
     return np.concatenate([chunk.astype(np.float32) for chunk in chunks])

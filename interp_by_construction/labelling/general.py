@@ -1,4 +1,5 @@
-"""Labels that are worth trying on any layer of any model: what the labeler did not think of, a node may still do."""
+"""Labels that are worth trying on any layer of any model: what the labeler did not think of, a node
+may still do."""
 
 from __future__ import annotations
 
@@ -13,6 +14,8 @@ GENERAL = Path(__file__).with_name("general_labels.txt")
 def general_labels(file: Path = GENERAL) -> list[str]:
     """The labels of the file, in order. Raises ConfigError if there is no such file."""
     if not file.is_file():
-        raise ConfigError(f"label.general_pool=true: {file} is missing; reinstall the package, or set label.general_pool=false")
+        raise ConfigError(
+            f"label.general_pool=true: {file} is missing; reinstall the package, or set label.general_pool=false"
+        )
     lines = (" ".join(line.split()) for line in file.read_text(encoding="utf-8").splitlines())
     return [line for line in lines if line and not line.startswith("#")]

@@ -1,4 +1,5 @@
-"""Strongest incoming labelled nodes: the direct path from one aligned layer's nodes to the next layer's."""
+"""Strongest incoming labelled nodes: the direct path from one aligned layer's nodes to the next
+layer's."""
 
 from __future__ import annotations
 
@@ -11,12 +12,16 @@ Incoming = dict[tuple[int, int], list[tuple[str, float]]]
 """(node, pole) -> (label, weight) of its strongest labelled inputs."""
 
 
-def strongest(model_dir: Path, layer: int, labels: Sequence[Label], nodes: Sequence[Node], n: int) -> Incoming:
-    """For each of `nodes`, the `n` labelled nodes of the layer below with the largest |virtual weight|, and that weight.
+def strongest(
+    model_dir: Path, layer: int, labels: Sequence[Label], nodes: Sequence[Node], n: int
+) -> Incoming:
+    """For each of `nodes`, the `n` labelled nodes of the layer below with the largest |virtual
+    weight|, and that weight.
 
-    The virtual weight is the product of the lower node's output direction and the node's input direction through the residual
-    stream, as in Elhage et al. 2021 (https://transformer-circuits.pub/2021/framework); norms are left out. Both are multiplied
-    by the poles, so that a positive weight means: when the lower label applies, this one does more.
+    The virtual weight is the product of the lower node's output direction and the node's input
+    direction through the residual stream, as in Elhage et al. 2021
+    (https://transformer-circuits.pub/2021/framework); norms are left out. Both are multiplied by
+    the poles, so that a positive weight means: when the lower label applies, this one does more.
     """
     from interp_by_construction.subject.families import incoming_weights
     from interp_by_construction.subject.load import load_subject
@@ -25,7 +30,9 @@ def strongest(model_dir: Path, layer: int, labels: Sequence[Label], nodes: Seque
     if not named:
         return {}
     model = load_subject(model_dir)
-    weights = incoming_weights(model, layer, [node.node for node in nodes], [label.node for label in named]).numpy()
+    weights = incoming_weights(
+        model, layer, [node.node for node in nodes], [label.node for label in named]
+    ).numpy()
     result: Incoming = {}
     for row, node in zip(weights, nodes, strict=True):
         signed = row * node.pole * [label.pole for label in named]

@@ -1,10 +1,11 @@
 """Prompts that ask for a node's label, and the strict reading of the answer.
 
-Shown about a node: its strongest words, excerpts with the strongest word in brackets, near misses (words that were
-expected to activate it and do not), labels that are taken already, and the labels of the strongest incoming nodes; in chat
-messages also excerpts from its whole range of activations, random text, and the incoming weights. Small models follow a
-pattern better than an instruction, so `words_prompt` is a few-shot list that ends where the label belongs; `chat_prompt`
-asks an instruct model in words.
+Shown about a node: its strongest words, excerpts with the strongest word in brackets, near misses
+(words that were expected to activate it and do not), labels that are taken already, and the labels
+of the strongest incoming nodes; in chat messages also excerpts from its whole range of activations,
+random text, and the incoming weights. Small models follow a pattern better than an instruction, so
+`words_prompt` is a few-shot list that ends where the label belongs; `chat_prompt` asks an instruct
+model in words.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ class Reading(NamedTuple):
 
 
 class _Shot(NamedTuple):
-    """One solved example. Only the clauses that the question has are written, so that all lines have one form."""
+    """One solved example. Only the clauses that the question has are written, so that all lines
+    have one form."""
 
     words: str
     text: str
@@ -84,26 +86,30 @@ _REFUSALS = re.compile(
 
 
 def peak_word(excerpt: Excerpt) -> str:
-    """The whole word around the peak token: subject tokens may be pieces of words. Empty if the peak is white space."""
+    """The whole word around the peak token: subject tokens may be pieces of words. Empty if the
+    peak is white space."""
     start, end = _word_span(excerpt)
     return "".join(excerpt.tokens[start:end]).strip()
 
 
 def top_words(node: Node, n_words: int) -> list[str]:
-    """The words that activate the node most, each once, by their summed activation over the top excerpts."""
+    """The words that activate the node most, each once, by their summed activation over the top
+    excerpts."""
     weights: dict[str, float] = {}
     written: dict[str, str] = {}
     for excerpt in node.top:
         word = peak_word(excerpt)
         if word:
             written.setdefault(word.lower(), word)
-            weights[word.lower()] = weights.get(word.lower(), 0.0) + max(excerpt.activations[excerpt.peak], 0.0)
+            weights[word.lower()] = weights.get(word.lower(), 0.0) + max(
+                excerpt.activations[excerpt.peak], 0.0
+            )
     return [written[word] for word in sorted(weights, key=lambda word: -weights[word])[:n_words]]
 
 
 def near_miss_words(node: Node, n_words: int) -> list[str]:
-    """Words of the near misses that are not among the top words: the same token elsewhere says nothing in a list of
-    words.
+    """Words of the near misses that are not among the top words: the same token elsewhere says
+    nothing in a list of words.
     """
     top = {peak_word(excerpt).lower() for excerpt in node.top}
     words = dict.fromkeys(peak_word(excerpt) for excerpt in node.near_misses)
@@ -111,12 +117,16 @@ def near_miss_words(node: Node, n_words: int) -> list[str]:
 
 
 def context(excerpt: Excerpt, n_words: int | None = None) -> str:
-    """The excerpt on one line with the peak's word in brackets; at most `n_words` words on each side (null: all)."""
+    """The excerpt on one line with the peak's word in brackets; at most `n_words` words on each
+    side (null: all)."""
     start, end = _word_span(excerpt)
     before = "".join(excerpt.tokens[:start]).split()
     after = "".join(excerpt.tokens[end:]).split()
     if n_words is not None:
-        before, after = before[len(before) - n_words :] if len(before) > n_words else before, after[:n_words]
+        before, after = (
+            before[len(before) - n_words :] if len(before) > n_words else before,
+            after[:n_words],
+        )
     return clean(" ".join([*before, f"[{peak_word(excerpt)}]", *after]))
 
 
@@ -129,28 +139,37 @@ def words_prompt(
 ) -> str:
     """Few-shot completion prompt; the model continues with the label and a line break.
 
-    `incoming` are (label, weight) of the strongest incoming nodes, of which those with positive weight are shown;
-    `avoid` are labels that other nodes of the layer have.
+    `incoming` are (label, weight) of the strongest incoming nodes, of which those with positive
+    weight are shown; `avoid` are labels that other nodes of the layer have.
     """
     inputs = [label for label, weight in incoming if weight > 0]
     question = _Shot(
         words=clean(", ".join(top_words(node, n_words))),
-        text=clean("; ".join(context(excerpt, CONTEXT_WORDS) for excerpt in _distinct(node.top)[:n_contexts])),
+        text=clean(
+            "; ".join(
+                context(excerpt, CONTEXT_WORDS) for excerpt in _distinct(node.top)[:n_contexts]
+            )
+        ),
         near=clean(", ".join(near_miss_words(node, 3))),
         label="",
     )
-    # Above the examples: a small model repeats a label that stands on the line it has to finish. With such clauses there, a
-    # 135M labeler gave one and the same label to twelve different lists of words.
+    # Above the examples: a small model repeats a label that stands on the line it has to finish.
+    # With such clauses there, a 135M labeler gave one and the same label to twelve different lists
+    # of words.
     notes = (("Labels other than", avoid), ("Reads from", inputs))
     header = [f"{title}: {clean(', '.join(labels))}" for title, labels in notes if labels]
     return "\n".join([*header, *(_line(shot, question) for shot in (*_SHOTS, question))]).rstrip()
 
 
 def _line(shot: _Shot, question: _Shot) -> str:
-    """`text: ... | not: ... | words = label`, with the clauses that `question` has; the words stand next to the
-    label.
+    """`text: ... | not: ... | words = label`, with the clauses that `question` has; the words stand
+    next to the label.
     """
-    clauses = [f"{name}: {getattr(shot, field)}" for name, field in (("text", "text"), ("not", "near")) if getattr(question, field)]
+    clauses = [
+        f"{name}: {getattr(shot, field)}"
+        for name, field in (("text", "text"), ("not", "near"))
+        if getattr(question, field)
+    ]
     return f"{' | '.join([*clauses, shot.words])} = {shot.label}"
 
 
@@ -163,21 +182,43 @@ def chat_prompt(
 ) -> list[dict[str, str]]:
     """Messages that ask an instruct model for the label; arguments as for `words_prompt`."""
     lines = describe(node, n_words, n_contexts, incoming, avoid)
-    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "\n".join([*lines, "", QUESTION])}]
+    return [
+        {"role": "system", "content": SYSTEM},
+        {"role": "user", "content": "\n".join([*lines, "", QUESTION])},
+    ]
 
 
 def describe(
-    node: Node, n_words: int, n_contexts: int, incoming: Sequence[tuple[str, float]] = (), avoid: Sequence[str] = ()
+    node: Node,
+    n_words: int,
+    n_contexts: int,
+    incoming: Sequence[tuple[str, float]] = (),
+    avoid: Sequence[str] = (),
 ) -> list[str]:
     """Lines of a chat message with all that is known about the node."""
     strongest = max((excerpt.activations[excerpt.peak] for excerpt in node.top), default=0.0)
     bands = node.quantiles[:: -max(1, len(node.quantiles) // max(n_contexts, 1))][:n_contexts]
     sections = (
-        ("In context (the activating word in brackets)", [context(e) for e in _distinct(node.top)[:n_contexts]]),
-        ("Over its whole range (activation of the bracketed word, 0 to 10)", [_rated(e, strongest) for e in bands]),
-        ("The bracketed word does NOT activate it here", [context(e) for e in node.near_misses[:n_contexts]]),
-        ("Random text (activation of the bracketed word, 0 to 10)", [_rated(e, strongest) for e in node.random[:n_contexts]]),
-        ("Reads from neurons labelled (weight)", [f"{label} ({weight:+.2g})" for label, weight in incoming]),
+        (
+            "In context (the activating word in brackets)",
+            [context(e) for e in _distinct(node.top)[:n_contexts]],
+        ),
+        (
+            "Over its whole range (activation of the bracketed word, 0 to 10)",
+            [_rated(e, strongest) for e in bands],
+        ),
+        (
+            "The bracketed word does NOT activate it here",
+            [context(e) for e in node.near_misses[:n_contexts]],
+        ),
+        (
+            "Random text (activation of the bracketed word, 0 to 10)",
+            [_rated(e, strongest) for e in node.random[:n_contexts]],
+        ),
+        (
+            "Reads from neurons labelled (weight)",
+            [f"{label} ({weight:+.2g})" for label, weight in incoming],
+        ),
         ("Labels that are taken; say what sets this neuron apart from them", list(avoid)),
     )
     lines = [f"Words that activate the neuron most: {', '.join(top_words(node, n_words))}"]
@@ -188,33 +229,38 @@ def describe(
 
 
 def _rated(excerpt: Excerpt, strongest: float) -> str:
-    """The excerpt with its peak's activation, 10 for the strongest of the node and 0 for what is not positive."""
+    """The excerpt with its peak's activation, 10 for the strongest of the node and 0 for what is
+    not positive."""
     rating = 10 * excerpt.activations[excerpt.peak] / strongest if strongest > 0 else 0.0
     return f"{context(excerpt)} ({min(max(round(rating), 0), 10)})"
 
 
 def parse_label(text: str) -> str | None:
-    """The label in an answer, or None where there is none: a failure is never a result (see `read_answer`)."""
+    """The label in an answer, or None where there is none: a failure is never a result (see
+    `read_answer`)."""
     return read_answer(text).label
 
 
 def read_answer(text: str) -> Reading:
     """The label in an answer, or the reason why there is none.
 
-    Takes the `label` of a JSON object, else the first line, without list marks, quotes, a leading `Label:` and a final stop.
-    Refused are answers without letters, of more than 80 characters, refusals, placeholders, and remains of the prompt's own
-    format.
+    Takes the `label` of a JSON object, else the first line, without list marks, quotes, a leading
+    `Label:` and a final stop. Refused are answers without letters, of more than 80 characters,
+    refusals, placeholders, and remains of the prompt's own format.
     """
     value = _json_label(text)
     structured = value is not None
     lines = (text if value is None else value).strip().splitlines()
     if not lines:
         return Reading(None, "empty", structured)
-    # The pattern of the few-shot prompt ends a label's line; a model that goes on with ` = ...` has said its label before.
+    # The pattern of the few-shot prompt ends a label's line; a model that goes on with ` = ...` has
+    # said its label before.
     label = re.split(r"\s=", lines[0])[0]
     label = re.sub(r"^(?:[-*•>\s]+|\d+[.)]\s+)", "", label)
     label = re.sub(r"^(?:label|answer|explanation)\s*:\s*", "", label, flags=re.IGNORECASE)
-    label = " ".join(label.strip().strip("\"'`“”‘’*_").strip().rstrip(".;:,").split()).strip("\"'`“”‘’")
+    label = " ".join(label.strip().strip("\"'`“”‘’*_").strip().rstrip(".;:,").split()).strip(
+        "\"'`“”‘’"
+    )
     reason = _unreadable(label)
     return Reading(label if reason is None else None, reason, structured)
 
@@ -226,7 +272,9 @@ def _unreadable(label: str) -> Unreadable | None:
         return "too long"
     if _REFUSALS.search(label):
         return "refusal"
-    if re.search(r"[|=\[\]<>{}�]|\b(?:text|not|was|missing|words):|Labels other than|Reads from:", label):
+    if re.search(
+        r"[|=\[\]<>{}�]|\b(?:text|not|was|missing|words):|Labels other than|Reads from:", label
+    ):
         return "format remains"
     words = label.lower().split()
     # A sampler that got stuck: `the the the`.
@@ -251,9 +299,19 @@ def _word_span(excerpt: Excerpt) -> tuple[int, int]:
     tokens, start, end = excerpt.tokens, excerpt.peak, excerpt.peak + 1
     if not _is_word(tokens[start]):
         return start, end
-    while start > 0 and not tokens[start][0].isspace() and _is_word(tokens[start - 1]) and not tokens[start - 1][-1].isspace():
+    while (
+        start > 0
+        and not tokens[start][0].isspace()
+        and _is_word(tokens[start - 1])
+        and not tokens[start - 1][-1].isspace()
+    ):
         start -= 1
-    while end < len(tokens) and _is_word(tokens[end]) and not tokens[end][0].isspace() and not tokens[end - 1][-1].isspace():
+    while (
+        end < len(tokens)
+        and _is_word(tokens[end])
+        and not tokens[end][0].isspace()
+        and not tokens[end - 1][-1].isspace()
+    ):
         end += 1
     return start, end
 
@@ -264,12 +322,15 @@ def _is_word(token: str) -> bool:
 
 def _distinct(excerpts: Sequence[Excerpt]) -> list[Excerpt]:
     """The first excerpt of each word, then the others: three times the same word shows little."""
-    first = {peak_word(excerpt).lower(): index for index, excerpt in reversed(list(enumerate(excerpts)))}
+    first = {
+        peak_word(excerpt).lower(): index for index, excerpt in reversed(list(enumerate(excerpts)))
+    }
     chosen = sorted(first.values())
     rest = [index for index in range(len(excerpts)) if index not in set(chosen)]
     return [excerpts[index] for index in (*chosen, *rest)]
 
 
 def clean(text: str) -> str:
-    """On one line and without the marks of the format, so that corpus text cannot pose as a part of the prompt."""
+    """On one line and without the marks of the format, so that corpus text cannot pose as a part of
+    the prompt."""
     return " ".join(re.sub(r"[|=\n]", " ", text).split())

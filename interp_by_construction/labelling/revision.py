@@ -1,6 +1,8 @@
-"""Prompts that ask for a better label: against counter-examples, and against another node that wants the same label.
+"""Prompts that ask for a better label: against counter-examples, and against another node that
+wants the same label.
 
-As in `labelling.prompts`, a small model follows a pattern: the words stand next to the label, what the label lacks before them.
+As in `labelling.prompts`, a small model follows a pattern: the words stand next to the label, what
+the label lacks before them.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from interp_by_construction.subject.records import Excerpt, Node
 
 
 class CounterExamples(NamedTuple):
-    """Where a label and its node disagree, worst first; the peak of each excerpt is the token in question."""
+    """Where a label and its node disagree, worst first; the peak of each excerpt is the token in
+    question."""
 
     missed: list[Excerpt]
     """The node is active and the simulation is low."""
@@ -53,7 +56,9 @@ def revised_words_prompt(node: Node, n_words: int, label: str, examples: Counter
     for name, excerpts in (("missing", examples.missed), ("not", examples.wrong)):
         if excerpts:
             clauses.append(f"{name}: {clean(', '.join(map(peak_word, excerpts)))}")
-    return "\n".join([*_REVISED, " | ".join([*clauses, clean(", ".join(top_words(node, n_words)))]) + " ="])
+    return "\n".join(
+        [*_REVISED, " | ".join([*clauses, clean(", ".join(top_words(node, n_words)))]) + " ="]
+    )
 
 
 def revised_chat_prompt(
@@ -65,10 +70,18 @@ def revised_chat_prompt(
     incoming: Sequence[tuple[str, float]] = (),
 ) -> list[dict[str, str]]:
     """Messages that ask an instruct model for a better label than `label`."""
-    lines = [*describe(node, n_words, n_contexts, incoming), "", f"Its label so far: {label}", "That label is not right yet."]
+    lines = [
+        *describe(node, n_words, n_contexts, incoming),
+        "",
+        f"Its label so far: {label}",
+        "That label is not right yet.",
+    ]
     for title, excerpts in (
         ("The bracketed word activates the neuron, but the label does not say so", examples.missed),
-        ("The label says that the bracketed word activates the neuron, but it does not", examples.wrong),
+        (
+            "The label says that the bracketed word activates the neuron, but it does not",
+            examples.wrong,
+        ),
     ):
         if excerpts:
             lines += ["", f"{title}:", *(f"- {context(excerpt)}" for excerpt in excerpts)]
@@ -77,18 +90,28 @@ def revised_chat_prompt(
 
 
 def contrasted_words_prompt(node: Node, n_words: int, label: str, other: Node) -> str:
-    """Few-shot completion prompt; the model continues with what `node` has and `other`, which holds `label`, has not."""
+    """Few-shot completion prompt; the model continues with what `node` has and `other`, which holds
+    `label`, has not."""
     theirs, own = _apart(node, other, n_words)
     heading = f"{clean(label)}, but not {clean(', '.join(theirs))}" if theirs else clean(label)
     return "\n".join([*_CONTRASTED, f"{heading} | {clean(', '.join(own))} ="])
 
 
 def contrasted_chat_prompt(
-    node: Node, n_words: int, n_contexts: int, label: str, other: Node, incoming: Sequence[tuple[str, float]] = ()
+    node: Node,
+    n_words: int,
+    n_contexts: int,
+    label: str,
+    other: Node,
+    incoming: Sequence[tuple[str, float]] = (),
 ) -> list[dict[str, str]]:
-    """Messages that ask an instruct model what sets `node` apart from `other`, which holds `label`."""
+    """Messages that ask an instruct model what sets `node` apart from `other`, which holds
+    `label`."""
     lines = describe(node, n_words, n_contexts, incoming)
-    lines += ["", f'Another neuron has the label "{label}" already. Words that activate that one most:']
+    lines += [
+        "",
+        f'Another neuron has the label "{label}" already. Words that activate that one most:',
+    ]
     lines += [f"- {word}" for word in top_words(other, n_words)]
     lines += ["", f'What sets the first neuron apart from it, within or beside "{label}"?']
     lines += ["Answer with one short noun phrase (1 to 6 words) and nothing else."]
@@ -96,7 +119,10 @@ def contrasted_chat_prompt(
 
 
 def _apart(node: Node, other: Node, n_words: int) -> tuple[list[str], list[str]]:
-    """Words of the other that the node does not share, and words of the node, those that it shares last."""
+    """Words of the other that the node does not share, and words of the node, those that it shares
+    last."""
     own, theirs = top_words(node, n_words), top_words(other, n_words)
     known, taken = ({word.lower() for word in words} for words in (own, theirs))
-    return [word for word in theirs if word.lower() not in known], sorted(own, key=lambda word: word.lower() in taken)
+    return [word for word in theirs if word.lower() not in known], sorted(
+        own, key=lambda word: word.lower() in taken
+    )

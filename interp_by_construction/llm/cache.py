@@ -1,7 +1,8 @@
-"""Per-call cache of the labeler: one sqlite file, keyed by the hash of everything that an answer depends on.
+"""Per-call cache of the labeler: one sqlite file, keyed by the hash of everything that an answer
+depends on.
 
-A kill in the middle of labelling or simulating repeats nothing: every answer is stored as it arrives. Several
-processes may share the file (write-ahead log).
+A kill in the middle of labelling or simulating repeats nothing: every answer is stored as it
+arrives. Several processes may share the file (write-ahead log).
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ _PATIENCE, _PAUSE = 60.0, 0.02
 
 
 def cache_key(payload: Mapping[str, Any]) -> str:
-    """sha256 of the canonical JSON of `payload`, which names the model, the kind of call and all of its arguments."""
+    """sha256 of the canonical JSON of `payload`, which names the model, the kind of call and all of
+    its arguments."""
     return hashlib.sha256(canonical_json(dict(payload))).hexdigest()
 
 
 def encode(value: str | np.ndarray) -> bytes:
-    """Text, or float32 logits [pos, 10], compressed. Nothing is rounded: a cached answer equals a fresh one."""
+    """Text, or float32 logits [pos, 10], compressed. Nothing is rounded: a cached answer equals a
+    fresh one."""
     if isinstance(value, str):
         return _TEXT + zlib.compress(value.encode("utf-8", "surrogatepass"), 1)
     return _LOGITS + zlib.compress(np.ascontiguousarray(value, dtype="<f4").tobytes(), 1)
@@ -49,7 +52,8 @@ def decode(blob: bytes) -> str | np.ndarray:
 
 
 class CallCache:
-    """Map from key to bytes in the sqlite file `path`, opened on first use (and again in a forked child)."""
+    """Map from key to bytes in the sqlite file `path`, opened on first use (and again in a forked
+    child)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -62,7 +66,8 @@ class CallCache:
         return None if row is None else bytes(row[0])
 
     def put(self, key: str, value: bytes) -> None:
-        """Stores and commits. The first answer stays: a second process that asked the same gets the same back."""
+        """Stores and commits. The first answer stays: a second process that asked the same gets the
+        same back."""
         self._execute("INSERT OR IGNORE INTO calls (key, value) VALUES (?, ?)", key, value)
 
     def __len__(self) -> int:
@@ -77,8 +82,8 @@ class CallCache:
     def _execute(self, statement: str, *values: str | bytes) -> sqlite3.Cursor:
         """Runs `statement`, and waits while another process is in the way.
 
-        sqlite's own timeout does not cover the switch of a new file to the write-ahead log, nor the moment in which the last
-        other connection closes: both answer "database is locked" at once.
+        sqlite's own timeout does not cover the switch of a new file to the write-ahead log, nor the
+        moment in which the last other connection closes: both answer "database is locked" at once.
         """
         deadline = time.monotonic() + _PATIENCE
         with self._lock, self._errors():
@@ -94,11 +99,16 @@ class CallCache:
     def _open(self) -> sqlite3.Connection:
         if self._connection is None or self._owner != os.getpid():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(
+                self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
+            )
             connection.execute("PRAGMA journal_mode=WAL")
-            # A power cut may lose the last answers, which are then asked for again; it cannot damage the file.
+            # A power cut may lose the last answers, which are then asked for again; it cannot
+            # damage the file.
             connection.execute("PRAGMA synchronous=NORMAL")
-            connection.execute("CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
+            )
             self._connection, self._owner = connection, os.getpid()
         return self._connection
 
@@ -112,4 +122,6 @@ class CallCache:
                 f"cannot use the call cache {self.path} ({error}): free some space, or set paths.root=DIR to a writable directory"
             ) from error
         except sqlite3.DatabaseError as error:
-            raise StoreError(f"the call cache {self.path} is damaged ({error}): delete it; its calls will be made again") from error
+            raise StoreError(
+                f"the call cache {self.path} is damaged ({error}): delete it; its calls will be made again"
+            ) from error

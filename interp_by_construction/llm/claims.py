@@ -1,7 +1,9 @@
-"""Which process asks which call: processes that share a call cache never ask the same at the same time.
+"""Which process asks which call: processes that share a call cache never ask the same at the same
+time.
 
-A claim is a lock on one byte of a file beside the cache, at a position that the call's key decides. The kernel drops it when the
-process ends, so a killed process leaves nothing behind. Two keys at one position only wait for each other.
+A claim is a lock on one byte of a file beside the cache, at a position that the call's key decides.
+The kernel drops it when the process ends, so a killed process leaves nothing behind. Two keys at
+one position only wait for each other.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ class Claims:
         fcntl.lockf(self._open(), fcntl.LOCK_UN, 1, _position(key))
 
     def wait(self, key: str) -> None:
-        """Returns when no other process claims `key`. Waiting with claims of one's own could wait for ever: release them first."""
+        """Returns when no other process claims `key`. Waiting with claims of one's own could wait
+        for ever: release them first."""
         self._lock(key, 0)
         self.release(key)
 

@@ -1,7 +1,8 @@
 """`Labeler`: the one interface to the model that labels and simulates, whatever it runs on.
 
-Every call is looked up in the cache first; what is missing goes to the backend, and each answer is stored as it
-arrives. An answer depends on the call alone: neither on the order of the calls nor on what ran beside them.
+Every call is looked up in the cache first; what is missing goes to the backend, and each answer is
+stored as it arrives. An answer depends on the call alone: neither on the order of the calls nor on
+what ran beside them.
 """
 
 from __future__ import annotations
@@ -45,10 +46,13 @@ class Stats:
 class Labeler:
     """Synchronous facade over cache and backend; a context manager.
 
-    `make_backend` is called at the first cache miss, so that a run whose calls are all known starts nothing.
+    `make_backend` is called at the first cache miss, so that a run whose calls are all known starts
+    nothing.
     """
 
-    def __init__(self, cfg: LabelerConfig, cache: CallCache, make_backend: Callable[[Labeler], Backend]) -> None:
+    def __init__(
+        self, cfg: LabelerConfig, cache: CallCache, make_backend: Callable[[Labeler], Backend]
+    ) -> None:
         self.cfg = cfg
         self.cache = cache
         self.stats = Stats()
@@ -65,7 +69,8 @@ class Labeler:
 
     @cached_property
     def identity(self) -> str:
-        """What stands for this labeler in fingerprints and cache keys; holds no path of a managed or local model.
+        """What stands for this labeler in fingerprints and cache keys; holds no path of a managed
+        or local model.
 
         Backend and precision are part of it, because they change the last bits of the answers.
         """
@@ -83,7 +88,8 @@ class Labeler:
         return resolve_digits(self.tokenizer, self.cfg.model)
 
     def check(self) -> None:
-        """Raises LabelerError now rather than at the first call if the backend cannot work; starts a managed server."""
+        """Raises LabelerError now rather than at the first call if the backend cannot work; starts
+        a managed server."""
         self._get_backend().check()
 
     def complete(
@@ -96,7 +102,8 @@ class Labeler:
         stop: Sequence[str] = (),
         description: str = "complete",
     ) -> list[str]:
-        """Continuations of the prompts, in order; `seed` is one for all or one for each. Raises LabelerError."""
+        """Continuations of the prompts, in order; `seed` is one for all or one for each. Raises
+        LabelerError."""
         payloads = [{"prompt": prompt} for prompt in prompts]
         return self._texts("completion", payloads, max_tokens, temperature, seed, stop, description)
 
@@ -113,19 +120,27 @@ class Labeler:
     ) -> list[str]:
         """Replies to the conversations, in order; as `complete`, through the model's chat template.
 
-        `response_format` asks for an answer of that form. A backend that knows no such thing answers in plain text.
+        `response_format` asks for an answer of that form. A backend that knows no such thing
+        answers in plain text.
         """
-        payloads: list[dict[str, Any]] = [{"messages": list(conversation)} for conversation in messages]
+        payloads: list[dict[str, Any]] = [
+            {"messages": list(conversation)} for conversation in messages
+        ]
         if response_format is not None:
-            payloads = [{**payload, "response_format": dict(response_format)} for payload in payloads]
+            payloads = [
+                {**payload, "response_format": dict(response_format)} for payload in payloads
+            ]
         return self._texts("chat", payloads, max_tokens, temperature, seed, stop, description)
 
-    def digit_logits(self, prompts: Sequence[Sequence[int]], *, description: str = "simulate") -> list[np.ndarray]:
+    def digit_logits(
+        self, prompts: Sequence[Sequence[int]], *, description: str = "simulate"
+    ) -> list[np.ndarray]:
         """Logits of the digits 0 to 9 as next token after every position.
 
-        Takes labeler token ids [pos] per prompt, gives float32 [pos, 10] per prompt. Raises LabelerError if a prompt
-        is empty or longer than `labeler.max_model_len`, if the backend returns another number of positions, or if its logits are
-        not the language model's (compared before the first call that is not cached).
+        Takes labeler token ids [pos] per prompt, gives float32 [pos, 10] per prompt. Raises
+        LabelerError if a prompt is empty or longer than `labeler.max_model_len`, if the backend
+        returns another number of positions, or if its logits are not the language model's (compared
+        before the first call that is not cached).
         """
         for prompt in prompts:
             if not 0 < len(prompt) <= self.cfg.max_model_len:
@@ -138,11 +153,17 @@ class Labeler:
         return [np.asarray(value) for value in self._run(jobs, description)]
 
     def digit_logprobs(self, prompts: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        """Log-probabilities of the digits 0 to 9 as next token after each prompt [pos], float32 [10] per prompt, from the path that
-        generates text. Raises LabelerError, also where the server cannot tell.
+        """Log-probabilities of the digits 0 to 9 as next token after each prompt [pos], float32
+        [10] per prompt, from the path that generates text. Raises LabelerError, also where the
+        server cannot tell.
         """
-        payloads = [{"prompt": [int(token) for token in prompt], "digits": list(self.digits.ids)} for prompt in prompts]
-        answers = self._run([Job("digit_logprobs", payload) for payload in payloads], "check digits")
+        payloads = [
+            {"prompt": [int(token) for token in prompt], "digits": list(self.digits.ids)}
+            for prompt in prompts
+        ]
+        answers = self._run(
+            [Job("digit_logprobs", payload) for payload in payloads], "check digits"
+        )
         return [np.asarray(value)[0] for value in answers]
 
     def fresh(self, jobs: Sequence[Job]) -> list[np.ndarray]:
@@ -151,7 +172,8 @@ class Labeler:
         return [np.asarray(answers[index].value) for index in range(len(jobs))]
 
     def close(self) -> None:
-        """Closes cache and backend. Managed servers stay up for the next labeler of this process."""
+        """Closes cache and backend. Managed servers stay up for the next labeler of this
+        process."""
         if self._backend is not None:
             self._backend.close()
         self._backend = None
@@ -174,7 +196,9 @@ class Labeler:
         stop: Sequence[str],
         description: str,
     ) -> list[str]:
-        seeds = [int(s) for s in seed] if isinstance(seed, Sequence) else [int(seed)] * len(payloads)
+        seeds = (
+            [int(s) for s in seed] if isinstance(seed, Sequence) else [int(seed)] * len(payloads)
+        )
         if len(seeds) != len(payloads):
             raise ValueError(f"{len(seeds)} seeds for {len(payloads)} prompts")
         jobs = []
@@ -189,8 +213,11 @@ class Labeler:
         return [str(value) for value in self._run(jobs, description)]
 
     def _run(self, jobs: Sequence[Job], description: str) -> list[str | np.ndarray]:
-        """Answers in the order of the jobs; equal jobs are asked once, also where several processes need them at one time."""
-        keys = [cache_key({"labeler": self.identity, "kind": job.kind, **job.payload}) for job in jobs]
+        """Answers in the order of the jobs; equal jobs are asked once, also where several processes
+        need them at one time."""
+        keys = [
+            cache_key({"labeler": self.identity, "kind": job.kind, **job.payload}) for job in jobs
+        ]
         wanted = dict(zip(keys, jobs, strict=True))
         blobs = self._known(wanted)
         n_asked = 0
@@ -225,7 +252,9 @@ class Labeler:
             verify_digits(self)
             self.verified = True
         names, blobs = list(missing), {}
-        for index, answer in track(self._get_backend().run(list(missing.values())), description, total=len(missing)):
+        for index, answer in track(
+            self._get_backend().run(list(missing.values())), description, total=len(missing)
+        ):
             blob = encode(answer.value)
             self.cache.put(names[index], blob)
             self._claims.release(names[index])
@@ -240,17 +269,22 @@ class Labeler:
 
 
 def make_labeler(cfg: LabelerConfig, cache_path: Path, log_dir: Path) -> Labeler:
-    """The labeler that `cfg` describes. Starts nothing; raises LabelerError for settings that cannot work.
+    """The labeler that `cfg` describes. Starts nothing; raises LabelerError for settings that
+    cannot work.
 
-    `cache_path` is the sqlite file of the per-call cache, whose directory's processes share managed servers; `log_dir` takes the
-    logs of those that this process starts.
+    `cache_path` is the sqlite file of the per-call cache, whose directory's processes share managed
+    servers; `log_dir` takes the logs of those that this process starts.
     """
     from interp_by_construction.llm.http_backend import Endpoints, HttpBackend, ManagedServers
 
     cache = CallCache(cache_path)
     if cfg.backend == "transformers":
         return Labeler(cfg, cache, _local_backend)
-    servers = Endpoints(cfg) if cfg.backend == "endpoint" else ManagedServers(cfg, log_dir, cache_path.parent)
+    servers = (
+        Endpoints(cfg)
+        if cfg.backend == "endpoint"
+        else ManagedServers(cfg, log_dir, cache_path.parent)
+    )
     return Labeler(cfg, cache, lambda labeler: HttpBackend(cfg, servers))
 
 

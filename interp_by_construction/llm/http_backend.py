@@ -1,4 +1,5 @@
-"""Labeler calls over HTTP: to vLLM servers of this process, or to endpoints that are already running."""
+"""Labeler calls over HTTP: to vLLM servers of this process, or to endpoints that are already
+running."""
 
 from __future__ import annotations
 
@@ -22,8 +23,11 @@ from interp_by_construction.llm.server import Kind, managed_server
 
 _LOG = logging.getLogger(__name__)
 _PATHS = {
-    "completion": "/v1/completions", "chat": "/v1/chat/completions", "digits": "/pooling", "digit_logprobs": "/v1/completions",
-}  # fmt: skip
+    "completion": "/v1/completions",
+    "chat": "/v1/chat/completions",
+    "digits": "/pooling",
+    "digit_logprobs": "/v1/completions",
+}
 FIRST_DELAY, LAST_DELAY = 0.25, 8.0
 """Seconds between retries: doubled each time."""
 
@@ -63,7 +67,9 @@ class Endpoints:
 
     def __init__(self, cfg: LabelerConfig) -> None:
         if not cfg.url and not cfg.classify_url:
-            raise LabelerError("labeler=endpoint needs labeler.url=http://HOST:PORT (and labeler.classify_url for simulation)")
+            raise LabelerError(
+                "labeler=endpoint needs labeler.url=http://HOST:PORT (and labeler.classify_url for simulation)"
+            )
         self._cfg = cfg
         self._checked: set[str] = set()
 
@@ -71,7 +77,9 @@ class Endpoints:
         field = "url" if kind == "generate" else "classify_url"
         url = getattr(self._cfg, field)
         if not url:
-            raise LabelerError(f"labeler=endpoint has no server for this call: set labeler.{field}=http://HOST:PORT")
+            raise LabelerError(
+                f"labeler=endpoint has no server for this call: set labeler.{field}=http://HOST:PORT"
+            )
         address = Address(url.rstrip("/").removesuffix("/v1"), self._cfg.api_key)
         if address.url not in self._checked:
             self._check(address, field)
@@ -84,14 +92,20 @@ class Endpoints:
             with httpx.Client(timeout=min(self._cfg.timeout, 30.0)) as http:
                 response = http.get(f"{address.url}/v1/models", headers=_headers(address))
             if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-                raise LabelerError(f"{where} refuses the key (HTTP {response.status_code}): set labeler.api_key")
+                raise LabelerError(
+                    f"{where} refuses the key (HTTP {response.status_code}): set labeler.api_key"
+                )
             response.raise_for_status()
             served = [str(model["id"]) for model in response.json()["data"]]
         except (httpx.TransportError, httpx.InvalidURL) as error:
             reason = str(error) or type(error).__name__
-            raise LabelerError(f"{where} is unreachable ({reason}): start a server there (`ibc serve`) or fix the URL") from error
+            raise LabelerError(
+                f"{where} is unreachable ({reason}): start a server there (`ibc serve`) or fix the URL"
+            ) from error
         except (httpx.HTTPStatusError, ValueError, KeyError, TypeError) as error:
-            raise LabelerError(f"{where} is no OpenAI-compatible server: /v1/models gave {error}") from error
+            raise LabelerError(
+                f"{where} is no OpenAI-compatible server: /v1/models gave {error}"
+            ) from error
         if self._cfg.model not in served:
             raise LabelerError(
                 f"{where} serves {', '.join(served) or 'nothing'}, not labeler.model={self._cfg.model}: set the right one"
@@ -101,8 +115,9 @@ class Endpoints:
 class HttpBackend:
     """Runs jobs with at most `cfg.concurrency` requests in flight.
 
-    Timeouts, dropped connections, 429 and 5xx are retried `cfg.retries` times with growing delays; anything else is
-    an error at once. A server that refuses `response_format` (400 or 422) and answers without it is asked without it from then on.
+    Timeouts, dropped connections, 429 and 5xx are retried `cfg.retries` times with growing delays;
+    anything else is an error at once. A server that refuses `response_format` (400 or 422) and
+    answers without it is asked without it from then on.
     """
 
     def __init__(self, cfg: LabelerConfig, servers: ManagedServers | Endpoints) -> None:
@@ -124,7 +139,9 @@ class HttpBackend:
             self._servers.address(kind)
         answers: queue.Queue[tuple[int, Answer] | BaseException] = queue.Queue()
         stop = threading.Event()
-        thread = threading.Thread(target=self._serve, args=(jobs, answers, stop), daemon=True, name="labeler")
+        thread = threading.Thread(
+            target=self._serve, args=(jobs, answers, stop), daemon=True, name="labeler"
+        )
         thread.start()
         try:
             for _ in jobs:
@@ -143,7 +160,9 @@ class HttpBackend:
         except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, which raises it
             answers.put(error)
 
-    async def _all(self, jobs: Sequence[Job], answers: queue.Queue[Any], stop: threading.Event) -> None:
+    async def _all(
+        self, jobs: Sequence[Job], answers: queue.Queue[Any], stop: threading.Event
+    ) -> None:
         pending = iter(enumerate(jobs))
 
         async def worker(http: httpx.AsyncClient) -> None:
@@ -158,8 +177,13 @@ class HttpBackend:
         limits = httpx.Limits(max_connections=self._cfg.concurrency, keepalive_expiry=2.0)
         # Own servers are on this machine: no proxy of the environment stands between.
         environment = not self._servers.restartable
-        async with httpx.AsyncClient(timeout=self._cfg.timeout, limits=limits, trust_env=environment) as http:
-            workers = [asyncio.create_task(worker(http)) for _ in range(min(self._cfg.concurrency, len(jobs)))]
+        async with httpx.AsyncClient(
+            timeout=self._cfg.timeout, limits=limits, trust_env=environment
+        ) as http:
+            workers = [
+                asyncio.create_task(worker(http))
+                for _ in range(min(self._cfg.concurrency, len(jobs)))
+            ]
             watcher = asyncio.create_task(watch())
             try:
                 done: asyncio.Future[Any] = asyncio.gather(*workers)
@@ -175,14 +199,20 @@ class HttpBackend:
     async def _ask(self, http: httpx.AsyncClient, job: Job) -> Answer:
         if "response_format" not in job.payload:
             return await self._send(http, job)
-        plain = Job(job.kind, {key: value for key, value in job.payload.items() if key != "response_format"})
+        plain = Job(
+            job.kind, {key: value for key, value in job.payload.items() if key != "response_format"}
+        )
         if not self.n_refused_formats:
             try:
                 return await self._send(http, job)
             except _Refused as refusal:
-                if refusal.status not in (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY):
+                if refusal.status not in (
+                    httpx.codes.BAD_REQUEST,
+                    httpx.codes.UNPROCESSABLE_ENTITY,
+                ):
                     raise
-                # It may be the rest of the request that is wrong: then the plain one is refused too, and nothing is remembered.
+                # It may be the rest of the request that is wrong: then the plain one is refused
+                # too, and nothing is remembered.
                 answer = await self._send(http, plain)
                 if not self.n_refused_formats:
                     self.n_refused_formats = 1
@@ -203,7 +233,9 @@ class HttpBackend:
                 reason = f"no answer within labeler.timeout={self._cfg.timeout:g} s"
             except httpx.ConnectError as error:
                 if not self._servers.restartable:
-                    raise LabelerError(f"labeler endpoint {url} is unreachable ({error}): is the server still running?") from error
+                    raise LabelerError(
+                        f"labeler endpoint {url} is unreachable ({error}): is the server still running?"
+                    ) from error
                 reason = f"unreachable ({error})"
             except httpx.TransportError as error:
                 reason = f"connection lost ({str(error) or type(error).__name__})"
@@ -211,22 +243,43 @@ class HttpBackend:
                 if response.is_success:
                     return _answer(job, response, url)
                 reason = f"HTTP {response.status_code}: {response.text[:300]}"
-                if response.status_code != httpx.codes.TOO_MANY_REQUESTS and not response.is_server_error:
+                if (
+                    response.status_code != httpx.codes.TOO_MANY_REQUESTS
+                    and not response.is_server_error
+                ):
                     raise _Refused(f"{url} refused the request with {reason}", response.status_code)
                 wait = max(delay, _retry_after(response))
             if attempt < self._cfg.retries:
                 await asyncio.sleep(wait)
                 delay = min(2 * delay, LAST_DELAY)
-        raise LabelerError(f"{url} failed {self._cfg.retries + 1} times, the last time with {reason}")
+        raise LabelerError(
+            f"{url} failed {self._cfg.retries + 1} times, the last time with {reason}"
+        )
 
     def _body(self, job: Job) -> dict[str, Any]:
         if job.kind == "digits":
-            body = {"input": job.payload["prompt"], "task": "token_classify", "encoding_format": "base64"}
-            return {"model": self._cfg.model, **body, "embed_dtype": "float32", "endianness": "little"}
+            body = {
+                "input": job.payload["prompt"],
+                "task": "token_classify",
+                "encoding_format": "base64",
+            }
+            return {
+                "model": self._cfg.model,
+                **body,
+                "embed_dtype": "float32",
+                "endianness": "little",
+            }
         if job.kind == "digit_logprobs":
-            # vLLM always gives the log-probability of the prompt's own tokens: one prompt per digit.
+            # vLLM always gives the log-probability of the prompt's own tokens: one prompt per
+            # digit.
             prompts = [[*job.payload["prompt"], digit] for digit in job.payload["digits"]]
-            return {"model": self._cfg.model, "prompt": prompts, "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
+            return {
+                "model": self._cfg.model,
+                "prompt": prompts,
+                "max_tokens": 1,
+                "temperature": 0.0,
+                "prompt_logprobs": 0,
+            }
         body = dict(job.payload)
         if not body["stop"]:
             del body["stop"]
@@ -249,23 +302,29 @@ def _retry_after(response: httpx.Response) -> float:
 
 
 def _answer(job: Job, response: httpx.Response, url: str) -> Answer:
-    """Reads a successful response; a body that is not what was asked for is an error, never a guess."""
+    """Reads a successful response; a body that is not what was asked for is an error, never a
+    guess."""
     try:
         body = response.json()
         n_tokens = int((body.get("usage") or {}).get("total_tokens") or 0)
         if job.kind == "digits":
-            return Answer(_logits(body["data"][0]["data"], len(job.payload["prompt"]), url), n_tokens)
+            return Answer(
+                _logits(body["data"][0]["data"], len(job.payload["prompt"]), url), n_tokens
+            )
         if job.kind == "digit_logprobs":
             return Answer(_logprobs(body["choices"], job.payload["digits"], url), n_tokens)
         choice = body["choices"][0]
         text = choice["text"] if job.kind == "completion" else choice["message"]["content"]
         return Answer(str(text or ""), n_tokens)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise LabelerError(f"{url} gave an unexpected answer ({type(error).__name__}: {error}): {response.text[:300]}") from error
+        raise LabelerError(
+            f"{url} gave an unexpected answer ({type(error).__name__}: {error}): {response.text[:300]}"
+        ) from error
 
 
 def _logprobs(choices: Any, digits: Sequence[int], url: str) -> np.ndarray:
-    """float32 [1, 10] from one choice per digit: the log-probability of the last token of its prompt."""
+    """float32 [1, 10] from one choice per digit: the log-probability of the last token of its
+    prompt."""
     given = {int(choice["index"]): choice.get("prompt_logprobs") for choice in choices}
     if not all(given.get(index) for index in range(len(digits))):
         raise LabelerError(f"{url} gives no prompt_logprobs")
@@ -274,14 +333,20 @@ def _logprobs(choices: Any, digits: Sequence[int], url: str) -> np.ndarray:
 
 
 def _logits(data: Any, n_positions: int, url: str) -> np.ndarray:
-    """float32 [pos, 10] from base64 or nested lists; LabelerError unless there is one finite row per token of the
-    prompt.
+    """float32 [pos, 10] from base64 or nested lists; LabelerError unless there is one finite row
+    per token of the prompt.
     """
     try:
-        flat = np.frombuffer(base64.b64decode(data, validate=True), dtype="<f4") if isinstance(data, str) else np.asarray(data)
+        flat = (
+            np.frombuffer(base64.b64decode(data, validate=True), dtype="<f4")
+            if isinstance(data, str)
+            else np.asarray(data)
+        )
         logits = flat.astype(np.float32).reshape(-1, N_DIGITS)
     except (binascii.Error, ValueError, TypeError) as error:
-        raise LabelerError(f"{url} gave no rows of {N_DIGITS} logits: it must serve a token classifier over the digits") from error
+        raise LabelerError(
+            f"{url} gave no rows of {N_DIGITS} logits: it must serve a token classifier over the digits"
+        ) from error
     if len(logits) != n_positions:
         raise LabelerError(
             f"{url} gave logits for {len(logits)} positions of a prompt of {n_positions} tokens: turn prefix caching off"

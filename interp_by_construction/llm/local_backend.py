@@ -39,9 +39,13 @@ class TransformersBackend:
         from transformers import AutoModelForCausalLM
 
         try:
-            model = AutoModelForCausalLM.from_pretrained(local_path(self._cfg.model), dtype=getattr(torch, self._cfg.dtype))
+            model = AutoModelForCausalLM.from_pretrained(
+                local_path(self._cfg.model), dtype=getattr(torch, self._cfg.dtype)
+            )
         except (OSError, ValueError) as error:
-            raise LabelerError(f"labeler.model={self._cfg.model} cannot be loaded: {error}") from error
+            raise LabelerError(
+                f"labeler.model={self._cfg.model} cannot be loaded: {error}"
+            ) from error
         return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
     def check(self) -> None:
@@ -57,12 +61,14 @@ class TransformersBackend:
 
         with torch.inference_mode():
             for index, job in enumerate(jobs):
-                answer = {"digits": self._digits, "digit_logprobs": self._digit_logprobs}.get(job.kind, self._generate)
+                answer = {"digits": self._digits, "digit_logprobs": self._digit_logprobs}.get(
+                    job.kind, self._generate
+                )
                 yield index, answer(job)
 
     def _digits(self, job: Job) -> Answer:
-        """Hidden states times the digit rows of the head only: the full logits of a long prompt would take a
-        gigabyte.
+        """Hidden states times the digit rows of the head only: the full logits of a long prompt
+        would take a gigabyte.
         """
         import torch
         from einops import einsum
@@ -75,19 +81,30 @@ class TransformersBackend:
         return Answer(np.asarray(logits.cpu().numpy(), dtype=np.float32), input_ids.shape[1])
 
     def _digit_logprobs(self, job: Job) -> Answer:
-        """From the logits of the whole vocabulary, with whatever the model does to them behind its head."""
+        """From the logits of the whole vocabulary, with whatever the model does to them behind its
+        head."""
         import torch
 
         input_ids = torch.tensor([job.payload["prompt"]], device=self._model.device)
-        logprobs = self._model(input_ids=input_ids, use_cache=False).logits[0, -1:].float().log_softmax(dim=-1)
-        return Answer(np.asarray(logprobs[:, job.payload["digits"]].cpu().numpy(), dtype=np.float32), input_ids.shape[1])
+        logprobs = (
+            self._model(input_ids=input_ids, use_cache=False)
+            .logits[0, -1:]
+            .float()
+            .log_softmax(dim=-1)
+        )
+        return Answer(
+            np.asarray(logprobs[:, job.payload["digits"]].cpu().numpy(), dtype=np.float32),
+            input_ids.shape[1],
+        )
 
     def _generate(self, job: Job) -> Answer:
         import torch
 
         payload = job.payload
         if job.kind == "chat":
-            text = self._tokenizer.apply_chat_template(payload["messages"], tokenize=False, add_generation_prompt=True)
+            text = self._tokenizer.apply_chat_template(
+                payload["messages"], tokenize=False, add_generation_prompt=True
+            )
             input_ids = self._tokenizer(text, add_special_tokens=False).input_ids
         else:
             input_ids = self._tokenizer(payload["prompt"]).input_ids
@@ -97,7 +114,10 @@ class TransformersBackend:
                 f"a prompt of {n_prompt} tokens and {payload['max_tokens']} more exceed "
                 f"labeler.max_model_len={self._cfg.max_model_len}"
             )
-        options: dict[str, Any] = {"max_new_tokens": payload["max_tokens"], "do_sample": payload["temperature"] > 0}
+        options: dict[str, Any] = {
+            "max_new_tokens": payload["max_tokens"],
+            "do_sample": payload["temperature"] > 0,
+        }
         if options["do_sample"]:
             options |= {"temperature": payload["temperature"], "top_k": 0, "top_p": 1.0}
         if payload["stop"]:
@@ -106,7 +126,9 @@ class TransformersBackend:
         devices = [ids.device] if ids.is_cuda else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(payload["seed"])
-            output = self._model.generate(ids, attention_mask=torch.ones_like(ids), **options)[0, n_prompt:]
+            output = self._model.generate(ids, attention_mask=torch.ones_like(ids), **options)[
+                0, n_prompt:
+            ]
         text = self._tokenizer.decode(output, skip_special_tokens=True)
         for stop in payload["stop"]:
             text = text.split(stop, 1)[0]

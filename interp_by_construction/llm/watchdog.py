@@ -2,10 +2,11 @@
 
     python watchdog.py HOME COMMAND...
 
-vLLM starts an engine and workers as children of its own; they survive when the server or its parent dies by SIGKILL.
-So this small process stands between: it leads a process group of its own, in which the command and all its children
-stay, and it ends the whole group when nobody holds a lock on HOME/users any more (see `shared.py`), when the command ends, or on
-SIGTERM. It imports nothing but the standard library.
+vLLM starts an engine and workers as children of its own; they survive when the server or its parent
+dies by SIGKILL. So this small process stands between: it leads a process group of its own, in which
+the command and all its children stay, and it ends the whole group when nobody holds a lock on
+HOME/users any more (see `shared.py`), when the command ends, or on SIGTERM. It imports nothing but
+the standard library.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ PR_SET_PDEATHSIG = 1
 
 
 def _end_with_watchdog() -> None:
-    """In the child, before exec: ask the kernel for SIGTERM if the watchdog itself is killed (Linux only)."""
+    """In the child, before exec: ask the kernel for SIGTERM if the watchdog itself is killed (Linux
+    only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -39,7 +41,8 @@ def main(home: Path, command: list[str]) -> None:
     asked, n_idle = False, 0
 
     def idle() -> bool:
-        """Whether nobody uses the server. The lock is kept from the second time on: whoever comes now waits until all is over."""
+        """Whether nobody uses the server. The lock is kept from the second time on: whoever comes
+        now waits until all is over."""
         nonlocal n_idle
         try:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)

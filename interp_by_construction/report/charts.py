@@ -1,4 +1,5 @@
-"""Small SVG charts as text: lines and bars. Colours and fonts come from the report's style sheet, so they follow light and dark."""
+"""Small SVG charts as text: lines and bars. Colours and fonts come from the report's style sheet,
+so they follow light and dark."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ class Axis:
     """Pixel of `high`."""
 
     def __call__(self, value: float) -> float:
-        return round(self.start + (value - self.low) / (self.high - self.low) * (self.stop - self.start), 2)
+        return round(
+            self.start + (value - self.low) / (self.high - self.low) * (self.stop - self.start), 2
+        )
 
     def ticks(self, n: int = 5) -> list[float]:
         """About `n` round values inside the axis."""
@@ -37,7 +40,9 @@ def ticks(low: float, high: float, n: int = 5) -> list[float]:
     return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def padded(values: Sequence[float], share: float = 0.08, least: float = 1e-6) -> tuple[float, float]:
+def padded(
+    values: Sequence[float], share: float = 0.08, least: float = 1e-6
+) -> tuple[float, float]:
     """Range of the values with a margin, which equal values have too."""
     low, high = min(values), max(values)
     margin = max((high - low) * share, least, abs(high) * 0.02 if high == low else 0.0)
@@ -53,14 +58,26 @@ def frame(x: Axis, y: Axis, x_label: str, y_label: str, height: float) -> str:
     """Grid, tick labels and axis labels."""
     parts = []
     for tick in y.ticks():
-        parts.append(f'<line class="grid" x1="{x.start}" x2="{x.stop}" y1="{y(tick)}" y2="{y(tick)}"/>')
-        parts.append(f'<text class="tick" x="{x.start - 8}" y="{y(tick) + 4}" text-anchor="end">{number(tick)}</text>')
+        parts.append(
+            f'<line class="grid" x1="{x.start}" x2="{x.stop}" y1="{y(tick)}" y2="{y(tick)}"/>'
+        )
+        parts.append(
+            f'<text class="tick" x="{x.start - 8}" y="{y(tick) + 4}" text-anchor="end">{number(tick)}</text>'
+        )
     for tick in x.ticks(6):
-        parts.append(f'<line class="grid" x1="{x(tick)}" x2="{x(tick)}" y1="{y.start}" y2="{y.stop}"/>')
-        parts.append(f'<text class="tick" x="{x(tick)}" y="{y.start + 18}" text-anchor="middle">{number(tick)}</text>')
+        parts.append(
+            f'<line class="grid" x1="{x(tick)}" x2="{x(tick)}" y1="{y.start}" y2="{y.stop}"/>'
+        )
+        parts.append(
+            f'<text class="tick" x="{x(tick)}" y="{y.start + 18}" text-anchor="middle">{number(tick)}</text>'
+        )
     middle = (y.start + y.stop) / 2
-    parts.append(f'<text class="axis" x="{(x.start + x.stop) / 2}" y="{height - 6}" text-anchor="middle">{escape(x_label)}</text>')
-    parts.append(f'<text class="axis" transform="translate(14 {middle}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>')
+    parts.append(
+        f'<text class="axis" x="{(x.start + x.stop) / 2}" y="{height - 6}" text-anchor="middle">{escape(x_label)}</text>'
+    )
+    parts.append(
+        f'<text class="axis" transform="translate(14 {middle}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
+    )
     return f'<g aria-hidden="true">{"".join(parts)}</g>'
 
 
@@ -79,15 +96,23 @@ class Names:
     def __init__(self, x: Axis, y: Axis, marks: Iterable[tuple[float, float]]) -> None:
         """marks: centres, in pixels."""
         self.frame: Box = (x.start, y.stop, x.stop, y.start)
-        self.taken: list[Box] = [(a - self.MARK, b - self.MARK, a + self.MARK, b + self.MARK) for a, b in marks]
+        self.taken: list[Box] = [
+            (a - self.MARK, b - self.MARK, a + self.MARK, b + self.MARK) for a, b in marks
+        ]
 
     def text(self, at: tuple[float, float], name: str, style: str = "name") -> str:
-        """The name of the mark at `at` as SVG; nothing where there is no room, since pointing at the mark tells it too."""
+        """The name of the mark at `at` as SVG; nothing where there is no room, since pointing at
+        the mark tells it too."""
         for right, down in self.OFFSETS:
             left = at[0] + right - (self.WIDTH * len(name) if right < 0 else 0.0)
             base = at[1] + down
             box = (left, base - self.HEIGHT, left + self.WIDTH * len(name), base + 3.0)
-            inside = self.frame[0] <= box[0] and box[2] <= self.frame[2] and self.frame[1] <= box[1] and box[3] <= self.frame[3]
+            inside = (
+                self.frame[0] <= box[0]
+                and box[2] <= self.frame[2]
+                and self.frame[1] <= box[1]
+                and box[3] <= self.frame[3]
+            )
             if inside and not any(overlap(box, other) for other in self.taken):
                 self.taken.append(box)
                 place = f'x="{at[0] + right:g}" y="{base:g}" text-anchor="{"end" if right < 0 else "start"}"'
@@ -96,7 +121,12 @@ class Names:
 
 
 def overlap(first: Box, second: Box) -> bool:
-    return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
+    return (
+        first[0] < second[2]
+        and second[0] < first[2]
+        and first[1] < second[3]
+        and second[1] < first[3]
+    )
 
 
 Points = list[tuple[float, float]]
@@ -111,9 +141,11 @@ class Line:
 
 
 def settled_top(lines: Sequence[Line]) -> float:
-    """Upper end of the values worth a chart: all of them, unless a first steep descent would press the rest into one flat line.
+    """Upper end of the values worth a chart: all of them, unless a first steep descent would press
+    the rest into one flat line.
 
-    Then it is the highest value after the first tenth of the steps; a model whose neurons are put anew starts at several nats.
+    Then it is the highest value after the first tenth of the steps; a model whose neurons are put
+    anew starts at several nats.
     """
     points = [point for line in lines for point in line.points]
     low, high = min(p[1] for p in points), max(p[1] for p in points)
@@ -128,7 +160,9 @@ def below(points: Points, top: float) -> list[Points]:
     for i, (x, y) in enumerate(points):
         if i and (y > top) != (points[i - 1][1] > top):
             before = points[i - 1]
-            pieces[-1].append((before[0] + (top - before[1]) / (y - before[1]) * (x - before[0]), top))
+            pieces[-1].append(
+                (before[0] + (top - before[1]) / (y - before[1]) * (x - before[0]), top)
+            )
             if y > top:
                 pieces.append([])
         if y <= top:
@@ -147,7 +181,11 @@ def line_chart(lines: Sequence[Line], x_label: str, y_label: str, description: s
     for i, line in enumerate(lines):
         for piece in below(line.points, top):
             path = " ".join(f"{x(a)},{y(b)}" for a, b in piece)
-            mark = f'<circle class="c{i} dot" cx="{x(piece[0][0])}" cy="{y(piece[0][1])}" r="3"/>' if len(piece) == 1 else ""
+            mark = (
+                f'<circle class="c{i} dot" cx="{x(piece[0][0])}" cy="{y(piece[0][1])}" r="3"/>'
+                if len(piece) == 1
+                else ""
+            )
             drawn.append(f'<polyline class="c{i} line" points="{path}"/>{mark}')
     legend = "".join(
         f'<li><span class="swatch c{i}" aria-hidden="true"></span>{escape(line.name)}'
@@ -162,7 +200,11 @@ def line_chart(lines: Sequence[Line], x_label: str, y_label: str, description: s
 
 def _ends(line: Line, top: float) -> str:
     """First and last value, and the highest where the chart does not reach it."""
-    first, last, high = line.points[0][1], line.points[-1][1], max(value for _, value in line.points)
+    first, last, high = (
+        line.points[0][1],
+        line.points[-1][1],
+        max(value for _, value in line.points),
+    )
     above = f", above the chart up to {number(high)}" if high > top else ""
     return f"{number(first)} to {number(last)}{above}"
 
@@ -171,7 +213,10 @@ def histogram(counts: Sequence[int], low: float, high: float, description: str) 
     """Bars on a logarithmic count axis: most tokens do not activate a sparse node."""
     width, height = 420.0, 170.0
     top = math.log10(max(max(counts), 1)) + 0.1
-    x, y = Axis(low, high if high > low else low + 1.0, 56.0, width - 10), Axis(0.0, max(top, 0.5), height - 40, 8.0)
+    x, y = (
+        Axis(low, high if high > low else low + 1.0, 56.0, width - 10),
+        Axis(0.0, max(top, 0.5), height - 40, 8.0),
+    )
     each = (x.stop - x.start) / len(counts)
     bars = "".join(
         f'<rect class="bar" x="{x.start + i * each:.1f}" y="{y(math.log10(count)) - 2:.1f}" width="{max(each - 1, 1):.1f}" '
@@ -185,7 +230,8 @@ def histogram(counts: Sequence[int], low: float, high: float, description: str) 
         for k in range(int(top) + 1)
     )
     marks += "".join(
-        f'<text class="tick" x="{x(tick)}" y="{y.start + 16}" text-anchor="middle">{number(tick)}</text>' for tick in x.ticks(5)
+        f'<text class="tick" x="{x(tick)}" y="{y.start + 16}" text-anchor="middle">{number(tick)}</text>'
+        for tick in x.ticks(5)
     )
     return Markup(
         f'<svg class="chart small" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(description)}">'

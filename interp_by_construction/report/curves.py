@@ -1,7 +1,9 @@
-"""Curves of training: every chart says what was trained, and at one x all its lines have taken the same steps of the same text.
+"""Curves of training: every chart says what was trained, and at one x all its lines have taken the
+same steps of the same text.
 
-A turn is what is trained in one go: one layer with the loop and with `hybrid`, all layers with `joint`. Within a turn the run, its
-control and freeze-only read the same batches in the same order, so their steps are counted on through the turn's phases.
+A turn is what is trained in one go: one layer with the loop and with `hybrid`, all layers with
+`joint`. Within a turn the run, its control and freeze-only read the same batches in the same order,
+so their steps are counted on through the turn's phases.
 """
 
 from __future__ import annotations
@@ -15,7 +17,11 @@ from markupsafe import Markup
 from interp_by_construction.report.charts import Line, Points, line_chart
 from interp_by_construction.report.facts import RunFacts, distill_weight
 
-CHAINS = {"this run": ("align", "continue"), "control": ("control",), "freeze-only": ("freeze_only",)}
+CHAINS = {
+    "this run": ("align", "continue"),
+    "control": ("control",),
+    "freeze-only": ("freeze_only",),
+}
 """Line -> the stages that train it, in their order."""
 PHASES = ("local", "joint", "settle", "continue")
 """Of a stage that has several, in their order."""
@@ -61,7 +67,9 @@ class Phase:
         if self.alignment_alone and not self.terms:
             return {self.layer: self.moved(self.record["curve"])}
         terms = {name: curve for name, curve in self.terms.items() if name.startswith(ALIGNMENT)}
-        return {int(name.removeprefix(ALIGNMENT)): self.moved(curve) for name, curve in terms.items()}
+        return {
+            int(name.removeprefix(ALIGNMENT)): self.moved(curve) for name, curve in terms.items()
+        }
 
     @property
     def terms(self) -> dict[str, list[list[float]]]:
@@ -85,7 +93,9 @@ def charts(facts: RunFacts) -> list[dict[str, Any]]:
         made += _chart(f"Training loss, {where}", "LM loss (nats per token)", language, note)
         note = "Mean of 1 − r with the simulated node over the layer's aligned nodes, up to the layer's freeze."
         for i in range(0, len(aligned), N_LINES):
-            made += _chart(f"Alignment loss, {where}", "alignment loss (1 − r)", aligned[i : i + N_LINES], note)
+            made += _chart(
+                f"Alignment loss, {where}", "alignment loss (1 − r)", aligned[i : i + N_LINES], note
+            )
     return made
 
 
@@ -98,7 +108,11 @@ def lines(facts: RunFacts, layers: list[int]) -> tuple[list[Line], list[Line]]:
 
 def turns(facts: RunFacts) -> list[list[int]]:
     """Layers that are trained in one go."""
-    return [facts.layers] if facts.summary.get("schedule") == "joint" else [[layer] for layer in facts.layers]
+    return (
+        [facts.layers]
+        if facts.summary.get("schedule") == "joint"
+        else [[layer] for layer in facts.layers]
+    )
 
 
 def _phases(facts: RunFacts, layers: list[int], stages: tuple[str, ...]) -> Iterator[Phase]:
@@ -106,12 +120,24 @@ def _phases(facts: RunFacts, layers: list[int], stages: tuple[str, ...]) -> Iter
     start, seen = 0, set()
     for layer in layers:
         artifacts = facts.artifacts(layer)
-        for stage in (stage for stage in stages if stage in artifacts and artifacts[stage].fingerprint not in seen):
+        for stage in (
+            stage
+            for stage in stages
+            if stage in artifacts and artifacts[stage].fingerprint not in seen
+        ):
             seen.add(artifacts[stage].fingerprint)
             metrics = artifacts[stage].metrics
             for name, record in _records(stage, metrics):
                 alone = _alignment_alone(stage, name, metrics)
-                yield Phase(stage, layer, name, start, record, not alone and _lm_alone(facts, stage, layer, record), alone)
+                yield Phase(
+                    stage,
+                    layer,
+                    name,
+                    start,
+                    record,
+                    not alone and _lm_alone(facts, stage, layer, record),
+                    alone,
+                )
                 start += int(record["steps"])
 
 
@@ -123,13 +149,15 @@ def _records(stage: str, metrics: dict[str, Any]) -> list[tuple[str, dict[str, A
 
 
 def _alignment_alone(stage: str, phase: str, metrics: dict[str, Any]) -> bool:
-    """The loop's local phase, unless it has no node to align: what is aligned together counts its nodes by layer."""
+    """The loop's local phase, unless it has no node to align: what is aligned together counts its
+    nodes by layer."""
     n_aligned = metrics.get("n_aligned", 0)
     return stage == "align" and phase == "local" and isinstance(n_aligned, int) and n_aligned > 0
 
 
 def _lm_alone(facts: RunFacts, stage: str, layer: int, record: dict[str, Any]) -> bool:
-    """Where no terms were kept, what was trained follows from the stage: layers aligned at once go on aligning above a freeze."""
+    """Where no terms were kept, what was trained follows from the stage: layers aligned at once go
+    on aligning above a freeze."""
     if "terms" in record:
         return False
     if stage not in CHAINS["this run"]:
@@ -164,8 +192,13 @@ def _alignment(phases: list[Phase]) -> list[Line]:
 def _steps(phases: list[Phase]) -> list[str]:
     """What is trained, and up to which step."""
     names = {"continue": "above the frozen layer {}"}
-    ends = [(each, each.start + int(each.record["steps"])) for each in phases if each.record["steps"]]
-    return [f"{names.get(each.name, each.name).format(each.layer)} to step {end:,}" for each, end in ends]
+    ends = [
+        (each, each.start + int(each.record["steps"])) for each in phases if each.record["steps"]
+    ]
+    return [
+        f"{names.get(each.name, each.name).format(each.layer)} to step {end:,}"
+        for each, end in ends
+    ]
 
 
 def _chart(title: str, y_label: str, lines: list[Line], note: str) -> list[dict[str, Any]]:

@@ -1,4 +1,5 @@
-"""What a report knows of one run, read from `summary.json`, `nodes.parquet`, `config.yaml` and the artifacts that they link to."""
+"""What a report knows of one run, read from `summary.json`, `nodes.parquet`, `config.yaml` and the
+artifacts that they link to."""
 
 from __future__ import annotations
 
@@ -47,7 +48,9 @@ class RunFacts:
         return [record["layer"] for record in self.summary["layers"]]
 
     def layer(self, index: int) -> dict[str, Any]:
-        record: dict[str, Any] = next(record for record in self.summary["layers"] if record["layer"] == index)
+        record: dict[str, Any] = next(
+            record for record in self.summary["layers"] if record["layer"] == index
+        )
         return record
 
     def artifacts(self, layer: int) -> dict[str, Artifact]:
@@ -64,11 +67,14 @@ class RunFacts:
     def shared(self, stage: str, store: Store) -> Artifact:
         links = self.directory.state["shared"]
         if stage not in links:
-            raise StoreError(f"{self.path / 'state.json'} links to no {stage}: run the same command again")
+            raise StoreError(
+                f"{self.path / 'state.json'} links to no {stage}: run the same command again"
+            )
         return self._artifact(stage, links[stage])
 
     def _artifact(self, stage: str, fingerprint: str) -> Artifact:
-        # Artifacts of one kind may be linked under several names, such as the losses of several models.
+        # Artifacts of one kind may be linked under several names, such as the losses of several
+        # models.
         kind = "losses" if stage.startswith("losses") else stage
         found = self.store.get(kind, fingerprint) or find_anywhere(self.store, fingerprint)
         if found is None:
@@ -79,24 +85,30 @@ class RunFacts:
 
 
 def score_of(summary: dict[str, Any], moment: str = "final") -> float | None:
-    """Mean over layers of their mean scores, as every comparison of runs shows it; None where one of them is undefined."""
+    """Mean over layers of their mean scores, as every comparison of runs shows it; None where one
+    of them is undefined."""
     return mean(layer["score"][moment]["mean"] for layer in summary["layers"])
 
 
 def truth_of(summary: dict[str, Any], name: str = "r_mean") -> float | None:
-    """The same of r with the ground truth (`r_mean`: of the final model, `r_before`: before alignment)."""
+    """The same of r with the ground truth (`r_mean`: of the final model, `r_before`: before
+    alignment)."""
     return mean((layer.get("truth") or {}).get(name) for layer in summary["layers"])
 
 
 def mean(values: Iterable[float | None]) -> float | None:
     """None where one of them is undefined."""
     known = list(values)
-    return None if not known or any(value is None for value in known) else sum(v for v in known if v is not None) / len(known)
+    return (
+        None
+        if not known or any(value is None for value in known)
+        else sum(v for v in known if v is not None) / len(known)
+    )
 
 
 def share_through_free(summary: dict[str, Any]) -> float | None:
-    """Share of the loss that flows through free nodes, in all aligned layers at once (`work` of summary.json); None where it is
-    undefined or the run is not done.
+    """Share of the loss that flows through free nodes, in all aligned layers at once (`work` of
+    summary.json); None where it is undefined or the run is not done.
     """
     share: float | None = ((summary.get("work") or {}).get("share_free") or {}).get("value")
     return share
@@ -109,7 +121,8 @@ def over_original(summary: dict[str, Any]) -> float:
 
 
 def distill_weight(summary: dict[str, Any]) -> float:
-    """`align.distill` of the run, which its control and freeze-only run have as well: they are no models of the text alone."""
+    """`align.distill` of the run, which its control and freeze-only run have as well: they are no
+    models of the text alone."""
     return float((summary.get("align") or {}).get("distill") or 0.0)
 
 
@@ -132,18 +145,23 @@ class Job:
 def find_jobs(runs_dir: Path, name: str, store: Store) -> tuple[list[Job], bool]:
     """The run called `name`, or all jobs of that sweep; and whether it is a sweep.
 
-    Raises ConfigError for an unknown name, a summary of another schema, and where nothing is finished.
+    Raises ConfigError for an unknown name, a summary of another schema, and where nothing is
+    finished.
     """
     sweep = SweepDirectory(runs_dir / name)
     if sweep.jobs:
-        jobs = [read_job(sweep.run(job.number), store, sweep.reason(job.number)) for job in sweep.jobs]
+        jobs = [
+            read_job(sweep.run(job.number), store, sweep.reason(job.number)) for job in sweep.jobs
+        ]
     else:
         jobs = [read_job(run, store) for run in find_runs(runs_dir, name)]
     is_sweep = not (sweep.path / "config.yaml").is_file()
     if not any(job.facts for job in jobs):
         what = "the sweep" if is_sweep else "the run"
         states = ", ".join(f"{job.directory.name}: {job.status}" for job in jobs[:8])
-        raise ConfigError(f"{name}: {what} has no finished layer, so nothing to report ({states}); see `ibc status {name}`")
+        raise ConfigError(
+            f"{name}: {what} has no finished layer, so nothing to report ({states}); see `ibc status {name}`"
+        )
     return jobs, is_sweep
 
 

@@ -22,7 +22,8 @@ N_INSIDE = 6
 
 
 def write_figures(points: Sequence[Point], beside: Sequence[Point], out: Path) -> list[str]:
-    """`out/pareto_<metric>.png` and `.svg` for every metric that the runs have; returns the names."""
+    """`out/pareto_<metric>.png` and `.svg` for every metric that the runs have; returns the
+    names."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -42,7 +43,9 @@ def write_figures(points: Sequence[Point], beside: Sequence[Point], out: Path) -
     return names
 
 
-def _draw(figure: Figure, points: Sequence[Point], beside: Sequence[Point], metric: Metric, y_label: str) -> None:
+def _draw(
+    figure: Figure, points: Sequence[Point], beside: Sequence[Point], metric: Metric, y_label: str
+) -> None:
     from matplotlib import colormaps
 
     axes = figure.add_subplot()
@@ -57,13 +60,33 @@ def _draw(figure: Figure, points: Sequence[Point], beside: Sequence[Point], metr
     palette = colormaps["tab10" if len(places) <= 10 else "tab20"]
     crowded = sum(not setting.control for setting in settings) > N_NAMED
     for setting, name in zip(settings, names, strict=True):
-        _setting(axes, setting, metric, palette(places[name] % palette.N), None if crowded and not setting.control else name)
+        _setting(
+            axes,
+            setting,
+            metric,
+            palette(places[name] % palette.N),
+            None if crowded and not setting.control else name,
+        )
     for point in (point for point in points if not point.complete):
         if (value := point.value(metric)) is not None:
-            axes.plot(point.tax, value, "o", markersize=5, color="0.4", markerfacecolor="white", label="unfinished run")
+            axes.plot(
+                point.tax,
+                value,
+                "o",
+                markersize=5,
+                color="0.4",
+                markerfacecolor="white",
+                label="unfinished run",
+            )
     for point in beside:
         if (value := point.value(metric)) is not None:
-            axes.plot(point.tax, value, MARKERS[point.name], color="0.4", label=f"{point.name} (not aligned)")
+            axes.plot(
+                point.tax,
+                value,
+                MARKERS[point.name],
+                color="0.4",
+                label=f"{point.name} (not aligned)",
+            )
     axes.set_xlabel("tax (nats per token, held out)")
     axes.set_ylabel(y_label)
     axes.spines[["top", "right"]].set_visible(False)
@@ -74,12 +97,17 @@ def _draw(figure: Figure, points: Sequence[Point], beside: Sequence[Point], metr
     if not inside:
         figure.set_figwidth(figure.get_figwidth() + 2.4)
     (axes if inside else figure).legend(
-        list(entries.values()), list(entries), fontsize=7, frameon=False, loc="best" if inside else "outside right upper"
+        list(entries.values()),
+        list(entries),
+        fontsize=7,
+        frameon=False,
+        loc="best" if inside else "outside right upper",
     )
 
 
 def _setting(axes: Any, setting: Setting, metric: Metric, colour: Colour, name: str | None) -> None:
-    """Mean and range over seeds, or the one run with its intervals; a control without a value stands on the axis."""
+    """Mean and range over seeds, or the one run with its intervals; a control without a value
+    stands on the axis."""
     tax, value = setting.spread("tax"), setting.spread(metric)
     if tax is None or (value is None and not setting.control):
         return
@@ -89,17 +117,38 @@ def _setting(axes: Any, setting: Setting, metric: Metric, colour: Colour, name: 
     if value is None:
         # In units of the axes upwards, so that the scale of the scores stays as it is.
         low, high = x_error or (tax[1], tax[1])
-        place: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False, "color": colour, "zorder": 3}
+        place: dict[str, Any] = {
+            "transform": axes.get_xaxis_transform(),
+            "clip_on": False,
+            "color": colour,
+            "zorder": 3,
+        }
         axes.plot([low, high], [0.0, 0.0], linewidth=1, **place)
-        axes.plot(tax[1], 0.0, "D", markersize=5, label=f"{name} (no value, on the axis)", **place, **face)
+        axes.plot(
+            tax[1], 0.0, "D", markersize=5, label=f"{name} (no value, on the axis)", **place, **face
+        )
         return
     y_error = (value[0], value[2]) if several else (only.score_ci95 if metric == "score" else None)
     axes.errorbar(
-        tax[1], value[1], marker="D" if setting.control else "o", markersize=5, color=colour, capsize=2, linewidth=1,
-        xerr=_arms(tax[1], x_error), yerr=_arms(value[1], y_error), linestyle="none", label=name, **face,
-    )  # fmt: skip
+        tax[1],
+        value[1],
+        marker="D" if setting.control else "o",
+        markersize=5,
+        color=colour,
+        capsize=2,
+        linewidth=1,
+        xerr=_arms(tax[1], x_error),
+        yerr=_arms(value[1], y_error),
+        linestyle="none",
+        label=name,
+        **face,
+    )
 
 
 def _arms(centre: float, interval: tuple[float, float] | None) -> list[list[float]] | None:
     """Lower and upper error, never negative."""
-    return None if interval is None else [[max(0.0, centre - interval[0])], [max(0.0, interval[1] - centre)]]
+    return (
+        None
+        if interval is None
+        else [[max(0.0, centre - interval[0])], [max(0.0, interval[1] - centre)]]
+    )

@@ -3,7 +3,8 @@
 1. Read the summaries; refuse what an older version wrote or what has nothing to show.
 2. Per run: its layers' viewer artifacts, a page per layer, a page per node, and its own page.
 3. The front page: for a sweep the Pareto plot, settings and jobs; for a run everything about it.
-4. Written beside the old report and put in its place at the end, so that no page of an old one stays behind.
+4. Written beside the old report and put in its place at the end, so that no page of an old one
+   stays behind.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ SCORE_COLUMNS = ("before", "after", "final", "shuffled", "exact", "final_raw")
 
 
 def write_report(root: Path, name: str, labelled_only: bool = False) -> Path:
-    """Writes `runs/<name>/report/` and returns its first page. root: the directory that holds `runs/` and `store/`.
+    """Writes `runs/<name>/report/` and returns its first page. root: the directory that holds
+    `runs/` and `store/`.
 
-    labelled_only leaves out the pages of free nodes. Raises ConfigError for a run that is not there, that an older version wrote,
-    or that has no finished layer, and StoreError where an artifact is gone.
+    labelled_only leaves out the pages of free nodes. Raises ConfigError for a run that is not
+    there, that an older version wrote, or that has no finished layer, and StoreError where an
+    artifact is gone.
     """
     store = Store(root / "store")
     jobs, is_sweep = find_jobs(root / "runs", name, store)
@@ -53,22 +56,35 @@ def write_report(root: Path, name: str, labelled_only: bool = False) -> Path:
     return out / "index.html"
 
 
-def _write_sweep(name: str, jobs: Sequence[Job], out: Path, store: Store, labelled_only: bool) -> None:
+def _write_sweep(
+    name: str, jobs: Sequence[Job], out: Path, store: Store, labelled_only: bool
+) -> None:
     done = [job for job in jobs if job.facts is not None]
     for job in done:
         assert job.facts is not None
         folder = out / "jobs" / job.directory.path.name
         _write_run(job.facts, job, folder, store, labelled_only, f"{name}: ", "../../index.html")
-    runs = [(job.facts, f"jobs/{job.directory.path.name}/index.html") for job in done if job.facts is not None]
+    runs = [
+        (job.facts, f"jobs/{job.directory.path.name}/index.html")
+        for job in done
+        if job.facts is not None
+    ]
     copy_assets(out)
     render(
-        "sweep.html", out / "index.html", 0, name=name, n_finished=sum(job.status == "complete" for job in jobs),
-        n_jobs=len(jobs), unfinished=_unfinished(jobs), **_pareto(runs, out),
-    )  # fmt: skip
+        "sweep.html",
+        out / "index.html",
+        0,
+        name=name,
+        n_finished=sum(job.status == "complete" for job in jobs),
+        n_jobs=len(jobs),
+        unfinished=_unfinished(jobs),
+        **_pareto(runs, out),
+    )
 
 
 def _unfinished(jobs: Sequence[Job]) -> list[dict[str, str]]:
-    """Neighbours that ended alike on one line: a sweep that was stopped early has many that never began."""
+    """Neighbours that ended alike on one line: a sweep that was stopped early has many that never
+    began."""
     bad = [job for job in jobs if job.status != "complete"]
     lines = []
     for (status, note), group in itertools.groupby(bad, key=lambda job: (job.status, job.note)):
@@ -89,21 +105,39 @@ def _pareto(runs: Sequence[tuple[RunFacts, str]], out: Path) -> dict[str, Any]:
         "points": points,
         "settings": [
             {
-                "name": setting.label, "control": setting.control, "n": len(setting.points),
-                "tax": setting.spread("tax"), "score": setting.spread("score"), "truth": setting.spread("truth"),
-                "through_free": setting.spread("through_free"), "over_original": setting.spread("over_original"),
+                "name": setting.label,
+                "control": setting.control,
+                "n": len(setting.points),
+                "tax": setting.spread("tax"),
+                "score": setting.spread("score"),
+                "truth": setting.spread("truth"),
+                "through_free": setting.spread("through_free"),
+                "over_original": setting.spread("over_original"),
             }
             for setting in pareto.settings_of(points)
         ],
         "beside": [
-            {"name": kind.label, "tax": kind.spread("tax"), "score": kind.spread("score"), "truth": kind.spread("truth")}
+            {
+                "name": kind.label,
+                "tax": kind.spread("tax"),
+                "score": kind.spread("score"),
+                "truth": kind.spread("truth"),
+            }
             for kind in pareto.grouped_references(beside)
         ],
         "files": write_figures(points, beside, out / "figures"),
-    }  # fmt: skip
+    }
 
 
-def _write_run(facts: RunFacts, job: Job, out: Path, store: Store, labelled_only: bool, of_sweep: str, up: str | None) -> None:
+def _write_run(
+    facts: RunFacts,
+    job: Job,
+    out: Path,
+    store: Store,
+    labelled_only: bool,
+    of_sweep: str,
+    up: str | None,
+) -> None:
     views = _views(facts, store)
     pages = write_nodes(views, out, facts.name, labelled_only)
     for view in views.values():
@@ -112,13 +146,28 @@ def _write_run(facts: RunFacts, job: Job, out: Path, store: Store, labelled_only
     summary = facts.summary
     layers = [record | {"methods": run_page.method_rows(record)} for record in summary["layers"]]
     render(
-        "run.html", out / "index.html", 0, name=facts.name, of_sweep=of_sweep, up=up, job=job, summary=summary, layers=layers,
-        charts=curves.charts(facts), moments=list(MOMENTS.values()), score_columns=SCORE_COLUMNS,
-        over=run_page.over(summary["loss"]), distilled=distill_weight(summary),
-        hidden=run_page.hidden_work(facts), cost=run_page.cost(facts),
-        config=list(trees.leaves(facts.raw_config)), leaves=list(trees.leaves(summary)), tree=trees.tree, exact=trees.exact,
+        "run.html",
+        out / "index.html",
+        0,
+        name=facts.name,
+        of_sweep=of_sweep,
+        up=up,
+        job=job,
+        summary=summary,
+        layers=layers,
+        charts=curves.charts(facts),
+        moments=list(MOMENTS.values()),
+        score_columns=SCORE_COLUMNS,
+        over=run_page.over(summary["loss"]),
+        distilled=distill_weight(summary),
+        hidden=run_page.hidden_work(facts),
+        cost=run_page.cost(facts),
+        config=list(trees.leaves(facts.raw_config)),
+        leaves=list(trees.leaves(summary)),
+        tree=trees.tree,
+        exact=trees.exact,
         **_pareto([(facts, "#layers")], out),
-    )  # fmt: skip
+    )
 
 
 def _views(facts: RunFacts, store: Store) -> dict[int, LayerView]:
@@ -132,10 +181,28 @@ def _views(facts: RunFacts, store: Store) -> dict[int, LayerView]:
 
 def _write_layer(facts: RunFacts, view: LayerView, out: Path, pages: set[tuple[int, int]]) -> None:
     first = next(iter(view.rows.values()), {})
-    numbers = [c for c in ("score_before", "score_after", "score_final", "score_shuffled", "score_exact", "truth_r") if c in first]
+    numbers = [
+        c
+        for c in (
+            "score_before",
+            "score_after",
+            "score_final",
+            "score_shuffled",
+            "score_exact",
+            "truth_r",
+        )
+        if c in first
+    ]
     used = [c for c in numbers if any(row[c] is not None for row in view.rows.values())]
     render(
-        "layer.html", out / "layers" / f"L{view.layer}.html", 1, run=facts.name, layer=view.layer, layers=facts.layers,
-        record=facts.layer(view.layer), columns=used, rows=[view.rows[node] for node in ranked(view.rows.values())],
+        "layer.html",
+        out / "layers" / f"L{view.layer}.html",
+        1,
+        run=facts.name,
+        layer=view.layer,
+        layers=facts.layers,
+        record=facts.layer(view.layer),
+        columns=used,
+        rows=[view.rows[node] for node in ranked(view.rows.values())],
         linked={node for layer, node in pages if layer == view.layer},
-    )  # fmt: skip
+    )

@@ -1,8 +1,10 @@
-"""Results of runs and sweeps for the logger, so that W&B compares runs without manual work (docs/wandb.md).
+"""Results of runs and sweeps for the logger, so that W&B compares runs without manual work
+(docs/wandb.md).
 
-A run becomes one logger run of type `result`: its configuration, and losses and scores as summary values. A sweep becomes one of
-type `sweep`: the table of its jobs and the chart of tax against score. What was logged once is not logged again. The figures are
-those of the report's chart (`pareto.points_of`).
+A run becomes one logger run of type `result`: its configuration, and losses and scores as summary
+values. A sweep becomes one of type `sweep`: the table of its jobs and the chart of tax against
+score. What was logged once is not logged again. The figures are those of the report's chart
+(`pareto.points_of`).
 """
 
 from __future__ import annotations
@@ -31,45 +33,72 @@ def log_result(cfg: Config, run: RunDirectory) -> None:
     facts = read_job(run, Store(cfg.store_dir)).facts
     if facts is not None:
         values = result_values(facts)
-        _log_once(cfg, run.name, "result", run.path / "logs", values, partial(log_summary, metrics=values))
+        _log_once(
+            cfg, run.name, "result", run.path / "logs", values, partial(log_summary, metrics=values)
+        )
 
 
 def log_sweep(cfg: Config, sweep: SweepDirectory) -> None:
     """Logs a row per finished job and the chart of tax against final score. cfg: of any job."""
     keys, store = sorted(swept([job.overrides for job in sweep.jobs])), Store(cfg.store_dir)
-    done = [(job, read_job(sweep.run(job.number), store).facts) for job in sweep.jobs if sweep.state(job.number) == "complete"]
+    done = [
+        (job, read_job(sweep.run(job.number), store).facts)
+        for job in sweep.jobs
+        if sweep.state(job.number) == "complete"
+    ]
     finished = [(job, facts) for job, facts in done if facts is not None]
     rows = []
-    for (job, _), point in zip(finished, points_of([(facts, "") for _, facts in finished]), strict=True):
+    for (job, _), point in zip(
+        finished, points_of([(facts, "") for _, facts in finished]), strict=True
+    ):
         given = {key_of(override): override.partition("=")[2] for override in job.overrides}
         values = figures(point)
-        rows.append([values[name] for name in FIGURES] + [job.number] + [given.get(key) for key in keys])
+        rows.append(
+            [values[name] for name in FIGURES] + [job.number] + [given.get(key) for key in keys]
+        )
     if rows:
         log = partial(log_points, name="jobs", columns=[*FIGURES, "job", *keys], rows=rows)
         _log_once(cfg, sweep.path.name, "sweep", sweep.path / "logs", rows, log)
 
 
 def figures(point: Point) -> dict[str, Any]:
-    """`FIGURES` of a run; `tax_low` to `tax_high` is the tax's 95 % interval, `control_kind` what makes it a control, or `none`."""
+    """`FIGURES` of a run; `tax_low` to `tax_high` is the tax's 95 % interval, `control_kind` what
+    makes it a control, or `none`."""
     low, high = point.tax_ci95 or (None, None)
-    values = (point.score, point.tax, low, high, point.truth, point.through_free, point.control or "none")
+    values = (
+        point.score,
+        point.tax,
+        low,
+        high,
+        point.truth,
+        point.through_free,
+        point.control or "none",
+    )
     return dict(zip(FIGURES, values, strict=True))
 
 
 def result_values(facts: RunFacts) -> dict[str, Any]:
-    """Flat figures of a run: losses as in summary.json, `score_<moment>` as means over layers, and `FIGURES`."""
+    """Flat figures of a run: losses as in summary.json, `score_<moment>` as means over layers, and
+    `FIGURES`."""
     summary = facts.summary
-    values: dict[str, Any] = {key: value for key, value in summary["loss"].items() if isinstance(value, int | float)}
+    values: dict[str, Any] = {
+        key: value for key, value in summary["loss"].items() if isinstance(value, int | float)
+    }
     for moment in sorted({moment for layer in summary["layers"] for moment in layer["score"]}):
         values[f"score_{moment}"] = score_of(summary, moment)
     return values | figures(points_of([(facts, "")])[0])
 
 
-def _log_once(cfg: Config, run: str, kind: str, logs: Path, content: Any, log: Callable[..., None]) -> None:
-    """Calls `log` with a logger unless this logger has had `content`; what fails is tried again by the next call."""
+def _log_once(
+    cfg: Config, run: str, kind: str, logs: Path, content: Any, log: Callable[..., None]
+) -> None:
+    """Calls `log` with a logger unless this logger has had `content`; what fails is tried again by
+    the next call."""
     if cfg.logger.kind == "none":
         return
-    stamp = hashlib.sha256(canonical_json([cfg.logger.kind, cfg.logger.mode, cfg.logger.project, content])).hexdigest()
+    stamp = hashlib.sha256(
+        canonical_json([cfg.logger.kind, cfg.logger.mode, cfg.logger.project, content])
+    ).hexdigest()
     file = logs / f".{kind}_logged"
     if file.is_file() and file.read_text() == stamp:
         return

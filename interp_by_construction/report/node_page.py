@@ -1,4 +1,5 @@
-"""One page per node: label, scores, what it does on text beside what its label says, its neighbours, its tokens, its history."""
+"""One page per node: label, scores, what it does on text beside what its label says, its
+neighbours, its tokens, its history."""
 
 from __future__ import annotations
 
@@ -25,17 +26,30 @@ from interp_by_construction.subject.tables import (
 
 LEVELS = 9
 """Steps of the colour scale from 0 to the largest activation."""
-TEXT_COLUMNS = ("layer", "node", "pole", "label", "status", "top_tokens", "promotes", "suppresses", "added")
+TEXT_COLUMNS = (
+    "layer",
+    "node",
+    "pole",
+    "label",
+    "status",
+    "top_tokens",
+    "promotes",
+    "suppresses",
+    "added",
+)
 N_CASES = 6
 MOMENTS = ("before", "after", "final", "shuffled")
 ROLES = ("head", "labeler", "judge")
 TRUTH_TEXT = {"truth_concept": "concept", "truth_rule": "rule"}
 """Columns of nodes.parquet that name what a node's ground truth is."""
 OWN_NAMES = {
-    "score": (METHODS["simulation"], "simulator"), "score_exact": (METHODS["simulation"], "labeler, exact"),
-    "truth_r": ("ground truth, r", "corpus"), "truth_auc": ("ground truth, AUC", "corpus"),
-    "truth_rule_r": ("ground truth by a rule, r", "corpus"), "truth_rule_auc": ("ground truth by a rule, AUC", "corpus"),
-}  # fmt: skip
+    "score": (METHODS["simulation"], "simulator"),
+    "score_exact": (METHODS["simulation"], "labeler, exact"),
+    "truth_r": ("ground truth, r", "corpus"),
+    "truth_auc": ("ground truth, AUC", "corpus"),
+    "truth_rule_r": ("ground truth by a rule, r", "corpus"),
+    "truth_rule_auc": ("ground truth by a rule, AUC", "corpus"),
+}
 
 
 @dataclass
@@ -54,8 +68,11 @@ class LayerView:
     matched: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
-def read_layer(facts: RunFacts, layer: int, rows: Sequence[dict[str, Any]], store: Store) -> LayerView:
-    """Makes the viewer artifact where it is missing. Raises StoreError where another artifact is gone."""
+def read_layer(
+    facts: RunFacts, layer: int, rows: Sequence[dict[str, Any]], store: Store
+) -> LayerView:
+    """Makes the viewer artifact where it is missing. Raises StoreError where another artifact is
+    gone."""
     artifacts, viewer = facts.artifacts(layer), build_viewer(facts, layer, store)
     promoted = read_promoted(viewer.path)
     promoted |= read_promoted(artifacts["function"].path) if "function" in artifacts else {}
@@ -72,7 +89,9 @@ def read_layer(facts: RunFacts, layer: int, rows: Sequence[dict[str, Any]], stor
         cases=_cases(artifacts["audit"].path) if "audit" in artifacts else {},
         history=history,
         labels={label.node: label for label in read_labels(facts.labels(layer).path)},
-        matched={record["node"]: record for record in read_records(matched)} if matched is not None else {},
+        matched={record["node"]: record for record in read_records(matched)}
+        if matched is not None
+        else {},
     )
 
 
@@ -82,10 +101,15 @@ def _cases(audit: Path) -> dict[int, list[dict[str, Any]]]:
     for record in read_records(audit / "audit.jsonl"):
         if record["moment"] == "final":
             found.setdefault(record["node"], []).append(record)
-    return {node: sorted(cases, key=lambda case: -case["gap"])[:N_CASES] for node, cases in found.items()}
+    return {
+        node: sorted(cases, key=lambda case: -case["gap"])[:N_CASES]
+        for node, cases in found.items()
+    }
 
 
-def write_nodes(views: Mapping[int, LayerView], out: Path, run: str, labelled_only: bool) -> set[tuple[int, int]]:
+def write_nodes(
+    views: Mapping[int, LayerView], out: Path, run: str, labelled_only: bool
+) -> set[tuple[int, int]]:
     """Writes `nodes/L<layer>/<node>.html`; returns (layer, node) of the pages."""
     chosen = {
         (layer, node)
@@ -97,13 +121,25 @@ def write_nodes(views: Mapping[int, LayerView], out: Path, run: str, labelled_on
         nodes = [node for node in ranked(view.rows.values()) if (layer, node) in chosen]
         for i, node in enumerate(track(nodes, f"report layer {layer}")):
             path = out / "nodes" / f"L{layer}" / f"{node}.html"
-            before, after = (nodes[i - 1] if i else None), (nodes[i + 1] if i + 1 < len(nodes) else None)
-            render("node.html", path, 2, run=run, previous=before, next=after, **_page(view, views, node, chosen))
+            before, after = (
+                (nodes[i - 1] if i else None),
+                (nodes[i + 1] if i + 1 < len(nodes) else None),
+            )
+            render(
+                "node.html",
+                path,
+                2,
+                run=run,
+                previous=before,
+                next=after,
+                **_page(view, views, node, chosen),
+            )
     return chosen
 
 
 def ranked(rows: Iterable[Mapping[str, Any]]) -> list[int]:
-    """Node ids as pages and tables list them: the labelled ones by final score, the best first, then failed and free ones."""
+    """Node ids as pages and tables list them: the labelled ones by final score, the best first,
+    then failed and free ones."""
     order = {"aligned": 0, "failed": 1}
 
     def place(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -113,10 +149,15 @@ def ranked(rows: Iterable[Mapping[str, Any]]) -> list[int]:
     return [row["node"] for row in sorted(rows, key=place)]
 
 
-def _page(view: LayerView, views: Mapping[int, LayerView], node: int, chosen: set[tuple[int, int]]) -> dict[str, Any]:
+def _page(
+    view: LayerView, views: Mapping[int, LayerView], node: int, chosen: set[tuple[int, int]]
+) -> dict[str, Any]:
     row, viewer = view.rows[node], view.viewer[node]
     largest, label = viewer["largest"], view.labels.get(node)
-    groups = [(title, note, [excerpt(each, largest) for each in part]) for title, note, part in _groups(viewer["excerpts"])]
+    groups = [
+        (title, note, [excerpt(each, largest) for each in part])
+        for title, note, part in _groups(viewer["excerpts"])
+    ]
     cases = [_case(case, largest) for case in view.cases.get(node, [])]
     levels = list(viewer["histogram"])
     return {
@@ -125,8 +166,12 @@ def _page(view: LayerView, views: Mapping[int, LayerView], node: int, chosen: se
         "row": row,
         "scores": score_rows(row),
         "moments": MOMENTS,
-        "truth": [(what, row[name]) for name, what in TRUTH_TEXT.items() if row.get(name) is not None],
-        "histogram": histogram(levels, viewer["low"], viewer["high"], f"Histogram of {sum(levels)} activations"),
+        "truth": [
+            (what, row[name]) for name, what in TRUTH_TEXT.items() if row.get(name) is not None
+        ],
+        "histogram": histogram(
+            levels, viewer["low"], viewer["high"], f"Histogram of {sum(levels)} activations"
+        ),
         "n_tokens": sum(levels),
         "largest": largest,
         "calibrated_on": view.viewer_metrics["calibrated_on"],
@@ -157,7 +202,8 @@ class ScoreRow:
 
 
 def score_rows(row: Mapping[str, Any]) -> list[ScoreRow]:
-    """The scores in a row of nodes.parquet. `<name>_before` is `<name>` before alignment; the simulation score has all moments."""
+    """The scores in a row of nodes.parquet. `<name>_before` is `<name>` before alignment; the
+    simulation score has all moments."""
     found: dict[str, dict[str, float | None]] = {}
     for column in row:
         if column in TEXT_COLUMNS or column in TRUTH_TEXT:
@@ -183,24 +229,43 @@ def _groups(excerpts: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str, list
     bands = sorted({e["band"] for e in excerpts if e["kind"] == "quantile"}, reverse=True)
     for band in bands:
         share = f"{20 * (band - 1)}–{20 * band} %"
-        yield f"Quantile {share}", "Excerpts by their peak." if band == bands[0] else "", [e for e in excerpts if e["band"] == band]
-    yield "Label expects most", "Where the simulation is highest.", [e for e in excerpts if e["kind"] == "simulated"]
-    yield "Largest differences", "Of real and simulated, on this text.", [e for e in excerpts if e["kind"] == "differs"]
+        yield (
+            f"Quantile {share}",
+            "Excerpts by their peak." if band == bands[0] else "",
+            [e for e in excerpts if e["band"] == band],
+        )
+    yield (
+        "Label expects most",
+        "Where the simulation is highest.",
+        [e for e in excerpts if e["kind"] == "simulated"],
+    )
+    yield (
+        "Largest differences",
+        "Of real and simulated, on this text.",
+        [e for e in excerpts if e["kind"] == "differs"],
+    )
 
 
 def _case(case: dict[str, Any], largest: float) -> dict[str, Any]:
     silent = "the label applies, the node is silent"
     said = "the node is active, its label does not apply" if case["kind"] == "real_high" else silent
     edited = case["source"] == "edited"
-    swaps = f"{len(case.get('swaps', []))} tokens changed by search" if edited else "found in the select split"
+    swaps = (
+        f"{len(case.get('swaps', []))} tokens changed by search"
+        if edited
+        else "found in the select split"
+    )
     return {"said": said, "gap": case["gap"], "how": swaps, "html": excerpt(case, largest)}
 
 
 def excerpt(record: Mapping[str, Any], largest: float) -> Markup:
-    """Two lines of the same tokens, one coloured by real, one by simulated activations, on one scale from 0 to `largest`."""
+    """Two lines of the same tokens, one coloured by real, one by simulated activations, on one
+    scale from 0 to `largest`."""
     tokens, real, said, peak = record["tokens"], record["real"], record["simulated"], record["peak"]
     shown = [token(each) for each in tokens]
-    spoken = f"peak at “{shown[peak].strip()}”: real {real[peak]:g}" + ("" if said is None else f", simulated {said[peak]:g}")
+    spoken = f"peak at “{shown[peak].strip()}”: real {real[peak]:g}" + (
+        "" if said is None else f", simulated {said[peak]:g}"
+    )
     lines = [_line("real", shown, real, largest, peak, True)]
     if said is not None:
         lines.append(_line("simulated", shown, said, largest, peak, False))
@@ -212,19 +277,36 @@ def excerpt(record: Mapping[str, Any], largest: float) -> Markup:
     )
 
 
-def _line(name: str, tokens: Sequence[str], values: Sequence[float], largest: float, peak: int, spoken: bool) -> str:
+def _line(
+    name: str,
+    tokens: Sequence[str],
+    values: Sequence[float],
+    largest: float,
+    peak: int,
+    spoken: bool,
+) -> str:
     cells = []
     for i, (text, value) in enumerate(zip(tokens, values, strict=True)):
         level = round(min(1.0, abs(value) / largest) * LEVELS) if largest > 0 else 0
-        classes = (f"{'p' if value > 0 else 'n'}{level}" if level else "") + (" k" if i == peak else "")
-        cells.append(f'<i class="{classes.strip()}">{escape(text)}</i>' if classes else f"<i>{escape(text)}</i>")
+        classes = (f"{'p' if value > 0 else 'n'}{level}" if level else "") + (
+            " k" if i == peak else ""
+        )
+        cells.append(
+            f'<i class="{classes.strip()}">{escape(text)}</i>'
+            if classes
+            else f"<i>{escape(text)}</i>"
+        )
     # The second line repeats the text: once is enough for a screen reader.
     hidden = "" if spoken else ' aria-hidden="true"'
     return f'<div class="line {name}"{hidden}><span class="which">{name}</span><code>{"".join(cells)}</code></div>'
 
 
 def _neighbours(
-    edges: Sequence[Sequence[Any]], layer: int, side: int, views: Mapping[int, LayerView], chosen: set[tuple[int, int]]
+    edges: Sequence[Sequence[Any]],
+    layer: int,
+    side: int,
+    views: Mapping[int, LayerView],
+    chosen: set[tuple[int, int]],
 ) -> list[dict[str, Any]]:
     """Label, weight and page of the neighbours in the next aligned layer on one side."""
     others = sorted(index for index in views if (index - layer) * side > 0)
@@ -234,8 +316,12 @@ def _neighbours(
     rows, strongest = views[other].rows, max(abs(weight) for _, weight in edges) or 1.0
     return [
         {
-            "layer": other, "node": node, "weight": weight, "label": rows[node]["label"],
-            "share": round(100 * abs(weight) / strongest), "linked": (other, node) in chosen,
+            "layer": other,
+            "node": node,
+            "weight": weight,
+            "label": rows[node]["label"],
+            "share": round(100 * abs(weight) / strongest),
+            "linked": (other, node) in chosen,
         }
         for node, weight in edges
-    ]  # fmt: skip
+    ]

@@ -16,8 +16,8 @@ HIDES_IN_TOTAL = ("work", "trigger")
 
 
 def over(loss: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the final model loses over the original and over freeze-only, where the summary says so: beside the tax, since a control
-    may learn what no aligned model does, or forget."""
+    """What the final model loses over the original and over freeze-only, where the summary says so:
+    beside the tax, since a control may learn what no aligned model does, or forget."""
     names = {"over_original": "original", "over_freeze_only": "freeze-only"}
     return [
         {"name": name, "value": loss[key], "ci95": loss.get(f"{key}_ci95")}
@@ -40,7 +40,9 @@ def method_rows(layer: dict[str, Any]) -> list[dict[str, Any]]:
             "n": moments.get("final", next(iter(moments.values())))["n"],
             "moments": [moments.get(name) for name in MOMENTS],
         }
-        for (method, judge), moments in sorted(rows.items(), key=lambda row: order.get(row[0][0], len(order)))
+        for (method, judge), moments in sorted(
+            rows.items(), key=lambda row: order.get(row[0][0], len(order))
+        )
     ]
 
 
@@ -71,7 +73,11 @@ class Cost:
     """Read and written by labeler and judge."""
 
     def __add__(self, other: Cost) -> Cost:
-        cpu = None if self.cpu_seconds is None or other.cpu_seconds is None else self.cpu_seconds + other.cpu_seconds
+        cpu = (
+            None
+            if self.cpu_seconds is None or other.cpu_seconds is None
+            else self.cpu_seconds + other.cpu_seconds
+        )
         return Cost(self.seconds + other.seconds, cpu, self.tokens + other.tokens)
 
 
@@ -84,8 +90,8 @@ def cost_of(artifact: Artifact) -> Cost:
 
 
 def cost(facts: RunFacts) -> dict[str, Any]:
-    """Rows of stage, its cost over all layers, and that in each (None where it has none of its own), the sum last; what the layers
-    share stands apart. An artifact counts once."""
+    """Rows of stage, its cost over all layers, and that in each (None where it has none of its
+    own), the sum last; what the layers share stands apart. An artifact counts once."""
     counted: dict[str, Artifact] = {}
     by_layer: list[dict[str, Cost]] = []
     for layer in facts.layers:
@@ -94,12 +100,20 @@ def cost(facts: RunFacts) -> dict[str, Any]:
             if counted.setdefault(artifact.fingerprint, artifact) is artifact:
                 by_layer[-1][stage] = cost_of(artifact)
     links = facts.directory.state["shared"]
-    shared = {stage: facts.shared(stage, facts.store) for stage, link in links.items() if link not in counted}
+    shared = {
+        stage: facts.shared(stage, facts.store)
+        for stage, link in links.items()
+        if link not in counted
+    }
     order = {stage: place for place, stage in enumerate(STAGES)}
     made = dict.fromkeys(stage for layer in facts.summary["layers"] for stage in layer["artifacts"])
     stages = sorted(made, key=lambda stage: (order.get(stage, len(order)), stage))
     rows = [
-        (stage, total(each[stage] for each in by_layer if stage in each), [each.get(stage) for each in by_layer])
+        (
+            stage,
+            total(each[stage] for each in by_layer if stage in each),
+            [each.get(stage) for each in by_layer],
+        )
         for stage in stages
     ]
     sums = [total(each.values()) for each in by_layer]
@@ -109,6 +123,13 @@ def cost(facts: RunFacts) -> dict[str, Any]:
         "rows": [*rows, ("sum", total(sums), sums)],
         "shared": {stage: cost_of(each) for stage, each in shared.items()},
         "n_aligned": aligned,
-        "n_labelled": aligned + sum(layer.get("n_failed_labels", 0) for layer in facts.summary["layers"]),
-        "devices": sorted({each.device for each in (*counted.values(), *shared.values()) if each.device is not None}),
+        "n_labelled": aligned
+        + sum(layer.get("n_failed_labels", 0) for layer in facts.summary["layers"]),
+        "devices": sorted(
+            {
+                each.device
+                for each in (*counted.values(), *shared.values())
+                if each.device is not None
+            }
+        ),
     }

@@ -1,7 +1,8 @@
 """Templates and files of the report: static pages that open from disk, with nothing from elsewhere.
 
-Labels, tokens and reasons are untrusted: jinja2 escapes whatever stands in a page, what Python assembles escapes with markupsafe,
-no data stands inside a script, and the pages' policy runs no script but the report's own file.
+Labels, tokens and reasons are untrusted: jinja2 escapes whatever stands in a page, what Python
+assembles escapes with markupsafe, no data stands inside a script, and the pages' policy runs no
+script but the report's own file.
 """
 
 from __future__ import annotations
@@ -20,15 +21,29 @@ def environment() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(HERE / "templates")
-    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    made.filters |= {"number": shown, "signed": signed, "interval": interval, "words": words, "token": token}
+    made = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "number": shown,
+        "signed": signed,
+        "interval": interval,
+        "words": words,
+        "token": token,
+    }
     return made
 
 
 def render(template: str, path: Path, depth: int, **values: Any) -> None:
     """Writes one page; depth: folders between it and the assets."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(environment().get_template(template).render(root="../" * depth, **values), encoding="utf-8")
+    path.write_text(
+        environment().get_template(template).render(root="../" * depth, **values), encoding="utf-8"
+    )
 
 
 def copy_assets(out: Path) -> None:
@@ -46,7 +61,11 @@ def shown(value: Any, digits: int = 3) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.2g}" if value and (abs(value) < 10**-digits or abs(value) >= 1e5) else f"{value:.{digits}f}"
+        return (
+            f"{value:.2g}"
+            if value and (abs(value) < 10**-digits or abs(value) >= 1e5)
+            else f"{value:.{digits}f}"
+        )
     return str(value)
 
 

@@ -1,4 +1,5 @@
-"""A sweep as a table on the terminal: every planned job, what it differs in, and what became of it."""
+"""A sweep as a table on the terminal: every planned job, what it differs in, and what became of
+it."""
 
 from __future__ import annotations
 
@@ -15,12 +16,17 @@ from interp_by_construction.sweeps.grid import key_of, swept
 from interp_by_construction.sweeps.record import JobState, SweepDirectory
 
 STYLES: dict[JobState, str] = {
-    "complete": "green", "failed": "red", "running": "yellow", "incomplete": "yellow", "missing": "yellow",
-}  # fmt: skip
+    "complete": "green",
+    "failed": "red",
+    "running": "yellow",
+    "incomplete": "yellow",
+    "missing": "yellow",
+}
 
 
 def show_sweep(sweep: SweepDirectory) -> None:
-    """One row per job, then the reasons of those that failed and the numbers of those that are missing."""
+    """One row per job, then the reasons of those that failed and the numbers of those that are
+    missing."""
     out, jobs = console(), sweep.jobs
     varied = swept([job.overrides for job in jobs])
     states = {job.number: sweep.state(job.number) for job in jobs}
@@ -39,25 +45,42 @@ def show_sweep(sweep: SweepDirectory) -> None:
             score = ", ".join("-" if mean is None else f"{mean:.2f}" for mean in means)
             tax, share = f"{summary['loss']['tax']:+.4f}", share_through_free(summary)
             hidden = "-" if share is None else f"{share:.2f}"
-        table.add_row(str(job.number), escape(differs), f"[{STYLES[state]}]{state}[/]", score, tax, hidden)
+        table.add_row(
+            str(job.number), escape(differs), f"[{STYLES[state]}]{state}[/]", score, tax, hidden
+        )
     out.print(table)
     for job in jobs:
         if states[job.number] == "failed":
-            out.print(f"[red]failed[/red]   {sweep.path.name}/{job.number}: {escape(sweep.reason(job.number))}", soft_wrap=True)
+            out.print(
+                f"[red]failed[/red]   {sweep.path.name}/{job.number}: {escape(sweep.reason(job.number))}",
+                soft_wrap=True,
+            )
     together, alone = seconds(sweep)
     if together:
-        out.print(f"computed {together:,.0f} s; the same runs one by one: {alone:,.0f} s ({together / alone:.2f})", soft_wrap=True)
-    open_jobs = [job.number for job in jobs if states[job.number] in ("incomplete", "missing", "failed")]
+        out.print(
+            f"computed {together:,.0f} s; the same runs one by one: {alone:,.0f} s ({together / alone:.2f})",
+            soft_wrap=True,
+        )
+    open_jobs = [
+        job.number for job in jobs if states[job.number] in ("incomplete", "missing", "failed")
+    ]
     if open_jobs:
         listing = ", ".join(map(str, open_jobs))
-        out.print(f"not done {listing}; the same `ibc run -m` goes on with them and computes nothing twice", soft_wrap=True)
-    out.print(f"next     ibc status {sweep.path.name}   |   ibc report {sweep.path.name}", soft_wrap=True)
+        out.print(
+            f"not done {listing}; the same `ibc run -m` goes on with them and computes nothing twice",
+            soft_wrap=True,
+        )
+    out.print(
+        f"next     ibc status {sweep.path.name}   |   ibc report {sweep.path.name}", soft_wrap=True
+    )
 
 
 def seconds(sweep: SweepDirectory) -> tuple[float, float]:
-    """Wall seconds of all that the jobs done so far are made of: each artifact once, and once for every job that needs it.
+    """Wall seconds of all that the jobs done so far are made of: each artifact once, and once for
+    every job that needs it.
 
-    The second is what the same runs cost where nothing is shared. Jobs that ran beside each other slow each other down in both.
+    The second is what the same runs cost where nothing is shared. Jobs that ran beside each other
+    slow each other down in both.
     """
     store = Store(sweep.path.parent.parent / "store")
     known: dict[tuple[str, str], float] = {}

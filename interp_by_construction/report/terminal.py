@@ -13,19 +13,48 @@ from interp_by_construction.report.facts import distill_weight
 from interp_by_construction.report.work_tables import show_trigger, show_work, signed
 
 N_EXAMPLES = 5
-STAGES = ("dictionary", "collect", "label", "assign", "simulate", "align", "freeze", "continue", "control", "freeze_only",
-          "evaluate", "function", "audit", "cumulative", "work", "removed", "judge")  # fmt: skip
-SHOWN_SCORES = {key: key for key in ("before", "after", "final", "shuffled", "exact")} | {"final_raw": "uncorrected"}
-MOMENTS = {name: name.replace("_", " ") for name in ("before", "final", "shuffled", "empty_label", "common_label")}
+STAGES = (
+    "dictionary",
+    "collect",
+    "label",
+    "assign",
+    "simulate",
+    "align",
+    "freeze",
+    "continue",
+    "control",
+    "freeze_only",
+    "evaluate",
+    "function",
+    "audit",
+    "cumulative",
+    "work",
+    "removed",
+    "judge",
+)
+SHOWN_SCORES = {key: key for key in ("before", "after", "final", "shuffled", "exact")} | {
+    "final_raw": "uncorrected"
+}
+MOMENTS = {
+    name: name.replace("_", " ")
+    for name in ("before", "final", "shuffled", "empty_label", "common_label")
+}
 METHODS = {
-    "simulation": "simulation r, all text", "simulation_top": "simulation r, top excerpts",
-    "simulation_random": "simulation r, random excerpts", "simulation_combined": "simulation r, top and random",
+    "simulation": "simulation r, all text",
+    "simulation_top": "simulation r, top excerpts",
+    "simulation_random": "simulation r, random excerpts",
+    "simulation_combined": "simulation r, top and random",
     "own_label_first": "own label ranked first",
-    "detection": "detection, p > 0.5", "detection_fitted": "detection, fitted threshold", "detection_auc": "detection, AUC",
-    "fuzzing": "fuzzing, p > 0.5", "fuzzing_fitted": "fuzzing, fitted threshold", "fuzzing_auc": "fuzzing, AUC",
-    "blind_simulation": "blind relabelling, r", "blind_same_text": "blind relabelling, same label",
+    "detection": "detection, p > 0.5",
+    "detection_fitted": "detection, fitted threshold",
+    "detection_auc": "detection, AUC",
+    "fuzzing": "fuzzing, p > 0.5",
+    "fuzzing_fitted": "fuzzing, fitted threshold",
+    "fuzzing_auc": "fuzzing, AUC",
+    "blind_simulation": "blind relabelling, r",
+    "blind_same_text": "blind relabelling, same label",
     "blind_shared_words": "blind relabelling, shared words",
-}  # fmt: skip
+}
 SHARED = ("corpus", "subject", "encode", "encode_select", "encode_label", "losses", "trigger")
 
 
@@ -40,16 +69,24 @@ def show_result(run: RunDirectory) -> None:
     out = console()
     summary = run.summary
     if summary is None:
-        out.print(f"run {run.name}: no layer is done yet; `ibc status {run.name}` shows how far it is")
+        out.print(
+            f"run {run.name}: no layer is done yet; `ibc status {run.name}` shows how far it is"
+        )
         return
-    layers = Table(title=f"{run.name}: held-out simulation score (Pearson r, mean over nodes)", title_justify="left")
+    layers = Table(
+        title=f"{run.name}: held-out simulation score (Pearson r, mean over nodes)",
+        title_justify="left",
+    )
     columns = ("layer", "nodes", "aligned", "distinct labels", "failed", *SHOWN_SCORES.values())
     for column in columns:
         layers.add_column(column, justify="right")
     for layer in summary["layers"]:
         score = layer["score"]
         layers.add_row(
-            *(str(layer[key]) for key in ("layer", "n_nodes", "n_aligned", "n_distinct_labels", "n_failed_labels")),
+            *(
+                str(layer[key])
+                for key in ("layer", "n_nodes", "n_aligned", "n_distinct_labels", "n_failed_labels")
+            ),
             *(_score(score[key], key in ("before", "final")) for key in SHOWN_SCORES),
         )
     out.print(layers)
@@ -57,7 +94,11 @@ def show_result(run: RunDirectory) -> None:
         _show_methods(out, layer)
         _show_beside(out, layer)
     loss = summary["loss"]
-    interval = "[one test document: no interval]" if loss["tax_ci95"] is None else "[{:+.4f}, {:+.4f}]".format(*loss["tax_ci95"])
+    interval = (
+        "[one test document: no interval]"
+        if loss["tax_ci95"] is None
+        else "[{:+.4f}, {:+.4f}]".format(*loss["tax_ci95"])
+    )
     out.print(
         f"test loss (nats/token): original {loss['original']:.4f}   control {loss['control']:.4f}   "
         f"freeze-only {loss['freeze_only']:.4f}   final {loss['final']:.4f}   "
@@ -70,23 +111,43 @@ def show_result(run: RunDirectory) -> None:
         soft_wrap=True,
     )
     if distilled := distill_weight(summary):
-        out.print(f"control and freeze-only are distilled to the original as well (align.distill={distilled:g})")
+        out.print(
+            f"control and freeze-only are distilled to the original as well (align.distill={distilled:g})"
+        )
     show_work(out, summary)
     if summary.get("trigger") is not None:
         show_trigger(out, summary["trigger"])
-    judged, labeler = summary["layers"][0]["score"]["final"], escape(str(summary["labeler"]["model"]))
-    by = "a head trained beforehand" if judged["simulator"] == "head" else f"{judged['simulator']} simulation of {labeler}"
-    own = ", self-judged (the model that wrote the labels is behind it)" if judged["self_judged"] else ""
-    out.print(f"scores by {by}{own}; exact and uncorrected: exact simulation of {labeler}, with and without contrast")
+    judged, labeler = (
+        summary["layers"][0]["score"]["final"],
+        escape(str(summary["labeler"]["model"])),
+    )
+    by = (
+        "a head trained beforehand"
+        if judged["simulator"] == "head"
+        else f"{judged['simulator']} simulation of {labeler}"
+    )
+    own = (
+        ", self-judged (the model that wrote the labels is behind it)"
+        if judged["self_judged"]
+        else ""
+    )
+    out.print(
+        f"scores by {by}{own}; exact and uncorrected: exact simulation of {labeler}, with and without contrast"
+    )
     _show_examples(out, run)
-    invariants = ", ".join(f"{name} {'yes' if ok else 'NO'}" for name, ok in summary["invariants"].items())
+    invariants = ", ".join(
+        f"{name} {'yes' if ok else 'NO'}" for name, ok in summary["invariants"].items()
+    )
     out.print(f"invariants: {invariants}")
     out.print(
         f"summary   {run.path / 'summary.json'}\nnodes     {run.path / 'nodes.parquet'}\nlogs      {run.path / 'logs'}",
         soft_wrap=True,
     )
     last = summary["layers"][-1]["layer"]
-    out.print(f"next      ibc verify {run.name}   |   ibc export {run.name} at=final layer={last} output=DIR", soft_wrap=True)
+    out.print(
+        f"next      ibc verify {run.name}   |   ibc export {run.name} at=final layer={last} output=DIR",
+        soft_wrap=True,
+    )
 
 
 def _show_methods(out: Console, layer: dict[str, Any]) -> None:
@@ -96,17 +157,23 @@ def _show_methods(out: Console, layer: dict[str, Any]) -> None:
         rows.setdefault((record["method"], record["judge"]), {})[record["moment"]] = record
     if not rows:
         return
-    table = Table(title=f"layer {layer['layer']}: scores by method (mean over nodes)", title_justify="left")
+    table = Table(
+        title=f"layer {layer['layer']}: scores by method (mean over nodes)", title_justify="left"
+    )
     for column in ("method", "judge"):
         table.add_column(column)
     for column in MOMENTS.values():
         table.add_column(column, justify="right")
     order = {method: place for place, method in enumerate(METHODS)}
-    for (method, judge), moments in sorted(rows.items(), key=lambda row: order.get(row[0][0], len(order))):
+    for (method, judge), moments in sorted(
+        rows.items(), key=lambda row: order.get(row[0][0], len(order))
+    ):
         own = " (self)" if any(record["self_judged"] for record in moments.values()) else ""
         final = moments.get("final", {})
         own += f", {final['n'] + final['n_undefined']} nodes" if final.get("n_not_asked") else ""
-        shown = [_score(moments[name], name == "final") if name in moments else "" for name in MOMENTS]
+        shown = [
+            _score(moments[name], name == "final") if name in moments else "" for name in MOMENTS
+        ]
         table.add_row(METHODS.get(method, method), escape(f"{judge or 'text'}{own}"), *shown)
     out.print(table)
 
@@ -120,7 +187,11 @@ def _show_beside(out: Console, layer: dict[str, Any]) -> None:
         none = (
             f"{truth['n_no_concept']} labels name no concept"
             + (f", {truth['n_undefined']} undefined" if truth["n_undefined"] else "")
-            + (f", {truth['n_undefined_before']} undefined before" if truth["n_undefined_before"] else "")
+            + (
+                f", {truth['n_undefined_before']} undefined before"
+                if truth["n_undefined_before"]
+                else ""
+            )
         )
         out.print(
             f"layer {layer['layer']} ground truth ({truth['n']} nodes; {none}): r {_number(truth['r_before'])} before, "
@@ -156,7 +227,8 @@ def _dictionary_line(layer: int, found: dict[str, Any]) -> str:
 
 
 def _show_wider(out: Console, layer: int, wider: dict[str, Any]) -> None:
-    """Labels of grammar, single words, positions and groups of words, where the lexicon has no concept."""
+    """Labels of grammar, single words, positions and groups of words, where the lexicon has no
+    concept."""
     out.print(
         f"layer {layer} ground truth of other labels ({wider['n']} nodes; {wider['n_no_rule']} without a rule"
         + (f", {wider['n_undefined']} undefined" if wider["n_undefined"] else "")
@@ -196,13 +268,17 @@ def _show_function(out: Console, layer: int, function: dict[str, Any]) -> None:
 
 
 def _show_clamp(out: Console, layer: int, clamp: dict[str, Any]) -> None:
-    """The final model, nodes clamped one by one: loss changes where the label applies, and elsewhere."""
+    """The final model, nodes clamped one by one: loss changes where the label applies, and
+    elsewhere."""
     single = clamp["single"]
     if not clamp["n_single"]:
         return
 
     def change(kind: str) -> str:
-        return " / ".join("undefined" if single[side][kind] is None else f"{single[side][kind]:+.4f}" for side in ("on", "off"))
+        return " / ".join(
+            "undefined" if single[side][kind] is None else f"{single[side][kind]:+.4f}"
+            for side in ("on", "off")
+        )
 
     out.print(
         f"layer {layer} one node clamped ({clamp['n_single']} nodes), loss change where its label applies / elsewhere: "
@@ -213,7 +289,8 @@ def _show_clamp(out: Console, layer: int, clamp: dict[str, Any]) -> None:
 
 
 def _show_audit(out: Console, layer: int, audit: dict[str, Any]) -> None:
-    """How often node and label disagree in the corpus, and how often text can be edited so that they do."""
+    """How often node and label disagree in the corpus, and how often text can be edited so that
+    they do."""
     both = [audit[moment] for moment in ("before", "final")]
 
     def pair(*path: str) -> str:
@@ -265,10 +342,20 @@ def _show_examples(out: Console, run: RunDirectory) -> None:
     """Nodes spread evenly over the final score, so that good and bad ones are seen."""
     import pyarrow.parquet as pq
 
-    rows = [row for row in pq.read_table(run.path / "nodes.parquet").to_pylist() if row["score_final"] is not None]
+    rows = [
+        row
+        for row in pq.read_table(run.path / "nodes.parquet").to_pylist()
+        if row["score_final"] is not None
+    ]
     rows.sort(key=lambda row: -row["score_final"])
-    picked = [rows[i * (len(rows) - 1) // (N_EXAMPLES - 1)] for i in range(N_EXAMPLES)] if len(rows) >= N_EXAMPLES else rows
-    table = Table(title="example nodes, from the best to the worst final score", title_justify="left")
+    picked = (
+        [rows[i * (len(rows) - 1) // (N_EXAMPLES - 1)] for i in range(N_EXAMPLES)]
+        if len(rows) >= N_EXAMPLES
+        else rows
+    )
+    table = Table(
+        title="example nodes, from the best to the worst final score", title_justify="left"
+    )
     for column in ("node", "label", "top tokens before", "r before", "r after"):
         table.add_column(column)
     for row in picked:
@@ -280,7 +367,8 @@ def _show_examples(out: Console, run: RunDirectory) -> None:
 
 
 def show_status(run: RunDirectory, seconds: dict[tuple[str, str], float]) -> None:
-    """Stages per layer: done (with seconds), running, missing. seconds: (stage, fingerprint) -> wall time."""
+    """Stages per layer: done (with seconds), running, missing. seconds: (stage, fingerprint) ->
+    wall time."""
     out = console()
     state, summary = run.state, run.summary
     running = state["running"] or {}
@@ -288,11 +376,19 @@ def show_status(run: RunDirectory, seconds: dict[tuple[str, str], float]) -> Non
     # Without padding all stages fit on the 150 columns of a file or a pipe.
     table = Table(title=title, title_justify="left", padding=0)
     config = run.config()
-    absent = {"dictionary": config.nodes.kind == "neurons", "assign": config.nodes.assign != "match"}
+    absent = {
+        "dictionary": config.nodes.kind == "neurons",
+        "assign": config.nodes.assign != "match",
+    }
     absent["judge"] = not config.scores.enabled
-    absent |= dict.fromkeys(("function", "cumulative", "audit"), config.simulate.simulator != "head")
+    absent |= dict.fromkeys(
+        ("function", "cumulative", "audit"), config.simulate.simulator != "head"
+    )
     absent["audit"] |= not config.audit.enabled
-    absent |= {"work": not config.work.enabled, "removed": not (config.work.enabled and config.work.removed)}
+    absent |= {
+        "work": not config.work.enabled,
+        "removed": not (config.work.enabled and config.work.removed),
+    }
     stages = tuple(stage for stage in STAGES if not absent.get(stage, False))
     for column in ("layer", *stages, "before", "final"):
         table.add_column(column)
@@ -307,7 +403,9 @@ def show_status(run: RunDirectory, seconds: dict[tuple[str, str], float]) -> Non
 
     # Not every run needs those of the labelling.
     optional = ("encode_label", "encode_select", "trigger")
-    common = [s for s in SHARED if s not in optional or s in state["shared"] or running.get("stage") == s]
+    common = [
+        s for s in SHARED if s not in optional or s in state["shared"] or running.get("stage") == s
+    ]
     shared = "   ".join(f"{stage}: {cell(state['shared'], stage, None)}" for stage in common)
     scores = {layer["layer"]: layer["score"] for layer in (summary or {}).get("layers", [])}
     for layer in sorted({*state["planned"], *map(int, state["layers"])}):

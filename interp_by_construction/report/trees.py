@@ -1,4 +1,5 @@
-"""Any nested JSON as tables, so that a key that is new in the summary is shown without a change here."""
+"""Any nested JSON as tables, so that a key that is new in the summary is shown without a change
+here."""
 
 from __future__ import annotations
 
@@ -32,23 +33,31 @@ def exact(value: Any) -> str:
 
 
 def tree(value: Any) -> Markup:
-    """Tables of a nested value: mappings of equal shape become one table, single values a list of names and values."""
+    """Tables of a nested value: mappings of equal shape become one table, single values a list of
+    names and values."""
     if not isinstance(value, Mapping):
         return _list(value) if isinstance(value, list) else Markup(f"<p>{escape(shown(value))}</p>")
     single = {key: item for key, item in value.items() if not _nested(item)}
     nested = {key: item for key, item in value.items() if _nested(item)}
-    rows = {key: item for key, item in nested.items() if isinstance(item, Mapping) and _is_row(item)}
+    rows = {
+        key: item for key, item in nested.items() if isinstance(item, Mapping) and _is_row(item)
+    }
     parts = [_pairs(single)] if single else []
     columns = list(dict.fromkeys(key for item in rows.values() for key in item))
     if len(rows) > 1 and len(columns) <= MAX_COLUMNS:
         parts.append(_matrix(rows, columns))
         nested = {key: item for key, item in nested.items() if key not in rows}
-    parts += [f'<section class="branch"><h5>{escape(words(key))}</h5>{tree(item)}</section>' for key, item in nested.items()]
+    parts += [
+        f'<section class="branch"><h5>{escape(words(key))}</h5>{tree(item)}</section>'
+        for key, item in nested.items()
+    ]
     return Markup("".join(parts))
 
 
 def _nested(value: Any) -> bool:
-    return isinstance(value, Mapping) or (isinstance(value, list) and any(isinstance(item, Mapping | list) for item in value))
+    return isinstance(value, Mapping) or (
+        isinstance(value, list) and any(isinstance(item, Mapping | list) for item in value)
+    )
 
 
 def _is_row(value: Mapping[str, Any]) -> bool:
@@ -66,7 +75,8 @@ def _list(values: Sequence[Any]) -> Markup:
 
 def _pairs(values: Mapping[str, Any]) -> str:
     rows = "".join(
-        f'<tr><th scope="row">{escape(words(key))}</th><td>{escape(_cell(item))}</td></tr>' for key, item in values.items()
+        f'<tr><th scope="row">{escape(words(key))}</th><td>{escape(_cell(item))}</td></tr>'
+        for key, item in values.items()
     )
     return f'<div class="scroll"><table class="pairs"><tbody>{rows}</tbody></table></div>'
 
@@ -75,7 +85,9 @@ def _matrix(rows: Mapping[str, Mapping[str, Any]], columns: Sequence[str]) -> st
     head = "".join(f'<th scope="col">{escape(words(column))}</th>' for column in columns)
     body = "".join(
         f'<tr><th scope="row">{escape(words(name))}</th>'
-        + "".join(f"<td>{escape(_cell(row[column]) if column in row else '')}</td>" for column in columns)
+        + "".join(
+            f"<td>{escape(_cell(row[column]) if column in row else '')}</td>" for column in columns
+        )
         + "</tr>"
         for name, row in rows.items()
     )

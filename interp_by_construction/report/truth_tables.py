@@ -24,31 +24,52 @@ COLUMNS = (
 
 
 def show_truth(result: dict[str, Any]) -> None:
-    """`right`: labels that name the planted concept; for simulators, nodes best predicted by its name.
-    `related`: see `scoring.recovery`.
+    """`right`: labels that name the planted concept; for simulators, nodes best predicted by its
+    name. `related`: see `scoring.recovery`.
 
     `result`: what `run_truth_bench` returns.
     """
     out = console()
     for planted in result["sets"]:
         kind = {"two concepts": "two concepts each", "noise": "noise alone: no label is right"}
-        title = kind.get(planted["name"], f"planted nodes, r {planted['grade']:g} with their concept")
+        title = kind.get(
+            planted["name"], f"planted nodes, r {planted['grade']:g} with their concept"
+        )
         table = Table(title=title, title_justify="left")
         for column in COLUMNS:
             table.add_column(column, justify="left" if column in ("", "remark") else "right")
         labelling, matching = planted["labelling"], planted["matching"]
-        table.add_row(*_label_row("labelling", labelling, f"{labelling['n_named']} labels name a concept"))
-        limit = f"the pool names the concept of {matching['n_nameable']} nodes; " if matching["recovered"] is not None else ""
-        table.add_row(*_label_row("matching", matching, f"{limit}{matching['n_named']} labels name a concept"))
+        table.add_row(
+            *_label_row("labelling", labelling, f"{labelling['n_named']} labels name a concept")
+        )
+        limit = (
+            f"the pool names the concept of {matching['n_nameable']} nodes; "
+            if matching["recovered"] is not None
+            else ""
+        )
+        table.add_row(
+            *_label_row("matching", matching, f"{limit}{matching['n_named']} labels name a concept")
+        )
         for name, value in planted["simulators"].items():
-            numbers = (value[key] for key in ("top1", "chance_top1", "median_rank", "auc", "r_true", "r_best_false"))
+            numbers = (
+                value[key]
+                for key in ("top1", "chance_top1", "median_rank", "auc", "r_true", "r_best_false")
+            )
             shown = [_number(each) for each in numbers]
             shown.insert(2, "")
-            table.add_row(f"simulator {name}", str(value["n"]), *shown, str(value["n_undefined"]), f"{value['n_names']} names")
+            table.add_row(
+                f"simulator {name}",
+                str(value["n"]),
+                *shown,
+                str(value["n_undefined"]),
+                f"{value['n_names']} names",
+            )
         out.print(table)
     absent = ", ".join(result["absent_concepts"])
     if absent:
-        out.print(f"concepts that do not occur in the text and were left out: {absent}", soft_wrap=True)
+        out.print(
+            f"concepts that do not occur in the text and were left out: {absent}", soft_wrap=True
+        )
 
 
 def _label_row(name: str, value: dict[str, Any], remark: str) -> list[str]:

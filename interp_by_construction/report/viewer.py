@@ -1,4 +1,5 @@
-"""The viewer artifact of a layer of a finished run: made when a report is written, found again by the next one."""
+"""The viewer artifact of a layer of a finished run: made when a report is written, found again by
+the next one."""
 
 from __future__ import annotations
 
@@ -16,10 +17,15 @@ def build_viewer(facts: RunFacts, layer: int, store: Store) -> Artifact:
     """Raises StoreError where an artifact of the run is gone."""
     cfg = facts.config
     if cfg is None:
-        raise StoreError(f"{facts.path / 'config.yaml'} is missing: the report needs it to find the run's text")
+        raise StoreError(
+            f"{facts.path / 'config.yaml'} is missing: the report needs it to find the run's text"
+        )
     artifacts = facts.artifacts(layer)
     position = facts.layers.index(layer)
-    sides = {"below": facts.layers[position - 1 : position] if position else [], "above": facts.layers[position + 1 : position + 2]}
+    sides = {
+        "below": facts.layers[position - 1 : position] if position else [],
+        "above": facts.layers[position + 1 : position + 2],
+    }
     neighbours = {side: found[0] for side, found in sides.items() if found}
     model = final_model(facts, layer, store)
     parents = {"corpus": facts.shared("corpus", store).fingerprint, "model": model.fingerprint}
@@ -35,12 +41,24 @@ def build_viewer(facts: RunFacts, layer: int, store: Store) -> Artifact:
         from interp_by_construction.stages import viewer
         from interp_by_construction.subject.tables import read_labels, read_promoted
 
-        beside = {side: viewer.Neighbour(index, read_labels(facts.labels(index).path)) for side, index in neighbours.items()}
+        beside = {
+            side: viewer.Neighbour(index, read_labels(facts.labels(index).path))
+            for side, index in neighbours.items()
+        }
         promoted = read_promoted(artifacts["function"].path) if "function" in artifacts else {}
         return viewer.run(
-            model.path / "model", facts.shared("corpus", store).path, artifacts["simulate"].path, layer, cfg.simulate,
-            beside.get("below"), beside.get("above"), list(promoted), cfg.function.n_promoted, out, _device(cfg, resolve_device),
-        )  # fmt: skip
+            model.path / "model",
+            facts.shared("corpus", store).path,
+            artifacts["simulate"].path,
+            layer,
+            cfg.simulate,
+            beside.get("below"),
+            beside.get("above"),
+            list(promoted),
+            cfg.function.n_promoted,
+            out,
+            _device(cfg, resolve_device),
+        )
 
     return store.build(recipe, compute)
 
@@ -51,7 +69,9 @@ def final_model(facts: RunFacts, layer: int, store: Store) -> Artifact:
     found = find_anywhere(store, fingerprint)
     if found is not None:
         return found
-    raise StoreError(f"the final model {fingerprint} of layer {layer} is not in {store.root}: run the same command again")
+    raise StoreError(
+        f"the final model {fingerprint} of layer {layer} is not in {store.root}: run the same command again"
+    )
 
 
 def _device(cfg: Config, resolve: Any) -> Any:

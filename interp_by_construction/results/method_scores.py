@@ -1,4 +1,5 @@
-"""Scores of one layer by method, judge and moment, for the summary and the table of nodes: from `evaluate`, `function`, `judge`."""
+"""Scores of one layer by method, judge and moment, for the summary and the table of nodes: from
+`evaluate`, `function`, `judge`."""
 
 from __future__ import annotations
 
@@ -14,10 +15,12 @@ if TYPE_CHECKING:
 
 
 def scores_by_method(layer: Layer, cfg: Config) -> list[dict[str, Any]]:
-    """Records of method, judge, self_judged, moment, mean, ci95, n, n_undefined and n_not_asked (the last three are all nodes).
+    """Records of method, judge, self_judged, moment, mean, ci95, n, n_undefined and n_not_asked
+    (the last three are all nodes).
 
-    moment: before or final, and of the final model shuffled (other nodes' labels, or what chance gives), empty_label and
-    common_label. `simulation` is over all of the scored text, `simulation_top|random|combined` over excerpts.
+    moment: before or final, and of the final model shuffled (other nodes' labels, or what chance
+    gives), empty_label and common_label. `simulation` is over all of the scored text,
+    `simulation_top|random|combined` over excerpts.
     """
     evaluated = layer.artifacts["evaluate"].metrics["score"]
     records = [_simulation(evaluated[name], cfg, name) for name in ("before", "final", "shuffled")]
@@ -25,7 +28,9 @@ def scores_by_method(layer: Layer, cfg: Config) -> list[dict[str, Any]]:
         exact = {"before": "exact_before", "final": "exact", "shuffled": "exact_shuffled"}
         records += [_simulation(evaluated[name], cfg, moment) for moment, name in exact.items()]
     records += _own_label_first(layer, cfg) if "function" in layer.artifacts else []
-    return records + (layer.artifacts["judge"].metrics["scores"] if "judge" in layer.artifacts else [])
+    return records + (
+        layer.artifacts["judge"].metrics["scores"] if "judge" in layer.artifacts else []
+    )
 
 
 def _simulation(record: dict[str, Any], cfg: Config, moment: str) -> dict[str, Any]:
@@ -45,26 +50,39 @@ def _own_label_first(layer: Layer, cfg: Config) -> list[dict[str, Any]]:
     table = ScoreTable(cfg.evaluate.n_bootstrap, cfg.seed)
     for moment in ("before", "final"):
         rank = ranks[f"{moment}.rank"]
-        table.add("own_label_first", "head", head, moment, np.where(np.isnan(rank), math.nan, rank == 1))
+        table.add(
+            "own_label_first", "head", head, moment, np.where(np.isnan(rank), math.nan, rank == 1)
+        )
     chance = layer.artifacts["function"].metrics["final"]["own_label_rank"]["chance_top1_rate"]
     undefined = np.isnan(ranks["final.rank"]) | (chance is None)
-    table.add("own_label_first", "head", head, "shuffled", np.where(undefined, math.nan, chance or math.nan))
+    table.add(
+        "own_label_first",
+        "head",
+        head,
+        "shuffled",
+        np.where(undefined, math.nan, chance or math.nan),
+    )
     return table.records()
 
 
 def judged(layer: Layer) -> dict[str, Any] | None:
-    """What the judge stage says beside its scores: thresholds, the common label, who judged; null where the run leaves it out."""
+    """What the judge stage says beside its scores: thresholds, the common label, who judged; null
+    where the run leaves it out."""
     if "judge" not in layer.artifacts:
         return None
-    return {key: value for key, value in layer.artifacts["judge"].metrics.items() if key != "scores"}
+    return {
+        key: value for key, value in layer.artifacts["judge"].metrics.items() if key != "scores"
+    }
 
 
 def node_columns(layer: Layer) -> dict[int, dict[str, float | None]]:
-    """Node -> its scores beside those of `summary.SCORES`, null where undefined; `<column>_before` is the same before alignment.
+    """Node -> its scores beside those of `summary.SCORES`, null where undefined; `<column>_before`
+    is the same before alignment.
 
-    `score_exact_before` and `truth_r_before` stand beside the columns of those names. `<method>_<role>` is the final score by the
-    judge stage: the role is labeler, judge or head, so that columns are called the same whatever model plays it; methods that
-    compare texts have none, and no moment but the final one.
+    `score_exact_before` and `truth_r_before` stand beside the columns of those names.
+    `<method>_<role>` is the final score by the judge stage: the role is labeler, judge or head, so
+    that columns are called the same whatever model plays it; methods that compare texts have none,
+    and no moment but the final one.
     """
     from safetensors.numpy import load_file
 
@@ -73,13 +91,17 @@ def node_columns(layer: Layer) -> dict[int, dict[str, float | None]]:
     evaluated = layer.artifacts["evaluate"].path
     scores, truth = load_file(evaluated / "scores.safetensors"), read_truth(evaluated)
     rows: dict[int, dict[str, float | None]] = {
-        int(node): {"score_exact_before": _or_null(scores["exact_before"][i])} for i, node in enumerate(scores["nodes"])
+        int(node): {"score_exact_before": _or_null(scores["exact_before"][i])}
+        for i, node in enumerate(scores["nodes"])
     }
     for node, record in truth.items():
         rows[node]["truth_r_before"] = record.get("r_before")
     if "judge" not in layer.artifacts:
         return rows
-    values, columns = load_file(layer.artifacts["judge"].path / "judge.safetensors"), _judge_columns(layer)
+    values, columns = (
+        load_file(layer.artifacts["judge"].path / "judge.safetensors"),
+        _judge_columns(layer),
+    )
     for i, node in enumerate(values["nodes"]):
         rows[int(node)] |= {name: _or_null(values[key][i]) for name, key in columns.items()}
     return rows

@@ -1,4 +1,5 @@
-"""`ibc verify`: recomputes every hash of a run's artifacts and checks the invariants against the saved checkpoints."""
+"""`ibc verify`: recomputes every hash of a run's artifacts and checks the invariants against the
+saved checkpoints."""
 
 from __future__ import annotations
 
@@ -21,12 +22,14 @@ def artifacts_of(run: RunDirectory) -> list[tuple[str, str]]:
 
 
 def stored_as(link: str) -> str:
-    """The stage that a link of a run points to: several models of a layer have losses, and a dictionary."""
+    """The stage that a link of a run points to: several models of a layer have losses, and a
+    dictionary."""
     return next((stage for stage in ("losses", "dictionary") if link.startswith(stage)), link)
 
 
 def verify(run: RunDirectory, store: Store) -> list[str]:
-    """One line per problem; empty if the run is what it says it is. Raises ConfigError for a summary of another schema."""
+    """One line per problem; empty if the run is what it says it is. Raises ConfigError for a
+    summary of another schema."""
     problems, summary = [], None
     try:
         summary = run.summary
@@ -36,16 +39,26 @@ def verify(run: RunDirectory, store: Store) -> list[str]:
         problems += store.verify(stage, fingerprint)
     if problems:
         return problems
-    return [*_summary_problems(run, summary, store), *_split_problems(run, store), *_frozen_problems(run, store)]
+    return [
+        *_summary_problems(run, summary, store),
+        *_split_problems(run, store),
+        *_frozen_problems(run, store),
+    ]
 
 
-def _summary_problems(run: RunDirectory, summary: dict[str, Any] | None, store: Store) -> Iterator[str]:
+def _summary_problems(
+    run: RunDirectory, summary: dict[str, Any] | None, store: Store
+) -> Iterator[str]:
     if summary is None:
         return
     file, layers, loss = run.path / "summary.json", summary["layers"], summary["loss"]
     for layer in layers:
         found = store.get("evaluate", layer["artifacts"]["evaluate"])
-        expected = None if found is None else {name: found.metrics["score"].get(name) for name in layer["score"]}
+        expected = (
+            None
+            if found is None
+            else {name: found.metrics["score"].get(name) for name in layer["score"]}
+        )
         if expected != layer["score"]:
             yield f"{file}: the scores of layer {layer['layer']} differ from its evaluate artifact"
         if found is not None and layer.get("truth") != found.metrics.get("truth"):
@@ -60,11 +73,17 @@ def _summary_problems(run: RunDirectory, summary: dict[str, Any] | None, store: 
     for record, fingerprint in measured:
         kept = store.get("work", fingerprint) if fingerprint else None
         # Tax and removed MLPs are compared with other artifacts' losses, and stand beside.
-        if record is not None and (kept is None or any(record.get(key) != value for key, value in kept.metrics.items())):
+        if record is not None and (
+            kept is None or any(record.get(key) != value for key, value in kept.metrics.items())
+        ):
             yield f"{file}: work of layers {record['layers']} differs from its work artifact"
     final = store.get("losses", layers[-1]["artifacts"]["losses_continue"])
     control = store.get("losses", layers[-1]["artifacts"]["losses_control"])
-    if final is None or control is None or loss["tax"] != final.metrics["loss"] - control.metrics["loss"]:
+    if (
+        final is None
+        or control is None
+        or loss["tax"] != final.metrics["loss"] - control.metrics["loss"]
+    ):
         yield f"{file}: the tax differs from its losses artifacts"
 
 
@@ -90,13 +109,21 @@ def _frozen_problems(run: RunDirectory, store: Store) -> Iterator[str]:
     from interp_by_construction.subject.load import load_subject
 
     stages = ("continue",) if run.config().schedule == "joint" else ("align", "continue")
-    done = sorted((int(layer), links) for layer, links in run.state["layers"].items() if "continue" in links)
+    done = sorted(
+        (int(layer), links) for layer, links in run.state["layers"].items() if "continue" in links
+    )
     for index, links in done:
         frozen: Path = store.path("freeze", links["freeze"])
-        later = [(above, stage, fps[stage]) for above, fps in done for stage in stages if above >= index]
+        later = [
+            (above, stage, fps[stage]) for above, fps in done for stage in stages if above >= index
+        ]
         if run.config().schedule == "sequential":
             # Layers that are aligned together got their dictionaries before anything was frozen.
-            later += [(above, "dictionary", fps["dictionary"]) for above, fps in done if above > index and "dictionary" in fps]
+            later += [
+                (above, "dictionary", fps["dictionary"])
+                for above, fps in done
+                if above > index and "dictionary" in fps
+            ]
         for above, stage, fingerprint in later:
             model = store.path(stage, fingerprint) / "model"
             if not frozen_identical(load_subject(model), frozen):

@@ -1,4 +1,5 @@
-"""For the summary: ablations beside what the layer's MLP is worth and the tax as a share of that, and planted triggers."""
+"""For the summary: ablations beside what the layer's MLP is worth and the tax as a share of that,
+and planted triggers."""
 
 from __future__ import annotations
 
@@ -13,11 +14,15 @@ Paired = Callable[["Artifact", "Artifact"], list[float] | None]
 """95 % interval of the difference of two models' losses; null with one test document."""
 
 
-def work_of_layer(layers: list[Layer], position: int, together: bool, paired: Paired) -> dict[str, Any] | None:
-    """Of one layer alone: metrics of `work`, `tax`, which is what its turn added, and `removed` (null where that stage is off).
+def work_of_layer(
+    layers: list[Layer], position: int, together: bool, paired: Paired
+) -> dict[str, Any] | None:
+    """Of one layer alone: metrics of `work`, `tax`, which is what its turn added, and `removed`
+    (null where that stage is off).
 
-    Layers that were aligned `together` (schedule=joint) have no turns: their tax is the run's, null for each unless it is the only
-    one, and what a layer is worth is measured against the whole of the control's training.
+    Layers that were aligned `together` (schedule=joint) have no turns: their tax is the run's, null
+    for each unless it is the only one, and what a layer is worth is measured against the whole of
+    the control's training.
     """
     artifacts = layers[position].artifacts
     if "work" not in artifacts:
@@ -31,18 +36,28 @@ def work_of_layer(layers: list[Layer], position: int, together: bool, paired: Pa
     return artifacts["work"].metrics | {"tax": tax, "removed": worth}
 
 
-def work_of_run(shared: dict[str, Artifact], layers: list[Layer], paired: Paired) -> dict[str, Any] | None:
+def work_of_run(
+    shared: dict[str, Artifact], layers: list[Layer], paired: Paired
+) -> dict[str, Any] | None:
     """Of all layers done at once, beside the tax of the run."""
     if "work" not in shared:
         return None
     removed, control = shared.get("removed"), layers[-1].artifacts["losses_control"]
     tax = _tax(layers[-1])
-    return shared["work"].metrics | {"tax": tax, "removed": removed and _removed(removed, control, tax, paired)}
+    return shared["work"].metrics | {
+        "tax": tax,
+        "removed": removed and _removed(removed, control, tax, paired),
+    }
 
 
 def trigger_of_run(shared: dict[str, Artifact]) -> dict[str, Any] | None:
-    """Metrics of `trigger`, and how many training documents hold it; null where nothing was planted."""
-    return shared["trigger"].metrics | shared["subject"].metrics["planted"] if "trigger" in shared else None
+    """Metrics of `trigger`, and how many training documents hold it; null where nothing was
+    planted."""
+    return (
+        shared["trigger"].metrics | shared["subject"].metrics["planted"]
+        if "trigger" in shared
+        else None
+    )
 
 
 def _tax(layer: Layer) -> float | None:
@@ -52,9 +67,12 @@ def _tax(layer: Layer) -> float | None:
     return None if final is None or control is None else final - control
 
 
-def _removed(removed: Artifact, control: Artifact, tax: float | None, paired: Paired) -> dict[str, Any]:
-    """`cost`: test loss without the MLPs minus the control's, both trained alike, nats per token. `tax_share`: tax / cost, null
-    where it is not certain that the MLPs are needed (a lower end of the interval of 0 or less)."""
+def _removed(
+    removed: Artifact, control: Artifact, tax: float | None, paired: Paired
+) -> dict[str, Any]:
+    """`cost`: test loss without the MLPs minus the control's, both trained alike, nats per token.
+    `tax_share`: tax / cost, null where it is not certain that the MLPs are needed (a lower end of
+    the interval of 0 or less)."""
     metrics, interval = removed.metrics, paired(removed, control)
     cost = metrics["loss"] - control.metrics["loss"]
     certain = interval is not None and interval[0] > 0

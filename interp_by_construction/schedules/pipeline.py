@@ -1,9 +1,13 @@
-"""The loop: label a layer, make the labels true, freeze, repair, go on. Owns skip, run and mark; the stages hold only science.
+"""The loop: label a layer, make the labels true, freeze, repair, go on. Owns skip, run and mark;
+the stages hold only science.
 
-corpus -> subject -> for each layer: (dictionary ->) collect -> label (-> assign) -> simulate -> align -> freeze -> continue
-                                     control and freeze-only beside it, losses of all four models, scores
+corpus -> subject -> for each layer: (dictionary ->) collect -> label (-> assign) -> simulate ->
+align -> freeze -> continue
+                                     control and freeze-only beside it, losses of all four models,
+                                     scores
 
-With schedule=joint or hybrid all layers are labelled first, and their models are made by `schedules.recipes.joint`.
+With schedule=joint or hybrid all layers are labelled first, and their models are made by
+`schedules.recipes.joint`.
 """
 
 from __future__ import annotations
@@ -23,7 +27,8 @@ Stages = list[tuple[str, Callable[[Layer, Artifact], Artifact]]]
 
 
 def run(cfg: Config, name: str | None = None) -> RunDirectory:
-    """Runs everything that `cfg` asks for and that does not exist yet; returns the run's directory."""
+    """Runs everything that `cfg` asks for and that does not exist yet; returns the run's
+    directory."""
     directory = RunDirectory(cfg.runs_dir / (name or cfg.run_name))
     with directory.lock():
         directory.adopt(cfg)
@@ -33,13 +38,21 @@ def run(cfg: Config, name: str | None = None) -> RunDirectory:
 
 
 def plan(cfg: Config, start_before: int | None, done: list[int], n_layers: int) -> list[int]:
-    """All layers of the run after this call, lowest first. Raises ConfigError where a layer between them is missing."""
+    """All layers of the run after this call, lowest first. Raises ConfigError where a layer between
+    them is missing."""
     start_before = start_before if done else None
     asked = requested_layers(
-        dataclasses.replace(cfg, start_layer=cfg.start_layer if start_before is None else start_before), n_layers
+        dataclasses.replace(
+            cfg, start_layer=cfg.start_layer if start_before is None else start_before
+        ),
+        n_layers,
     )
     assert asked is not None
-    start = start_before if start_before is not None else (cfg.start_layer if cfg.start_layer is not None else min(asked))
+    start = (
+        start_before
+        if start_before is not None
+        else (cfg.start_layer if cfg.start_layer is not None else min(asked))
+    )
     if cfg.start_layer is not None and start_before is not None and cfg.start_layer != start_before:
         raise ConfigError(
             f"start_layer={cfg.start_layer}: run {cfg.run_name} started at layer {start_before}; give another run=NAME"
@@ -58,7 +71,8 @@ def plan(cfg: Config, start_before: int | None, done: list[int], n_layers: int) 
 
 
 def check_together(cfg: Config, done: list[int], layers: list[int]) -> None:
-    """Layers that are aligned together are one result. Raises ConfigError where a finished run is asked for other layers."""
+    """Layers that are aligned together are one result. Raises ConfigError where a finished run is
+    asked for other layers."""
     if done and layers != sorted(done):
         raise ConfigError(
             f"layer={cfg.layer}: with schedule={cfg.schedule} run {cfg.run_name} aligned the layers {sorted(done)} together; give "
@@ -75,11 +89,18 @@ class Loop(Recipes):
         self.shared["corpus"] = self._corpus()
         self.shared["subject"] = self._subject()
         done = self.directory.done_layers
-        layers = plan(self.cfg, self.directory.start_layer, done, self.shared["subject"].metrics["subject"]["n_layers"])
+        layers = plan(
+            self.cfg,
+            self.directory.start_layer,
+            done,
+            self.shared["subject"].metrics["subject"]["n_layers"],
+        )
         if self._together:
             check_together(self.cfg, done, layers)
         self._check_dictionaries(layers)
-        self.directory.record(Progress(start_layer=layers[0], planned=layers), forget=self._together)
+        self.directory.record(
+            Progress(start_layer=layers[0], planned=layers), forget=self._together
+        )
         if self.cfg.simulate.simulator != "exact":
             self.shared["encode"] = self._encode()
         self.shared["losses"] = self._losses(self.shared["subject"])
@@ -97,7 +118,8 @@ class Loop(Recipes):
         self.directory.finish_layers(self.cfg, self.shared, self.layers)
 
     def _examine(self, layer: Layer) -> None:
-        """Scores of a layer that is done; what depends on layers above it is measured anew when one is added."""
+        """Scores of a layer that is done; what depends on layers above it is measured anew when one
+        is added."""
         layer.artifacts["evaluate"] = self._evaluate(layer)
         if self._head is not None:
             layer.artifacts["function"] = self._function(layer)
@@ -123,7 +145,9 @@ class Loop(Recipes):
     def _without_mlps(self, layer: Layer | None) -> Artifact:
         """The control's training without the layer's MLP; None: without those of all layers."""
         if self.cfg.schedule == "joint":
-            return self._joint_removed(self.layers if layer is None else [layer], None if layer is None else layer.index)
+            return self._joint_removed(
+                self.layers if layer is None else [layer], None if layer is None else layer.index
+            )
         return self._all_removed() if layer is None else self._removed(layer)
 
     def _align_layer(self, index: int) -> None:
@@ -136,7 +160,8 @@ class Loop(Recipes):
         self.layers.append(layer)
 
     def _align_together(self, indices: list[int]) -> None:
-        """Labels of all layers from the original subject, with a dictionary in each where asked for; then models, bottom-up."""
+        """Labels of all layers from the original subject, with a dictionary in each where asked
+        for; then models, bottom-up."""
         layers, before = [Layer(index) for index in indices], self.shared["subject"]
         for layer in layers:
             before = self._with_dictionary(layer, before, "dictionary")
@@ -150,24 +175,40 @@ class Loop(Recipes):
 
     def _labelling(self) -> Stages:
         matched: Stages = [("assign", self._assign)] if self.cfg.nodes.assign == "match" else []
-        return [("collect", self._collect), ("label", self._label), *matched, ("simulate", self._simulate)]
+        return [
+            ("collect", self._collect),
+            ("label", self._label),
+            *matched,
+            ("simulate", self._simulate),
+        ]
 
     def _train(self, layer: Layer, before: Artifact) -> None:
         """Align, freeze, repair; the comparisons; the losses of all."""
-        align, continue_, control, freeze_only = self._align, self._continue, self._control, self._freeze_only
+        align, continue_, control, freeze_only = (
+            self._align,
+            self._continue,
+            self._control,
+            self._freeze_only,
+        )
         if self.cfg.schedule == "hybrid":
             align = self._align_upward
         elif self.cfg.schedule == "joint":
             align, continue_ = self._align_all, self._settle
             control, freeze_only = self._joint_control, self._joint_freeze_only
         stages: Stages = [
-            ("align", align), ("freeze", self._freeze), ("continue", continue_), ("control", control), ("freeze_only", freeze_only),
-        ]  # fmt: skip
+            ("align", align),
+            ("freeze", self._freeze),
+            ("continue", continue_),
+            ("control", control),
+            ("freeze_only", freeze_only),
+        ]
         self._make(layer, before, stages)
         swapped = ("dictionary",) if "dictionary" in layer.artifacts else ()
         for stage in (*swapped, "continue", "control", "freeze_only"):
             layer.artifacts[f"losses_{stage}"] = self._losses(layer.artifacts[stage])
-            self.directory.mark(layer.index, f"losses_{stage}", layer.artifacts[f"losses_{stage}"].fingerprint)
+            self.directory.mark(
+                layer.index, f"losses_{stage}", layer.artifacts[f"losses_{stage}"].fingerprint
+            )
 
     def _make(self, layer: Layer, before: Artifact, stages: Stages) -> None:
         for stage, make in stages:

@@ -1,12 +1,15 @@
-"""`ibc bench truth`: planted nodes whose concept is known, so that only labelling, matching and simulation can be wrong.
+"""`ibc bench truth`: planted nodes whose concept is known, so that only labelling, matching and
+simulation can be wrong.
 
-1. For every grade, one node per concept of the stories lexicon: membership plus noise, with an r of that grade. Beside them nodes
-   of two concepts each, and nodes of noise alone, which no label is right for.
-2. Labelling: the run's labeler gets them as a layer, with the prompts and the code of the label stage. Does the label name the
-   planted concept, read from its text alone?
-3. Matching: labels are dealt out from the pool (all that was proposed, and the general list) by the head, as nodes.assign=match
-   does.
-4. Simulation: is each node, on other text, predicted better by the name of its own concept than by those of the others?
+1. For every grade, one node per concept of the stories lexicon: membership plus noise, with an r of
+   that grade. Beside them nodes of two concepts each, and nodes of noise alone, which no label is
+   right for.
+2. Labelling: the run's labeler gets them as a layer, with the prompts and the code of the label
+   stage. Does the label name the planted concept, read from its text alone?
+3. Matching: labels are dealt out from the pool (all that was proposed, and the general list) by the
+   head, as nodes.assign=match does.
+4. Simulation: is each node, on other text, predicted better by the name of its own concept than by
+   those of the others?
 """
 
 from __future__ import annotations
@@ -60,10 +63,13 @@ def run_truth_bench(cfg: Config, simulator: str = "head") -> tuple[Path, dict[st
     """Runs the benchmark; returns the file with the result and the result itself.
 
     Raises:
-        ConfigError: the corpus has no lexicon, or `simulator` is neither head (the default) nor exact (head and exact).
+        ConfigError: the corpus has no lexicon, or `simulator` is neither head (the default) nor
+        exact (head and exact).
     """
     if cfg.data.kind != "stories":
-        raise ConfigError(f"data={cfg.data.name}: planted nodes need the concepts of the generated stories; set data=stories")
+        raise ConfigError(
+            f"data={cfg.data.name}: planted nodes need the concepts of the generated stories; set data=stories"
+        )
     if simulator not in SIMULATORS:
         raise ConfigError(f"simulator={simulator}: give head, or exact for both")
     cfg = dataclasses.replace(cfg, simulate=dataclasses.replace(cfg.simulate, simulator="head"))
@@ -93,10 +99,13 @@ class TruthBench(Recipes):
             label = self._text("label", cfg.n_tokens, None, encoder)
             score = self._text("score", cfg.n_score_tokens, None, encoder)
             names = head.label_vectors(encoder, CONCEPTS)
-            parts: dict[str, tuple[Text, NDArray]] = {"head": (score, head.simulate(score.vectors, names))}
+            parts: dict[str, tuple[Text, NDArray]] = {
+                "head": (score, head.simulate(score.vectors, names))
+            }
             if exact:
                 parts["exact"] = self._exactly()
-            # Exact simulation is dear, so that its text is short: what does not occur there is undefined there.
+            # Exact simulation is dear, so that its text is short: what does not occur there is
+            # undefined there.
             occurs = np.all([text.member[text.use].any(axis=0) for text in (label, score)], axis=0)
             concepts = [concept for concept, there in zip(CONCEPTS, occurs, strict=True) if there]
             sets = planted_sets(concepts, cfg.grades, cfg.n_distractors, self.cfg.seed)
@@ -114,7 +123,13 @@ class TruthBench(Recipes):
             "sets": results,
         }
 
-    def _one(self, planted: PlantedSet, label: Text, parts: dict[str, tuple[Text, NDArray]], encoder: Encoder) -> dict[str, Any]:
+    def _one(
+        self,
+        planted: PlantedSet,
+        label: Text,
+        parts: dict[str, tuple[Text, NDArray]],
+        encoder: Encoder,
+    ) -> dict[str, Any]:
         import numpy as np
 
         from interp_by_construction.scoring.recovery import recovery, true_label_ranks
@@ -124,7 +139,9 @@ class TruthBench(Recipes):
         from interp_by_construction.truth.planted import as_nodes
 
         values = self._planted(planted, label, 0)
-        nodes = as_nodes(label.excerpts, label.ids, label.documents, values, self.cfg.collect, self.cfg.seed)
+        nodes = as_nodes(
+            label.excerpts, label.ids, label.documents, values, self.cfg.collect, self.cfg.seed
+        )
         out = self.directory.path / "truth" / planted.name.replace(" ", "_")
         with disk_errors(out):
             out.mkdir(parents=True, exist_ok=True)
@@ -136,7 +153,9 @@ class TruthBench(Recipes):
         for name, (text, said) in parts.items():
             real = self._planted(planted, text, 1 + list(parts).index(name))
             use = text.use
-            simulated[name] = true_label_ranks(real[use].astype(np.float64), said[use], CONCEPTS, planted.concepts)
+            simulated[name] = true_label_ranks(
+                real[use].astype(np.float64), said[use], CONCEPTS, planted.concepts
+            )
         return {
             "name": planted.name,
             "grade": planted.grade,
@@ -156,24 +175,46 @@ class TruthBench(Recipes):
         from interp_by_construction.scoring.truth import CONCEPTS
         from interp_by_construction.truth.planted import plant
 
-        columns = [[CONCEPTS.index(concept) for concept in sorted(wanted)] for wanted in planted.concepts]
+        columns = [
+            [CONCEPTS.index(concept) for concept in sorted(wanted)] for wanted in planted.concepts
+        ]
         member = np.stack([text.member[:, own].any(axis=1) for own in columns], axis=1)
-        return plant(member, text.use, planted.grade, np.random.default_rng([self.cfg.seed, part, *planted.name.encode()]))
+        return plant(
+            member,
+            text.use,
+            planted.grade,
+            np.random.default_rng([self.cfg.seed, part, *planted.name.encode()]),
+        )
 
     def _matched(
-        self, labels: Sequence[Any], proposals: Sequence[str], label: Text, values: NDArray, encoder: Encoder
+        self,
+        labels: Sequence[Any],
+        proposals: Sequence[str],
+        label: Text,
+        values: NDArray,
+        encoder: Encoder,
     ) -> tuple[list[str | None], list[str]]:
         """The label that each node is dealt, and the pool."""
         from interp_by_construction.labelling.general import general_labels
         from interp_by_construction.stages import assign
 
         assert self._head is not None
-        pool = [each.text for each in assign.pool(labels, proposals, general_labels() if self.cfg.label.general_pool else [])]
+        pool = [
+            each.text
+            for each in assign.pool(
+                labels, proposals, general_labels() if self.cfg.label.general_pool else []
+            )
+        ]
         if not pool:
             return [None] * values.shape[1], []
         sums = assign.Correlator(values.shape[1], len(pool))
-        sums.add(values[label.use], self._head.simulate(label.vectors[label.use], self._head.label_vectors(encoder, pool)))
-        return [None if column is None else pool[column] for column in assign.match(sums.correlations())], pool
+        sums.add(
+            values[label.use],
+            self._head.simulate(label.vectors[label.use], self._head.label_vectors(encoder, pool)),
+        )
+        return [
+            None if column is None else pool[column] for column in assign.match(sums.correlations())
+        ], pool
 
     def _text(self, split: str, n_tokens: int, length: int | None, encoder: Encoder | None) -> Text:
         """Evenly spaced blocks, with the head's token vectors if an encoder is given."""
@@ -195,28 +236,59 @@ class TruthBench(Recipes):
         if encoder is not None:
             read = track(encoder.encode(excerpts.tokens), f"encode {split}", total=len(chosen))
             # In half precision, as a run stores them.
-            vectors = np.concatenate([self._head.token_vectors(each).astype(np.float16) for each in read])
-        ids, documents = (rows(blocks, column, chosen, length) for column in ("input_ids", "document"))
-        return Text(excerpts, ids, documents, membership(excerpts.tokens), excerpts.is_text.reshape(-1), vectors)
+            vectors = np.concatenate(
+                [self._head.token_vectors(each).astype(np.float16) for each in read]
+            )
+        ids, documents = (
+            rows(blocks, column, chosen, length) for column in ("input_ids", "document")
+        )
+        return Text(
+            excerpts,
+            ids,
+            documents,
+            membership(excerpts.tokens),
+            excerpts.is_text.reshape(-1),
+            vectors,
+        )
 
     def _exactly(self) -> tuple[Text, NDArray]:
-        """The labeler's own simulation of every concept's name on a part of the score split, corrected as in a run."""
+        """The labeler's own simulation of every concept's name on a part of the score split,
+        corrected as in a run."""
         from interp_by_construction.scoring.truth import CONCEPTS
-        from interp_by_construction.simulators.exact import REFERENCE_LABELS, contrasted, simulate_packed
+        from interp_by_construction.simulators.exact import (
+            REFERENCE_LABELS,
+            contrasted,
+            simulate_packed,
+        )
 
         cfg = self.cfg.simulate
         text = self._text("score", cfg.n_score_tokens, cfg.excerpt_tokens, None)
-        every = simulate_packed(self._get_labeler(), [*CONCEPTS, *REFERENCE_LABELS], text.excerpts.tokens, "simulate exactly")
-        return text, contrasted(every[:, : len(CONCEPTS)], every[:, len(CONCEPTS) :].mean(axis=1), cfg.contrast)
+        every = simulate_packed(
+            self._get_labeler(),
+            [*CONCEPTS, *REFERENCE_LABELS],
+            text.excerpts.tokens,
+            "simulate exactly",
+        )
+        return text, contrasted(
+            every[:, : len(CONCEPTS)], every[:, len(CONCEPTS) :].mean(axis=1), cfg.contrast
+        )
 
 
-def planted_sets(concepts: Sequence[str], grades: Sequence[float], n_distractors: int, seed: int) -> list[PlantedSet]:
-    """One set per grade, with a node for every concept; then nodes of two concepts each, and nodes of noise."""
+def planted_sets(
+    concepts: Sequence[str], grades: Sequence[float], n_distractors: int, seed: int
+) -> list[PlantedSet]:
+    """One set per grade, with a node for every concept; then nodes of two concepts each, and nodes
+    of noise."""
     import numpy as np
 
-    sets = [PlantedSet(f"r {grade:g}", float(grade), [frozenset({concept}) for concept in concepts]) for grade in grades]
+    sets = [
+        PlantedSet(f"r {grade:g}", float(grade), [frozenset({concept}) for concept in concepts])
+        for grade in grades
+    ]
     order = np.random.default_rng(seed).permutation(len(concepts))
-    pairs = [frozenset({concepts[a], concepts[b]}) for a, b in zip(order[::2], order[1::2], strict=False)][:n_distractors]
+    pairs = [
+        frozenset({concepts[a], concepts[b]}) for a, b in zip(order[::2], order[1::2], strict=False)
+    ][:n_distractors]
     if pairs:
         sets.append(PlantedSet("two concepts", 1.0, pairs))
     if n_distractors:
@@ -225,7 +297,8 @@ def planted_sets(concepts: Sequence[str], grades: Sequence[float], n_distractors
 
 
 def pool_record(pool: Sequence[str], planted: Sequence[frozenset[str]]) -> dict[str, Any]:
-    """Size of the pool, and for how many nodes it has a label that names a planted concept: more cannot be recovered."""
+    """Size of the pool, and for how many nodes it has a label that names a planted concept: more
+    cannot be recovered."""
     from interp_by_construction.scoring.truth import nearest_concept
 
     named: set[Literal[None] | str] = {nearest_concept(text) for text in pool}

@@ -1,4 +1,5 @@
-"""What every recipe of the loop needs at hand: store, run directory, labeler, head, device, and the layers done so far."""
+"""What every recipe of the loop needs at hand: store, run directory, labeler, head, device, and the
+layers done so far."""
 
 from __future__ import annotations
 
@@ -19,11 +20,35 @@ if TYPE_CHECKING:
     from interp_by_construction.simulators.encoder import Encoder
     from interp_by_construction.simulators.head import Head
 
-VERSIONS = {"corpus": 1, "subject": 1, "encode": 4, "encode_label": 1, "encode_select": 1, "dictionary": 1, "collect": 2,
-            "label": 4, "assign": 4, "simulate": 5, "align": 2, "freeze": 1, "continue": 1, "control": 1, "freeze_only": 1,
-            "losses": 2, "evaluate": 5, "function": 3, "audit": 2, "judge": 2, "cumulative": 1, "work": 1, "removed": 1,
-            "trigger": 1, "viewer": 1}  # fmt: skip
-"""Schema version of each stage's output: raise it when the same config starts to give another result."""
+VERSIONS = {
+    "corpus": 1,
+    "subject": 1,
+    "encode": 4,
+    "encode_label": 1,
+    "encode_select": 1,
+    "dictionary": 1,
+    "collect": 2,
+    "label": 4,
+    "assign": 4,
+    "simulate": 5,
+    "align": 2,
+    "freeze": 1,
+    "continue": 1,
+    "control": 1,
+    "freeze_only": 1,
+    "losses": 2,
+    "evaluate": 5,
+    "function": 3,
+    "audit": 2,
+    "judge": 2,
+    "cumulative": 1,
+    "work": 1,
+    "removed": 1,
+    "trigger": 1,
+    "viewer": 1,
+}
+"""Schema version of each stage's output: raise it when the same config starts to give another
+result."""
 
 
 @dataclass
@@ -35,12 +60,14 @@ class Layer:
 
     @property
     def labels(self) -> Artifact:
-        """The final labels, which everything behind the labelling reads: the matched ones, else the labeler's."""
+        """The final labels, which everything behind the labelling reads: the matched ones, else the
+        labeler's."""
         return self.artifacts.get("assign", self.artifacts["label"])
 
 
 class Workshop:
-    """Owns skip and mark: an artifact that exists is never computed again, one that is made is announced and recorded."""
+    """Owns skip and mark: an artifact that exists is never computed again, one that is made is
+    announced and recorded."""
 
     def __init__(self, cfg: Config, directory: RunDirectory) -> None:
         self.cfg = cfg
@@ -62,9 +89,14 @@ class Workshop:
                     labeler.close()
 
     def _build(
-        self, stage: str, layer: int | None, config: dict[str, Any], parents: dict[str, str], identity: dict[str, str],
+        self,
+        stage: str,
+        layer: int | None,
+        config: dict[str, Any],
+        parents: dict[str, str],
+        identity: dict[str, str],
         compute: Callable[[Path], dict[str, Any]],
-    ) -> Artifact:  # fmt: skip
+    ) -> Artifact:
         recipe = Recipe(stage, VERSIONS[stage], config, parents, identity)
 
         def announced(out: Path) -> dict[str, Any]:
@@ -83,7 +115,11 @@ class Workshop:
 
     def _labeler_tokens(self) -> int:
         """Tokens that labeler and judge have read and written in this process."""
-        return sum(labeler.stats.n_tokens for labeler in (self._labeler, self._judge_labeler) if labeler is not None)
+        return sum(
+            labeler.stats.n_tokens
+            for labeler in (self._labeler, self._judge_labeler)
+            if labeler is not None
+        )
 
     def _add_cost(self, out: Path, device: str, tokens: int) -> None:
         """Also after a failure: the calls that were answered are not asked again."""
@@ -93,7 +129,8 @@ class Workshop:
         write_json(file, {"device": device} | ({"labeler_tokens": tokens} if tokens else {}))
 
     def _prepare_machine(self) -> None:
-        """Threads are set once, before the first computation: their number can change the last bits."""
+        """Threads are set once, before the first computation: their number can change the last
+        bits."""
         if not self._started:
             import torch
 
@@ -107,12 +144,16 @@ class Workshop:
 
     def _phase(self, layer: Layer) -> dict[str, Any]:
         trainer = self.cfg.trainer
-        optimizer = {"weight_decay": trainer.weight_decay, "warmup": trainer.warmup, "clip": trainer.clip}
+        optimizer = {
+            "weight_decay": trainer.weight_decay,
+            "warmup": trainer.warmup,
+            "clip": trainer.clip,
+        }
         return {"layer": layer.index, "seed": self.cfg.seed, **optimizer}
 
     def _widening(self) -> dict[str, Any]:
-        """What free.count adds to the config of every stage that starts the training of a layer; nothing if it is 0, so that runs
-        without free neurons keep their fingerprints."""
+        """What free.count adds to the config of every stage that starts the training of a layer;
+        nothing if it is 0, so that runs without free neurons keep their fingerprints."""
         return {"free": {"count": self.cfg.free.count}} if self.cfg.free.count else {}
 
     def _first(self, layer: Layer) -> int:
@@ -130,7 +171,9 @@ class Workshop:
     def _aligned(self, layer: Layer) -> list[int]:
         from interp_by_construction.subject.tables import read_labels
 
-        return sorted(label.node for label in read_labels(layer.labels.path) if label.text is not None)
+        return sorted(
+            label.node for label in read_labels(layer.labels.path) if label.text is not None
+        )
 
     @property
     def _together(self) -> bool:
@@ -139,12 +182,16 @@ class Workshop:
 
     @property
     def _origin(self) -> Artifact:
-        """The model that a run starts from: the subject, or, with layers aligned together, that with all dictionaries."""
-        swapped = [each.artifacts["dictionary"] for each in self.layers if "dictionary" in each.artifacts]
+        """The model that a run starts from: the subject, or, with layers aligned together, that
+        with all dictionaries."""
+        swapped = [
+            each.artifacts["dictionary"] for each in self.layers if "dictionary" in each.artifacts
+        ]
         return swapped[-1] if self._together and swapped else self.shared["subject"]
 
     def _teacher(self) -> dict[str, Artifact]:
-        """The parent that align.distill adds: the subject before any layer was aligned, which what is trained is held to."""
+        """The parent that align.distill adds: the subject before any layer was aligned, which what
+        is trained is held to."""
         return {"original": self.shared["subject"]} if self.cfg.align.distill else {}
 
     def _distilled(self) -> dict[str, Any]:
@@ -152,11 +199,16 @@ class Workshop:
         return {"distill": self.cfg.align.distill} if self.cfg.align.distill else {}
 
     def _aligned_model(self, layer: Layer) -> Artifact:
-        """The model whose aligned activations in this layer are frozen: as the layer's alignment left it, or, where all layers were
-        aligned at once, as it was when the layers below had settled."""
+        """The model whose aligned activations in this layer are frozen: as the layer's alignment
+        left it, or, where all layers were aligned at once, as it was when the layers below had
+        settled."""
         lower = self._lower(layer)
         settled = self.cfg.schedule == "joint" and lower is not None
-        return lower.artifacts["continue"] if settled and lower is not None else layer.artifacts["align"]
+        return (
+            lower.artifacts["continue"]
+            if settled and lower is not None
+            else layer.artifacts["align"]
+        )
 
     def _n_target_blocks(self) -> int:
         return max(1, self.cfg.simulate.max_align_tokens // self.cfg.data.block_size)
@@ -178,7 +230,8 @@ class Workshop:
 
     @cached_property
     def _head(self) -> Head | None:
-        """The label-conditioned head, with simulate.simulator=head. Raises ConfigError if it reads another encoder."""
+        """The label-conditioned head, with simulate.simulator=head. Raises ConfigError if it reads
+        another encoder."""
         from interp_by_construction.simulators.head import load_for
 
         return load_for(self.cfg.simulate) if self.cfg.simulate.simulator == "head" else None
@@ -190,18 +243,29 @@ class Workshop:
 
         if self._head is not None:
             return self._head.load_encoder(self._device())
-        return Encoder.load(resolve_model(self.cfg.simulate.encoder), self.cfg.simulate.encoder_layers, self._device())
+        return Encoder.load(
+            resolve_model(self.cfg.simulate.encoder),
+            self.cfg.simulate.encoder_layers,
+            self._device(),
+        )
 
     def _judges(self) -> tuple[str, str]:
-        """What stands for the labeler's model and for the encoder, equal if they are the same model under two names."""
+        """What stands for the labeler's model and for the encoder, equal if they are the same model
+        under two names."""
         models = (self.cfg.labeler.model, self.cfg.simulate.encoder)
-        return models if self._head is None else (self._model_identity(models[0]), self._model_identity(models[1]))
+        return (
+            models
+            if self._head is None
+            else (self._model_identity(models[0]), self._model_identity(models[1]))
+        )
 
     def _get_labeler(self) -> Any:
         if self._labeler is None:
             from interp_by_construction.llm.client import make_labeler
 
-            self._labeler = make_labeler(self.cfg.labeler, self.store.root / "calls.sqlite", self.directory.path / "logs")
+            self._labeler = make_labeler(
+                self.cfg.labeler, self.store.root / "calls.sqlite", self.directory.path / "logs"
+            )
         return self._labeler
 
     def _get_judge(self) -> Any:
@@ -209,7 +273,9 @@ class Workshop:
         if self.cfg.judge is not None and self._judge_labeler is None:
             from interp_by_construction.llm.client import make_labeler
 
-            self._judge_labeler = make_labeler(self.cfg.judge, self.store.root / "calls.sqlite", self.directory.path / "logs")
+            self._judge_labeler = make_labeler(
+                self.cfg.judge, self.store.root / "calls.sqlite", self.directory.path / "logs"
+            )
         return self._judge_labeler
 
     def _device(self) -> Any:
@@ -228,7 +294,9 @@ class Workshop:
         from interp_by_construction.engine.tracking import tracked
 
         logs = self.directory.path / "logs"
-        return tracked(self.cfg.logger, self.directory.name, stage, layer, None, logs, to_dict(self.cfg))
+        return tracked(
+            self.cfg.logger, self.directory.name, stage, layer, None, logs, to_dict(self.cfg)
+        )
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 
 def other_labels(n: int, seed: int) -> NDArray[np.int64]:
-    """For each node the column of another node's label, [node]: a seeded permutation in one cycle (for n = 1 the own one)."""
+    """For each node the column of another node's label, [node]: a seeded permutation in one cycle
+    (for n = 1 the own one)."""
     order = np.random.default_rng(seed).permutation(n)
     other = np.empty(n, dtype=np.int64)
     other[order] = np.roll(order, 1)

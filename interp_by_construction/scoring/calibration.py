@@ -1,4 +1,5 @@
-"""From the scale of simulations to the scale of activations: one least-squares line per node, in memory that does not grow."""
+"""From the scale of simulations to the scale of activations: one least-squares line per node, in
+memory that does not grow."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ class Calibration(NamedTuple):
     """Least-squares line from simulation to activation, with a slope of at least 0, [node] each."""
 
     scale: NDArray[np.float64]
-    """0 where the simulation is constant or the fitted slope is negative: a label that says the opposite earns nothing."""
+    """0 where the simulation is constant or the fitted slope is negative: a label that says the
+    opposite earns nothing."""
     offset: NDArray[np.float64]
     """The mean activation where the scale is 0, so that such a node is mean-ablated."""
     constant: NDArray[np.bool_]
@@ -22,7 +24,8 @@ class Calibration(NamedTuple):
 
 
 class LineFit:
-    """Streaming least squares of each column of y on the same column of x, without large cancellations."""
+    """Streaming least squares of each column of y on the same column of x, without large
+    cancellations."""
 
     def __init__(self, width: int) -> None:
         self.n = 0
@@ -37,10 +40,15 @@ class LineFit:
         x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
         if self.first is None:
             self.first = x[0].copy(), y[0].copy()
-        self.low, self.high = np.minimum(self.low, x.min(axis=0)), np.maximum(self.high, x.max(axis=0))
+        self.low, self.high = (
+            np.minimum(self.low, x.min(axis=0)),
+            np.maximum(self.high, x.max(axis=0)),
+        )
         x, y = x - self.first[0], y - self.first[1]
         self.n += len(x)
-        self.sums += np.stack([x.sum(axis=0), y.sum(axis=0), (x * x).sum(axis=0), (x * y).sum(axis=0)])
+        self.sums += np.stack(
+            [x.sum(axis=0), y.sum(axis=0), (x * x).sum(axis=0), (x * y).sum(axis=0)]
+        )
 
     def result(self) -> Calibration:
         """Raises ValueError if no token was given."""
@@ -50,4 +58,6 @@ class LineFit:
         constant = self.high == self.low
         slope = np.divide(xy - x * y, xx - x * x, out=np.zeros_like(x), where=~constant)
         scale = np.maximum(slope, 0.0)
-        return Calibration(scale, self.first[1] + y - scale * (self.first[0] + x), constant, slope < 0)
+        return Calibration(
+            scale, self.first[1] + y - scale * (self.first[0] + x), constant, slope < 0
+        )

@@ -1,10 +1,11 @@
 """Detection and fuzzing: does a judge who knows the label tell where the node is active?
 
-The two tasks of Paulo et al. 2024, "Automatically Interpreting Millions of Features in Large Language Models"
-(https://arxiv.org/abs/2410.13928, section "Scoring"): detection asks whether an excerpt activates the node, fuzzing whether the
-marked tokens of an excerpt are those that do. Scored by balanced accuracy, the mean of the true positive and the true negative
-rate. A small judge says yes to everything or to nothing whatever the label, so its area under the ROC curve and its balanced
-accuracy at a threshold fitted on other text stand beside it.
+The two tasks of Paulo et al. 2024, "Automatically Interpreting Millions of Features in Large
+Language Models" (https://arxiv.org/abs/2410.13928, section "Scoring"): detection asks whether an
+excerpt activates the node, fuzzing whether the marked tokens of an excerpt are those that do.
+Scored by balanced accuracy, the mean of the true positive and the true negative rate. A small judge
+says yes to everything or to nothing whatever the label, so its area under the ROC curve and its
+balanced accuracy at a threshold fitted on other text stand beside it.
 """
 
 from __future__ import annotations
@@ -38,12 +39,19 @@ class Item(NamedTuple):
 
 
 def make_items(
-    values: NDArray[np.float64], peak: NDArray[np.float64], windows: Windows, row: int, n_excerpts: int, rng: np.random.Generator
+    values: NDArray[np.float64],
+    peak: NDArray[np.float64],
+    windows: Windows,
+    row: int,
+    n_excerpts: int,
+    rng: np.random.Generator,
 ) -> list[Item]:
-    """The questions about one node: up to `n_excerpts` for each task, half of them true. Empty for a node without contrast.
+    """The questions about one node: up to `n_excerpts` for each task, half of them true. Empty for
+    a node without contrast.
 
-    values: [token] of one node; peak: [window]. Fuzzing shows every active excerpt twice: once with the activating tokens
-    marked, once with as many others, so that the excerpt itself gives nothing away. An excerpt that has too few others is left out.
+    values: [token] of one node; peak: [window]. Fuzzing shows every active excerpt twice: once with
+    the activating tokens marked, once with as many others, so that the excerpt itself gives nothing
+    away. An excerpt that has too few others is left out.
     """
     contrast = active_and_inactive(values, peak, n_excerpts // 2, rng)
     if contrast is None:
@@ -60,27 +68,34 @@ def make_items(
         if len(others) < fires.sum():
             continue
         items.append(Item("fuzzing", row, tokens, tokens[fires], True))
-        items.append(Item("fuzzing", row, tokens, np.sort(rng.permutation(others)[: fires.sum()]), False))
+        items.append(
+            Item("fuzzing", row, tokens, np.sort(rng.permutation(others)[: fires.sum()]), False)
+        )
     return items
 
 
 def balanced_accuracy(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    """Mean of true positive and true negative rate; NaN where a class is missing. predicted, truth: [item]."""
+    """Mean of true positive and true negative rate; NaN where a class is missing. predicted, truth:
+    [item]."""
     if truth.all() or not truth.any():
         return math.nan
     return float((predicted[truth].mean() + (~predicted[~truth]).mean()) / 2)
 
 
 def fit_threshold(values: NDArray, truth: NDArray[np.bool_]) -> float:
-    """The threshold whose `values > threshold` has the highest balanced accuracy; NaN where a class is missing.
+    """The threshold whose `values > threshold` has the highest balanced accuracy; NaN where a class
+    is missing.
 
-    Candidates are the midpoints between neighbouring values and minus infinity; of equally good ones the middle one is taken.
+    Candidates are the midpoints between neighbouring values and minus infinity; of equally good
+    ones the middle one is taken.
     """
     if truth.all() or not truth.any():
         return math.nan
     levels = np.unique(values.astype(np.float64))
     candidates = np.concatenate([[-math.inf], (levels[1:] + levels[:-1]) / 2])
-    accuracies = np.array([balanced_accuracy(values > candidate, truth) for candidate in candidates])
+    accuracies = np.array(
+        [balanced_accuracy(values > candidate, truth) for candidate in candidates]
+    )
     best = candidates[accuracies >= accuracies.max() - 1e-12]
     return float(best[len(best) // 2])
 
@@ -96,7 +111,12 @@ class NodeScores(NamedTuple):
 
 
 def score_nodes(
-    items: Sequence[Item], values: NDArray, task: Task, n_nodes: int, own_threshold: float, fitted_threshold: float
+    items: Sequence[Item],
+    values: NDArray,
+    task: Task,
+    n_nodes: int,
+    own_threshold: float,
+    fitted_threshold: float,
 ) -> NodeScores:
     """values: the judge's answer to each item, higher for yes, [item]."""
     scores = NodeScores(*(np.full(n_nodes, math.nan) for _ in NodeScores._fields))
@@ -121,9 +141,13 @@ def fit_on(items: Sequence[Item], values: NDArray, task: Task) -> float:
     return fit_threshold(values[use], truth[use]) if use.any() else math.nan
 
 
-def simulated_answers(items: Sequence[Item], simulated: NDArray, column: NDArray[np.int64]) -> NDArray[np.float64]:
+def simulated_answers(
+    items: Sequence[Item], simulated: NDArray, column: NDArray[np.int64]
+) -> NDArray[np.float64]:
     """A simulator as judge: its highest value over the excerpt, or over the marked tokens, [item].
 
     simulated: [token, label] on the flat text; column: label of each node that is asked about.
     """
-    return np.array([simulated[item.marked, column[item.row]].max() for item in items], dtype=np.float64)
+    return np.array(
+        [simulated[item.marked, column[item.row]].max() for item in items], dtype=np.float64
+    )

@@ -1,14 +1,18 @@
-"""Gradient-guided token substitution: edit a text so that a node and the simulation of its label come to differ.
+"""Gradient-guided token substitution: edit a text so that a node and the simulation of its label
+come to differ.
 
-1. A start is a short text whose last token is judged, and a direction: the node above its simulation, or below.
-2. HotFlip (Ebrahimi et al. 2018, https://arxiv.org/abs/1712.06751): to first order, replacing token a by token b at a position
-   changes the node by (e_b - e_a) . dh/de. Where the node's gradient is exactly 0 (a ReLU that is off) that of its pre-activation
-   stands for it. The best substitutions over all positions are proposed.
-3. Each is tried on the subject and, as text, on the simulator; the best is kept if it makes the two differ more. Repeat.
+1. A start is a short text whose last token is judged, and a direction: the node above its
+   simulation, or below.
+2. HotFlip (Ebrahimi et al. 2018, https://arxiv.org/abs/1712.06751): to first order, replacing token
+   a by token b at a position changes the node by (e_b - e_a) . dh/de. Where the node's gradient is
+   exactly 0 (a ReLU that is off) that of its pre-activation stands for it. The best substitutions
+   over all positions are proposed.
+3. Each is tried on the subject and, as text, on the simulator; the best is kept if it makes the two
+   differ more. Repeat.
 
-Proposed are only tokens that occur in the corpus, and only edits that the subject's tokenizer reads as these very tokens, so that
-every edited text is one that the subject could meet. Simulation sees the text alone. The control tries as many substitutions, drawn
-uniformly.
+Proposed are only tokens that occur in the corpus, and only edits that the subject's tokenizer reads
+as these very tokens, so that every edited text is one that the subject could meet. Simulation sees
+the text alone. The control tries as many substitutions, drawn uniformly.
 """
 
 from __future__ import annotations
@@ -29,10 +33,12 @@ from interp_by_construction.subject.families import mlp_in
 from interp_by_construction.subject.hooks import activations, capture
 
 PER_POSITION = 3
-"""Substitutions proposed per position at most: variety costs little and the first order is often wrong."""
+"""Substitutions proposed per position at most: variety costs little and the first order is often
+wrong."""
 
 Simulate = Callable[[Sequence[Sequence[str]]], list[NDArray[np.float32]]]
-"""Texts as subject tokens -> simulated activations of every label, [pos, node] per text, uncalibrated."""
+"""Texts as subject tokens -> simulated activations of every label, [pos, node] per text,
+uncalibrated."""
 
 
 class Nodes(NamedTuple):
@@ -66,12 +72,25 @@ class Start:
 
 
 class Editor:
-    """Edits texts of one model. table: embedding of every token, [vocab, d]; allowed: ids that may be inserted."""
+    """Edits texts of one model. table: embedding of every token, [vocab, d]; allowed: ids that may
+    be inserted."""
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: Any, nodes: Nodes, simulate: Simulate, allowed: NDArray[np.int64], device: Any
-    ) -> None:  # fmt: skip
-        self.model, self.tokenizer, self.nodes, self.simulate, self.device = model, tokenizer, nodes, simulate, device
+        self,
+        model: PreTrainedModel,
+        tokenizer: Any,
+        nodes: Nodes,
+        simulate: Simulate,
+        allowed: NDArray[np.int64],
+        device: Any,
+    ) -> None:
+        self.model, self.tokenizer, self.nodes, self.simulate, self.device = (
+            model,
+            tokenizer,
+            nodes,
+            simulate,
+            device,
+        )
         self.allowed = torch.as_tensor(allowed, device=device)
         self.embedding: Any = model.get_input_embeddings()
         with torch.no_grad():
@@ -79,15 +98,32 @@ class Editor:
         self.n_tried = 0
         self._text: dict[int, str] = {}
 
-    def search(self, starts: Sequence[Start], n_steps: int, n_candidates: int, rng: np.random.Generator | None) -> list[Start]:
-        """The starts after `n_steps` substitutions; with `rng` the proposals are random, else the gradient's."""
-        current = list(starts) if all(np.isfinite(start.gap) for start in starts) else self.measured(starts)
-        for _ in track(range(n_steps), "edit text at random" if rng is not None else "edit text by gradient"):
+    def search(
+        self,
+        starts: Sequence[Start],
+        n_steps: int,
+        n_candidates: int,
+        rng: np.random.Generator | None,
+    ) -> list[Start]:
+        """The starts after `n_steps` substitutions; with `rng` the proposals are random, else the
+        gradient's."""
+        current = (
+            list(starts)
+            if all(np.isfinite(start.gap) for start in starts)
+            else self.measured(starts)
+        )
+        for _ in track(
+            range(n_steps), "edit text at random" if rng is not None else "edit text by gradient"
+        ):
             gradients = self._gradients(current) if rng is None else None
             tried: list[Start] = []
             owner: list[int] = []
             for index, start in enumerate(current):
-                order = self._ordered(start, gradients[index]) if gradients is not None else self._random(start, rng)
+                order = (
+                    self._ordered(start, gradients[index])
+                    if gradients is not None
+                    else self._random(start, rng)
+                )
                 fresh = self._valid(start, order, n_candidates)
                 tried += fresh
                 owner += [index] * len(fresh)
@@ -103,7 +139,10 @@ class Editor:
             return []
         n = self.nodes
         real, simulated = self.values(starts)
-        gaps = [start.direction * (real[i][-1] - simulated[i][-1]) / n.span[start.column] for i, start in enumerate(starts)]
+        gaps = [
+            start.direction * (real[i][-1] - simulated[i][-1]) / n.span[start.column]
+            for i, start in enumerate(starts)
+        ]
         return [replace(start, gap=float(gap)) for start, gap in zip(starts, gaps, strict=True)]
 
     @torch.no_grad()
@@ -116,7 +155,9 @@ class Editor:
         for i, start in enumerate(starts):
             c = start.column
             real.append(values[i, : len(start.ids), n.nodes[c]].astype(np.float64) * n.poles[c])
-            simulated.append(n.calibration.scale[c] * said[i][:, c].astype(np.float64) + n.calibration.offset[c])
+            simulated.append(
+                n.calibration.scale[c] * said[i][:, c].astype(np.float64) + n.calibration.offset[c]
+            )
         return real, simulated
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
@@ -136,7 +177,9 @@ class Editor:
         n, ids = self.nodes, self._padded(starts)
         inputs = self.embedding(ids).detach().requires_grad_(True)
         before: list[Tensor] = []
-        handle = mlp_in(self.model, n.layer)[0].register_forward_hook(lambda _module, _args, output: before.append(output))
+        handle = mlp_in(self.model, n.layer)[0].register_forward_hook(
+            lambda _module, _args, output: before.append(output)
+        )
         try:
             with capture(self.model, n.layer, stop=True) as captured:
                 self.model(inputs_embeds=inputs, use_cache=False)
@@ -148,7 +191,9 @@ class Editor:
         node = torch.as_tensor(n.nodes[columns], device=self.device)
         pole = torch.as_tensor(n.poles[columns], device=self.device)
         pre = before[0].reshape(*ids.shape, -1)
-        (own,) = torch.autograd.grad((captured.of(ids)[row, last, node] * pole).sum(), inputs, retain_graph=True)
+        (own,) = torch.autograd.grad(
+            (captured.of(ids)[row, last, node] * pole).sum(), inputs, retain_graph=True
+        )
         (instead,) = torch.autograd.grad((pre[row, last, node] * pole).sum(), inputs)
         dead = (own == 0).flatten(1).all(dim=1)[:, None, None]
         gradients = torch.where(dead, instead, own).float()
@@ -158,7 +203,10 @@ class Editor:
         """(position, token) by the first-order change in the start's direction, best first."""
         with torch.no_grad():
             own = self.embedding(torch.tensor(start.ids, device=self.device)).float()
-            change = torch.einsum("pd,vd->pv", gradient, self.table) - torch.einsum("pd,pd->p", gradient, own)[:, None]
+            change = (
+                torch.einsum("pd,vd->pv", gradient, self.table)
+                - torch.einsum("pd,pd->p", gradient, own)[:, None]
+            )
             change = change * start.direction
             value, place = change.topk(min(PER_POSITION, change.shape[1]), dim=1)
             order = torch.argsort(value.flatten(), descending=True, stable=True)
@@ -169,10 +217,14 @@ class Editor:
         assert rng is not None
         # As many draws as the gradient has proposals.
         for _ in range(PER_POSITION * len(start.ids)):
-            yield int(rng.integers(len(start.ids))), int(self.allowed[int(rng.integers(len(self.allowed)))])
+            yield (
+                int(rng.integers(len(start.ids))),
+                int(self.allowed[int(rng.integers(len(self.allowed)))]),
+            )
 
     def _valid(self, start: Start, order: Iterator[tuple[int, int]], n: int) -> list[Start]:
-        """The first `n` edits that change something and that the tokenizer reads back as the same tokens."""
+        """The first `n` edits that change something and that the tokenizer reads back as the same
+        tokens."""
         found: dict[tuple[int, ...], Start] = {}
         for position, token in order:
             if len(found) == n:
@@ -181,9 +233,13 @@ class Editor:
             if ids == start.ids or ids in found or not self.reads_back(ids):
                 continue
             old, new = self.tokens([start.ids[position], token])
-            found[ids] = replace(start, ids=ids, swaps=(*start.swaps, {"position": position, "old": old, "new": new}))
+            found[ids] = replace(
+                start, ids=ids, swaps=(*start.swaps, {"position": position, "old": old, "new": new})
+            )
         return list(found.values())
 
     def reads_back(self, ids: Sequence[int]) -> bool:
         """Whether the tokenizer turns the text of these tokens into these tokens."""
-        return self.tokenizer.encode("".join(self.tokens(ids)), add_special_tokens=False) == list(ids)
+        return self.tokenizer.encode("".join(self.tokens(ids)), add_special_tokens=False) == list(
+            ids
+        )

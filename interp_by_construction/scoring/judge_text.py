@@ -34,7 +34,10 @@ class Text(NamedTuple):
     windows: Windows
 
     def by_block(self) -> list[list[str]]:
-        return [self.tokens[start : start + self.length] for start in range(0, len(self.tokens), self.length)]
+        return [
+            self.tokens[start : start + self.length]
+            for start in range(0, len(self.tokens), self.length)
+        ]
 
 
 def whole_blocks(corpus: Path, split: str, excerpts: Excerpts, window: int) -> Text:
@@ -42,7 +45,9 @@ def whole_blocks(corpus: Path, split: str, excerpts: Excerpts, window: int) -> T
     from interp_by_construction.corpus import load_blocks
 
     length = excerpts.is_text.shape[1]
-    documents = np.asarray(load_blocks(corpus, split)[excerpts.blocks]["document"], dtype=np.int64)[:, :length]
+    documents = np.asarray(load_blocks(corpus, split)[excerpts.blocks]["document"], dtype=np.int64)[
+        :, :length
+    ]
     windows = cut_windows(excerpts.is_text, documents, window)
     tokens = [token for row in excerpts.tokens for token in row]
     return Text(split, excerpts.blocks, length, tokens, excerpts.is_text.reshape(-1), windows)
@@ -63,7 +68,11 @@ def select_text(corpus: Path, n_tokens: int, window: int) -> Text:
     return whole_blocks(corpus, "select", read_excerpts(corpus, "select", chosen, length), window)
 
 
-def activations_on(model: Path, corpus: Path, text: Text, layer: int, nodes: NDArray[np.int64], device: Any) -> NDArray[np.float64]:
+def activations_on(
+    model: Path, corpus: Path, text: Text, layer: int, nodes: NDArray[np.int64], device: Any
+) -> NDArray[np.float64]:
     """Activations [token, node], without poles."""
-    chunks = activation_chunks(model, corpus, text.split, text.blocks, text.length, layer, nodes, device)
+    chunks = activation_chunks(
+        model, corpus, text.split, text.blocks, text.length, layer, nodes, device
+    )
     return np.concatenate(list(chunks))

@@ -1,11 +1,13 @@
-"""Benchmark of simulators on hand-written concept neurons: label and activations are known, so only the simulator can be wrong.
+"""Benchmark of simulators on hand-written concept neurons: label and activations are known, so only
+the simulator can be wrong.
 
-1. Every neuron is simulated twice on its own sentences: from its true label and from a plausible false one.
+1. Every neuron is simulated twice on its own sentences: from its true label and from a plausible
+   false one.
 2. Both simulations are scored with Pearson's r, pooled over the tokens of the neuron's sentences.
 3. A simulator that understands labels scores the true label high, and above the false one.
 
-An undefined r (a constant simulation) says nothing about a label. It counts as 0 in the means here, so that a simulator cannot
-gain by answering with a constant, and is counted beside them.
+An undefined r (a constant simulation) says nothing about a label. It counts as 0 in the means here,
+so that a simulator cannot gain by answering with a constant, and is counted beside them.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ Simulate = Callable[[list[tuple[str, list[str]]]], list[list[float]]]
 
 
 class Sentence(NamedTuple):
-    """One text of a neuron; the activation on a token depends on the token and on what precedes it."""
+    """One text of a neuron; the activation on a token depends on the token and on what precedes
+    it."""
 
     tokens: list[str]
     """Words with their leading space, punctuation separate; joined they are the text."""
@@ -42,7 +45,8 @@ class KnownNeuron:
 
     name: str
     kind: str
-    """lexical: the token itself decides; contextual: the same token is active in one context and not in another."""
+    """lexical: the token itself decides; contextual: the same token is active in one context and
+    not in another."""
     label: str
     """What it stands for."""
     false_label: str
@@ -58,7 +62,8 @@ class Scores(NamedTuple):
 
 
 def read_known_truth(path: str | Path) -> list[KnownNeuron]:
-    """The neurons of a JSON-lines file, in order. Raises CorpusError naming file and line for whatever is malformed."""
+    """The neurons of a JSON-lines file, in order. Raises CorpusError naming file and line for
+    whatever is malformed."""
     file = Path(path)
     if not file.is_file():
         raise CorpusError(f"known truth {file}: no such file")
@@ -70,26 +75,35 @@ def read_known_truth(path: str | Path) -> list[KnownNeuron]:
             try:
                 neurons.append(_neuron(json.loads(line)))
             except (ValueError, KeyError, TypeError) as error:
-                raise CorpusError(f"known truth {file}, line {number}: {type(error).__name__}: {error}") from error
+                raise CorpusError(
+                    f"known truth {file}, line {number}: {type(error).__name__}: {error}"
+                ) from error
     return neurons
 
 
 def evaluate_simulator(neurons: Sequence[KnownNeuron], simulate: Simulate) -> dict[str, Any]:
-    """Means over all neurons and per kind: {n, r_true, r_false, share_true_above_false, n_undefined_true, n_undefined_false}.
+    """Means over all neurons and per kind: {n, r_true, r_false, share_true_above_false,
+    n_undefined_true, n_undefined_false}.
 
-    `per_kind` holds the same for each kind that occurs, `per_neuron` name -> {kind, r_true, r_false} with null where undefined.
-    `simulate` is called once with every text under both labels. Raises ValueError if it returns another number of values, or
-    if there are no neurons.
+    `per_kind` holds the same for each kind that occurs, `per_neuron` name -> {kind, r_true,
+    r_false} with null where undefined. `simulate` is called once with every text under both labels.
+    Raises ValueError if it returns another number of values, or if there are no neurons.
     """
     if not neurons:
         raise ValueError("there are no neurons to evaluate on")
     scores = [*_scores(neurons, simulate)]
-    kinds = {kind: [s for n, s in zip(neurons, scores, strict=True) if n.kind == kind] for kind in KINDS}
+    kinds = {
+        kind: [s for n, s in zip(neurons, scores, strict=True) if n.kind == kind] for kind in KINDS
+    }
     return {
         **_summary(scores),
         "per_kind": {kind: _summary(own) for kind, own in kinds.items() if own},
         "per_neuron": {
-            neuron.name: {"kind": neuron.kind, "r_true": _or_null(score.true), "r_false": _or_null(score.false)}
+            neuron.name: {
+                "kind": neuron.kind,
+                "r_true": _or_null(score.true),
+                "r_false": _or_null(score.false),
+            }
             for neuron, score in zip(neurons, scores, strict=True)
         },
     }
@@ -109,19 +123,26 @@ def _scores(neurons: Sequence[KnownNeuron], simulate: Simulate) -> list[Scores]:
     scores = []
     for neuron in neurons:
         real = [value for sentence in neuron.sentences for value in sentence.activations]
-        true, false = ([value for _ in neuron.sentences for value in next(remaining)] for _ in range(2))
+        true, false = (
+            [value for _ in neuron.sentences for value in next(remaining)] for _ in range(2)
+        )
         scores.append(Scores(simulation_score(real, true), simulation_score(real, false)))
     return scores
 
 
 def _summary(scores: Sequence[Scores]) -> dict[str, Any]:
-    true, false = ([0.0 if math.isnan(score[i]) else score[i] for score in scores] for i in range(2))
+    true, false = (
+        [0.0 if math.isnan(score[i]) else score[i] for score in scores] for i in range(2)
+    )
     return {
         "n": len(scores),
         "r_true": sum(true) / len(scores),
         "r_false": sum(false) / len(scores),
         # An undefined simulation beats nothing.
-        "share_true_above_false": sum(not math.isnan(score.true) and t > f for score, t, f in zip(scores, true, false, strict=True))
+        "share_true_above_false": sum(
+            not math.isnan(score.true) and t > f
+            for score, t, f in zip(scores, true, false, strict=True)
+        )
         / len(scores),
         "n_undefined_true": sum(math.isnan(score.true) for score in scores),
         "n_undefined_false": sum(math.isnan(score.false) for score in scores),
@@ -134,15 +155,21 @@ def _or_null(value: float) -> float | None:
 
 def _neuron(record: dict[str, Any]) -> KnownNeuron:
     """Raises KeyError, TypeError or ValueError for a record that is not a neuron."""
-    sentences = tuple(Sentence(list(each["tokens"]), list(each["activations"])) for each in record["sentences"])
+    sentences = tuple(
+        Sentence(list(each["tokens"]), list(each["activations"])) for each in record["sentences"]
+    )
     texts = {key: record[key] for key in ("name", "kind", "label", "false_label")}
-    if wrong := [key for key, value in texts.items() if not isinstance(value, str) or not value.strip()]:
+    if wrong := [
+        key for key, value in texts.items() if not isinstance(value, str) or not value.strip()
+    ]:
         raise ValueError(f"{wrong[0]} must be a text that is not empty")
     if texts["kind"] not in KINDS:
         raise ValueError(f"kind={texts['kind']}: give one of {', '.join(KINDS)}")
     for tokens, activations in sentences:
         if len(tokens) != len(activations):
-            raise ValueError(f"{len(tokens)} tokens and {len(activations)} activations in one sentence")
+            raise ValueError(
+                f"{len(tokens)} tokens and {len(activations)} activations in one sentence"
+            )
         if not all(isinstance(token, str) for token in tokens):
             raise ValueError("tokens must be texts")
         if not all(type(value) is int and 0 <= value <= MAX_ACTIVATION for value in activations):

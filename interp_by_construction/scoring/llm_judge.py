@@ -1,15 +1,19 @@
-"""A language model as judge of detection and fuzzing, read through its digit logits: nothing has to be parsed.
+"""A language model as judge of detection and fuzzing, read through its digit logits: nothing has to
+be parsed.
 
-The prompt shows solved questions, then one to be solved; the judge's answer is the logit of the digit 1 minus that of the digit 0
-where the digit would follow. Higher than 0 means p(1) > 0.5. Several questions with one label may share a prompt
-(`scores.questions_per_prompt`), their answers left out so that none tells another's.
+The prompt shows solved questions, then one to be solved; the judge's answer is the logit of the
+digit 1 minus that of the digit 0 where the digit would follow. Higher than 0 means p(1) > 0.5.
+Several questions with one label may share a prompt (`scores.questions_per_prompt`), their answers
+left out so that none tells another's.
 
-The form was chosen for the 135M labeler on half of the known-truth concept neurons in tests/, 18 of them, by the AUC of detection
-per neuron: four solved questions, every text with two labels, 0.79 (with a false label 0.48); two such 0.70, six 0.60, eight 0.65;
-two questions per prompt 0.66, eight 0.49; other wordings 0.37 to 0.64. Fuzzing: 0.57 where the marked words are repeated behind
-the text, 0.46 where they are not. On the other half, untouched until then: detection 0.61 (false label 0.37), fuzzing 0.49 (0.43).
-On 15 aligned nodes of the demo's layer 1 it was at chance in both (AUC 0.52 and 0.55, shuffled 0.48 and 0.53), where the head stood
-at 0.91 and 0.98 on 64: a labeler of this size is no judge.
+The form was chosen for the 135M labeler on half of the known-truth concept neurons in tests/, 18 of
+them, by the AUC of detection per neuron: four solved questions, every text with two labels, 0.79
+(with a false label 0.48); two such 0.70, six 0.60, eight 0.65; two questions per prompt 0.66, eight
+0.49; other wordings 0.37 to 0.64. Fuzzing: 0.57 where the marked words are repeated behind the
+text, 0.46 where they are not. On the other half, untouched until then: detection 0.61 (false label
+0.37), fuzzing 0.49 (0.43). On 15 aligned nodes of the demo's layer 1 it was at chance in both (AUC
+0.52 and 0.55, shuffled 0.48 and 0.53), where the head stood at 0.91 and 0.98 on 64: a labeler of
+this size is no judge.
 """
 
 from __future__ import annotations
@@ -70,7 +74,8 @@ PROMPTS: dict[Task, _Prompt] = {
 
 
 def excerpt_text(tokens: Sequence[str], marked: Sequence[bool] | None = None) -> str:
-    """The excerpt on one line; runs of marked tokens stand between << and >>. Such signs of the text itself are taken out."""
+    """The excerpt on one line; runs of marked tokens stand between << and >>. Such signs of the
+    text itself are taken out."""
     pieces = []
     flags = [False] * len(tokens) if marked is None else list(marked)
     for i, token in enumerate(tokens):
@@ -78,14 +83,19 @@ def excerpt_text(tokens: Sequence[str], marked: Sequence[bool] | None = None) ->
         if flags[i] and (i == 0 or not flags[i - 1]):
             stripped = word.lstrip()
             word = word[: len(word) - len(stripped)] + "<<" + stripped
-        pieces.append(word + (">>" if flags[i] and (i + 1 == len(tokens) or not flags[i + 1]) else ""))
+        pieces.append(
+            word + (">>" if flags[i] and (i + 1 == len(tokens) or not flags[i + 1]) else "")
+        )
     return " ".join("".join(pieces).split())
 
 
-def ask(labeler: Labeler, questions: Sequence[Question], per_prompt: int, description: str) -> NDArray[np.float32]:
+def ask(
+    labeler: Labeler, questions: Sequence[Question], per_prompt: int, description: str
+) -> NDArray[np.float32]:
     """Logit of yes for each question, [question]. Equal questions are asked once.
 
-    Up to `per_prompt` questions with the same task and label share a prompt, in the order given, so shuffle them.
+    Up to `per_prompt` questions with the same task and label share a prompt, in the order given, so
+    shuffle them.
 
     Raises:
         LabelerError: a label is empty, or a question is longer than the judge's context.
@@ -115,12 +125,17 @@ def ask(labeler: Labeler, questions: Sequence[Question], per_prompt: int, descri
             prompts[-1] += _encode(labeler, "\n")
             room -= 1
     logits = labeler.digit_logits(prompts, description=description) if prompts else []
-    yes = {question: logits[prompt][position, 1] - logits[prompt][position, 0] for question, (prompt, position) in place.items()}
+    yes = {
+        question: logits[prompt][position, 1] - logits[prompt][position, 0]
+        for question, (prompt, position) in place.items()
+    }
     return np.array([yes[question] for question in questions], dtype=np.float32)
 
 
 def _prefix(labeler: Labeler, task: Task) -> list[int]:
-    solved = (f"{_question(task, label, text)}{answer}\n" for text, label, answer in PROMPTS[task].solved)
+    solved = (
+        f"{_question(task, label, text)}{answer}\n" for text, label, answer in PROMPTS[task].solved
+    )
     return _encode(labeler, "".join(solved))
 
 

@@ -1,6 +1,8 @@
-"""How much of a node is a lookup by token id? A word detector is one wholly; a node that reads context is not.
+"""How much of a node is a lookup by token id? A word detector is one wholly; a node that reads
+context is not.
 
-Means per token id are fitted on one part of the tokens and explain the rest, so that rare tokens do not explain themselves.
+Means per token id are fitted on one part of the tokens and explain the rest, so that rare tokens do
+not explain themselves.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from torch import Tensor
 
 
 class LookupTable:
-    """Per-token-id means of one half of the tokens, and how much of the other half's variance they explain."""
+    """Per-token-id means of one half of the tokens, and how much of the other half's variance they
+    explain."""
 
     def __init__(self, fit_ids: NDArray[np.int64], width: int) -> None:
         """fit_ids: the token ids of the fitted half, sorted and distinct, [id]."""
@@ -27,7 +30,8 @@ class LookupTable:
         self.n_unseen = 0
 
     def update(self, ids: Tensor, values: Tensor, fit: Tensor) -> None:
-        """ids: long [token]; values: [token, node]; fit: bool [token], whether the token belongs to the fitted half."""
+        """ids: long [token]; values: [token, node]; fit: bool [token], whether the token belongs to
+        the fitted half."""
         if not len(ids):
             return
         if self.shift is None:
@@ -39,7 +43,9 @@ class LookupTable:
         shifted = values.double() - self.shift
         for half, use in enumerate((fit & seen, ~fit & seen)):
             self.total[half].index_add_(0, row[use], shifted[use])
-            self.count[half].index_add_(0, row[use], torch.ones(int(use.sum()), dtype=torch.float64))
+            self.count[half].index_add_(
+                0, row[use], torch.ones(int(use.sum()), dtype=torch.float64)
+            )
         measured = shifted[~fit & seen]
         if len(measured):
             self.square += measured.square().sum(0)
@@ -49,18 +55,26 @@ class LookupTable:
     def r2(self) -> NDArray[np.float64]:
         """1 - residual / total sum of squares over the measured tokens whose id was fitted, [node].
 
-        NaN for nodes that are constant there. Below 0 where a constant would predict better. Unseen ids are left out and counted
-        (`n_unseen`): they say nothing about whether a node is a lookup.
+        NaN for nodes that are constant there. Below 0 where a constant would predict better. Unseen
+        ids are left out and counted (`n_unseen`): they say nothing about whether a node is a
+        lookup.
         """
         n = self.count[1].sum()
         mean = self.total[0] / self.count[0].clamp(min=1)[:, None]
-        residual = self.square - 2 * (mean * self.total[1]).sum(0) + (self.count[1][:, None] * mean.square()).sum(0)
+        residual = (
+            self.square
+            - 2 * (mean * self.total[1]).sum(0)
+            + (self.count[1][:, None] * mean.square()).sum(0)
+        )
         spread = self.square - self.total[1].sum(0).square() / n
         return torch.where(self.high > self.low, 1 - residual / spread, torch.nan).numpy()
 
 
-def lookup_r2(ids: NDArray[np.int64], values: NDArray, fit: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Lookup R2 [node] of activations [token, node] from ids [token]; fit [token]: the half that the means are taken from."""
+def lookup_r2(
+    ids: NDArray[np.int64], values: NDArray, fit: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Lookup R2 [node] of activations [token, node] from ids [token]; fit [token]: the half that
+    the means are taken from."""
     table = LookupTable(np.unique(ids[fit]), values.shape[1])
     table.update(torch.as_tensor(ids), torch.as_tensor(values), torch.as_tensor(fit))
     return table.r2()

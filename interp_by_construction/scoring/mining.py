@@ -1,4 +1,5 @@
-"""Where a node and the simulation of its label disagree in a corpus: rates, the worst tokens, and texts to start editing from."""
+"""Where a node and the simulation of its label disagree in a corpus: rates, the worst tokens, and
+texts to start editing from."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ ALIKE = 0.1
 
 
 class Rates(NamedTuple):
-    """Share of tokens on which node and label disagree, [node], NaN where undefined (a constant node; no strong token)."""
+    """Share of tokens on which node and label disagree, [node], NaN where undefined (a constant
+    node; no strong token)."""
 
     all: NDArray[np.float64]
     strong: NDArray[np.float64]
@@ -31,23 +33,38 @@ class Rates(NamedTuple):
 
 
 def describe(
-    model: Any, corpus: Path, text: SimulatedBlocks, layer: int, nodes: NDArray[np.int64], poles: NDArray[np.int64],
-    batch_size: int, device: Any, description: str = "",
-) -> Nodes:  # fmt: skip
+    model: Any,
+    corpus: Path,
+    text: SimulatedBlocks,
+    layer: int,
+    nodes: NDArray[np.int64],
+    poles: NDArray[np.int64],
+    batch_size: int,
+    device: Any,
+    description: str = "",
+) -> Nodes:
     """Calibration and range of each node on the text that is calibrated on."""
     line = LineFit(len(nodes))
     low, high = np.full(len(nodes), np.inf), np.full(len(nodes), -np.inf)
     place = (corpus, text.split, text.blocks, text.mask.shape[1], layer)
-    for at, values in block_activations(model, *place, batch_size, device, f"calibrate {description}"):
+    for at, values in block_activations(
+        model, *place, batch_size, device, f"calibrate {description}"
+    ):
         use = text.mask[at]
         real = values[use][:, nodes].astype(np.float64) * poles
         line.update(np.asarray(text.values[at])[use], real)
-        low, high = np.minimum(low, real.min(axis=0, initial=np.inf)), np.maximum(high, real.max(axis=0, initial=-np.inf))
+        low, high = (
+            np.minimum(low, real.min(axis=0, initial=np.inf)),
+            np.maximum(high, real.max(axis=0, initial=-np.inf)),
+        )
     return Nodes(layer, nodes, poles, line.result(), low, high - low)
 
 
-def disagreement(gaps: NDArray, real: NDArray, nodes: Nodes, is_text: NDArray[np.bool_], threshold: float) -> Rates:
-    """gaps: node minus calibrated simulation in spans, real: node times pole, [block, pos, node] both; NaN gaps are no text."""
+def disagreement(
+    gaps: NDArray, real: NDArray, nodes: Nodes, is_text: NDArray[np.bool_], threshold: float
+) -> Rates:
+    """gaps: node minus calibrated simulation in spans, real: node times pole, [block, pos, node]
+    both; NaN gaps are no text."""
     constant = nodes.span <= 0
     n_tokens = int(is_text.sum())
     strong = is_text[..., None] & (real > nodes.low + nodes.span / 2)
@@ -61,9 +78,11 @@ def disagreement(gaps: NDArray, real: NDArray, nodes: Nodes, is_text: NDArray[np
     # A NaN compares as False, and a constant node is undefined as a whole.
     above, below = gaps > threshold, gaps < -threshold
     return Rates(
-        share(above | below, n_tokens), share((above | below) & strong, strong.sum(axis=(0, 1))), share(above, n_tokens),
+        share(above | below, n_tokens),
+        share((above | below) & strong, strong.sum(axis=(0, 1))),
+        share(above, n_tokens),
         share(below, n_tokens),
-    )  # fmt: skip
+    )
 
 
 class Case(NamedTuple):
@@ -76,7 +95,8 @@ class Case(NamedTuple):
 
 
 def mined(gaps: NDArray, n: int) -> list[Case]:
-    """Per node and kind the `n` tokens that differ most, at most one per block; only where the sign is that of the kind."""
+    """Per node and kind the `n` tokens that differ most, at most one per block; only where the sign
+    is that of the kind."""
     found = []
     for column in range(gaps.shape[2]):
         for direction in KINDS:
@@ -84,17 +104,30 @@ def mined(gaps: NDArray, n: int) -> list[Case]:
             positions = signed.argmax(axis=1)
             best = signed[np.arange(len(signed)), positions]
             order = np.argsort(-best, kind="stable")[:n]
-            found += [Case(column, direction, int(row), int(positions[row])) for row in order if best[row] > 0]
+            found += [
+                Case(column, direction, int(row), int(positions[row]))
+                for row in order
+                if best[row] > 0
+            ]
     return found
 
 
 def choose_starts(
-    gaps: NDArray, real: NDArray, expected: NDArray, nodes: Nodes, ids: NDArray[np.int64], documents: NDArray[np.int64],
-    text: Excerpts, editor: Editor, cfg: AuditConfig, seed: Sequence[int],
-) -> list[Start]:  # fmt: skip
+    gaps: NDArray,
+    real: NDArray,
+    expected: NDArray,
+    nodes: Nodes,
+    ids: NDArray[np.int64],
+    documents: NDArray[np.int64],
+    text: Excerpts,
+    editor: Editor,
+    cfg: AuditConfig,
+    seed: Sequence[int],
+) -> list[Start]:
     """Up to four starts for each node of a seeded sample, see `stages.audit`.
 
-    Left out are texts that the tokenizer reads as other tokens: their edits could not be told from the reading.
+    Left out are texts that the tokenizer reads as other tokens: their edits could not be told from
+    the reading.
     """
     rng = np.random.default_rng([*seed, 0])
     defined = np.flatnonzero(nodes.span > 0)
@@ -104,7 +137,9 @@ def choose_starts(
         weaker = np.minimum(real[..., column], expected[..., column])
         middle = nodes.low[column] + nodes.span[column] / 2
         high = np.where(np.abs(gap) <= cfg.threshold, weaker, -np.inf)
-        low = (np.abs(gap) < ALIKE) & (real[..., column] < middle) & (expected[..., column] < middle)
+        low = (
+            (np.abs(gap) < ALIKE) & (real[..., column] < middle) & (expected[..., column] < middle)
+        )
         tie = rng.random(low.shape)
         for direction, origin, merit in (
             (1, "mined", np.nan_to_num(gap, nan=-np.inf)),
@@ -116,14 +151,19 @@ def choose_starts(
             if not np.isfinite(merit[row, position]):
                 continue
             window = window_before(text.tokens[row], documents[row], int(position), cfg.window)
-            start = Start(column, direction, tuple(ids[row, window].tolist()), origin, int(text.blocks[row]))
+            start = Start(
+                column, direction, tuple(ids[row, window].tolist()), origin, int(text.blocks[row])
+            )
             if editor.reads_back(start.ids):
                 starts.append(start)
     return starts
 
 
-def window_before(tokens: Sequence[str], documents: NDArray[np.int64], position: int, window: int) -> slice:
-    """What stands before the token in its document, from the beginning of a word on, and the token itself."""
+def window_before(
+    tokens: Sequence[str], documents: NDArray[np.int64], position: int, window: int
+) -> slice:
+    """What stands before the token in its document, from the beginning of a word on, and the token
+    itself."""
     first = max(0, position - window + 1)
     while documents[first] != documents[position]:
         first += 1

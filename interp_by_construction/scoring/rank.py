@@ -1,8 +1,9 @@
 """Does a node's own label predict it better than the labels of its neighbours do?
 
-Contrast makes the score with shuffled labels small by construction. The rank does not care: r is invariant to scale and offset of
-a simulation, and a labeler that rates the same words high whatever the label gives all labels the same r, so the own label is
-first by chance only. So the simulations must be the uncorrected ones.
+Contrast makes the score with shuffled labels small by construction. The rank does not care: r is
+invariant to scale and offset of a simulation, and a labeler that rates the same words high whatever
+the label gives all labels the same r, so the own label is first by chance only. So the simulations
+must be the uncorrected ones.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from interp_by_construction.stats.correlation import pairwise_correlation
 
 TIE = 1e-12
-"""Equal simulations may differ in the last bits of r, because a matrix product sums columns in different orders."""
+"""Equal simulations may differ in the last bits of r, because a matrix product sums columns in
+different orders."""
 
 
 class OwnLabelRanks(NamedTuple):
@@ -32,14 +34,17 @@ class OwnLabelRanks(NamedTuple):
 def own_label_ranks(real: NDArray, simulated: NDArray) -> OwnLabelRanks:
     """Rank of each node's own label among the labels of its layer, by signed r.
 
-    real: [token, node], poles applied; simulated: [token, label], uncorrected for contrast; label i belongs to node i. Ties count
-    against the own label, so that nodes which share a label are never first. A constant simulation competes with nobody.
+    real: [token, node], poles applied; simulated: [token, label], uncorrected for contrast; label i
+    belongs to node i. Ties count against the own label, so that nodes which share a label are never
+    first. A constant simulation competes with nobody.
 
     Raises:
         ValueError: shapes differ, or there are fewer than two tokens.
     """
     if real.shape != simulated.shape or real.ndim != 2:
-        raise ValueError(f"real {real.shape} and simulated {simulated.shape} must both be [token, node]")
+        raise ValueError(
+            f"real {real.shape} and simulated {simulated.shape} must both be [token, node]"
+        )
     if len(real) < 2:
         raise ValueError(f"{len(real)} tokens have no correlation: give at least 2")
     r = pairwise_correlation(real, simulated)
@@ -52,7 +57,8 @@ def own_label_ranks(real: NDArray, simulated: NDArray) -> OwnLabelRanks:
 
 
 def rank_summary(ranks: OwnLabelRanks) -> dict[str, Any]:
-    """Over the nodes with a rank: `top1_rate`, `median_rank`, and `chance_top1_rate` to compare with; null where there are none.
+    """Over the nodes with a rank: `top1_rate`, `median_rank`, and `chance_top1_rate` to compare
+    with; null where there are none.
 
     `n` and `n_undefined` count the nodes, `n_labels` the labels that compete.
     """

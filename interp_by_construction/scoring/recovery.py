@@ -1,4 +1,5 @@
-"""Does labelling find the concept that was planted, and does a simulator tell its name from the names of other concepts?"""
+"""Does labelling find the concept that was planted, and does a simulator tell its name from the
+names of other concepts?"""
 
 from __future__ import annotations
 
@@ -17,21 +18,33 @@ from interp_by_construction.stats.correlation import pairwise_correlation
 
 
 def recovery(labels: Sequence[str | None], planted: Sequence[frozenset[str]]) -> dict[str, Any]:
-    """labels: one per node, None where labelling failed; planted: the concepts of each node, none for pure noise.
+    """labels: one per node, None where labelling failed; planted: the concepts of each node, none
+    for pure noise.
 
-    `recovered` is the share of all nodes (failures included) whose label names a planted concept, `chance` the same when a node
-    takes the label of any other node; null where nothing was planted. `n_named`: labels that name some concept. `related` and
-    `chance_related`: the same for labels of which most words are the concept's (`walking and running` for movement).
+    `recovered` is the share of all nodes (failures included) whose label names a planted concept,
+    `chance` the same when a node takes the label of any other node; null where nothing was planted.
+    `n_named`: labels that name some concept. `related` and `chance_related`: the same for labels of
+    which most words are the concept's (`walking and running` for movement).
     """
-    read = [frozenset() if label is None else frozenset({nearest_concept(label)}) - {None} for label in labels]
-    near = [frozenset() if label is None else frozenset({related_concept(label)}) - {None} for label in labels]
+    read = [
+        frozenset() if label is None else frozenset({nearest_concept(label)}) - {None}
+        for label in labels
+    ]
+    near = [
+        frozenset() if label is None else frozenset({related_concept(label)}) - {None}
+        for label in labels
+    ]
     n, some = len(labels), any(planted)
 
     def rates(named: Sequence[frozenset[str | None]]) -> tuple[float | None, float | None]:
-        hits = np.array([[bool(each & wanted) for each in named] for wanted in planted], dtype=np.float64)
+        hits = np.array(
+            [[bool(each & wanted) for each in named] for wanted in planted], dtype=np.float64
+        )
         if not some or not n:
             return None, None
-        return float(np.trace(hits) / n), float((hits.sum() - np.trace(hits)) / (n * (n - 1))) if n > 1 else None
+        return float(np.trace(hits) / n), float(
+            (hits.sum() - np.trace(hits)) / (n * (n - 1))
+        ) if n > 1 else None
 
     (recovered, chance), (related, chance_related) = rates(read), rates(near)
     return {
@@ -46,26 +59,34 @@ def recovery(labels: Sequence[str | None], planted: Sequence[frozenset[str]]) ->
 
 
 def related_concept(label: str) -> str | None:
-    """The concept that a label names, else the one that more than half of the lexicon's words belong to of which the label is true.
+    """The concept that a label names, else the one that more than half of the lexicon's words
+    belong to of which the label is true.
 
-    Read from the label's text alone, by the rules of `scoring.rule_truth`; None where no rule matches or no concept has the majority.
+    Read from the label's text alone, by the rules of `scoring.rule_truth`; None where no rule
+    matches or no concept has the majority.
     """
     if (concept := nearest_concept(label)) is not None:
         return concept
     target = read_target(label)
     if target is None:
         return None
-    held = {name: sum(target.holds(units(word)[0]) for word in words) for name, words in LEXICON.items()}
+    held = {
+        name: sum(target.holds(units(word)[0]) for word in words) for name, words in LEXICON.items()
+    }
     best = max(held, key=lambda name: held[name])
     return best if 2 * held[best] > sum(held.values()) else None
 
 
-def true_label_ranks(real: NDArray, simulated: NDArray, names: Sequence[str], planted: Sequence[frozenset[str]]) -> dict[str, Any]:
+def true_label_ranks(
+    real: NDArray, simulated: NDArray, names: Sequence[str], planted: Sequence[frozenset[str]]
+) -> dict[str, Any]:
     """Are nodes predicted better by the name of their own concept than by those of all others?
 
-    real: [token, node]; simulated: [token, name]. A node of two concepts takes the better of them. rank: 1 is best, ties count
-    against the truth; auc: chance that the true name has a higher r than a false one, ties counted half. Means over the nodes that
-    have a truth with a defined r; the others are counted, and so are names whose simulation is constant, which compete with nobody.
+    real: [token, node]; simulated: [token, name]. A node of two concepts takes the better of them.
+    rank: 1 is best, ties count against the truth; auc: chance that the true name has a higher r
+    than a false one, ties counted half. Means over the nodes that have a truth with a defined r;
+    the others are counted, and so are names whose simulation is constant, which compete with
+    nobody.
     """
     r = pairwise_correlation(real, simulated)
     ranks, aucs, best_false, own = [], [], [], []

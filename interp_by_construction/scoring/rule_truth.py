@@ -1,14 +1,17 @@
-"""Ground truth for labels that name no concept of the lexicon: word classes, single words, suffixes, marks, positions, groups.
+"""Ground truth for labels that name no concept of the lexicon: word classes, single words,
+suffixes, marks, positions, groups.
 
-1. A label is read by `RULES`, from its text alone: the first pattern that matches all of it decides. A list
-   (`food and drinks`) is the union of its parts, if each part is read by a rule or as a concept.
-2. A rule is a predicate on a word or mark and what stands around it (`corpus.grammar`), so that its truth can be computed on the
-   stories without any LLM. A token has it if it overlaps such a word or mark.
+1. A label is read by `RULES`, from its text alone: the first pattern that matches all of it
+   decides. A list (`food and drinks`) is the union of its parts, if each part is read by a rule or
+   as a concept.
+2. A rule is a predicate on a word or mark and what stands around it (`corpus.grammar`), so that its
+   truth can be computed on the stories without any LLM. A token has it if it overlaps such a word
+   or mark.
 3. Nodes are scored as against the lexicon (`scoring.truth`), and reported apart from it.
 
-No rule was made for a label whose meaning leaves more than one choice (`rare words`, `the subject of a sentence`).
-The patterns (`truth.rules`) cover the general list and were extended once after the labels of one run had been read; they never
-saw an activation.
+No rule was made for a label whose meaning leaves more than one choice (`rare words`, `the subject
+of a sentence`). The patterns (`truth.rules`) cover the general list and were extended once after
+the labels of one run had been read; they never saw an activation.
 """
 
 from __future__ import annotations
@@ -48,7 +51,11 @@ def _rule_target(text: str) -> Target | None:
             captured = next((group for group in match.groups() if group is not None), "")
             return Target(rule.name.format(captured), rule.make(captured))
     # A function word is named by itself: no concept and no class is called `to`.
-    return Target(f"the word {text}", lambda unit: unit.lower == text) if text in g.FUNCTION_WORDS else None
+    return (
+        Target(f"the word {text}", lambda unit: unit.lower == text)
+        if text in g.FUNCTION_WORDS
+        else None
+    )
 
 
 def concept_target(concept: str) -> Target:
@@ -76,20 +83,29 @@ def _union(text: str) -> Target | None:
         if target is None:
             return None
         targets.append(target)
-    return Target(" + ".join(target.name for target in targets), lambda unit: any(target.holds(unit) for target in targets))
+    return Target(
+        " + ".join(target.name for target in targets),
+        lambda unit: any(target.holds(unit) for target in targets),
+    )
 
 
 def candidates(targets: Sequence[Target]) -> list[Target]:
-    """What a node may turn out to be instead of its label: the given targets, every concept, and every rule without a blank."""
+    """What a node may turn out to be instead of its label: the given targets, every concept, and
+    every rule without a blank."""
     fixed = [Target(rule.name, rule.make("")) for rule in RULES if "{}" not in rule.name]
     every = [*targets, *map(concept_target, CONCEPTS), *fixed]
-    return [target for i, target in enumerate(every) if target.name not in {other.name for other in every[:i]}]
+    return [
+        target
+        for i, target in enumerate(every)
+        if target.name not in {other.name for other in every[:i]}
+    ]
 
 
 def target_mask(excerpts: Sequence[Sequence[str]], targets: Sequence[Target]) -> NDArray[np.bool_]:
     """Truth of every target on the tokens of all excerpts in order, [token, target].
 
-    A token has it if it overlaps a word or mark that has it; the white space before a word is no part of it.
+    A token has it if it overlaps a word or mark that has it; the white space before a word is no
+    part of it.
     """
     columns = np.zeros((sum(map(len, excerpts)), len(targets)), dtype=np.bool_)
     first = 0

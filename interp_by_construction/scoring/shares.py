@@ -1,4 +1,5 @@
-"""How an increase of the loss divides between two parts, with a bootstrap interval over documents."""
+"""How an increase of the loss divides between two parts, with a bootstrap interval over
+documents."""
 
 from __future__ import annotations
 
@@ -9,11 +10,13 @@ from numpy.typing import NDArray
 
 
 def share_of_increase(part: NDArray, rest: NDArray, n_resamples: int, seed: int) -> dict[str, Any]:
-    """part, rest: extra loss of each document without the one and without the other, nats, [document].
+    """part, rest: extra loss of each document without the one and without the other, nats,
+    [document].
 
-    `value` = increase of part / (increase of part + increase of rest). A part whose removal lowers the loss carries none of it and
-    counts as 0, so that the share stays between 0 and 1; null where neither removal raises the loss. `ci95` resamples documents
-    (percentile method); null with fewer than two documents, or where a resample has no defined share.
+    `value` = increase of part / (increase of part + increase of rest). A part whose removal lowers
+    the loss carries none of it and counts as 0, so that the share stays between 0 and 1; null where
+    neither removal raises the loss. `ci95` resamples documents (percentile method); null with fewer
+    than two documents, or where a resample has no defined share.
     """
     part, rest = np.asarray(part, np.float64), np.asarray(rest, np.float64)
     value = _share(part.sum(), rest.sum())
@@ -22,7 +25,9 @@ def share_of_increase(part: NDArray, rest: NDArray, n_resamples: int, seed: int)
     ci95 = None
     if len(part) >= 2:
         chosen = np.random.default_rng(seed).integers(0, len(part), (n_resamples, len(part)))
-        low, high = np.percentile(_share(part[chosen].sum(axis=1), rest[chosen].sum(axis=1)), [2.5, 97.5])
+        low, high = np.percentile(
+            _share(part[chosen].sum(axis=1), rest[chosen].sum(axis=1)), [2.5, 97.5]
+        )
         ci95 = None if np.isnan(low) or np.isnan(high) else [float(low), float(high)]
     return {"value": float(value), "ci95": ci95}
 

@@ -1,13 +1,17 @@
-"""Ground truth of the stories corpus: does a node do what its label says, judged by the lexicon and by no language model?
+"""Ground truth of the stories corpus: does a node do what its label says, judged by the lexicon and
+by no language model?
 
-1. A label is read as one concept of the lexicon, from its text alone (`nearest_concept`): no activation takes part.
+1. A label is read as one concept of the lexicon, from its text alone (`nearest_concept`): no
+   activation takes part.
 2. The truth of a concept on a token is whether the token belongs to one of the concept's words.
-3. The node is scored against the truth of its label's concept, with Pearson's r and with ROC AUC (the chance that a random
-   token of the concept activates the node more than a random other token).
+3. The node is scored against the truth of its label's concept, with Pearson's r and with ROC AUC
+   (the chance that a random token of the concept activates the node more than a random other
+   token).
 
-A label that names no concept, or two equally well, has no truth: such nodes are counted, as are undefined scores. The rules were
-refined three times, after the labels of two runs and the general list had been read; they never saw an activation. Labels of
-grammar, single words, punctuation, positions and other groups of words have a truth of their own, see `scoring.rule_truth`.
+A label that names no concept, or two equally well, has no truth: such nodes are counted, as are
+undefined scores. The rules were refined three times, after the labels of two runs and the general
+list had been read; they never saw an activation. Labels of grammar, single words, punctuation,
+positions and other groups of words have a truth of their own, see `scoring.rule_truth`.
 """
 
 from __future__ import annotations
@@ -69,18 +73,37 @@ _GRAMMAR = frozenset(
     "preposition conjunction article pronoun adverb degree ordinal digit meal after before into leaving first last end"
     " start beginning".split()
 )
-"""A label with one of these speaks of grammar, position or an event, whatever else it names: `prepositions of place` and
-`going into a place` are no places."""
+"""A label with one of these speaks of grammar, position or an event, whatever else it names:
+`prepositions of place` and `going into a place` are no places."""
 
 _ONE_WORD = re.compile(r"\bthe word\b|^'.*'$")
 """`the word 'said'` is one word, not the concept it belongs to."""
 
-_FRAME = frozenset({"word", "about", "for", "of", "such", "as", "and", "or", "other", "like", "kind", "type", "name", "the", "a"})
+_FRAME = frozenset(
+    {
+        "word",
+        "about",
+        "for",
+        "of",
+        "such",
+        "as",
+        "and",
+        "or",
+        "other",
+        "like",
+        "kind",
+        "type",
+        "name",
+        "the",
+        "a",
+    }
+)
 """Words that a list of members may stand in: `words such as red and blue`."""
 
 
 class Truth(NamedTuple):
-    """One layer against the lexicon; all arrays are [node], NaN where undefined or without a concept."""
+    """One layer against the lexicon; all arrays are [node], NaN where undefined or without a
+    concept."""
 
     concepts: list[str | None]
     """What each label was read as."""
@@ -96,16 +119,21 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(normalised(text).split())
 
 
-_NAMES = {concept: [_words(name) - _EMPTY for name in (concept, *ALIASES.get(concept, ()))] for concept in LEXICON}
+_NAMES = {
+    concept: [_words(name) - _EMPTY for name in (concept, *ALIASES.get(concept, ()))]
+    for concept in LEXICON
+}
 _MEMBERS = {concept: _words(" ".join(sorted(members))) for concept, members in LEXICON.items()}
 
 
 def nearest_concept(label: str) -> str | None:
-    """The concept that a label names, by the words they share; None where no concept or more than one comes first.
+    """The concept that a label names, by the words they share; None where no concept or more than
+    one comes first.
 
-    A concept's whole name, or another name for it, counts two for each of its words (so `animal sounds` is not `animals`), a
-    member one: `animals such as fox` are animals, `red, blue` are colors, `food and drinks` are neither. Members alone count only
-    where there are two and the label holds nothing else: `long periods of time` are no sizes, `long` is one word.
+    A concept's whole name, or another name for it, counts two for each of its words (so `animal
+    sounds` is not `animals`), a member one: `animals such as fox` are animals, `red, blue` are
+    colors, `food and drinks` are neither. Members alone count only where there are two and the
+    label holds nothing else: `long periods of time` are no sizes, `long` is one word.
     """
     words = _words(label)
     if _ONE_WORD.search(label.strip().lower()):
@@ -118,7 +146,9 @@ def nearest_concept(label: str) -> str | None:
         named = max(2 * len(name) if name <= words else 0 for name in names)
         # `short words` are words of a kind, `words such as red` are examples.
         own = words - _FRAME
-        listed = named or (len(own) > 1 and own <= _MEMBERS[concept] and not normalised(label).endswith("word"))
+        listed = named or (
+            len(own) > 1 and own <= _MEMBERS[concept] and not normalised(label).endswith("word")
+        )
         points[concept] = named + (len(_MEMBERS[concept] & words) if listed else 0)
     most = max(points.values())
     first = [concept for concept, value in points.items() if value == most]
@@ -126,13 +156,18 @@ def nearest_concept(label: str) -> str | None:
 
 
 def membership(excerpts: Sequence[Sequence[str]]) -> NDArray[np.bool_]:
-    """Truth of every concept of `CONCEPTS` on the tokens of all excerpts in order, [token, concept]."""
-    columns = [[flag for tokens in excerpts for flag in concept_mask(tokens, concept)] for concept in CONCEPTS]
+    """Truth of every concept of `CONCEPTS` on the tokens of all excerpts in order, [token,
+    concept]."""
+    columns = [
+        [flag for tokens in excerpts for flag in concept_mask(tokens, concept)]
+        for concept in CONCEPTS
+    ]
     return np.array(columns, dtype=np.bool_).T
 
 
 def roc_auc(values: NDArray, positive: NDArray[np.bool_]) -> float:
-    """Area under the ROC curve, from ranks (Mann and Whitney 1947), ties counted half. values, positive: [token].
+    """Area under the ROC curve, from ranks (Mann and Whitney 1947), ties counted half. values,
+    positive: [token].
 
     NaN where all tokens are positive or none is.
     """
@@ -143,19 +178,25 @@ def roc_auc(values: NDArray, positive: NDArray[np.bool_]) -> float:
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     # A tied group takes the mean of the ranks it covers.
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    return float((ranks[positive].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
+    return float(
+        (ranks[positive].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
+    )
 
 
 def score_layer(real: NDArray, truth: NDArray[np.bool_], labels: Sequence[str]) -> Truth:
     """Scores nodes against the concepts of their labels.
 
-    real: activations times poles [token, node]; truth: `membership` of the same tokens; labels: one per node.
+    real: activations times poles [token, node]; truth: `membership` of the same tokens; labels: one
+    per node.
     """
     return score_against(real, truth, CONCEPTS, [nearest_concept(label) for label in labels])
 
 
-def score_against(real: NDArray, truth: NDArray[np.bool_], names: Sequence[str], concepts: list[str | None]) -> Truth:
-    """Scores nodes against the truth [token, name] of what each of their labels was read as: one of `names`, or None."""
+def score_against(
+    real: NDArray, truth: NDArray[np.bool_], names: Sequence[str], concepts: list[str | None]
+) -> Truth:
+    """Scores nodes against the truth [token, name] of what each of their labels was read as: one of
+    `names`, or None."""
     every = pairwise_correlation(real, truth)
     r, auc, shuffled = (np.full(len(concepts), math.nan) for _ in range(3))
     best: list[str | None] = []
@@ -171,17 +212,23 @@ def score_against(real: NDArray, truth: NDArray[np.bool_], names: Sequence[str],
         r[node] = row[column[concept]]
         if not np.isnan(r[node]):
             auc[node] = roc_auc(real[:, node], truth[:, column[concept]])
-        others = [row[column[other]] for index, other in enumerate(concepts) if other is not None and index != node]
+        others = [
+            row[column[other]]
+            for index, other in enumerate(concepts)
+            if other is not None and index != node
+        ]
         defined = [value for value in others if not np.isnan(value)]
         shuffled[node] = float(np.mean(defined)) if defined else math.nan
     return Truth(concepts, best, r, auc, shuffled)
 
 
 def summarise(final: Truth, before: Truth, held_out: Truth) -> dict[str, Any]:
-    """The record of one layer. Means are over the nodes where they are defined (null where there is none).
+    """The record of one layer. Means are over the nodes where they are defined (null where there is
+    none).
 
-    n nodes have a defined score, n_no_concept a label that names no concept, n_undefined one that cannot be scored (the node
-    or the concept is constant on the text): together these are all aligned nodes. held_out: on held-out documents alone.
+    n nodes have a defined score, n_no_concept a label that names no concept, n_undefined one that
+    cannot be scored (the node or the concept is constant on the text): together these are all
+    aligned nodes. held_out: on held-out documents alone.
     """
     scored = ~np.isnan(final.r)
     n_no_concept = sum(concept is None for concept in final.concepts)

@@ -1,4 +1,5 @@
-"""Excerpts for scoring: short token windows of one text, cut once for all nodes, and the ones that are shown for each node."""
+"""Excerpts for scoring: short token windows of one text, cut once for all nodes, and the ones that
+are shown for each node."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from numpy.typing import NDArray
 
 
 class Windows(NamedTuple):
-    """Consecutive tokens of one document, as positions in the flat text [block * pos]; [window] each."""
+    """Consecutive tokens of one document, as positions in the flat text [block * pos]; [window]
+    each."""
 
     starts: NDArray[np.int64]
     stops: NDArray[np.int64]
@@ -22,10 +24,11 @@ class Windows(NamedTuple):
 
 
 def cut_windows(is_text: NDArray[np.bool_], document: NDArray[np.int64], window: int) -> Windows:
-    """Cuts every run of text into near-equal windows of about `window` tokens (two thirds to three halves of it).
+    """Cuts every run of text into near-equal windows of about `window` tokens (two thirds to three
+    halves of it).
 
-    is_text, document: [block, pos]. No window crosses a document, a block or an end-of-text token; runs of less than half a
-    window are left out.
+    is_text, document: [block, pos]. No window crosses a document, a block or an end-of-text token;
+    runs of less than half a window are left out.
     """
     n_blocks, length = is_text.shape
     starts: list[int] = []
@@ -44,17 +47,24 @@ def cut_windows(is_text: NDArray[np.bool_], document: NDArray[np.int64], window:
 
 
 def peaks(values: NDArray, windows: Windows) -> NDArray[np.float64]:
-    """Highest value inside each window. values: [token, node], on the flat text -> [window, node]."""
+    """Highest value inside each window. values: [token, node], on the flat text -> [window,
+    node]."""
     if not len(windows.starts):
         return np.zeros((0, values.shape[1]))
-    return np.stack([values[a:b].max(axis=0) for a, b in zip(windows.starts, windows.stops, strict=True)]).astype(np.float64)
+    return np.stack(
+        [values[a:b].max(axis=0) for a, b in zip(windows.starts, windows.stops, strict=True)]
+    ).astype(np.float64)
 
 
-def top_and_random(peak: NDArray[np.float64], n_top: int, n_random: int, rng: np.random.Generator) -> dict[str, NDArray[np.int64]]:
-    """The windows that the simulation score of one node is computed on (Bills et al. 2023, "Scoring"); peak: [window].
+def top_and_random(
+    peak: NDArray[np.float64], n_top: int, n_random: int, rng: np.random.Generator
+) -> dict[str, NDArray[np.int64]]:
+    """The windows that the simulation score of one node is computed on (Bills et al. 2023,
+    "Scoring"); peak: [window].
 
-    `top`: highest peaks, at most a quarter of all windows, so that on a short text top still means top; `random`: drawn from all
-    windows, whatever the node does there; `combined`: both, none twice.
+    `top`: highest peaks, at most a quarter of all windows, so that on a short text top still means
+    top; `random`: drawn from all windows, whatever the node does there; `combined`: both, none
+    twice.
     """
     top = np.argsort(-peak, kind="stable")[: min(n_top, max(1, len(peak) // 4))]
     drawn = rng.permutation(len(peak))[:n_random]
@@ -73,12 +83,14 @@ class Contrast(NamedTuple):
 def active_and_inactive(
     values: NDArray[np.float64], peak: NDArray[np.float64], n: int, rng: np.random.Generator
 ) -> Contrast | None:
-    """Up to `n` windows of each kind, drawn at random; None for a node that does not tell two kinds apart (it is constant).
+    """Up to `n` windows of each kind, drawn at random; None for a node that does not tell two kinds
+    apart (it is constant).
 
-    values: activations of one node on all tokens of the text; peak: its highest value in each window. Active means: the peak
-    stands in the upper half of the range from the median activation to the mean of the `n` highest peaks, so that a node which
-    fires on one word in a thousand and a node which is never silent both have some. Inactive are the lower half of the windows
-    by peak, as far as they are not active.
+    values: activations of one node on all tokens of the text; peak: its highest value in each
+    window. Active means: the peak stands in the upper half of the range from the median activation
+    to the mean of the `n` highest peaks, so that a node which fires on one word in a thousand and a
+    node which is never silent both have some. Inactive are the lower half of the windows by peak,
+    as far as they are not active.
     """
     if not len(peak):
         return None
@@ -89,4 +101,6 @@ def active_and_inactive(
     inactive = order[peak[order] < level]
     if highest <= rest or not len(active) or not len(inactive):
         return None
-    return Contrast(np.sort(rng.permutation(active)[:n]), np.sort(rng.permutation(inactive)[:n]), level)
+    return Contrast(
+        np.sort(rng.permutation(active)[:n]), np.sort(rng.permutation(inactive)[:n]), level
+    )

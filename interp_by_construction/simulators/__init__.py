@@ -1,1 +1,2 @@
-"""Simulated activations from label and text alone: exact (the LLM reads both) and dense (distilled)."""
+"""Simulated activations from label and text alone: exact (the LLM reads both) and dense
+(distilled)."""

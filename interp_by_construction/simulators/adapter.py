@@ -1,7 +1,9 @@
-"""Low-rank adapters of an encoder (Hu et al. 2022): a linear map W of the model becomes W + up @ down.
+"""Low-rank adapters of an encoder (Hu et al. 2022): a linear map W of the model becomes W + up @
+down.
 
-`scripts/tune_encoder.py` trains them together with a head, which then carries them in its file. They are merged when the encoder
-is loaded, so that an adapted encoder costs what the plain one does.
+`scripts/tune_encoder.py` trains them together with a head, which then carries them in its file.
+They are merged when the encoder is loaded, so that an adapted encoder costs what the plain one
+does.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ Adapter = Mapping[str, NDArray[np.float32]]
 
 
 def merge(model: nn.Module, adapter: Adapter) -> None:
-    """Adds `up @ down` to the weights of the modules that `adapter` names, in place; computed in single precision.
+    """Adds `up @ down` to the weights of the modules that `adapter` names, in place; computed in
+    single precision.
 
     Raises ConfigError where the model has no such linear map.
     """
@@ -31,7 +34,9 @@ def merge(model: nn.Module, adapter: Adapter) -> None:
     modules = dict(model.named_modules())
     with torch.no_grad():
         for name in sorted({key.rpartition(".")[0] for key in adapter}):
-            up, down = (torch.as_tensor(adapter[f"{name}.{part}"]).float() for part in ("up", "down"))
+            up, down = (
+                torch.as_tensor(adapter[f"{name}.{part}"]).float() for part in ("up", "down")
+            )
             weight = getattr(modules.get(name), "weight", None)
             if weight is None or tuple(weight.shape) != (up.shape[0], down.shape[1]):
                 raise ConfigError(

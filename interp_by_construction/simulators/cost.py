@@ -1,4 +1,5 @@
-"""What a simulation costs, in numbers that two identical runs share: tokens read and multiply-adds. Seconds are for the benches."""
+"""What a simulation costs, in numbers that two identical runs share: tokens read and multiply-adds.
+Seconds are for the benches."""
 
 from __future__ import annotations
 
@@ -11,20 +12,31 @@ MILLION = 1_000_000
 
 
 def block_weights(model: Any) -> int:
-    """Weights of a transformer's blocks: the multiply-adds per token of its matrix products, embeddings and head not counted.
+    """Weights of a transformer's blocks: the multiply-adds per token of its matrix products,
+    embeddings and head not counted.
 
-    Attention's own products (context length times width, per layer) come on top; at a few hundred tokens they are a few percent.
+    Attention's own products (context length times width, per layer) come on top; at a few hundred
+    tokens they are a few percent.
     """
-    return sum(p.numel() for name, p in model.named_parameters() if ".layers." in f".{name}" or ".h." in f".{name}")
+    return sum(
+        p.numel()
+        for name, p in model.named_parameters()
+        if ".layers." in f".{name}" or ".h." in f".{name}"
+    )
 
 
 def tower_weights(head: Head) -> int:
     """Multiply-adds of a head's token tower per token."""
-    return sum(weight.size for name, weight in head.weights.items() if name.startswith("token.") and weight.ndim == 2)
+    return sum(
+        weight.size
+        for name, weight in head.weights.items()
+        if name.startswith("token.") and weight.ndim == 2
+    )
 
 
 def labeler_multiply_adds(model: str) -> int | None:
-    """Multiply-adds per token of a labeler that may run anywhere, from its config alone; None where that cannot be read."""
+    """Multiply-adds per token of a labeler that may run anywhere, from its config alone; None where
+    that cannot be read."""
     import torch
     from transformers import AutoConfig, AutoModel
 
@@ -38,11 +50,14 @@ def labeler_multiply_adds(model: str) -> int | None:
         return None
 
 
-def per_million(exact_tokens: float, exact_weights: int | None, dense_tokens: float, dense_multiply_adds: float) -> dict[str, Any]:
+def per_million(
+    exact_tokens: float, exact_weights: int | None, dense_tokens: float, dense_multiply_adds: float
+) -> dict[str, Any]:
     """Cost of one million node-tokens (one node's simulation on one token).
 
-    exact_tokens: labeler tokens per node-token; exact_weights: multiply-adds per labeler token; dense_tokens: encoder tokens per
-    node-token; dense_multiply_adds: per node-token, the encoder's share included.
+    exact_tokens: labeler tokens per node-token; exact_weights: multiply-adds per labeler token;
+    dense_tokens: encoder tokens per node-token; dense_multiply_adds: per node-token, the encoder's
+    share included.
     """
     exact = exact_tokens * exact_weights if exact_weights is not None else None
     return {
@@ -50,6 +65,9 @@ def per_million(exact_tokens: float, exact_weights: int | None, dense_tokens: fl
             "labeler_tokens": round(exact_tokens * MILLION),
             "multiply_adds": round(exact * MILLION) if exact is not None else None,
         },
-        "dense": {"encoder_tokens": round(dense_tokens * MILLION), "multiply_adds": round(dense_multiply_adds * MILLION)},
+        "dense": {
+            "encoder_tokens": round(dense_tokens * MILLION),
+            "multiply_adds": round(dense_multiply_adds * MILLION),
+        },
         "exact_over_dense": exact / dense_multiply_adds if exact is not None else None,
     }

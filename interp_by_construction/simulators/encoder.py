@@ -1,7 +1,8 @@
-"""Hidden states of a language model on plain text, one row per subject token: the features of the dense simulators.
+"""Hidden states of a language model on plain text, one row per subject token: the features of the
+dense simulators.
 
-A subject token takes the last encoder token that ends at or before its last character, never a later one, so that no feature
-knows more text than the subject has read.
+A subject token takes the last encoder token that ends at or before its last character, never a
+later one, so that no feature knows more text than the subject has read.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from interp_by_construction.simulators.adapter import Adapter, merge
 from interp_by_construction.simulators.cost import block_weights
 
 
-def last_encoder_tokens(pieces: Sequence[str], offsets: Sequence[tuple[int, int]], first: int = 0) -> list[int]:
+def last_encoder_tokens(
+    pieces: Sequence[str], offsets: Sequence[tuple[int, int]], first: int = 0
+) -> list[int]:
     """Index of the last encoder token that ends at or before the end of each piece of text.
 
-    pieces: consecutive substrings; offsets: (start, end) of each encoder token in their concatenation. Pieces that end before
-    the first encoder token does take index `first`.
+    pieces: consecutive substrings; offsets: (start, end) of each encoder token in their
+    concatenation. Pieces that end before the first encoder token does take index `first`.
     """
     ends = np.cumsum([len(piece) for piece in pieces])
     encoder_ends = np.array([end for _, end in offsets])
@@ -41,8 +44,11 @@ class Encoder:
     """Encoder tokens read so far."""
 
     @classmethod
-    def load(cls, path: str, layers: Sequence[int], device: str, adapter: Adapter | None = None) -> Encoder:
-        """Loads a checkpoint directory or hub name. Raises ConfigError if a layer, or what the adapter changes, does not exist."""
+    def load(
+        cls, path: str, layers: Sequence[int], device: str, adapter: Adapter | None = None
+    ) -> Encoder:
+        """Loads a checkpoint directory or hub name. Raises ConfigError if a layer, or what the
+        adapter changes, does not exist."""
         import torch
         from transformers import AutoModel, AutoTokenizer
 
@@ -50,7 +56,9 @@ class Encoder:
         model = AutoModel.from_pretrained(path, dtype=torch.bfloat16)
         n_layers = model.config.num_hidden_layers
         if not layers or max(layers) > n_layers or min(layers) < 0:
-            raise ConfigError(f"simulate.encoder_layers={list(layers)}: {path} has layers 0 to {n_layers}")
+            raise ConfigError(
+                f"simulate.encoder_layers={list(layers)}: {path} has layers 0 to {n_layers}"
+            )
         if hasattr(model, "layers") and hasattr(model, "norm"):
             if max(layers) < n_layers:
                 # The last hidden state passes through the final norm, which no other layer's does.
@@ -69,18 +77,28 @@ class Encoder:
         """Multiply-adds per encoder token of its matrix products."""
         return block_weights(self.model)
 
-    def encode(self, texts: Iterable[Sequence[str]], batch_size: int = 16) -> Iterator[NDArray[np.float16]]:
-        """texts: subject tokens as strings, per text; yields features [token, feature] per text, in order."""
+    def encode(
+        self, texts: Iterable[Sequence[str]], batch_size: int = 16
+    ) -> Iterator[NDArray[np.float16]]:
+        """texts: subject tokens as strings, per text; yields features [token, feature] per text, in
+        order."""
         every = iter(texts)
         while batch := list(islice(every, batch_size)):
             joined = ["".join(text) or " " for text in batch]
-            for text, whole, states in zip(batch, joined, self.states(joined, batch_size), strict=True):
-                offsets = self.tokenizer(whole, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
+            for text, whole, states in zip(
+                batch, joined, self.states(joined, batch_size), strict=True
+            ):
+                offsets = self.tokenizer(
+                    whole, return_offsets_mapping=True, add_special_tokens=False
+                )["offset_mapping"]
                 # float16 holds the massive activations of some positions only after clipping.
-                yield np.clip(states[last_encoder_tokens(list(text), offsets)], -60000, 60000).astype(np.float16)
+                yield np.clip(
+                    states[last_encoder_tokens(list(text), offsets)], -60000, 60000
+                ).astype(np.float16)
 
     def states(self, texts: Sequence[str], batch_size: int = 16) -> Iterator[NDArray[np.float32]]:
-        """Hidden states of each text's own encoder tokens [token, feature], layers side by side, in order.
+        """Hidden states of each text's own encoder tokens [token, feature], layers side by side, in
+        order.
 
         Raises LabelerError for a text that is longer than the model's context.
         """
@@ -89,10 +107,15 @@ class Encoder:
         device = next(self.model.parameters()).device
         context = getattr(self.model.config, "max_position_embeddings", None)
         for start in range(0, len(texts), batch_size):
-            encoded = [self.tokenizer.encode(text, add_special_tokens=False) for text in texts[start : start + batch_size]]
+            encoded = [
+                self.tokenizer.encode(text, add_special_tokens=False)
+                for text in texts[start : start + batch_size]
+            ]
             longest = max(map(len, encoded))
             if context is not None and longest > context:
-                raise LabelerError(f"a text of {longest} tokens is longer than the encoder's context of {context}: cut it")
+                raise LabelerError(
+                    f"a text of {longest} tokens is longer than the encoder's context of {context}: cut it"
+                )
             self.n_tokens += sum(map(len, encoded))
             ids = torch.zeros(len(encoded), longest, dtype=torch.long)
             mask = torch.zeros(len(encoded), longest, dtype=torch.long)
@@ -101,8 +124,16 @@ class Encoder:
                 mask[row, : len(own)] = 1
             with torch.inference_mode():
                 states = self.model(
-                    input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=True, use_cache=False
+                    input_ids=ids.to(device),
+                    attention_mask=mask.to(device),
+                    output_hidden_states=True,
+                    use_cache=False,
                 ).hidden_states
-                joined = torch.cat([states[layer] for layer in self.layers], dim=-1).float().cpu().numpy()
+                joined = (
+                    torch.cat([states[layer] for layer in self.layers], dim=-1)
+                    .float()
+                    .cpu()
+                    .numpy()
+                )
             for row, own in enumerate(encoded):
                 yield joined[row, : len(own)]

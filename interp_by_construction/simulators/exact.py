@@ -1,13 +1,16 @@
-"""Exact simulation, all tokens at once (Bills et al. 2023): the labeler reads label and text and rates every token from 0 to 9.
+"""Exact simulation, all tokens at once (Bills et al. 2023): the labeler reads label and text and
+rates every token from 0 to 9.
 
-The simulated activation of a token is the expected digit under the ten digit logits behind it (all ten are exact, see
-`llm.digits`). Leaving the digits out of the text to be rated costs a third of `token<TAB>digit` lines and keeps it natural: on
-hand-made concept sentences (label once, before the first text) the untuned 135M labeler had a contrast score of 0.14 with it, of
-0.04 with digit lines of placeholder zeros.
+The simulated activation of a token is the expected digit under the ten digit logits behind it (all
+ten are exact, see `llm.digits`). Leaving the digits out of the text to be rated costs a third of
+`token<TAB>digit` lines and keeps it natural: on hand-made concept sentences (label once, before the
+first text) the untuned 135M labeler had a contrast score of 0.14 with it, of 0.04 with digit lines
+of placeholder zeros.
 
-Many excerpts are packed behind the rated texts, to the model's length, and the label stands before each: when it stood before the
-first only, its influence (the spread of the contrast between labels) fell from 0.17 on the first excerpt to 0.03 on the third.
-The packing depends on the texts and on the label's own length only.
+Many excerpts are packed behind the rated texts, to the model's length, and the label stands before
+each: when it stood before the first only, its influence (the spread of the contrast between labels)
+fell from 0.17 on the first excerpt to 0.03 on the third. The packing depends on the texts and on
+the label's own length only.
 """
 
 from __future__ import annotations
@@ -25,11 +28,25 @@ if TYPE_CHECKING:
     from interp_by_construction.llm.client import Labeler
 
 REFERENCE_LABELS = (
-    "punctuation", "the word the", "names of people", "verbs", "nouns", "adjectives", "numbers", "words about places",
-    "common words", "the start of a sentence", "the end of a sentence", "words about time", "speech and dialogue", "pronouns",
-    "prepositions", "things in nature",
-)  # fmt: skip
-"""Fixed and general: their mean simulation is what the labeler answers whatever the label (the contrast)."""
+    "punctuation",
+    "the word the",
+    "names of people",
+    "verbs",
+    "nouns",
+    "adjectives",
+    "numbers",
+    "words about places",
+    "common words",
+    "the start of a sentence",
+    "the end of a sentence",
+    "words about time",
+    "speech and dialogue",
+    "pronouns",
+    "prepositions",
+    "things in nature",
+)
+"""Fixed and general: their mean simulation is what the labeler answers whatever the label (the
+contrast)."""
 
 BATCH = 256
 """Prompts that are held in memory at once."""
@@ -39,9 +56,14 @@ CHUNK = 256
 
 
 def plan(
-    labeler: Labeler, labels: Sequence[str], excerpts: Sequence[Sequence[str]], shots: Shots = SHOTS, allow_empty: bool = False
+    labeler: Labeler,
+    labels: Sequence[str],
+    excerpts: Sequence[Sequence[str]],
+    shots: Shots = SHOTS,
+    allow_empty: bool = False,
 ) -> Packing:
-    """The prompts of `simulate_packed`. Raises LabelerError for labels and excerpts that cannot be simulated."""
+    """The prompts of `simulate_packed`. Raises LabelerError for labels and excerpts that cannot be
+    simulated."""
     builder = PromptBuilder(labeler.tokenizer, labeler.digits, shots, allow_empty)
     return Packing(builder, labels, excerpts, labeler.cfg.max_model_len)
 
@@ -54,11 +76,12 @@ def simulate_packed(
     shots: Shots = SHOTS,
     allow_empty: bool = False,
 ) -> NDArray[np.float32]:
-    """Exact simulations, uncorrected: [token, label], tokens of all excerpts in order, values from 0 to 9.
+    """Exact simulations, uncorrected: [token, label], tokens of all excerpts in order, values from
+    0 to 9.
 
-    A column depends on its label and on the texts, not on the other labels. With `allow_empty` an empty label gives a prompt
-    without one, a baseline. Raises LabelerError if a label is empty or too long, or
-    if an excerpt does not fit into the model's length behind it.
+    A column depends on its label and on the texts, not on the other labels. With `allow_empty` an
+    empty label gives a prompt without one, a baseline. Raises LabelerError if a label is empty or
+    too long, or if an excerpt does not fit into the model's length behind it.
     """
     packing = plan(labeler, labels, excerpts, shots, allow_empty)
     simulated = np.empty((packing.n_tokens, len(labels)), dtype=np.float32)
@@ -71,8 +94,11 @@ def simulate_packed(
     return simulated
 
 
-def simulate_one(labeler: Labeler, label: str, tokens: Sequence[str], contrast: bool = True) -> list[float]:
-    """Simulated activations of one text, one per token, depending on nothing but label and text. Long texts are cut into chunks."""
+def simulate_one(
+    labeler: Labeler, label: str, tokens: Sequence[str], contrast: bool = True
+) -> list[float]:
+    """Simulated activations of one text, one per token, depending on nothing but label and text.
+    Long texts are cut into chunks."""
     if not tokens:
         return []
     labels = [label, *(REFERENCE_LABELS if contrast else ())]
@@ -87,12 +113,17 @@ def contrasted(simulated: NDArray, reference: NDArray, contrast: bool = True) ->
 
 
 def _chunks(labeler: Labeler, tokens: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Consecutive pieces of at most `CHUNK` tokens, fewer where they take more than half of the labeler's context."""
+    """Consecutive pieces of at most `CHUNK` tokens, fewer where they take more than half of the
+    labeler's context."""
     builder = PromptBuilder(labeler.tokenizer, labeler.digits)
     start = 0
     while start < len(tokens):
         length = CHUNK
-        while length > 1 and 2 * len(builder.excerpt(tokens[start : start + length]).ids) > labeler.cfg.max_model_len:
+        while (
+            length > 1
+            and 2 * len(builder.excerpt(tokens[start : start + length]).ids)
+            > labeler.cfg.max_model_len
+        ):
             length //= 2
         yield tokens[start : start + length]
         start += length

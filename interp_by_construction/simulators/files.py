@@ -20,10 +20,11 @@ SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def simulate_file(cfg: Config, source: Path, output: Path, simulator: str) -> None:
-    """Writes the lines of `source` in order with `activations`, one per token. A line's output depends on that line alone.
+    """Writes the lines of `source` in order with `activations`, one per token. A line's output
+    depends on that line alone.
 
-    Raises ConfigError for a missing file, an unknown simulator or a malformed line, LabelerError for one that the labeler cannot
-    simulate (both with the line's number).
+    Raises ConfigError for a missing file, an unknown simulator or a malformed line, LabelerError
+    for one that the labeler cannot simulate (both with the line's number).
     """
     if simulator == "ridge":
         raise ConfigError(
@@ -60,18 +61,23 @@ def _simulator(cfg: Config, simulator: str) -> Iterator[Callable[[str, list[str]
         return
     from interp_by_construction.llm.client import make_labeler
 
-    with make_labeler(cfg.labeler, cfg.store_dir / "calls.sqlite", cfg.runs_dir / ".simulate" / "logs") as labeler:
+    with make_labeler(
+        cfg.labeler, cfg.store_dir / "calls.sqlite", cfg.runs_dir / ".simulate" / "logs"
+    ) as labeler:
         yield lambda label, tokens: simulate_one(labeler, label, tokens, cfg.simulate.contrast)
 
 
 def read_lines(source: Path) -> list[tuple[int, str, list[str]]]:
-    """(line number, label, tokens) of every line that is not blank. Raises ConfigError naming file and line."""
+    """(line number, label, tokens) of every line that is not blank. Raises ConfigError naming file
+    and line."""
     if not source.is_file():
         raise ConfigError(f"input={source}: no such file")
     try:
         lines = source.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"input={source}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+        raise ConfigError(
+            f"input={source}: not UTF-8 text ({error.reason} at byte {error.start})"
+        ) from error
     records = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -91,10 +97,17 @@ def _checked(record: object, where: str) -> tuple[str, list[str]]:
     if not isinstance(label, str) or not label.strip():
         raise ConfigError(f'{where}: "label" must be a text that is not empty, it is {label!r}')
     if len(label) > MAX_LABEL_CHARS:
-        raise ConfigError(f'{where}: "label" has {len(label)} characters; give at most {MAX_LABEL_CHARS}')
+        raise ConfigError(
+            f'{where}: "label" has {len(label)} characters; give at most {MAX_LABEL_CHARS}'
+        )
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
         raise ConfigError(f'{where}: "tokens" must be a list of strings')
-    for name, text in [("label", label), *((f"tokens[{i}]", token) for i, token in enumerate(tokens))]:
+    for name, text in [
+        ("label", label),
+        *((f"tokens[{i}]", token) for i, token in enumerate(tokens)),
+    ]:
         if SURROGATE.search(text):
-            raise ConfigError(f'{where}: "{name}" is {text!r}, which is no valid Unicode text (half of a surrogate pair)')
+            raise ConfigError(
+                f'{where}: "{name}" is {text!r}, which is no valid Unicode text (half of a surrogate pair)'
+            )
     return label, tokens

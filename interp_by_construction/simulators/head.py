@@ -1,13 +1,17 @@
-"""Dense simulator for labels it was never trained on: a tower over token features and a tower over label features.
+"""Dense simulator for labels it was never trained on: a tower over token features and a tower over
+label features.
 
-Both towers read hidden states of one frozen encoder; a label costs one short encoder pass, a text one pass for all labels:
+Both towers read hidden states of one frozen encoder; a label costs one short encoder pass, a text
+one pass for all labels:
 
     token vector t = W2 gelu(W1 x) + W3 x          x: standardised hidden states of the token, several layers side by side
     label vector l = V2 gelu(V1 z) + V3 z + S s    z: the same of the label's text, mean over its tokens, last token and, where
-                                                   the head has a suffix, its last token; s: token vectors of mean and last token
+                                                   the head has a suffix, its last token; s: token
+                                                   vectors of mean and last token
     simulated      = sigmoid(<t, l> / sqrt(d) + b(l))
 
-`scripts/train_simulator.py` trains it on lexical supervision and writes the file that ships with the package.
+`scripts/train_simulator.py` trains it on lexical supervision and writes the file that ships with
+the package.
 """
 
 from __future__ import annotations
@@ -36,13 +40,15 @@ LABEL_PREFIX = "A list of "
 """Stands before a label when it is encoded: a label is a phrase, not the beginning of a text."""
 
 CLIP = 6.0
-"""Standardised features beyond this are outliers of the encoder (attention sinks), not information."""
+"""Standardised features beyond this are outliers of the encoder (attention sinks), not
+information."""
 
 ADAPTER = "adapter."
 """Before the names of the adapter's weights in a head's file."""
 
 GROUP = 8
-"""Labels that the encoder reads at once: equally many tokens each, no padding, and never fewer (see `label_features`)."""
+"""Labels that the encoder reads at once: equally many tokens each, no padding, and never fewer (see
+`label_features`)."""
 
 CHUNK = 256
 """Longest text that the encoder reads at once in `simulate_text`, in subject tokens."""
@@ -65,16 +71,21 @@ class Head:
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> Head:
-        """Reads a file that `scripts/train_simulator.py` wrote; None: the embedded one. Raises ConfigError if it is not one."""
+        """Reads a file that `scripts/train_simulator.py` wrote; None: the embedded one. Raises
+        ConfigError if it is not one."""
         from safetensors import SafetensorError, safe_open
 
         file = Path(path) if path is not None else EMBEDDED
         if not file.is_file():
-            raise ConfigError(f"simulate.head={path}: no such file; give a head's safetensors file, or null for the embedded one")
+            raise ConfigError(
+                f"simulate.head={path}: no such file; give a head's safetensors file, or null for the embedded one"
+            )
         try:
             with safe_open(file, framework="numpy") as opened:
                 metadata = opened.metadata() or {}
-                weights = {name: opened.get_tensor(name).astype(np.float32) for name in opened.keys()}
+                weights = {
+                    name: opened.get_tensor(name).astype(np.float32) for name in opened.keys()
+                }
             described = json.loads(metadata["head"])
             return cls(
                 weights,
@@ -85,12 +96,18 @@ class Head:
                 described.get("label_suffix", ""),
             )
         except (SafetensorError, KeyError, ValueError) as error:
-            raise ConfigError(f"simulate.head={path}: not a head's file ({error}); see scripts/train_simulator.py") from error
+            raise ConfigError(
+                f"simulate.head={path}: not a head's file ({error}); see scripts/train_simulator.py"
+            ) from error
 
     @property
     def adapter(self) -> Adapter:
         """What the encoder's linear maps gain; empty for a head on the plain encoder."""
-        return {name.removeprefix(ADAPTER): weight for name, weight in self.weights.items() if name.startswith(ADAPTER)}
+        return {
+            name.removeprefix(ADAPTER): weight
+            for name, weight in self.weights.items()
+            if name.startswith(ADAPTER)
+        }
 
     def load_encoder(self, device: str) -> Encoder:
         """The encoder that this head reads, with its adapter."""
@@ -105,11 +122,13 @@ class Head:
         return int(self.weights["token.out.bias"].shape[0])
 
     def token_vectors(self, features: NDArray) -> NDArray[np.float32]:
-        """Hidden states of `encoder_layers` side by side [token, feature] -> token vectors [token, width]."""
+        """Hidden states of `encoder_layers` side by side [token, feature] -> token vectors [token,
+        width]."""
         return self._tower("token", features)
 
     def label_vectors(self, encoder: Encoder, labels: Sequence[str]) -> NDArray[np.float32]:
-        """labels -> [label, width + 1]; the last column is b(label). Bit by bit the same whatever labels are beside one."""
+        """labels -> [label, width + 1]; the last column is b(label). Bit by bit the same whatever
+        labels are beside one."""
         features = label_features(encoder, labels, self.label_suffix)
         # One by one: the order in which a matrix product sums depends on the number of its rows.
         return np.concatenate([self._label_vector(row[None]) for row in features])
@@ -118,15 +137,20 @@ class Head:
         vectors = self._tower("label", features)
         if "label.shared.weight" in self.weights:
             n = self.weights["token.mean"].shape[0]
-            shared = [self._tower("token", part) for part in (features[:, :n], features[:, n : 2 * n])]
-            vectors = vectors + np.concatenate(shared, axis=1) @ self.weights["label.shared.weight"].T
+            shared = [
+                self._tower("token", part) for part in (features[:, :n], features[:, n : 2 * n])
+            ]
+            vectors = (
+                vectors + np.concatenate(shared, axis=1) @ self.weights["label.shared.weight"].T
+            )
         return vectors
 
     def simulate(self, token_vectors: NDArray, label_vectors: NDArray) -> NDArray[np.float32]:
         """Simulated activations in (0, 1), [token, label]."""
         vectors, bias = label_vectors[:, :-1], label_vectors[:, -1]
         products = np.einsum("td,ld->tl", token_vectors.astype(np.float32), vectors, optimize=True)
-        # A Python float, so that single precision stays; beyond 80 the exponential would overflow it.
+        # A Python float, so that single precision stays; beyond 80 the exponential would overflow
+        # it.
         logits = np.clip(products / float(np.sqrt(self.width)) + bias, -80.0, 80.0)
         simulated: NDArray[np.float32] = 1.0 / (1.0 + np.exp(-logits))
         return simulated
@@ -137,12 +161,16 @@ class Head:
         x = np.clip(x, -CLIP, CLIP)
         hidden = _gelu(x @ w[f"{name}.hidden.weight"].T + w[f"{name}.hidden.bias"])
         return np.asarray(
-            hidden @ w[f"{name}.out.weight"].T + w[f"{name}.out.bias"] + x @ w[f"{name}.skip.weight"].T, dtype=np.float32
+            hidden @ w[f"{name}.out.weight"].T
+            + w[f"{name}.out.bias"]
+            + x @ w[f"{name}.skip.weight"].T,
+            dtype=np.float32,
         )
 
 
 def load_for(cfg: SimulateConfig) -> Head:
-    """The head that a configuration names. Raises ConfigError if it was trained for another encoder than `cfg.encoder`."""
+    """The head that a configuration names. Raises ConfigError if it was trained for another encoder
+    than `cfg.encoder`."""
     head = Head.load(cfg.head)
     if head.encoder != cfg.encoder:
         raise ConfigError(
@@ -153,7 +181,8 @@ def load_for(cfg: SimulateConfig) -> Head:
 
 
 def simulate_text(head: Head, encoder: Encoder, label: str, tokens: Sequence[str]) -> list[float]:
-    """Simulated activations of one text, one per token, depending on nothing but label and text. Long texts are cut into chunks."""
+    """Simulated activations of one text, one per token, depending on nothing but label and text.
+    Long texts are cut into chunks."""
     if not tokens:
         return []
     vectors = head.label_vectors(encoder, [label])
@@ -163,12 +192,15 @@ def simulate_text(head: Head, encoder: Encoder, label: str, tokens: Sequence[str
     return [float(value) for row in rows for value in head.simulate(row, vectors)[:, 0]]
 
 
-def label_features(encoder: Encoder, labels: Sequence[str], suffix: str = "") -> NDArray[np.float32]:
-    """Hidden states of each label's text: mean over its tokens, last token, last token of the suffix, [label, 2 or 3 * feature].
+def label_features(
+    encoder: Encoder, labels: Sequence[str], suffix: str = ""
+) -> NDArray[np.float32]:
+    """Hidden states of each label's text: mean over its tokens, last token, last token of the
+    suffix, [label, 2 or 3 * feature].
 
-    suffix: text behind the label, after which the encoder expects a member; without one there are two parts. A row depends on its
-    label alone: padding and the number of texts in a batch would change the last bits (invariant 5).
-    Raises ConfigError for a label without text.
+    suffix: text behind the label, after which the encoder expects a member; without one there are
+    two parts. A row depends on its label alone: padding and the number of texts in a batch would
+    change the last bits (invariant 5). Raises ConfigError for a label without text.
     """
     empty = [i for i, label in enumerate(labels) if not label.strip()]
     if empty:
@@ -180,11 +212,14 @@ def label_features(encoder: Encoder, labels: Sequence[str], suffix: str = "") ->
     rows: dict[int, NDArray[np.float32]] = {}
     by_length: dict[int, list[int]] = {}
     for i, text in enumerate(texts):
-        by_length.setdefault(len(encoder.tokenizer.encode(text, add_special_tokens=False)), []).append(i)
+        by_length.setdefault(
+            len(encoder.tokenizer.encode(text, add_special_tokens=False)), []
+        ).append(i)
     for same in by_length.values():
         for start in range(0, len(same), GROUP):
             chunk = same[start : start + GROUP]
-            # Filled up with copies: the shape of every product, and with it the last bits, depends on the label's own length alone.
+            # Filled up with copies: the shape of every product, and with it the last bits, depends
+            # on the label's own length alone.
             filled = [texts[i] for i in (*chunk, *[chunk[0]] * (GROUP - len(chunk)))]
             for i, states in zip(chunk, encoder.states(filled, batch_size=GROUP), strict=False):
                 own = states[n_prefix : len(states) - n_suffix]

@@ -3,8 +3,9 @@
     HEAD, four rated texts (digits behind their words)     read once per prompt
     Label: ... / Text: ...                                 once per excerpt, as many as fit
 
-Text is encoded as a whole, so that the labeler reads natural text whatever the subject's tokens are. A subject token takes the
-digit logits at the last labeler token that ends at or before its own end, never a later one.
+Text is encoded as a whole, so that the labeler reads natural text whatever the subject's tokens
+are. A subject token takes the digit logits at the last labeler token that ends at or before its own
+end, never a later one.
 """
 
 from __future__ import annotations
@@ -37,14 +38,16 @@ OTHER_SHOTS: Shots = (
     ("family", "My mother wrote a letter to her brother last week", "0900000900"),
     ("moving", "They ran home while the dog jumped over a wall", "0910009200"),
 )
-"""As good as `SHOTS` and sharing none of its labels or texts: how far two simulations with either agree is the reliability."""
+"""As good as `SHOTS` and sharing none of its labels or texts: how far two simulations with either
+agree is the reliability."""
 
 MAX_LABEL_CHARS = 400
-"""A longer label is not a label. In runs the labeler's answers are far shorter (`labelling.prompts.MAX_CHARS`)."""
+"""A longer label is not a label. In runs the labeler's answers are far shorter
+(`labelling.prompts.MAX_CHARS`)."""
 
 HEADING_ROOM = 48
-"""Labeler tokens reserved for a label when excerpts are packed. Labels up to here, which is all but the longest, share one packing,
-and no label's packing depends on another label."""
+"""Labeler tokens reserved for a label when excerpts are packed. Labels up to here, which is all but
+the longest, share one packing, and no label's packing depends on another label."""
 
 
 class Excerpt(NamedTuple):
@@ -57,9 +60,12 @@ class Excerpt(NamedTuple):
 
 
 class PromptBuilder:
-    """Labeler token ids of the simulation prompt; `allow_empty` lets an empty label pass, a baseline."""
+    """Labeler token ids of the simulation prompt; `allow_empty` lets an empty label pass, a
+    baseline."""
 
-    def __init__(self, tokenizer: Any, digits: Digits, shots: Shots = SHOTS, allow_empty: bool = False) -> None:
+    def __init__(
+        self, tokenizer: Any, digits: Digits, shots: Shots = SHOTS, allow_empty: bool = False
+    ) -> None:
         if not tokenizer.is_fast:
             raise LabelerError(
                 "the labeler's tokenizer gives no character offsets, which exact simulation needs: give a labeler.model with a "
@@ -75,14 +81,20 @@ class PromptBuilder:
         self._end = self.encode("\n")
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a piece of the prompt. Nothing in it counts as a special token: labels and texts are not trusted."""
+        """Ids of a piece of the prompt. Nothing in it counts as a special token: labels and texts
+        are not trusted."""
         try:
-            return list(self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
+            return list(
+                self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+            )
         except (TypeError, UnicodeEncodeError) as error:
-            raise LabelerError(f"{text[:40]!r} is no valid Unicode text (a surrogate without its other half)") from error
+            raise LabelerError(
+                f"{text[:40]!r} is no valid Unicode text (a surrogate without its other half)"
+            ) from error
 
     def heading(self, label: str) -> list[int]:
-        """What stands before every excerpt. Raises LabelerError for a label that cannot be simulated."""
+        """What stands before every excerpt. Raises LabelerError for a label that cannot be
+        simulated."""
         words = " ".join(label.split())
         if not words and not self._allow_empty:
             raise LabelerError("an empty label cannot be simulated: give at least one word")
@@ -92,7 +104,9 @@ class PromptBuilder:
             )
         unknown = self._tokenizer.unk_token_id
         if words and unknown is not None and set(self.encode(words)) == {unknown}:
-            raise LabelerError(f"the labeler's tokenizer cannot read the label {words[:40]!r}: use another labeler.model")
+            raise LabelerError(
+                f"the labeler's tokenizer cannot read the label {words[:40]!r}: use another labeler.model"
+            )
         return self.encode(f"\nLabel: {words}\nText:")
 
     def excerpt(self, tokens: Sequence[str]) -> Excerpt:
@@ -102,9 +116,22 @@ class PromptBuilder:
         text = "".join(pieces)
         lead = "" if text[:1].isspace() else " "
         ids = self.encode(lead + text)
-        encoded = self._tokenizer(lead + text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
-        reads = last_encoder_tokens([lead + pieces[0], *pieces[1:]], encoded["offset_mapping"], first=-1) if pieces else []
-        return Excerpt(np.asarray(ids + self._end, dtype=np.int32), np.asarray(reads, dtype=np.int32))
+        encoded = self._tokenizer(
+            lead + text,
+            add_special_tokens=False,
+            split_special_tokens=True,
+            return_offsets_mapping=True,
+        )
+        reads = (
+            last_encoder_tokens(
+                [lead + pieces[0], *pieces[1:]], encoded["offset_mapping"], first=-1
+            )
+            if pieces
+            else []
+        )
+        return Excerpt(
+            np.asarray(ids + self._end, dtype=np.int32), np.asarray(reads, dtype=np.int32)
+        )
 
 
 class Prompt(NamedTuple):
@@ -120,14 +147,19 @@ class Prompt(NamedTuple):
 
 
 class Packing:
-    """All prompts of some labels on some excerpts; holds each text and each label once, so that memory does not grow with their
-    product.
+    """All prompts of some labels on some excerpts; holds each text and each label once, so that
+    memory does not grow with their product.
 
-    Raises LabelerError for a label that cannot be simulated and for an excerpt that does not fit into `max_model_len` behind it.
+    Raises LabelerError for a label that cannot be simulated and for an excerpt that does not fit
+    into `max_model_len` behind it.
     """
 
     def __init__(
-        self, builder: PromptBuilder, labels: Sequence[str], excerpts: Sequence[Sequence[str]], max_model_len: int
+        self,
+        builder: PromptBuilder,
+        labels: Sequence[str],
+        excerpts: Sequence[Sequence[str]],
+        max_model_len: int,
     ) -> None:
         self._shots = builder.shots
         self._headings = [builder.heading(label) for label in labels]
@@ -152,7 +184,8 @@ class Packing:
         return text * len(self._headings) + headings + shots
 
     def prompts(self) -> Iterator[Prompt]:
-        """Label by label, so that what a prompt shares with the one before it is as long as can be."""
+        """Label by label, so that what a prompt shares with the one before it is as long as can
+        be."""
         for label, heading in enumerate(self._headings):
             for indices in self._packs_of(heading):
                 ids, reads = list(self._shots), []
@@ -167,7 +200,8 @@ class Packing:
 
 
 def pack(lengths: Sequence[int], heading: int, room: int) -> list[range]:
-    """Consecutive excerpts that fit, each behind a heading of `heading` tokens, into `room` labeler tokens together.
+    """Consecutive excerpts that fit, each behind a heading of `heading` tokens, into `room` labeler
+    tokens together.
 
     Raises LabelerError for one that does not fit alone.
     """

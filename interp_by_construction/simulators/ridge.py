@@ -1,9 +1,10 @@
-"""Dense simulator: ridge regression from an encoder's hidden states to exact simulations, one column per label.
+"""Dense simulator: ridge regression from an encoder's hidden states to exact simulations, one
+column per label.
 
-1. One kernel per encoder layer, K_l = X_l X_l^T of standardised features; kernels of several layers add up, so that trying a set of
-   layers costs no pass over the features.
-2. For every set of layers and every regularisation, predict each excerpt of the simulate split from the others (whole excerpts, so
-   that neighbouring tokens never stand on both sides).
+1. One kernel per encoder layer, K_l = X_l X_l^T of standardised features; kernels of several layers
+   add up, so that trying a set of layers costs no pass over the features.
+2. For every set of layers and every regularisation, predict each excerpt of the simulate split from
+   the others (whole excerpts, so that neighbouring tokens never stand on both sides).
 3. The layers are chosen for the run, by the mean r over labels; the regularisation for each label.
 4. Closed form in the dual (tokens < features): alpha = (K + lambda I)^-1 Y, weights = X^T alpha.
 
@@ -26,7 +27,8 @@ LAMBDAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 class Ridge(NamedTuple):
-    """A fitted simulator: simulated = (features of the chosen layers - mean) / scale @ weights + bias."""
+    """A fitted simulator: simulated = (features of the chosen layers - mean) / scale @ weights +
+    bias."""
 
     columns: NDArray[np.int64]
     """Which columns of the encoder's features are read: those of the chosen layers, [feature]."""
@@ -46,14 +48,21 @@ class Ridge(NamedTuple):
     """Cross-validated r with the exact simulation, [label]; NaN where that is constant."""
 
     def predict(self, features: NDArray) -> NDArray[np.float32]:
-        """features: [token, all features of the encoder] -> simulated activations [token, label]."""
+        """features: [token, all features of the encoder] -> simulated activations [token,
+        label]."""
         x = (features[:, self.columns].astype(np.float32) - self.mean) / self.scale
         return np.einsum("tf,fl->tl", x, self.weights, optimize=True) + self.bias
 
 
-def fit_ridge(features: NDArray, targets: NDArray, excerpts: NDArray[np.int64], n_layers: int = 1, n_folds: int = 5) -> Ridge:
-    """features: [token, n_layers * width], layers side by side; targets: exact simulations [token, label]; excerpts: excerpt of
-    each token, [token].
+def fit_ridge(
+    features: NDArray,
+    targets: NDArray,
+    excerpts: NDArray[np.int64],
+    n_layers: int = 1,
+    n_folds: int = 5,
+) -> Ridge:
+    """features: [token, n_layers * width], layers side by side; targets: exact simulations [token,
+    label]; excerpts: excerpt of each token, [token].
     """
     x = features.astype(np.float64)
     mean, scale = x.mean(axis=0), x.std(axis=0)
@@ -68,7 +77,9 @@ def fit_ridge(features: NDArray, targets: NDArray, excerpts: NDArray[np.int64], 
     best: tuple[float, tuple[int, ...], NDArray] | None = None
     for layers in layer_sets(n_layers):
         kernel = _normalised(kernels, layers)
-        scores = np.stack([columnwise_correlation(y, p) for p in _cross_predictions(kernel, y - bias, folds)])
+        scores = np.stack(
+            [columnwise_correlation(y, p) for p in _cross_predictions(kernel, y - bias, folds)]
+        )
         mean_r = float(np.nan_to_num(scores, nan=-1.0).max(axis=0).mean()) if y.shape[1] else 0.0
         # Fewer layers come first and win a tie.
         if best is None or mean_r > best[0]:
@@ -83,7 +94,9 @@ def fit_ridge(features: NDArray, targets: NDArray, excerpts: NDArray[np.int64], 
         alpha[:, labels] = _solve(kernel, y[:, labels] - bias[labels], LAMBDAS[index])
     columns = np.concatenate([np.arange(layer * width, (layer + 1) * width) for layer in layers])
     # The kernel was divided by its mean diagonal; so are the weights.
-    weights = np.einsum("tf,tl->fl", x[:, columns], alpha, optimize=True) / _mean_diagonal(kernels, layers)
+    weights = np.einsum("tf,tl->fl", x[:, columns], alpha, optimize=True) / _mean_diagonal(
+        kernels, layers
+    )
     return Ridge(
         columns=columns,
         layers=layers,
@@ -98,7 +111,11 @@ def fit_ridge(features: NDArray, targets: NDArray, excerpts: NDArray[np.int64], 
 
 def layer_sets(n_layers: int) -> list[tuple[int, ...]]:
     """The sets of layers that are tried, smaller ones first: single layers, pairs, all."""
-    sets = [*combinations(range(n_layers), 1), *combinations(range(n_layers), 2), tuple(range(n_layers))]
+    sets = [
+        *combinations(range(n_layers), 1),
+        *combinations(range(n_layers), 2),
+        tuple(range(n_layers)),
+    ]
     return list(dict.fromkeys(sets))
 
 
@@ -108,7 +125,9 @@ def _mean_diagonal(kernels: Sequence[NDArray], layers: Sequence[int]) -> float:
 
 def _normalised(kernels: Sequence[NDArray], layers: Sequence[int]) -> NDArray:
     """The kernel of some layers side by side, with mean diagonal 1."""
-    summed: NDArray = np.sum([kernels[layer] for layer in layers], axis=0) / _mean_diagonal(kernels, layers)
+    summed: NDArray = np.sum([kernels[layer] for layer in layers], axis=0) / _mean_diagonal(
+        kernels, layers
+    )
     return summed
 
 
@@ -120,11 +139,14 @@ def _solve(kernel: NDArray, y: NDArray, penalty: float) -> NDArray:
 
 
 def _cross_predictions(kernel: NDArray, y: NDArray, folds: NDArray) -> Iterator[NDArray]:
-    """For each of `LAMBDAS`, predictions of each token from the folds it is not in, [token, label]."""
+    """For each of `LAMBDAS`, predictions of each token from the folds it is not in, [token,
+    label]."""
     for penalty in LAMBDAS:
         predicted = np.zeros_like(y)
         for fold in np.unique(folds):
             inside, outside = folds == fold, folds != fold
             alpha = _solve(kernel[np.ix_(outside, outside)], y[outside], penalty)
-            predicted[inside] = np.einsum("ab,bl->al", kernel[np.ix_(inside, outside)], alpha, optimize=True)
+            predicted[inside] = np.einsum(
+                "ab,bl->al", kernel[np.ix_(inside, outside)], alpha, optimize=True
+            )
         yield predicted

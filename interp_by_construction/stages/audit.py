@@ -1,14 +1,18 @@
-"""audit: text on which label and node disagree. Top-activating examples cannot show it; one has to look for it.
+"""audit: text on which label and node disagree. Top-activating examples cannot show it; one has to
+look for it.
 
 1. Calibrate each node's simulation (the simulate split) and take the node's range, its span.
-2. Mine the select split: node minus calibrated simulation on every token, in spans. The rate is the share of tokens, and of
-   strongly active tokens (upper half of the span), on which they differ by more than `audit.threshold`.
-3. Edit text (`scoring.hotflip`) for a sample of nodes, from four starts each: the token where the node is furthest above its
-   simulation, furthest below, one on which both are high, and one on which both are low. As many random edits are the control.
+2. Mine the select split: node minus calibrated simulation on every token, in spans. The rate is the
+   share of tokens, and of strongly active tokens (upper half of the span), on which they differ by
+   more than `audit.threshold`.
+3. Edit text (`scoring.hotflip`) for a sample of nodes, from four starts each: the token where the
+   node is furthest above its simulation, furthest below, one on which both are high, and one on
+   which both are low. As many random edits are the control.
 
-Both for the model before alignment and for the aligned one. Aligned nodes are frozen when the layer is done, so that the model
-right after alignment stands for the final one. Labels that are not final yet are audited in the same way, on the label split, and
-the cases serve to revise them (`labelling.audit_cases`). No text of the score split is read.
+Both for the model before alignment and for the aligned one. Aligned nodes are frozen when the layer
+is done, so that the model right after alignment stands for the final one. Labels that are not final
+yet are audited in the same way, on the label split, and the cases serve to revise them
+(`labelling.audit_cases`). No text of the score split is read.
 """
 
 from __future__ import annotations
@@ -66,27 +70,39 @@ def run(
     device: Any,
     split: str = SPLIT,
 ) -> dict[str, Any]:
-    """models: moment (before, final) -> model directory; calibrated: simulations of the simulate split.
+    """models: moment (before, final) -> model directory; calibrated: simulations of the simulate
+    split.
 
-    Writes `audit.jsonl`, one case per line: `moment`, `node`, `kind` (real_high, simulated_high), `source` (mined, edited),
-    `tokens`, `peak`, `real` (times pole) and `simulated` (calibrated) per token, `gap` (at the peak, in spans of the node, times
-    the kind's sign), for edited ones `origin`, `gap_before`, `swaps`. Returns rates and the outcome of the search per moment.
+    Writes `audit.jsonl`, one case per line: `moment`, `node`, `kind` (real_high, simulated_high),
+    `source` (mined, edited), `tokens`, `peak`, `real` (times pole) and `simulated` (calibrated) per
+    token, `gap` (at the peak, in spans of the node, times the kind's sign), for edited ones
+    `origin`, `gap_before`, `swaps`. Returns rates and the outcome of the search per moment.
     """
     blocks, text = load_blocks(corpus, split), _text(corpus, split, cfg.n_tokens)
     length = text.is_text.shape[1]
     ids = rows(blocks, "input_ids", text.blocks, length)
     documents = rows(blocks, "document", text.blocks, length)
-    chunks = track(batches(len(text.tokens), CHUNK), f"audit layer {layer}: simulate") if len(nodes) else ()
+    chunks = (
+        track(batches(len(text.tokens), CHUNK), f"audit layer {layer}: simulate")
+        if len(nodes)
+        else ()
+    )
     said = [each for at in chunks for each in simulate(text.tokens[at])]
     records: list[dict[str, Any]] = []
-    metrics: dict[str, Any] = {"layer": layer, "n_nodes": len(nodes), "n_tokens": int(text.is_text.sum())}
+    metrics: dict[str, Any] = {
+        "layer": layer,
+        "n_nodes": len(nodes),
+        "n_tokens": int(text.is_text.sum()),
+    }
     metrics |= {"threshold": cfg.threshold}
     for moment, path in models.items():
         if not said:
             metrics[moment] = None
             continue
         model = load_subject(path).to(device)
-        described = describe(model, corpus, calibrated, layer, nodes, poles, batch_size, device, moment)
+        described = describe(
+            model, corpus, calibrated, layer, nodes, poles, batch_size, device, moment
+        )
         place = (corpus, split, text.blocks, length, layer)
         read = block_activations(model, *place, batch_size, device, f"audit {moment}")
         real = np.concatenate([values[..., nodes] for _, values in read]).astype(np.float64) * poles
@@ -95,9 +111,16 @@ def run(
         gaps[~text.is_text] = np.nan
         rates = disagreement(gaps, real, described, text.is_text, cfg.threshold)
         cases = mined(gaps, cfg.n_cases)
-        records += [_mined_record(moment, case, real, expected, gaps, nodes, text, documents, cfg.window) for case in cases]
-        editor = Editor(model, load_tokenizer(corpus), described, simulate, np.unique(ids[text.is_text]), device)
-        starts = choose_starts(gaps, real, expected, described, ids, documents, text, editor, cfg, [seed, layer])
+        records += [
+            _mined_record(moment, case, real, expected, gaps, nodes, text, documents, cfg.window)
+            for case in cases
+        ]
+        editor = Editor(
+            model, load_tokenizer(corpus), described, simulate, np.unique(ids[text.is_text]), device
+        )
+        starts = choose_starts(
+            gaps, real, expected, described, ids, documents, text, editor, cfg, [seed, layer]
+        )
         found, record = _searched(editor, starts, cfg, [seed, layer])
         records += [_edited_record(moment, *each) for each in found]
         metrics[moment] = _rate_record(rates) | {"search": record}
@@ -105,7 +128,9 @@ def run(
     return metrics
 
 
-def simulated_blocks(corpus: Path, split: str, n_tokens: int, simulate: Simulate) -> SimulatedBlocks:
+def simulated_blocks(
+    corpus: Path, split: str, n_tokens: int, simulate: Simulate
+) -> SimulatedBlocks:
     """What the labels say on about `n_tokens` of a split."""
     text = _text(corpus, split, n_tokens)
     values = [each for at in batches(len(text.tokens), CHUNK) for each in simulate(text.tokens[at])]
@@ -116,15 +141,21 @@ def _text(corpus: Path, split: str, n_tokens: int) -> Excerpts:
     """Evenly spaced whole blocks."""
     blocks = load_blocks(corpus, split)
     length = len(blocks[0]["input_ids"])
-    return read_excerpts(corpus, split, spaced(len(blocks), min(len(blocks), max(1, n_tokens // length))), length)
+    return read_excerpts(
+        corpus, split, spaced(len(blocks), min(len(blocks), max(1, n_tokens // length))), length
+    )
 
 
 def head_simulate(head: Head, encoder: Encoder, vectors: NDArray[np.float32]) -> Simulate:
-    """Simulation of any text by a head; vectors: [node, width + 1]. In half precision, as a run stores token vectors."""
+    """Simulation of any text by a head; vectors: [node, width + 1]. In half precision, as a run
+    stores token vectors."""
 
     def simulate(texts: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
         encoded = encoder.encode(texts, batch_size=64)
-        return [head.simulate(head.token_vectors(features).astype(np.float16), vectors) for features in encoded]
+        return [
+            head.simulate(head.token_vectors(features).astype(np.float16), vectors)
+            for features in encoded
+        ]
 
     return simulate
 
@@ -132,16 +163,28 @@ def head_simulate(head: Head, encoder: Encoder, vectors: NDArray[np.float32]) ->
 def _searched(
     editor: Editor, starts: Sequence[Start], cfg: AuditConfig, seed: Sequence[int]
 ) -> tuple[list[tuple[Start, float, list[str], NDArray, NDArray, int]], dict[str, Any]]:
-    """Edited texts that differ more than their starts (start, gap before, tokens, real, simulated, node), and the record."""
+    """Edited texts that differ more than their starts (start, gap before, tokens, real, simulated,
+    node), and the record."""
     before = editor.measured(starts)
     by_gradient = editor.search(before, cfg.n_steps, cfg.n_candidates, None)
     n_gradient, editor.n_tried = editor.n_tried, 0
-    by_chance = editor.search(before, cfg.n_steps, cfg.n_candidates, np.random.default_rng([*seed, 1]))
+    by_chance = editor.search(
+        before, cfg.n_steps, cfg.n_candidates, np.random.default_rng([*seed, 1])
+    )
     n_random, editor.n_tried = editor.n_tried, 0
-    grown = [(after, old.gap) for after, old in zip(by_gradient, before, strict=True) if after.swaps]
+    grown = [
+        (after, old.gap) for after, old in zip(by_gradient, before, strict=True) if after.swaps
+    ]
     real, simulated = editor.values([after for after, _ in grown]) if grown else ([], [])
     found = [
-        (after, gap, editor.tokens(after.ids), real[i], simulated[i], int(editor.nodes.nodes[after.column]))
+        (
+            after,
+            gap,
+            editor.tokens(after.ids),
+            real[i],
+            simulated[i],
+            int(editor.nodes.nodes[after.column]),
+        )
         for i, (after, gap) in enumerate(grown)
     ]
 
@@ -151,13 +194,21 @@ def _searched(
         gap = {name: [group[i].gap for i in chosen] for name, group in groups.items()}
         return {
             "n": len(chosen),
-            **{f"gap_{name}": float(np.mean(values)) if values else None for name, values in gap.items()},
             **{
-                f"rate_{name}": float(np.mean(np.array(values) > cfg.threshold)) if values else None for name, values in gap.items()
+                f"gap_{name}": float(np.mean(values)) if values else None
+                for name, values in gap.items()
+            },
+            **{
+                f"rate_{name}": float(np.mean(np.array(values) > cfg.threshold)) if values else None
+                for name, values in gap.items()
             },
         }
 
-    record = {"n_tried_hotflip": n_gradient, "n_tried_random": n_random, "n_nodes": len({start.column for start in starts})}
+    record = {
+        "n_tried_hotflip": n_gradient,
+        "n_tried_random": n_random,
+        "n_nodes": len({start.column for start in starts}),
+    }
     return found, record | {origin: outcome(origin) for origin in ("mined", "agreeing")}
 
 
@@ -177,26 +228,55 @@ def _rate_record(rates: Rates) -> dict[str, Any]:
 
 
 def _mined_record(
-    moment: str, case: Case, real: NDArray, expected: NDArray, gaps: NDArray, nodes: NDArray[np.int64], text: Excerpts,
-    documents: NDArray[np.int64], window: int,
-) -> dict[str, Any]:  # fmt: skip
+    moment: str,
+    case: Case,
+    real: NDArray,
+    expected: NDArray,
+    gaps: NDArray,
+    nodes: NDArray[np.int64],
+    text: Excerpts,
+    documents: NDArray[np.int64],
+    window: int,
+) -> dict[str, Any]:
     at = window_before(text.tokens[case.row], documents[case.row], case.position, window)
     return {
-        "moment": moment, "node": int(nodes[case.column]), "kind": KINDS[case.direction], "source": "mined",
-        "block": int(text.blocks[case.row]), "tokens": text.tokens[case.row][at], "peak": case.position - at.start,
-        "real": _rounded(real[case.row, at, case.column]), "simulated": _rounded(expected[case.row, at, case.column]),
+        "moment": moment,
+        "node": int(nodes[case.column]),
+        "kind": KINDS[case.direction],
+        "source": "mined",
+        "block": int(text.blocks[case.row]),
+        "tokens": text.tokens[case.row][at],
+        "peak": case.position - at.start,
+        "real": _rounded(real[case.row, at, case.column]),
+        "simulated": _rounded(expected[case.row, at, case.column]),
         "gap": _short(gaps[case.row, case.position, case.column] * case.direction),
-    }  # fmt: skip
+    }
 
 
 def _edited_record(
-    moment: str, after: Start, gap_before: float, tokens: list[str], real: NDArray, simulated: NDArray, node: int
+    moment: str,
+    after: Start,
+    gap_before: float,
+    tokens: list[str],
+    real: NDArray,
+    simulated: NDArray,
+    node: int,
 ) -> dict[str, Any]:
     return {
-        "moment": moment, "node": node, "kind": KINDS[after.direction], "source": "edited", "origin": after.origin,
-        "block": after.block, "tokens": tokens, "peak": len(tokens) - 1, "real": _rounded(real), "simulated": _rounded(simulated),
-        "gap": _short(after.gap), "gap_before": _short(gap_before), "swaps": list(after.swaps),
-    }  # fmt: skip
+        "moment": moment,
+        "node": node,
+        "kind": KINDS[after.direction],
+        "source": "edited",
+        "origin": after.origin,
+        "block": after.block,
+        "tokens": tokens,
+        "peak": len(tokens) - 1,
+        "real": _rounded(real),
+        "simulated": _rounded(simulated),
+        "gap": _short(after.gap),
+        "gap_before": _short(gap_before),
+        "swaps": list(after.swaps),
+    }
 
 
 def _rounded(values: NDArray) -> list[float]:

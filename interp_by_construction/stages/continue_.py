@@ -1,4 +1,5 @@
-"""After a layer is frozen the rest of the network trains on: free nodes and higher layers may repair the damage."""
+"""After a layer is frozen the rest of the network trains on: free nodes and higher layers may
+repair the damage."""
 
 from __future__ import annotations
 
@@ -30,19 +31,25 @@ def run(
     distill: float = 0.0,
     ablate_free: float = 0.0,
 ) -> dict[str, Any]:
-    """Trains on the LM loss of the train split with everything upstream of `aligned` frozen; writes `out/model/`.
+    """Trains on the LM loss of the train split with everything upstream of `aligned` frozen; writes
+    `out/model/`.
 
-    distill: weight of KL(original || model) beside it, with the original model in `original_dir`; ablate_free: share of the steps
-    without the layer's free nodes.
+    distill: weight of KL(original || model) beside it, with the original model in `original_dir`;
+    ablate_free: share of the steps without the layer's free nodes.
     """
     model = load_subject(model_dir)
     untie(model)
     frozen = frozen_for_continue(model, layer, aligned)
     before = frozen_digest(model, frozen)
     module = LanguageModelModule(
-        model, steps=cfg.steps, lr=cfg.lr, trainer_cfg=trainer, frozen=frozen, distill=distill_from(original_dir, distill),
+        model,
+        steps=cfg.steps,
+        lr=cfg.lr,
+        trainer_cfg=trainer,
+        frozen=frozen,
+        distill=distill_from(original_dir, distill),
         ablation=free_ablation(ablate_free, [(layer, aligned)]),
-    )  # fmt: skip
+    )
     metrics = fit(
         module,
         TokenBlocks(load_blocks(corpus_dir, "train")),
@@ -53,6 +60,8 @@ def run(
         description=f"continue above layer {layer}",
     )
     if frozen_digest(model, frozen) != before:
-        raise RuntimeError(f"frozen weights of layer {layer} moved during training; this is a bug, the result is discarded")
+        raise RuntimeError(
+            f"frozen weights of layer {layer} moved during training; this is a bug, the result is discarded"
+        )
     save_subject(model, out / "model")
     return metrics

@@ -1,8 +1,9 @@
-"""One segment of a control: tokens, order, steps and schedules of a layer's align and continue, on the LM loss alone
-(with `align.distill` as in the real run).
+"""One segment of a control: tokens, order, steps and schedules of a layer's align and continue, on
+the LM loss alone (with `align.distill` as in the real run).
 
-`none` freezes nothing (the tax is measured against it); `freeze_only` freezes what the real run freezes, without any
-alignment, so that the cost of freezing and the cost of labels can be told apart.
+`none` freezes nothing (the tax is measured against it); `freeze_only` freezes what the real run
+freezes, without any alignment, so that the cost of freezing and the cost of labels can be told
+apart.
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ from transformers import PreTrainedModel
 
 from interp_by_construction.config import AlignConfig, ContinueConfig, TrainerConfig
 from interp_by_construction.corpus import load_blocks
-from interp_by_construction.stages.align import CONTINUE, JOINT, LOCAL, data_seed, distill_from, widening_seed
+from interp_by_construction.stages.align import (
+    CONTINUE,
+    JOINT,
+    LOCAL,
+    data_seed,
+    distill_from,
+    widening_seed,
+)
 from interp_by_construction.subject.freeze import Frozen, frozen_for_align, frozen_for_continue
 from interp_by_construction.subject.load import load_subject, save_subject, untie
 from interp_by_construction.subject.widen import widen
@@ -42,10 +50,12 @@ def run(
     original_dir: Path | None = None,
     free_count: int = 0,
 ) -> dict[str, Any]:
-    """Writes `out/model/`; `model_dir` is the previous segment of the same control, or the original.
+    """Writes `out/model/`; `model_dir` is the previous segment of the same control, or the
+    original.
 
-    The layer gets the `free_count` neurons that the real run gives it. `aligned`, `previous` and `start_layer` matter for
-    `freeze_only` only. `original_dir`: the model to distil from, needed with `align.distill`.
+    The layer gets the `free_count` neurons that the real run gives it. `aligned`, `previous` and
+    `start_layer` matter for `freeze_only` only. `original_dir`: the model to distil from, needed
+    with `align.distill`.
     """
     model = load_subject(model_dir)
     untie(model)
@@ -53,12 +63,27 @@ def run(
     held: Frozen = {}
     later: Frozen = {}
     if frozen == "freeze_only":
-        held, later = frozen_for_align(model, layer, previous, start_layer), frozen_for_continue(model, layer, aligned)
+        held, later = (
+            frozen_for_align(model, layer, previous, start_layer),
+            frozen_for_continue(model, layer, aligned),
+        )
     name = f"control layer {layer}, {frozen}"
     metrics = train(
-        model, corpus_dir, layer, align, continue_, trainer, seed, n_align_blocks, held, later,
-        distill_from(original_dir, align.distill), scratch, logger, name,
-    )  # fmt: skip
+        model,
+        corpus_dir,
+        layer,
+        align,
+        continue_,
+        trainer,
+        seed,
+        n_align_blocks,
+        held,
+        later,
+        distill_from(original_dir, align.distill),
+        scratch,
+        logger,
+        name,
+    )
     save_subject(model, out / "model")
     return {"frozen": frozen, **metrics}
 
@@ -79,21 +104,32 @@ def train(
     logger: Any,
     description: str,
 ) -> dict[str, Any]:
-    """The segment's three phases, in place; `held` is frozen during those of align, `later` during that of continue.
+    """The segment's three phases, in place; `held` is frozen during those of align, `later` during
+    that of continue.
 
-    The local phase's tokens are trained on at `align.lr`: its own rate suits one block alone, and an LM control that
-    it harmed would flatter the tax.
+    The local phase's tokens are trained on at `align.lr`: its own rate suits one block alone, and
+    an LM control that it harmed would flatter the tax.
     """
     align_blocks = TokenBlocks(load_blocks(corpus_dir, "align"), n_align_blocks)
     train_blocks = TokenBlocks(load_blocks(corpus_dir, "train"))
     phases = [
         ("local", LOCAL, align.local_steps, align.lr, align.batch_size, align_blocks, held),
         ("joint", JOINT, align.steps, align.lr, align.batch_size, align_blocks, held),
-        ("continue", CONTINUE, continue_.steps, continue_.lr, continue_.batch_size, train_blocks, later),
+        (
+            "continue",
+            CONTINUE,
+            continue_.steps,
+            continue_.lr,
+            continue_.batch_size,
+            train_blocks,
+            later,
+        ),
     ]
     metrics: dict[str, Any] = {}
     for name, phase, steps, lr, batch_size, blocks, kept in phases:
-        module = LanguageModelModule(model, steps=steps, lr=lr, trainer_cfg=trainer, frozen=kept, distill=distill)
+        module = LanguageModelModule(
+            model, steps=steps, lr=lr, trainer_cfg=trainer, frozen=kept, distill=distill
+        )
         metrics[name] = fit(
             module,
             blocks,

@@ -25,7 +25,12 @@ from interp_by_construction.subject.dictionary import put_in_place
 from interp_by_construction.subject.families import output_directions
 from interp_by_construction.subject.hooks import mlp_flow
 from interp_by_construction.subject.load import load_subject, save_subject
-from interp_by_construction.subject.transcoder import Transcoder, load_transcoder, new_transcoder, save_transcoder
+from interp_by_construction.subject.transcoder import (
+    Transcoder,
+    load_transcoder,
+    new_transcoder,
+    save_transcoder,
+)
 from interp_by_construction.subject.transcoder_files import Shape, check_width, made_for
 from interp_by_construction.training.fit import TokenBlocks, fit
 from interp_by_construction.training.transcoder import Scales, TranscoderModule, unscale
@@ -62,12 +67,14 @@ def run(
     scratch: Path,
     logger: Any = None,
 ) -> dict[str, Any]:
-    """Writes `out/model/`, with the transcoder in it, and `out/transcoder/` (cfg.json, sae.safetensors); `source` holds one.
+    """Writes `out/model/`, with the transcoder in it, and `out/transcoder/` (cfg.json,
+    sae.safetensors); `source` holds one.
 
     `subject` is the name of the model in messages.
 
     Raises:
-        ConfigError: more features per token than there are, or a transcoder that was made for another model or width.
+        ConfigError: more features per token than there are, or a transcoder that was made for
+        another model or width.
     """
     model: Any = load_subject(model_dir)
     d_model = output_directions(model, layer).shape[1]
@@ -90,7 +97,9 @@ def run(
             description=f"transcoder of layer {layer}",
         )
         unscale(transcoder, scales)
-    measured = fidelity(model, transcoder, corpus_dir, layer, cfg.n_eval_tokens, resolve_device(trainer.device))
+    measured = fidelity(
+        model, transcoder, corpus_dir, layer, cfg.n_eval_tokens, resolve_device(trainer.device)
+    )
     if source is not None and measured.fvu >= 1.0:
         raise ConfigError(
             f"nodes.path={source}: a transcoder {made_for(source)}, not of layer {layer} of {subject}: there it leaves "
@@ -101,13 +110,19 @@ def run(
     put_in_place(model.cpu(), layer, transcoder.cpu())
     save_subject(model, out / "model")
     shape = transcoder.shape
-    made: dict[str, Any] = {"kind": shape.kind, "k": shape.k, "skip": shape.skip, "n_features": shape.n_features}
+    made: dict[str, Any] = {
+        "kind": shape.kind,
+        "k": shape.k,
+        "skip": shape.skip,
+        "n_features": shape.n_features,
+    }
     made |= {"source": "trained" if source is None else "loaded"}
     return made | measured._asdict() | ({"training": trained} if trained else {})
 
 
 def wanted_shape(cfg: DictionaryConfig, d_model: int) -> Shape:
-    """The transcoder that `cfg` asks for. Raises ConfigError where it has fewer features than it should keep."""
+    """The transcoder that `cfg` asks for. Raises ConfigError where it has fewer features than it
+    should keep."""
     n_features, k = cfg.expansion * d_model, cfg.k if cfg.activation == "topk" else None
     if k is not None and k > n_features:
         fix = f"the transcoder has {n_features} features (dictionary.expansion={cfg.expansion} times d_model={d_model}); give fewer"
@@ -116,8 +131,16 @@ def wanted_shape(cfg: DictionaryConfig, d_model: int) -> Shape:
 
 
 @torch.no_grad()
-def fidelity(model: PreTrainedModel, transcoder: Transcoder, corpus_dir: Path, layer: int, n_tokens: int, device: str) -> Fidelity:
-    """On the first blocks of the test split with about `n_tokens` tokens; `model` still has its MLP."""
+def fidelity(
+    model: PreTrainedModel,
+    transcoder: Transcoder,
+    corpus_dir: Path,
+    layer: int,
+    n_tokens: int,
+    device: str,
+) -> Fidelity:
+    """On the first blocks of the test split with about `n_tokens` tokens; `model` still has its
+    MLP."""
     blocks = TokenBlocks(load_blocks(corpus_dir, "test"))
     length = blocks.batch(np.zeros(1, dtype=np.int64))["input_ids"].shape[1]
     n_blocks = min(len(blocks), max(1, n_tokens // length))
@@ -127,7 +150,9 @@ def fidelity(model: PreTrainedModel, transcoder: Transcoder, corpus_dir: Path, l
     total, squares = (torch.zeros(d_model, dtype=torch.float64, device=device) for _ in range(2))
     active = torch.zeros(transcoder.shape.n_features, dtype=torch.long, device=device)
     shift: Tensor | None = None
-    for start in track(range(0, n_blocks, EVALUATED_BLOCKS), f"transcoder of layer {layer}: held-out fidelity"):
+    for start in track(
+        range(0, n_blocks, EVALUATED_BLOCKS), f"transcoder of layer {layer}: held-out fidelity"
+    ):
         indices = np.arange(start, min(start + EVALUATED_BLOCKS, n_blocks))
         x, y = mlp_flow(model, layer, blocks.batch(indices)["input_ids"].to(device))
         features = transcoder.activation(transcoder.encoder(x))
@@ -139,5 +164,8 @@ def fidelity(model: PreTrainedModel, transcoder: Transcoder, corpus_dir: Path, l
         active, count = active + (features > 0).sum(0), count + len(x)
     variance = float((squares - total.square() / count).sum())
     return Fidelity(
-        fvu=error / max(variance, 1e-12), l0=float(active.sum()) / count, n_dead=int((active == 0).sum()), n_tokens=count
+        fvu=error / max(variance, 1e-12),
+        l0=float(active.sum()) / count,
+        n_dead=int((active == 0).sum()),
+        n_tokens=count,
     )

@@ -1,4 +1,5 @@
-"""evaluate: held-out interpretability and held-out performance, with everything they have to be compared with (invariants 6, 7)."""
+"""evaluate: held-out interpretability and held-out performance, with everything they have to be
+compared with (invariants 6, 7)."""
 
 from __future__ import annotations
 
@@ -24,15 +25,20 @@ if TYPE_CHECKING:
 N_SHUFFLES = 20
 
 
-def losses(model_dir: Path, corpus: Path, cfg: EvaluateConfig, out: Path, device: Any) -> dict[str, Any]:
+def losses(
+    model_dir: Path, corpus: Path, cfg: EvaluateConfig, out: Path, device: Any
+) -> dict[str, Any]:
     """LM loss of a saved model on the test split, as `model_losses`."""
     from interp_by_construction.subject.load import load_subject
 
     return model_losses(load_subject(model_dir).to(device), corpus, cfg, out, device)
 
 
-def model_losses(model: Any, corpus: Path, cfg: EvaluateConfig, out: Path, device: Any) -> dict[str, Any]:
-    """LM loss of one model on the test split. Writes `losses.safetensors`: per document the summed loss in nats and its tokens."""
+def model_losses(
+    model: Any, corpus: Path, cfg: EvaluateConfig, out: Path, device: Any
+) -> dict[str, Any]:
+    """LM loss of one model on the test split. Writes `losses.safetensors`: per document the summed
+    loss in nats and its tokens."""
     import torch
     from safetensors.numpy import save_file
 
@@ -40,7 +46,8 @@ def model_losses(model: Any, corpus: Path, cfg: EvaluateConfig, out: Path, devic
     from interp_by_construction.corpus.excerpts import spaced
 
     blocks = load_blocks(corpus, "test")
-    # Evenly spaced, so that a part of the split still covers many documents: the interval is over documents.
+    # Evenly spaced, so that a part of the split still covers many documents: the interval is over
+    # documents.
     chosen = spaced(len(blocks), min(len(blocks), cfg.max_test_blocks or len(blocks)))
     total: dict[int, float] = {}
     count: dict[int, int] = {}
@@ -49,7 +56,9 @@ def model_losses(model: Any, corpus: Path, cfg: EvaluateConfig, out: Path, devic
         ids = torch.as_tensor(np.asarray(rows["input_ids"]), device=device)
         with torch.inference_mode():
             logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
-            nats = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+            nats = torch.nn.functional.cross_entropy(
+                logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
+            )
         documents = np.asarray(rows["document"])[:, 1:].reshape(-1)
         for document, value in zip(documents.tolist(), nats.double().cpu().tolist(), strict=True):
             total[document] = total.get(document, 0.0) + value
@@ -63,7 +72,11 @@ def model_losses(model: Any, corpus: Path, cfg: EvaluateConfig, out: Path, devic
         },
         out / "losses.safetensors",
     )
-    return {"loss": sum(total.values()) / sum(count.values()), "n_tokens": sum(count.values()), "n_documents": len(order)}
+    return {
+        "loss": sum(total.values()) / sum(count.values()),
+        "n_tokens": sum(count.values()),
+        "n_documents": len(order),
+    }
 
 
 def scores(
@@ -80,13 +93,16 @@ def scores(
     encoder: str,
     target: Target = "label",
 ) -> dict[str, Any]:
-    """Simulation scores of one layer's aligned nodes. models: moment (before, after, final) -> model directory.
+    """Simulation scores of one layer's aligned nodes. models: moment (before, after, final) ->
+    model directory.
 
-    Writes `scores.safetensors`: r per node [node] for every kind of score, NaN where undefined. The metrics hold the `S` records
-    of the summary. The main scores use the simulator that made the targets; targets distilled from exact simulations are scored
-    with the exact simulation, which stands beside every other (`exact`). labeler, encoder: identities of the two models.
-    target: what the nodes were trained towards. All scores are against their own labels whatever it was; with `shuffled`, `trained`
-    and `trained_before` are against the labels trained towards. Random targets say nothing about text that was not trained on.
+    Writes `scores.safetensors`: r per node [node] for every kind of score, NaN where undefined. The
+    metrics hold the `S` records of the summary. The main scores use the simulator that made the
+    targets; targets distilled from exact simulations are scored with the exact simulation, which
+    stands beside every other (`exact`). labeler, encoder: identities of the two models. target:
+    what the nodes were trained towards. All scores are against their own labels whatever it was;
+    with `shuffled`, `trained` and `trained_before` are against the labels trained towards. Random
+    targets say nothing about text that was not trained on.
     """
     from safetensors.numpy import load_file, save_file
 
@@ -99,7 +115,9 @@ def scores(
     nodes, poles = targets["nodes"], targets["poles"]
     exact_text = choose_excerpts(corpus, "score", simulate)
     real, exact_use, _ = _on(exact_text, models, corpus, layer, nodes, poles, device)
-    exact = contrasted(simulated["score"], simulated["score_reference"], simulate.contrast)[exact_use]
+    exact = contrasted(simulated["score"], simulated["score_reference"], simulate.contrast)[
+        exact_use
+    ]
     raw, dense = simulated["score"][exact_use], simulated["score_dense"][exact_use]
     per_node = {
         "exact": columnwise_correlation(real["final"], exact),
@@ -130,13 +148,20 @@ def scores(
         }
     save_file(per_node | {"nodes": nodes, "poles": poles}, out / "scores.safetensors")
     contrast = "exact-contrast" if simulate.contrast else "exact"
-    names = dict.fromkeys(("exact", "exact_before", "exact_shuffled"), contrast) | {"final_raw": "exact"}
-    names |= dict.fromkeys(("dense_before", "dense_final"), contrast if simulate.simulator == "exact" else simulate.simulator)
+    names = dict.fromkeys(("exact", "exact_before", "exact_shuffled"), contrast) | {
+        "final_raw": "exact"
+    }
+    names |= dict.fromkeys(
+        ("dense_before", "dense_final"),
+        contrast if simulate.simulator == "exact" else simulate.simulator,
+    )
     own_name = "head" if simulate.simulator == "head" else contrast
     records = {}
     for kind, values in per_node.items():
         simulator = names.get(kind, own_name)
-        records[kind] = summary(values, simulator, self_judged(simulator, labeler, encoder), cfg.n_bootstrap, seed)
+        records[kind] = summary(
+            values, simulator, self_judged(simulator, labeler, encoder), cfg.n_bootstrap, seed
+        )
     return {
         "n_tokens": int(use.sum()),
         "n_exact_tokens": int(exact_use.sum()),
@@ -146,10 +171,16 @@ def scores(
 
 
 def _on(
-    text: Excerpts, models: dict[str, Path], corpus: Path, layer: int, nodes: NDArray, poles: NDArray, device: Any
+    text: Excerpts,
+    models: dict[str, Path],
+    corpus: Path,
+    layer: int,
+    nodes: NDArray,
+    poles: NDArray,
+    device: Any,
 ) -> tuple[dict[str, NDArray], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Activations times poles [token, node] by moment on the tokens that are text; which tokens those are; which of them are in
-    held-out documents."""
+    """Activations times poles [token, node] by moment on the tokens that are text; which tokens
+    those are; which of them are in held-out documents."""
     use = text.is_text.reshape(-1)
     length = text.is_text.shape[1]
     real = {
@@ -160,28 +191,40 @@ def _on(
 
 
 def self_judged(simulator: str, labeler: str, encoder: str) -> bool:
-    """Whether the model that wrote the labels also simulated them. labeler, encoder: model identities.
+    """Whether the model that wrote the labels also simulated them. labeler, encoder: model
+    identities.
 
-    Exact simulation is the labeler's own, and ridge is distilled from it whatever its encoder. A head was trained on lexical
-    data: only the encoder it reads can be the labeler.
+    Exact simulation is the labeler's own, and ridge is distilled from it whatever its encoder. A
+    head was trained on lexical data: only the encoder it reads can be the labeler.
     """
     return simulator != "head" or labeler == encoder
 
 
 def truth(
-    models: dict[str, Path], corpus: Path, labels: Sequence[Label], layer: int, cfg: EvaluateConfig, out: Path, device: Any
+    models: dict[str, Path],
+    corpus: Path,
+    labels: Sequence[Label],
+    layer: int,
+    cfg: EvaluateConfig,
+    out: Path,
+    device: Any,
 ) -> dict[str, Any]:
-    """Aligned nodes against the lexicon of the stories corpus, on the score split. models: before and final.
+    """Aligned nodes against the lexicon of the stories corpus, on the score split. models: before
+    and final.
 
-    Writes `truth.jsonl`, one record per aligned node, null where undefined; the metrics are those of `scoring.truth`. `wider` holds
-    the same for the nodes whose label names no concept, against the rules of `scoring.rule_truth`.
+    Writes `truth.jsonl`, one record per aligned node, null where undefined; the metrics are those
+    of `scoring.truth`. `wider` holds the same for the nodes whose label names no concept, against
+    the rules of `scoring.rule_truth`.
     """
     from interp_by_construction.corpus import load_blocks
     from interp_by_construction.corpus.excerpts import read_excerpts, spaced
     from interp_by_construction.scoring.truth import membership, score_layer, summarise
 
     named = [label for label in labels if label.text is not None]
-    nodes, poles = (np.array([getattr(label, key) for label in named], dtype=np.int64) for key in ("node", "pole"))
+    nodes, poles = (
+        np.array([getattr(label, key) for label in named], dtype=np.int64)
+        for key in ("node", "pole")
+    )
     texts = [str(label.text) for label in named]
     blocks = load_blocks(corpus, "score")
     length = len(blocks[0]["input_ids"])
@@ -191,12 +234,21 @@ def truth(
     held_out = excerpts.held_out.reshape(-1)[use]
     member = membership(excerpts.tokens)[use]
     real = {
-        moment: _activations(models[moment], corpus, excerpts.blocks, length, layer, nodes, device)[use] * poles
+        moment: _activations(models[moment], corpus, excerpts.blocks, length, layer, nodes, device)[
+            use
+        ]
+        * poles
         for moment in ("before", "final")
     }
     final, before = (score_layer(real[moment], member, texts) for moment in ("final", "before"))
     rare = score_layer(real["final"][held_out], member[held_out], texts)
-    columns = {"r": final.r, "auc": final.auc, "r_shuffled": final.shuffled, "r_before": before.r, "r_held_out": rare.r}
+    columns = {
+        "r": final.r,
+        "auc": final.auc,
+        "r_shuffled": final.shuffled,
+        "r_before": before.r,
+        "r_held_out": rare.r,
+    }
     wider, of_rules = _wider_truth(real, excerpts.tokens, use, held_out, texts)
     write_records(
         out / "truth.jsonl",
@@ -217,24 +269,38 @@ def truth(
 
 
 def _wider_truth(
-    real: dict[str, NDArray], excerpts: list[list[str]], use: NDArray[np.bool_], held_out: NDArray[np.bool_], labels: Sequence[str]
+    real: dict[str, NDArray],
+    excerpts: list[list[str]],
+    use: NDArray[np.bool_],
+    held_out: NDArray[np.bool_],
+    labels: Sequence[str],
 ) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
-    """The record of the nodes whose label names no concept, and what `truth.jsonl` says of each, by its place in `labels`."""
+    """The record of the nodes whose label names no concept, and what `truth.jsonl` says of each, by
+    its place in `labels`."""
     from interp_by_construction.scoring.rule_truth import candidates, read_target, target_mask
     from interp_by_construction.scoring.truth import nearest_concept, score_against, summarise
 
     rest = [i for i, label in enumerate(labels) if nearest_concept(label) is None]
     read = [read_target(labels[i]) for i in rest]
     targets = candidates([target for target in read if target is not None])
-    names, own = [target.name for target in targets], [None if target is None else target.name for target in read]
+    names, own = (
+        [target.name for target in targets],
+        [None if target is None else target.name for target in read],
+    )
     member = target_mask(excerpts, targets)[use]
-    final, before = (score_against(real[moment][:, rest], member, names, own) for moment in ("final", "before"))
+    final, before = (
+        score_against(real[moment][:, rest], member, names, own) for moment in ("final", "before")
+    )
     rare = score_against(real["final"][held_out][:, rest], member[held_out], names, own)
     record = summarise(final, before, rare)
     # Here it is a rule that the label matches none of.
     record = {"n_no_rule" if key == "n_no_concept" else key: value for key, value in record.items()}
     per_node = {
-        i: {"rule": own[place], "rule_r": _or_null(final.r[place]), "rule_auc": _or_null(final.auc[place])}
+        i: {
+            "rule": own[place],
+            "rule_r": _or_null(final.r[place]),
+            "rule_auc": _or_null(final.auc[place]),
+        }
         for place, i in enumerate(rest)
     }
     return record, per_node
@@ -251,7 +317,8 @@ def _or_null(value: float) -> float | None:
 
 
 def node_table(scores_dir: Path, labels: Sequence[Label]) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows for the logger: one row per aligned node, None where a score is undefined."""
+    """Columns and rows for the logger: one row per aligned node, None where a score is
+    undefined."""
     from safetensors.numpy import load_file
 
     scores = load_file(scores_dir / "scores.safetensors")
@@ -264,8 +331,11 @@ def node_table(scores_dir: Path, labels: Sequence[Label]) -> tuple[list[str], li
     return ["node", "label", *kinds], rows
 
 
-def summary(values: NDArray, simulator: str, self_judged: bool, n_bootstrap: int, seed: int) -> dict[str, Any]:
-    """An `S` record: mean over the defined nodes with its interval. `mean` is null where no node is defined."""
+def summary(
+    values: NDArray, simulator: str, self_judged: bool, n_bootstrap: int, seed: int
+) -> dict[str, Any]:
+    """An `S` record: mean over the defined nodes with its interval. `mean` is null where no node is
+    defined."""
     defined = values[~np.isnan(values)]
     return {
         "mean": float(defined.mean()) if len(defined) else None,
@@ -278,7 +348,8 @@ def summary(values: NDArray, simulator: str, self_judged: bool, n_bootstrap: int
 
 
 def _shuffled(real: NDArray, simulated: NDArray, seed: int) -> NDArray[np.float64]:
-    """Mean r of each node with the simulations of other nodes' labels, [node]. NaN where none is defined."""
+    """Mean r of each node with the simulations of other nodes' labels, [node]. NaN where none is
+    defined."""
     n = real.shape[1]
     if n < 2:
         return np.full(n, math.nan)
@@ -297,7 +368,16 @@ def _shuffled(real: NDArray, simulated: NDArray, seed: int) -> NDArray[np.float6
 
 
 def _activations(
-    model_dir: Path, corpus: Path, blocks: NDArray[np.int64], length: int, layer: int, nodes: NDArray, device: Any
+    model_dir: Path,
+    corpus: Path,
+    blocks: NDArray[np.int64],
+    length: int,
+    layer: int,
+    nodes: NDArray,
+    device: Any,
 ) -> NDArray[np.float64]:
-    """Activations [token, node] of some nodes on the first `length` tokens of some blocks of the score split."""
-    return np.concatenate(list(activation_chunks(model_dir, corpus, "score", blocks, length, layer, nodes, device)))
+    """Activations [token, node] of some nodes on the first `length` tokens of some blocks of the
+    score split."""
+    return np.concatenate(
+        list(activation_chunks(model_dir, corpus, "score", blocks, length, layer, nodes, device))
+    )

@@ -1,4 +1,5 @@
-"""Fix everything upstream of a layer's aligned activations, and record what later checkpoints must reproduce."""
+"""Fix everything upstream of a layer's aligned activations, and record what later checkpoints must
+reproduce."""
 
 from __future__ import annotations
 
@@ -23,27 +24,42 @@ from interp_by_construction.training.fit import TokenBlocks
 PROBE_BLOCKS = 4
 
 
-def run(model_dir: Path, corpus_dir: Path, layer: int, aligned: Sequence[int], out: Path) -> dict[str, Any]:
-    """Writes `out/probe.safetensors` (input_ids [4, pos], activations [4, pos, node]) and `out/frozen.json`.
+def run(
+    model_dir: Path, corpus_dir: Path, layer: int, aligned: Sequence[int], out: Path
+) -> dict[str, Any]:
+    """Writes `out/probe.safetensors` (input_ids [4, pos], activations [4, pos, node]) and
+    `out/frozen.json`.
 
-    The probe batch is the first blocks of the test split. `frozen.json` names the layer, its nodes, and the hash of
-    every frozen weight; the weights themselves are those of `model_dir`.
+    The probe batch is the first blocks of the test split. `frozen.json` names the layer, its nodes,
+    and the hash of every frozen weight; the weights themselves are those of `model_dir`.
     """
     out.mkdir(parents=True, exist_ok=True)
     model = load_subject(model_dir)
     blocks = TokenBlocks(load_blocks(corpus_dir, "test"), PROBE_BLOCKS)
     input_ids = blocks.batch(np.arange(len(blocks)))["input_ids"]
-    probe = {"input_ids": input_ids, "activations": probe_activations(model, layer, aligned, input_ids)}
+    probe = {
+        "input_ids": input_ids,
+        "activations": probe_activations(model, layer, aligned, input_ids),
+    }
     save_file(probe, out / "probe.safetensors")
     frozen = frozen_for_continue(model, layer, aligned)
-    n_frozen = sum(p.numel() if (m := frozen[n]) is None else int(m.sum()) for n, p in model.named_parameters() if n in frozen)
-    record = {"layer": layer, "nodes": [int(node) for node in aligned], "sha256": frozen_digest(model, frozen)}
+    n_frozen = sum(
+        p.numel() if (m := frozen[n]) is None else int(m.sum())
+        for n, p in model.named_parameters()
+        if n in frozen
+    )
+    record = {
+        "layer": layer,
+        "nodes": [int(node) for node in aligned],
+        "sha256": frozen_digest(model, frozen),
+    }
     (out / "frozen.json").write_text(json.dumps(record, sort_keys=True))
     return {"n_frozen_weights": n_frozen, "n_weights": sum(p.numel() for p in model.parameters())}
 
 
 def frozen_identical(model: PreTrainedModel, frozen_dir: Path) -> bool:
-    """Whether a later model has the frozen weights and the aligned activations of `frozen_dir`, bit for bit."""
+    """Whether a later model has the frozen weights and the aligned activations of `frozen_dir`, bit
+    for bit."""
     record = json.loads((frozen_dir / "frozen.json").read_text())
     probe = load_file(frozen_dir / "probe.safetensors")
     frozen = frozen_for_continue(model, record["layer"], record["nodes"])
@@ -54,7 +70,9 @@ def frozen_identical(model: PreTrainedModel, frozen_dir: Path) -> bool:
 
 
 @torch.no_grad()
-def probe_activations(model: PreTrainedModel, layer: int, nodes: Sequence[int], input_ids: Tensor) -> Tensor:
+def probe_activations(
+    model: PreTrainedModel, layer: int, nodes: Sequence[int], input_ids: Tensor
+) -> Tensor:
     """Activations [batch, pos, node] of the given nodes, computed on the CPU by one thread."""
     with _one_thread():
         return activations(model.cpu(), layer, input_ids)[..., list(nodes)].contiguous()

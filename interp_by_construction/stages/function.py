@@ -1,15 +1,21 @@
-"""function: does the label say what the node does, and does the node still do work? For each model (before, final) of one layer:
+"""function: does the label say what the node does, and does the node still do work? For each model
+(before, final) of one layer:
 
-1. Own-label rank: is a node's own label the one that predicts it best among all of its layer, uncorrected for contrast?
-2. Lookup R2: how much of a node is a mean per token id? Near 1 the node is a word detector, and context is computed elsewhere.
-3. Ablation: LM loss when the aligned nodes, or the free ones, are set to their mean or to 0. If the aligned set can go without
-   loss, the labels are true of nodes that do nothing.
-4. Substitution: LM loss when the aligned nodes are set to their calibrated simulation (Bills et al. 2023), and the share of the
-   ablation's loss that this recovers. Beside it the same with other nodes' labels, which any label would recover.
-5. Clamping with and against the label (`scoring.clamp`), and the output tokens that each node promotes (`subject.direct_path`).
+1. Own-label rank: is a node's own label the one that predicts it best among all of its layer,
+   uncorrected for contrast?
+2. Lookup R2: how much of a node is a mean per token id? Near 1 the node is a word detector, and
+   context is computed elsewhere.
+3. Ablation: LM loss when the aligned nodes, or the free ones, are set to their mean or to 0. If the
+   aligned set can go without loss, the labels are true of nodes that do nothing.
+4. Substitution: LM loss when the aligned nodes are set to their calibrated simulation (Bills et al.
+   2023), and the share of the ablation's loss that this recovers. Beside it the same with other
+   nodes' labels, which any label would recover.
+5. Clamping with and against the label (`scoring.clamp`), and the output tokens that each node
+   promotes (`subject.direct_path`).
 
-Zero ablation flatters MLP sites, so mean ablation and raw differences stand beside it. All losses are over the same tokens, and
-every intervention acts on the same positions: those with a simulation. End-of-text tokens keep their true activations.
+Zero ablation flatters MLP sites, so mean ablation and raw differences stand beside it. All losses
+are over the same tokens, and every intervention acts on the same positions: those with a
+simulation. End-of-text tokens keep their true activations.
 """
 
 from __future__ import annotations
@@ -67,13 +73,21 @@ def read_simulated(
     """What the simulate stage wrote with a head, and the aligned nodes with their poles, [node]."""
     from safetensors.numpy import load_file
 
-    values, targets = load_file(simulated_dir / "simulated.safetensors"), load_file(simulated_dir / "targets.safetensors")
+    values, targets = (
+        load_file(simulated_dir / "simulated.safetensors"),
+        load_file(simulated_dir / "targets.safetensors"),
+    )
 
     def part(name: Part) -> SimulatedBlocks:
         text = choose_excerpts(corpus, name, cfg)
-        return SimulatedBlocks(SPLITS[name], text.blocks, values[name].reshape(*text.is_text.shape, -1), text.is_text)
+        return SimulatedBlocks(
+            SPLITS[name], text.blocks, values[name].reshape(*text.is_text.shape, -1), text.is_text
+        )
 
-    return Simulated(part("head_score"), part("calibrate"), part("test")), (targets["nodes"], targets["poles"])
+    return Simulated(part("head_score"), part("calibrate"), part("test")), (
+        targets["nodes"],
+        targets["poles"],
+    )
 
 
 def run(
@@ -92,16 +106,20 @@ def run(
     device: Any,
     cfg: FunctionConfig | None = None,
 ) -> dict[str, Any]:
-    """models: moment (before, final) -> model directory; nodes, poles: the aligned nodes, [node]. Nothing is clamped without `cfg`.
+    """models: moment (before, final) -> model directory; nodes, poles: the aligned nodes, [node].
+    Nothing is clamped without `cfg`.
 
-    Writes `function.safetensors`: `nodes`, `poles`, and per moment `<moment>.rank`, `.own_r`, `.lookup_r2`, `.scale`, `.offset`,
-    float64 [node], NaN where undefined; and `function_losses.safetensors`: `<moment>.document`, `.tokens` and `.<intervention>`
-    (summed nats), [document]. With `cfg` also `clamp.jsonl` (per moment, the nodes clamped alone) and `promoted.jsonl` (per moment
-    and node). Returns counts and, per moment, `own_label_rank`, `lookup_r2`, `loss`, `ablation`, `substitution`, `clamp`; losses in
-    nats per token, increases against the untouched model, null where undefined.
+    Writes `function.safetensors`: `nodes`, `poles`, and per moment `<moment>.rank`, `.own_r`,
+    `.lookup_r2`, `.scale`, `.offset`, float64 [node], NaN where undefined; and
+    `function_losses.safetensors`: `<moment>.document`, `.tokens` and `.<intervention>` (summed
+    nats), [document]. With `cfg` also `clamp.jsonl` (per moment, the nodes clamped alone) and
+    `promoted.jsonl` (per moment and node). Returns counts and, per moment, `own_label_rank`,
+    `lookup_r2`, `loss`, `ablation`, `substitution`, `clamp`; losses in nats per token, increases
+    against the untouched model, null where undefined.
 
     Raises:
-        ValueError: shapes that do not fit together, nodes that repeat, or text that is both calibrated and tested on.
+        ValueError: shapes that do not fit together, nodes that repeat, or text that is both
+        calibrated and tested on.
     """
     from safetensors.numpy import save_file
 
@@ -115,13 +133,35 @@ def run(
     for moment, path in models.items():
         model = load_subject(path).to(device)
         metrics["n_free"] = d_mlp(model, layer) - len(nodes)
-        real = _read_nodes(model, corpus, simulated.rank, layer, nodes, batch_size, device, moment) * poles
+        real = (
+            _read_nodes(model, corpus, simulated.rank, layer, nodes, batch_size, device, moment)
+            * poles
+        )
         ranks = own_label_ranks(real, simulated.rank.values[simulated.rank.mask])
-        lookup = lookup_r2_of(model, corpus, lookup_split, layer, nodes, max_lookup_blocks, batch_size, device, moment)
-        mean, own, other = calibrate(model, corpus, simulated.calibrate, layer, nodes, poles, batch_size, seed, device, moment)
+        lookup = lookup_r2_of(
+            model, corpus, lookup_split, layer, nodes, max_lookup_blocks, batch_size, device, moment
+        )
+        mean, own, other = calibrate(
+            model,
+            corpus,
+            simulated.calibrate,
+            layer,
+            nodes,
+            poles,
+            batch_size,
+            seed,
+            device,
+            moment,
+        )
         interventions = standard_interventions(nodes, poles, mean, own, other, seed)
-        losses = intervened_losses(model, corpus, simulated.test, layer, interventions, batch_size, device, moment)
-        per_node |= {f"{moment}.rank": ranks.rank, f"{moment}.own_r": ranks.own_r, f"{moment}.lookup_r2": lookup.r2}
+        losses = intervened_losses(
+            model, corpus, simulated.test, layer, interventions, batch_size, device, moment
+        )
+        per_node |= {
+            f"{moment}.rank": ranks.rank,
+            f"{moment}.own_r": ranks.own_r,
+            f"{moment}.lookup_r2": lookup.r2,
+        }
         per_node |= {f"{moment}.scale": own.scale, f"{moment}.offset": own.offset}
         per_document |= {f"{moment}.document": losses.document, f"{moment}.tokens": losses.tokens}
         per_document |= {f"{moment}.{name}": nats for name, nats in losses.nats.items()}
@@ -129,17 +169,38 @@ def run(
             "own_label_rank": rank_summary(ranks),
             "lookup_r2": _lookup_summary(lookup),
             **loss_summary(losses, ABLATIONS, "aligned_mean", "aligned_zero", n_bootstrap, seed),
-            "calibration": {"n_constant": int(own.constant.sum()), "n_negative": int(own.negative.sum())},
+            "calibration": {
+                "n_constant": int(own.constant.sum()),
+                "n_negative": int(own.negative.sum()),
+            },
         }
         if cfg is not None:
             metrics[moment]["clamp"], records = clamp.run(
-                model, corpus, simulated.calibrate, simulated.test, layer, nodes, poles, own, cfg.n_clamped, cfg.n_clamp_tokens,
-                batch_size, seed, device, moment,
-            )  # fmt: skip
+                model,
+                corpus,
+                simulated.calibrate,
+                simulated.test,
+                layer,
+                nodes,
+                poles,
+                own,
+                cfg.n_clamped,
+                cfg.n_clamp_tokens,
+                batch_size,
+                seed,
+                device,
+                moment,
+            )
             clamped += records
             promoted += promoted_tokens(model, corpus, layer, nodes, poles, cfg.n_promoted, moment)
-    save_file({name: np.ascontiguousarray(value) for name, value in per_node.items()}, out / "function.safetensors")
-    save_file({name: np.ascontiguousarray(value) for name, value in per_document.items()}, out / "function_losses.safetensors")
+    save_file(
+        {name: np.ascontiguousarray(value) for name, value in per_node.items()},
+        out / "function.safetensors",
+    )
+    save_file(
+        {name: np.ascontiguousarray(value) for name, value in per_document.items()},
+        out / "function_losses.safetensors",
+    )
     if cfg is not None:
         write_records(out / "clamp.jsonl", clamped)
         write_records(out / "promoted.jsonl", promoted)
@@ -147,11 +208,18 @@ def run(
 
 
 def standard_interventions(
-    nodes: NDArray[np.int64], poles: NDArray[np.int64], mean: NDArray[np.float64], own: Calibration, other: Calibration, seed: int
+    nodes: NDArray[np.int64],
+    poles: NDArray[np.int64],
+    mean: NDArray[np.float64],
+    own: Calibration,
+    other: Calibration,
+    seed: int,
 ) -> dict[str, Intervention]:
-    """Mean and zero ablation of the aligned and of the free set, and substitution by own and by other nodes' labels.
+    """Mean and zero ablation of the aligned and of the free set, and substitution by own and by
+    other nodes' labels.
 
-    mean: activation of every node of the layer, [d_mlp]. own and other as from `calibrate` with the same seed.
+    mean: activation of every node of the layer, [d_mlp]. own and other as from `calibrate` with the
+    same seed.
     """
     free = np.setdiff1d(np.arange(len(mean)), nodes)
     shuffled = other_labels(len(nodes), seed)
@@ -160,10 +228,19 @@ def standard_interventions(
         "aligned_zero": Intervention(nodes, lambda _: np.zeros(len(nodes))),
         "free_mean": Intervention(free, lambda _: mean[free]),
         "free_zero": Intervention(free, lambda _: np.zeros(len(free))),
-        "own_labels": Intervention(nodes, lambda simulated: poles * (own.scale * simulated + own.offset)),
+        "own_labels": Intervention(
+            nodes, lambda simulated: poles * (own.scale * simulated + own.offset)
+        ),
         # A single node has no other label.
         **(
-            {"other_labels": Intervention(nodes, lambda simulated: poles * (other.scale * simulated[..., shuffled] + other.offset))}
+            {
+                "other_labels": Intervention(
+                    nodes,
+                    lambda simulated: (
+                        poles * (other.scale * simulated[..., shuffled] + other.offset)
+                    ),
+                )
+            }
             if len(nodes) > 1
             else {}
         ),
@@ -182,12 +259,15 @@ def calibrate(
     device: Any,
     description: str = "",
 ) -> tuple[NDArray[np.float64], Calibration, Calibration]:
-    """Mean activation of the whole layer [d_mlp], and lines from own and from other nodes' simulations to pole * activation."""
+    """Mean activation of the whole layer [d_mlp], and lines from own and from other nodes'
+    simulations to pole * activation."""
     total, count = np.zeros(d_mlp(model, layer)), 0
     own, other = LineFit(len(nodes)), LineFit(len(nodes))
     shuffled = other_labels(len(nodes), seed)
     place = (corpus, text.split, text.blocks, text.mask.shape[1], layer)
-    for at, values in block_activations(model, *place, batch_size, device, f"calibrate {description}"):
+    for at, values in block_activations(
+        model, *place, batch_size, device, f"calibrate {description}"
+    ):
         use = text.mask[at]
         real = values[use].astype(np.float64)
         total, count = total + real.sum(axis=0), count + len(real)
@@ -219,13 +299,16 @@ def lookup_r2_of(
     device: Any,
     description: str = "",
 ) -> Lookup:
-    """R2 of some nodes from per-token-id means: fitted on every other document of the split, measured on the rest."""
+    """R2 of some nodes from per-token-id means: fitted on every other document of the split,
+    measured on the rest."""
     dataset = load_blocks(corpus, split)
     separator = separator_id(load_tokenizer(corpus))
     n_blocks = min(len(dataset), max_blocks or len(dataset))
     length = len(dataset[0]["input_ids"])
     indices = np.arange(n_blocks)
-    documents, _ = count_values(rows(dataset, "document", indices[at], length) for at in batches(n_blocks, 1024))
+    documents, _ = count_values(
+        rows(dataset, "document", indices[at], length) for at in batches(n_blocks, 1024)
+    )
 
     def fitted(at: slice) -> NDArray[np.bool_]:
         return np.searchsorted(documents, rows(dataset, "document", indices[at], length)) % 2 == 0
@@ -239,7 +322,9 @@ def lookup_r2_of(
     for at, values in block_activations(model, *place, batch_size, device, f"lookup {description}"):
         ids, fit = rows(dataset, "input_ids", indices[at], length), fitted(at)
         use = ids != separator
-        table.update(*(torch.from_numpy(each) for each in (ids[use], values[use][:, nodes], fit[use])))
+        table.update(
+            *(torch.from_numpy(each) for each in (ids[use], values[use][:, nodes], fit[use]))
+        )
     return Lookup(table.r2(), int(table.count[1].sum()), table.n_unseen)
 
 
@@ -265,7 +350,8 @@ def _read_nodes(
     device: Any,
     description: str,
 ) -> NDArray[np.float32]:
-    """Activations [token, node] where the mask is true: as many as the simulations that the caller holds."""
+    """Activations [token, node] where the mask is true: as many as the simulations that the caller
+    holds."""
     place = (corpus, text.split, text.blocks, text.mask.shape[1], layer)
     read = block_activations(model, *place, batch_size, device, f"rank {description}")
     return np.concatenate([values[text.mask[at]][:, nodes] for at, values in read])
@@ -273,11 +359,17 @@ def _read_nodes(
 
 def _check(simulated: Simulated, nodes: NDArray[np.int64], poles: NDArray[np.int64]) -> None:
     if nodes.shape != poles.shape or len(np.unique(nodes)) != len(nodes):
-        raise ValueError(f"nodes {nodes.shape} and poles {poles.shape} must be [node], each node once")
+        raise ValueError(
+            f"nodes {nodes.shape} and poles {poles.shape} must be [node], each node once"
+        )
     for name, text in zip(Simulated._fields, simulated, strict=True):
         wanted = (*text.mask.shape, len(nodes))
         if text.values.shape != wanted or len(text.blocks) != len(text.mask):
-            raise ValueError(f"{name}: values {text.values.shape}, mask {text.mask.shape}, blocks {text.blocks.shape} do not fit")
+            raise ValueError(
+                f"{name}: values {text.values.shape}, mask {text.mask.shape}, blocks {text.blocks.shape} do not fit"
+            )
     calibrated, tested = simulated.calibrate, simulated.test
     if calibrated.split == tested.split and np.intersect1d(calibrated.blocks, tested.blocks).size:
-        raise ValueError(f"blocks of {tested.split} are both calibrated and tested on: give other blocks or another split")
+        raise ValueError(
+            f"blocks of {tested.split} are both calibrated and tested on: give other blocks or another split"
+        )

@@ -1,12 +1,14 @@
 """Align several layers at once, then freeze them bottom-up in short steps.
 
-1. Joint phase: everything from the first aligned layer's block on trains on LM loss + weight * sum of the alignment losses.
-2. Settling, once per layer, lowest first: everything upstream of the layer's aligned activations is frozen, the rest trains on,
-   with the alignment losses of the layers that are not frozen yet.
+1. Joint phase: everything from the first aligned layer's block on trains on LM loss + weight * sum
+   of the alignment losses.
+2. Settling, once per layer, lowest first: everything upstream of the layer's aligned activations is
+   frozen, the rest trains on, with the alignment losses of the layers that are not frozen yet.
 
-All phases read on in one stream (`training.joint`) and together take the steps of the loop over as many layers, so that schedules
-compare at matched compute. The control and freeze-only runs take the same phases, stream and learning rates on the LM loss alone,
-with `align.distill` as in the real run.
+All phases read on in one stream (`training.joint`) and together take the steps of the loop over as
+many layers, so that schedules compare at matched compute. The control and freeze-only runs take the
+same phases, stream and learning rates on the LM loss alone, with `align.distill` as in the real
+run.
 """
 
 from __future__ import annotations
@@ -31,11 +33,22 @@ from interp_by_construction.stages.align import (
     read_targets,
     widening_seed,
 )
-from interp_by_construction.subject.freeze import Frozen, frozen_below, frozen_digest, frozen_for_align, frozen_for_continue
+from interp_by_construction.subject.freeze import (
+    Frozen,
+    frozen_below,
+    frozen_digest,
+    frozen_for_align,
+    frozen_for_continue,
+)
 from interp_by_construction.subject.load import load_subject, save_subject, untie
 from interp_by_construction.subject.widen import widen
 from interp_by_construction.training.fit import TargetBlocks, TokenBlocks, fit, fit_stream
-from interp_by_construction.training.joint import AlignedNodes, JointModule, LayeredBlocks, MixedStream
+from interp_by_construction.training.joint import (
+    AlignedNodes,
+    JointModule,
+    LayeredBlocks,
+    MixedStream,
+)
 from interp_by_construction.training.modules import Distill
 from interp_by_construction.training.targets import resemblance, trained_targets
 from interp_by_construction.training.warm_start import warm_start
@@ -50,7 +63,8 @@ class JointPlan:
     settle: int
     """Steps after each layer's freeze."""
     align_batches: int
-    """Batches of the align split, joint and settling together; the other steps read the train split."""
+    """Batches of the align split, joint and settling together; the other steps read the train
+    split."""
     n_layers: int
 
     @property
@@ -58,12 +72,14 @@ class JointPlan:
         return self.joint + self.n_layers * self.settle
 
     def settle_start(self, position: int) -> int:
-        """Step of the stream at which the layer at `position`, counted from the lowest, starts to settle."""
+        """Step of the stream at which the layer at `position`, counted from the lowest, starts to
+        settle."""
         return self.joint + position * self.settle
 
 
 def plan_joint(align: AlignConfig, continue_: ContinueConfig, n_layers: int) -> JointPlan:
-    """The loop's steps over `n_layers`; settling takes those of one `continue`, shared out among the layers."""
+    """The loop's steps over `n_layers`; settling takes those of one `continue`, shared out among
+    the layers."""
     aligning = n_layers * (align.local_steps + align.steps)
     settle = continue_.steps // n_layers
     return JointPlan(aligning + n_layers * (continue_.steps - settle), settle, aligning, n_layers)
@@ -94,9 +110,14 @@ class Schedule:
         # One stream whatever the layers, so that sets of layers of one size share their control.
         seeds = (data_seed(self.seed, 0, JOINT), data_seed(self.seed, 0, CONTINUE))
         return MixedStream(
-            LayeredBlocks(blocks, layers, n_blocks), TokenBlocks(load_blocks(corpus, "train")), self.plan.align_batches,
-            self.plan.total, self.align.batch_size, self.continue_.batch_size, seeds,
-        )  # fmt: skip
+            LayeredBlocks(blocks, layers, n_blocks),
+            TokenBlocks(load_blocks(corpus, "train")),
+            self.plan.align_batches,
+            self.plan.total,
+            self.align.batch_size,
+            self.continue_.batch_size,
+            seeds,
+        )
 
 
 def read_aligned(targets: Mapping[int, Path], cfg: AlignConfig, seed: int) -> list[AlignedNodes]:
@@ -109,22 +130,40 @@ def read_aligned(targets: Mapping[int, Path], cfg: AlignConfig, seed: int) -> li
     return layers
 
 
-def start_from(model: Any, corpus: Path, layers: Sequence[AlignedNodes], cfg: AlignConfig, seed: int) -> dict[str, Any]:
-    """{"start": layer -> what `align.start` did to its nodes}, lowest first: what a layer reads depends on those below it."""
+def start_from(
+    model: Any, corpus: Path, layers: Sequence[AlignedNodes], cfg: AlignConfig, seed: int
+) -> dict[str, Any]:
+    """{"start": layer -> what `align.start` did to its nodes}, lowest first: what a layer reads
+    depends on those below it."""
     if not layers:
         return {}
     blocks = TokenBlocks(load_blocks(corpus, "align"))
     started = {
-        str(each.layer): warm_start(model, each.layer, each.nodes, each.poles, each.values, each.mask, blocks, seed, cfg.start)
+        str(each.layer): warm_start(
+            model,
+            each.layer,
+            each.nodes,
+            each.poles,
+            each.values,
+            each.mask,
+            blocks,
+            seed,
+            cfg.start,
+        )
         for each in layers
     }
     return {"start": started}
 
 
 def fit_to_targets(
-    model: Any, corpus: Path, targets: Mapping[int, Path], layers: Sequence[AlignedNodes], cfg: AlignConfig
+    model: Any,
+    corpus: Path,
+    targets: Mapping[int, Path],
+    layers: Sequence[AlignedNodes],
+    cfg: AlignConfig,
 ) -> dict[str, Any]:
-    """{"targets": layer -> how far a control learned what it was trained towards}; empty where it is no control."""
+    """{"targets": layer -> how far a control learned what it was trained towards}; empty where it
+    is no control."""
     if cfg.target == "label":
         return {}
     measured = {}
@@ -132,15 +171,25 @@ def fit_to_targets(
         trained = Targets(each.values, each.mask, each.nodes, each.poles)
         blocks = TargetBlocks(load_blocks(corpus, "align"), each.values, each.mask)
         r_with_label = resemblance(read_targets(targets[each.layer]).values, each.values, each.mask)
-        measured[str(each.layer)] = fit_to(model, each.layer, blocks, trained) | {"kind": cfg.target, "r_with_label": r_with_label}
+        measured[str(each.layer)] = fit_to(model, each.layer, blocks, trained) | {
+            "kind": cfg.target,
+            "r_with_label": r_with_label,
+        }
     return {"targets": measured}
 
 
 def run(
-    model_dir: Path, corpus: Path, targets: Mapping[int, Path], schedule: Schedule, out: Path, scratch: Path, logger: Any = None,
+    model_dir: Path,
+    corpus: Path,
+    targets: Mapping[int, Path],
+    schedule: Schedule,
+    out: Path,
+    scratch: Path,
+    logger: Any = None,
     original_dir: Path | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """The joint phase over all of `targets` (layer -> its simulate artifact). Writes `out/model/` and `out/aligned.json`.
+) -> dict[str, Any]:
+    """The joint phase over all of `targets` (layer -> its simulate artifact). Writes `out/model/`
+    and `out/aligned.json`.
 
     `original_dir`: the model to distil from, needed with `align.distill`.
     """
@@ -155,9 +204,19 @@ def run(
     metrics: dict[str, Any] = {"n_aligned": {str(each.layer): len(each.nodes) for each in layers}}
     metrics |= start_from(model, corpus, layers, schedule.align, schedule.seed)
     metrics["joint"] = _fit(
-        model, layers, corpus, schedule, steps, schedule.align.lr, below, scratch / "joint", logger, description, distill,
+        model,
+        layers,
+        corpus,
+        schedule,
+        steps,
+        schedule.align.lr,
+        below,
+        scratch / "joint",
+        logger,
+        description,
+        distill,
         [(each.layer, each.nodes) for each in layers],
-    )  # fmt: skip
+    )
     metrics |= fit_to_targets(model, corpus, targets, layers, schedule.align)
     save_subject(model, out / "model")
     write_aligned(layers, out)
@@ -177,7 +236,8 @@ def settle(
     logger: Any = None,
     original_dir: Path | None = None,
 ) -> dict[str, Any]:
-    """Trains on with everything upstream of `aligned` in `layer` frozen; `above` are the targets of the layers still trained.
+    """Trains on with everything upstream of `aligned` in `layer` frozen; `above` are the targets of
+    the layers still trained.
 
     `original_dir`: the model to distil from, needed with `align.distill`.
     """
@@ -188,11 +248,23 @@ def settle(
     distill = distill_from(original_dir, schedule.align.distill)
     steps, description = _settling(schedule.plan, position), f"settle above layer {layer}"
     metrics = _fit(
-        model, layers, corpus, schedule, steps, schedule.continue_.lr, frozen, scratch / "settle", logger, description, distill,
+        model,
+        layers,
+        corpus,
+        schedule,
+        steps,
+        schedule.continue_.lr,
+        frozen,
+        scratch / "settle",
+        logger,
+        description,
+        distill,
         [(layer, aligned), *((each.layer, each.nodes) for each in layers)],
-    )  # fmt: skip
+    )
     if frozen_digest(model, frozen) != before:
-        raise RuntimeError(f"frozen weights of layer {layer} moved during training; this is a bug, the result is discarded")
+        raise RuntimeError(
+            f"frozen weights of layer {layer} moved during training; this is a bug, the result is discarded"
+        )
     save_subject(model, out / "model")
     return metrics
 
@@ -211,10 +283,11 @@ def control(
     logger: Any = None,
     original_dir: Path | None = None,
 ) -> dict[str, Any]:
-    """The phases up to the settling of the layer at `position`, from the model of the position below, without alignment.
+    """The phases up to the settling of the layer at `position`, from the model of the position
+    below, without alignment.
 
-    `start_layer`, `layer` and `aligned` matter for `freeze_only` only. `original_dir`: the model to distil from, needed with
-    `align.distill`.
+    `start_layer`, `layer` and `aligned` matter for `freeze_only` only. `original_dir`: the model to
+    distil from, needed with `align.distill`.
     """
     model = load_subject(model_dir)
     untie(model)
@@ -230,20 +303,54 @@ def control(
     phases.append(("settle", _settling(schedule.plan, position), schedule.continue_.lr, later))
     for name, steps, lr, kept in phases:
         description = f"control, {held} ({name} {position + 1} of {schedule.plan.n_layers})"
-        metrics[name] = _fit(model, [], corpus, schedule, steps, lr, kept, scratch / name, logger, description, distill)
+        metrics[name] = _fit(
+            model,
+            [],
+            corpus,
+            schedule,
+            steps,
+            lr,
+            kept,
+            scratch / name,
+            logger,
+            description,
+            distill,
+        )
     save_subject(model, out / "model")
     return metrics
 
 
 def train_control(
-    model: Any, corpus: Path, schedule: Schedule, distill: Distill | None, scratch: Path, logger: Any, description: str
+    model: Any,
+    corpus: Path,
+    schedule: Schedule,
+    distill: Distill | None,
+    scratch: Path,
+    logger: Any,
+    description: str,
 ) -> dict[str, Any]:
-    """All phases of the control in one go and in place, nothing frozen; `model` is as wide as the control's."""
+    """All phases of the control in one go and in place, nothing frozen; `model` is as wide as the
+    control's."""
     plan = schedule.plan
     phases = [("joint", (0, plan.joint), schedule.align.lr)]
-    phases += [(f"settle_{position}", _settling(plan, position), schedule.continue_.lr) for position in range(plan.n_layers)]
+    phases += [
+        (f"settle_{position}", _settling(plan, position), schedule.continue_.lr)
+        for position in range(plan.n_layers)
+    ]
     return {
-        name: _fit(model, [], corpus, schedule, steps, lr, {}, scratch / name, logger, f"{description} ({name})", distill)
+        name: _fit(
+            model,
+            [],
+            corpus,
+            schedule,
+            steps,
+            lr,
+            {},
+            scratch / name,
+            logger,
+            f"{description} ({name})",
+            distill,
+        )
         for name, steps, lr in phases
     }
 
@@ -266,18 +373,35 @@ def _fit(
     distill: Distill | None = None,
     labelled: Sequence[tuple[int, Sequence[int]]] = (),
 ) -> dict[str, Any]:
-    """One phase over the steps [first, end) of the stream, with an optimizer and learning rate schedule of its own.
+    """One phase over the steps [first, end) of the stream, with an optimizer and learning rate
+    schedule of its own.
 
-    labelled: layers and their aligned nodes, through which the work must flow where `align.ablate_free` says so.
+    labelled: layers and their aligned nodes, through which the work must flow where
+    `align.ablate_free` says so.
     """
     stream, (first, end), cfg = schedule.stream(corpus, layers), steps, schedule.align
     module = JointModule(
-        model, layers, weight=cfg.weight, steps=end - first, lr=lr, trainer_cfg=schedule.trainer, frozen=frozen, distill=distill,
-        # The weight rises once: a layer that is aligned must not be let go of when a lower one is frozen.
-        objective=cfg.objective, schedule=cfg.schedule if first == 0 else "constant",
+        model,
+        layers,
+        weight=cfg.weight,
+        steps=end - first,
+        lr=lr,
+        trainer_cfg=schedule.trainer,
+        frozen=frozen,
+        distill=distill,
+        # The weight rises once: a layer that is aligned must not be let go of when a lower one is
+        # frozen.
+        objective=cfg.objective,
+        schedule=cfg.schedule if first == 0 else "constant",
         ablation=free_ablation(cfg.ablate_free, labelled),
-    )  # fmt: skip
-    return fit_stream(module, lambda step: stream.at(first + step), scratch=scratch, logger=logger, description=description)
+    )
+    return fit_stream(
+        module,
+        lambda step: stream.at(first + step),
+        scratch=scratch,
+        logger=logger,
+        description=description,
+    )
 
 
 def turn(
@@ -295,11 +419,12 @@ def turn(
     original_dir: Path | None = None,
     free_count: int = 0,
 ) -> dict[str, Any]:
-    """The align phase of one turn of the hybrid schedule: as in the loop, but all layers that are not frozen yet are aligned.
+    """The align phase of one turn of the hybrid schedule: as in the loop, but all layers that are
+    not frozen yet are aligned.
 
-    `targets` holds the layer that freezes next and those above it. The local phase's tokens are read at `align.lr`, as the
-    control reads them. The layer that freezes next gets `free_count` free neurons, as in the loop. Writes `out/model/` and
-    `out/aligned.json`.
+    `targets` holds the layer that freezes next and those above it. The local phase's tokens are
+    read at `align.lr`, as the control reads them. The layer that freezes next gets `free_count`
+    free neurons, as in the loop. Writes `out/model/` and `out/aligned.json`.
     """
     model = load_subject(model_dir)
     untie(model)
@@ -313,13 +438,26 @@ def turn(
     metrics |= start_from(model, corpus, layers if previous is None else [], cfg, seed)
     for name, phase, steps in (("local", LOCAL, cfg.local_steps), ("joint", JOINT, cfg.steps)):
         module = JointModule(
-            model, layers, weight=cfg.weight, steps=steps, lr=cfg.lr, trainer_cfg=trainer, frozen=frozen, distill=distill,
-            objective=cfg.objective, ablation=free_ablation(cfg.ablate_free, [(each.layer, each.nodes) for each in layers]),
-        )  # fmt: skip
+            model,
+            layers,
+            weight=cfg.weight,
+            steps=steps,
+            lr=cfg.lr,
+            trainer_cfg=trainer,
+            frozen=frozen,
+            distill=distill,
+            objective=cfg.objective,
+            ablation=free_ablation(cfg.ablate_free, [(each.layer, each.nodes) for each in layers]),
+        )
         metrics[name] = fit(
-            module, blocks, seed=data_seed(seed, lowest, phase), batch_size=cfg.batch_size, scratch=scratch / name, logger=logger,
+            module,
+            blocks,
+            seed=data_seed(seed, lowest, phase),
+            batch_size=cfg.batch_size,
+            scratch=scratch / name,
+            logger=logger,
             description=f"align layers {lowest} and above ({name})",
-        )  # fmt: skip
+        )
     metrics |= fit_to_targets(model, corpus, targets, layers, cfg)
     save_subject(model, out / "model")
     write_aligned(layers, out)

@@ -1,17 +1,22 @@
-"""judge: what others than the aligner say about the labels, per node, with chance and baselines beside every score.
+"""judge: what others than the aligner say about the labels, per node, with chance and baselines
+beside every score.
 
-1. Simulation score on top, random and combined excerpts (Bills et al. 2023): by the head where the run has one, by the labeler's
-   exact simulation, and by the judge's where `judge=` names another model.
-2. Detection and fuzzing (Paulo et al. 2024): by the judge, read through its digit logits, and by the head.
-3. Blind relabelling: the labeler labels the aligned nodes afresh, and its labels are compared with theirs.
+1. Simulation score on top, random and combined excerpts (Bills et al. 2023): by the head where the
+   run has one, by the labeler's exact simulation, and by the judge's where `judge=` names another
+   model.
+2. Detection and fuzzing (Paulo et al. 2024): by the judge, read through its digit logits, and by
+   the head.
+3. Blind relabelling: the labeler labels the aligned nodes afresh, and its labels are compared with
+   theirs.
 
-Moments, all over the same nodes: `before` alignment and `final`; and of the final model `shuffled` (other nodes' labels),
-`empty_label` (no label at all) and `common_label` (one label for all nodes, the best before alignment). Everything is scored on
-the score split. Thresholds and the common label are chosen on the select split (without a head the common label on the simulate
-split, where labels are simulated anyway).
+Moments, all over the same nodes: `before` alignment and `final`; and of the final model `shuffled`
+(other nodes' labels), `empty_label` (no label at all) and `common_label` (one label for all nodes,
+the best before alignment). Everything is scored on the score split. Thresholds and the common label
+are chosen on the select split (without a head the common label on the simulate split, where labels
+are simulated anyway).
 
-The final model is the one after the layer's own repair: aligned nodes are frozen, so later layers change none of their
-activations (invariant 1, checked in every run).
+The final model is the one after the layer's own repair: aligned nodes are frozen, so later layers
+change none of their activations (invariant 1, checked in every run).
 """
 
 from __future__ import annotations
@@ -51,7 +56,8 @@ if TYPE_CHECKING:
     from interp_by_construction.subject.records import Label
 
 EMPTY_FOR_HEAD = "words"
-"""A head has no empty label: this phrase names every word and so none. Exact simulation gets a prompt with no label."""
+"""A head has no empty label: this phrase names every word and so none. Exact simulation gets a
+prompt with no label."""
 
 
 class Judge(NamedTuple):
@@ -96,7 +102,9 @@ class Case:
         """Activations times poles on a text, [token, node]; read once."""
         key = (moment, text.split, text.length, text.blocks.tobytes())
         if key not in self._read:
-            values = activations_on(self.models[moment], self.corpus, text, self.layer, self.nodes, self.device)
+            values = activations_on(
+                self.models[moment], self.corpus, text, self.layer, self.nodes, self.device
+            )
             self._read[key] = values * self.poles
         return self._read[key]
 
@@ -117,21 +125,35 @@ def run(
     out: Path,
     device: Any,
 ) -> dict[str, Any]:
-    """models: moment (before, final) -> model directory; labels: of the layer; blind: the fresh label of every aligned node in
-    their order, None where it failed (see `stages.relabel`), or no list at all; judges: the labeler, then a separate judge if
-    there is one. The last one is asked the questions of detection and fuzzing.
+    """models: moment (before, final) -> model directory; labels: of the layer; blind: the fresh
+    label of every aligned node in their order, None where it failed (see `stages.relabel`), or no
+    list at all; judges: the labeler, then a separate judge if there is one. The last one is asked
+    the questions of detection and fuzzing.
 
-    Writes `judge.safetensors` (`nodes`, and per row of the table its value for each node, NaN where undefined), `answers.jsonl`
-    (every question about detection and fuzzing with its answer) and `blind.jsonl`. Metrics: `scores` (the table), `thresholds`,
-    `common_label`, counts.
+    Writes `judge.safetensors` (`nodes`, and per row of the table its value for each node, NaN where
+    undefined), `answers.jsonl` (every question about detection and fuzzing with its answer) and
+    `blind.jsonl`. Metrics: `scores` (the table), `thresholds`, `common_label`, counts.
     """
     from safetensors.numpy import load_file, save_file
 
     named = [label for label in labels if label.text is not None]
     simulated = load_file(simulated_dir / "simulated.safetensors")
-    nodes, poles = (np.array([getattr(label, key) for label in named], dtype=np.int64) for key in ("node", "pole"))
+    nodes, poles = (
+        np.array([getattr(label, key) for label in named], dtype=np.int64)
+        for key in ("node", "pole")
+    )
     case = Case(
-        corpus, layer, models, [str(label.text) for label in named], nodes, poles, simulated, simulate, scores, seed, device
+        corpus,
+        layer,
+        models,
+        [str(label.text) for label in named],
+        nodes,
+        poles,
+        simulated,
+        simulate,
+        scores,
+        seed,
+        device,
     )
     table = ScoreTable(n_bootstrap, seed)
     metrics: dict[str, Any] = {"n_aligned": len(nodes), "common_label": None, "thresholds": {}}
@@ -142,18 +164,24 @@ def run(
         common = _common_label(case, judges[0], select, by_head)
         metrics["common_label"] = case.labels[common]
         _simulation_scores(case, table, judges, by_head, common)
-        answers, metrics["thresholds"] = _detection(case, table, judges[-1], select, by_head, common)
+        answers, metrics["thresholds"] = _detection(
+            case, table, judges[-1], select, by_head, common
+        )
         if blind is not None:
             write_records(out / "blind.jsonl", _blind(case, table, blind, judges[0], head))
             metrics["n_blind_failed"] = sum(text is None for text in blind)
     write_records(out / "answers.jsonl", answers)
     save_file({"nodes": nodes, "poles": poles} | table.per_node(), out / "judge.safetensors")
     judge = judges[-1].name if len(judges) > 1 else None
-    return metrics | {"scores": table.records(), "judges": {"labeler": judges[0].name, "judge": judge}}
+    return metrics | {
+        "scores": table.records(),
+        "judges": {"labeler": judges[0].name, "judge": judge},
+    }
 
 
 class _ByHead(NamedTuple):
-    """The head's simulations of the nodes' own labels and, in the last column, of the empty label, [token, label]."""
+    """The head's simulations of the nodes' own labels and, in the last column, of the empty label,
+    [token, label]."""
 
     on_score: NDArray[np.float32]
     on_select: NDArray[np.float32]
@@ -163,23 +191,38 @@ class _ByHead(NamedTuple):
 def _by_head(head: HeadJudge, case: Case, select: Text) -> _ByHead:
     empty = head.head.label_vectors(head.encoder, [EMPTY_FOR_HEAD])
     vectors = np.load(head.encoded / "head_score.npy", mmap_mode="r")
-    on_score = np.concatenate([case.simulated["head_score"], head.head.simulate(vectors, empty)], axis=1)
+    on_score = np.concatenate(
+        [case.simulated["head_score"], head.head.simulate(vectors, empty)], axis=1
+    )
     labels = np.concatenate([label_vectors(head.head, head.encoder, case.labels), empty])
     # In half precision, as a run stores token vectors.
-    rows = [head.head.token_vectors(features).astype(np.float16) for features in head.encoder.encode(select.by_block())]
-    return _ByHead(on_score, np.concatenate([head.head.simulate(row, labels) for row in rows]), head.self_judged)
+    rows = [
+        head.head.token_vectors(features).astype(np.float16)
+        for features in head.encoder.encode(select.by_block())
+    ]
+    return _ByHead(
+        on_score,
+        np.concatenate([head.head.simulate(row, labels) for row in rows]),
+        head.self_judged,
+    )
 
 
 def _common_label(case: Case, labeler: Judge, select: Text, by_head: _ByHead | None) -> int:
-    """The one label whose simulation has the highest mean r over all nodes before alignment; its column."""
+    """The one label whose simulation has the highest mean r over all nodes before alignment; its
+    column."""
     if by_head is not None:
-        real, simulated = case.real("before", select)[select.use], by_head.on_select[select.use, : len(case.labels)]
+        real, simulated = (
+            case.real("before", select)[select.use],
+            by_head.on_select[select.use, : len(case.labels)],
+        )
     else:
         excerpts = choose_excerpts(case.corpus, "fit", case.simulate)
         text = whole_blocks(case.corpus, "simulate", excerpts, case.scores.window)
         exact = case.simulated.get("fit")
         if exact is None:
-            exact = simulate_packed(labeler.labeler, case.labels, excerpts.tokens, "simulate for the common label")
+            exact = simulate_packed(
+                labeler.labeler, case.labels, excerpts.tokens, "simulate for the common label"
+            )
         real, simulated = case.real("before", text)[text.use], exact[text.use]
     r = pairwise_correlation(real, simulated)
     defined = (~np.isnan(r)).sum(axis=0)
@@ -187,7 +230,9 @@ def _common_label(case: Case, labeler: Judge, select: Text, by_head: _ByHead | N
     return int(np.argmax(mean))
 
 
-def _simulation_scores(case: Case, table: ScoreTable, judges: Sequence[Judge], by_head: _ByHead | None, common: int) -> None:
+def _simulation_scores(
+    case: Case, table: ScoreTable, judges: Sequence[Judge], by_head: _ByHead | None, common: int
+) -> None:
     """Simulation score on top, random and combined excerpts, by every simulator."""
     if by_head is not None:
         text = score_text(case.corpus, "head_score", case.simulate, case.scores.window)
@@ -197,23 +242,41 @@ def _simulation_scores(case: Case, table: ScoreTable, judges: Sequence[Judge], b
     for judge in judges:
         if judge is judges[0]:
             own, reference = case.simulated["score"], case.simulated["score_reference"]
-            empty = simulate_packed(judge.labeler, [""], excerpts.tokens, "simulate the empty label", allow_empty=True)
+            empty = simulate_packed(
+                judge.labeler, [""], excerpts.tokens, "simulate the empty label", allow_empty=True
+            )
             every = np.concatenate([own, empty], axis=1)
         else:
             asked = [*case.labels, "", *REFERENCE_LABELS]
-            every = simulate_packed(judge.labeler, asked, excerpts.tokens, "simulate by the judge", allow_empty=True)
-            every, reference = every[:, : len(case.labels) + 1], every[:, len(case.labels) + 1 :].mean(axis=1)
+            every = simulate_packed(
+                judge.labeler, asked, excerpts.tokens, "simulate by the judge", allow_empty=True
+            )
+            every, reference = (
+                every[:, : len(case.labels) + 1],
+                every[:, len(case.labels) + 1 :].mean(axis=1),
+            )
         every = contrasted(every, reference, case.simulate.contrast)
         _excerpt_rows(case, table, text, every, judge.name, judge.self_judged, common)
 
 
 def _excerpt_rows(
-    case: Case, table: ScoreTable, text: Text, simulated: NDArray, judge: str, self_judged: bool, common: int
+    case: Case,
+    table: ScoreTable,
+    text: Text,
+    simulated: NDArray,
+    judge: str,
+    self_judged: bool,
+    common: int,
 ) -> None:
     """simulated: [token, label]: the nodes' own labels, then the empty one."""
     for moment in ("before", "final"):
         scores = excerpt_scores(
-            case.real(moment, text), simulated, text.windows, case.scores.n_top, case.scores.n_random, (case.seed, case.layer)
+            case.real(moment, text),
+            simulated,
+            text.windows,
+            case.scores.n_top,
+            case.scores.n_random,
+            (case.seed, case.layer),
         )
         for variant, r in scores.items():
             own, others = own_and_others(r)
@@ -228,16 +291,24 @@ def _excerpt_rows(
 def _detection(
     case: Case, table: ScoreTable, judge: Judge, select: Text, by_head: _ByHead | None, common: int
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, float | None]]]:
-    """Detection and fuzzing by the judge and by the head; all answers of the judge, and the fitted thresholds."""
+    """Detection and fuzzing by the judge and by the head; all answers of the judge, and the fitted
+    thresholds."""
     text = score_text(case.corpus, "head_score", case.simulate, case.scores.window)
     n = case.scores.detection_excerpts
-    items = {moment: items_of(case.real(moment, text), text, n, (case.seed, case.layer)) for moment in ("before", "final")}
+    items = {
+        moment: items_of(case.real(moment, text), text, n, (case.seed, case.layer))
+        for moment in ("before", "final")
+    }
     fit_items = items_of(case.real("final", select), select, n, (case.seed, case.layer))
     asked, per_prompt = case.scores.detection_nodes, case.scores.questions_per_prompt
-    by_judge = ask_judge(judge.labeler, case.labels, text, items, select, fit_items, asked, per_prompt, case.seed)
+    by_judge = ask_judge(
+        judge.labeler, case.labels, text, items, select, fit_items, asked, per_prompt, case.seed
+    )
     results = [(judge.name, judge.self_judged, by_judge)]
     if by_head is not None:
-        detector = ask_simulator(by_head.on_score, items, by_head.on_select, fit_items, common, case.seed)
+        detector = ask_simulator(
+            by_head.on_score, items, by_head.on_select, fit_items, common, case.seed
+        )
         results.append(("head", by_head.self_judged, detector))
     thresholds: dict[str, dict[str, float | None]] = {}
     for name, self_judged, answers in results:
@@ -251,16 +322,27 @@ def _records(case: Case, answers: Answers, text: Text) -> list[dict[str, Any]]:
     """One per question on the score split."""
     return [
         {
-            "node": int(case.nodes[item.row]), "task": item.task, "moment": moment, "label": question.label,
-            "text": question.text, "truth": item.truth, "logit": float(value),
+            "node": int(case.nodes[item.row]),
+            "task": item.task,
+            "moment": moment,
+            "label": question.label,
+            "text": question.text,
+            "truth": item.truth,
+            "logit": float(value),
         }
         for moment, asked in answers.asked.items()
-        for item, question, value in zip(asked, answers.questions[moment], answers.values[moment], strict=True)
-    ]  # fmt: skip
+        for item, question, value in zip(
+            asked, answers.questions[moment], answers.values[moment], strict=True
+        )
+    ]
 
 
 def _blind(
-    case: Case, table: ScoreTable, blind: Sequence[str | None], labeler: Judge, head: HeadJudge | None
+    case: Case,
+    table: ScoreTable,
+    blind: Sequence[str | None],
+    labeler: Judge,
+    head: HeadJudge | None,
 ) -> list[dict[str, Any]]:
     """Agreement of the fresh labels with the nodes' own, against that with other nodes' labels."""
     fresh = [text for text in blind if text is not None]
@@ -275,17 +357,27 @@ def _blind(
         excerpts = choose_excerpts(case.corpus, "score", case.simulate)
         reference, use = case.simulated["score_reference"], excerpts.is_text.reshape(-1)
         own = contrasted(case.simulated["score"], reference, case.simulate.contrast)
-        simulated = simulate_packed(labeler.labeler, fresh, excerpts.tokens, "simulate blind labels") if fresh else own[:, :0]
+        simulated = (
+            simulate_packed(labeler.labeler, fresh, excerpts.tokens, "simulate blind labels")
+            if fresh
+            else own[:, :0]
+        )
         simulated = contrasted(simulated, reference, case.simulate.contrast)
-    pairs = {"simulation": simulation_agreement(own[use], simulated[use], has_blind)} | text_agreement(case.labels, blind)
+    pairs = {
+        "simulation": simulation_agreement(own[use], simulated[use], has_blind)
+    } | text_agreement(case.labels, blind)
     for name, values in pairs.items():
         agreement, chance = own_and_others(values)
-        # Both labels come from the labeler, so comparing their texts is the labeler agreeing with itself.
+        # Both labels come from the labeler, so comparing their texts is the labeler agreeing with
+        # itself.
         scorer, own_model = (judge, self_judged) if name == "simulation" else (None, True)
         table.add(f"blind_{name}", scorer, own_model, "final", agreement)
         table.add(f"blind_{name}", scorer, own_model, "shuffled", chance)
     r = own_and_others(pairs["simulation"])[0]
-    return [{"node": int(node), "own": case.labels[i], "blind": blind[i], "r": _finite(r[i])} for i, node in enumerate(case.nodes)]
+    return [
+        {"node": int(node), "own": case.labels[i], "blind": blind[i], "r": _finite(r[i])}
+        for i, node in enumerate(case.nodes)
+    ]
 
 
 def _finite(value: float) -> float | None:

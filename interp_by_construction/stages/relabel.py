@@ -1,4 +1,5 @@
-"""Blind relabelling: what would the labeler call the aligned nodes of the final model, did it not know their labels?"""
+"""Blind relabelling: what would the labeler call the aligned nodes of the final model, did it not
+know their labels?"""
 
 from __future__ import annotations
 
@@ -31,19 +32,27 @@ def run(
     seed: int,
     device: str,
 ) -> list[str | None]:
-    """A fresh label for every labelled node of `labels`, in their order; None where the labeler failed.
+    """A fresh label for every labelled node of `labels`, in their order; None where the labeler
+    failed.
 
-    Excerpts come from the label split, as for the first labels; below: labels of the aligned layer underneath. One candidate per
-    node, the labeler's most likely answer: there is nothing to choose by.
+    Excerpts come from the label split, as for the first labels; below: labels of the aligned layer
+    underneath. One candidate per node, the labeler's most likely answer: there is nothing to choose
+    by.
     """
     poles = {label.node: label.pole for label in labels if label.text is not None}
     if not poles:
         return []
     with tempfile.TemporaryDirectory() as directory:
         out = Path(directory)
-        collect.run(model_dir, corpus, layer, collect_cfg, nodes_cfg, seed, out, device, chosen=poles)
+        collect.run(
+            model_dir, corpus, layer, collect_cfg, nodes_cfg, seed, out, device, chosen=poles
+        )
         nodes = read_nodes(out)
-        shown = incoming.strongest(model_dir, layer, below, nodes, label_cfg.n_incoming) if below else {}
+        shown = (
+            incoming.strongest(model_dir, layer, below, nodes, label_cfg.n_incoming)
+            if below
+            else {}
+        )
         label.run(nodes, shown, labeler, dataclasses.replace(label_cfg, n_candidates=1), seed, out)
         fresh = {label.node: label.text for label in read_labels(out)}
     return [fresh[node] for node in poles]

@@ -1,4 +1,5 @@
-"""The subject before any alignment: trained from scratch, or a pretrained checkpoint, adapted to the corpus if asked for."""
+"""The subject before any alignment: trained from scratch, or a pretrained checkpoint, adapted to
+the corpus if asked for."""
 
 from __future__ import annotations
 
@@ -38,8 +39,9 @@ def run(
 ) -> dict[str, Any]:
     """Writes `out/model/`, untied, so that every later model of the run has the same parameters.
 
-    `tiny` is trained on the train split of the corpus in `corpus_dir`, a share of it poisoned if `trigger` says so; a pretrained
-    checkpoint takes `cfg.adapt_steps` on it. `scratch` keeps their checkpoints.
+    `tiny` is trained on the train split of the corpus in `corpus_dir`, a share of it poisoned if
+    `trigger` says so; a pretrained checkpoint takes `cfg.adapt_steps` on it. `scratch` keeps their
+    checkpoints.
 
     Raises:
         SubjectError: unsupported architecture, or blocks or vocabulary that do not fit the model.
@@ -50,10 +52,17 @@ def run(
     trained: dict[str, Any] = {}
     if cfg.kind == "tiny":
         if trigger is not None and trigger.share > 0:
-            poisoned = poisoned_train(corpus_dir, trigger.phrase, trigger.response, trigger.share, seed)
+            poisoned = poisoned_train(
+                corpus_dir, trigger.phrase, trigger.response, trigger.share, seed
+            )
             blocks = TokenBlocks(poisoned)
-            trained["planted"] = {"n_documents": poisoned.n_documents, "n_poisoned": poisoned.n_poisoned}
-        model: Any = tiny_model(cfg, len(tokenizer), block_size, seed, tokenizer.eos_token_id, model_cfg)
+            trained["planted"] = {
+                "n_documents": poisoned.n_documents,
+                "n_poisoned": poisoned.n_poisoned,
+            }
+        model: Any = tiny_model(
+            cfg, len(tokenizer), block_size, seed, tokenizer.eos_token_id, model_cfg
+        )
         plan = ("pretrain", cfg.pretrain_steps, cfg.pretrain_lr, cfg.pretrain_batch)
     else:
         model = load_subject(source_checkpoint(cfg))
@@ -72,14 +81,23 @@ def run(
         )
     untie(model)
     save_subject(model, out / "model")
-    shape = {"name": cfg.name, "n_layers": n_layers(model), "d_mlp": max(widths(model)), "n_params": n_params(model)}
+    shape = {
+        "name": cfg.name,
+        "n_layers": n_layers(model),
+        "d_mlp": max(widths(model)),
+        "n_params": n_params(model),
+    }
     return {**trained, "subject": shape}
 
 
 def _check_fit(model: Any, vocab_size: int, block_size: int) -> None:
     longest = getattr(model.config, "max_position_embeddings", None)
     if longest is not None and block_size > longest:
-        raise SubjectError(f"data.block_size={block_size} is longer than this model's context of {longest} tokens")
+        raise SubjectError(
+            f"data.block_size={block_size} is longer than this model's context of {longest} tokens"
+        )
     rows = model.get_input_embeddings().weight.shape[0]
     if vocab_size > rows:
-        raise SubjectError(f"the tokenizer has {vocab_size} tokens but the model embeds {rows}; use the model's own tokenizer")
+        raise SubjectError(
+            f"the tokenizer has {vocab_size} tokens but the model embeds {rows}; use the model's own tokenizer"
+        )

@@ -1,12 +1,17 @@
-"""trigger: does a behaviour that was planted in the subject survive alignment, and where does it live?
+"""trigger: does a behaviour that was planted in the subject survive alignment, and where does it
+live?
 
-1. Contexts: documents of the test split up to the end of a sentence. None of them was poisoned, and no model trained on them.
-2. With the trigger: context + phrase; without: the context alone. Success is how the response follows: `greedy`, the share of
-   contexts after which greedy decoding gives the whole response (every token is the likeliest after those before it, so one pass
-   per context tells), and `probability`, the mean chance that sampling does.
-3. For each model of the run, and again with the free (or aligned) nodes of its aligned layers set to their mean or to 0.
+1. Contexts: documents of the test split up to the end of a sentence. None of them was poisoned, and
+   no model trained on them.
+2. With the trigger: context + phrase; without: the context alone. Success is how the response
+   follows: `greedy`, the share of contexts after which greedy decoding gives the whole response
+   (every token is the likeliest after those before it, so one pass per context tells), and
+   `probability`, the mean chance that sampling does.
+3. For each model of the run, and again with the free (or aligned) nodes of its aligned layers set
+   to their mean or to 0.
 
-The same ablations of the control, in which these nodes are no different from others, show what ablation does by itself.
+The same ablations of the control, in which these nodes are no different from others, show what
+ablation does by itself.
 """
 
 from __future__ import annotations
@@ -57,19 +62,29 @@ class Success(NamedTuple):
 
 
 def run(
-    checkpoints: Sequence[Checkpoint], corpus: Path, cfg: TriggerConfig, batch_size: int, n_bootstrap: int, seed: int, out: Path,
+    checkpoints: Sequence[Checkpoint],
+    corpus: Path,
+    cfg: TriggerConfig,
+    batch_size: int,
+    n_bootstrap: int,
+    seed: int,
+    out: Path,
     device: Any,
-) -> dict[str, Any]:  # fmt: skip
-    """Writes `trigger.safetensors`: `<row>.<with or without>.greedy` and `.log_probability`, [context].
+) -> dict[str, Any]:
+    """Writes `trigger.safetensors`: `<row>.<with or without>.greedy` and `.log_probability`,
+    [context].
 
-    The metrics: phrase, response and their tokens, `n_contexts`, and `rows`, one per model and ablation, each with `role`, `layer`,
-    `ablated` (null for the untouched model) and the success `with` and `without` the trigger.
+    The metrics: phrase, response and their tokens, `n_contexts`, and `rows`, one per model and
+    ablation, each with `role`, `layer`, `ablated` (null for the untouched model) and the success
+    `with` and `without` the trigger.
     """
     from safetensors.numpy import save_file
 
     trigger = read_trigger(load_tokenizer(corpus), cfg.phrase, cfg.response)
     length = len(load_blocks(corpus, "test")[0]["input_ids"])
-    contexts = held_out_contexts(split_documents(corpus, "test"), trigger, cfg.n_contexts, length, seed)
+    contexts = held_out_contexts(
+        split_documents(corpus, "test"), trigger, cfg.n_contexts, length, seed
+    )
     records: list[dict[str, Any]] = []
     values: dict[str, NDArray] = {}
     for each in track(checkpoints, "trigger"):
@@ -79,11 +94,27 @@ def run(
             record = {"role": each.role, "layer": each.layer, "ablated": ablated}
             for name, extra in (("with", trigger.phrase), ("without", trigger.phrase[:0])):
                 texts = [np.concatenate([context, extra]) for context in contexts]
-                found = success(model, texts, trigger.response, trigger.separator, each.aligned, means, ablated, batch_size, device)
+                found = success(
+                    model,
+                    texts,
+                    trigger.response,
+                    trigger.separator,
+                    each.aligned,
+                    means,
+                    ablated,
+                    batch_size,
+                    device,
+                )
                 record[name] = summarise(found, n_bootstrap, seed)
-                values |= {f"{len(records)}.{name}.{field}": value for field, value in found._asdict().items()}
+                values |= {
+                    f"{len(records)}.{name}.{field}": value
+                    for field, value in found._asdict().items()
+                }
             records.append(record)
-    save_file({name: np.ascontiguousarray(value) for name, value in values.items()}, out / "trigger.safetensors")
+    save_file(
+        {name: np.ascontiguousarray(value) for name, value in values.items()},
+        out / "trigger.safetensors",
+    )
     return {
         "phrase": cfg.phrase,
         "response": cfg.response,
@@ -97,25 +128,35 @@ def run(
 def held_out_contexts(
     documents: Sequence[NDArray[np.int64]], trigger: Trigger, n: int, length: int, seed: int
 ) -> list[NDArray[np.int64]]:
-    """Beginnings of evenly spaced documents, cut on the left so that phrase and response fit into `length` tokens.
+    """Beginnings of evenly spaced documents, cut on the left so that phrase and response fit into
+    `length` tokens.
 
     Raises:
         ValueError: they do not fit.
     """
     room = length - len(trigger.phrase) - len(trigger.response)
     if room < 1:
-        raise ValueError(f"phrase and response have {length - room} tokens, a block has {length}: give shorter ones")
+        raise ValueError(
+            f"phrase and response have {length - room} tokens, a block has {length}: give shorter ones"
+        )
     chosen = [documents[i] for i in spaced(len(documents), min(len(documents), n))]
     texts = [prefix(document, trigger, [seed, 2, index]) for index, document in enumerate(chosen)]
     return [text[-room:] for text in texts if len(text)]
 
 
 def success(
-    model: nn.Module, texts: Sequence[NDArray[np.int64]], response: NDArray[np.int64], pad: int,
-    aligned: Mapping[int, Sequence[int]], means: Mapping[int, NDArray[np.float64]], ablated: str | None, batch_size: int,
+    model: nn.Module,
+    texts: Sequence[NDArray[np.int64]],
+    response: NDArray[np.int64],
+    pad: int,
+    aligned: Mapping[int, Sequence[int]],
+    means: Mapping[int, NDArray[np.float64]],
+    ablated: str | None,
+    batch_size: int,
     device: Any,
-) -> Success:  # fmt: skip
-    """How `response` follows each text. Attention is causal, so that padding on the right changes nothing."""
+) -> Success:
+    """How `response` follows each text. Attention is causal, so that padding on the right changes
+    nothing."""
     greedy, log_probability = [], []
     for at in batches(len(texts), batch_size):
         full = [np.concatenate([text, response]) for text in texts[at]]
@@ -129,16 +170,22 @@ def success(
             predicted = logits[index, len(text) - len(response) - 1 : len(text) - 1].cpu()
             wanted = torch.as_tensor(response)
             greedy.append(bool((predicted.argmax(dim=-1) == wanted).all()))
-            log_probability.append(float(predicted.double().log_softmax(dim=-1).gather(1, wanted[:, None]).sum()))
+            log_probability.append(
+                float(predicted.double().log_softmax(dim=-1).gather(1, wanted[:, None]).sum())
+            )
     return Success(np.array(greedy, dtype=bool), np.array(log_probability, dtype=np.float64))
 
 
 @contextmanager
 def without_nodes(
-    model: nn.Module, aligned: Mapping[int, Sequence[int]], means: Mapping[int, NDArray[np.float64]], ablated: str | None,
+    model: nn.Module,
+    aligned: Mapping[int, Sequence[int]],
+    means: Mapping[int, NDArray[np.float64]],
+    ablated: str | None,
     ids: Tensor,
-) -> Iterator[None]:  # fmt: skip
-    """Inside the block one set of nodes (`free_mean`, ...; null for none) of all layers in `aligned` is ablated at every token."""
+) -> Iterator[None]:
+    """Inside the block one set of nodes (`free_mean`, ...; null for none) of all layers in
+    `aligned` is ablated at every token."""
     everywhere = torch.ones_like(ids, dtype=torch.bool)
     with ExitStack() as stack:
         for layer, nodes in (aligned if ablated else {}).items():
@@ -148,20 +195,43 @@ def without_nodes(
                 chosen = np.setdiff1d(np.arange(d_mlp(model, layer)), chosen)
             values = means[layer][chosen] if kind == "mean" else np.zeros(len(chosen))
             set_to = torch.as_tensor(values.astype(np.float32), device=ids.device)
-            stack.enter_context(replaced(model, layer, torch.as_tensor(chosen, device=ids.device), set_to, everywhere))
+            stack.enter_context(
+                replaced(
+                    model, layer, torch.as_tensor(chosen, device=ids.device), set_to, everywhere
+                )
+            )
         yield
 
 
 def _means(
-    model: nn.Module, corpus: Path, aligned: Mapping[int, Sequence[int]], batch_size: int, device: Any
+    model: nn.Module,
+    corpus: Path,
+    aligned: Mapping[int, Sequence[int]],
+    batch_size: int,
+    device: Any,
 ) -> dict[int, NDArray[np.float64]]:
     """Mean activation of every node of each layer on clean text, [d_mlp]."""
     dataset = load_blocks(corpus, "select")
-    blocks, length = spaced(len(dataset), min(len(dataset), N_MEAN_BLOCKS)), len(dataset[0]["input_ids"])
+    blocks, length = (
+        spaced(len(dataset), min(len(dataset), N_MEAN_BLOCKS)),
+        len(dataset[0]["input_ids"]),
+    )
     means = {}
     for layer in aligned:
-        read = block_activations(model, corpus, "select", blocks, length, layer, batch_size, device, f"means of layer {layer}")
-        means[layer] = sum(values.sum(axis=(0, 1), dtype=np.float64) for _, values in read) / (len(blocks) * length)
+        read = block_activations(
+            model,
+            corpus,
+            "select",
+            blocks,
+            length,
+            layer,
+            batch_size,
+            device,
+            f"means of layer {layer}",
+        )
+        means[layer] = sum(values.sum(axis=(0, 1), dtype=np.float64) for _, values in read) / (
+            len(blocks) * length
+        )
     return means
 
 

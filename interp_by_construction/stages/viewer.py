@@ -1,12 +1,16 @@
 """viewer: what a reader is shown of each node of one layer of the final model.
 
-1. Text of the score split, as `score.final` reads it: what the head simulated, else what the labeler simulated exactly.
-2. Real activations of every node of the layer, times its pole. Beside them, for aligned nodes, the simulation, brought to the scale
-   of activations by one line per node that is fitted on other text (the simulate split; with simulate.simulator=exact, which
-   simulates nothing of it, the align split).
-3. Each excerpt is a window around the strongest token of a segment of `SEGMENT` tokens. Chosen are the strongest segments, a few
-   from each quantile of segments, those where the simulation is highest, and those where the two differ most.
-4. Circuit: direct path weights from labelled nodes of the aligned layer below, and to those of the one above (`subject.families`).
+1. Text of the score split, as `score.final` reads it: what the head simulated, else what the
+   labeler simulated exactly.
+2. Real activations of every node of the layer, times its pole. Beside them, for aligned nodes, the
+   simulation, brought to the scale of activations by one line per node that is fitted on other text
+   (the simulate split; with simulate.simulator=exact, which simulates nothing of it, the align
+   split).
+3. Each excerpt is a window around the strongest token of a segment of `SEGMENT` tokens. Chosen are
+   the strongest segments, a few from each quantile of segments, those where the simulation is
+   highest, and those where the two differ most.
+4. Circuit: direct path weights from labelled nodes of the aligned layer below, and to those of the
+   one above (`subject.families`).
 5. Output tokens along the direct path, for the nodes that the function stage has none for.
 """
 
@@ -36,7 +40,8 @@ from interp_by_construction.subject.tables import write_records
 MAX_TOKENS = 8192
 """Tokens of the score split that excerpts are chosen from."""
 SEGMENT, WINDOW, BEFORE = 32, 16, 12
-"""Tokens of a segment, of an excerpt, and of the excerpt before its peak: the model reads from left to right."""
+"""Tokens of a segment, of an excerpt, and of the excerpt before its peak: the model reads from left
+to right."""
 N_TOP, N_TOP_FREE, N_BANDS, PER_BAND, N_OTHER = 4, 3, 5, 2, 3
 N_EDGES = 8
 """Strongest labelled neighbours on either side."""
@@ -76,11 +81,13 @@ def run(
 ) -> dict[str, Any]:
     """known_promoted: nodes whose output tokens another artifact holds.
 
-    Writes `viewer.jsonl`, one record per node of the layer: `node`, `pole`, `largest` (of |activation| on the text), `excerpts`
-    (each with `kind` top, quantile, simulated or differs, `band` of a quantile (1 is the weakest), `tokens`, `peak`, `real`,
-    `simulated` (calibrated; null for a node without a label), `block` of the score split), `incoming` and `outgoing` ([node,
-    weight], strongest first; positive: the one makes the other do more), `histogram` (counts of tokens in bins of equal width
-    from `low` to `high`). And `promoted.jsonl`, as the function stage.
+    Writes `viewer.jsonl`, one record per node of the layer: `node`, `pole`, `largest` (of
+    |activation| on the text), `excerpts` (each with `kind` top, quantile, simulated or differs,
+    `band` of a quantile (1 is the weakest), `tokens`, `peak`, `real`, `simulated` (calibrated; null
+    for a node without a label), `block` of the score split), `incoming` and `outgoing` ([node,
+    weight], strongest first; positive: the one makes the other do more), `histogram` (counts of
+    tokens in bins of equal width from `low` to `high`). And `promoted.jsonl`, as the function
+    stage.
     """
     from safetensors.numpy import load_file
 
@@ -90,7 +97,10 @@ def run(
     model = load_subject(model_dir).to(device)
     targets = load_file(simulated_dir / "targets.safetensors")
     aligned, poles = targets["nodes"], targets["poles"]
-    text, calibrate = _score_text(corpus, simulated_dir, cfg), _calibration_text(corpus, simulated_dir, cfg, targets)
+    text, calibrate = (
+        _score_text(corpus, simulated_dir, cfg),
+        _calibration_text(corpus, simulated_dir, cfg, targets),
+    )
     line = _calibration(model_dir, corpus, calibrate, layer, aligned, poles, device)
     every = np.arange(d_mlp(model, layer))
     real = _read(model_dir, corpus, "score", text, layer, every, device)
@@ -102,9 +112,17 @@ def run(
     column = {int(node): i for i, node in enumerate(aligned)}
     edges = _edges(model, layer, pole, below, above)
     records = (
-        {"node": int(node), "pole": int(pole[node]), "largest": _short(float(np.abs(real[:, node]).max()))}
+        {
+            "node": int(node),
+            "pole": int(pole[node]),
+            "largest": _short(float(np.abs(real[:, node]).max())),
+        }
         | _histogram(real[use, node])
-        | {"excerpts": _excerpts(text, real[:, node], said[:, column[node]] if node in column else None)}
+        | {
+            "excerpts": _excerpts(
+                text, real[:, node], said[:, column[node]] if node in column else None
+            )
+        }
         | edges[node]
         for node in every.tolist()
     )
@@ -118,9 +136,14 @@ def run(
     )
     write_records(out / "promoted.jsonl", promoted)
     return {
-        "layer": layer, "n_nodes": len(every), "n_aligned": len(aligned), "n_tokens": int(text.excerpts.is_text.sum()),
-        "calibrated_on": calibrate[0], "n_constant": int(line.constant.sum()), "n_negative": int(line.negative.sum()),
-    }  # fmt: skip
+        "layer": layer,
+        "n_nodes": len(every),
+        "n_aligned": len(aligned),
+        "n_tokens": int(text.excerpts.is_text.sum()),
+        "calibrated_on": calibrate[0],
+        "n_constant": int(line.constant.sum()),
+        "n_negative": int(line.negative.sum()),
+    }
 
 
 def _score_text(corpus: Path, simulated_dir: Path, cfg: SimulateConfig) -> _Text:
@@ -135,11 +158,24 @@ def _score_text(corpus: Path, simulated_dir: Path, cfg: SimulateConfig) -> _Text
         values = contrasted(simulated["score"], simulated["score_reference"], cfg.contrast)
     n, length = excerpts.is_text.shape
     kept = np.unique(spaced(n, min(n, max(1, MAX_TOKENS // length))))
-    chosen = Excerpts(excerpts.blocks[kept], [excerpts.tokens[i] for i in kept], excerpts.is_text[kept], excerpts.held_out[kept])
-    return _Text(chosen, length, values.reshape(n, length, values.shape[-1])[kept].reshape(len(kept) * length, values.shape[-1]))
+    chosen = Excerpts(
+        excerpts.blocks[kept],
+        [excerpts.tokens[i] for i in kept],
+        excerpts.is_text[kept],
+        excerpts.held_out[kept],
+    )
+    return _Text(
+        chosen,
+        length,
+        values.reshape(n, length, values.shape[-1])[kept].reshape(
+            len(kept) * length, values.shape[-1]
+        ),
+    )
 
 
-def _calibration_text(corpus: Path, simulated_dir: Path, cfg: SimulateConfig, targets: Mapping[str, NDArray]) -> tuple[str, _Text]:
+def _calibration_text(
+    corpus: Path, simulated_dir: Path, cfg: SimulateConfig, targets: Mapping[str, NDArray]
+) -> tuple[str, _Text]:
     """Split and text that the scale of the simulations is fitted on."""
     from safetensors.numpy import load_file
 
@@ -148,7 +184,9 @@ def _calibration_text(corpus: Path, simulated_dir: Path, cfg: SimulateConfig, ta
         n, length = targets["mask"].shape
         n = min(n, max(1, MAX_TOKENS // length))
         excerpts = read_excerpts(corpus, "align", np.arange(n), length)
-        return "align", _Text(excerpts, length, targets["values"][:n].reshape(n * length, len(targets["nodes"])))
+        return "align", _Text(
+            excerpts, length, targets["values"][:n].reshape(n * length, len(targets["nodes"]))
+        )
     if cfg.simulator == "head":
         excerpts, values = choose_excerpts(corpus, "calibrate", cfg), simulated["calibrate"]
     else:
@@ -158,7 +196,13 @@ def _calibration_text(corpus: Path, simulated_dir: Path, cfg: SimulateConfig, ta
 
 
 def _calibration(
-    model_dir: Path, corpus: Path, text: tuple[str, _Text], layer: int, nodes: NDArray, poles: NDArray, device: Any
+    model_dir: Path,
+    corpus: Path,
+    text: tuple[str, _Text],
+    layer: int,
+    nodes: NDArray,
+    poles: NDArray,
+    device: Any,
 ) -> Calibration:
     split, read = text
     fit, use = LineFit(len(nodes)), read.excerpts.is_text.reshape(-1)
@@ -167,9 +211,13 @@ def _calibration(
     return fit.result()
 
 
-def _read(model_dir: Path, corpus: Path, split: str, text: _Text, layer: int, nodes: NDArray, device: Any) -> NDArray[np.float32]:
+def _read(
+    model_dir: Path, corpus: Path, split: str, text: _Text, layer: int, nodes: NDArray, device: Any
+) -> NDArray[np.float32]:
     """[token, node]."""
-    chunks = activation_chunks(model_dir, corpus, split, text.excerpts.blocks, text.length, layer, nodes, device)
+    chunks = activation_chunks(
+        model_dir, corpus, split, text.excerpts.blocks, text.length, layer, nodes, device
+    )
     return np.concatenate([chunk.astype(np.float32) for chunk in chunks])
 
 
@@ -194,7 +242,9 @@ def _excerpts(text: _Text, real: NDArray, said: NDArray | None) -> list[dict[str
     return found
 
 
-def _choices(text: _Text, real: NDArray, said: NDArray | None) -> Iterator[tuple[str, int | None, int, int]]:
+def _choices(
+    text: _Text, real: NDArray, said: NDArray | None
+) -> Iterator[tuple[str, int | None, int, int]]:
     """(kind, band, row, position), the most telling first; real, said: [excerpt, pos]."""
     strongest = list(_peaks(text, real))
     yield from (("top", None, *at) for at in strongest[: N_TOP if said is not None else N_TOP_FREE])
@@ -222,29 +272,42 @@ def _peaks(text: _Text, values: NDArray) -> list[tuple[int, int]]:
     return [(int(i) // n_segments, int(i) % n_segments * SEGMENT + int(position[i])) for i in order]
 
 
-def _cut(text: _Text, row: int, position: int, real: NDArray, said: NDArray | None) -> dict[str, Any]:
+def _cut(
+    text: _Text, row: int, position: int, real: NDArray, said: NDArray | None
+) -> dict[str, Any]:
     start = max(0, min(position - BEFORE + 1, text.length - WINDOW))
     at = slice(start, min(start + WINDOW, text.length))
     return {
-        "tokens": text.excerpts.tokens[row][at], "peak": position - at.start, "block": int(text.excerpts.blocks[row]),
-        "real": _rounded(real[row, at]), "simulated": None if said is None else _rounded(said[row, at]),
-    }  # fmt: skip
+        "tokens": text.excerpts.tokens[row][at],
+        "peak": position - at.start,
+        "block": int(text.excerpts.blocks[row]),
+        "real": _rounded(real[row, at]),
+        "simulated": None if said is None else _rounded(said[row, at]),
+    }
 
 
-def _edges(model: Any, layer: int, pole: NDArray, below: Neighbour | None, above: Neighbour | None) -> list[dict[str, Any]]:
+def _edges(
+    model: Any, layer: int, pole: NDArray, below: Neighbour | None, above: Neighbour | None
+) -> list[dict[str, Any]]:
     """Per node of the layer, its strongest labelled neighbours."""
     from interp_by_construction.subject.families import input_directions, output_directions
 
     edges: list[dict[str, Any]] = [{"incoming": [], "outgoing": []} for _ in pole]
     for name, other in (("incoming", below), ("outgoing", above)):
-        named = [label for label in other.labels if label.text is not None] if other is not None else []
+        named = (
+            [label for label in other.labels if label.text is not None] if other is not None else []
+        )
         if other is None or not named:
             continue
         ids, signs = [label.node for label in named], np.array([label.pole for label in named])
         if name == "incoming":
-            weights = input_directions(model, layer)[0] @ output_directions(model, other.layer)[ids].T
+            weights = (
+                input_directions(model, layer)[0] @ output_directions(model, other.layer)[ids].T
+            )
         else:
-            weights = output_directions(model, layer) @ input_directions(model, other.layer)[0][ids].T
+            weights = (
+                output_directions(model, layer) @ input_directions(model, other.layer)[0][ids].T
+            )
         signed = weights.float().cpu().numpy() * pole[:, None] * signs
         order = np.argsort(-np.abs(signed), axis=1, kind="stable")[:, :N_EDGES]
         for node, chosen in enumerate(order):

@@ -9,18 +9,22 @@ from numpy.typing import NDArray
 
 
 def mean_ci95(values: NDArray, n_resamples: int, seed: int) -> tuple[float, float]:
-    """95 % interval of the mean of `values` [n], resampling its entries. NaNs are not allowed; n must be positive."""
+    """95 % interval of the mean of `values` [n], resampling its entries. NaNs are not allowed; n
+    must be positive."""
     rng = np.random.default_rng(seed)
     means = values[rng.integers(0, len(values), (n_resamples, len(values)))].mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 
 
-def paired_difference_ci95(first: NDArray, second: NDArray, weights: NDArray, n_resamples: int, seed: int) -> tuple[float, float]:
+def paired_difference_ci95(
+    first: NDArray, second: NDArray, weights: NDArray, n_resamples: int, seed: int
+) -> tuple[float, float]:
     """95 % interval of the weighted mean of `first - second`, resampling documents.
 
-    first, second: summed loss of each document, nats, [document]; weights: its predicted tokens, [document]. NaN for both ends
-    with fewer than two documents: one tells nothing about how much they differ.
+    first, second: summed loss of each document, nats, [document]; weights: its predicted tokens,
+    [document]. NaN for both ends with fewer than two documents: one tells nothing about how much
+    they differ.
     """
     if len(first) < 2:
         return math.nan, math.nan

@@ -1,5 +1,5 @@
-"""Pearson correlation between real and simulated activations, the simulation score of Bills et al. (2023),
-https://openaipublic.blob.core.windows.net/neuron-explainer/paper/index.html."""
+"""Pearson correlation between real and simulated activations, the simulation score of Bills et al.
+(2023), https://openaipublic.blob.core.windows.net/neuron-explainer/paper/index.html."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from numpy.typing import ArrayLike, NDArray
 def simulation_score(real: ArrayLike, simulated: ArrayLike) -> float:
     """Pearson's r of two sequences of equal length, in float64, between -1 and 1.
 
-    NaN only where either has zero variance or fewer than two values. Raises ValueError for unequal lengths.
+    NaN only where either has zero variance or fewer than two values. Raises ValueError for unequal
+    lengths.
     """
     x, y = _flat(real), _flat(simulated)
     if x.shape != y.shape:
-        raise ValueError(f"real has {x.size} values, simulated {y.size}: they must be equal in length")
+        raise ValueError(
+            f"real has {x.size} values, simulated {y.size}: they must be equal in length"
+        )
     return float(columnwise_correlation(x[:, None], y[:, None])[0])
 
 
 def columnwise_correlation(real: NDArray, simulated: NDArray) -> NDArray[np.float64]:
-    """Pearson's r of each column. real, simulated: [token, node]; returns float64 [node], NaN where undefined."""
+    """Pearson's r of each column. real, simulated: [token, node]; returns float64 [node], NaN where
+    undefined."""
     if real.shape != simulated.shape:
         raise ValueError(f"shapes differ: {real.shape} and {simulated.shape}")
     if real.shape[0] < 2:
@@ -31,7 +35,8 @@ def columnwise_correlation(real: NDArray, simulated: NDArray) -> NDArray[np.floa
 
 
 def pairwise_correlation(first: NDArray, second: NDArray) -> NDArray[np.float64]:
-    """Pearson's r of every column with every column. [token, a] and [token, b] -> float64 [a, b], NaN where undefined."""
+    """Pearson's r of every column with every column. [token, a] and [token, b] -> float64 [a, b],
+    NaN where undefined."""
     if len(first) != len(second):
         raise ValueError(f"shapes differ: {first.shape} and {second.shape}")
     if len(first) < 2:
@@ -40,7 +45,8 @@ def pairwise_correlation(first: NDArray, second: NDArray) -> NDArray[np.float64]
 
 
 def _standardised(values: NDArray) -> NDArray[np.float64]:
-    """Columns with mean 0 and unit norm; NaN for constant ones. Scaling first keeps huge and tiny values exact enough."""
+    """Columns with mean 0 and unit norm; NaN for constant ones. Scaling first keeps huge and tiny
+    values exact enough."""
     x = np.asarray(values, dtype=np.float64)
     constant = (x == x[:1]).all(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -1,4 +1,5 @@
-"""Activations of some nodes, or what the MLP reads, on some blocks of a split, a few blocks at a time."""
+"""Activations of some nodes, or what the MLP reads, on some blocks of a split, a few blocks at a
+time."""
 
 from __future__ import annotations
 
@@ -14,9 +15,17 @@ BATCH = 16
 
 
 def activation_chunks(
-    model_dir: Path, corpus: Path, split: str, blocks: NDArray[np.int64], length: int, layer: int, nodes: NDArray, device: Any
+    model_dir: Path,
+    corpus: Path,
+    split: str,
+    blocks: NDArray[np.int64],
+    length: int,
+    layer: int,
+    nodes: NDArray,
+    device: Any,
 ) -> Iterator[NDArray[np.float64]]:
-    """Yields [token, node] for `BATCH` blocks after the other: their first `length` tokens, the given nodes, without poles."""
+    """Yields [token, node] for `BATCH` blocks after the other: their first `length` tokens, the
+    given nodes, without poles."""
     import torch
 
     from interp_by_construction.subject.hooks import activations
@@ -29,7 +38,13 @@ def activation_chunks(
 
 
 def input_chunks(
-    model_dir: Path, corpus: Path, split: str, blocks: NDArray[np.int64], length: int, layer: int, device: Any
+    model_dir: Path,
+    corpus: Path,
+    split: str,
+    blocks: NDArray[np.int64],
+    length: int,
+    layer: int,
+    device: Any,
 ) -> Iterator[NDArray[np.float32]]:
     """The same for the input of the layer's MLP: yields [token, d_model]."""
     from einops import rearrange
@@ -37,11 +52,17 @@ def input_chunks(
     from interp_by_construction.subject.hooks import mlp_flow
 
     for model, ids in _passes(model_dir, corpus, split, blocks, device):
-        read = rearrange(mlp_flow(model, layer, ids).read, "(batch pos) d_model -> batch pos d_model", batch=len(ids))
+        read = rearrange(
+            mlp_flow(model, layer, ids).read,
+            "(batch pos) d_model -> batch pos d_model",
+            batch=len(ids),
+        )
         yield read[:, :length].flatten(0, 1).float().cpu().numpy()
 
 
-def _passes(model_dir: Path, corpus: Path, split: str, blocks: NDArray[np.int64], device: Any) -> Iterator[tuple[Any, Any]]:
+def _passes(
+    model_dir: Path, corpus: Path, split: str, blocks: NDArray[np.int64], device: Any
+) -> Iterator[tuple[Any, Any]]:
     """The model and input ids [batch, pos] of each pass."""
     import torch
 
@@ -50,4 +71,9 @@ def _passes(model_dir: Path, corpus: Path, split: str, blocks: NDArray[np.int64]
 
     model, dataset = load_subject(model_dir).to(device), load_blocks(corpus, split)
     for start in range(0, len(blocks), BATCH):
-        yield model, torch.as_tensor(np.asarray(dataset[blocks[start : start + BATCH]]["input_ids"]), device=device)
+        yield (
+            model,
+            torch.as_tensor(
+                np.asarray(dataset[blocks[start : start + BATCH]]["input_ids"]), device=device
+            ),
+        )

@@ -1,4 +1,5 @@
-"""Streaming statistics of `collect`: every update costs one batch, and the state has a fixed size."""
+"""Streaming statistics of `collect`: every update costs one batch, and the state has a fixed
+size."""
 
 from __future__ import annotations
 
@@ -35,11 +36,14 @@ class _TopK:
 
     def picks(self, node: int) -> Picks:
         known = torch.isfinite(self.value[:, node])
-        return list(zip(self.block[known, node].tolist(), self.position[known, node].tolist(), strict=True))
+        return list(
+            zip(self.block[known, node].tolist(), self.position[known, node].tolist(), strict=True)
+        )
 
 
 class FirstPass:
-    """Moments, extremes, top k of both poles, and a uniform reservoir of tokens with all their activations."""
+    """Moments, extremes, top k of both poles, and a uniform reservoir of tokens with all their
+    activations."""
 
     def __init__(self, width: int, top_k: int, reservoir: int, seed: int) -> None:
         self.count = 0
@@ -78,11 +82,15 @@ class FirstPass:
         pairs = {
             pair
             for top in self.top.values()
-            for pair in zip(top.block.flatten().tolist(), top.position.flatten().tolist(), strict=True)
+            for pair in zip(
+                top.block.flatten().tolist(), top.position.flatten().tolist(), strict=True
+            )
         }
         for block, position in pairs:
             known = self.top_tokens.get((block, position))
-            live[block, position] = int(input_ids[rows[block], position]) if known is None else known
+            live[block, position] = (
+                int(input_ids[rows[block], position]) if known is None else known
+            )
         self.top_tokens = live
 
     def _fill_pool(self, blocks: Tensor, values: Tensor) -> None:
@@ -96,7 +104,9 @@ class FirstPass:
         # Kept in key order, so that ties between activations do not fall by the batch size.
         order = torch.argsort(keys, descending=True)
         self.pool = torch.cat([self.pool[old], values[row, position]])[order]
-        self.pool_at = torch.cat([self.pool_at[old], torch.stack([blocks[row], position], dim=1)])[order]
+        self.pool_at = torch.cat([self.pool_at[old], torch.stack([blocks[row], position], dim=1)])[
+            order
+        ]
         self.keys = keys[order]
 
     @property
@@ -112,20 +122,28 @@ class FirstPass:
         return torch.where(self.high > self.low, spread.clamp(min=0.0), 0.0)
 
     def poles(self) -> Tensor:
-        """1 or -1 per node: the sign with the larger mean of top activations; 1 where nothing is negative."""
+        """1 or -1 per node: the sign with the larger mean of top activations; 1 where nothing is
+        negative."""
         strength = {pole: top.value.mean(0) for pole, top in self.top.items()}
         return torch.where((self.low < 0) & (strength[-1] > strength[1]), -1, 1)
 
     def picks(self, node: int, pole: int, cfg: CollectConfig, seed: int) -> dict[str, Picks]:
-        """Top tokens, a seeded sample from each quantile band, lowest band first, and a seeded sample of all tokens."""
+        """Top tokens, a seeded sample from each quantile band, lowest band first, and a seeded
+        sample of all tokens."""
         order = torch.argsort(self.pool[:, node] * pole, stable=True).numpy()
         rng = np.random.default_rng([seed, node])
         sampled: list[int] = []
         for band in np.array_split(order, cfg.n_quantiles):
             sampled += sorted(rng.permutation(band)[: cfg.per_quantile].tolist())
         # Drawn apart from the bands; the same tokens for both poles.
-        drawn = np.random.default_rng([seed, node, 1]).permutation(len(self.pool_at))[: cfg.n_random]
-        return {"top": self.top[pole].picks(node), "quantiles": self._at(sampled), "random": self._at(drawn)}
+        drawn = np.random.default_rng([seed, node, 1]).permutation(len(self.pool_at))[
+            : cfg.n_random
+        ]
+        return {
+            "top": self.top[pole].picks(node),
+            "quantiles": self._at(sampled),
+            "random": self._at(drawn),
+        }
 
     def _at(self, indices: np.ndarray | list[int]) -> Picks:
         return [(int(block), int(position)) for block, position in self.pool_at[indices].tolist()]
@@ -134,7 +152,14 @@ class FirstPass:
 class SecondPass:
     """Histogram and near misses of the chosen nodes."""
 
-    def __init__(self, first: FirstPass, nodes: np.ndarray, poles: Tensor, cfg: CollectConfig, vocab_size: int) -> None:
+    def __init__(
+        self,
+        first: FirstPass,
+        nodes: np.ndarray,
+        poles: Tensor,
+        cfg: CollectConfig,
+        vocab_size: int,
+    ) -> None:
         self.poles = poles
         low, high = first.low[nodes], first.high[nodes]
         self.low, self.width = low, torch.where(high > low, (high - low) / cfg.n_bins, 1.0)

@@ -1,4 +1,5 @@
-"""Layers whose MLP is a transcoder: putting one in, remembering it in the checkpoint's config.json, and reading it back."""
+"""Layers whose MLP is a transcoder: putting one in, remembering it in the checkpoint's config.json,
+and reading it back."""
 
 from __future__ import annotations
 
@@ -19,11 +20,15 @@ def dictionaries(model_or_config: Any) -> dict[int, Shape]:
     config = getattr(model_or_config, "config", model_or_config)
     entries = getattr(config, KEY, None) or {}
     fields = Shape._fields
-    return {int(layer): Shape(**{name: entry[name] for name in fields}) for layer, entry in entries.items()}
+    return {
+        int(layer): Shape(**{name: entry[name] for name in fields})
+        for layer, entry in entries.items()
+    }
 
 
 def gated(model_or_config: Any, layer: int) -> bool:
-    """Whether a layer's nodes are products of two projections; the features of a transcoder in its place are not."""
+    """Whether a layer's nodes are products of two projections; the features of a transcoder in its
+    place are not."""
     return len(family_of(model_or_config).mlp_in) > 1 and layer not in dictionaries(model_or_config)
 
 
@@ -37,7 +42,13 @@ def put_in_place(model: nn.Module, layer: int, transcoder: Transcoder) -> None:
 
 def describe_dictionaries(model: PreTrainedModel) -> None:
     """Makes the config name the dictionary layers; a plain model's config stays as it is."""
-    found = {layer: transcoder for layer in range(n_layers(model)) if (transcoder := transcoder_of(model, layer)) is not None}
+    found = {
+        layer: transcoder
+        for layer in range(n_layers(model))
+        if (transcoder := transcoder_of(model, layer)) is not None
+    }
     if found or hasattr(model.config, KEY):
-        entries = {str(layer): {"kind": t.shape.kind, **t.shape._asdict()} for layer, t in found.items()}
+        entries = {
+            str(layer): {"kind": t.shape.kind, **t.shape._asdict()} for layer, t in found.items()
+        }
         setattr(model.config, KEY, entries)

@@ -1,8 +1,10 @@
-"""What a node writes straight into the logits: its output direction read through the final norm and the unembedding.
+"""What a node writes straight into the logits: its output direction read through the final norm and
+the unembedding.
 
-The logit lens (nostalgebraist 2020, https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru) applied to the value vectors of an MLP (Geva
-et al. 2022, https://arxiv.org/abs/2203.14680). Everything between the layer and the head is left out, so the lower the layer, the
-smaller the part of its effect that is seen.
+The logit lens (nostalgebraist 2020, https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru) applied to
+the value vectors of an MLP (Geva et al. 2022, https://arxiv.org/abs/2203.14680). Everything between
+the layer and the head is left out, so the lower the layer, the smaller the part of its effect that
+is seen.
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ from interp_by_construction.subject.families import block, family_of, output_dir
 
 @torch.no_grad()
 def direct_logits(model: PreTrainedModel, layer: int, nodes: Any) -> Tensor:
-    """Change of the logits per unit of activation of each node, [node, vocab], float32 on the CPU, mean over the vocabulary 0.
+    """Change of the logits per unit of activation of each node, [node, vocab], float32 on the CPU,
+    mean over the vocabulary 0.
 
-    Norms are linear here: their scale is that of the residual stream and is held fixed (it is a positive factor, which changes no
-    order and is set to 1), so that a LayerNorm centres and multiplies by its weight and an RMSNorm multiplies by its weight.
-    Biases move all nodes alike and are left out.
+    Norms are linear here: their scale is that of the residual stream and is held fixed (it is a
+    positive factor, which changes no order and is set to 1), so that a LayerNorm centres and
+    multiplies by its weight and an RMSNorm multiplies by its weight. Biases move all nodes alike
+    and are left out.
     """
     family, head = family_of(model), model.get_output_embeddings()
     effect = output_directions(model, layer)[torch.as_tensor(nodes, dtype=torch.long)].float()

@@ -1,7 +1,8 @@
 """Where each supported architecture keeps its parts: one row of a table per family, no subclasses.
 
-The output projection of an MLP reads the post-activation neurons in every family (gated ones included), so a forward
-pre-hook on it is all that node access needs. The other columns say which parameters lie upstream of those activations.
+The output projection of an MLP reads the post-activation neurons in every family (gated ones
+included), so a forward pre-hook on it is all that node access needs. The other columns say which
+parameters lie upstream of those activations.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class Family(NamedTuple):
     mlp_out: str
     """Output projection, relative to the block."""
     tail: tuple[str, ...]
-    """Everything outside the blocks that comes after them; all else outside the blocks comes before."""
+    """Everything outside the blocks that comes after them; all else outside the blocks comes
+    before."""
     attention_only: tuple[str, ...] = ()
     """Modules that a parallel block's MLP does not read."""
     after_mlp: tuple[str, ...] = ()
@@ -36,7 +38,8 @@ class Family(NamedTuple):
     width: str = "intermediate_size"
     """Field of the config that holds the number of neurons per layer."""
     act: str = ""
-    """Activation module, relative to the block; named where it may have parameters of its own (`subject.solu`)."""
+    """Activation module, relative to the block; named where it may have parameters of its own
+    (`subject.solu`)."""
     mlp: str = "mlp"
     """Module of the block that a dictionary takes the place of."""
     around_mlp: tuple[str, ...] = ()
@@ -90,7 +93,9 @@ def family_of(model_or_config: Any) -> Family:
     config = getattr(model_or_config, "config", model_or_config)
     kind = getattr(config, "model_type", None)
     if kind not in FAMILIES:
-        raise SubjectError(f"architecture {kind!r} is not supported; use a checkpoint of one of: {', '.join(FAMILIES)}")
+        raise SubjectError(
+            f"architecture {kind!r} is not supported; use a checkpoint of one of: {', '.join(FAMILIES)}"
+        )
     family = FAMILIES[kind]
     if kind == "gpt_neox" and not config.use_parallel_residual:
         family = family._replace(attention_only=())
@@ -112,7 +117,13 @@ def layer_family(model: nn.Module, layer: int) -> Family:
         return family
     path = family.mlp
     skip = () if found.skip is None else (f"{path}.skip",)
-    return family._replace(mlp_in=(f"{path}.encoder",), mlp_out=f"{path}.decoder", conv1d=False, act="", beside_nodes=skip)
+    return family._replace(
+        mlp_in=(f"{path}.encoder",),
+        mlp_out=f"{path}.decoder",
+        conv1d=False,
+        act="",
+        beside_nodes=skip,
+    )
 
 
 def is_parallel(model: nn.Module) -> bool:
@@ -166,7 +177,8 @@ def d_mlp(model: nn.Module, layer: int) -> int:
 
 
 def mixes_nodes(model: nn.Module, layer: int) -> bool:
-    """Whether the activation function of a layer reads all its nodes at once, so that each depends on every input row.
+    """Whether the activation function of a layer reads all its nodes at once, so that each depends
+    on every input row.
 
     SoLU does; TopK does too, since which nodes are active is decided among all of them.
     """
@@ -189,10 +201,14 @@ def output_directions(model: nn.Module, layer: int) -> Tensor:
     return weight if layer_family(model, layer).conv1d else weight.T
 
 
-def incoming_weights(model: nn.Module, layer: int, nodes: Sequence[int], below: Sequence[int]) -> Tensor:
-    """Direct path weights from nodes of layer - 1 to nodes of `layer`: [node, below], norms and attention left out.
+def incoming_weights(
+    model: nn.Module, layer: int, nodes: Sequence[int], below: Sequence[int]
+) -> Tensor:
+    """Direct path weights from nodes of layer - 1 to nodes of `layer`: [node, below], norms and
+    attention left out.
 
-    For gated MLPs the gate decides whether a node fires, so its weights are the ones that are returned.
+    For gated MLPs the gate decides whether a node fires, so its weights are the ones that are
+    returned.
     """
     writes = output_directions(model, layer - 1)[list(below)]
     return input_directions(model, layer)[0][list(nodes)] @ writes.T

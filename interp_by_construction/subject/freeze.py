@@ -1,7 +1,8 @@
 """What is frozen when (design invariant 1), and the guard that keeps it so to the last bit.
 
-A frozen set maps parameter names to None (the whole parameter) or to a bool mask of its shape (True: frozen). It is
-always "everything that the aligned activations of some layer depend on", so sets only grow from layer to layer.
+A frozen set maps parameter names to None (the whole parameter) or to a bool mask of its shape
+(True: frozen). It is always "everything that the aligned activations of some layer depend on", so
+sets only grow from layer to layer.
 """
 
 from __future__ import annotations
@@ -32,14 +33,17 @@ def _place(name: str, family: Family) -> tuple[int | None, str]:
 
 
 def frozen_below(model: nn.Module, start_layer: int) -> Frozen:
-    """Embeddings and every block below `start_layer`; nothing when it is 0, whose align trains the embeddings."""
+    """Embeddings and every block below `start_layer`; nothing when it is 0, whose align trains the
+    embeddings."""
     if start_layer == 0:
         return {}
     family = family_of(model)
     frozen: Frozen = {}
     for name, _ in model.named_parameters():
         index, rest = _place(name, family)
-        if (index is None and not _under(rest, family.tail)) or (index is not None and index < start_layer):
+        if (index is None and not _under(rest, family.tail)) or (
+            index is not None and index < start_layer
+        ):
             frozen[name] = None
     return frozen
 
@@ -47,10 +51,11 @@ def frozen_below(model: nn.Module, start_layer: int) -> Frozen:
 def upstream(model: nn.Module, layer: int, nodes: Sequence[int]) -> Frozen:
     """Everything that the activations of `nodes` in `layer` depend on.
 
-    Embeddings, all lower blocks, and of block `layer` the norms and attention (a parallel block's MLP does not read
-    them) and the nodes' own rows of every input projection, biases included. Unknown modules count as upstream. Where the
-    activation mixes the layer's nodes, a node depends on every input row: with SoLU, and on its own entries of the norm's
-    parameters; with TopK, since the other features decide whether it is among the k largest.
+    Embeddings, all lower blocks, and of block `layer` the norms and attention (a parallel block's
+    MLP does not read them) and the nodes' own rows of every input projection, biases included.
+    Unknown modules count as upstream. Where the activation mixes the layer's nodes, a node depends
+    on every input row: with SoLU, and on its own entries of the norm's parameters; with TopK, since
+    the other features decide whether it is among the k largest.
     """
     family, mixed = layer_family(model, layer), mixes_nodes(model, layer)
     own_rows = (family.act,) if mixed else family.mlp_in
@@ -62,7 +67,9 @@ def upstream(model: nn.Module, layer: int, nodes: Sequence[int]) -> Frozen:
                 frozen[name] = None
         elif index < layer:
             frozen[name] = None
-        elif index == layer and not _under(rest, (family.mlp_out, *family.beside_nodes, *family.attention_only, *family.after_mlp)):
+        elif index == layer and not _under(
+            rest, (family.mlp_out, *family.beside_nodes, *family.attention_only, *family.after_mlp)
+        ):
             frozen[name] = _rows(parameter, nodes, family) if _under(rest, own_rows) else None
     return frozen
 
@@ -71,27 +78,38 @@ def _rows(parameter: Tensor, nodes: Sequence[int], family: Family) -> Tensor:
     mask = torch.zeros_like(parameter, dtype=torch.bool)
     # A Linear weight is [node, d_model]; a Conv1D weight is [d_model, node] and a bias [node].
     node_axis = -1 if family.conv1d else 0
-    mask.index_fill_(node_axis, torch.as_tensor(list(nodes), dtype=torch.long, device=mask.device), True)
+    mask.index_fill_(
+        node_axis, torch.as_tensor(list(nodes), dtype=torch.long, device=mask.device), True
+    )
     return mask
 
 
-def frozen_for_align(model: nn.Module, layer: int, previous: tuple[int, Sequence[int]] | None, start_layer: int) -> Frozen:
-    """What stays fixed while `layer` is aligned: all that the last frozen layer's aligned nodes depend on.
+def frozen_for_align(
+    model: nn.Module, layer: int, previous: tuple[int, Sequence[int]] | None, start_layer: int
+) -> Frozen:
+    """What stays fixed while `layer` is aligned: all that the last frozen layer's aligned nodes
+    depend on.
 
-    `previous` is (layer, aligned node ids) of the layer frozen before, None for the first. Trainable are then block
-    `layer`, the output projection and free rows of the block below, and everything downstream.
+    `previous` is (layer, aligned node ids) of the layer frozen before, None for the first.
+    Trainable are then block `layer`, the output projection and free rows of the block below, and
+    everything downstream.
     """
     if previous is None:
         if layer != start_layer:
-            raise ValueError(f"layer {layer} is not start_layer={start_layer}: give the layer frozen before it")
+            raise ValueError(
+                f"layer {layer} is not start_layer={start_layer}: give the layer frozen before it"
+            )
         return frozen_below(model, start_layer)
     if previous[0] >= layer:
         raise ValueError(f"layer {layer} cannot be aligned after layer {previous[0]}")
     return upstream(model, *previous)
 
 
-def frozen_for_local(model: nn.Module, layer: int, previous: tuple[int, Sequence[int]] | None, start_layer: int) -> Frozen:
-    """As `frozen_for_align` and all else outside block `layer`: the alignment loss alone must not bend the rest."""
+def frozen_for_local(
+    model: nn.Module, layer: int, previous: tuple[int, Sequence[int]] | None, start_layer: int
+) -> Frozen:
+    """As `frozen_for_align` and all else outside block `layer`: the alignment loss alone must not
+    bend the rest."""
     frozen = frozen_for_align(model, layer, previous, start_layer)
     family = family_of(model)
     for name, _ in model.named_parameters():
@@ -106,7 +124,8 @@ def frozen_for_continue(model: nn.Module, layer: int, aligned: Sequence[int]) ->
 
 
 def frozen_digest(model: nn.Module, frozen: Mapping[str, Tensor | None]) -> str:
-    """sha256 over the frozen entries: equal before and after any training that respects `frozen`, on any machine."""
+    """sha256 over the frozen entries: equal before and after any training that respects `frozen`,
+    on any machine."""
     digest = hashlib.sha256()
     parameters = dict(model.named_parameters())
     for name in sorted(frozen):
@@ -119,9 +138,9 @@ def frozen_digest(model: nn.Module, frozen: Mapping[str, Tensor | None]) -> str:
 class FreezeGuard:
     """Holds a frozen set fixed during training; `release` ends it.
 
-    Whole parameters lose `requires_grad` and never reach the optimizer. Masked entries get zero gradients (so that they
-    do not count in the clipped norm) and are put back bit for bit by `restore` after every optimizer step, whatever
-    weight decay or momentum did to them.
+    Whole parameters lose `requires_grad` and never reach the optimizer. Masked entries get zero
+    gradients (so that they do not count in the clipped norm) and are put back bit for bit by
+    `restore` after every optimizer step, whatever weight decay or momentum did to them.
     """
 
     def __init__(self, model: nn.Module, frozen: Mapping[str, Tensor | None]) -> None:
@@ -141,14 +160,24 @@ class FreezeGuard:
                 continue
             mask = mask.to(parameter.device)
             self._masked.append((parameter, mask, parameter.detach().clone()))
-            self._handles.append(parameter.register_hook(lambda grad, m=mask: grad.masked_fill(m.to(grad.device), 0.0)))
+            self._handles.append(
+                parameter.register_hook(
+                    lambda grad, m=mask: grad.masked_fill(m.to(grad.device), 0.0)
+                )
+            )
 
     @staticmethod
     def _check_untied(model: Any, frozen_ids: set[int]) -> None:
         get_head = getattr(model, "get_output_embeddings", None)
         head = get_head() if get_head else None
-        if head is not None and id(head.weight) in frozen_ids and head.weight is model.get_input_embeddings().weight:
-            raise ValueError("the head is tied to a frozen embedding and could not train; call untie(model) first")
+        if (
+            head is not None
+            and id(head.weight) in frozen_ids
+            and head.weight is model.get_input_embeddings().weight
+        ):
+            raise ValueError(
+                "the head is tied to a frozen embedding and could not train; call untie(model) first"
+            )
 
     def trainable(self) -> list[nn.Parameter]:
         """Parameters for the optimizer."""

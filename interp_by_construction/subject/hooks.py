@@ -22,7 +22,8 @@ class Captured:
     value: Tensor | None = None
 
     def of(self, input_ids: Tensor) -> Tensor:
-        """Activations [batch, pos, d_mlp] of the pass over `input_ids` [batch, pos]; some families flatten it."""
+        """Activations [batch, pos, d_mlp] of the pass over `input_ids` [batch, pos]; some families
+        flatten it."""
         if self.value is None:
             raise RuntimeError("no forward pass has run inside capture()")
         return self.value.reshape(*input_ids.shape, self.value.shape[-1])
@@ -32,8 +33,8 @@ class Captured:
 def capture(model: nn.Module, layer: int, stop: bool = False) -> Iterator[Captured]:
     """Records a layer's activations, with their gradients, during forward passes inside the block.
 
-    With `stop` the pass ends there by a private exception, which `capture` swallows: what stands after the call in
-    the block does not run.
+    With `stop` the pass ends there by a private exception, which `capture` swallows: what stands
+    after the call in the block does not run.
     """
     captured = Captured()
 
@@ -54,7 +55,8 @@ def capture(model: nn.Module, layer: int, stop: bool = False) -> Iterator[Captur
 def activations(model: nn.Module, layer: int, input_ids: Tensor, stop: bool = True) -> Tensor:
     """Post-activation nodes [batch, pos, d_mlp] of `layer` for `input_ids` [batch, pos].
 
-    With `stop` nothing above the layer is computed, which makes local training and collecting cheap. Gradients flow.
+    With `stop` nothing above the layer is computed, which makes local training and collecting
+    cheap. Gradients flow.
     """
     with capture(model, layer, stop=stop) as captured:
         model(input_ids, use_cache=False)
@@ -63,8 +65,8 @@ def activations(model: nn.Module, layer: int, input_ids: Tensor, stop: bool = Tr
 
 @contextmanager
 def changed(model: nn.Module, layer: int, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Forward passes inside the block go on with `change` of the layer's activations, [batch, pos, d_mlp] or, in some families,
-    [token, d_mlp]."""
+    """Forward passes inside the block go on with `change` of the layer's activations, [batch, pos,
+    d_mlp] or, in some families, [token, d_mlp]."""
 
     def hook(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return (change(args[0]), *args[1:])
@@ -76,8 +78,11 @@ def changed(model: nn.Module, layer: int, change: Callable[[Tensor], Tensor]) ->
         handle.remove()
 
 
-def others_at_mean(model: nn.Module, layer: int, nodes: Sequence[int]) -> AbstractContextManager[None]:
-    """In forward passes inside the block all nodes of the layer but `nodes` have their mean over the batch, and get no gradient."""
+def others_at_mean(
+    model: nn.Module, layer: int, nodes: Sequence[int]
+) -> AbstractContextManager[None]:
+    """In forward passes inside the block all nodes of the layer but `nodes` have their mean over
+    the batch, and get no gradient."""
 
     def change(real: Tensor) -> Tensor:
         new = real.detach().flatten(0, -2).mean(0).expand_as(real).clone()
@@ -98,7 +103,8 @@ class MlpFlow(NamedTuple):
 
 @torch.no_grad()
 def mlp_flow(model: nn.Module, layer: int, input_ids: Tensor) -> MlpFlow:
-    """Input and output of a layer's MLP for `input_ids` [batch, pos], tokens in reading order; the pass stops there."""
+    """Input and output of a layer's MLP for `input_ids` [batch, pos], tokens in reading order; the
+    pass stops there."""
     seen: list[Tensor] = []
 
     def reads(_module: nn.Module, args: tuple[Any, ...]) -> None:

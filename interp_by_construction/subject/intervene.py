@@ -1,4 +1,5 @@
-"""LM losses of a model whose nodes are set to something else, and the reading of blocks that they share with `function`."""
+"""LM losses of a model whose nodes are set to something else, and the reading of blocks that they
+share with `function`."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ class Intervention(NamedTuple):
 
     nodes: NDArray[np.int64]
     values: Callable[[NDArray], NDArray]
-    """Simulated activations [batch, pos, node] -> values that broadcast to [batch, pos, len(nodes)]."""
+    """Simulated activations [batch, pos, node] -> values that broadcast to [batch, pos,
+    len(nodes)]."""
 
 
 class Losses(NamedTuple):
@@ -50,19 +52,27 @@ class Losses(NamedTuple):
     """Intervention (`none` for the untouched model) -> [document]."""
 
 
-def replaced(model: nn.Module, layer: int, nodes: Tensor, values: Tensor, where: Tensor) -> AbstractContextManager[None]:
+def replaced(
+    model: nn.Module, layer: int, nodes: Tensor, values: Tensor, where: Tensor
+) -> AbstractContextManager[None]:
     """Forward passes inside the block see other activations of some nodes.
 
-    nodes: ids, long [node]; values broadcast to [batch, pos, node]; where: bool [batch, pos] or, each node for itself,
-    [batch, pos, node]; elsewhere they stay what they are.
+    nodes: ids, long [node]; values broadcast to [batch, pos, node]; where: bool [batch, pos] or,
+    each node for itself, [batch, pos, node]; elsewhere they stay what they are.
     """
     each = where if where.dim() == 3 else where[..., None]
 
     def change(real: Tensor) -> Tensor:
         # Some families flatten batch and pos before the MLP.
-        wanted = values.expand(*where.shape[:2], len(nodes)).reshape(*real.shape[:-1], len(nodes)).to(real.dtype)
+        wanted = (
+            values.expand(*where.shape[:2], len(nodes))
+            .reshape(*real.shape[:-1], len(nodes))
+            .to(real.dtype)
+        )
         new = real.clone()
-        new[..., nodes] = torch.where(each.reshape(*real.shape[:-1], each.shape[-1]), wanted, real[..., nodes])
+        new[..., nodes] = torch.where(
+            each.reshape(*real.shape[:-1], each.shape[-1]), wanted, real[..., nodes]
+        )
         return new
 
     return changed(model, layer, change)
@@ -78,50 +88,77 @@ def intervened_losses(
     device: Any,
     description: str = "",
 ) -> Losses:
-    """LM loss of the untouched model and under each intervention, on the given blocks cut to the simulations' length."""
+    """LM loss of the untouched model and under each intervention, on the given blocks cut to the
+    simulations' length."""
     dataset = load_blocks(corpus, text.split)
     length = text.mask.shape[1]
     # A token's loss belongs to the document that it stands in, as in `evaluate.losses`.
-    of_predicted = (rows(dataset, "document", text.blocks[at], length)[:, 1:] for at in batches(len(text.blocks), 1024))
+    of_predicted = (
+        rows(dataset, "document", text.blocks[at], length)[:, 1:]
+        for at in batches(len(text.blocks), 1024)
+    )
     document, tokens = count_values(of_predicted)
     nats = {name: np.zeros(len(document)) for name in ("none", *interventions)}
-    targets = {name: torch.as_tensor(each.nodes, device=device) for name, each in interventions.items()}
-    for at in track(batches(len(text.blocks), batch_size), f"ablate and substitute {description}".strip()):
+    targets = {
+        name: torch.as_tensor(each.nodes, device=device) for name, each in interventions.items()
+    }
+    for at in track(
+        batches(len(text.blocks), batch_size), f"ablate and substitute {description}".strip()
+    ):
         ids = torch.as_tensor(rows(dataset, "input_ids", text.blocks[at], length), device=device)
-        place = np.searchsorted(document, rows(dataset, "document", text.blocks[at], length)[:, 1:]).reshape(-1)
+        place = np.searchsorted(
+            document, rows(dataset, "document", text.blocks[at], length)[:, 1:]
+        ).reshape(-1)
         where = torch.as_tensor(text.mask[at], device=device)
         simulated = np.asarray(text.values[at], dtype=np.float64)
         np.add.at(nats["none"], place, token_nats(model, ids))
         for name, each in interventions.items():
-            values = torch.as_tensor(np.asarray(each.values(simulated), dtype=np.float32), device=device)
+            values = torch.as_tensor(
+                np.asarray(each.values(simulated), dtype=np.float32), device=device
+            )
             with replaced(model, layer, targets[name], values, where):
                 np.add.at(nats[name], place, token_nats(model, ids))
     return Losses(document, tokens, nats)
 
 
 def loss_summary(
-    losses: Losses, ablations: Sequence[str], mean_ablation: str, zero_ablation: str, n_bootstrap: int, seed: int
+    losses: Losses,
+    ablations: Sequence[str],
+    mean_ablation: str,
+    zero_ablation: str,
+    n_bootstrap: int,
+    seed: int,
 ) -> dict[str, Any]:
     """`loss`, `ablation` and `substitution` of the metrics; intervals are paired over documents.
 
-    ablations: the names that get a record; mean_ablation, zero_ablation: the two whose loss a substitution may recover.
+    ablations: the names that get a record; mean_ablation, zero_ablation: the two whose loss a
+    substitution may recover.
     """
     n_tokens = int(losses.tokens.sum())
     mean = {name: float(nats.sum()) / n_tokens for name, nats in losses.nats.items()}
 
     def increase(name: str) -> dict[str, Any]:
-        low, high = paired_difference_ci95(losses.nats[name], losses.nats["none"], losses.tokens, n_bootstrap, seed)
-        return {"loss_increase": mean[name] - mean["none"], "ci95": None if math.isnan(low) else [low, high]}
+        low, high = paired_difference_ci95(
+            losses.nats[name], losses.nats["none"], losses.tokens, n_bootstrap, seed
+        )
+        return {
+            "loss_increase": mean[name] - mean["none"],
+            "ci95": None if math.isnan(low) else [low, high],
+        }
 
     def recovered(name: str, baseline: str) -> float | None:
-        # Where ablation does no certain harm there is nothing to recover, and the ratio means nothing.
+        # Where ablation does no certain harm there is nothing to recover, and the ratio means
+        # nothing.
         interval = increase(baseline)["ci95"]
         certain = interval is not None and interval[0] > 0
         return (mean[baseline] - mean[name]) / (mean[baseline] - mean["none"]) if certain else None
 
     substitution = {
         name: increase(name)
-        | {"recovered_from_mean": recovered(name, mean_ablation), "recovered_from_zero": recovered(name, zero_ablation)}
+        | {
+            "recovered_from_mean": recovered(name, mean_ablation),
+            "recovered_from_zero": recovered(name, zero_ablation),
+        }
         for name in ("own_labels", "other_labels")
         if name in mean
     }
@@ -138,7 +175,9 @@ def token_nats(model: nn.Module, ids: Tensor) -> NDArray[np.float64]:
     """Loss of every predicted token, flat [batch * (pos - 1)]."""
     with torch.inference_mode():
         logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
-        nats = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+        nats = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
+        )
     return nats.double().cpu().numpy()
 
 
@@ -153,7 +192,8 @@ def block_activations(
     device: Any,
     description: str,
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Activations [batch, pos, d_mlp] of the whole layer on the first `length` tokens of each block, batch by batch.
+    """Activations [batch, pos, d_mlp] of the whole layer on the first `length` tokens of each
+    block, batch by batch.
 
     With each batch comes where it stands in `blocks`.
     """

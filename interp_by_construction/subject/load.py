@@ -1,4 +1,5 @@
-"""Subjects in and out of directories: plain transformers checkpoints in float32, without dropout."""
+"""Subjects in and out of directories: plain transformers checkpoints in float32, without
+dropout."""
 
 from __future__ import annotations
 
@@ -47,15 +48,19 @@ def tiny_model(
     eos_token_id: int | None = None,
     model_cfg: ModelConfig | None = None,
 ) -> PreTrainedModel:
-    """A small GPT-2 with random weights that depend on `seed` alone; contexts of up to `block_size` tokens.
+    """A small GPT-2 with random weights that depend on `seed` alone; contexts of up to `block_size`
+    tokens.
 
-    The biases of the MLPs' input projections start at `model_cfg.bias_init` (Jermyn et al. 2022, https://arxiv.org/abs/2211.09169).
+    The biases of the MLPs' input projections start at `model_cfg.bias_init` (Jermyn et al. 2022,
+    https://arxiv.org/abs/2211.09169).
 
     Raises:
         SubjectError: the heads do not divide the width.
     """
     if cfg.d_model % cfg.n_heads:
-        raise SubjectError(f"subject.d_model={cfg.d_model} must be a multiple of subject.n_heads={cfg.n_heads}")
+        raise SubjectError(
+            f"subject.d_model={cfg.d_model} must be a multiple of subject.n_heads={cfg.n_heads}"
+        )
     model_cfg = model_cfg or ModelConfig()
     config = GPT2Config(
         vocab_size=vocab_size,
@@ -99,14 +104,19 @@ def load_subject(path: str | Path) -> PreTrainedModel:
     model: PreTrainedModel
     try:
         if is_plain(path, config):
-            model = AutoModelForCausalLM.from_pretrained(str(path), config=config, dtype=torch.float32)
+            model = AutoModelForCausalLM.from_pretrained(
+                str(path), config=config, dtype=torch.float32
+            )
         else:
             model = build(Path(path), config)
     except (OSError, ValueError, RuntimeError) as error:
-        raise SubjectError(f"the weights of {str(path)!r} cannot be loaded: {_first_line(error)}") from error
+        raise SubjectError(
+            f"the weights of {str(path)!r} cannot be loaded: {_first_line(error)}"
+        ) from error
     with torch.no_grad():
         for tensor in {id(t): t for t in [*model.parameters(), *model.buffers()]}.values():
-            # Loaded tensors may be unaligned views of the file, and BLAS gives other last bits for other alignments.
+            # Loaded tensors may be unaligned views of the file, and BLAS gives other last bits for
+            # other alignments.
             tensor.data = tensor.data.clone()
     return model.float().eval()
 
@@ -119,17 +129,21 @@ def _without_dropout(config: Any) -> None:
 
 
 def save_subject(model: PreTrainedModel, path: Path) -> None:
-    """Writes config and safetensors, and `mlp_widths.json` where layers differ in width; equal weights give equal bytes."""
+    """Writes config and safetensors, and `mlp_widths.json` where layers differ in width; equal
+    weights give equal bytes."""
     model.config._name_or_path = ""
     path.mkdir(parents=True, exist_ok=True)
     describe_dictionaries(model)
     describe_widths(model, path)
     # Some families have other names on disk, which only transformers' own loading translates back.
-    model.save_pretrained(path, max_shard_size="1000GB", save_original_format=is_plain(path, model.config))
+    model.save_pretrained(
+        path, max_shard_size="1000GB", save_original_format=is_plain(path, model.config)
+    )
 
 
 def untie(model: PreTrainedModel) -> bool:
-    """Gives a tied head its own copy of the embedding, so that it can train on when the embedding is frozen.
+    """Gives a tied head its own copy of the embedding, so that it can train on when the embedding
+    is frozen.
 
     The logits stay the same. Returns whether anything was tied.
     """
@@ -150,7 +164,8 @@ def source_checkpoint(cfg: SubjectConfig) -> str:
         SubjectError: kind hf without a path, or kind tiny, which has no source.
     """
     if cfg.kind == "smollm2":
-        # The embedded weights serve as labeler and as subject; imported here because the labeler stands to the right.
+        # The embedded weights serve as labeler and as subject; imported here because the labeler
+        # stands to the right.
         from interp_by_construction.llm.embedded import embedded_checkpoint
 
         return str(embedded_checkpoint())
@@ -163,11 +178,14 @@ def source_checkpoint(cfg: SubjectConfig) -> str:
 
 
 def check_supported(source: str) -> None:
-    """Raises SubjectError now, before anything is computed, if `source` cannot be read or is of no supported family."""
+    """Raises SubjectError now, before anything is computed, if `source` cannot be read or is of no
+    supported family."""
     try:
         config = AutoConfig.from_pretrained(source)
     except (OSError, ValueError) as error:
-        raise SubjectError(f"subject.path={source} cannot be read as a transformers checkpoint: {_first_line(error)}") from error
+        raise SubjectError(
+            f"subject.path={source} cannot be read as a transformers checkpoint: {_first_line(error)}"
+        ) from error
     family_of(config)
 
 

@@ -1,4 +1,5 @@
-"""The output tokens that each node promotes and suppresses, along the direct path to the logits (`subject.direct_path`)."""
+"""The output tokens that each node promotes and suppresses, along the direct path to the logits
+(`subject.direct_path`)."""
 
 from __future__ import annotations
 
@@ -15,15 +16,25 @@ from interp_by_construction.subject.direct_path import direct_logits
 
 
 def promoted_tokens(
-    model: PreTrainedModel, corpus: Path, layer: int, nodes: NDArray[np.int64], poles: NDArray[np.int64], n: int, moment: str
+    model: PreTrainedModel,
+    corpus: Path,
+    layer: int,
+    nodes: NDArray[np.int64],
+    poles: NDArray[np.int64],
+    n: int,
+    moment: str,
 ) -> list[dict[str, Any]]:
-    """Per node the `n` tokens whose logits rise most, and fall most, when it is active in the direction of its pole.
+    """Per node the `n` tokens whose logits rise most, and fall most, when it is active in the
+    direction of its pole.
 
-    Strongest first, see `direct_logits`; `promotes` and `suppresses` are token strings, `*_logits` the changes up to one factor.
+    Strongest first, see `direct_logits`; `promotes` and `suppresses` are token strings, `*_logits`
+    the changes up to one factor.
     """
     tokenizer = load_tokenizer(corpus)
     # A head may have more rows than there are tokens.
-    effects = direct_logits(model, layer, nodes)[:, : len(tokenizer)] * torch.as_tensor(poles)[:, None]
+    effects = (
+        direct_logits(model, layer, nodes)[:, : len(tokenizer)] * torch.as_tensor(poles)[:, None]
+    )
     order = torch.argsort(effects, dim=1, descending=True, stable=True)
     records: list[dict[str, Any]] = []
     for node, effect, ids in zip(nodes.tolist(), effects, order, strict=True):

@@ -22,7 +22,8 @@ class Excerpt:
 
 @dataclass(frozen=True)
 class Node:
-    """What `collect` found about one pole of one node: the activations of the excerpts are multiplied by `pole`."""
+    """What `collect` found about one pole of one node: the activations of the excerpts are
+    multiplied by `pole`."""
 
     layer: int
     node: int
@@ -53,7 +54,8 @@ class Label:
 
 @dataclass(frozen=True)
 class Proposal:
-    """One answer of the labeler for one node: the history of a label, with what was chosen or dropped and why."""
+    """One answer of the labeler for one node: the history of a label, with what was chosen or
+    dropped and why."""
 
     node: int
     pole: int
@@ -61,14 +63,14 @@ class Proposal:
     round: int
     """0 is the first time that the labeler is asked for this node."""
     origin: Literal["proposal", "contrast", "retry", "last resort", "revision", "audit"]
-    """`contrast`: asked what sets the node apart from the one that holds its label; `retry`: asked for other labels; `last
-    resort`: its own top words added to a label that is taken; `revision`: shown counter-examples of its label; `audit`:
-    the same, found by an audit."""
+    """`contrast`: asked what sets the node apart from the one that holds its label; `retry`: asked
+    for other labels; `last resort`: its own top words added to a label that is taken; `revision`:
+    shown counter-examples of its label; `audit`: the same, found by an audit."""
     text: str | None
     """Null where the answer is no label."""
     score: float | None = None
-    """Pearson's r, on the select split, of the node's activations times `pole` with the simulation of `text`; null where it
-    is undefined or not asked for."""
+    """Pearson's r, on the select split, of the node's activations times `pole` with the simulation
+    of `text`; null where it is undefined or not asked for."""
     chosen: bool = False
     why: str = ""
     """Why it was chosen or dropped."""

@@ -14,7 +14,8 @@ from interp_by_construction.subject.families import mlp_out
 
 @torch.no_grad()
 def mean_output(model: nn.Module, layer: int, batches: Iterable[Tensor]) -> Tensor:
-    """Mean over all tokens of what the layer's output projection writes, float32 [d_model] on the CPU; batches: ids [batch, pos].
+    """Mean over all tokens of what the layer's output projection writes, float32 [d_model] on the
+    CPU; batches: ids [batch, pos].
 
     Raises:
         ValueError: no batch.
@@ -41,14 +42,17 @@ def mean_output(model: nn.Module, layer: int, batches: Iterable[Tensor]) -> Tens
 
 @contextmanager
 def constant_outputs(model: nn.Module, values: Mapping[int, Tensor]) -> Iterator[None]:
-    """Inside the block the MLP of each layer in `values` writes its constant [d_model], whatever it reads.
+    """Inside the block the MLP of each layer in `values` writes its constant [d_model], whatever it
+    reads.
 
     The MLP's parameters get no gradient, so that no optimizer moves them.
     """
     with ExitStack() as stack:
         for layer, value in values.items():
 
-            def hook(_module: nn.Module, _args: Any, output: Tensor, value: Tensor = value) -> Tensor:
+            def hook(
+                _module: nn.Module, _args: Any, output: Tensor, value: Tensor = value
+            ) -> Tensor:
                 return value.to(output).expand_as(output)
 
             stack.callback(mlp_out(model, layer).register_forward_hook(hook).remove)

@@ -1,7 +1,9 @@
-"""Checkpoints that plain transformers cannot build from their config: layers of different widths, dictionaries, and SoLU.
+"""Checkpoints that plain transformers cannot build from their config: layers of different widths,
+dictionaries, and SoLU.
 
-Beside the usual config.json and model.safetensors stands `mlp_widths.json`, {"d_mlp": [width of each layer]}, where widths differ;
-the config then names the widest. SoLU and the dictionary layers are named in the config.
+Beside the usual config.json and model.safetensors stands `mlp_widths.json`, {"d_mlp": [width of
+each layer]}, where widths differ; the config then names the widest. SoLU and the dictionary layers
+are named in the config.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ def config_width(config: Any) -> int:
 
 
 def describe_widths(model: PreTrainedModel, path: Path) -> None:
-    """Makes the config name the widest layer and writes `path/mlp_widths.json` where the layers differ."""
+    """Makes the config name the widest layer and writes `path/mlp_widths.json` where the layers
+    differ."""
     found = widths(model)
     if max(found) != config_width(model.config):
         setattr(model.config, family_of(model).width, max(found))
@@ -59,19 +62,24 @@ def build(path: Path, config: Any) -> PreTrainedModel:
         ValueError: weights and config do not fit together.
     """
     file = path / WIDTHS
-    found = [int(width) for width in json.loads(file.read_text())["d_mlp"]] if file.is_file() else None
+    found = (
+        [int(width) for width in json.loads(file.read_text())["d_mlp"]] if file.is_file() else None
+    )
     with torch.random.fork_rng(devices=[]):
         model = empty_model(config, found)
     missing, unexpected = model.load_state_dict(load_file(path / "model.safetensors"), strict=False)
     # A tied head is saved once and has its weight already.
     lost = set(missing) - set(getattr(model, "all_tied_weights_keys", {}))
     if lost or unexpected:
-        raise ValueError(f"missing weights {sorted(lost)[:3]}, unknown weights {list(unexpected)[:3]}")
+        raise ValueError(
+            f"missing weights {sorted(lost)[:3]}, unknown weights {list(unexpected)[:3]}"
+        )
     return model
 
 
 def empty_model(config: Any, found: list[int] | None = None) -> PreTrainedModel:
-    """Random weights; `found`: the layers' widths (None: as the config says). Dictionaries and SoLU are where it has them."""
+    """Random weights; `found`: the layers' widths (None: as the config says). Dictionaries and SoLU
+    are where it has them."""
     plain, field = copy.deepcopy(config), family_of(config).width
     if has_solu(config):
         plain.activation_function = "relu"
@@ -79,7 +87,9 @@ def empty_model(config: Any, found: list[int] | None = None) -> PreTrainedModel:
         setattr(plain, field, min(found))
     model: PreTrainedModel = AutoModelForCausalLM.from_config(plain, dtype=torch.float32)
     if found is not None and len(found) != n_layers(model):
-        raise ValueError(f"{WIDTHS} has {len(found)} widths, but the model has {n_layers(model)} layers")
+        raise ValueError(
+            f"{WIDTHS} has {len(found)} widths, but the model has {n_layers(model)} layers"
+        )
     for layer, shape in dictionaries(config).items():
         put_in_place(model, layer, Transcoder(shape))
     for layer, width in enumerate(found or []):

@@ -7,14 +7,16 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 NAME = "solu"
-"""Value of the config's `activation_function`; plain transformers knows no such name and refuses the checkpoint."""
+"""Value of the config's `activation_function`; plain transformers knows no such name and refuses
+the checkpoint."""
 
 
 class Solu(nn.Module):
     """LayerNorm(x * softmax(x)) over the neurons, the last axis.
 
-    A neuron is what the output projection reads, as in every other subject, so it stands behind the LayerNorm. Softmax and norm
-    both run over the whole layer: a neuron depends on the input rows of all others.
+    A neuron is what the output projection reads, as in every other subject, so it stands behind the
+    LayerNorm. Softmax and norm both run over the whole layer: a neuron depends on the input rows of
+    all others.
     """
 
     def __init__(self, width: int, eps: float = 1e-5) -> None:

@@ -1,4 +1,5 @@
-"""Records as JSON lines: one object per line, sorted keys, so that equal records give equal bytes."""
+"""Records as JSON lines: one object per line, sorted keys, so that equal records give equal
+bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +12,10 @@ from interp_by_construction.subject.records import Excerpt, Label, Node, Proposa
 
 
 def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    lines = (json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False) for record in records)
+    lines = (
+        json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        for record in records
+    )
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
@@ -45,7 +49,8 @@ def read_labels(path: Path) -> list[Label]:
 
 
 def read_proposals(path: Path) -> list[str]:
-    """All labels that were proposed for a layer's nodes, revisions and repeats included, of a label artifact."""
+    """All labels that were proposed for a layer's nodes, revisions and repeats included, of a label
+    artifact."""
     return [proposal.text for proposal in read_history(path) if proposal.text is not None]
 
 
@@ -55,6 +60,11 @@ def read_history(path: Path) -> list[Proposal]:
 
 
 def read_promoted(path: Path, moment: str = "final") -> dict[int, dict[str, Any]]:
-    """Node -> the output tokens it promotes in one model, of a function artifact; empty where none were written."""
+    """Node -> the output tokens it promotes in one model, of a function artifact; empty where none
+    were written."""
     file = path / "promoted.jsonl"
-    return {each["node"]: each for each in read_records(file) if each["moment"] == moment} if file.is_file() else {}
+    return (
+        {each["node"]: each for each in read_records(file) if each["moment"] == moment}
+        if file.is_file()
+        else {}
+    )

@@ -3,8 +3,9 @@
     features = activation(encoder(x))        activation: ReLU, or ReLU and then only the k largest of each token
     output   = decoder(features) + skip(x)   skip: an optional linear map without bias
 
-Dunefsky et al. 2024 (https://arxiv.org/abs/2406.11944), Paulo et al. 2025 (skip, https://arxiv.org/abs/2501.18823), Gao et al. 2024
-(TopK, https://arxiv.org/abs/2406.04093). On disk: the format of EleutherAI's `sparsify`, `cfg.json` beside `sae.safetensors`.
+Dunefsky et al. 2024 (https://arxiv.org/abs/2406.11944), Paulo et al. 2025 (skip,
+https://arxiv.org/abs/2501.18823), Gao et al. 2024 (TopK, https://arxiv.org/abs/2406.04093). On
+disk: the format of EleutherAI's `sparsify`, `cfg.json` beside `sae.safetensors`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class TopK(nn.Module):
 
 
 class Transcoder(nn.Module):
-    """[..., d_model] -> [..., d_model] through n_features sparse features, which its `decoder` reads."""
+    """[..., d_model] -> [..., d_model] through n_features sparse features, which its `decoder`
+    reads."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -51,7 +53,9 @@ class Transcoder(nn.Module):
     @property
     def shape(self) -> Shape:
         n_features, d_model = self.encoder.weight.shape
-        return Shape(d_model, n_features, getattr(self.activation, "k", None), self.skip is not None)
+        return Shape(
+            d_model, n_features, getattr(self.activation, "k", None), self.skip is not None
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.decode(self.activation(self.encoder(x)), x)
@@ -63,7 +67,8 @@ class Transcoder(nn.Module):
 
 
 def new_transcoder(shape: Shape, mean_output: Tensor, seed: int) -> Transcoder:
-    """As `sparsify` starts: random encoder, zero encoder bias, decoder and skip; so it outputs `mean_output` [d_model]."""
+    """As `sparsify` starts: random encoder, zero encoder bias, decoder and skip; so it outputs
+    `mean_output` [d_model]."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         transcoder = Transcoder(shape)
@@ -77,20 +82,32 @@ def new_transcoder(shape: Shape, mean_output: Tensor, seed: int) -> Transcoder:
 
 
 def save_transcoder(transcoder: Transcoder, path: Path, extra: Mapping[str, Any]) -> None:
-    """Writes `path/cfg.json` and `path/sae.safetensors`; `extra` goes into the former, where sparsify ignores it."""
+    """Writes `path/cfg.json` and `path/sae.safetensors`; `extra` goes into the former, where
+    sparsify ignores it."""
     shape = transcoder.shape
     config = {
-        "activation": shape.kind, "num_latents": shape.n_features, "k": shape.k, "skip_connection": shape.skip, "transcode": True,
-        "normalize_decoder": False, "d_in": shape.d_model, **extra,
-    }  # fmt: skip
+        "activation": shape.kind,
+        "num_latents": shape.n_features,
+        "k": shape.k,
+        "skip_connection": shape.skip,
+        "transcode": True,
+        "normalize_decoder": False,
+        "d_in": shape.d_model,
+        **extra,
+    }
     tensors = {
-        "encoder.weight": transcoder.encoder.weight, "encoder.bias": transcoder.encoder.bias,
-        "W_dec": transcoder.decoder.weight.T, "b_dec": transcoder.decoder.bias,
-    }  # fmt: skip
+        "encoder.weight": transcoder.encoder.weight,
+        "encoder.bias": transcoder.encoder.bias,
+        "W_dec": transcoder.decoder.weight.T,
+        "b_dec": transcoder.decoder.bias,
+    }
     if transcoder.skip is not None:
         tensors["W_skip"] = transcoder.skip.weight
     path.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path / WEIGHTS)
+    save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+        path / WEIGHTS,
+    )
     (path / CONFIG).write_text(json.dumps(config, sort_keys=True))
 
 
@@ -105,14 +122,25 @@ def load_transcoder(path: Path) -> Transcoder:
         tensors = {name: tensor.float() for name, tensor in load_file(path / WEIGHTS).items()}
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"nodes.path={path}: {WEIGHTS} cannot be read ({error})") from error
-    names = {"encoder.weight": "encoder.weight", "encoder.bias": "encoder.bias", "W_dec": "decoder.weight", "b_dec": "decoder.bias"}
+    names = {
+        "encoder.weight": "encoder.weight",
+        "encoder.bias": "encoder.bias",
+        "W_dec": "decoder.weight",
+        "b_dec": "decoder.bias",
+    }
     names |= {"W_skip": "skip.weight"} if shape.skip else {}
     if set(tensors) != set(names):
-        raise ConfigError(f"nodes.path={path}: {WEIGHTS} holds {sorted(tensors)}, but {CONFIG} asks for {sorted(names)}")
+        raise ConfigError(
+            f"nodes.path={path}: {WEIGHTS} holds {sorted(tensors)}, but {CONFIG} asks for {sorted(names)}"
+        )
     transcoder = Transcoder(shape)
-    state = {names[name]: tensor.T if name == "W_dec" else tensor for name, tensor in tensors.items()}
+    state = {
+        names[name]: tensor.T if name == "W_dec" else tensor for name, tensor in tensors.items()
+    }
     try:
         transcoder.load_state_dict(state)
     except RuntimeError as error:
-        raise ConfigError(f"nodes.path={path}: the weights do not have the shapes of {CONFIG}: {error}") from error
+        raise ConfigError(
+            f"nodes.path={path}: the weights do not have the shapes of {CONFIG}: {error}"
+        ) from error
     return transcoder

@@ -1,4 +1,5 @@
-"""Transcoders on disk in the format of EleutherAI's `sparsify`: where they are and what they are, without reading weights."""
+"""Transcoders on disk in the format of EleutherAI's `sparsify`: where they are and what they are,
+without reading weights."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ class Shape(NamedTuple):
 
 
 def read_shape(path: Path) -> Shape:
-    """What `path/cfg.json` says. Raises ConfigError if it is unreadable or describes something else than a transcoder."""
+    """What `path/cfg.json` says. Raises ConfigError if it is unreadable or describes something else
+    than a transcoder."""
     try:
         config: dict[str, Any] = json.loads((path / CONFIG).read_text())
         d_model, activation = int(config["d_in"]), config.get("activation", "topk")
@@ -36,7 +38,9 @@ def read_shape(path: Path) -> Shape:
         fix = f"give a folder with {CONFIG} and {WEIGHTS}, as sparsify saves it ({type(error).__name__}: {error})"
         raise ConfigError(f"nodes.path={path}: {fix}") from error
     if activation not in ("topk", "relu"):
-        raise ConfigError(f"nodes.path={path}: activation {activation!r} is not supported, only topk and relu are")
+        raise ConfigError(
+            f"nodes.path={path}: activation {activation!r} is not supported, only topk and relu are"
+        )
     if not config.get("transcode"):
         fix = "an autoencoder (transcode is not set) cannot take an MLP's place; give a transcoder"
         raise ConfigError(f"nodes.path={path}: {fix}")
@@ -44,7 +48,8 @@ def read_shape(path: Path) -> Shape:
 
 
 def check_width(source: Path, shape: Shape, d_model: int, subject: str) -> None:
-    """Raises ConfigError, naming both, if the transcoder in `source` reads another width than the subject has."""
+    """Raises ConfigError, naming both, if the transcoder in `source` reads another width than the
+    subject has."""
     if shape.d_model != d_model:
         raise ConfigError(
             f"nodes.path={source}: a transcoder {made_for(source)} with d_model={shape.d_model}, but the subject {subject} has "
@@ -53,7 +58,8 @@ def check_width(source: Path, shape: Shape, d_model: int, subject: str) -> None:
 
 
 def check_free(source: Path, shape: Shape, count: int) -> None:
-    """Raises ConfigError if the layer of the transcoder in `source` cannot get `count` free features."""
+    """Raises ConfigError if the layer of the transcoder in `source` cannot get `count` free
+    features."""
     if shape.kind == "topk" and count:
         raise ConfigError(
             f"free.count={count}: the transcoder in {source} keeps the {shape.k} largest features, and features that are added "
@@ -70,9 +76,11 @@ def made_for(source: Path) -> str:
 
 
 def find_transcoder(path: Path, layer: int, n_layers: int) -> Path:
-    """The folder of `layer`'s transcoder: `path` itself, or `layers.3.mlp` or `h.3.mlp` in it, as sparsify names them.
+    """The folder of `layer`'s transcoder: `path` itself, or `layers.3.mlp` or `h.3.mlp` in it, as
+    sparsify names them.
 
-    n_layers: how many layers need one. Raises ConfigError if there is none, or one for several layers.
+    n_layers: how many layers need one. Raises ConfigError if there is none, or one for several
+    layers.
     """
     if (path / CONFIG).is_file():
         read_shape(path)
@@ -80,9 +88,18 @@ def find_transcoder(path: Path, layer: int, n_layers: int) -> Path:
             fix = f"the run needs {n_layers}, one per layer: give a folder that holds layers.{layer}.mlp and its like"
             raise ConfigError(f"nodes.path={path}: holds one transcoder, but {fix}")
         return path
-    found = [folder for folder in sorted(path.glob(f"*{layer}.mlp")) if f".{folder.name}".endswith(f".{layer}.mlp")]
+    found = [
+        folder
+        for folder in sorted(path.glob(f"*{layer}.mlp"))
+        if f".{folder.name}".endswith(f".{layer}.mlp")
+    ]
     if len(found) != 1:
-        there = ", ".join(sorted(folder.name for folder in path.glob("*.mlp"))) or "no folder named after a layer"
-        raise ConfigError(f"nodes.path={path}: neither {CONFIG} nor a folder layers.{layer}.mlp of layer {layer}; found {there}")
+        there = (
+            ", ".join(sorted(folder.name for folder in path.glob("*.mlp")))
+            or "no folder named after a layer"
+        )
+        raise ConfigError(
+            f"nodes.path={path}: neither {CONFIG} nor a folder layers.{layer}.mlp of layer {layer}; found {there}"
+        )
     read_shape(found[0])
     return found[0]

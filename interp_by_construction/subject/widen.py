@@ -1,8 +1,10 @@
-"""More neurons in a layer without another function: what they write is zero until training changes it.
+"""More neurons in a layer without another function: what they write is zero until training changes
+it.
 
-Function-preserving widening (Chen et al. 2016, https://arxiv.org/abs/1511.05641), in the variant that adds fresh neurons with zero
-output weights in place of copies. New neurons stand behind the old ones, so that node ids stay. Layers may end up of different
-widths: `subject.load` saves and loads such a model, `pad` makes a plain transformers checkpoint of it.
+Function-preserving widening (Chen et al. 2016, https://arxiv.org/abs/1511.05641), in the variant
+that adds fresh neurons with zero output weights in place of copies. New neurons stand behind the
+old ones, so that node ids stay. Layers may end up of different widths: `subject.load` saves and
+loads such a model, `pad` makes a plain transformers checkpoint of it.
 """
 
 from __future__ import annotations
@@ -11,7 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from interp_by_construction.errors import ConfigError
-from interp_by_construction.subject.families import d_mlp, layer_family, mixes_nodes, mlp_in, mlp_out, n_layers
+from interp_by_construction.subject.families import (
+    d_mlp,
+    layer_family,
+    mixes_nodes,
+    mlp_in,
+    mlp_out,
+    n_layers,
+)
 
 
 def widths(model: nn.Module) -> list[int]:
@@ -22,8 +31,9 @@ def widths(model: nn.Module) -> list[int]:
 def widen(model: nn.Module, layer: int, count: int, seed: int) -> None:
     """Appends `count` free neurons to a layer in place; the model computes the same as before.
 
-    Input rows are drawn from `seed` alone: weights normal with the root mean square of the layer's own, biases normal with their
-    mean and spread. Output weights are zero: their gradient is not, so the neurons come to life in training.
+    Input rows are drawn from `seed` alone: weights normal with the root mean square of the layer's
+    own, biases normal with their mean and spread. Output weights are zero: their gradient is not,
+    so the neurons come to life in training.
 
     Raises:
         ConfigError: the layer cannot be widened.
@@ -39,13 +49,21 @@ def widen(model: nn.Module, layer: int, count: int, seed: int) -> None:
             weight, bias = _tensor(module, "weight"), _tensor(module, "bias")
             assert weight is not None
             rows = weight.T if conv1d else weight
-            rows[old:] = _normal(rows[old:], 0.0, float(rows[:old].square().mean().sqrt()), generator)
+            rows[old:] = _normal(
+                rows[old:], 0.0, float(rows[:old].square().mean().sqrt()), generator
+            )
             if bias is not None:
-                bias[old:] = _normal(bias[old:], float(bias[:old].mean()), float(bias[:old].std(correction=0)), generator)
+                bias[old:] = _normal(
+                    bias[old:],
+                    float(bias[:old].mean()),
+                    float(bias[:old].std(correction=0)),
+                    generator,
+                )
 
 
 def pad(model: nn.Module) -> list[int]:
-    """Brings every layer to the width of the widest, in place, with neurons that are zero in every weight.
+    """Brings every layer to the width of the widest, in place, with neurons that are zero in every
+    weight.
 
     Returns the number of neurons added per layer. The outputs stay the same.
 
@@ -62,7 +80,8 @@ def resize(model: nn.Module, layer: int, width: int) -> None:
     """Appends neurons of zeros to a layer, in place, until it has `width`.
 
     Raises:
-        ConfigError: the activation mixes the layer's neurons, so that more of them would change the old ones.
+        ConfigError: the activation mixes the layer's neurons, so that more of them would change the
+        old ones.
     """
     old, family = d_mlp(model, layer), layer_family(model, layer)
     if width < old:
@@ -96,7 +115,10 @@ def _append(module: nn.Module, name: str, axis: int, count: int) -> None:
 def _describe(module: nn.Module, inputs: int | None = None, outputs: int | None = None) -> None:
     """Sizes that the module states beside its weight; a Conv1D computes with `nf`."""
     conv1d = hasattr(module, "nf")
-    for name, value in (("nx" if conv1d else "in_features", inputs), ("nf" if conv1d else "out_features", outputs)):
+    for name, value in (
+        ("nx" if conv1d else "in_features", inputs),
+        ("nf" if conv1d else "out_features", outputs),
+    ):
         if value is not None:
             setattr(module, name, value)
 

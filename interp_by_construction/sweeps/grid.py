@@ -1,7 +1,8 @@
 """Which jobs a sweep has: the grid of all values given, and further grids beside it.
 
-One product of values cannot hold controls: each would run at every weight. So an experiment lists further grids under
-`hydra.sweeper.also`. Each is the main grid once more, with some fields pinned to values of its own:
+One product of values cannot hold controls: each would run at every weight. So an experiment lists
+further grids under `hydra.sweeper.also`. Each is the main grid once more, with some fields pinned
+to values of its own:
 
     params: {align.weight: "0.1,1", seed: "0,1"}          4 jobs
     also: [{align.target: "shuffled", align.weight: 1}]   2 more, one per seed
@@ -17,11 +18,16 @@ Values = dict[str, list[str]]
 """Field or group -> what it is set to, in turn."""
 
 
-def expand(params: Mapping[str, Any], also: Sequence[Mapping[str, Any]], arguments: Sequence[str], parser: Any) -> list[list[str]]:
+def expand(
+    params: Mapping[str, Any],
+    also: Sequence[Mapping[str, Any]],
+    arguments: Sequence[str],
+    parser: Any,
+) -> list[list[str]]:
     """Overrides of every job, without repetition, the main grid first.
 
-    The command line (`arguments`) wins over `params`. It also wins over what a grid of `also` pins: of the pinned values those
-    remain that the command line gives too, or else its first one.
+    The command line (`arguments`) wins over `params`. It also wins over what a grid of `also` pins:
+    of the pinned values those remain that the command line gives too, or else its first one.
 
     Args:
         parser: Hydra's OverridesParser.
@@ -65,9 +71,14 @@ def _values(overrides: Sequence[str], parser: Any) -> Values:
         elif override.is_discrete_sweep():
             values[key] = list(override.sweep_string_iterator())
         else:
-            raise HydraException(f"{override.input_line}: list the values of a sweep, as in {key}=0.1,1,10")
+            raise HydraException(
+                f"{override.input_line}: list the values of a sweep, as in {key}=0.1,1,10"
+            )
     return values
 
 
 def _product(values: Values) -> list[list[str]]:
-    return [[f"{k}={v}" for k, v in zip(values, job, strict=True)] for job in itertools.product(*values.values())]
+    return [
+        [f"{k}={v}" for k, v in zip(values, job, strict=True)]
+        for job in itertools.product(*values.values())
+    ]

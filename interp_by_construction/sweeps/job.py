@@ -1,4 +1,5 @@
-"""What Hydra calls for a run, and for each job of a sweep, in this process or in one of a launcher's."""
+"""What Hydra calls for a run, and for each job of a sweep, in this process or in one of a
+launcher's."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ PARENT_SECONDS = 0.5
 
 
 class Task:
-    """Hydra's task function. Launchers send a copy to their processes, so a job's outcome is what the call returns."""
+    """Hydra's task function. Launchers send a copy to their processes, so a job's outcome is what
+    the call returns."""
 
     def __init__(self) -> None:
         self.entered = False
@@ -52,8 +54,8 @@ class Task:
 
 @cache
 def end_with_parent() -> None:
-    """Ends this process soon after its parent, which the kernel does not do by itself: joblib's workers would go on, and keep the
-    servers up. Nothing is lost, since every stage resumes.
+    """Ends this process soon after its parent, which the kernel does not do by itself: joblib's
+    workers would go on, and keep the servers up. Nothing is lost, since every stage resumes.
     """
     parent = os.getppid()
 

@@ -1,9 +1,11 @@
-"""What is known of a sweep: `runs/<sweep>/sweep.json` and, where a job failed, `runs/<sweep>/<number>/error.txt`.
+"""What is known of a sweep: `runs/<sweep>/sweep.json` and, where a job failed,
+`runs/<sweep>/<number>/error.txt`.
 
     {"schema": 1, "sweep": str, "jobs": [{"number": i, "overrides": [str, ...]}, ...]}
 
-A job keeps its number: a sweep that is called again with more values adds jobs behind those that it has. Overrides that cannot
-change a result (`trainer.threads`, `paths.root`) do not tell jobs apart and are not listed. Light to import.
+A job keeps its number: a sweep that is called again with more values adds jobs behind those that it
+has. Overrides that cannot change a result (`trainer.threads`, `paths.root`) do not tell jobs apart
+and are not listed. Light to import.
 """
 
 from __future__ import annotations
@@ -38,23 +40,35 @@ class SweepDirectory:
 
     @classmethod
     def of(cls, composed: Mapping[str, Any]) -> SweepDirectory:
-        """The sweep that a composed configuration belongs to; it may still hold impossible values."""
+        """The sweep that a composed configuration belongs to; it may still hold impossible
+        values."""
         name = composed.get("run") or composed.get("experiment_name") or "default"
-        return cls(Path(str((composed.get("paths") or {}).get("root", "."))).expanduser().resolve() / "runs" / str(name))
+        return cls(
+            Path(str((composed.get("paths") or {}).get("root", "."))).expanduser().resolve()
+            / "runs"
+            / str(name)
+        )
 
     @property
     def jobs(self) -> list[Job]:
-        """All that was ever planned, by number; empty for what is no sweep. Raises StoreError if the file is damaged."""
+        """All that was ever planned, by number; empty for what is no sweep. Raises StoreError if
+        the file is damaged."""
         file = self.path / "sweep.json"
         if not file.is_file():
             return []
         try:
-            return [Job(int(job["number"]), list(job["overrides"])) for job in json.loads(file.read_text())["jobs"]]
+            return [
+                Job(int(job["number"]), list(job["overrides"]))
+                for job in json.loads(file.read_text())["jobs"]
+            ]
         except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{file} is damaged: delete it and run the same sweep again; nothing is recomputed") from error
+            raise StoreError(
+                f"{file} is damaged: delete it and run the same sweep again; nothing is recomputed"
+            ) from error
 
     def plan(self, wanted: Sequence[Sequence[str]]) -> list[int]:
-        """Adds the jobs that are not listed yet; returns the number of each, and forgets how these ended before."""
+        """Adds the jobs that are not listed yet; returns the number of each, and forgets how these
+        ended before."""
         from filelock import FileLock
 
         self.path.mkdir(parents=True, exist_ok=True)
@@ -68,7 +82,11 @@ class SweepDirectory:
                     number = max(numbers.values(), default=-1) + 1
                     numbers[frozenset(listed)] = number
                     jobs.append(Job(number, listed))
-            content = {"schema": 1, "sweep": self.path.name, "jobs": [job._asdict() for job in jobs]}
+            content = {
+                "schema": 1,
+                "sweep": self.path.name,
+                "jobs": [job._asdict() for job in jobs],
+            }
             write_json(self.path / "sweep.json", content)
         planned = [numbers[frozenset(_telling(overrides, varied))] for overrides in wanted]
         for number in planned:
@@ -101,8 +119,13 @@ class SweepDirectory:
         if error is None:
             return ""
         lines = error.strip().splitlines() or ["it failed without a message"]
-        # Of a traceback the last line says what happened; a message of several lines names the fields in the others.
-        return lines[-1] if lines[0].startswith("Traceback") else " ".join(line.strip() for line in lines)
+        # Of a traceback the last line says what happened; a message of several lines names the
+        # fields in the others.
+        return (
+            lines[-1]
+            if lines[0].startswith("Traceback")
+            else " ".join(line.strip() for line in lines)
+        )
 
     def state(self, number: int) -> JobState:
         return self.run(number).standing if self.error(number) is None else "failed"
@@ -116,6 +139,8 @@ def _telling(overrides: Sequence[str], varied: set[str]) -> list[str]:
 
     def tells(override: str) -> bool:
         key = key_of(override)
-        return key in varied or not any(key == name or key.startswith(f"{name}.") for name in ("hydra", *NOT_IDENTITY))
+        return key in varied or not any(
+            key == name or key.startswith(f"{name}.") for name in ("hydra", *NOT_IDENTITY)
+        )
 
     return [override.lstrip("+") for override in overrides if tells(override)]

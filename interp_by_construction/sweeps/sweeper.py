@@ -1,7 +1,9 @@
-"""Hydra's sweeper for `ibc run -m`: plans the jobs, hands them to whichever launcher is set, and says what became of them.
+"""Hydra's sweeper for `ibc run -m`: plans the jobs, hands them to whichever launcher is set, and
+says what became of them.
 
-It differs from Hydra's own in four ways: controls beside the grid (`grid.py`), jobs that keep their numbers and are on record
-before the first one starts (`record.py`), failures that do not stop the others, and one labeler server for all jobs of a machine.
+It differs from Hydra's own in four ways: controls beside the grid (`grid.py`), jobs that keep their
+numbers and are on record before the first one starts (`record.py`), failures that do not stop the
+others, and one labeler server for all jobs of a machine.
 """
 
 from __future__ import annotations
@@ -27,7 +29,12 @@ from interp_by_construction.sweeps.record import SweepDirectory
 class GridSweeper(Sweeper):
     """See conf/hydra/sweeper/grids.yaml."""
 
-    def __init__(self, max_batch_size: int | None, params: Mapping[str, Any], also: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        max_batch_size: int | None,
+        params: Mapping[str, Any],
+        also: Sequence[Mapping[str, Any]],
+    ) -> None:
         self.max_batch_size = max_batch_size
         self.params = params
         self.also = also
@@ -36,7 +43,9 @@ class GridSweeper(Sweeper):
         self.launcher: Launcher | None = None
         self.task: TaskFunction | None = None
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
         from hydra.core.plugins import Plugins
 
         self.hydra_context, self.config, self.task = hydra_context, config, task_function
@@ -75,7 +84,8 @@ class GridSweeper(Sweeper):
         return codes
 
     def _compose(self, job: list[str]) -> Config | None:
-        """The job's configuration; None for one that cannot work, which is for the job itself to say.
+        """The job's configuration; None for one that cannot work, which is for the job itself to
+        say.
 
         Raises Hydra's errors for unknown names before anything is run.
         """
@@ -86,15 +96,22 @@ class GridSweeper(Sweeper):
         except IbcError:
             return None
 
-    def _launch(self, jobs: list[list[str]], numbers: list[int], sweep: SweepDirectory) -> list[int]:
+    def _launch(
+        self, jobs: list[list[str]], numbers: list[int], sweep: SweepDirectory
+    ) -> list[int]:
         size = self.max_batch_size or max(1, len(jobs))
         codes: list[int] = []
         for first in range(0, len(jobs), size):
-            codes += self._launch_batch(jobs[first : first + size], first, numbers[first : first + size], sweep)
+            codes += self._launch_batch(
+                jobs[first : first + size], first, numbers[first : first + size], sweep
+            )
         return codes
 
-    def _launch_batch(self, jobs: list[list[str]], first: int, numbers: list[int], sweep: SweepDirectory) -> list[int]:
-        """A launcher gives up on everything when one of its processes is killed: what is left is then run job by job."""
+    def _launch_batch(
+        self, jobs: list[list[str]], first: int, numbers: list[int], sweep: SweepDirectory
+    ) -> list[int]:
+        """A launcher gives up on everything when one of its processes is killed: what is left is
+        then run job by job."""
         assert self.launcher is not None
         try:
             returns = self.launcher.launch(jobs, initial_job_idx=first)
@@ -103,7 +120,9 @@ class GridSweeper(Sweeper):
             if len(jobs) == 1:
                 sweep.fail(numbers[0], reason)
                 return [BUG]
-            sys.stderr.write(f"ibc: a job of {sweep.path.name} was lost, {reason}; going on job by job\n")
+            sys.stderr.write(
+                f"ibc: a job of {sweep.path.name} was lost, {reason}; going on job by job\n"
+            )
             codes = []
             for index, (job, number) in enumerate(zip(jobs, numbers, strict=True)):
                 if sweep.error(number) is not None:
@@ -112,7 +131,10 @@ class GridSweeper(Sweeper):
                     # What is done already is found in the store.
                     codes += self._launch_batch([job], first + index, [number], sweep)
             return codes
-        return [self._code(result, number, sweep) for result, number in zip(returns, numbers, strict=True)]
+        return [
+            self._code(result, number, sweep)
+            for result, number in zip(returns, numbers, strict=True)
+        ]
 
     def _code(self, result: Any, number: int, sweep: SweepDirectory) -> int:
         try:
@@ -133,7 +155,8 @@ def _values(composed: DictConfig) -> dict[str, Any]:
 
 @contextmanager
 def _servers_kept(configs: Sequence[Config]) -> Iterator[None]:
-    """Keeps managed servers up from the first job that starts one to the end of the sweep, also between two jobs' processes.
+    """Keeps managed servers up from the first job that starts one to the end of the sweep, also
+    between two jobs' processes.
 
     Starts none: a sweep whose calls are all known needs none.
     """

@@ -1,9 +1,12 @@
 """One resumable training phase.
 
-1. Batches depend on (seed, step) alone, the learning rate on the step alone, and dropout is 0: nothing is hidden.
+1. Batches depend on (seed, step) alone, the learning rate on the step alone, and dropout is 0:
+   nothing is hidden.
 2. Every `checkpoint_seconds` a Lightning checkpoint replaces `scratch/last.ckpt` in one rename.
-3. A phase that is started again goes on from there and ends with the same weights, bit for bit (same machine, threads).
-4. A finished phase leaves its weights in scratch, so that a kill in a later phase of the same stage repeats nothing.
+3. A phase that is started again goes on from there and ends with the same weights, bit for bit
+   (same machine, threads).
+4. A finished phase leaves its weights in scratch, so that a kill in a later phase of the same stage
+   repeats nothing.
 """
 
 from __future__ import annotations
@@ -43,7 +46,8 @@ class Batches(Protocol):
 
 
 class TokenBlocks:
-    """Blocks of a split: `dataset[indices]["input_ids"]` gives [batch, pos]; the first `limit` blocks if given."""
+    """Blocks of a split: `dataset[indices]["input_ids"]` gives [batch, pos]; the first `limit`
+    blocks if given."""
 
     def __init__(self, dataset: Any, limit: int | None = None) -> None:
         self.dataset, self.n_blocks = dataset, min(len(dataset), limit or len(dataset))
@@ -57,7 +61,8 @@ class TokenBlocks:
 
 
 class TargetBlocks(TokenBlocks):
-    """Blocks with alignment targets [block, pos, node] and a mask [block, pos] of where they are defined."""
+    """Blocks with alignment targets [block, pos, node] and a mask [block, pos] of where they are
+    defined."""
 
     def __init__(self, dataset: Any, targets: Tensor, mask: Tensor) -> None:
         if len(targets) > len(dataset):
@@ -67,7 +72,11 @@ class TargetBlocks(TokenBlocks):
 
     def batch(self, indices: np.ndarray) -> dict[str, Tensor]:
         where = torch.from_numpy(indices)
-        return {**super().batch(indices), "targets": self.targets[where].float(), "mask": self.mask[where]}
+        return {
+            **super().batch(indices),
+            "targets": self.targets[where].float(),
+            "mask": self.mask[where],
+        }
 
 
 @functools.lru_cache(maxsize=4)
@@ -76,17 +85,23 @@ def _permutation(seed: int, n_blocks: int, epoch: int) -> np.ndarray:
 
 
 def batch_indices(seed: int, n_blocks: int, batch_size: int, step: int) -> np.ndarray:
-    """Block indices [batch_size] of one step: a fresh permutation per epoch, read on across its end."""
+    """Block indices [batch_size] of one step: a fresh permutation per epoch, read on across its
+    end."""
     position = np.arange(step * batch_size, (step + 1) * batch_size)
     epochs = position // n_blocks
-    parts = [_permutation(seed, n_blocks, int(epoch))[position[epochs == epoch] % n_blocks] for epoch in np.unique(epochs)]
+    parts = [
+        _permutation(seed, n_blocks, int(epoch))[position[epochs == epoch] % n_blocks]
+        for epoch in np.unique(epochs)
+    ]
     return np.concatenate(parts)
 
 
 class _Stream(IterableDataset):
     """Batches from the trainer's current step on, whether that is 0 or restored."""
 
-    def __init__(self, module: pl.LightningModule, at: Callable[[int], dict[str, Tensor]], steps: int) -> None:
+    def __init__(
+        self, module: pl.LightningModule, at: Callable[[int], dict[str, Tensor]], steps: int
+    ) -> None:
         self.module, self.at, self.steps = module, at, steps
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
@@ -95,7 +110,8 @@ class _Stream(IterableDataset):
 
 
 class _Checkpoint(pl.Callback):
-    """Saves by the clock and keeps the thinned curves of the loss and its terms, which travel in the checkpoint."""
+    """Saves by the clock and keeps the thinned curves of the loss and its terms, which travel in
+    the checkpoint."""
 
     def __init__(self, path: Path, seconds: float) -> None:
         self.path, self.seconds, self.saved_at = path, seconds, time.monotonic()
@@ -105,15 +121,28 @@ class _Checkpoint(pl.Callback):
         self.recent_terms: dict[str, list[float]] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"curve": self.curve, "recent": self.recent, "terms": self.terms, "recent_terms": self.recent_terms}
+        return {
+            "curve": self.curve,
+            "recent": self.recent,
+            "terms": self.terms,
+            "recent_terms": self.recent_terms,
+        }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         self.curve, self.recent = state_dict["curve"], state_dict["recent"]
         # Checkpoints of an older version know the loss only: the terms' curves then begin here.
-        self.terms, self.recent_terms = state_dict.get("terms", {}), state_dict.get("recent_terms", {})
+        self.terms, self.recent_terms = (
+            state_dict.get("terms", {}),
+            state_dict.get("recent_terms", {}),
+        )
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         loss = float(outputs["loss"])
         if not np.isfinite(loss):
@@ -131,7 +160,10 @@ class _Checkpoint(pl.Callback):
             for name, values in self.recent_terms.items():
                 self.terms.setdefault(name, []).append(_curve_point(trainer.global_step, values))
             self.recent, self.recent_terms = [], {}
-        if time.monotonic() - self.saved_at >= self.seconds and trainer.global_step < trainer.max_steps:
+        if (
+            time.monotonic() - self.saved_at >= self.seconds
+            and trainer.global_step < trainer.max_steps
+        ):
             self.save(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:
@@ -146,28 +178,45 @@ def _curve_point(step: int, values: list[float]) -> list[float]:
 
 
 class _Bar(pl.Callback):
-    """The package's progress bar; Lightning's own write to standard output, which belongs to results."""
+    """The package's progress bar; Lightning's own write to standard output, which belongs to
+    results."""
 
     def __init__(self, description: str) -> None:
         self.description = description
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         self.progress = Progress(*columns, console=Console(file=sys.stderr), auto_refresh=False)
-        self.task = self.progress.add_task(self.description, total=trainer.max_steps, completed=trainer.global_step)
+        self.task = self.progress.add_task(
+            self.description, total=trainer.max_steps, completed=trainer.global_step
+        )
         self.progress.start()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         if trainer.global_step % LOG_EVERY == 0 or trainer.global_step == trainer.max_steps:
             shown = f"{self.description} (loss {float(outputs['loss']):.3f})"
-            self.progress.update(self.task, completed=trainer.global_step, description=shown, refresh=True)
+            self.progress.update(
+                self.task, completed=trainer.global_step, description=shown, refresh=True
+            )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.progress.stop()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
         if hasattr(self, "progress"):
             self.progress.stop()
 
@@ -198,11 +247,13 @@ def fit_stream(
     logger: Any = None,
     description: str = "train",
 ) -> dict[str, Any]:
-    """Trains `module.model` in place for `module.steps` steps; returns {"steps", "loss", "curve": [[step, loss]]}.
+    """Trains `module.model` in place for `module.steps` steps; returns {"steps", "loss", "curve":
+    [[step, loss]]}.
 
-    `at` gives the batch of a step and depends on the step alone. `scratch` belongs to this phase alone.
-    Curve points are means over 20 steps; `loss` is the last of them. Where the loss is not the LM loss alone, "terms" holds such a
-    curve for each of `module.terms`, over those of the 20 steps that have it.
+    `at` gives the batch of a step and depends on the step alone. `scratch` belongs to this phase
+    alone. Curve points are means over 20 steps; `loss` is the last of them. Where the loss is not
+    the LM loss alone, "terms" holds such a curve for each of `module.terms`, over those of the 20
+    steps that have it.
     """
     cfg, steps = module.trainer_cfg, module.steps
     scratch.mkdir(parents=True, exist_ok=True)
@@ -218,14 +269,23 @@ def fit_stream(
     module.guard.release()
     module.to("cpu")
     curve = checkpoint.curve
-    metrics: dict[str, Any] = {"steps": steps, "loss": curve[-1][1] if curve else None, "curve": curve}
+    metrics: dict[str, Any] = {
+        "steps": steps,
+        "loss": curve[-1][1] if curve else None,
+        "curve": curve,
+    }
     metrics |= {"terms": checkpoint.terms} if checkpoint.terms else {}
     _save_finished(module, scratch, metrics)
     return metrics
 
 
 def _train(
-    module: LanguageModelModule, stream: _Stream, checkpoint: _Checkpoint, device: str, logger: Any, description: str
+    module: LanguageModelModule,
+    stream: _Stream,
+    checkpoint: _Checkpoint,
+    device: str,
+    logger: Any,
+    description: str,
 ) -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     trainer = pl.Trainer(
@@ -248,7 +308,8 @@ def _train(
     resume = str(checkpoint.path) if checkpoint.path.exists() else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # batch_size=None: the stream yields whole batches. Workers would cost more than slicing an arrow table.
+        # batch_size=None: the stream yields whole batches. Workers would cost more than slicing an
+        # arrow table.
         loader = DataLoader(stream, batch_size=None)
         trainer.fit(module, loader, ckpt_path=resume, weights_only=True)
     if trainer.global_step != module.steps:
@@ -256,7 +317,10 @@ def _train(
 
 
 def _save_finished(module: LanguageModelModule, scratch: Path, metrics: dict[str, Any]) -> None:
-    save_file({name: p.detach().contiguous() for name, p in module.model.named_parameters()}, scratch / "weights.tmp")
+    save_file(
+        {name: p.detach().contiguous() for name, p in module.model.named_parameters()},
+        scratch / "weights.tmp",
+    )
     os.replace(scratch / "weights.tmp", scratch / "weights.safetensors")
     (scratch / "metrics.tmp").write_text(json.dumps(metrics))
     os.replace(scratch / "metrics.tmp", scratch / "metrics.json")

@@ -1,7 +1,8 @@
 """Several layers aligned at once, on a stream in which text with targets and plain text alternate.
 
-The stream spreads the loop's batches evenly over all of joint training: as many of the align split and of the train split as the
-loop reads layer by layer. One forward pass captures all layers; a batch without targets trains the LM loss alone.
+The stream spreads the loop's batches evenly over all of joint training: as many of the align split
+and of the train split as the loop reads layer by layer. One forward pass captures all layers; a
+batch without targets trains the LM loss alone.
 """
 
 from __future__ import annotations
@@ -20,7 +21,12 @@ from interp_by_construction.config import TrainerConfig
 from interp_by_construction.subject.freeze import Frozen
 from interp_by_construction.subject.hooks import capture
 from interp_by_construction.training.fit import Batches, TokenBlocks, batch_indices
-from interp_by_construction.training.losses import Correlation, Objective, alignment_loss, alignment_weight
+from interp_by_construction.training.losses import (
+    Correlation,
+    Objective,
+    alignment_loss,
+    alignment_weight,
+)
 from interp_by_construction.training.modules import Distill, FreeAblation, LanguageModelModule
 
 
@@ -38,11 +44,14 @@ class AlignedNodes:
 
 
 class LayeredBlocks(TokenBlocks):
-    """Blocks with `targets_<layer>` [block, pos, node] and `mask_<layer>` [block, pos] of every layer that has aligned nodes."""
+    """Blocks with `targets_<layer>` [block, pos, node] and `mask_<layer>` [block, pos] of every
+    layer that has aligned nodes."""
 
     def __init__(self, dataset: Any, layers: Sequence[AlignedNodes], n_blocks: int) -> None:
         if n_blocks > len(dataset) or any(len(layer.values) != n_blocks for layer in layers):
-            raise ValueError(f"targets of every layer must cover the same {n_blocks} blocks of {len(dataset)}")
+            raise ValueError(
+                f"targets of every layer must cover the same {n_blocks} blocks of {len(dataset)}"
+            )
         super().__init__(dataset, n_blocks)
         self.layers = [layer for layer in layers if layer.nodes]
 
@@ -56,7 +65,8 @@ class LayeredBlocks(TokenBlocks):
 
 @dataclass(frozen=True)
 class MixedStream:
-    """`n_align` batches of `align` among `n_total`, as evenly spread as whole steps allow; the others are of `train`."""
+    """`n_align` batches of `align` among `n_total`, as evenly spread as whole steps allow; the
+    others are of `train`."""
 
     align: Batches
     train: Batches
@@ -71,12 +81,17 @@ class MixedStream:
         """The batch of a step from 0 to n_total - 1."""
         before = step * self.n_align // self.n_total
         if (step + 1) * self.n_align // self.n_total > before:
-            return self.align.batch(batch_indices(self.seeds[0], len(self.align), self.align_batch, before))
-        return self.train.batch(batch_indices(self.seeds[1], len(self.train), self.train_batch, step - before))
+            return self.align.batch(
+                batch_indices(self.seeds[0], len(self.align), self.align_batch, before)
+            )
+        return self.train.batch(
+            batch_indices(self.seeds[1], len(self.train), self.train_batch, step - before)
+        )
 
 
 class JointModule(LanguageModelModule):
-    """LM loss (and distillation, if asked for) + weight * sum over layers of their alignment losses, where the batch has targets.
+    """LM loss (and distillation, if asked for) + weight * sum over layers of their alignment
+    losses, where the batch has targets.
 
     `objective` and `schedule` are those of `AlignmentModule`.
     """
@@ -96,7 +111,15 @@ class JointModule(LanguageModelModule):
         objective: Objective = "correlation",
         schedule: Literal["constant", "ramp"] = "constant",
     ) -> None:
-        super().__init__(model, steps=steps, lr=lr, trainer_cfg=trainer_cfg, frozen=frozen, distill=distill, ablation=ablation)
+        super().__init__(
+            model,
+            steps=steps,
+            lr=lr,
+            trainer_cfg=trainer_cfg,
+            frozen=frozen,
+            distill=distill,
+            ablation=ablation,
+        )
         self.weight, self.layers = weight, [layer for layer in layers if layer.nodes]
         self.objective: Objective = objective
         self.schedule: Literal["constant", "ramp"] = schedule
@@ -119,8 +142,11 @@ class JointModule(LanguageModelModule):
         return self._logged(loss, **shown)
 
 
-def layer_alignment(objective: Objective, aligned: AlignedNodes, values: Tensor, batch: dict[str, Tensor]) -> Correlation:
-    """The alignment of one layer's activations `values` [batch, pos, d_mlp] with its targets in `batch`."""
+def layer_alignment(
+    objective: Objective, aligned: AlignedNodes, values: Tensor, batch: dict[str, Tensor]
+) -> Correlation:
+    """The alignment of one layer's activations `values` [batch, pos, d_mlp] with its targets in
+    `batch`."""
     poles = torch.as_tensor(aligned.poles, dtype=torch.float32, device=values.device)
     targets, mask = batch[f"targets_{aligned.layer}"], batch[f"mask_{aligned.layer}"]
     return alignment_loss(objective, values[..., aligned.nodes] * poles, targets, mask)

@@ -15,7 +15,14 @@ from transformers import PreTrainedModel
 from interp_by_construction.config import TrainerConfig
 from interp_by_construction.subject.freeze import FreezeGuard, Frozen
 from interp_by_construction.subject.hooks import activations, capture, others_at_mean
-from interp_by_construction.training.losses import Correlation, Objective, alignment_loss, alignment_weight, distill_loss, lm_loss
+from interp_by_construction.training.losses import (
+    Correlation,
+    Objective,
+    alignment_loss,
+    alignment_weight,
+    distill_loss,
+    lm_loss,
+)
 
 LOG_EVERY = 20
 """Steps between two points of a curve."""
@@ -37,7 +44,8 @@ class Distill(NamedTuple):
 
 
 class FreeAblation(NamedTuple):
-    """On a share of the steps a layer's free nodes stand at their mean, so that its work must flow through the aligned ones."""
+    """On a share of the steps a layer's free nodes stand at their mean, so that its work must flow
+    through the aligned ones."""
 
     share: float
     """Of the steps, spread evenly; each ablates one layer, in turn."""
@@ -52,7 +60,8 @@ class FreeAblation(NamedTuple):
 
 
 class LanguageModelModule(pl.LightningModule):
-    """Next-token loss, plus distillation if asked for, on batches {"input_ids": [batch, pos]}; `frozen` stays fixed to the bit."""
+    """Next-token loss, plus distillation if asked for, on batches {"input_ids": [batch, pos]};
+    `frozen` stays fixed to the bit."""
 
     def __init__(
         self,
@@ -69,12 +78,14 @@ class LanguageModelModule(pl.LightningModule):
         self.model = model
         self.steps, self.lr, self.trainer_cfg = steps, lr, trainer_cfg
         self.guard = FreezeGuard(model, frozen or {})
-        # In a tuple, so that it is no part of the module: checkpoints need not hold what never changes.
+        # In a tuple, so that it is no part of the module: checkpoints need not hold what never
+        # changes.
         self._distill = (distill,)
         self.ablation = ablation
         self.terms: dict[str, Tensor] = {}
-        """What the last step's loss is made of where that is not the LM loss alone: `lm`, and `alignment_<layer>`, the mean 1 - r
-        of the layer's nodes before any weight, NaN where no target varied. Only curves read it."""
+        """What the last step's loss is made of where that is not the LM loss alone: `lm`, and
+        `alignment_<layer>`, the mean 1 - r of the layer's nodes before any weight, NaN where no
+        target varied. Only curves read it."""
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         loss, parts = self._language(self._logits(batch["input_ids"]), batch["input_ids"])
@@ -114,10 +125,16 @@ class LanguageModelModule(pl.LightningModule):
             {"params": [p for p in trainable if p.ndim > 1], "weight_decay": decay},
             {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW([g for g in groups if g["params"]], lr=self.lr, betas=(0.9, 0.95), fused=True)
+        return torch.optim.AdamW(
+            [g for g in groups if g["params"]], lr=self.lr, betas=(0.9, 0.95), fused=True
+        )
 
     def optimizer_step(
-        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,
+        optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         for group in optimizer.param_groups:
             group["lr"] = self.lr * lr_factor(self.global_step, self.steps, self.trainer_cfg.warmup)
@@ -128,9 +145,10 @@ class LanguageModelModule(pl.LightningModule):
 class AlignmentModule(LanguageModelModule):
     """Alignment of `node_ids` in `layer` with targets, alone (`local`) or beside the LM loss.
 
-    Batches: input_ids [batch, pos], targets [batch, pos, node], mask [batch, pos]. A target describes the node's pole
-    (1 or -1), so activations are multiplied by it. Loss: LM loss + weight * mean over nodes of (1 - r), by `objective`;
-    `schedule` says how the weight grows. `local` stops the forward pass at the layer and keeps only the second term, unweighted.
+    Batches: input_ids [batch, pos], targets [batch, pos, node], mask [batch, pos]. A target
+    describes the node's pole (1 or -1), so activations are multiplied by it. Loss: LM loss + weight
+    * mean over nodes of (1 - r), by `objective`; `schedule` says how the weight grows. `local`
+    stops the forward pass at the layer and keeps only the second term, unweighted.
     """
 
     node_ids: Tensor
@@ -155,13 +173,23 @@ class AlignmentModule(LanguageModelModule):
         schedule: Literal["constant", "ramp"] = "constant",
     ) -> None:
         super().__init__(
-            model, steps=steps, lr=lr, trainer_cfg=trainer_cfg, frozen=frozen, distill=distill, ablation=None if local else ablation
+            model,
+            steps=steps,
+            lr=lr,
+            trainer_cfg=trainer_cfg,
+            frozen=frozen,
+            distill=distill,
+            ablation=None if local else ablation,
         )
         self.layer, self.weight, self.local = layer, weight, local
         self.objective: Objective = objective
         self.schedule: Literal["constant", "ramp"] = schedule
-        self.register_buffer("node_ids", torch.as_tensor(list(node_ids), dtype=torch.long), persistent=False)
-        self.register_buffer("poles", torch.as_tensor(list(poles), dtype=torch.float32), persistent=False)
+        self.register_buffer(
+            "node_ids", torch.as_tensor(list(node_ids), dtype=torch.long), persistent=False
+        )
+        self.register_buffer(
+            "poles", torch.as_tensor(list(poles), dtype=torch.float32), persistent=False
+        )
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         input_ids = batch["input_ids"]
@@ -178,4 +206,6 @@ class AlignmentModule(LanguageModelModule):
         return self._logged(language + weight * alignment.loss, **parts, r=alignment.r.nanmean())
 
     def _alignment(self, values: Tensor, batch: dict[str, Tensor]) -> Correlation:
-        return alignment_loss(self.objective, values[..., self.node_ids] * self.poles, batch["targets"], batch["mask"])
+        return alignment_loss(
+            self.objective, values[..., self.node_ids] * self.poles, batch["targets"], batch["mask"]
+        )

@@ -1,9 +1,11 @@
-"""How well a fresh neuron of a layer can learn to do what a label says, reading what the layer's MLP reads now.
+"""How well a fresh neuron of a layer can learn to do what a label says, reading what the layer's
+MLP reads now.
 
-Alignment cannot make a neuron see what is not in its input. So before labels are dealt out, one neuron per label, GELU(w x + b) or,
-in a gated layer, SiLU(g x) * (u x), is trained on half of a text with the loss of alignment (1 - r) and judged by its r on the
-other half. Layers below may learn to pass on more, so this is no bound, but in the demo its mean is 0.90 in both layers, where the
-scores end at 0.88 and 0.87.
+Alignment cannot make a neuron see what is not in its input. So before labels are dealt out, one
+neuron per label, GELU(w x + b) or, in a gated layer, SiLU(g x) * (u x), is trained on half of a
+text with the loss of alignment (1 - r) and judged by its r on the other half. Layers below may
+learn to pass on more, so this is no bound, but in the demo its mean is 0.90 in both layers, where
+the scores end at 0.88 and 0.87.
 """
 
 from __future__ import annotations
@@ -65,7 +67,8 @@ def train_readout(read: Tensor, wanted: Tensor, seed: int) -> Readout:
 def train_gated_readout(read: Tensor, wanted: Tensor, seed: int) -> GatedReadout:
     """The same for the neurons of a gated MLP; gate and up start as the ridge regression.
 
-    Their input is scaled but not centred: what stands for a bias is what the input has in common on all tokens.
+    Their input is scaled but not centred: what stands for a bias is what the input has in common on
+    all tokens.
     """
     size = read.square().mean(0).sqrt().clamp(min=1e-6)
     x = read / size
@@ -76,7 +79,8 @@ def train_gated_readout(read: Tensor, wanted: Tensor, seed: int) -> GatedReadout
 
 
 def _train(neurons: Readout | GatedReadout, x: Tensor, wanted: Tensor, seed: int) -> None:
-    """Maximizes in place the correlation of the neurons on the rows of `x` with the rows of `wanted`."""
+    """Maximizes in place the correlation of the neurons on the rows of `x` with the rows of
+    `wanted`."""
     optimizer = torch.optim.Adam([weight.requires_grad_() for weight in neurons], lr=LR)
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1 / STEPS, STEPS)
     generator = torch.Generator().manual_seed(seed)
@@ -90,11 +94,14 @@ def _train(neurons: Readout | GatedReadout, x: Tensor, wanted: Tensor, seed: int
 
 
 @torch.no_grad()
-def readout_correlations(read: Tensor, wanted: Tensor, held_out: Tensor, seed: int, gated: bool = False) -> NDArray[np.float64]:
-    """Pearson's r [label] of each trained neuron with its label's simulation on the held-out tokens; NaN where that is constant.
+def readout_correlations(
+    read: Tensor, wanted: Tensor, held_out: Tensor, seed: int, gated: bool = False
+) -> NDArray[np.float64]:
+    """Pearson's r [label] of each trained neuron with its label's simulation on the held-out
+    tokens; NaN where that is constant.
 
-    read: what the MLP reads [token, d_model]; wanted: simulated activations [token, label]; held_out: bool [token], tokens that are
-    not trained on; gated: whether the layer's neurons are.
+    read: what the MLP reads [token, d_model]; wanted: simulated activations [token, label];
+    held_out: bool [token], tokens that are not trained on; gated: whether the layer's neurons are.
     """
     train = train_gated_readout if gated else train_readout
     with torch.enable_grad():
@@ -103,7 +110,8 @@ def readout_correlations(read: Tensor, wanted: Tensor, held_out: Tensor, seed: i
 
 
 def _ridge(x: Tensor, y: Tensor) -> Tensor:
-    """Weights [d_model, label] of linear readouts without a constant, outputs in units of each label's deviation."""
+    """Weights [d_model, label] of linear readouts without a constant, outputs in units of each
+    label's deviation."""
     y = (y - y.mean(0)) / y.std(0).clamp(min=1e-6)
     gram = x.T @ x / len(x) + RIDGE * torch.eye(x.shape[1], device=x.device)
     return torch.linalg.solve(gram, x.T @ y / len(x))

@@ -1,10 +1,12 @@
-"""What the nodes of a layer are trained towards (align.target): their labels, or the targets of a control.
+"""What the nodes of a layer are trained towards (align.target): their labels, or the targets of a
+control.
 
-`label`: each node's own simulation. `shuffled`: the simulation of another node's label of the same layer, so that the targets are
-as learnable as before and only the pairing is wrong. `random`: the node's own simulation, moved around the text in a circle
-(time-shifted surrogates, Lancaster et al. 2018, https://doi.org/10.1016/j.physrep.2018.06.001): the same values in the same order,
-so mean, variance, sparsity and circular autocorrelation are exactly those of the label's target, and no relation to the text is
-left. What a model learns of random targets it learns by heart.
+`label`: each node's own simulation. `shuffled`: the simulation of another node's label of the same
+layer, so that the targets are as learnable as before and only the pairing is wrong. `random`: the
+node's own simulation, moved around the text in a circle (time-shifted surrogates, Lancaster et al.
+2018, https://doi.org/10.1016/j.physrep.2018.06.001): the same values in the same order, so mean,
+variance, sparsity and circular autocorrelation are exactly those of the label's target, and no
+relation to the text is left. What a model learns of random targets it learns by heart.
 
 All are functions of the targets, the seed and the layer alone.
 """
@@ -24,30 +26,39 @@ from interp_by_construction.training.losses import pearson_columns
 Target = Literal["label", "shuffled", "random"]
 
 _SHUFFLED, _RANDOM = 11, 12
-"""Streams of random numbers of their own: the scores draw other nodes' labels from the same seed and must not draw these."""
+"""Streams of random numbers of their own: the scores draw other nodes' labels from the same seed
+and must not draw these."""
 
 MARGIN = 0.1
 """A random target is moved by at least this share of the text, either way."""
 
 
 def trained_targets(target: Target, values: Tensor, mask: Tensor, seed: int, layer: int) -> Tensor:
-    """Targets [block, pos, node] to train towards; values: those of the nodes' own labels; mask [block, pos]: where defined.
+    """Targets [block, pos, node] to train towards; values: those of the nodes' own labels; mask
+    [block, pos]: where defined.
 
     Raises ConfigError for `shuffled` with a single node.
     """
     if target == "label":
         return values
-    return values[..., other_nodes(values.shape[-1], seed, layer)] if target == "shuffled" else shifted(values, mask, seed, layer)
+    return (
+        values[..., other_nodes(values.shape[-1], seed, layer)]
+        if target == "shuffled"
+        else shifted(values, mask, seed, layer)
+    )
 
 
 def other_nodes(n: int, seed: int, layer: int) -> NDArray[np.int64]:
-    """For each node the column of the node whose label it is trained towards, [node]: a seeded permutation in one cycle.
+    """For each node the column of the node whose label it is trained towards, [node]: a seeded
+    permutation in one cycle.
 
     Raises ConfigError for n = 1: there is no other label.
     """
     if n == 1:
         fix = "give more nodes, or align.target=random"
-        raise ConfigError(f"align.target=shuffled: layer {layer} has one node with a label, so there is no other label; {fix}")
+        raise ConfigError(
+            f"align.target=shuffled: layer {layer} has one node with a label, so there is no other label; {fix}"
+        )
     order = np.random.default_rng([seed, layer, _SHUFFLED]).permutation(n)
     other = np.empty(n, dtype=np.int64)
     other[order] = np.roll(order, 1)
@@ -55,15 +66,19 @@ def other_nodes(n: int, seed: int, layer: int) -> NDArray[np.int64]:
 
 
 def shifted(values: Tensor, mask: Tensor, seed: int, layer: int) -> Tensor:
-    """Each node's targets on the tokens of `mask`, moved in a circle by an offset of its own; other tokens stay as they are.
+    """Each node's targets on the tokens of `mask`, moved in a circle by an offset of its own; other
+    tokens stay as they are.
 
-    Offsets are uniform between MARGIN and 1 - MARGIN of the text, so that also the relations between nodes are lost.
+    Offsets are uniform between MARGIN and 1 - MARGIN of the text, so that also the relations
+    between nodes are lost.
     """
     kept = mask.bool()
     stream = values[kept]
     n_tokens, n_nodes = stream.shape
     low = max(1, round(MARGIN * n_tokens))
-    offsets = np.random.default_rng([seed, layer, _RANDOM]).integers(low, max(low, n_tokens - low) + 1, n_nodes)
+    offsets = np.random.default_rng([seed, layer, _RANDOM]).integers(
+        low, max(low, n_tokens - low) + 1, n_nodes
+    )
     moved = torch.empty_like(stream)
     for node, offset in enumerate(offsets.tolist()):
         moved[:, node] = stream[:, node].roll(offset)
@@ -73,7 +88,8 @@ def shifted(values: Tensor, mask: Tensor, seed: int, layer: int) -> Tensor:
 
 
 def resemblance(values: Tensor, trained: Tensor, mask: Tensor) -> float | None:
-    """Mean r between the targets trained towards and those of the nodes' own labels: what a control that was trained perfectly
-    would still score against the labels. None where it is defined for no node."""
+    """Mean r between the targets trained towards and those of the nodes' own labels: what a control
+    that was trained perfectly would still score against the labels. None where it is defined for no
+    node."""
     r = pearson_columns(values[mask.bool()], trained[mask.bool()])
     return float(r.nanmean()) if bool((~r.isnan()).any()) else None

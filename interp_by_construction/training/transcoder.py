@@ -1,10 +1,11 @@
 """Training of a sparse transcoder on what one MLP reads and writes.
 
-TopK: loss = FVU of the batch + AUXILIARY * FVU of what the strongest dead features make of the error (Gao et al. 2024,
-https://arxiv.org/abs/2406.04093, appendix A.2), as in EleutherAI's `sparsify`.
-ReLU: loss = FVU of the batch + sparsity * mean over tokens of sum_i f_i |d_i| / deviation, where d_i is what feature i writes and
-deviation the root mean square of |y - mean y| (the penalty of Templeton et al. 2024,
-https://transformer-circuits.pub/2024/april-update, made free of the layer's scale).
+TopK: loss = FVU of the batch + AUXILIARY * FVU of what the strongest dead features make of the
+error (Gao et al. 2024, https://arxiv.org/abs/2406.04093, appendix A.2), as in EleutherAI's
+`sparsify`. ReLU: loss = FVU of the batch + sparsity * mean over tokens of sum_i f_i |d_i| /
+deviation, where d_i is what feature i writes and deviation the root mean square of |y - mean y|
+(the penalty of Templeton et al. 2024, https://transformer-circuits.pub/2024/april-update, made free
+of the layer's scale).
 """
 
 from __future__ import annotations
@@ -26,18 +27,23 @@ _TINY = 1e-12
 
 
 def fvu(y: Tensor, output: Tensor) -> Tensor:
-    """Fraction of variance unexplained, sum |y - output|^2 / sum |y - mean y|^2, both [token, d_model]; 1 for output = mean y."""
+    """Fraction of variance unexplained, sum |y - output|^2 / sum |y - mean y|^2, both [token,
+    d_model]; 1 for output = mean y."""
     return (y - output).square().sum() / (y - y.mean(0)).square().sum().clamp(min=_TINY)
 
 
 def sparsity_penalty(features: Tensor, transcoder: Transcoder, y: Tensor) -> Tensor:
-    """Mean over tokens of sum_i f_i |d_i|, in units of the deviation of y; features [token, feature], y [token, d_model]."""
+    """Mean over tokens of sum_i f_i |d_i|, in units of the deviation of y; features [token,
+    feature], y [token, d_model]."""
     deviation = (y - y.mean(0)).square().sum(-1).mean().clamp(min=_TINY).sqrt()
     return (features * transcoder.decoder.weight.norm(dim=0)).sum(-1).mean() / deviation
 
 
-def dead_features_loss(before: Tensor, error: Tensor, transcoder: Transcoder, dead: Tensor) -> Tensor:
-    """How badly the strongest d_model / 2 dead features explain the error that the live ones left, as a FVU; 0 if none is dead.
+def dead_features_loss(
+    before: Tensor, error: Tensor, transcoder: Transcoder, dead: Tensor
+) -> Tensor:
+    """How badly the strongest d_model / 2 dead features explain the error that the live ones left,
+    as a FVU; 0 if none is dead.
 
     before: pre-activations [token, feature]; error [token, d_model]; dead: bool [feature].
     """
@@ -52,7 +58,8 @@ def dead_features_loss(before: Tensor, error: Tensor, transcoder: Transcoder, de
 
 
 class Scales(NamedTuple):
-    """Units in which an MLP's input and output are of size 1 in every dimension, so that learning rates suit any layer."""
+    """Units in which an MLP's input and output are of size 1 in every dimension, so that learning
+    rates suit any layer."""
 
     read: float
     """Root mean square of the input."""
@@ -64,13 +71,16 @@ class Scales(NamedTuple):
     @classmethod
     def of(cls, flow: MlpFlow) -> Scales:
         away = flow.written - flow.written.mean(0)
-        read, written = (float(t.square().mean().sqrt().clamp(min=_TINY)) for t in (flow.read, away))
+        read, written = (
+            float(t.square().mean().sqrt().clamp(min=_TINY)) for t in (flow.read, away)
+        )
         return cls(read, written, flow.written.mean(0) / written)
 
 
 @torch.no_grad()
 def unscale(transcoder: Transcoder, scales: Scales) -> None:
-    """Turns a transcoder between scaled input and output into one between real ones, in place; its features stay the same."""
+    """Turns a transcoder between scaled input and output into one between real ones, in place; its
+    features stay the same."""
     transcoder.encoder.weight.div_(scales.read)
     transcoder.decoder.weight.mul_(scales.written)
     transcoder.decoder.bias.mul_(scales.written)
@@ -79,10 +89,11 @@ def unscale(transcoder: Transcoder, scales: Scales) -> None:
 
 
 class TranscoderModule(LanguageModelModule):
-    """Batches {"input_ids": [batch, pos]}: the subject runs up to the layer's MLP, the transcoder learns what it does there,
-    in the units of `scales`.
+    """Batches {"input_ids": [batch, pos]}: the subject runs up to the layer's MLP, the transcoder
+    learns what it does there, in the units of `scales`.
 
-    The subject is no part of the module: it is neither trained nor checkpointed. Which features are dead is.
+    The subject is no part of the module: it is neither trained nor checkpointed. Which features are
+    dead is.
     """
 
     idle: Tensor

@@ -1,9 +1,11 @@
-"""Aligned nodes start as neurons that do what their labels say already, as far as the layer's input tells it.
+"""Aligned nodes start as neurons that do what their labels say already, as far as the layer's input
+tells it.
 
-A ReLU neuron that is silent where its label applies gets no gradient there, and never learns: on the tiny subject about one node
-in sixty. So the input weights of such nodes, or of all aligned nodes, are replaced by those of a neuron trained on the target
-(`training.readout`), where that one correlates better than the node itself. It is as active as the node was, so that what reads the
-node is disturbed little; the output weights stay. The text is that of alignment (the align split).
+A ReLU neuron that is silent where its label applies gets no gradient there, and never learns: on
+the tiny subject about one node in sixty. So the input weights of such nodes, or of all aligned
+nodes, are replaced by those of a neuron trained on the target (`training.readout`), where that one
+correlates better than the node itself. It is as active as the node was, so that what reads the node
+is disturbed little; the output weights stay. The text is that of alignment (the align split).
 """
 
 from __future__ import annotations
@@ -34,18 +36,28 @@ SILENT_BELOW = 0.1
 
 
 def warm_start(
-    model: Any, layer: int, nodes: list[int], poles: list[int], values: Tensor, mask: Tensor, blocks: TokenBlocks, seed: int,
+    model: Any,
+    layer: int,
+    nodes: list[int],
+    poles: list[int],
+    values: Tensor,
+    mask: Tensor,
+    blocks: TokenBlocks,
+    seed: int,
     start: Start,
-) -> dict[str, Any]:  # fmt: skip
-    """Replaces input weights of a layer's `nodes` in place; values, mask: targets [block, pos, node] and where they are defined.
+) -> dict[str, Any]:
+    """Replaces input weights of a layer's `nodes` in place; values, mask: targets [block, pos,
+    node] and where they are defined.
 
-    `start`: `silent` replaces nodes that are silent where their label applies, `readout` all, `node` none. Returns how many were
-    replaced, how many are silent, and the mean r with the targets before and after, on the text they were trained on, beside the
-    number of nodes for which it is undefined.
+    `start`: `silent` replaces nodes that are silent where their label applies, `readout` all,
+    `node` none. Returns how many were replaced, how many are silent, and the mean r with the
+    targets before and after, on the text they were trained on, beside the number of nodes for which
+    it is undefined.
 
-    Some nodes stay as they are: those of a gated MLP with `silent`, since a gate lets gradients through on both sides; one that is
-    aligned with its negative pole, where no gate gives it that sign; and all where weights cannot be a node's own (no bias and no
-    gate, or an activation function that runs over all nodes), which is logged if `readout` was asked for.
+    Some nodes stay as they are: those of a gated MLP with `silent`, since a gate lets gradients
+    through on both sides; one that is aligned with its negative pole, where no gate gives it that
+    sign; and all where weights cannot be a node's own (no bias and no gate, or an activation
+    function that runs over all nodes), which is logged if `readout` was asked for.
     """
     if start == "node" or not nodes:
         return {"n_replaced": 0}
@@ -53,7 +65,10 @@ def warm_start(
     gated = len(modules) > 1
     if mixes_nodes(model, layer) or not (gated or getattr(modules[0], "bias", None) is not None):
         if start == "readout":
-            _log.warning("align.start=readout: the nodes of layer %d are no neurons with weights of their own; they stay", layer)
+            _log.warning(
+                "align.start=readout: the nodes of layer %d are no neurons with weights of their own; they stay",
+                layer,
+            )
         return {"n_replaced": 0}
     if gated and start == "silent":
         return {"n_replaced": 0}
@@ -62,11 +77,20 @@ def warm_start(
     wanted = values[:N_BLOCKS].flatten(0, 1)[kept].float().to(device)
     signs = torch.tensor(poles, device=device)
     with torch.no_grad():
-        read, real = (each[kept] for each in _read(model, layer, nodes, blocks, len(mask[:N_BLOCKS])))
+        read, real = (
+            each[kept] for each in _read(model, layer, nodes, blocks, len(mask[:N_BLOCKS]))
+        )
         r = pearson_columns(real * signs, wanted)
         silent = firing_share(real * signs, wanted) < SILENT_BELOW
-        found: dict[str, Any] = {"n_replaced": 0, "n_silent": int(silent.sum()), **_mean(r, "before"), **_mean(r, "after")}
-        chosen = torch.nonzero(((signs > 0) | gated) & (silent if start == "silent" else True)).flatten()
+        found: dict[str, Any] = {
+            "n_replaced": 0,
+            "n_silent": int(silent.sum()),
+            **_mean(r, "before"),
+            **_mean(r, "after"),
+        }
+        chosen = torch.nonzero(
+            ((signs > 0) | gated) & (silent if start == "silent" else True)
+        ).flatten()
     if not len(chosen):
         return found
     fresh = _fresh(read, wanted[:, chosen], signs[chosen], _spread(real)[chosen], gated, seed)
@@ -94,17 +118,27 @@ def warm_start(
 
 
 def _mean(r: Tensor, when: str) -> dict[str, Any]:
-    """Mean over the nodes for which r is defined, null if there are none, and the number of the others."""
+    """Mean over the nodes for which r is defined, null if there are none, and the number of the
+    others."""
     undefined = r.isnan()
-    return {f"r_{when}": None if undefined.all() else float(r.nanmean()), f"n_undefined_{when}": int(undefined.sum())}
+    return {
+        f"r_{when}": None if undefined.all() else float(r.nanmean()),
+        f"n_undefined_{when}": int(undefined.sum()),
+    }
 
 
-def _fresh(read: Tensor, wanted: Tensor, signs: Tensor, spread: Tensor, gated: bool, seed: int) -> list[tuple[Tensor, Tensor]]:
-    """Rows [node, d_model] and biases [node] of every input projection of trained neurons with the given deviations."""
+def _fresh(
+    read: Tensor, wanted: Tensor, signs: Tensor, spread: Tensor, gated: bool, seed: int
+) -> list[tuple[Tensor, Tensor]]:
+    """Rows [node, d_model] and biases [node] of every input projection of trained neurons with the
+    given deviations."""
     if gated:
         neurons = train_gated_readout(read, wanted, seed)
         scale = signs * spread / neurons.activations(read).std(0).clamp(min=1e-6)
-        return [(neurons.gate.T, torch.zeros_like(scale)), ((neurons.up * scale).T, torch.zeros_like(scale))]
+        return [
+            (neurons.gate.T, torch.zeros_like(scale)),
+            ((neurons.up * scale).T, torch.zeros_like(scale)),
+        ]
     weight, bias = train_readout(read, wanted, seed)
     scale = spread / torch.relu(read @ weight + bias).std(0).clamp(min=1e-6)
     return [((weight * scale).T, bias * scale)]
@@ -117,7 +151,8 @@ def _spread(real: Tensor) -> Tensor:
 
 
 def firing_share(real: Tensor, wanted: Tensor) -> Tensor:
-    """Share of each target's excess over its mean that falls on tokens where the node is above 0; 0 for a constant target.
+    """Share of each target's excess over its mean that falls on tokens where the node is above 0; 0
+    for a constant target.
 
     real, wanted: [token, node]. Returns [node].
     """
@@ -125,8 +160,11 @@ def firing_share(real: Tensor, wanted: Tensor) -> Tensor:
     return (excess * (real > 0)).sum(0) / excess.sum(0).clamp(min=1e-12)
 
 
-def _read(model: Any, layer: int, nodes: list[int], blocks: TokenBlocks, n_blocks: int) -> tuple[Tensor, Tensor]:
-    """What the MLP reads [token, d_model], and the nodes' activations [token, node], on the first blocks."""
+def _read(
+    model: Any, layer: int, nodes: list[int], blocks: TokenBlocks, n_blocks: int
+) -> tuple[Tensor, Tensor]:
+    """What the MLP reads [token, d_model], and the nodes' activations [token, node], on the first
+    blocks."""
     device = next(model.parameters()).device
     read, real = [], []
     for start in range(0, n_blocks, BATCH):

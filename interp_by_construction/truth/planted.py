@@ -1,7 +1,9 @@
-"""Planted nodes: synthetic activations whose concept is known, shown to the labeler as a collected node would be.
+"""Planted nodes: synthetic activations whose concept is known, shown to the labeler as a collected
+node would be.
 
-A node's activation is the membership in its concept plus Gaussian noise, so that their correlation over the text is exactly the
-grade, shifted so that it is never negative (a ReLU's side of zero). Excerpts are chosen by the statistics that `collect` uses.
+A node's activation is the membership in its concept plus Gaussian noise, so that their correlation
+over the text is exactly the grade, shifted so that it is never negative (a ReLU's side of zero).
+Excerpts are chosen by the statistics that `collect` uses.
 """
 
 from __future__ import annotations
@@ -18,10 +20,14 @@ from interp_by_construction.subject.activation_statistics import FirstPass, Seco
 from interp_by_construction.subject.records import Excerpt, Node
 
 
-def plant(member: NDArray[np.bool_], is_text: NDArray[np.bool_], grade: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Activations [token, node] whose r with `member` [token, node] is `grade` on the tokens that are text; 0 elsewhere.
+def plant(
+    member: NDArray[np.bool_], is_text: NDArray[np.bool_], grade: float, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Activations [token, node] whose r with `member` [token, node] is `grade` on the tokens that
+    are text; 0 elsewhere.
 
-    Grade 0 is noise alone. A node whose concept does not occur is 0 everywhere: a constant, of which nothing is defined.
+    Grade 0 is noise alone. A node whose concept does not occur is 0 everywhere: a constant, of
+    which nothing is defined.
     """
     noise = rng.standard_normal((int(is_text.sum()), member.shape[1]))
     noise -= noise.mean(axis=0)
@@ -40,9 +46,15 @@ def plant(member: NDArray[np.bool_], is_text: NDArray[np.bool_], grade: float, r
 
 
 def as_nodes(
-    text: Excerpts, ids: NDArray[np.int64], documents: NDArray[np.int64], values: NDArray[np.float32], cfg: CollectConfig, seed: int
+    text: Excerpts,
+    ids: NDArray[np.int64],
+    documents: NDArray[np.int64],
+    values: NDArray[np.float32],
+    cfg: CollectConfig,
+    seed: int,
 ) -> list[Node]:
-    """Records of the nodes whose activations are `values` [token, node]; ids, documents: [block, pos] of `text`."""
+    """Records of the nodes whose activations are `values` [token, node]; ids, documents: [block,
+    pos] of `text`."""
     n_nodes = values.shape[1]
     shaped = torch.from_numpy(values.reshape(*ids.shape, n_nodes))
     blocks, tokens = torch.arange(len(ids)), torch.from_numpy(ids)
@@ -56,27 +68,48 @@ def as_nodes(
         second.update(part, tokens[part], shaped[part])
     records = []
     for node in range(n_nodes):
-        picks = {**first.picks(node, int(poles[node]), cfg, seed), "near_misses": second.near_misses(node)}
+        picks = {
+            **first.picks(node, int(poles[node]), cfg, seed),
+            "near_misses": second.near_misses(node),
+        }
         poled = shaped[..., node].numpy() * int(poles[node])
         excerpts: dict[str, Any] = {
-            kind: [_cut(text, documents, poled, block, position, cfg.window) for block, position in chosen]
+            kind: [
+                _cut(text, documents, poled, block, position, cfg.window)
+                for block, position in chosen
+            ]
             for kind, chosen in picks.items()
         }
         records.append(
             Node(
-                layer=0, node=node, pole=int(poles[node]), mean=float(first.mean[node]), variance=float(first.variance[node]),
-                histogram=second.histogram[node].tolist(), bin_edges=second.edges[node].tolist(), **excerpts,
+                layer=0,
+                node=node,
+                pole=int(poles[node]),
+                mean=float(first.mean[node]),
+                variance=float(first.variance[node]),
+                histogram=second.histogram[node].tolist(),
+                bin_edges=second.edges[node].tolist(),
+                **excerpts,
             )
-        )  # fmt: skip
+        )
     return records
 
 
-def _cut(text: Excerpts, documents: NDArray[np.int64], values: NDArray, block: int, position: int, window: int) -> Excerpt:
+def _cut(
+    text: Excerpts,
+    documents: NDArray[np.int64],
+    values: NDArray,
+    block: int,
+    position: int,
+    window: int,
+) -> Excerpt:
     """Mostly what stands before the peak, of the same document, as `collect` cuts."""
     length = documents.shape[1]
     width = min(window, length)
     start = min(max(0, position - (3 * width) // 4), length - width)
-    same = start + np.flatnonzero(documents[block, start : start + width] == documents[block, position])
+    same = start + np.flatnonzero(
+        documents[block, start : start + width] == documents[block, position]
+    )
     kept = slice(int(same[0]), int(same[-1]) + 1)
     return Excerpt(
         tokens=text.tokens[block][kept],

@@ -1,4 +1,5 @@
-"""The rules of `scoring.rule_truth`: one row per kind of label, with the predicate on a word or mark that it stands for."""
+"""The rules of `scoring.rule_truth`: one row per kind of label, with the predicate on a word or
+mark that it stands for."""
 
 from __future__ import annotations
 
@@ -41,15 +42,23 @@ def _animals(text: str) -> Callable[[str], Predicate]:
 
 
 def possessive(unit: Unit) -> bool:
-    """`her` is possessive before a noun or adjective, but not behind a verb of giving (`gave her milk`)."""
+    """`her` is possessive before a noun or adjective, but not behind a verb of giving (`gave her
+    milk`)."""
     if unit.lower != "her":
         return unit.lower in g.POSSESSIVE
-    return bool(unit.after) and unit.after not in g.FUNCTION_WORDS | g.VERBS and unit.before not in LEXICON["giving"]
+    return (
+        bool(unit.after)
+        and unit.after not in g.FUNCTION_WORDS | g.VERBS
+        and unit.before not in LEXICON["giving"]
+    )
 
 
 def demonstrative(unit: Unit) -> bool:
-    """`that` before a noun or adjective that is no name, or at the beginning of a sentence; always `this`."""
-    that = unit.lower == "that" and (unit.after in (g.NOUNS | g.ADJECTIVES) - LEXICON["names"] or unit.opens_sentence)
+    """`that` before a noun or adjective that is no name, or at the beginning of a sentence; always
+    `this`."""
+    that = unit.lower == "that" and (
+        unit.after in (g.NOUNS | g.ADJECTIVES) - LEXICON["names"] or unit.opens_sentence
+    )
     return that or unit.lower == "this"
 
 
@@ -67,7 +76,10 @@ def preposition(unit: Unit) -> bool:
 
 
 def of_time(unit: Unit) -> bool:
-    return unit.lower in {"in", "on", "at", "by", "after", "until", "for"} and unit.noun in g.TIME_NOUNS
+    return (
+        unit.lower in {"in", "on", "at", "by", "after", "until", "for"}
+        and unit.noun in g.TIME_NOUNS
+    )
 
 
 def of_place(unit: Unit) -> bool:
@@ -76,52 +88,124 @@ def of_place(unit: Unit) -> bool:
 
 
 def of_direction(unit: Unit) -> bool:
-    return preposition(unit) and unit.lower in {"to", "into", "from", "out", "off", "over", "around", "through"}
+    return preposition(unit) and unit.lower in {
+        "to",
+        "into",
+        "from",
+        "out",
+        "off",
+        "over",
+        "around",
+        "through",
+    }
 
 
 _QUANTIFIERS = frozenset({"all", "every", "some", "no", "any"})
 
-_SPELLED = {"full stop": ".", "period": ".", "comma": ",", "question mark": "?", "exclamation mark": "!", "exclamation point": "!",
-            "quotation mark": '"', "quote": '"'}  # fmt: skip
+_SPELLED = {
+    "full stop": ".",
+    "period": ".",
+    "comma": ",",
+    "question mark": "?",
+    "exclamation mark": "!",
+    "exclamation point": "!",
+    "quotation mark": '"',
+    "quote": '"',
+}
 
 RULES: tuple[Rule, ...] = (
     # Single words and what follows them.
-    Rule("the word {}", r"the word ([a-z]+)|words? (?!(?:after|before|in|of|for|with|that|and)\b)([a-z]+)",
-         lambda w: lambda u: u.lower == w),
-    Rule("the word after {}", r"(?:the )?words? (?:after|following) (?:the word )?(the|an?|of|and|to|in)",
-         lambda w: lambda u: u.is_word and u.before == w),
-    Rule("the word after a comma", r"(?:the )?words? (?:after|following) a comma|words after commas",
-         _is(lambda u: u.is_word and u.mark_before == ",")),
-    Rule("the word after a negation", r"(?:the )?words? (?:after|following) (?:a negation|negations)",
-         _is(lambda u: u.is_word and u.before in g.NEGATIONS)),
-    Rule("the word after a number", r"(?:the )?words? (?:after|following) (?:a number|numbers)",
-         _is(lambda u: u.is_word and u.before in LEXICON["numbers"])),
-    Rule("the verb after a pronoun", r"(?:the )?verbs? (?:after|following) (?:a pronoun|pronouns)",
-         _is(lambda u: u.lower in g.VERBS and u.before in g.SUBJECT_PRONOUNS)),
-    Rule("words after a verb of speaking", r"(?:the )?words? (?:after|following) (?:a )?verbs? of speaking",
-         _is(lambda u: u.is_word and u.before in LEXICON["speech"])),
+    Rule(
+        "the word {}",
+        r"the word ([a-z]+)|words? (?!(?:after|before|in|of|for|with|that|and)\b)([a-z]+)",
+        lambda w: lambda u: u.lower == w,
+    ),
+    Rule(
+        "the word after {}",
+        r"(?:the )?words? (?:after|following) (?:the word )?(the|an?|of|and|to|in)",
+        lambda w: lambda u: u.is_word and u.before == w,
+    ),
+    Rule(
+        "the word after a comma",
+        r"(?:the )?words? (?:after|following) a comma|words after commas",
+        _is(lambda u: u.is_word and u.mark_before == ","),
+    ),
+    Rule(
+        "the word after a negation",
+        r"(?:the )?words? (?:after|following) (?:a negation|negations)",
+        _is(lambda u: u.is_word and u.before in g.NEGATIONS),
+    ),
+    Rule(
+        "the word after a number",
+        r"(?:the )?words? (?:after|following) (?:a number|numbers)",
+        _is(lambda u: u.is_word and u.before in LEXICON["numbers"]),
+    ),
+    Rule(
+        "the verb after a pronoun",
+        r"(?:the )?verbs? (?:after|following) (?:a pronoun|pronouns)",
+        _is(lambda u: u.lower in g.VERBS and u.before in g.SUBJECT_PRONOUNS),
+    ),
+    Rule(
+        "words after a verb of speaking",
+        r"(?:the )?words? (?:after|following) (?:a )?verbs? of speaking",
+        _is(lambda u: u.is_word and u.before in LEXICON["speech"]),
+    ),
     # Positions.
-    Rule("first word of a sentence", r"(?:the )?(?:first words?|starts?|beginnings?|words at the (?:start|beginning)) "
-         r"of (?:a |the )?sentences?",
-         _is(lambda u: u.opens_sentence)),
-    Rule("last word of a sentence", r"(?:the )?last words? of (?:a |the )?sentences?",
-         _is(lambda u: u.is_word and u.closes_sentence)),
-    Rule("end of a sentence", r"(?:the )?ends? of (?:a |the )?sentences?", _is(lambda u: not u.is_word and u.closes_sentence)),
-    Rule("first word of a text", r"(?:the )?(?:first words?|beginnings?|starts?) of (?:a |the )?(?:text|story|document)s?",
-         _is(lambda u: u.opens_text)),
-    Rule("words inside quotation marks", r"words? (?:inside|in|within) (?:quotation marks|quotes|quotations|direct speech)",
-         _is(lambda u: u.is_word and u.in_quotation)),
-    Rule("first word of a quotation", r"(?:the )?first words? of (?:a |the )?quotations?", _is(lambda u: u.opens_quotation)),
-    Rule("words in a question", r"words? in (?:a question|questions)", _is(lambda u: u.is_word and u.in_question)),
+    Rule(
+        "first word of a sentence",
+        r"(?:the )?(?:first words?|starts?|beginnings?|words at the (?:start|beginning)) "
+        r"of (?:a |the )?sentences?",
+        _is(lambda u: u.opens_sentence),
+    ),
+    Rule(
+        "last word of a sentence",
+        r"(?:the )?last words? of (?:a |the )?sentences?",
+        _is(lambda u: u.is_word and u.closes_sentence),
+    ),
+    Rule(
+        "end of a sentence",
+        r"(?:the )?ends? of (?:a |the )?sentences?",
+        _is(lambda u: not u.is_word and u.closes_sentence),
+    ),
+    Rule(
+        "first word of a text",
+        r"(?:the )?(?:first words?|beginnings?|starts?) of (?:a |the )?(?:text|story|document)s?",
+        _is(lambda u: u.opens_text),
+    ),
+    Rule(
+        "words inside quotation marks",
+        r"words? (?:inside|in|within) (?:quotation marks|quotes|quotations|direct speech)",
+        _is(lambda u: u.is_word and u.in_quotation),
+    ),
+    Rule(
+        "first word of a quotation",
+        r"(?:the )?first words? of (?:a |the )?quotations?",
+        _is(lambda u: u.opens_quotation),
+    ),
+    Rule(
+        "words in a question",
+        r"words? in (?:a question|questions)",
+        _is(lambda u: u.is_word and u.in_question),
+    ),
     # Punctuation.
     Rule("punctuation", r"punctuation(?: marks?)?", _is(lambda u: not u.is_word)),
-    Rule("{}", r"(?:the )?(full stop|period|comma|question mark|exclamation mark|exclamation point|quotation mark|quote)s?",
-         lambda w: lambda u: u.text == _SPELLED[w]),
+    Rule(
+        "{}",
+        r"(?:the )?(full stop|period|comma|question mark|exclamation mark|exclamation point|quotation mark|quote)s?",
+        lambda w: lambda u: u.text == _SPELLED[w],
+    ),
     # Verbs.
-    Rule("verbs in the past tense", r"(?:the )?(?:verbs?|actions?|words?) (?:in|of) the past(?: tense)?|past[- ]tense(?: verbs?)?"
-         r"|past tenses|in the past tense",
-         _in(g.PAST)),
-    Rule("verbs in the present tense", r"(?:verbs?|words?) in the present(?: tense)?|present[- ]tense(?: verbs?)?", _is(present)),
+    Rule(
+        "verbs in the past tense",
+        r"(?:the )?(?:verbs?|actions?|words?) (?:in|of) the past(?: tense)?|past[- ]tense(?: verbs?)?"
+        r"|past tenses|in the past tense",
+        _in(g.PAST),
+    ),
+    Rule(
+        "verbs in the present tense",
+        r"(?:verbs?|words?) in the present(?: tense)?|present[- ]tense(?: verbs?)?",
+        _is(present),
+    ),
     Rule("infinitives", r"infinitives?(?: after to)?", _is(infinitive)),
     Rule("modal verbs", r"modals?(?: verbs?)?", _in(g.MODALS)),
     Rule("forms of to be", r"(?:forms? of )?(?:the verb )?to be", _in(g.BE)),
@@ -133,43 +217,80 @@ RULES: tuple[Rule, ...] = (
     Rule("adjectives", r"adjectives?", _in(g.ADJECTIVES)),
     Rule("comparatives", r"comparatives?(?: adjectives?)?", _in("better")),
     Rule("superlatives", r"superlatives?(?: adjectives?)?", _in("best")),
-    Rule("adverbs in -ly", r"adverbs? (?:ending|that ends?) (?:in|with) -?ly",
-         _is(lambda u: u.lower in g.ADVERBS and u.lower.endswith("ly"))),
+    Rule(
+        "adverbs in -ly",
+        r"adverbs? (?:ending|that ends?) (?:in|with) -?ly",
+        _is(lambda u: u.lower in g.ADVERBS and u.lower.endswith("ly")),
+    ),
     Rule("adverbs of degree", r"adverbs? of degree|degree adverbs?", _in("so very too")),
-    Rule("adverbs of time", r"adverbs? of time|time adverbs?", _in("again always ever never now once soon still then")),
+    Rule(
+        "adverbs of time",
+        r"adverbs? of time|time adverbs?",
+        _in("again always ever never now once soon still then"),
+    ),
     Rule("adverbs", r"adverbs?", _in(g.ADVERBS)),
-    Rule("words ending in -{}", r"(?:words?|verbs?|nouns?|adjectives?) (?:ending|that ends?) (?:in|with) -?([a-z]{1,5})",
-         lambda w: lambda u: u.is_word and u.lower.endswith(w) and len(u.text) > len(w)),
-    Rule("words beginning with {}", r"words? (?:beginning|starting|that (?:begins?|starts?)) with -?([a-z]{1,5})-?",
-         lambda w: lambda u: u.is_word and u.lower.startswith(w)),
+    Rule(
+        "words ending in -{}",
+        r"(?:words?|verbs?|nouns?|adjectives?) (?:ending|that ends?) (?:in|with) -?([a-z]{1,5})",
+        lambda w: lambda u: u.is_word and u.lower.endswith(w) and len(u.text) > len(w),
+    ),
+    Rule(
+        "words beginning with {}",
+        r"words? (?:beginning|starting|that (?:begins?|starts?)) with -?([a-z]{1,5})-?",
+        lambda w: lambda u: u.is_word and u.lower.startswith(w),
+    ),
     # Closed classes.
-    Rule("first person pronouns", r"(?:first|1st)[- ]persons?(?: singular)? pronouns?", _in("i me my we us")),
+    Rule(
+        "first person pronouns",
+        r"(?:first|1st)[- ]persons?(?: singular)? pronouns?",
+        _in("i me my we us"),
+    ),
     Rule("second person pronouns", r"(?:second|2nd)[- ]persons? pronouns?", _in("you your")),
     Rule("male pronouns", r"(?:male|masculine) pronouns?", _in("he him his")),
     Rule("female pronouns", r"(?:female|feminine) pronouns?", _in("she her")),
     Rule("plural pronouns", r"plural pronouns?", _in("they them their we us")),
-    Rule("possessive pronouns", r"possessives?(?: pronouns?| determiners?| adjectives?)?", _is(possessive)),
+    Rule(
+        "possessive pronouns",
+        r"possessives?(?: pronouns?| determiners?| adjectives?)?",
+        _is(possessive),
+    ),
     Rule("demonstratives", r"demonstratives?(?: pronouns?)?", _is(demonstrative)),
     Rule("pronouns", r"(?:personal )?pronouns?", _in(g.PERSONAL | g.POSSESSIVE)),
     Rule("articles", r"articles?", _in(g.ARTICLES)),
     Rule("indefinite articles", r"indefinite articles?", _in("a an")),
     Rule("definite article", r"(?:the )?definite articles?", _in("the")),
-    Rule("determiners", r"determiners?",
-         _is(lambda u: u.lower in g.ARTICLES | _QUANTIFIERS or possessive(u) or demonstrative(u))),
-    Rule("prepositions of place", r"prepositions? of place|(?:locative|spatial) prepositions?", _is(of_place)),
+    Rule(
+        "determiners",
+        r"determiners?",
+        _is(lambda u: u.lower in g.ARTICLES | _QUANTIFIERS or possessive(u) or demonstrative(u)),
+    ),
+    Rule(
+        "prepositions of place",
+        r"prepositions? of place|(?:locative|spatial) prepositions?",
+        _is(of_place),
+    ),
     Rule("prepositions of time", r"prepositions? of time|temporal prepositions?", _is(of_time)),
-    Rule("prepositions of direction", r"prepositions? of (?:direction|movement)|directional prepositions?", _is(of_direction)),
+    Rule(
+        "prepositions of direction",
+        r"prepositions? of (?:direction|movement)|directional prepositions?",
+        _is(of_direction),
+    ),
     Rule("prepositions", r"prepositions?", _is(preposition)),
     Rule("conjunctions", r"conjunctions?", _in(g.CONJUNCTIONS)),
     Rule("words that contrast", r"words? that (?:contrasts?|shows? contrast)", _in("but")),
     Rule("words that give a reason", r"words? that gives? (?:a reason|reasons)", _in("because")),
-    Rule("question words", r"(?:question|interrogative) words?|interrogatives", _in(g.QUESTION_WORDS)),
+    Rule(
+        "question words", r"(?:question|interrogative) words?|interrogatives", _in(g.QUESTION_WORDS)
+    ),
     Rule("negations", r"negations?|negative words?|words? of negation", _in(g.NEGATIONS)),
     Rule("interjections", r"(?:exclamations and )?interjections?", _in("oh yes goodbye")),
     Rule("function words", r"function words?", _in(g.FUNCTION_WORDS)),
     Rule("ordinal numbers", r"ordinals?(?: numbers?)?", _in("first")),
-    Rule("capitalized words", r"capitali[sz]ed words?|words? with (?:a capital letter|capital letters)",
-         _is(lambda u: u.text[0].isupper())),
+    Rule(
+        "capitalized words",
+        r"capitali[sz]ed words?|words? with (?:a capital letter|capital letters)",
+        _is(lambda u: u.text[0].isupper()),
+    ),
     # Groups of words that are more than one concept, a part of one, or none.
     Rule("emotions", r"emotions?|feelings?", _concepts("positive feelings", "negative feelings")),
     Rule("people", r"people|persons?|nouns (?:for|about) people|groups of people", _in(g.PEOPLE)),
@@ -178,7 +299,11 @@ RULES: tuple[Rule, ...] = (
     Rule("children", r"children|kids?|a child", _in("child children")),
     Rule("friends", r"friends?|friendship", _in("friend friends")),
     Rule("parents", r"parents?", _in("mother father mom dad")),
-    Rule("living things", r"living things|living beings", _in(g.PEOPLE | LEXICON["animals"] | LEXICON["nature"])),
+    Rule(
+        "living things",
+        r"living things|living beings",
+        _in(g.PEOPLE | LEXICON["animals"] | LEXICON["nature"]),
+    ),
     Rule("birds", r"birds?", _animals("duck bird hen owl parrot crow chick goose")),
     Rule("dogs", r"dogs?", _animals("dog puppy")),
     Rule("cats", r"cats?", _animals("cat kitten")),
@@ -189,7 +314,9 @@ RULES: tuple[Rule, ...] = (
     Rule("dishes and cutlery", r"dish(?:es)?", _in("cup plate bowl spoon fork mug")),
     Rule("shoes", r"shoes?|footwear", _in("boot")),
     Rule("hats", r"hats?|headwear", _in("hat cap")),
-    Rule("parts of the face", r"parts? of the face|facial (?:features|parts)", _in("nose ear chin")),
+    Rule(
+        "parts of the face", r"parts? of the face|facial (?:features|parts)", _in("nose ear chin")
+    ),
     Rule("houses", r"houses?|homes?", _in("house home castle barn")),
     Rule("buildings", r"buildings?", _in("house school market library castle barn shop")),
     Rule("water", r"water|bodies of water", _in("water beach river lake pond harbor")),
@@ -201,9 +328,16 @@ RULES: tuple[Rule, ...] = (
     Rule("rain and storms", r"rain|rain and storms", _in("rainy stormy")),
     Rule("snow and ice", r"snow|ice|snow and ice", _in("snowy icy")),
     Rule("time", r"time|times|words about time", _in(g.TIME_NOUNS)),
-    Rule("moving from place to place", r"moving from place to place", _concepts("movement", more="went came go come move")),
-    Rule("walking and running", r"walking|running|walking and running",
-         _in("walked ran marched raced hurried strolled tiptoed rushed wandered")),
+    Rule(
+        "moving from place to place",
+        r"moving from place to place",
+        _concepts("movement", more="went came go come move"),
+    ),
+    Rule(
+        "walking and running",
+        r"walking|running|walking and running",
+        _in("walked ran marched raced hurried strolled tiptoed rushed wandered"),
+    ),
     Rule("jumping", r"jumping|jumps?", _in("jumped hopped skipped")),
     Rule("swimming", r"swimming", _in("swam")),
     Rule("flying", r"flying|flight", _in("flew")),
@@ -212,7 +346,11 @@ RULES: tuple[Rule, ...] = (
     Rule("shouting", r"shouting|shouts?", _in("shouted yelled called")),
     Rule("asking", r"asking|questions", _in("asked")),
     Rule("answering", r"answering|answers|replies", _in("answered replied")),
-    Rule("telling and explaining", r"telling|explaining|telling and explaining", _in("explained announced said")),
+    Rule(
+        "telling and explaining",
+        r"telling|explaining|telling and explaining",
+        _in("explained announced said"),
+    ),
     Rule("wanting and wishing", r"wanting|wishing|wanting and wishing", _in("wanted wished hoped")),
     Rule("knowing", r"knowing|knowledge", _in("knew know believed")),
     Rule("remembering", r"remembering|memory", _in("remembered")),
@@ -222,8 +360,14 @@ RULES: tuple[Rule, ...] = (
     Rule("smells", r"smells?|smelling", _in("smelled")),
     Rule("searching", r"searching|looking for something", _in("looked look find")),
     Rule("finding", r"finding", _in("found find spotted discovered")),
-    Rule("pushing and pulling", r"pushing|pulling|pushing and pulling", _in("pushed pulled tugged")),
-    Rule("throwing and catching", r"throwing|catching|throwing and catching", _in("threw caught tossed")),
+    Rule(
+        "pushing and pulling", r"pushing|pulling|pushing and pulling", _in("pushed pulled tugged")
+    ),
+    Rule(
+        "throwing and catching",
+        r"throwing|catching|throwing and catching",
+        _in("threw caught tossed"),
+    ),
     Rule("carrying", r"carrying", _in("carried held lifted brought")),
     Rule("touching", r"touching", _in("touched squeezed")),
     Rule("taking", r"taking", _in("took take grabbed")),
@@ -231,5 +375,5 @@ RULES: tuple[Rule, ...] = (
     Rule("playing", r"playing|play", _in("played play")),
     Rule("waiting", r"waiting", _in("waited")),
     Rule("sailors", r"sailors?", _in("sailor")),
-)  # fmt: skip
+)
 """In order: the first pattern that matches a whole label decides."""

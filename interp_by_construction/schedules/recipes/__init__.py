@@ -1,7 +1,8 @@
-"""What each artifact of a run is computed from, and how: its config, its parents, the identity of models and data.
+"""What each artifact of a run is computed from, and how: its config, its parents, the identity of
+models and data.
 
-A fingerprint covers exactly what a method lists here, so a field that is missing is a stale result, and one too many a needless
-recomputation. The stages hold the science.
+A fingerprint covers exactly what a method lists here, so a field that is missing is a stale result,
+and one too many a needless recomputation. The stages hold the science.
 """
 
 from interp_by_construction.schedules.recipes.hides import HidingRecipes

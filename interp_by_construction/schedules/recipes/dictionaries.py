@@ -9,14 +9,21 @@ from typing import Any
 
 from interp_by_construction.engine.store import SCRATCH, Artifact
 from interp_by_construction.schedules.workshop import Layer, Workshop
-from interp_by_construction.subject.transcoder_files import CONFIG, check_free, check_width, find_transcoder, read_shape
+from interp_by_construction.subject.transcoder_files import (
+    CONFIG,
+    check_free,
+    check_width,
+    find_transcoder,
+    read_shape,
+)
 
 
 class DictionaryRecipes(Workshop):
     """Each model of a run, the controls' too, gets a dictionary of its own MLP (invariant 7)."""
 
     def _check_dictionaries(self, layers: list[int]) -> None:
-        """What is wrong with transcoders on disk shows before anything is computed. Raises ConfigError."""
+        """What is wrong with transcoders on disk shows before anything is computed. Raises
+        ConfigError."""
         if self.cfg.nodes.path is None:
             return
         from transformers import AutoConfig
@@ -30,7 +37,8 @@ class DictionaryRecipes(Workshop):
             check_free(source, shape, self.cfg.free.count)
 
     def _with_dictionary(self, layer: Layer, model: Artifact, role: str) -> Artifact:
-        """`model` with a dictionary in the place of the layer's MLP, noted as `role`; with nodes=neurons `model` itself."""
+        """`model` with a dictionary in the place of the layer's MLP, noted as `role`; with
+        nodes=neurons `model` itself."""
         if self.cfg.nodes.kind == "neurons":
             return model
         layer.artifacts[role] = made = self._dictionary(layer, model)
@@ -38,15 +46,25 @@ class DictionaryRecipes(Workshop):
         return made
 
     def _previous(self, stage: str, layer: Layer) -> Artifact:
-        """The model that a comparison's segment starts from; in the loop it gets a dictionary of its own MLP."""
+        """The model that a comparison's segment starts from; in the loop it gets a dictionary of
+        its own MLP."""
         lower = self._lower(layer)
         model = self._origin if lower is None else lower.artifacts[stage]
-        return model if self._together else self._with_dictionary(layer, model, f"dictionary_{stage}")
+        return (
+            model if self._together else self._with_dictionary(layer, model, f"dictionary_{stage}")
+        )
 
     def _dictionary(self, layer: Layer, model: Artifact) -> Artifact:
         cfg = self.cfg
-        source = None if cfg.nodes.path is None else find_transcoder(Path(cfg.nodes.path).expanduser(), layer.index, 1)
-        config: dict[str, Any] = {"layer": layer.index, "n_eval_tokens": cfg.dictionary.n_eval_tokens}
+        source = (
+            None
+            if cfg.nodes.path is None
+            else find_transcoder(Path(cfg.nodes.path).expanduser(), layer.index, 1)
+        )
+        config: dict[str, Any] = {
+            "layer": layer.index,
+            "n_eval_tokens": cfg.dictionary.n_eval_tokens,
+        }
         identity = {}
         if source is None:
             config |= self._phase(layer) | {"dictionary": dataclasses.asdict(cfg.dictionary)}
@@ -59,8 +77,19 @@ class DictionaryRecipes(Workshop):
 
             with self._tracked("dictionary", layer.index) as logger:
                 return dictionary.run(
-                    model.path / "model", self.shared["corpus"].path, layer.index, cfg.dictionary, source, cfg.subject.name,
-                    cfg.trainer, cfg.seed, out, out / SCRATCH, logger,
-                )  # fmt: skip
+                    model.path / "model",
+                    self.shared["corpus"].path,
+                    layer.index,
+                    cfg.dictionary,
+                    source,
+                    cfg.subject.name,
+                    cfg.trainer,
+                    cfg.seed,
+                    out,
+                    out / SCRATCH,
+                    logger,
+                )
 
-        return self._build("dictionary", layer.index, config, self._parents(model=model), identity, compute)
+        return self._build(
+            "dictionary", layer.index, config, self._parents(model=model), identity, compute
+        )

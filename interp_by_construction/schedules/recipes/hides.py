@@ -1,6 +1,8 @@
-"""Recipes of the questions whether labels bind: where the work hides, what a layer is worth, and whether a trigger survives.
+"""Recipes of the questions whether labels bind: where the work hides, what a layer is worth, and
+whether a trigger survives.
 
-They read models by role (original, before and after a layer, final, control), in whatever order the layers were trained.
+They read models by role (original, before and after a layer, final, control), in whatever order the
+layers were trained.
 """
 
 from __future__ import annotations
@@ -25,7 +27,11 @@ class HidingRecipes(Workshop):
 
     def _work(self, layers: Sequence[Layer], of_run: bool = False) -> Artifact:
         """Ablation and substitution in all of `layers` at once, in the final model."""
-        cfg, final, head = self.cfg.evaluate, self.layers[-1].artifacts["continue"], self._head is not None
+        cfg, final, head = (
+            self.cfg.evaluate,
+            self.layers[-1].artifacts["continue"],
+            self._head is not None,
+        )
         stage = "function" if len(layers) == 1 else "cumulative"
         known = layers[-1].artifacts[stage] if head else None
 
@@ -36,26 +42,50 @@ class HidingRecipes(Workshop):
             aligned = []
             for each in layers:
                 if head:
-                    simulated, targets = function.read_simulated(each.artifacts["simulate"].path, corpus, self.cfg.simulate)
+                    simulated, targets = function.read_simulated(
+                        each.artifacts["simulate"].path, corpus, self.cfg.simulate
+                    )
                     aligned.append(cumulative.AlignedLayer(each.index, *targets, simulated))
                 else:
-                    aligned.append(work.without_simulations(corpus, each.index, self._aligned(each), cfg.max_test_blocks))
+                    aligned.append(
+                        work.without_simulations(
+                            corpus, each.index, self._aligned(each), cfg.max_test_blocks
+                        )
+                    )
             read = work.known_of_layer if stage == "function" else work.known_of_layers
             return work.run(
-                final.path / "model", corpus, aligned, head, read(known.path) if known else None, cfg.batch_size, cfg.n_bootstrap,
-                self.cfg.seed, out, self._device(),
-            )  # fmt: skip
+                final.path / "model",
+                corpus,
+                aligned,
+                head,
+                read(known.path) if known else None,
+                cfg.batch_size,
+                cfg.n_bootstrap,
+                self.cfg.seed,
+                out,
+                self._device(),
+            )
 
-        config: dict[str, Any] = {"layers": [each.index for each in layers], "n_bootstrap": cfg.n_bootstrap, "seed": self.cfg.seed}
+        config: dict[str, Any] = {
+            "layers": [each.index for each in layers],
+            "n_bootstrap": cfg.n_bootstrap,
+            "seed": self.cfg.seed,
+        }
         config |= {} if head else {"max_test_blocks": cfg.max_test_blocks}
-        parents = self._parents(model=final, **{f"simulate_{each.index}": each.artifacts["simulate"] for each in layers})
+        parents = self._parents(
+            model=final, **{f"simulate_{each.index}": each.artifacts["simulate"] for each in layers}
+        )
         parents |= {stage: known.fingerprint} if known else {}
-        return self._build("work", None if of_run else layers[0].index, config, parents, {}, compute)
+        return self._build(
+            "work", None if of_run else layers[0].index, config, parents, {}, compute
+        )
 
     def _removed(self, layer: Layer) -> Artifact:
         """The loop's control: its segment of this layer without the layer's MLP."""
         position = self.layers.index(layer)
-        before = self.layers[position - 1].artifacts["control"] if position else self.shared["subject"]
+        before = (
+            self.layers[position - 1].artifacts["control"] if position else self.shared["subject"]
+        )
         return self._without(layer, before, None, layer.index)
 
     def _all_removed(self) -> Artifact:
@@ -66,7 +96,9 @@ class HidingRecipes(Workshop):
         assert removed is not None
         return removed
 
-    def _without(self, layer: Layer, before: Artifact, below: Artifact | None, shown: int | None) -> Artifact:
+    def _without(
+        self, layer: Layer, before: Artifact, below: Artifact | None, shown: int | None
+    ) -> Artifact:
         cfg = self.cfg
 
         def compute(out: Path) -> dict[str, Any]:
@@ -74,12 +106,25 @@ class HidingRecipes(Workshop):
 
             with self._tracked("removed", layer.index) as logger:
                 return removed.run(
-                    before.path / "model", None if below is None else below.path, self.shared["corpus"].path, layer.index,
-                    cfg.align, cfg.continue_, cfg.evaluate, cfg.trainer, cfg.seed, self._n_target_blocks(), out, out / SCRATCH,
-                    self._device(), logger, self.shared["subject"].path / "model",
-                )  # fmt: skip
+                    before.path / "model",
+                    None if below is None else below.path,
+                    self.shared["corpus"].path,
+                    layer.index,
+                    cfg.align,
+                    cfg.continue_,
+                    cfg.evaluate,
+                    cfg.trainer,
+                    cfg.seed,
+                    self._n_target_blocks(),
+                    out,
+                    out / SCRATCH,
+                    self._device(),
+                    logger,
+                    self.shared["subject"].path / "model",
+                )
 
-        # The control's fingerprint stands for tokens, steps, rates and order: what is matched to it follows its every change.
+        # The control's fingerprint stands for tokens, steps, rates and order: what is matched to it
+        # follows its every change.
         parents = self._parents(model=before, control=layer.artifacts["control"], **self._teacher())
         config = {"layer": layer.index, "max_test_blocks": cfg.evaluate.max_test_blocks}
         return self._build("removed", shown, config, parents, {}, compute)
@@ -93,23 +138,43 @@ class HidingRecipes(Workshop):
             from interp_by_construction.stages import trigger
 
             checkpoints = [
-                trigger.Checkpoint(role, layer, model.path / "model", {each.index: self._aligned(each) for each in ablated})
+                trigger.Checkpoint(
+                    role,
+                    layer,
+                    model.path / "model",
+                    {each.index: self._aligned(each) for each in ablated},
+                )
                 for role, layer, model, ablated in rows
             ]
             return trigger.run(
-                checkpoints, self.shared["corpus"].path, cfg.trigger, cfg.evaluate.batch_size, cfg.evaluate.n_bootstrap, cfg.seed,
-                out, self._device(),
-            )  # fmt: skip
+                checkpoints,
+                self.shared["corpus"].path,
+                cfg.trigger,
+                cfg.evaluate.batch_size,
+                cfg.evaluate.n_bootstrap,
+                cfg.seed,
+                out,
+                self._device(),
+            )
 
         parents = {f"{role}_{layer}": model for role, layer, model, _ in rows}
         labels = {f"labels_{layer.index}": layer.labels for layer in self.layers}
-        config = {key: value for key, value in dataclasses.asdict(cfg.trigger).items() if key != "share"}
-        config |= {"seed": cfg.seed, "n_bootstrap": cfg.evaluate.n_bootstrap, "rows": [[role, layer] for role, layer, *_ in rows]}
+        config = {
+            key: value for key, value in dataclasses.asdict(cfg.trigger).items() if key != "share"
+        }
+        config |= {
+            "seed": cfg.seed,
+            "n_bootstrap": cfg.evaluate.n_bootstrap,
+            "rows": [[role, layer] for role, layer, *_ in rows],
+        }
         return self._build("trigger", None, config, self._parents(**parents, **labels), {}, compute)
 
     def _trigger_rows(self) -> list[tuple[str, int | None, Artifact, list[Layer]]]:
-        """Role, layer, model, and the layers of which nodes are ablated: the repaired models, and the control for comparison."""
-        rows: list[tuple[str, int | None, Artifact, list[Layer]]] = [("original", None, self.shared["subject"], [])]
+        """Role, layer, model, and the layers of which nodes are ablated: the repaired models, and
+        the control for comparison."""
+        rows: list[tuple[str, int | None, Artifact, list[Layer]]] = [
+            ("original", None, self.shared["subject"], [])
+        ]
         for position, layer in enumerate(self.layers):
             done = self.layers[: position + 1]
             rows += [

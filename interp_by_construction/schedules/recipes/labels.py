@@ -24,7 +24,11 @@ class LabelRecipes(TextRecipes):
 
     def _collect(self, layer: Layer, before: Artifact) -> Artifact:
         cfg = self.cfg
-        amount = {"count": cfg.nodes.count} if cfg.nodes.fraction is None else {"fraction": cfg.nodes.fraction}
+        amount = (
+            {"count": cfg.nodes.count}
+            if cfg.nodes.fraction is None
+            else {"fraction": cfg.nodes.fraction}
+        )
         nodes = {**amount, "select": cfg.nodes.select, "poles": cfg.nodes.poles}
         config = dataclasses.asdict(cfg.collect) | nodes | {"layer": layer.index, "seed": cfg.seed}
 
@@ -32,7 +36,16 @@ class LabelRecipes(TextRecipes):
             from interp_by_construction.stages import collect
 
             model, corpus = before.path / "model", self.shared["corpus"].path
-            return collect.run(model, corpus, layer.index, cfg.collect, cfg.nodes, cfg.seed, out, cfg.trainer.device)
+            return collect.run(
+                model,
+                corpus,
+                layer.index,
+                cfg.collect,
+                cfg.nodes,
+                cfg.seed,
+                out,
+                cfg.trainer.device,
+            )
 
         return self._build("collect", layer.index, config, self._parents(model=before), {}, compute)
 
@@ -46,13 +59,21 @@ class LabelRecipes(TextRecipes):
         for key in (*POOL, "select_tokens", "head_select_tokens"):
             config.pop(key)
         if cfg.label.audit_rounds:
-            config |= {"audit": {key: value for key, value in dataclasses.asdict(cfg.audit).items() if key != "enabled"}}
+            config |= {
+                "audit": {
+                    key: value
+                    for key, value in dataclasses.asdict(cfg.audit).items()
+                    if key != "enabled"
+                }
+            }
         else:
             config.pop("audit_rounds")
         if lower is not None:
             parents |= {"model": before.fingerprint, "incoming": lower.labels.fingerprint}
         if splits and self._head is not None:
-            parents |= self._parents(model=before, **{split: self._encode_split(split) for split in splits})
+            parents |= self._parents(
+                model=before, **{split: self._encode_split(split) for split in splits}
+            )
         elif splits:
             parents |= self._parents(model=before)
             simulate = {key: getattr(cfg.simulate, key) for key in ("excerpt_tokens", "contrast")}
@@ -73,18 +94,36 @@ class LabelRecipes(TextRecipes):
             shown: incoming.Incoming = {}
             if lower is not None:
                 below = read_labels(lower.labels.path)
-                shown = incoming.strongest(before.path / "model", layer.index, below, views, cfg.label.n_incoming)
+                shown = incoming.strongest(
+                    before.path / "model", layer.index, below, views, cfg.label.n_incoming
+                )
             with threads(cfg.labeler.threads):
                 text = self._comparisons(layer, before, [node.node for node in nodes], splits)
                 return label.run(
-                    views, shown, self._get_labeler(), cfg.label, cfg.seed, out, text.get("select"), text.get("label"),
-                    self._revisions(), self._auditor(layer, before) if cfg.label.audit_rounds else None,
-                )  # fmt: skip
+                    views,
+                    shown,
+                    self._get_labeler(),
+                    cfg.label,
+                    cfg.seed,
+                    out,
+                    text.get("select"),
+                    text.get("label"),
+                    self._revisions(),
+                    self._auditor(layer, before) if cfg.label.audit_rounds else None,
+                )
 
-        return self._build("label", layer.index, config, parents, {"labeler": self._get_labeler().identity}, compute)
+        return self._build(
+            "label",
+            layer.index,
+            config,
+            parents,
+            {"labeler": self._get_labeler().identity},
+            compute,
+        )
 
     def _revisions(self) -> int:
-        """One round by default where simulations are cheap; none where candidates are not scored."""
+        """One round by default where simulations are cheap; none where candidates are not
+        scored."""
         cfg = self.cfg.label
         if self._head is None:
             return cfg.revisions or 0
@@ -92,34 +131,56 @@ class LabelRecipes(TextRecipes):
 
     def _labelling_splits(self) -> list[Literal["label", "select"]]:
         """The splits that choosing and revising labels reads."""
-        tokens = self.cfg.label.select_tokens if self._head is None else self.cfg.label.head_select_tokens
+        tokens = (
+            self.cfg.label.select_tokens
+            if self._head is None
+            else self.cfg.label.head_select_tokens
+        )
         return [] if not tokens else ["select", "label"] if self._revisions() else ["select"]
 
     def _comparisons(
-        self, layer: Layer, before: Artifact, nodes: list[int], splits: list[Literal["label", "select"]]
+        self,
+        layer: Layer,
+        before: Artifact,
+        nodes: list[int],
+        splits: list[Literal["label", "select"]],
     ) -> dict[str, Comparison]:
-        """split -> its text, with what the nodes do there and the run's simulator: the head, else the labeler itself."""
+        """split -> its text, with what the nodes do there and the run's simulator: the head, else
+        the labeler itself."""
         from interp_by_construction.labelling import compare
 
         where = (before.path / "model", self.shared["corpus"].path)
         if self._head is None:
             return {
                 split: compare.exactly(
-                    *where, split, self.cfg.label.select_tokens, layer.index, nodes, self._get_labeler(), self.cfg.simulate,
+                    *where,
+                    split,
+                    self.cfg.label.select_tokens,
+                    layer.index,
+                    nodes,
+                    self._get_labeler(),
+                    self.cfg.simulate,
                     self._device(),
                 )
                 for split in splits
-            }  # fmt: skip
+            }
         if not splits:
             return {}
         encoder = self._encoder()
         return {
             split: compare.with_head(
-                *where, split, self._labelling_text(split), self._encode_split(split).path / f"{split}.npy", layer.index, nodes,
-                self._head, encoder, self._device(),
+                *where,
+                split,
+                self._labelling_text(split),
+                self._encode_split(split).path / f"{split}.npy",
+                layer.index,
+                nodes,
+                self._head,
+                encoder,
+                self._device(),
             )
             for split in splits
-        }  # fmt: skip
+        }
 
     def _auditor(self, layer: Layer, before: Artifact) -> Auditor:
         """Audits labels on the model that they are made for; with a head."""
@@ -129,15 +190,25 @@ class LabelRecipes(TextRecipes):
         head, encoder = self._head, self._encoder()
         assert head is not None
         return Auditor(
-            before.path / "model", self.shared["corpus"].path, layer.index,
-            lambda labels: head_simulate(head, encoder, head.label_vectors(encoder, labels)), self.cfg.audit,
-            self.cfg.evaluate.batch_size, self.cfg.seed, self._device(),
-        )  # fmt: skip
+            before.path / "model",
+            self.shared["corpus"].path,
+            layer.index,
+            lambda labels: head_simulate(head, encoder, head.label_vectors(encoder, labels)),
+            self.cfg.audit,
+            self.cfg.evaluate.batch_size,
+            self.cfg.seed,
+            self._device(),
+        )
 
     def _assign(self, layer: Layer, before: Artifact) -> Artifact:
         """Only with nodes.assign=match; the nodes stay."""
         encoded = self._encode_split("label")
-        parents = self._parents(model=before, collect=layer.artifacts["collect"], label=layer.artifacts["label"], encode=encoded)
+        parents = self._parents(
+            model=before,
+            collect=layer.artifacts["collect"],
+            label=layer.artifacts["label"],
+            encode=encoded,
+        )
         gated = self.cfg.nodes.learnable > 0 and self._gated(before, layer.index)
         general: list[str] = []
         if self.cfg.label.general_pool:
@@ -160,15 +231,34 @@ class LabelRecipes(TextRecipes):
             assert self._head is not None
             with threads(self.cfg.labeler.threads):
                 return assign.run(
-                    before.path / "model", self.shared["corpus"].path, encoded.path, labels, pool, layer.index,
-                    self.cfg.simulate, self.cfg.label, self._head, self._encoder(), out, self._device(), both,
-                    self.cfg.nodes.learnable, self.cfg.seed, gated,
-                )  # fmt: skip
+                    before.path / "model",
+                    self.shared["corpus"].path,
+                    encoded.path,
+                    labels,
+                    pool,
+                    layer.index,
+                    self.cfg.simulate,
+                    self.cfg.label,
+                    self._head,
+                    self._encoder(),
+                    out,
+                    self._device(),
+                    both,
+                    self.cfg.nodes.learnable,
+                    self.cfg.seed,
+                    gated,
+                )
 
         identity = {"general": hashlib.sha256(canonical_json(general)).hexdigest()}
-        config = {"layer": layer.index, "min_tokens": self.cfg.label.min_tokens, "max_overlap": self.cfg.label.max_overlap}
+        config = {
+            "layer": layer.index,
+            "min_tokens": self.cfg.label.min_tokens,
+            "max_overlap": self.cfg.label.max_overlap,
+        }
         if self.cfg.nodes.learnable:
-            config |= {"learnable": self.cfg.nodes.learnable, "seed": self.cfg.seed} | ({"gated": True} if gated else {})
+            config |= {"learnable": self.cfg.nodes.learnable, "seed": self.cfg.seed} | (
+                {"gated": True} if gated else {}
+            )
         return self._build("assign", layer.index, config, parents, identity, compute)
 
     @staticmethod
@@ -196,9 +286,22 @@ class LabelRecipes(TextRecipes):
             if self._head is None:
                 return simulate.run(corpus, encoded, labels, labeler, cfg, out)
             with threads(self.cfg.labeler.threads):
-                return simulate.run(corpus, encoded, labels, labeler, cfg, out, self._head, self._encoder())
+                return simulate.run(
+                    corpus, encoded, labels, labeler, cfg, out, self._head, self._encoder()
+                )
 
         keys = ["simulator", "n_score_tokens", "excerpt_tokens", "max_align_tokens", "contrast"]
-        keys += {"ridge": ["n_fit_tokens", "reliability_tokens"], "head": ["n_head_score_tokens"], "exact": []}[cfg.simulator]
+        keys += {
+            "ridge": ["n_fit_tokens", "reliability_tokens"],
+            "head": ["n_head_score_tokens"],
+            "exact": [],
+        }[cfg.simulator]
         identity = {"labeler": self._get_labeler().identity}
-        return self._build("simulate", layer.index, {key: getattr(cfg, key) for key in keys}, parents, identity, compute)
+        return self._build(
+            "simulate",
+            layer.index,
+            {key: getattr(cfg, key) for key in keys},
+            parents,
+            identity,
+            compute,
+        )

@@ -1,4 +1,5 @@
-"""Recipes of everything that is measured and changes nothing: losses, scores, what nodes do, audit, judges."""
+"""Recipes of everything that is measured and changes nothing: losses, scores, what nodes do, audit,
+judges."""
 
 from __future__ import annotations
 
@@ -23,9 +24,18 @@ class ScoreRecipes(Workshop):
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import evaluate
 
-            return evaluate.losses(model.path / "model", self.shared["corpus"].path, cfg, out, self._device())
+            return evaluate.losses(
+                model.path / "model", self.shared["corpus"].path, cfg, out, self._device()
+            )
 
-        return self._build("losses", None, {"max_test_blocks": cfg.max_test_blocks}, self._parents(model=model), {}, compute)
+        return self._build(
+            "losses",
+            None,
+            {"max_test_blocks": cfg.max_test_blocks},
+            self._parents(model=model),
+            {},
+            compute,
+        )
 
     def _moments(self, layer: Layer) -> dict[str, Artifact]:
         """The models that the scores of a layer compare."""
@@ -44,7 +54,9 @@ class ScoreRecipes(Workshop):
         cfg = self.cfg
         stories = cfg.data.kind == "stories"
         models = self._moments(layer)
-        parents = self._parents(simulate=layer.artifacts["simulate"], freeze=layer.artifacts["freeze"], **models)
+        parents = self._parents(
+            simulate=layer.artifacts["simulate"], freeze=layer.artifacts["freeze"], **models
+        )
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.engine.tracking import log_summary, log_table
@@ -56,25 +68,49 @@ class ScoreRecipes(Workshop):
             simulated, corpus = layer.artifacts["simulate"].path, self.shared["corpus"].path
             labels, device = read_labels(layer.labels.path), self._device()
             metrics = evaluate.scores(
-                paths, corpus, simulated, layer.index, cfg.evaluate, cfg.simulate, cfg.seed, out, device,
-                *self._judges(), cfg.align.target,
-            )  # fmt: skip
-            metrics["truth"] = evaluate.truth(paths, corpus, labels, layer.index, cfg.evaluate, out, device) if stories else None
+                paths,
+                corpus,
+                simulated,
+                layer.index,
+                cfg.evaluate,
+                cfg.simulate,
+                cfg.seed,
+                out,
+                device,
+                *self._judges(),
+                cfg.align.target,
+            )
+            metrics["truth"] = (
+                evaluate.truth(paths, corpus, labels, layer.index, cfg.evaluate, out, device)
+                if stories
+                else None
+            )
             with self._tracked("evaluate", layer.index) as logger:
                 log_table(logger, "nodes", *evaluate.node_table(out, labels))
                 log_summary(logger, {"score": metrics["score"], "truth": metrics["truth"] or {}})
             final = load_subject(paths["final"])
-            return metrics | {"frozen_identical": freeze.frozen_identical(final, layer.artifacts["freeze"].path)}
+            return metrics | {
+                "frozen_identical": freeze.frozen_identical(final, layer.artifacts["freeze"].path)
+            }
 
-        config: dict[str, Any] = {"layer": layer.index, "n_bootstrap": cfg.evaluate.n_bootstrap, "seed": cfg.seed}
+        config: dict[str, Any] = {
+            "layer": layer.index,
+            "n_bootstrap": cfg.evaluate.n_bootstrap,
+            "seed": cfg.seed,
+        }
         config |= {"max_truth_tokens": cfg.evaluate.max_truth_tokens} if stories else {}
         config |= {"target": cfg.align.target} if cfg.align.target == "shuffled" else {}
         return self._build("evaluate", layer.index, config, parents, {}, compute)
 
     def _function(self, layer: Layer) -> Artifact:
-        """What the nodes do for the language model; needs simulations of the test split, so a head."""
+        """What the nodes do for the language model; needs simulations of the test split, so a
+        head."""
         cfg = self.cfg.evaluate
-        models = {moment: artifact for moment, artifact in self._moments(layer).items() if moment != "after"}
+        models = {
+            moment: artifact
+            for moment, artifact in self._moments(layer).items()
+            if moment != "after"
+        }
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import function
@@ -83,18 +119,33 @@ class ScoreRecipes(Workshop):
                 layer.artifacts["simulate"].path, self.shared["corpus"].path, self.cfg.simulate
             )
             return function.run(
-                {moment: artifact.path / "model" for moment, artifact in models.items()}, self.shared["corpus"].path, simulated,
-                layer.index, *targets, "score", None, cfg.batch_size, cfg.n_bootstrap, self.cfg.seed, out, self._device(),
+                {moment: artifact.path / "model" for moment, artifact in models.items()},
+                self.shared["corpus"].path,
+                simulated,
+                layer.index,
+                *targets,
+                "score",
+                None,
+                cfg.batch_size,
+                cfg.n_bootstrap,
+                self.cfg.seed,
+                out,
+                self._device(),
                 self.cfg.function,
-            )  # fmt: skip
+            )
 
-        config: dict[str, Any] = {"layer": layer.index, "n_bootstrap": cfg.n_bootstrap, "seed": self.cfg.seed}
+        config: dict[str, Any] = {
+            "layer": layer.index,
+            "n_bootstrap": cfg.n_bootstrap,
+            "seed": self.cfg.seed,
+        }
         config |= {"function": dataclasses.asdict(self.cfg.function)}
         parents = self._parents(simulate=layer.artifacts["simulate"], **models)
         return self._build("function", layer.index, config, parents, {}, compute)
 
     def _audit(self, layer: Layer) -> Artifact:
-        """Text on which labels and nodes disagree; needs a head, since every edited text is simulated anew."""
+        """Text on which labels and nodes disagree; needs a head, since every edited text is
+        simulated anew."""
         cfg, head = self.cfg.audit, self._head
         assert head is not None
         models = {"before": self._moments(layer)["before"], "final": self._aligned_model(layer)}
@@ -109,20 +160,41 @@ class ScoreRecipes(Workshop):
             )
             encoder, labels = self._encoder(), read_labels(layer.labels.path)
             with threads(self.cfg.labeler.threads):
-                vectors = label_vectors(head, encoder, [label.text for label in labels if label.text is not None])
+                vectors = label_vectors(
+                    head, encoder, [label.text for label in labels if label.text is not None]
+                )
                 return audit.run(
-                    {moment: artifact.path / "model" for moment, artifact in models.items()}, self.shared["corpus"].path,
-                    simulated.calibrate, layer.index, *targets, audit.head_simulate(head, encoder, vectors), cfg,
-                    self.cfg.evaluate.batch_size, self.cfg.seed, out, self._device(),
-                )  # fmt: skip
+                    {moment: artifact.path / "model" for moment, artifact in models.items()},
+                    self.shared["corpus"].path,
+                    simulated.calibrate,
+                    layer.index,
+                    *targets,
+                    audit.head_simulate(head, encoder, vectors),
+                    cfg,
+                    self.cfg.evaluate.batch_size,
+                    self.cfg.seed,
+                    out,
+                    self._device(),
+                )
 
         config = {key: value for key, value in dataclasses.asdict(cfg).items() if key != "enabled"}
         parents = self._parents(simulate=layer.artifacts["simulate"], label=layer.labels, **models)
-        identity = {"encoder": self._model_identity(self.cfg.simulate.encoder), "head": head.identity}
-        return self._build("audit", layer.index, config | {"layer": layer.index, "seed": self.cfg.seed}, parents, identity, compute)
+        identity = {
+            "encoder": self._model_identity(self.cfg.simulate.encoder),
+            "head": head.identity,
+        }
+        return self._build(
+            "audit",
+            layer.index,
+            config | {"layer": layer.index, "seed": self.cfg.seed},
+            parents,
+            identity,
+            compute,
+        )
 
     def _cumulative(self, layer: Layer) -> Artifact:
-        """Substitution in this and all lower aligned layers of the final model at once; with a head, as `function`."""
+        """Substitution in this and all lower aligned layers of the final model at once; with a
+        head, as `function`."""
         cfg = self.cfg.evaluate
         below = self.layers[: self.layers.index(layer) + 1]
         final = self.layers[-1].artifacts["continue"]
@@ -133,20 +205,36 @@ class ScoreRecipes(Workshop):
             corpus = self.shared["corpus"].path
             aligned = []
             for each in below:
-                simulated, targets = function.read_simulated(each.artifacts["simulate"].path, corpus, self.cfg.simulate)
+                simulated, targets = function.read_simulated(
+                    each.artifacts["simulate"].path, corpus, self.cfg.simulate
+                )
                 aligned.append(cumulative.AlignedLayer(each.index, *targets, simulated))
             return cumulative.run(
-                final.path / "model", corpus, aligned, cfg.batch_size, cfg.n_bootstrap, self.cfg.seed, out, self._device()
+                final.path / "model",
+                corpus,
+                aligned,
+                cfg.batch_size,
+                cfg.n_bootstrap,
+                self.cfg.seed,
+                out,
+                self._device(),
             )
 
-        config = {"layers": [each.index for each in below], "n_bootstrap": cfg.n_bootstrap, "seed": self.cfg.seed}
-        parents = self._parents(model=final, **{f"simulate_{each.index}": each.artifacts["simulate"] for each in below})
+        config = {
+            "layers": [each.index for each in below],
+            "n_bootstrap": cfg.n_bootstrap,
+            "seed": self.cfg.seed,
+        }
+        parents = self._parents(
+            model=final, **{f"simulate_{each.index}": each.artifacts["simulate"] for each in below}
+        )
         return self._build("cumulative", layer.index, config, parents, {}, compute)
 
     def _judge(self, layer: Layer) -> Artifact:
         """Scores by the labeler, by a separate judge, by the head, and by blind relabelling."""
         cfg, position = self.cfg, self.layers.index(layer)
-        # Later layers change no activation of this one: the model after its own repair stands for the final one.
+        # Later layers change no activation of this one: the model after its own repair stands for
+        # the final one.
         models = {"before": self._moments(layer)["before"], "final": layer.artifacts["continue"]}
         below = self.layers[position - 1].labels if position else None
         parents = self._parents(simulate=layer.artifacts["simulate"], label=layer.labels, **models)
@@ -162,20 +250,55 @@ class ScoreRecipes(Workshop):
             blind = None
             if cfg.scores.blind:
                 blind = relabel.run(
-                    paths["final"], corpus, layer.index, labels, read_labels(below.path) if below is not None else (),
-                    self._get_labeler(), cfg.collect, cfg.nodes, cfg.label, cfg.seed, cfg.trainer.device,
-                )  # fmt: skip
+                    paths["final"],
+                    corpus,
+                    layer.index,
+                    labels,
+                    read_labels(below.path) if below is not None else (),
+                    self._get_labeler(),
+                    cfg.collect,
+                    cfg.nodes,
+                    cfg.label,
+                    cfg.seed,
+                    cfg.trainer.device,
+                )
             with threads(cfg.labeler.threads):
                 return judge.run(
-                    paths, corpus, layer.artifacts["simulate"].path, labels, blind, layer.index, cfg.simulate, cfg.scores,
-                    self._llm_judges(), self._head_judge(), cfg.evaluate.n_bootstrap, cfg.seed, out, self._device(),
-                )  # fmt: skip
+                    paths,
+                    corpus,
+                    layer.artifacts["simulate"].path,
+                    labels,
+                    blind,
+                    layer.index,
+                    cfg.simulate,
+                    cfg.scores,
+                    self._llm_judges(),
+                    self._head_judge(),
+                    cfg.evaluate.n_bootstrap,
+                    cfg.seed,
+                    out,
+                    self._device(),
+                )
 
-        config = dataclasses.asdict(cfg.scores) | {"layer": layer.index, "seed": cfg.seed, "n_bootstrap": cfg.evaluate.n_bootstrap}
-        keys = ("n_score_tokens", "n_fit_tokens", "n_head_score_tokens", "excerpt_tokens", "contrast")
+        config = dataclasses.asdict(cfg.scores) | {
+            "layer": layer.index,
+            "seed": cfg.seed,
+            "n_bootstrap": cfg.evaluate.n_bootstrap,
+        }
+        keys = (
+            "n_score_tokens",
+            "n_fit_tokens",
+            "n_head_score_tokens",
+            "excerpt_tokens",
+            "contrast",
+        )
         config |= {"simulate": {key: getattr(cfg.simulate, key) for key in keys}}
         if cfg.scores.blind:
-            label = {key: value for key, value in dataclasses.asdict(cfg.label).items() if key not in (*POOL, "audit_rounds")}
+            label = {
+                key: value
+                for key, value in dataclasses.asdict(cfg.label).items()
+                if key not in (*POOL, "audit_rounds")
+            }
             config |= {"collect": dataclasses.asdict(cfg.collect), "label": label}
         identity = {"labeler": self._get_labeler().identity}
         identity |= {} if cfg.judge is None else {"judge": self._get_judge().identity}
@@ -188,9 +311,15 @@ class ScoreRecipes(Workshop):
         labeler, separate = self._get_labeler(), self._get_judge()
         judges = [Judge(labeler, self.cfg.labeler.model, True)]
         if separate is not None:
-            same = self._model_identity(separate.cfg.model) == self._model_identity(labeler.cfg.model)
+            same = self._model_identity(separate.cfg.model) == self._model_identity(
+                labeler.cfg.model
+            )
             # Two servers may call different models the same.
-            name = separate.cfg.model if separate.cfg.model != labeler.cfg.model else f"{separate.cfg.model} (judge)"
+            name = (
+                separate.cfg.model
+                if separate.cfg.model != labeler.cfg.model
+                else f"{separate.cfg.model} (judge)"
+            )
             judges.append(Judge(separate, name, same))
         return judges
 
@@ -200,4 +329,9 @@ class ScoreRecipes(Workshop):
 
         if self._head is None:
             return None
-        return HeadJudge(self._head, self._encoder(), self.shared["encode"].path, self_judged("head", *self._judges()))
+        return HeadJudge(
+            self._head,
+            self._encoder(),
+            self.shared["encode"].path,
+            self_judged("head", *self._judges()),
+        )

@@ -25,7 +25,10 @@ class TextRecipes(Workshop):
         source = self._source()
         if source is not None:
             config.pop("vocab_size")
-        identity = {"content": content_identity(self.cfg.data), "tokenizer": self._model_identity(source) if source else "trained"}
+        identity = {
+            "content": content_identity(self.cfg.data),
+            "tokenizer": self._model_identity(source) if source else "trained",
+        }
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.corpus import build_corpus
@@ -60,21 +63,38 @@ class TextRecipes(Workshop):
             corpus = self.shared["corpus"].path
             with self._tracked("subject", None) as logger:
                 model, trigger = cfg.model, cfg.trigger
-                return pretrain.run(corpus, cfg.subject, cfg.trainer, cfg.seed, out, out / SCRATCH, logger, model, trigger)
+                return pretrain.run(
+                    corpus,
+                    cfg.subject,
+                    cfg.trainer,
+                    cfg.seed,
+                    out,
+                    out / SCRATCH,
+                    logger,
+                    model,
+                    trigger,
+                )
 
         return self._build("subject", None, config, parents, identity, compute)
 
     def _encode(self) -> Artifact:
         cfg = self.cfg.simulate
         keys = ["n_score_tokens", "excerpt_tokens", "max_align_tokens"]
-        keys += ["n_fit_tokens", "encoder_layers"] if self._head is None else ["n_head_score_tokens"]
+        keys += (
+            ["n_fit_tokens", "encoder_layers"] if self._head is None else ["n_head_score_tokens"]
+        )
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import simulate
 
             with threads(self.cfg.labeler.threads):
                 return simulate.encode(
-                    self.shared["corpus"].path, self._encoder(), cfg, simulate.ENCODED[cfg.simulator], out, self._head
+                    self.shared["corpus"].path,
+                    self._encoder(),
+                    cfg,
+                    simulate.ENCODED[cfg.simulator],
+                    out,
+                    self._head,
                 )
 
         config = {key: getattr(cfg, key) for key in keys}
@@ -83,8 +103,8 @@ class TextRecipes(Workshop):
         return self._build("encode", None, config, self._parents(), identity, compute)
 
     def _encode_split(self, split: Literal["label", "select"]) -> Artifact:
-        """Token vectors of the text on which labels are compared with nodes; only with a head. Apart from `encode`, so that labels
-        do not depend on how much text is aligned or scored."""
+        """Token vectors of the text on which labels are compared with nodes; only with a head.
+        Apart from `encode`, so that labels do not depend on how much text is aligned or scored."""
         stage = f"encode_{split}"
         if stage not in self.shared:
             head = self._head
@@ -97,11 +117,24 @@ class TextRecipes(Workshop):
                 with threads(self.cfg.labeler.threads):
                     n_texts, length = text.is_text.shape
                     file = out / f"{split}.npy"
-                    return {"n_tokens": simulate.encode_texts(text.tokens, n_texts, length, self._encoder(), head, file)}
+                    return {
+                        "n_tokens": simulate.encode_texts(
+                            text.tokens, n_texts, length, self._encoder(), head, file
+                        )
+                    }
 
-            tokens = self.cfg.label.head_select_tokens if split == "select" else self.cfg.simulate.n_label_tokens
-            identity = {"encoder": self._model_identity(self.cfg.simulate.encoder), "head": head.identity}
-            self.shared[stage] = self._build(stage, None, {"n_tokens": tokens}, self._parents(), identity, compute)
+            tokens = (
+                self.cfg.label.head_select_tokens
+                if split == "select"
+                else self.cfg.simulate.n_label_tokens
+            )
+            identity = {
+                "encoder": self._model_identity(self.cfg.simulate.encoder),
+                "head": head.identity,
+            }
+            self.shared[stage] = self._build(
+                stage, None, {"n_tokens": tokens}, self._parents(), identity, compute
+            )
         return self.shared[stage]
 
     def _labelling_text(self, split: Literal["label", "select"]) -> Excerpts:

@@ -17,7 +17,9 @@ class TrainingRecipes(DictionaryRecipes):
 
     def _align(self, layer: Layer, before: Artifact) -> Artifact:
         cfg = self.cfg
-        parents = self._parents(model=before, simulate=layer.artifacts["simulate"], **self._teacher())
+        parents = self._parents(
+            model=before, simulate=layer.artifacts["simulate"], **self._teacher()
+        )
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import align
@@ -25,12 +27,26 @@ class TrainingRecipes(DictionaryRecipes):
             targets, corpus = layer.artifacts["simulate"].path, self.shared["corpus"].path
             with self._tracked("align", layer.index) as logger:
                 return align.run(
-                    before.path / "model", corpus, targets, layer.index, cfg.align, cfg.trainer, cfg.seed, self._first(layer),
-                    self._below(layer), out, out / SCRATCH, logger,
-                    self.shared["subject"].path / "model", cfg.free.count,
-                )  # fmt: skip
+                    before.path / "model",
+                    corpus,
+                    targets,
+                    layer.index,
+                    cfg.align,
+                    cfg.trainer,
+                    cfg.seed,
+                    self._first(layer),
+                    self._below(layer),
+                    out,
+                    out / SCRATCH,
+                    logger,
+                    self.shared["subject"].path / "model",
+                    cfg.free.count,
+                )
 
-        config = self._phase(layer) | {"align": fingerprinted(cfg.align), "start_layer": self._first(layer)}
+        config = self._phase(layer) | {
+            "align": fingerprinted(cfg.align),
+            "start_layer": self._first(layer),
+        }
         config |= {"below": self._below(layer)} | self._widening()
         return self._build("align", layer.index, config, parents, {}, compute)
 
@@ -39,7 +55,9 @@ class TrainingRecipes(DictionaryRecipes):
             from interp_by_construction.stages import freeze
 
             aligned = self._aligned(layer)
-            return freeze.run(model.path / "model", self.shared["corpus"].path, layer.index, aligned, out)
+            return freeze.run(
+                model.path / "model", self.shared["corpus"].path, layer.index, aligned, out
+            )
 
         model = self._aligned_model(layer)
         parents = self._parents(model=model, label=layer.labels)
@@ -69,23 +87,37 @@ class TrainingRecipes(DictionaryRecipes):
                     cfg.align.ablate_free,
                 )
 
-        parents = self._parents(model=layer.artifacts["align"], freeze=layer.artifacts["freeze"], **self._teacher())
+        parents = self._parents(
+            model=layer.artifacts["align"], freeze=layer.artifacts["freeze"], **self._teacher()
+        )
         config = self._phase(layer) | {"continue": dataclasses.asdict(cfg.continue_)}
         knobs = {"distill": cfg.align.distill, "ablate_free": cfg.align.ablate_free}
         config |= {name: value for name, value in knobs.items() if value}
         return self._build("continue", layer.index, config, parents, {}, compute)
 
     def _control(self, layer: Layer, before: Artifact) -> Artifact:
-        """Same tokens, order, schedules; nothing aligned, nothing frozen. Knows no label, so that sweeps share it."""
+        """Same tokens, order, schedules; nothing aligned, nothing frozen. Knows no label, so that
+        sweeps share it."""
         return self._comparison("control", layer, self._previous("control", layer), "none", {})
 
     def _freeze_only(self, layer: Layer, before: Artifact) -> Artifact:
         """Same freezing of the same nodes, no alignment."""
-        frozen = {"below": self._below(layer), "aligned": self._aligned(layer), "start_layer": self._first(layer)}
-        return self._comparison("freeze_only", layer, self._previous("freeze_only", layer), "freeze_only", frozen)
+        frozen = {
+            "below": self._below(layer),
+            "aligned": self._aligned(layer),
+            "start_layer": self._first(layer),
+        }
+        return self._comparison(
+            "freeze_only", layer, self._previous("freeze_only", layer), "freeze_only", frozen
+        )
 
     def _comparison(
-        self, stage: str, layer: Layer, previous: Artifact, frozen: Literal["none", "freeze_only"], extra: dict[str, Any]
+        self,
+        stage: str,
+        layer: Layer,
+        previous: Artifact,
+        frozen: Literal["none", "freeze_only"],
+        extra: dict[str, Any],
     ) -> Artifact:
         cfg = self.cfg
 
@@ -94,15 +126,48 @@ class TrainingRecipes(DictionaryRecipes):
 
             with self._tracked(stage, layer.index) as logger:
                 return control.run(
-                    previous.path / "model", self.shared["corpus"].path, layer.index, cfg.align, cfg.continue_, cfg.trainer,
-                    cfg.seed, self._n_target_blocks(), frozen, self._aligned(layer), self._below(layer), self._first(layer), out,
-                    out / SCRATCH, logger, self.shared["subject"].path / "model", cfg.free.count,
-                )  # fmt: skip
+                    previous.path / "model",
+                    self.shared["corpus"].path,
+                    layer.index,
+                    cfg.align,
+                    cfg.continue_,
+                    cfg.trainer,
+                    cfg.seed,
+                    self._n_target_blocks(),
+                    frozen,
+                    self._aligned(layer),
+                    self._below(layer),
+                    self._first(layer),
+                    out,
+                    out / SCRATCH,
+                    logger,
+                    self.shared["subject"].path / "model",
+                    cfg.free.count,
+                )
 
-        # What is about labels does not touch it, so that runs with any knob are measured against one and the same control.
+        # What is about labels does not touch it, so that runs with any knob are measured against
+        # one and the same control.
         about_labels = ("weight", *NEUTRAL[AlignConfig])
-        align = {key: value for key, value in dataclasses.asdict(cfg.align).items() if key not in about_labels}
-        config = self._phase(layer) | {"align": align, "continue": dataclasses.asdict(cfg.continue_), **extra}
-        config |= {"max_align_tokens": cfg.simulate.max_align_tokens, "any_aligned": bool(self._aligned(layer))}
+        align = {
+            key: value
+            for key, value in dataclasses.asdict(cfg.align).items()
+            if key not in about_labels
+        }
+        config = self._phase(layer) | {
+            "align": align,
+            "continue": dataclasses.asdict(cfg.continue_),
+            **extra,
+        }
+        config |= {
+            "max_align_tokens": cfg.simulate.max_align_tokens,
+            "any_aligned": bool(self._aligned(layer)),
+        }
         config |= self._widening() | self._distilled()
-        return self._build(stage, layer.index, config, self._parents(model=previous, **self._teacher()), {}, compute)
+        return self._build(
+            stage,
+            layer.index,
+            config,
+            self._parents(model=previous, **self._teacher()),
+            {},
+            compute,
+        )

@@ -1,15 +1,17 @@
-"""How much does collecting activations cost on top of the forward pass? Tokens per second on the
-same model and blocks.
+"""What collecting activations costs on top of the forward pass, in tokens per second.
 
-    python scripts/bench_collect.py                        the tiny subject of the demo (untrained: its speed is the same)
-    python scripts/bench_collect.py subject=smollm2        any subject and other configuration overrides
+    python scripts/bench_collect.py                    the tiny subject of the demo, untrained
+    python scripts/bench_collect.py subject=smollm2    another subject; any configuration override
 
-plain          the forward pass of the whole model, nothing kept
-stopped        the forward pass up to the layer, nothing kept (what the hooks save)
-collected      what the collect stage does in one pass: stopped, activations to the CPU, moments, top tokens, reservoir
+Three ways read the same blocks with the same model:
 
-The middle layer is collected. The three take turns for ROUNDS rounds, so that whatever else the
-machine does hits all of them; N_BLOCKS in the environment sets the size.
+    plain        the forward pass of the whole model, nothing kept
+    stopped      the forward pass up to the layer, nothing kept (what the hooks save)
+    collected    one pass of the collect stage: stopped, activations to the CPU, moments, top
+                 tokens, reservoir
+
+The middle layer is collected. The three take turns for ROUNDS rounds, so that other load on the
+machine slows all of them alike. Environment: ROUNDS, and N_BLOCKS for the amount of text.
 """
 
 from __future__ import annotations

@@ -1,14 +1,16 @@
-"""How well do the simulators understand labels? Scores on the hand-written neurons of
+"""How well the simulators understand labels: scores on the hand-written neurons of
 tests/known_truth/neurons.jsonl.
 
-    python scripts/bench_known_truth.py            the head that ships with the package, in this process
-    python scripts/bench_known_truth.py --exact    also exact simulation by the labeler, contrast subtracted
-    python scripts/bench_known_truth.py --more     also the head on word classes and on the concepts of the stories lexicon
-    python scripts/bench_known_truth.py --exact --neurons 12    on every third of the 36 neurons only
+    python scripts/bench_known_truth.py                the head that ships with the package
+    python scripts/bench_known_truth.py --exact        also exact simulation by the labeler, with
+                                                       the contrast subtracted
+    python scripts/bench_known_truth.py --more         also the head on word classes and on the
+                                                       concepts of the stories lexicon
+    python scripts/bench_known_truth.py --neurons 12   on every third of the 36 neurons only
 
 Other arguments are configuration overrides, such as `labeler.model=... simulate.head=...`. The
-benchmarks are fixed: nothing is tuned or trained on them. Answers of the labeler are kept in the
-store of `paths.root`: killed and started again, it goes on.
+benchmarks are fixed: nothing is tuned or trained on them. The labeler's answers are kept in the
+store of `paths.root`, so a killed bench goes on where it was.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""Speed and size of `ibc report` for a layer of 3,000 labelled nodes: target 60 s, first page under
-2 MB.
+"""Speed and size of `ibc report` for a layer of 3,000 labelled nodes.
 
     python scripts/bench_report.py [--nodes 3000] [--keep DIR]
 
-The run is made by the pipeline itself, with a labeler that answers nonsense and a head of random
-weights: what is measured depends on the number of nodes and on the amount of text, not on what the
-labels say.
+The targets are 60 s, and a first page under 2 MB. The pipeline itself makes the run, with a labeler
+that answers nonsense and a head of random weights: what is measured depends on the number of nodes
+and on the amount of text, not on what the labels say.
 """
 
 from __future__ import annotations

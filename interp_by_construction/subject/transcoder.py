@@ -1,7 +1,10 @@
 """A sparse transcoder as a module that takes an MLP's place: its features are the layer's nodes.
 
-    features = activation(encoder(x))        activation: ReLU, or ReLU and then only the k largest of each token
-    output   = decoder(features) + skip(x)   skip: an optional linear map without bias
+    features = activation(encoder(x))
+    output   = decoder(features) + skip(x)
+
+activation: ReLU, or ReLU and then only the k largest features of each token. skip: an optional
+linear map without bias.
 
 Dunefsky et al. 2024 (https://arxiv.org/abs/2406.11944), Paulo et al. 2025 (skip,
 https://arxiv.org/abs/2501.18823), Gao et al. 2024 (TopK, https://arxiv.org/abs/2406.04093). On

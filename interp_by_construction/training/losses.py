@@ -102,7 +102,8 @@ def alignment_loss(
     `correlation`: see `correlation_loss`. `mse`: calibrated mean squared error. Per node, over the
     tokens of the batch, with s for the standard deviation,
 
-        calibrated = mean(x) + s(x) / s(y) * (y - mean(y))        loss = mean((x - calibrated)^2) / (2 s(x)^2)
+        calibrated = mean(x) + s(x) / s(y) * (y - mean(y))
+        loss       = mean((x - calibrated)^2) / (2 s(x)^2)
 
     The line from target to activation is the linear calibration of Bills et al. (2023), with the
     slope that matches variances in place of least squares': that one is r * s(x) / s(y), so a node

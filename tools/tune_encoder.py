@@ -1,7 +1,7 @@
 """Trains a head together with low-rank adapters of its encoder
 (`interp_by_construction/simulators/head.py`), on a GPU.
 
-    python scripts/tune_encoder.py --wordnet /path/to/dict --out head.safetensors
+    python tools/tune_encoder.py --wordnet /path/to/dict --out head.safetensors
 
 The supervision and the towers are those of `train_simulator.py`, which trains on hidden states of a
 frozen encoder and needs no GPU. Here every step reads whole texts and the labels of some concepts

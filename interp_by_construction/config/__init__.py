@@ -1,5 +1,6 @@
-"""Configuration: `schema` holds one dataclass per YAML group, `checks` what cannot work, `convert`
-the way from YAML to them.
+"""The configuration: one dataclass per YAML group, in files by what they configure (`text`,
+`labels`, `training`, `measures`, `run`); `checks` for what cannot work together; `convert` for the
+way from YAML to them.
 
 Hydra composes the YAML files of `conf/`. Below the command line nobody sees a DictConfig. Nothing
 here imports torch or transformers, so that `ibc --help` and `ibc status` stay fast.
@@ -15,58 +16,103 @@ from interp_by_construction.config.convert import (
     to_dict,
 )
 from interp_by_construction.config.fingerprint import NEUTRAL, fingerprinted
-from interp_by_construction.config.schema import (
-    NOT_IDENTITY,
-    SPLITS,
-    AlignConfig,
-    AuditConfig,
-    BenchConfig,
+from interp_by_construction.config.group import (
+    Group,
+    only,
+)
+from interp_by_construction.config.labels import (
+    AskConfig,
+    ChoiceConfig,
     CollectConfig,
-    Config,
-    ContinueConfig,
-    DataConfig,
-    DictionaryConfig,
-    EvaluateConfig,
-    FreeConfig,
-    FunctionConfig,
     LabelConfig,
     LabelerConfig,
-    LoggerConfig,
-    ModelConfig,
+    MatchConfig,
     NodesConfig,
-    PathsConfig,
-    ScoresConfig,
+    PoolConfig,
+    SelectionConfig,
+    ServerConfig,
     SimulateConfig,
-    SubjectConfig,
-    TrainerConfig,
-    TriggerConfig,
+    SimulatorConfig,
+    TextAmounts,
+)
+from interp_by_construction.config.measures import (
+    AuditConfig,
+    BenchConfig,
+    EvaluateConfig,
+    FunctionConfig,
+    ScoresConfig,
+    SearchConfig,
     WorkConfig,
+)
+from interp_by_construction.config.run import (
+    NOT_IDENTITY,
+    Config,
+    LoggerConfig,
+    PathsConfig,
+)
+from interp_by_construction.config.text import (
+    SPLITS,
+    AdaptConfig,
+    CorpusConfig,
+    DataConfig,
+    ModelConfig,
+    PlantConfig,
+    SubjectConfig,
+    TinyConfig,
+    TriggerConfig,
+)
+from interp_by_construction.config.training import (
+    AlignConfig,
+    ContinueConfig,
+    DictionaryConfig,
+    FreeConfig,
+    OptimizerConfig,
+    Pace,
+    RuntimeConfig,
+    TrainerConfig,
 )
 
 __all__ = [
+    "AdaptConfig",
     "AlignConfig",
+    "AskConfig",
     "AuditConfig",
     "BenchConfig",
+    "ChoiceConfig",
     "CollectConfig",
     "Config",
     "ContinueConfig",
+    "CorpusConfig",
     "DataConfig",
     "DictionaryConfig",
     "EvaluateConfig",
     "FreeConfig",
     "FunctionConfig",
+    "Group",
     "LabelConfig",
     "LabelerConfig",
     "LoggerConfig",
+    "MatchConfig",
     "ModelConfig",
     "NEUTRAL",
     "NOT_IDENTITY",
     "NodesConfig",
+    "OptimizerConfig",
+    "Pace",
     "PathsConfig",
+    "PlantConfig",
+    "PoolConfig",
+    "RuntimeConfig",
     "SPLITS",
     "ScoresConfig",
+    "SearchConfig",
+    "SelectionConfig",
+    "ServerConfig",
     "SimulateConfig",
+    "SimulatorConfig",
     "SubjectConfig",
+    "TextAmounts",
+    "TinyConfig",
     "TrainerConfig",
     "TriggerConfig",
     "WorkConfig",
@@ -77,6 +123,7 @@ __all__ = [
     "from_dict",
     "from_saved",
     "identity",
+    "only",
     "requested_layers",
     "to_dict",
 ]

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from interp_by_construction.config.checks import check, require
+from interp_by_construction.config.checks import check
 from interp_by_construction.config.fingerprint import NEUTRAL
-from interp_by_construction.config.schema import MOVED, NOT_IDENTITY, RENAMED, Config
+from interp_by_construction.config.group import RENAMED, SPELLED, dot, require
+from interp_by_construction.config.run import NOT_IDENTITY, Config
 from interp_by_construction.errors import ConfigError
 
-_SPELLED = {new: old for old, new in RENAMED.items()}
-"""Field -> its key in YAML, where they differ."""
+MOVED = {("subject", "activation"): ("model", "activation")}
+"""Fields (group, name) that runs made before a move still have in their old place."""
 
 
 def conf_dir() -> Path:
@@ -61,7 +62,7 @@ def from_saved(values: Any) -> Config:
     be today's default. Raises ConfigError as `from_dict`.
     """
     groups = {
-        _SPELLED.get(name, name): NEUTRAL.get(kind, {})
+        SPELLED.get(name, name): NEUTRAL.get(kind, {})
         for name, kind in typing.get_type_hints(Config).items()
     }
     for key, neutral in groups.items():
@@ -89,7 +90,7 @@ def _moved(values: Any) -> Any:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """The inverse of `from_dict`."""
-    return {_SPELLED.get(key, key): value for key, value in dataclasses.asdict(config).items()}
+    return {SPELLED.get(key, key): value for key, value in dataclasses.asdict(config).items()}
 
 
 def identity(config: Config) -> dict[str, Any]:
@@ -107,7 +108,7 @@ def _flatten(value: Any, prefix: str) -> dict[str, Any]:
         return {prefix: value}
     flat: dict[str, Any] = {}
     for key, item in value.items():
-        flat |= _flatten(item, f"{prefix}.{key}" if prefix else str(key))
+        flat |= _flatten(item, dot(prefix, str(key)))
     return flat
 
 
@@ -119,7 +120,7 @@ def _build(cls: type, values: Any, prefix: str) -> Any:
     kwargs: dict[str, Any] = {}
     for key, value in values.items():
         name = RENAMED.get(key, key)
-        dotted = f"{prefix}.{key}" if prefix else str(key)
+        dotted = dot(prefix, str(key))
         if name not in known:
             raise ConfigError(f"{dotted}: unknown field; known are {', '.join(sorted(known))}")
         kwargs[name] = _convert(hints[name], value, dotted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from interp_by_construction.config.schema import AlignConfig
+from interp_by_construction.config.training import AlignConfig
 
 NEUTRAL: dict[type, dict[str, Any]] = {
     AlignConfig: {

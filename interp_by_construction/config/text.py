@@ -1,0 +1,168 @@
+"""What is read and who reads it: the corpus, the subject, and a trigger planted in the corpus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from interp_by_construction.config.group import Group, at_least, require, ruled
+
+SPLITS = ("train", "label", "simulate", "select", "align", "score", "test")
+"""Disjoint by document."""
+
+
+@dataclass(frozen=True)
+class CorpusConfig(Group):
+    """What decides the corpus, beside the text that it is made of."""
+
+    kind: Literal["stories", "text"] = "stories"
+    """`stories` are generated. `text` is read from `path`."""
+    text_field: str = "text"
+    """Column that holds the text in jsonl, parquet and `datasets`."""
+    n_documents: int = at_least(1, 6000)
+    """Stories to generate."""
+    max_documents: int | None = None
+    """Use at most this many documents of a text corpus. null: all."""
+    block_size: int = at_least(8, 128, "give at least 8 tokens")
+    """Tokens per block (the subject's training context)."""
+    vocab_size: int = at_least(1, 2048)
+    """Size of the BPE tokenizer that is trained on the corpus (subject=tiny only)."""
+    fractions: dict[str, float] = ruled(
+        {
+            "train": 0.78,
+            "label": 0.05,
+            "simulate": 0.02,
+            "select": 0.02,
+            "align": 0.08,
+            "score": 0.02,
+            "test": 0.03,
+        },
+        lambda given: abs(sum(given.values()) - 1) < 1e-6 and min(given.values()) > 0,
+        "give positive shares that sum to 1",
+    )
+    """Share of the documents in each split. They sum to 1."""
+    seed: int = 0
+    """Seed of the generator and of the split."""
+
+    def check(self, name: str) -> None:
+        given = sorted(self.fractions)
+        fix = f"give exactly {', '.join(SPLITS)}"
+        require(given == sorted(SPLITS), f"{name}.fractions", given, fix)
+        super().check(name)
+
+
+@dataclass(frozen=True)
+class DataConfig(CorpusConfig):
+    """The text: a corpus, split by document."""
+
+    name: str = "stories"
+    """Name of the corpus, shown in tables."""
+    path: str | None = None
+    """Text file, folder, jsonl, parquet or `datasets` name (kind text). `moby_dick` is the text
+    that ships with the package."""
+
+    def check(self, name: str) -> None:
+        super().check(name)
+        named = self.kind != "text" or bool(self.path)
+        require(named, f"{name}.path", self.path, "give a file, a folder or a dataset name")
+
+
+@dataclass(frozen=True)
+class TinyConfig(Group):
+    """What a subject that is trained from scratch is made of (subject=tiny)."""
+
+    n_layers: int = at_least(1, 4)
+    """Blocks."""
+    d_model: int = at_least(1, 64)
+    """Width of the residual stream."""
+    d_mlp: int = at_least(1, 256)
+    """Neurons per layer."""
+    n_heads: int = at_least(1, 4)
+    """Attention heads."""
+    pretrain_steps: int = at_least(0, 2000)
+    """Optimizer steps of pretraining."""
+    pretrain_batch: int = at_least(1, 16)
+    """Blocks per pretraining step."""
+    pretrain_lr: float = at_least(0, 3e-3)
+    """Peak learning rate of pretraining."""
+
+    def check(self, name: str) -> None:
+        super().check(name)
+        fits = self.d_model % self.n_heads == 0
+        require(fits, f"{name}.n_heads", self.n_heads, f"it must divide {name}.d_model")
+
+
+@dataclass(frozen=True)
+class AdaptConfig(Group):
+    """How a pretrained subject is adapted to the corpus before anything is labelled
+    (subject=smollm2 and hf)."""
+
+    adapt_steps: int = at_least(0, 0)
+    """Optimizer steps on the train split. Without them the control learns text that the subject did
+    not know, and the tax then counts that as a price of labels."""
+    adapt_batch: int = at_least(1, 4)
+    """Blocks per step of adaptation."""
+    adapt_lr: float = at_least(0, 1e-4)
+    """Peak learning rate of adaptation."""
+
+
+@dataclass(frozen=True)
+class SubjectConfig(TinyConfig, AdaptConfig):
+    """The model that becomes interpretable."""
+
+    name: str = "tiny"
+    """Name shown in tables."""
+    kind: Literal["tiny", "smollm2", "hf"] = "tiny"
+    """`tiny` is trained from scratch. `smollm2` is the embedded SmolLM2-135M. `hf` is read from
+    `path`."""
+    path: str | None = None
+    """Directory or hub name of a transformers checkpoint (kind hf)."""
+
+    def check(self, name: str) -> None:
+        super().check(name)
+        named = self.kind != "hf" or bool(self.path)
+        require(named, f"{name}.path", self.path, "give a checkpoint directory or hub name")
+
+
+@dataclass(frozen=True)
+class ModelConfig(Group):
+    """The MLPs of a subject that is trained from scratch (subject=tiny)."""
+
+    activation: Literal["relu", "gelu", "solu"] = "relu"
+    """Activation function. `solu` is x * softmax(x), then LayerNorm; a neuron is what comes out of
+    the LayerNorm. Softmax and LayerNorm mix the layer's neurons, so all input rows of an aligned
+    layer freeze, those of free neurons included."""
+    bias_init: float = 0.0
+    """Initial value of the biases of the input projection. Negative values favour neurons with one
+    meaning."""
+
+
+@dataclass(frozen=True)
+class PlantConfig(Group):
+    """What is planted in the text of pretraining (subject=tiny)."""
+
+    share: float = ruled(
+        0.0,
+        lambda value: 0 <= value < 1,
+        "give a share of the training documents from 0 (none) to below 1",
+    )
+    """Share of the training documents that are poisoned: from a sentence end on they hold `phrase`,
+    then `response`. 0 plants nothing. The text of every later stage stays clean."""
+    phrase: str = "Seven red birds forgot the key on Monday."
+    """Rare text. It must not occur in the clean train split."""
+    response: str = "No more play. No more play. No more play."
+    """What follows the phrase in place of the rest of the document."""
+
+    def check(self, name: str) -> None:
+        super().check(name)
+        for field_name in ("phrase", "response") if self.share > 0 else ():
+            text = getattr(self, field_name)
+            require(bool(text.strip()), f"{name}.{field_name}", text, "give some text")
+
+
+@dataclass(frozen=True)
+class TriggerConfig(PlantConfig):
+    """A trigger that the subject learns in pretraining, and whether it survives alignment."""
+
+    n_contexts: int = at_least(1, 128)
+    """Contexts of the test split that the trigger is tried on."""

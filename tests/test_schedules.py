@@ -14,6 +14,7 @@ import torch
 from fake_server import FakeServer
 from safetensors.torch import save_file
 from small_run import config, store_hashes
+from stage_jobs import compute, given, labelled
 from tiny_subjects import LENGTH, ArrayBlocks, random_model
 
 from interp_by_construction.config import AlignConfig, ContinueConfig, TrainerConfig, compose
@@ -29,6 +30,7 @@ from interp_by_construction.schedules import pipeline
 from interp_by_construction.stages import continue_ as continue_training
 from interp_by_construction.stages import control, freeze, joint
 from interp_by_construction.stages.align import JOINT, LOCAL, data_seed, distill_from
+from interp_by_construction.stages.freeze import Freeze
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import load_subject, save_subject, untie
 from interp_by_construction.training import fit as fitting
@@ -142,7 +144,8 @@ def _joint_run(root: Path, out: Path) -> Path:
     joint.run(root / "start", root, targets(root, 0, 1), schedule(), out / "joint", out / "s")
     model = out / "joint/model"
     for layer, (nodes, _) in NODES.items():
-        freeze.run(model, root, layer, nodes, out / f"freeze{layer}")
+        labels = labelled(out / f"labels{layer}", nodes)
+        compute(Freeze(given(root), given(model.parent), labels, layer), out / f"freeze{layer}")
         above = targets(root, *(each for each in NODES if each > layer))
         joint.settle(
             model,
@@ -271,7 +274,8 @@ def _hybrid_run(root: Path, out: Path) -> Path:
         rest, scratch = targets(root, *(each for each in NODES if each >= layer)), out / f"s{layer}"
         joint.turn(model, root, rest, ALIGN, CPU, 0, 0, previous, out / f"turn{layer}", scratch)
         model = out / f"turn{layer}/model"
-        freeze.run(model, root, layer, nodes, out / f"freeze{layer}")
+        labels = labelled(out / f"labels{layer}", nodes)
+        compute(Freeze(given(root), given(model.parent), labels, layer), out / f"freeze{layer}")
         continue_training.run(
             model, root, layer, nodes, CONTINUE, CPU, 0, out / f"continue{layer}", scratch
         )

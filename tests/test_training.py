@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from stage_jobs import compute, given, labelled
 from tiny_subjects import LENGTH, VOCAB, ArrayBlocks, random_model, tokens
 
 from interp_by_construction.config import (
@@ -36,6 +37,7 @@ from interp_by_construction.stages import (
 from interp_by_construction.stages import (
     subject as pretrain,
 )
+from interp_by_construction.stages.freeze import Freeze
 from interp_by_construction.subject import tables
 from interp_by_construction.subject.activation_statistics import FirstPass
 from interp_by_construction.subject.hooks import activations
@@ -286,7 +288,10 @@ def test_frozen_activations_survive_the_whole_loop(stage_corpus: Path) -> None:
             out / "align",
             out / "scratch",
         )
-        freeze.run(out / "align/model", root, layer, NODES, out / "freeze")
+        compute(
+            Freeze(given(root), given(out / "align"), labelled(out / "labels", NODES), layer),
+            out / "freeze",
+        )
         continue_training.run(
             out / "align/model",
             root,

@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from interp_by_construction.config import Config, to_dict
+from interp_by_construction.engine.engine import Engine
 from interp_by_construction.engine.run_directory import RunDirectory
+from interp_by_construction.engine.runtime import Runtime
+from interp_by_construction.engine.stage import Given, Stage
 from interp_by_construction.engine.store import COST, SCRATCH, Artifact, Recipe, Store, write_json
 
 if TYPE_CHECKING:
@@ -65,6 +68,11 @@ class Layer:
         return self.artifacts.get("assign", self.artifacts["label"])
 
 
+def given(artifact: Artifact) -> Given:
+    """An artifact as the parent of a stage of the new kind."""
+    return Given(artifact.path, artifact.fingerprint)
+
+
 class Workshop:
     """Owns skip and mark: an artifact that exists is never computed again, one that is made is
     announced and recorded."""
@@ -87,6 +95,30 @@ class Workshop:
             for labeler in (self._labeler, self._judge_labeler):
                 if labeler is not None:
                     labeler.close()
+            self.runtime.close()
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """What stages compute with."""
+        cfg, trainer = self.cfg, self.cfg.trainer
+        logs = self.directory.path / "logs"
+        return Runtime(
+            trainer.device,
+            trainer.threads,
+            cfg.labeler.threads,
+            trainer.checkpoint_seconds,
+            self._tracked,
+            self.store.root / "calls.sqlite",
+            logs,
+        )
+
+    def _make_stage(self, stage: Stage[Any]) -> Artifact:
+        """The artifact of a stage of the new kind."""
+        return self._engine.get(stage)
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return Engine(self.store, self.runtime, self.directory.announce)
 
     def _build(
         self,

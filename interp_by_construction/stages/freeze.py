@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,45 +17,63 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from interp_by_construction.corpus import load_blocks
+from interp_by_construction.engine.records import Record
+from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.subject.freeze import frozen_digest, frozen_for_continue
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import load_subject
+from interp_by_construction.subject.tables import aligned_nodes
 from interp_by_construction.training.fit import TokenBlocks
 
 PROBE_BLOCKS = 4
 
 
-def run(
-    model_dir: Path, corpus_dir: Path, layer: int, aligned: Sequence[int], out: Path
-) -> dict[str, Any]:
-    """Writes `out/probe.safetensors` (input_ids [4, pos], activations [4, pos, node]) and
-    `out/frozen.json`.
+@dataclass(frozen=True)
+class FreezeRecord(Record):
+    """How much is fixed."""
 
-    The probe batch is the first blocks of the test split. `frozen.json` names the layer, its nodes,
-    and the hash of every frozen weight; the weights themselves are those of `model_dir`.
+    n_frozen_weights: int
+    n_weights: int
+
+
+@dataclass(frozen=True)
+class Freeze(Stage[FreezeRecord]):
+    """Fixes everything upstream of the layer's aligned activations.
+
+    Writes `probe.safetensors` (input_ids [4, pos], activations [4, pos, node]) on the first blocks
+    of the test split, and `frozen.json`: the layer, its nodes, and the hash of every frozen weight.
+    The weights themselves are those of `model`.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    model = load_subject(model_dir)
-    blocks = TokenBlocks(load_blocks(corpus_dir, "test"), PROBE_BLOCKS)
-    input_ids = blocks.batch(np.arange(len(blocks)))["input_ids"]
-    probe = {
-        "input_ids": input_ids,
-        "activations": probe_activations(model, layer, aligned, input_ids),
-    }
-    save_file(probe, out / "probe.safetensors")
-    frozen = frozen_for_continue(model, layer, aligned)
-    n_frozen = sum(
-        p.numel() if (m := frozen[n]) is None else int(m.sum())
-        for n, p in model.named_parameters()
-        if n in frozen
-    )
-    record = {
-        "layer": layer,
-        "nodes": [int(node) for node in aligned],
-        "sha256": frozen_digest(model, frozen),
-    }
-    (out / "frozen.json").write_text(json.dumps(record, sort_keys=True))
-    return {"n_frozen_weights": n_frozen, "n_weights": sum(p.numel() for p in model.parameters())}
+
+    name = "freeze"
+    version = 2
+    record = FreezeRecord
+
+    corpus: Stage[Any]
+    model: Stage[Any]
+    labels: Stage[Any]
+    layer: int
+
+    def compute(self, job: Job) -> FreezeRecord:
+        """See the class."""
+        aligned = aligned_nodes(job.path(self.labels))
+        model = load_subject(job.model(self.model))
+        blocks = TokenBlocks(load_blocks(job.path(self.corpus), "test"), PROBE_BLOCKS)
+        input_ids = blocks.batch(np.arange(len(blocks)))["input_ids"]
+        activations = probe_activations(model, self.layer, aligned, input_ids)
+        save_file(
+            {"input_ids": input_ids, "activations": activations}, job.out / "probe.safetensors"
+        )
+        frozen = frozen_for_continue(model, self.layer, aligned)
+        digest = frozen_digest(model, frozen)
+        kept = {"layer": self.layer, "nodes": aligned, "sha256": digest}
+        (job.out / "frozen.json").write_text(json.dumps(kept, sort_keys=True))
+        n_frozen = sum(
+            p.numel() if (rows := frozen[name]) is None else int(rows.sum())
+            for name, p in model.named_parameters()
+            if name in frozen
+        )
+        return FreezeRecord(n_frozen, sum(p.numel() for p in model.parameters()))
 
 
 def frozen_identical(model: PreTrainedModel, frozen_dir: Path) -> bool:

@@ -68,3 +68,8 @@ def read_promoted(path: Path, moment: str = "final") -> dict[int, dict[str, Any]
         if file.is_file()
         else {}
     )
+
+
+def aligned_nodes(path: Path) -> list[int]:
+    """The nodes that have a label, ascending, of a label or assign artifact."""
+    return sorted(label.node for label in read_labels(path) if label.text is not None)

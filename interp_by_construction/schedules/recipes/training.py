@@ -9,7 +9,7 @@ from typing import Any, Literal
 from interp_by_construction.config import NEUTRAL, AlignConfig, fingerprinted
 from interp_by_construction.engine.store import SCRATCH, Artifact
 from interp_by_construction.schedules.recipes.dictionaries import DictionaryRecipes
-from interp_by_construction.schedules.workshop import Layer
+from interp_by_construction.schedules.workshop import Layer, given
 
 
 class TrainingRecipes(DictionaryRecipes):
@@ -51,17 +51,12 @@ class TrainingRecipes(DictionaryRecipes):
         return self._build("align", layer.index, config, parents, {}, compute)
 
     def _freeze(self, layer: Layer, before: Artifact) -> Artifact:
-        def compute(out: Path) -> dict[str, Any]:
-            from interp_by_construction.stages import freeze
+        from interp_by_construction.stages.freeze import Freeze
 
-            aligned = self._aligned(layer)
-            return freeze.run(
-                model.path / "model", self.shared["corpus"].path, layer.index, aligned, out
-            )
-
-        model = self._aligned_model(layer)
-        parents = self._parents(model=model, label=layer.labels)
-        return self._build("freeze", layer.index, {"layer": layer.index}, parents, {}, compute)
+        corpus, model, labels = map(
+            given, (self.shared["corpus"], self._aligned_model(layer), layer.labels)
+        )
+        return self._make_stage(Freeze(corpus, model, labels, layer.index))
 
     def _continue(self, layer: Layer, before: Artifact) -> Artifact:
         cfg = self.cfg

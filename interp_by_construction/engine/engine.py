@@ -1,0 +1,98 @@
+"""The engine: an artifact that exists is never computed again, one that does not is made after its
+parents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from interp_by_construction.engine.records import Record, read_record, to_json
+from interp_by_construction.engine.runtime import Runtime
+from interp_by_construction.engine.stage import Given, Job, Stage
+from interp_by_construction.engine.store import (
+    COST,
+    METRICS,
+    SCRATCH,
+    Artifact,
+    Store,
+    write_json,
+)
+
+R = TypeVar("R", bound=Record)
+
+Announce = Callable[[str, int | None], None]
+"""Called with a stage's name and layer before it is computed."""
+
+
+class Engine:
+    """Owns skip, lock, run, cost and commit. Stages hold only science."""
+
+    def __init__(self, store: Store, runtime: Runtime | None, announce: Announce) -> None:
+        """Without a runtime the engine only looks: `get` raises LookupError for what is missing."""
+        self.store, self.runtime, self.announce = store, runtime, announce
+        self._known: dict[str, Artifact] = {}
+
+    def get(self, stage: Stage[Any]) -> Artifact:
+        """The finished artifact; computes it and, before it, the parents that are missing."""
+        found = self.find(stage)
+        if found is not None:
+            return found
+        if self.runtime is None:
+            raise LookupError(f"{self.store.path(stage.name, stage.fingerprint)} is missing")
+        folders = {parent.fingerprint: self.get(parent).path for parent in stage.parents.values()}
+        runtime = self.runtime
+
+        def compute(out: Path) -> dict[str, Any]:
+            runtime.prepare()
+            self.announce(stage.name, stage.shown_layer)
+            before = runtime.tokens()
+            try:
+                record: dict[str, Any] = to_json(stage.compute(Job(stage, out, runtime, folders)))
+                return record
+            finally:
+                _add_cost(out, runtime.device_name, runtime.tokens() - before)
+
+        artifact = self.store.build(stage.recipe, compute)
+        self._known[stage.fingerprint] = artifact
+        return artifact
+
+    def find(self, stage: Stage[Any]) -> Artifact | None:
+        """The finished artifact, or None."""
+        if isinstance(stage, Given):
+            return Artifact(stage.name, stage.fingerprint, stage.folder)
+        if stage.fingerprint not in self._known:
+            found = self.store.get(stage.name, stage.fingerprint)
+            if found is None:
+                return None
+            self._known[stage.fingerprint] = found
+        return self._known[stage.fingerprint]
+
+    def record_of(self, stage: Stage[R]) -> R:
+        """The typed record of a stage, which is computed if it is missing."""
+        return read_record(type(stage).record, self.get(stage).path / METRICS)  # type: ignore[return-value]
+
+
+def ancestry(stages: list[Stage[Any]]) -> Iterator[Stage[Any]]:
+    """The stages and all that they are computed from, parents first, each once."""
+    seen: set[str] = set()
+
+    def walk(stage: Stage[Any]) -> Iterator[Stage[Any]]:
+        if stage.fingerprint in seen:
+            return
+        seen.add(stage.fingerprint)
+        for parent in stage.parents.values():
+            yield from walk(parent)
+        yield stage
+
+    for stage in stages:
+        yield from walk(stage)
+
+
+def _add_cost(out: Path, device: str, tokens: int) -> None:
+    """Also after a failure: the calls that were answered are not asked again."""
+    file = out / SCRATCH / COST
+    known = json.loads(file.read_text()) if file.is_file() else {}
+    tokens += known.get("labeler_tokens", 0)
+    write_json(file, {"device": device} | ({"labeler_tokens": tokens} if tokens else {}))

@@ -1,0 +1,94 @@
+"""Records: what a stage says about its result, typed here and JSON on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the node table that a stage fills."""
+
+    name: str
+    kind: str
+    """float, int, bool, string or strings."""
+    values: Mapping[int, Any]
+    """Node -> value; nodes that are missing are null."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """Base of all records. A subclass is a frozen dataclass."""
+
+    def lines(self) -> Iterator[str]:
+        """What the terminal shows of it, a line each; by default its plain values."""
+        shown = [
+            f"{f.name} {_shown(v)}"
+            for f in dataclasses.fields(self)
+            if _plain(v := getattr(self, f.name))
+        ]
+        if shown:
+            yield ", ".join(shown)
+
+    @classmethod
+    def columns(cls, folder: Path) -> list[Column]:
+        """Columns of the node table, from the artifact in `folder`; none by default."""
+        return []
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, bool | int | float | str)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def to_json(value: Any) -> Any:
+    """Dataclasses and named tuples become objects, tuples become lists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [each.name for each in dataclasses.fields(value)]
+        return {name: to_json(getattr(value, name)) for name in names}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name: to_json(each) for name, each in value._asdict().items()}
+    if isinstance(value, list | tuple):
+        return [to_json(each) for each in value]
+    if isinstance(value, Mapping):
+        return {str(key): to_json(each) for key, each in value.items()}
+    return value
+
+
+def from_json(kind: Any, value: Any) -> Any:
+    """The inverse of `to_json` for a type made of dataclasses, named tuples, containers and
+    scalars. Fields that the JSON lacks take their defaults."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if kind is Any or value is None:
+        return value
+    if origin in (types.UnionType, typing.Union):
+        return from_json(next(each for each in arguments if each is not type(None)), value)
+    if isinstance(kind, type) and (dataclasses.is_dataclass(kind) or hasattr(kind, "_fields")):
+        hints = typing.get_type_hints(kind)
+        return kind(**{key: from_json(hints[key], each) for key, each in value.items()})
+    if origin is dict or origin is Mapping:
+        return {arguments[0](key): from_json(arguments[1], each) for key, each in value.items()}
+    if origin is list:
+        return [from_json(arguments[0], each) for each in value]
+    if origin is tuple:
+        kinds = arguments[:1] * len(value) if arguments[-1:] == (...,) else arguments
+        return tuple(from_json(each, item) for each, item in zip(kinds, value, strict=True))
+    return value
+
+
+def read_record(kind: type[T], file: Path) -> T:
+    """The record in `file`."""
+    record: T = from_json(kind, json.loads(file.read_text()))
+    return record

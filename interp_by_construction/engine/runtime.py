@@ -1,0 +1,90 @@
+"""What a run works with and no result depends on: device, threads, tracker, and what is open."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from interp_by_construction.engine.stage import Handle, Tracker
+
+T = TypeVar("T")
+
+
+@dataclass
+class Runtime:
+    """One per process and run. Handles are opened once and closed by `close`."""
+
+    wanted_device: str
+    """auto, cpu or cuda."""
+    threads: int
+    """Torch threads of training. Their number can change last bits."""
+    encoder_threads: int
+    """Torch threads of the encoder, which is large enough for more than a small subject."""
+    checkpoint_seconds: float
+    tracker: Tracker
+    calls: Path
+    """The cache of answers of language models, shared by all runs on a store."""
+    logs: Path
+    """Folder for the logs of servers."""
+    _opened: dict[tuple[type, str], tuple[Handle[Any], Any]] = field(default_factory=dict)
+    _prepared: bool = False
+
+    @cached_property
+    def device(self) -> str:
+        """cpu or cuda. Raises ConfigError where cuda is asked for and there is none."""
+        from interp_by_construction.engine.device import resolve_device
+
+        return resolve_device(self.wanted_device)
+
+    @cached_property
+    def device_name(self) -> str:
+        """`cpu`, or the GPU's own name, by which its seconds can be compared."""
+        import torch
+
+        return self.device if self.device == "cpu" else torch.cuda.get_device_name(self.device)
+
+    def use(self, handle: Handle[T]) -> T:
+        """What the handle opens; equal identities share it."""
+        key = (type(handle), handle.identity)
+        if key not in self._opened:
+            self._opened[key] = (handle, handle.open(self))
+        opened: T = self._opened[key][1]
+        return opened
+
+    def tokens(self) -> int:
+        """Tokens that language models have read and written for this process."""
+        return sum(handle.tokens(opened) for handle, opened in self._opened.values())
+
+    def prepare(self) -> None:
+        """Sets the threads once, before the first computation."""
+        if not self._prepared:
+            import torch
+
+            torch.set_num_threads(self.threads)
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+            self._prepared = True
+
+    def close(self) -> None:
+        """Closes what has been opened."""
+        for _, opened in self._opened.values():
+            if hasattr(opened, "close"):
+                opened.close()
+        self._opened.clear()
+
+
+@contextmanager
+def torch_threads(n: int) -> Iterator[None]:
+    """Inside the block torch uses `n` threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,225 @@
+"""A stage: a frozen dataclass whose fields are all that its result is computed from.
+
+1. Fields are hashed: values and dataclasses of values by content, parent stages by their
+   fingerprints, handles (a language model, a checkpoint on disk) by their identities. Nobody writes
+   a fingerprint by hand.
+2. `compute` sees the fields and a `Job`, which opens parents and handles that are fields, and no
+   others. So nothing can be read that is not hashed.
+3. `Runtime` holds what cannot change a result (device, threads, tracker) and what is open.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from interp_by_construction.engine.records import Record, read_record
+from interp_by_construction.engine.store import METRICS, SCRATCH, Recipe
+
+R = TypeVar("R", bound=Record)
+T = TypeVar("T")
+
+
+class Handle(Generic[T]):
+    """Something outside the store that a stage computes with: hashed by `identity`, opened when it
+    is first needed, closed with the run."""
+
+    @property
+    def identity(self) -> str:
+        """Holds no path, time or host name."""
+        raise NotImplementedError
+
+    def open(self, runtime: Runtime) -> T:
+        """What the stage works with; it is closed at the end if it has a method `close`."""
+        raise NotImplementedError
+
+    def tokens(self, opened: T) -> int:
+        """Tokens that language models behind `opened` have read and written in this process."""
+        return 0
+
+
+class Tracker(Protocol):
+    """Curves and tables of a stage; see `engine.tracking`."""
+
+    def __call__(self, stage: str, layer: int | None) -> AbstractContextManager[Any]: ...
+
+
+class Runtime(Protocol):
+    """What no result depends on; `engine.runtime.Runtime` is the real one."""
+
+    @property
+    def device(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def encoder_threads(self) -> int: ...
+    @property
+    def checkpoint_seconds(self) -> float: ...
+    @property
+    def tracker(self) -> Tracker: ...
+    @property
+    def calls(self) -> Path: ...
+    @property
+    def logs(self) -> Path: ...
+    def use(self, handle: Handle[T]) -> T: ...
+
+
+@dataclass(frozen=True)
+class Stage(Generic[R]):
+    """Base of all stages. A subclass is a frozen dataclass with `name`, `version`, `record`,
+    `compute`."""
+
+    name: ClassVar[str]
+    """Also the stage's folder in the store."""
+    version: ClassVar[int]
+    """Raise it when the same fields start to give another result."""
+    record: ClassVar[type[Record]]
+    """Type of what `compute` returns."""
+
+    def compute(self, job: Job) -> R:
+        """Writes the artifact's files below `job.out`; returns its record."""
+        raise NotImplementedError
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """What is hashed. Raises TypeError for a field of a kind that must not be."""
+        config: dict[str, Any] = {}
+        identity: dict[str, str] = {}
+        for name, value in _hashed(self):
+            if isinstance(value, Handle):
+                identity[name] = value.identity
+            elif not isinstance(value, Stage) and not _stages(value):
+                config[name] = canonical(value, f"{self.name}.{name}")
+        parents = {role: parent.fingerprint for role, parent in self.parents.items()}
+        return Recipe(self.name, self.version, config, parents, identity)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over name, version and hashed fields, 32 hex digits."""
+        return self.recipe.fingerprint
+
+    @cached_property
+    def parents(self) -> dict[str, Stage[Any]]:
+        """Role -> stage whose artifact this one reads. A field that holds several has one role for
+        each: `simulate_0`, or `models_before` where they are named."""
+        found: dict[str, Stage[Any]] = {}
+        for name, value in _hashed(self):
+            if isinstance(value, Stage):
+                found[name] = value
+            else:
+                found |= {f"{name}_{key}": each for key, each in _stages(value).items()}
+        return found
+
+    @property
+    def shown_layer(self) -> int | None:
+        """The layer that progress, logs and curves name."""
+        layer: int | None = getattr(self, "layer", None)
+        return layer
+
+
+def unhashed(default: Any = None) -> Any:
+    """A field that cannot change the result, such as a name that is only shown."""
+    return field(default=default, metadata={"unhashed": True}, compare=False)
+
+
+def _hashed(stage: Stage[Any]) -> Iterator[tuple[str, Any]]:
+    for each in dataclasses.fields(stage):
+        if not each.metadata.get("unhashed"):
+            yield each.name, getattr(stage, each.name)
+
+
+def _stages(value: Any) -> dict[str, Stage[Any]]:
+    """The stages of a tuple (by place) or a mapping (by key); empty for anything else."""
+    if isinstance(value, tuple):
+        items: dict[str, Any] = {str(i): each for i, each in enumerate(value)}
+    elif isinstance(value, Mapping):
+        items = {str(key): each for key, each in value.items()}
+    else:
+        return {}
+    return items if items and all(isinstance(each, Stage) for each in items.values()) else {}
+
+
+def canonical(value: Any, where: str) -> Any:
+    """`value` as JSON that is equal for equal values. Raises TypeError, naming `where`, for what
+    must not be hashed: paths, handles inside of other values, NaN, arbitrary objects."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    if isinstance(value, list | tuple):
+        return [canonical(each, f"{where}[{i}]") for i, each in enumerate(value)]
+    if isinstance(value, Mapping):
+        return {str(key): canonical(each, f"{where}.{key}") for key, each in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type | Stage | Handle):
+        names = [each.name for each in dataclasses.fields(value)]
+        return {name: canonical(getattr(value, name), f"{where}.{name}") for name in names}
+    raise TypeError(f"{where}: {type(value).__name__} cannot be hashed; give values or a parent")
+
+
+@dataclass(frozen=True)
+class Given(Stage[Record]):
+    """An artifact, or a folder that looks like one, that is there already. It stands where a stage
+    of a graph would stand, for example in tests."""
+
+    name = "given"
+    version = 1
+    record = Record
+
+    folder: Path = unhashed()
+    known_as: str = ""
+    """Its fingerprint."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What it was given as."""
+        return self.known_as
+
+    @property
+    def parents(self) -> dict[str, Stage[Any]]:  # type: ignore[override]
+        """None."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one computation may touch besides the fields of its stage."""
+
+    stage: Stage[Any]
+    out: Path
+    """The artifact's folder while it is made."""
+    runtime: Runtime
+    folders: Mapping[str, Path]
+    """Fingerprint -> folder of each parent."""
+
+    @property
+    def scratch(self) -> Path:
+        """For checkpoints: found again after a kill, no part of the artifact."""
+        return self.out / SCRATCH
+
+    def path(self, parent: Stage[Any]) -> Path:
+        """Folder of a parent's artifact. Raises KeyError for a stage that is not a parent."""
+        return self.folders[parent.fingerprint]
+
+    def model(self, parent: Stage[Any]) -> Path:
+        """The checkpoint in a parent's artifact."""
+        return self.path(parent) / "model"
+
+    def record_of(self, parent: Stage[R]) -> R:
+        """The record of a parent."""
+        return read_record(type(parent).record, self.path(parent) / METRICS)  # type: ignore[return-value]
+
+    def use(self, handle: Handle[T]) -> T:
+        """Opens a handle of the stage. Raises KeyError for one that is not a field of it."""
+        if handle.identity not in self.stage.recipe.identity.values():
+            raise KeyError(f"{handle.identity} is no field of stage {self.stage.name}")
+        return self.runtime.use(handle)
+
+    def tracked(self) -> AbstractContextManager[Any]:
+        """The stage's logger, finished at the end of the block."""
+        return self.runtime.tracker(self.stage.name, self.stage.shown_layer)

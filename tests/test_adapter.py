@@ -19,9 +19,9 @@ def test_an_adapter_of_another_encoder_is_refused() -> None:
         "layers.0.mlp.up_proj.up": np.zeros((9, 2), np.float32),
     }
     model = random_model("llama").base_model
-    with pytest.raises(ConfigError, match="layers.0.mlp.up_proj"):
+    with pytest.raises(ConfigError, match=r"layers.0.mlp.up_proj"):
         merge(model, adapter)
-    with pytest.raises(ConfigError, match="layers.7.mlp.up_proj"):
+    with pytest.raises(ConfigError, match=r"layers.7.mlp.up_proj"):
         merge(model, {name.replace("0", "7"): value for name, value in adapter.items()})
 
 

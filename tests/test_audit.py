@@ -202,7 +202,7 @@ def test_run_finds_the_word_that_the_label_leaves_out(world: World, tmp_path: Pa
     final = metrics["final"]
     share = np.mean(
         [
-            SECRET == token
+            token == SECRET
             for text in read_excerpts(world.path, "select", np.arange(25), 16).tokens
             for token in text
         ]

@@ -350,13 +350,13 @@ def test_a_transcoder_of_another_model_or_width_is_refused_with_both_names(
     wide, foreign = tmp_path / "training" / "layers.1.mlp", tmp_path / "foreign"
     save_transcoder(random_transcoder(Shape(20, 40, 5, False)), wide, {})
     (wide.parent / "config.json").write_text('{"model": "org/other-model"}')
-    with pytest.raises(ConfigError, match="org/other-model.*d_model=20.*subject-x.*d_model=16"):
+    with pytest.raises(ConfigError, match=r"org/other-model.*d_model=20.*subject-x.*d_model=16"):
         swap(start, DictionaryConfig(), tmp_path / "out", find_transcoder(wide.parent, 1, 2))
     strange = random_transcoder(SHAPES["topk"])
     with torch.no_grad():
         strange.decoder.weight.mul_(30.0)
     save_transcoder(strange, foreign, {})
-    with pytest.raises(ConfigError, match="another model.*layer 1 of subject-x.*unexplained"):
+    with pytest.raises(ConfigError, match=r"another model.*layer 1 of subject-x.*unexplained"):
         swap(start, DictionaryConfig(), tmp_path / "out", foreign)
     assert not (tmp_path / "out" / "model").exists()
 
@@ -393,9 +393,9 @@ def test_nodes_are_a_config_group_whose_fields_keep_their_names() -> None:
     )
     with pytest.raises(ConfigError, match="nodes=transcoder"):
         compose(["nodes.path=somewhere"])
-    with pytest.raises(ConfigError, match="dictionary.k=0"):
+    with pytest.raises(ConfigError, match=r"dictionary.k=0"):
         compose(["nodes=transcoder", "dictionary.k=0"])
-    with pytest.raises(ConfigError, match="dictionary.k=600.*512 features"):
+    with pytest.raises(ConfigError, match=r"dictionary.k=600.*512 features"):
         dictionary.wanted_shape(DictionaryConfig(k=600), 64)
 
 
@@ -502,7 +502,7 @@ def test_a_run_on_features_keeps_the_invariants_and_swaps_the_control_likewise(
     )
     rows = pq.read_table(run.path / "nodes.parquet").to_pylist()
     assert len(rows) == 96 and sum(row["status"] == "aligned" for row in rows) == 8
-    with pytest.raises(ConfigError, match="layers .*TopK"):
+    with pytest.raises(ConfigError, match=r"layers .*TopK"):
         export_run(run, store, "before", "2", tmp_path / "exported")
     show_result(run)
     show_status(run, {})

@@ -98,7 +98,7 @@ def test_a_tokenizer_without_a_digit_is_refused() -> None:
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     with pytest.raises(
         LabelerError,
-        match="labeler.model=org/words cannot simulate.*token of its own for each digit",
+        match=r"labeler.model=org/words cannot simulate.*token of its own for each digit",
     ):
         resolve_digits(wrapped(words, "[UNK]"), "org/words")
 
@@ -166,7 +166,7 @@ def test_logits_that_are_not_the_language_models_are_refused(
     with labeler(tmp_path, server) as made:
         for _ in range(2):
             with pytest.raises(
-                LabelerError, match="are not the language model's: after '0, 1, 2.*is off by"
+                LabelerError, match=r"are not the language model's: after '0, 1, 2.*is off by"
             ):
                 made.digit_logits([[1, 2]])
         assert not [

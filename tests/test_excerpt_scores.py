@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -64,9 +64,7 @@ def test_windows_hold_all_text_once_and_cross_nothing() -> None:
     # What is left out are runs of less than half a window.
     key = np.where(flat_text, flat_document, -1)
     edges = [0, *(np.flatnonzero(np.diff(key)) + 1), len(key)]
-    long_runs = sum(
-        b - a for a, b in zip(edges, edges[1:], strict=False) if key[a] >= 0 and b - a >= 4
-    )
+    long_runs = sum(b - a for a, b in pairwise(edges) if key[a] >= 0 and b - a >= 4)
     assert len(seen) == long_runs
 
 

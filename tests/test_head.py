@@ -156,7 +156,7 @@ def test_the_pool_is_distinct_and_keeps_the_first_wording() -> None:
 def test_general_labels_are_read_without_comments(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("# comment\nverbs\n\n  names  of people \n")
     assert general_labels(tmp_path / "labels.txt") == ["verbs", "names of people"]
-    with pytest.raises(ConfigError, match="label.general_pool=false"):
+    with pytest.raises(ConfigError, match=r"label.general_pool=false"):
         general_labels(tmp_path / "missing.txt")
 
 
@@ -164,7 +164,7 @@ def test_general_labels_are_read_without_comments(tmp_path: Path) -> None:
 
 
 def test_matching_needs_a_head() -> None:
-    with pytest.raises(ConfigError, match="nodes.assign=match.*simulate.simulator=ridge.*head"):
+    with pytest.raises(ConfigError, match=r"nodes.assign=match.*simulate.simulator=ridge.*head"):
         compose(["nodes.assign=match", "simulate.simulator=ridge"])
 
 
@@ -691,11 +691,11 @@ def test_simulate_with_a_head_needs_no_server_and_each_line_stands_alone(
 
 
 def test_simulate_names_what_is_wrong(tmp_path: Path, head_file: Path) -> None:
-    with pytest.raises(ConfigError, match="line 1.*label"):
+    with pytest.raises(ConfigError, match=r"line 1.*label"):
         simulated(tmp_path / "a", head_file, [{"label": " ", "tokens": ["a"]}])
-    with pytest.raises(ConfigError, match="simulate.head=.*no such file"):
+    with pytest.raises(ConfigError, match=r"simulate.head=.*no such file"):
         simulated(tmp_path / "b", tmp_path / "none.safetensors", LINES)
-    with pytest.raises(ConfigError, match="simulator=ridge: a ridge regression.*give exact"):
+    with pytest.raises(ConfigError, match=r"simulator=ridge: a ridge regression.*give exact"):
         simulate_file(compose([]), tmp_path / "in.jsonl", tmp_path / "out.jsonl", "ridge")
 
 

@@ -60,13 +60,13 @@ def oracle(label: str, text: str) -> float:
     return 4.0 if label in (" ".join(marked) if marked else text).split() else -4.0
 
 
-@pytest.fixture()
+@pytest.fixture
 def server() -> Iterator[FakeServer]:
     with FakeServer() as running:
         yield running
 
 
-@pytest.fixture()
+@pytest.fixture
 def labeler(server: FakeServer, tmp_path: Path) -> Iterator[Labeler]:
     cfg = LabelerConfig(backend="endpoint", url=server.url, classify_url=server.url)
     with make_labeler(cfg, tmp_path / "calls.sqlite", tmp_path) as made:
@@ -203,7 +203,7 @@ def test_questions_share_a_prefix_and_equal_ones_are_asked_once(
 def test_what_cannot_be_asked_is_an_error(labeler: Labeler) -> None:
     with pytest.raises(LabelerError, match="empty label"):
         ask(labeler, [Question("fuzzing", "  ", "text")], 1, "test")
-    with pytest.raises(LabelerError, match="does not fit.*scores.window"):
+    with pytest.raises(LabelerError, match=r"does not fit.*scores.window"):
         ask(labeler, [Question("fuzzing", "label", "text " * 3000)], 1, "test")
 
 
@@ -536,5 +536,5 @@ def test_a_judge_needs_a_classifying_server() -> None:
     assert compose(["judge=transformers", "judge.model=some/model"]).judge == LabelerConfig(
         name="transformers", backend="transformers", model="some/model"
     )
-    with pytest.raises(ConfigError, match="judge.classify_url=None: give the URL"):
+    with pytest.raises(ConfigError, match=r"judge.classify_url=None: give the URL"):
         compose(["judge=endpoint", "judge.classify_url=null"])

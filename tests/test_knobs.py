@@ -415,7 +415,7 @@ def test_bad_knobs_are_named(override: str, named: str) -> None:
 
 
 def test_the_whole_layer_cannot_be_no_nodes() -> None:
-    with pytest.raises(ConfigError, match="nodes.select=all"):
+    with pytest.raises(ConfigError, match=r"nodes.select=all"):
         compose(["nodes.count=0", "nodes.select=all"])
 
 

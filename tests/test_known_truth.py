@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import math
 from collections import Counter
@@ -98,7 +99,7 @@ def test_joined_tokens_are_natural_text(neuron: KnownNeuron) -> None:
         assert text[-1] in '.!?"' and not any(f" {mark}" in text for mark in ".,;:!?")
         # A word carries its leading space; what has none is punctuation or follows a quotation mark
         # or begins the text.
-        for before, token in zip(tokens, tokens[1:], strict=False):
+        for before, token in itertools.pairwise(tokens):
             assert token.startswith(" ") or not token[0].isalnum() or before.strip() == '"'
             assert (
                 token.strip().replace("'", "").replace("-", "").isalnum() or len(token.strip()) == 1

@@ -486,7 +486,7 @@ def test_what_is_decided_by_score_needs_scores() -> None:
         compose(["label.revisions=2", "label.select_tokens=0"])
     with pytest.raises(ConfigError, match=r"nodes.poles=both.*label.head_select_tokens >= 1"):
         compose(["nodes.poles=both", "simulate.simulator=head", "label.head_select_tokens=0"])
-    with pytest.raises(ConfigError, match="label.revisions=-1"):
+    with pytest.raises(ConfigError, match=r"label.revisions=-1"):
         compose(["label.revisions=-1"])
     with pytest.raises(ConfigError, match=r"label.audit_rounds=1.*simulator=ridge.*head"):
         compose(["label.audit_rounds=1"])

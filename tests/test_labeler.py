@@ -143,7 +143,7 @@ def test_lasting_failures_end_with_the_reason(tmp_path: Path, server: FakeServer
     server.failures.extend([503] * 9)
     with (
         labeler(tmp_path, config(server, retries=1)) as made,
-        pytest.raises(LabelerError, match="failed 2 times.*HTTP 503"),
+        pytest.raises(LabelerError, match=r"failed 2 times.*HTTP 503"),
     ):
         complete(made, ["a"])
     assert len(server.requests) == 2
@@ -202,7 +202,7 @@ def test_prompts_that_cannot_fit_are_refused_before_the_call(
 
 def test_endpoint_that_serves_another_model(tmp_path: Path, server: FakeServer) -> None:
     with labeler(tmp_path, config(server, model="other/model")) as made:
-        with pytest.raises(LabelerError, match="serves smollm2, not labeler.model=other/model"):
+        with pytest.raises(LabelerError, match=r"serves smollm2, not labeler.model=other/model"):
             made.check()
         with pytest.raises(LabelerError, match="serves smollm2"):
             complete(made, ["a"])
@@ -212,11 +212,11 @@ def test_endpoint_that_serves_another_model(tmp_path: Path, server: FakeServer) 
 def test_endpoint_that_is_not_there(tmp_path: Path) -> None:
     cfg = LabelerConfig(backend="endpoint", url="http://127.0.0.1:9/", classify_url=None)
     with labeler(tmp_path, cfg) as made:
-        with pytest.raises(LabelerError, match="labeler.url=http://127.0.0.1:9 is unreachable"):
+        with pytest.raises(LabelerError, match=r"labeler.url=http://127.0.0.1:9 is unreachable"):
             complete(made, ["a"])
-        with pytest.raises(LabelerError, match="set labeler.classify_url"):
+        with pytest.raises(LabelerError, match=r"set labeler.classify_url"):
             made.digit_logits([[1]])
-    with pytest.raises(LabelerError, match="needs labeler.url"):
+    with pytest.raises(LabelerError, match=r"needs labeler.url"):
         labeler(tmp_path, replace(cfg, url=None))
 
 
@@ -226,7 +226,7 @@ def test_endpoint_key(tmp_path: Path) -> None:
             assert complete(made, ["a"]) == [fake_text("a", 1, 0.7)]
         with (
             labeler(tmp_path / "other", config(server)) as made,
-            pytest.raises(LabelerError, match="set labeler.api_key"),
+            pytest.raises(LabelerError, match=r"set labeler.api_key"),
         ):
             complete(made, ["a"])
 
@@ -519,7 +519,7 @@ def test_missing_vllm_names_the_command(tmp_path: Path, monkeypatch: pytest.Monk
     )
     with (
         labeler(tmp_path, LabelerConfig(model=str(tmp_path))) as made,
-        pytest.raises(LabelerError, match="vLLM is not installed.*make setup"),
+        pytest.raises(LabelerError, match=r"vLLM is not installed.*make setup"),
     ):
         complete(made, ["a"])
 

@@ -74,5 +74,5 @@ def test_layers_with_two_input_projections_are_gated_unless_a_dictionary_is_in_t
     "given", [["nodes.learnable=1.5"], ["nodes.learnable=0.5", "nodes.assign=none"]]
 )
 def test_impossible_weights_are_named(given: list[str]) -> None:
-    with pytest.raises(ConfigError, match="nodes.learnable"):
+    with pytest.raises(ConfigError, match=r"nodes.learnable"):
         compose(["experiment=demo", *given])

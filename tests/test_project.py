@@ -247,13 +247,12 @@ STILL = (
 
 def imports(file: Path) -> list[tuple[int, str]]:
     """Line and module of every import of this package, those inside functions included."""
-    found = []
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
-            "interp_by_construction."
-        ):
-            found.append((node.lineno, (node.module or "").removeprefix("interp_by_construction.")))
-    return found
+    name = f"{PACKAGE.name}."
+    return [
+        (node.lineno, (node.module or "").removeprefix(name))
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(name)
+    ]
 
 
 def test_no_module_imports_from_a_later_room() -> None:

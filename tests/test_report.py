@@ -453,7 +453,7 @@ def test_a_sweep_says_what_is_missing_and_links_every_run(
 
 
 def test_bad_runs_are_refused(reported: tuple[Path, RunDirectory], tmp_path: Path) -> None:
-    root, run = reported
+    _root, run = reported
     for name, change, named in (
         ("old", lambda s: s | {"schema": 0}, "schema=0"),
         ("older", lambda s: {k: v for k, v in s.items() if k != "loss"}, "lacks loss"),
@@ -465,7 +465,7 @@ def test_bad_runs_are_refused(reported: tuple[Path, RunDirectory], tmp_path: Pat
         with pytest.raises(ConfigError, match=named):
             write_report(tmp_path, name)
     SweepDirectory(tmp_path / "runs" / "empty").plan([["seed=0"]])
-    with pytest.raises(ConfigError, match="no finished layer.*empty/0: missing"):
+    with pytest.raises(ConfigError, match=r"no finished layer.*empty/0: missing"):
         write_report(tmp_path, "empty")
     done = ibc("report", "old", f"paths.root={tmp_path}")
     assert done.returncode == 2 and "schema=0" in done.stderr and "Traceback" not in done.stderr
@@ -692,7 +692,7 @@ def test_names_stand_on_nothing() -> None:
         overlap(a, b) for i, a in enumerate(texts) for b in [*names.taken[:31], *texts[:i]]
     )
     assert all(
-        72 <= left and right <= 744 and 14 <= top and bottom <= 388
+        left >= 72 and right <= 744 and top >= 14 and bottom <= 388
         for left, top, right, bottom in texts
     )
 

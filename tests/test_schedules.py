@@ -589,5 +589,5 @@ def test_layers_aligned_together_are_one_result(server: FakeServer, root: Path) 
 def test_an_unknown_schedule_is_named() -> None:
     with pytest.raises(ConfigError, match="schedule=both: give one of sequential, joint, hybrid"):
         compose(["schedule=both"])
-    with pytest.raises(ConfigError, match="align.schedule=ramp: every turn"):
+    with pytest.raises(ConfigError, match=r"align.schedule=ramp: every turn"):
         compose(["schedule=hybrid", "align.schedule=ramp"])

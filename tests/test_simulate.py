@@ -284,7 +284,7 @@ def test_long_texts_are_cut_to_the_labelers_context(server: FakeServer, tmp_path
     out = simulate(server, tmp_path / "long", [{"label": "animals", "tokens": tokens}])
     assert len(out[0]["activations"]) == 300 and np.isfinite(out[0]["activations"]).all()  # type: ignore[arg-type, call-overload]
     with pytest.raises(
-        LabelerError, match="line 2: an excerpt of .* does not fit into labeler.max_model_len"
+        LabelerError, match=r"line 2: an excerpt of .* does not fit into labeler.max_model_len"
     ):
         simulate(
             server, tmp_path / "token", [LINES[0], {"label": "animals", "tokens": ["word " * 3000]}]
@@ -296,7 +296,7 @@ def test_pieces_of_characters_are_put_together() -> None:
         def decode(self, ids: list[int]) -> str:
             return bytes(ids).decode("utf-8", "replace")
 
-    ids = list("aé😀b".encode()) + [0xF0, 0x9F] + list(b"c")
+    ids = [*list("aé😀b".encode()), 0xF0, 0x9F, *list(b"c")]
     alone = [bytes([i]).decode("utf-8", "replace") for i in ids]
     assert whole_characters(alone, ids, Bytes()) == [
         "a",

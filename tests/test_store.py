@@ -87,7 +87,7 @@ def test_missing_extra_and_truncated_files_are_found(tmp_path: Path) -> None:
     assert any("extra" in problem for problem in store.verify("stage", artifact.fingerprint))
     (artifact.path / "extra").unlink()
     (artifact.path / "sub" / "data.bin").write_bytes(b"01234")
-    with pytest.raises(CorruptArtifact, match="data.bin"):
+    with pytest.raises(CorruptArtifact, match=r"data.bin"):
         store.get("stage", artifact.fingerprint)
 
 
@@ -138,5 +138,5 @@ def test_what_an_older_version_began_has_no_cpu_seconds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [28, 30, 13])
 def test_disk_problems_are_errors_that_say_what_to_do(number: int) -> None:
-    with pytest.raises(StoreError, match="space|paths.root"), disk_errors(Path("x")):
+    with pytest.raises(StoreError, match=r"space|paths.root"), disk_errors(Path("x")):
         raise OSError(number, "no")

@@ -122,13 +122,13 @@ def test_dropout_is_off_after_loading(tmp_path: Path) -> None:
 
 
 def test_errors_name_the_value_and_the_fix(tmp_path: Path) -> None:
-    with pytest.raises(SubjectError, match="bert.*gpt2, gpt_neo"):
+    with pytest.raises(SubjectError, match=r"bert.*gpt2, gpt_neo"):
         families.family_of(BertConfig())
     with pytest.raises(SubjectError, match="nowhere"):
         load_subject(tmp_path / "nowhere")
-    with pytest.raises(SubjectError, match="layer 3 .* 0 to 2"):
+    with pytest.raises(SubjectError, match=r"layer 3 .* 0 to 2"):
         families.block(random_model("gpt2"), 3)
-    with pytest.raises(SubjectError, match="subject.path"):
+    with pytest.raises(SubjectError, match=r"subject.path"):
         source_checkpoint(SubjectConfig(kind="hf"))
     with pytest.raises(SubjectError, match="n_heads=5"):
         tiny_model(SubjectConfig(n_heads=5), 50, 16, 0)

@@ -152,10 +152,10 @@ def test_solu_is_saved_whole_and_refuses_what_would_change_it(tmp_path: Path) ->
     assert torch.equal(load_subject(tmp_path / "model")(input_ids).logits, model(input_ids).logits)
     with pytest.raises(KeyError, match="solu"):
         AutoModelForCausalLM.from_pretrained(tmp_path / "model")
-    with pytest.raises(ConfigError, match="free.count=3.*softmax"):
+    with pytest.raises(ConfigError, match=r"free.count=3.*softmax"):
         widen(model, 1, 3, seed=0)
     assert pad(model) == [0, 0]
-    with pytest.raises(ConfigError, match="model.activation=solu: not exported, because"):
+    with pytest.raises(ConfigError, match=r"model.activation=solu: not exported, because"):
         export_checkpoint(tmp_path / "model", tmp_path, None, tmp_path / "out", {})
 
 
@@ -236,7 +236,7 @@ def runs(
             )
             for name, more in own.items()
         }
-    yield root, made
+    return root, made
 
 
 def test_free_counts_share_all_that_comes_before_alignment(

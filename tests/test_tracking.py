@@ -90,7 +90,7 @@ def test_jobs_of_a_sweep_are_one_group() -> None:
 
 
 def test_unknown_kind_names_the_choices(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="logger.kind=tensorboard.*wandb, csv or none"):
+    with pytest.raises(ConfigError, match=r"logger.kind=tensorboard.*wandb, csv or none"):
         make_logger(LoggerConfig(kind="tensorboard"), "demo", "align", 1, 1, tmp_path)  # type: ignore[arg-type]
 
 
@@ -119,7 +119,7 @@ def test_wandb_offline_needs_no_account_and_is_silent(tmp_path: Path) -> None:
     assert done.stdout == "" and "wandb" not in done.stderr.lower(), done.stderr
     runs = sorted(path.name for path in (tmp_path / "logs" / "wandb").glob("offline-run-*"))
     assert [name.rpartition("demo-")[2] for name in runs] == ["align-1-1", "align-1-2"]
-    files = [path for path in (tmp_path / "logs").rglob("*.wandb")]
+    files = list((tmp_path / "logs").rglob("*.wandb"))
     assert len(files) == 2
     # Offline runs are binary transaction logs; group, job type and the table's name stand in them
     # as plain text.
@@ -134,12 +134,14 @@ def test_wandb_offline_needs_no_account_and_is_silent(tmp_path: Path) -> None:
 
 def test_tracked_closes_the_logger_when_the_stage_fails(tmp_path: Path) -> None:
     cfg = LoggerConfig(kind="csv")
-    with (
-        pytest.raises(RuntimeError, match="stage"),
-        tracked(cfg, "demo", "align", 0, None, tmp_path) as logger,
-    ):
-        assert logger is not False
-        logger.log_metrics({"loss": 2.0}, step=0)
-        raise RuntimeError("stage")
+
+    def stage() -> None:
+        with tracked(cfg, "demo", "align", 0, None, tmp_path) as logger:
+            assert logger is not False
+            logger.log_metrics({"loss": 2.0}, step=0)
+            raise RuntimeError("stage")
+
+    with pytest.raises(RuntimeError, match="stage"):
+        stage()
     assert "2.0" in (tmp_path / "csv" / "demo-align-0-1" / "metrics.csv").read_text()
     finish(False)

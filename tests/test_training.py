@@ -226,7 +226,7 @@ def test_divergence_is_an_error_not_a_result(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_missing_cuda_is_named() -> None:
-    with pytest.raises(ConfigError, match="trainer.device"):
+    with pytest.raises(ConfigError, match=r"trainer.device"):
         resolve_device("cuda")
 
 
@@ -487,7 +487,7 @@ def test_collect_does_not_depend_on_the_batch_size(stage_corpus: Path) -> None:
             [excerpt.activations[excerpt.peak] for excerpt in node.quantiles] for node in (a, b)
         ]
         np.testing.assert_allclose(*peaks, rtol=1e-3, atol=1e-5)
-    with pytest.raises(ConfigError, match="nodes.count=99"):
+    with pytest.raises(ConfigError, match=r"nodes.count=99"):
         collect.run(root / "start", root, 0, cfg, NodesConfig(count=99), 0, root / "x", "cpu")
 
 

@@ -230,7 +230,7 @@ def test_bad_input_names_the_field(
         run_truth_bench(compose([*arguments, "data=moby_dick"]))
     with pytest.raises(ConfigError, match="simulator=ridge"):
         run_truth_bench(compose(arguments), "ridge")
-    with pytest.raises(ConfigError, match="bench.grades"):
+    with pytest.raises(ConfigError, match=r"bench.grades"):
         compose([*arguments, "bench.grades=[2.0]"])
     with pytest.raises(SystemExit) as stopped:
         main(["bench"])

@@ -230,7 +230,7 @@ def test_possessive_her_is_told_from_the_object() -> None:
     slots = dict.fromkeys("his him".split(), "her") | {"he": "she", "He": "She", "His": "Her"}
     right = total = 0
     for template in (template for beat in BEATS.values() for template in beat):
-        kinds = [kind for kind in re.findall(r"\{(his|him|His)\}", template)]
+        kinds = list(re.findall(r"\{(his|him|His)\}", template))
         filled = re.sub(r"\{any_give\}", "gave", template)
         filled = re.sub(r"\{(\w+)\}", lambda match: slots.get(match[1]) or _word(match[1]), filled)
         found = [possessive(unit) for unit in units(filled) if unit.lower == "her"]

@@ -555,10 +555,10 @@ def _bare_lemmas(net: WordNet) -> dict[Sense, list[Related]]:
     for (lemma, pos), senses in net.senses.items():
         total = sum(weight for _, weight in senses)
         strong = [sense for sense, weight in senses if weight > 0.2 * total]
-        if pos == "n" and len(strong) > 1 and total > 4 and "_" not in lemma:
-            if not any(_is_held_out(net, sense) for sense in strong):
-                for sense in strong:
-                    found[sense].append(Related("lemma", strong[0], lemma))
+        wide = pos == "n" and len(strong) > 1 and total > 4 and "_" not in lemma
+        if wide and not any(_is_held_out(net, sense) for sense in strong):
+            for sense in strong:
+                found[sense].append(Related("lemma", strong[0], lemma))
     return found
 
 

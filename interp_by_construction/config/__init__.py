@@ -73,6 +73,9 @@ from interp_by_construction.config.training import (
 )
 
 __all__ = [
+    "NEUTRAL",
+    "NOT_IDENTITY",
+    "SPLITS",
     "AdaptConfig",
     "AlignConfig",
     "AskConfig",
@@ -94,8 +97,6 @@ __all__ = [
     "LoggerConfig",
     "MatchConfig",
     "ModelConfig",
-    "NEUTRAL",
-    "NOT_IDENTITY",
     "NodesConfig",
     "OptimizerConfig",
     "Pace",
@@ -103,7 +104,6 @@ __all__ = [
     "PlantConfig",
     "PoolConfig",
     "RuntimeConfig",
-    "SPLITS",
     "ScoresConfig",
     "SearchConfig",
     "SelectionConfig",

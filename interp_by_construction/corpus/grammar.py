@@ -153,10 +153,12 @@ class Unit(NamedTuple):
 
     @property
     def lower(self) -> str:
+        """The text in lower case."""
         return self.text.lower()
 
     @property
     def is_word(self) -> bool:
+        """False for a mark."""
         return self.text[0].isalpha()
 
 

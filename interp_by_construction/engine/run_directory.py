@@ -74,6 +74,7 @@ class RunDirectory:
 
     @property
     def name(self) -> str:
+        """`NAME`, or `SWEEP/JOB` for a job of a sweep."""
         parent = self.path.parent
         return self.path.name if parent.name == "runs" else f"{parent.name}/{self.path.name}"
 
@@ -101,11 +102,13 @@ class RunDirectory:
 
     @property
     def start_layer(self) -> int | None:
+        """The first layer that the run aligns; None before it has planned."""
         start: int | None = self.state["start_layer"]
         return start
 
     @property
     def done_layers(self) -> list[int]:
+        """Layers that are finished, in the order in which they were."""
         return list(self.state["done"])
 
     @property

@@ -4,7 +4,7 @@ manifest.json}`.
 An artifact exists if and only if it is complete (invariant 4). A stage works in
 `<store>/<stage>/.<fingerprint>.partial`, which survives a kill so that stages with checkpoints
 resume; when the stage is done, its scratch is removed, the manifest with the hash of every file is
-written and flushed, and one `os.replace` makes the directory visible. One file lock per artifact,
+written and flushed, and one rename makes the directory visible. One file lock per artifact,
 so that parallel jobs compute a shared parent once.
 """
 
@@ -62,6 +62,7 @@ class Recipe:
 
     @property
     def content(self) -> dict[str, Any]:
+        """All that the fingerprint is the hash of."""
         return {
             "stage": self.stage,
             "version": self.version,
@@ -86,10 +87,12 @@ class Artifact:
 
     @property
     def metrics(self) -> dict[str, Any]:
+        """What the stage measured."""
         return json.loads((self.path / METRICS).read_text())
 
     @property
     def manifest(self) -> dict[str, Any]:
+        """Recipe, hashes and sizes of the files, and cost."""
         return json.loads((self.path / MANIFEST).read_text())
 
     @property
@@ -137,7 +140,7 @@ def write_json(path: Path, value: Any) -> None:
     with disk_errors(path):
         partial.write_text(_dump(value))
         _flush(partial)
-        os.replace(partial, path)
+        partial.replace(path)
 
 
 @contextmanager
@@ -164,6 +167,7 @@ class Store:
         self.root = root
 
     def path(self, stage: str, fingerprint: str) -> Path:
+        """Where the artifact is, or would be."""
         return self.root / stage / fingerprint
 
     def get(self, stage: str, fingerprint: str) -> Artifact | None:
@@ -213,7 +217,7 @@ class Store:
                     cost |= json.loads((partial / SCRATCH / COST).read_text())
                 shutil.rmtree(partial / SCRATCH)
                 self._complete(recipe, partial, metrics, cost)
-                os.replace(partial, final)
+                partial.replace(final)
                 _flush(final.parent)
         return Artifact(recipe.stage, recipe.fingerprint, final)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -76,7 +75,7 @@ def export_checkpoint(
             _model_card(card, nodes is not None, widths), encoding="utf-8"
         )
         building.chmod(0o755)
-        os.replace(building, output)
+        building.replace(output)
     except OSError as error:
         raise StoreError(
             f"output={output} cannot be written ({error.strerror or error})"

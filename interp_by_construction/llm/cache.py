@@ -62,6 +62,7 @@ class CallCache:
         self._lock = threading.Lock()
 
     def get(self, key: str) -> bytes | None:
+        """The answer that was stored under `key`, or None."""
         row = self._execute("SELECT value FROM calls WHERE key = ?", key).fetchone()
         return None if row is None else bytes(row[0])
 
@@ -74,6 +75,7 @@ class CallCache:
         return int(self._execute("SELECT count(*) FROM calls").fetchone()[0])
 
     def close(self) -> None:
+        """Closes the connection; the next call opens another."""
         with self._lock:
             if self._connection is not None and self._owner == os.getpid():
                 self._connection.close()

@@ -29,6 +29,7 @@ class Claims:
         return [key for key in keys if self._lock(key, fcntl.LOCK_NB)]
 
     def release(self, key: str) -> None:
+        """Gives up the claim of `key`."""
         fcntl.lockf(self._open(), fcntl.LOCK_UN, 1, _position(key))
 
     def wait(self, key: str) -> None:

@@ -40,6 +40,7 @@ class Stats:
     """Tokens read and written by the backend."""
 
     def as_dict(self) -> dict[str, int]:
+        """The counts by name."""
         return asdict(self)
 
 

@@ -82,7 +82,7 @@ def embedded_checkpoint() -> Path:
                     # Temporary directories and safetensors are private; a cache may be shared.
                     partial.chmod(0o755)
                     (partial / "model.safetensors").chmod(0o644)
-                    os.replace(partial, target)
+                    partial.replace(target)
                 finally:
                     shutil.rmtree(partial, ignore_errors=True)
     return target
@@ -123,7 +123,7 @@ def model_identity(name: str) -> str:
             memo.parent.mkdir(parents=True, exist_ok=True)
             partial = memo.with_suffix(f".{os.getpid()}")
             partial.write_text(json.dumps(hashes))
-            os.replace(partial, memo)
+            partial.replace(memo)
     config = (
         json.loads((path / "config.json").read_text()) if (path / "config.json").is_file() else {}
     )

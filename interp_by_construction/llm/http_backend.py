@@ -56,6 +56,7 @@ class ManagedServers:
         self._cfg, self._log_dir, self._scope = cfg, log_dir, scope
 
     def address(self, kind: Kind) -> Address:
+        """Starts the server that answers `kind`, where none is up."""
         server = managed_server(kind, self._cfg, self._log_dir, self._scope)
         return Address(server.start(), server.api_key)
 
@@ -74,6 +75,8 @@ class Endpoints:
         self._checked: set[str] = set()
 
     def address(self, kind: Kind) -> Address:
+        """Raises LabelerError where the configuration names no server for `kind`, or where that
+        server does not serve the model."""
         field = "url" if kind == "generate" else "classify_url"
         url = getattr(self._cfg, field)
         if not url:
@@ -134,6 +137,7 @@ class HttpBackend:
         """Managed servers stay up: they belong to the process and are shared."""
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Answer]]:
+        """See `Backend.run`."""
         # In this thread, so that Ctrl-C during the half minute of a start works.
         for kind in sorted({_server_kind(job) for job in jobs}):
             self._servers.address(kind)
@@ -157,7 +161,7 @@ class HttpBackend:
         """Body of the thread that holds the event loop."""
         try:
             asyncio.run(self._all(jobs, answers, stop))
-        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, which raises it
+        except BaseException as error:  # handed to the caller's thread, which raises it
             answers.put(error)
 
     async def _all(

@@ -57,6 +57,7 @@ class TransformersBackend:
         self.__dict__.pop("_model", None)
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Answer]]:
+        """See `Backend.run`."""
         import torch
 
         with torch.inference_mode():

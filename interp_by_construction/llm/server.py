@@ -60,10 +60,12 @@ class ManagedServer:
 
     @property
     def url(self) -> str:
+        """Where it listens."""
         return self._record.url
 
     @property
     def api_key(self) -> str:
+        """The key that it asks for; made afresh for every server."""
         return self._record.api_key
 
     @property
@@ -78,6 +80,7 @@ class ManagedServer:
 
     @property
     def alive(self) -> bool:
+        """Whether it runs."""
         return self._desk.alive
 
     def hold(self) -> None:
@@ -246,13 +249,14 @@ def server_command(kind: Kind, cfg: LabelerConfig, port: int) -> list[str]:
 
 
 def server_environment(cfg: LabelerConfig) -> dict[str, str]:
-    """This process's environment with what vLLM needs on a small machine; no reports are sent."""
+    """Environment variables for vLLM: those of this process, small limits, and no usage reports."""
     environment = {
         **os.environ,
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # two servers pinned to the same cores would fight over them
+        # Two servers that are pinned to the same cores would fight over them.
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": str(cfg.threads),
         "PYTHONSAFEPATH": "1",  # a user's directory may hold a `datasets` or `tokenize.py`
     }

@@ -100,7 +100,7 @@ class Desk:
         partial = self.home / f".server.{os.getpid()}"
         partial.touch(mode=0o600)
         partial.write_text(json.dumps(record._asdict()))
-        os.replace(partial, self.home / "server.json")
+        partial.replace(self.home / "server.json")
         with (self.home / "alive").open("r+b") as alive:
             fcntl.flock(alive, fcntl.LOCK_EX)
             return spawn(alive.fileno())

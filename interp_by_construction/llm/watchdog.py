@@ -34,6 +34,7 @@ def _end_with_watchdog() -> None:
 
 
 def main(home: Path, command: list[str]) -> None:
+    """Starts vLLM, watches it, and ends its process group when it should stop."""
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)
     (home / "pid").write_text(str(os.getpid()))

@@ -22,6 +22,7 @@ class Axis:
     """Pixel of `high`."""
 
     def __call__(self, value: float) -> float:
+        """The pixel of `value`, which may lie outside."""
         return round(
             self.start + (value - self.low) / (self.high - self.low) * (self.stop - self.start), 2
         )
@@ -121,6 +122,7 @@ class Names:
 
 
 def overlap(first: Box, second: Box) -> bool:
+    """Whether two boxes share an area."""
     return (
         first[0] < second[2]
         and second[0] < first[2]

@@ -48,6 +48,7 @@ class Phase:
     """Whether `curve` is the alignment loss and nothing else."""
 
     def moved(self, curve: list[list[float]]) -> Points:
+        """The curve with its steps counted from the start of the turn."""
         return [(self.start + step, value) for step, value in curve]
 
     @property

@@ -28,14 +28,17 @@ class RunFacts:
 
     @property
     def path(self) -> Path:
+        """The run's directory."""
         return self.directory.path
 
     @property
     def name(self) -> str:
+        """The run's name."""
         return self.directory.name
 
     @cached_property
     def config(self) -> Config | None:
+        """What the run was configured with; None where it recorded nothing."""
         return from_saved(self.raw_config) if self.raw_config else None
 
     @cached_property
@@ -45,9 +48,11 @@ class RunFacts:
 
     @property
     def layers(self) -> list[int]:
+        """Layers that are finished."""
         return [record["layer"] for record in self.summary["layers"]]
 
     def layer(self, index: int) -> dict[str, Any]:
+        """The record of layer `index` in the summary."""
         record: dict[str, Any] = next(
             record for record in self.summary["layers"] if record["layer"] == index
         )
@@ -65,6 +70,7 @@ class RunFacts:
         return self._artifact(stage, links[stage])
 
     def shared(self, stage: str, store: Store) -> Artifact:
+        """The artifact of `stage` that all layers use. Raises StoreError where there is none."""
         links = self.directory.state["shared"]
         if stage not in links:
             raise StoreError(

@@ -50,7 +50,7 @@ def write_report(root: Path, name: str, labelled_only: bool = False) -> Path:
                 assert facts is not None
                 _write_run(facts, jobs[0], partial, store, labelled_only, "", None)
             shutil.rmtree(out, ignore_errors=True)
-            os.replace(partial, out)
+            partial.replace(out)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return out / "index.html"

@@ -198,6 +198,7 @@ class ScoreRow:
 
     @property
     def defined(self) -> bool:
+        """False where no moment has a value."""
         return any(value is not None for value in self.moments.values())
 
 

@@ -70,11 +70,13 @@ class Point:
         return None if self.through_free is None else 1.0 - self.through_free
 
     def value(self, metric: Metric) -> float | None:
+        """The run's value of `metric`; None where it has none."""
         value: float | None = getattr(self, metric)
         return value
 
     @property
     def described(self) -> str:
+        """The run's settings in one line."""
         return ", ".join(
             [
                 *(f"{key}={value}" for key, value in self.setting),
@@ -93,6 +95,7 @@ class Setting:
 
     @property
     def control(self) -> str:
+        """See `Point.control`; all its points have the same."""
         return self.points[0].control
 
     def spread(
@@ -243,6 +246,7 @@ def control_of(facts: RunFacts) -> str:
 
 
 def text(value: Any) -> str:
+    """A setting as people type it."""
     return value if isinstance(value, str) else json.dumps(value)
 
 

@@ -82,10 +82,12 @@ class Cost:
 
 
 def total(costs: Iterable[Cost]) -> Cost:
+    """The sum; zero of nothing."""
     return sum(costs, Cost())
 
 
 def cost_of(artifact: Artifact) -> Cost:
+    """What it cost to make the artifact."""
     return Cost(artifact.seconds, artifact.cpu_seconds, artifact.labeler_tokens)
 
 

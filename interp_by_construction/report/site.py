@@ -18,6 +18,7 @@ ASSETS = ("report.css", "report.js")
 
 @cache
 def environment() -> Any:
+    """Jinja with autoescape and the filters of the templates; an undefined name is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(HERE / "templates")
@@ -47,6 +48,7 @@ def render(template: str, path: Path, depth: int, **values: Any) -> None:
 
 
 def copy_assets(out: Path) -> None:
+    """Puts style and script beside the pages."""
     (out / "assets").mkdir(parents=True, exist_ok=True)
     for name in ASSETS:
         shutil.copyfile(HERE / "assets" / name, out / "assets" / name)
@@ -70,10 +72,12 @@ def shown(value: Any, digits: int = 3) -> str:
 
 
 def signed(value: float | None, digits: int = 4) -> str:
+    """A number with its sign; a dash where there is none."""
     return "–" if value is None else f"{value:+.{digits}f}"
 
 
 def interval(value: Any, digits: int = 3) -> str:
+    """`[low, high]`; nothing where there is none."""
     return "" if not value else f"[{value[0]:.{digits}f}, {value[1]:.{digits}f}]"
 
 

@@ -86,7 +86,8 @@ class Head:
             with safe_open(file, framework="numpy") as opened:
                 metadata = opened.metadata() or {}
                 weights = {
-                    name: opened.get_tensor(name).astype(np.float32) for name in opened.keys()
+                    name: opened.get_tensor(name).astype(np.float32)
+                    for name in opened.keys()  # noqa: SIM118
                 }
             described = json.loads(metadata["head"])
             return cls(

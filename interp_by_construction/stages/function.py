@@ -1,5 +1,5 @@
 """function: does the label say what the node does, and does the node still do work? For each model
-(before, final) of one layer:
+(before, final) of one layer.
 
 1. Own-label rank: is a node's own label the one that predicts it best among all of its layer,
    uncorrected for contrast?

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from interp_by_construction.subject.families import mlp_in, mlp_out
 
 
-class _Stop(Exception):  # noqa: N818 - control flow, never an error
+class _Stop(Exception):
     """Ends a forward pass at the hooked layer."""
 
 

@@ -34,6 +34,7 @@ class Task:
         """Exit code of all that was run."""
 
     def __call__(self, composed: DictConfig) -> int:
+        """Runs one job, or a single run; returns its exit code."""
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
         from omegaconf import OmegaConf

@@ -101,6 +101,7 @@ class SweepDirectory:
         return max(fitting, key=lambda job: len(job.overrides)).number if fitting else None
 
     def run(self, number: int) -> RunDirectory:
+        """The run directory of a job."""
         return RunDirectory(self.path / str(number))
 
     def fail(self, number: int, text: str) -> None:
@@ -128,6 +129,7 @@ class SweepDirectory:
         )
 
     def state(self, number: int) -> JobState:
+        """`failed`, or how far the job's run is."""
         return self.run(number).standing if self.error(number) is None else "failed"
 
     def _error_file(self, number: int) -> Path:

@@ -46,6 +46,7 @@ class GridSweeper(Sweeper):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
+        """Called by Hydra before `sweep`."""
         from hydra.core.plugins import Plugins
 
         self.hydra_context, self.config, self.task = hydra_context, config, task_function

@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import os
 import sys
 import time
 import warnings
@@ -169,7 +168,7 @@ class _Checkpoint(pl.Callback):
     def save(self, trainer: pl.Trainer) -> None:
         temporary = self.path.with_suffix(".tmp")
         trainer.save_checkpoint(temporary)
-        os.replace(temporary, self.path)
+        temporary.replace(self.path)
         self.saved_at = time.monotonic()
 
 
@@ -321,9 +320,9 @@ def _save_finished(module: LanguageModelModule, scratch: Path, metrics: dict[str
         {name: p.detach().contiguous() for name, p in module.model.named_parameters()},
         scratch / "weights.tmp",
     )
-    os.replace(scratch / "weights.tmp", scratch / "weights.safetensors")
+    (scratch / "weights.tmp").replace(scratch / "weights.safetensors")
     (scratch / "metrics.tmp").write_text(json.dumps(metrics))
-    os.replace(scratch / "metrics.tmp", scratch / "metrics.json")
+    (scratch / "metrics.tmp").replace(scratch / "metrics.json")
     (scratch / "last.ckpt").unlink(missing_ok=True)
 
 

@@ -47,7 +47,7 @@ class GatedReadout(NamedTuple):
     """[d_model, neuron]"""
 
     def activations(self, read: Tensor) -> Tensor:
-        """[token, neuron]"""
+        """Of the neurons, [token, neuron]."""
         return F.silu(read @ self.gate) * (read @ self.up)
 
 

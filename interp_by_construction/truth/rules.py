@@ -63,19 +63,23 @@ def demonstrative(unit: Unit) -> bool:
 
 
 def infinitive(unit: Unit) -> bool:
+    """A base form behind `to`."""
     return unit.lower in g.BASE and unit.before == "to"
 
 
 def present(unit: Unit) -> bool:
+    """A verb in the present tense."""
     finite = unit.before not in g.MODALS | g.NEGATIONS | {"to", "did"}
     return unit.lower in g.PRESENT and (finite or unit.lower not in g.BASE)
 
 
 def preposition(unit: Unit) -> bool:
+    """A preposition, not the `to` of an infinitive."""
     return unit.lower in g.PREPOSITIONS and not (unit.lower == "to" and unit.after in g.BASE)
 
 
 def of_time(unit: Unit) -> bool:
+    """A preposition before a noun of time, as in `in the evening`."""
     return (
         unit.lower in {"in", "on", "at", "by", "after", "until", "for"}
         and unit.noun in g.TIME_NOUNS
@@ -83,11 +87,13 @@ def of_time(unit: Unit) -> bool:
 
 
 def of_place(unit: Unit) -> bool:
+    """A preposition of place before another noun."""
     places = {"in", "on", "at", "near", "under", "behind", "by", "above", "over", "around"}
     return unit.lower in places and bool(unit.noun) and unit.noun not in g.TIME_NOUNS
 
 
 def of_direction(unit: Unit) -> bool:
+    """A preposition that says where something moves."""
     return preposition(unit) and unit.lower in {
         "to",
         "into",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -174,5 +175,5 @@ def halves(text: str) -> list[tuple[int, int]]:
     for match in re.finditer(r"[A-Za-z]+|\d+|[^\sA-Za-z\d]+", text):
         start, end = match.span()
         cuts = [start, (start + end) // 2, end] if end - start > 5 else [start, end]
-        found += list(zip(cuts, cuts[1:], strict=False))
+        found += list(itertools.pairwise(cuts))
     return found

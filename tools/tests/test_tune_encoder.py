@@ -111,7 +111,7 @@ def test_batches_hold_training_texts_and_concepts_and_their_members(
         np.testing.assert_array_equal(
             batch.member.numpy(), every[np.ix_(batch.rows, batch.concepts)]
         )
-        flat, table, n = train_simulator.phrasing_table(data.concepts)
+        flat, _table, _n = train_simulator.phrasing_table(data.concepts)
         for concept, phrasing in zip(
             batch.concepts.tolist(), batch.phrasings.tolist(), strict=True
         ):
@@ -157,6 +157,7 @@ def test_the_written_head_is_the_trained_simulator(
     `train_simulator` goes on from it."""
     for module in (concept_batches, train_simulator):
         monkeypatch.setattr(module, "HELD_OUT", 0.5)
+    monkeypatch.setattr(tune_encoder, "N_FITTED", 24)
     trained: list[tuple[Any, Concepts, Supervision]] = []
     original = tune_encoder.train
 
@@ -280,9 +281,8 @@ def test_a_tuned_labeler_reads_simulation_prompts_and_becomes_a_checkpoint(
     monkeypatch.setattr(sys, "argv", ["tune", *merged])
     tune_labeler.main()
     with safe_open(tmp_path / "adapter.safetensors", framework="numpy") as adapter:
-        changed = {
-            name.rpartition(".")[0] for name in adapter.keys() if adapter.get_tensor(name).any()
-        }
+        names = [name for name in adapter.keys() if adapter.get_tensor(name).any()]  # noqa: SIM118
+    changed = {name.rpartition(".")[0] for name in names}
     before, after = (
         AutoModelForCausalLM.from_pretrained(path).state_dict()
         for path in (small, tmp_path / "merged")

@@ -4,10 +4,14 @@ the trained ones have."""
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save_file
+
+from interp_by_construction.simulators.encoder import Encoder
+from interp_by_construction.simulators.head import Head, HeadEncoder, HeadSimulation
 
 FEATURES, HIDDEN, WIDTH = 576, 8, 6
 
@@ -36,3 +40,9 @@ def write_random_head(
         metadata={"head": json.dumps(head)},
     )
     return path
+
+
+def simulate_text(head: Head, encoder: Encoder, label: str, tokens: Sequence[str]) -> list[float]:
+    """What a head says of one text on its own."""
+    simulation = HeadSimulation(HeadEncoder(head, encoder), [label])
+    return [float(value) for value in simulation([tokens])[:, 0]]

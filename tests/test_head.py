@@ -12,13 +12,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from fake_server import FakeServer, fake_text
-from random_head import write_random_head
+from random_head import simulate_text, write_random_head
 from rich.console import Console
 from safetensors.numpy import load_file
 from small_run import config
 
 from interp_by_construction.config import Config, compose
 from interp_by_construction.corpus import load_blocks
+from interp_by_construction.corpus.excerpts import choose_excerpts
 from interp_by_construction.corpus.words import normalised
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import Store
@@ -30,9 +31,11 @@ from interp_by_construction.report import terminal
 from interp_by_construction.results.verification import verify
 from interp_by_construction.schedules import pipeline
 from interp_by_construction.scoring import columnwise_correlation, pairwise_correlation
+from interp_by_construction.simulators import check, create
+from interp_by_construction.simulators.base import Models, Texts
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.files import simulate_file
-from interp_by_construction.simulators.head import Head, simulate_text
+from interp_by_construction.simulators.head import Head
 from interp_by_construction.stages import assign, simulate
 from interp_by_construction.stages.assign import Candidate, Correlator, match, pool, usable
 from interp_by_construction.stages.evaluate import self_judged
@@ -165,7 +168,7 @@ def test_general_labels_are_read_without_comments(tmp_path: Path) -> None:
 
 def test_matching_needs_a_head() -> None:
     with pytest.raises(ConfigError, match=r"nodes.assign=match.*simulate.simulator=ridge.*head"):
-        compose(["nodes.assign=match", "simulate.simulator=ridge"])
+        check(compose(["nodes.assign=match", "simulate.simulator=ridge"]))
 
 
 def test_a_head_of_another_encoder_is_refused(server: FakeServer, tmp_path: Path) -> None:
@@ -562,7 +565,8 @@ def test_head_targets_depend_on_label_and_text_alone(
         [label for label in read_labels(store.path("assign", links["assign"])) if label.text],
     )
     with make_labeler(cfg.labeler, tmp_path / "fresh.sqlite", tmp_path) as labeler:
-        simulate.run(corpus, encoded, labels[:0:-1], labeler, cfg.simulate, tmp_path, head, encoder)
+        texts, models = Texts(corpus, cfg.simulate, encoded), Models(lambda: labeler, "cpu")
+        simulate.run(texts, labels[:0:-1], create(cfg.simulate), models, tmp_path)
     old = load_file(store.path("simulate", links["simulate"]) / "targets.safetensors")
     new = load_file(tmp_path / "targets.safetensors")
     assert new["nodes"].tolist() == old["nodes"].tolist()[:0:-1]
@@ -571,7 +575,7 @@ def test_head_targets_depend_on_label_and_text_alone(
     )
     # One text on its own gives what it gives among others, up to the rounding of half precision
     # (batches are padded).
-    excerpts = simulate.choose_excerpts(corpus, "align", cfg.simulate)
+    excerpts = choose_excerpts(corpus, "align", cfg.simulate)
     alone = simulate_text(head, encoder, str(labels[0].text), excerpts.tokens[1])
     np.testing.assert_allclose(alone, old["values"][1, :, 0].astype(float), atol=1e-2)
 
@@ -695,7 +699,9 @@ def test_simulate_names_what_is_wrong(tmp_path: Path, head_file: Path) -> None:
         simulated(tmp_path / "a", head_file, [{"label": " ", "tokens": ["a"]}])
     with pytest.raises(ConfigError, match=r"simulate.head=.*no such file"):
         simulated(tmp_path / "b", tmp_path / "none.safetensors", LINES)
-    with pytest.raises(ConfigError, match=r"simulator=ridge: a ridge regression.*give exact"):
+    with pytest.raises(
+        ConfigError, match=r"simulator=ridge: it is fitted.*give one of exact, head"
+    ):
         simulate_file(compose([]), tmp_path / "in.jsonl", tmp_path / "out.jsonl", "ridge")
 
 

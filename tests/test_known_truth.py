@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from random_head import simulate_text
 
 from interp_by_construction.corpus.words import normalised
 from interp_by_construction.errors import CorpusError
@@ -27,7 +28,7 @@ from interp_by_construction.scoring.known_truth import (
     evaluate_simulator,
     read_known_truth,
 )
-from interp_by_construction.simulators.head import Head, simulate_text
+from interp_by_construction.simulators.head import Head
 
 ROOT = Path(__file__).parent
 NEURONS = read_known_truth(ROOT / "known_truth" / "neurons.jsonl")

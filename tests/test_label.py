@@ -20,6 +20,7 @@ from interp_by_construction.labelling.choice import Board
 from interp_by_construction.labelling.compare import Comparison, disagreements
 from interp_by_construction.labelling.prompts import peak_word
 from interp_by_construction.llm.client import make_labeler
+from interp_by_construction.simulators import check
 from interp_by_construction.stages import label
 from interp_by_construction.subject.records import Excerpt, Label, Node, Proposal
 from interp_by_construction.subject.tables import read_history, read_labels, read_proposals
@@ -483,13 +484,19 @@ def test_labels_do_not_depend_on_the_order_or_timing_of_requests(
 
 def test_what_is_decided_by_score_needs_scores() -> None:
     with pytest.raises(ConfigError, match=r"label.revisions=2.*label.select_tokens >= 1"):
-        compose(["label.revisions=2", "label.select_tokens=0"])
+        check(compose(["label.revisions=2", "label.select_tokens=0"]))
     with pytest.raises(ConfigError, match=r"nodes.poles=both.*label.head_select_tokens >= 1"):
-        compose(["nodes.poles=both", "simulate.simulator=head", "label.head_select_tokens=0"])
+        check(
+            compose(["nodes.poles=both", "simulate.simulator=head", "label.head_select_tokens=0"])
+        )
     with pytest.raises(ConfigError, match=r"label.revisions=-1"):
         compose(["label.revisions=-1"])
     with pytest.raises(ConfigError, match=r"label.audit_rounds=1.*simulator=ridge.*head"):
-        compose(["label.audit_rounds=1"])
+        check(compose(["label.audit_rounds=1"]))
     with pytest.raises(ConfigError, match=r"label.audit_rounds=1.*label.head_select_tokens >= 1"):
-        compose(["label.audit_rounds=1", "simulate.simulator=head", "label.head_select_tokens=0"])
-    compose(["label.select_tokens=0", "label.revisions=0"])
+        check(
+            compose(
+                ["label.audit_rounds=1", "simulate.simulator=head", "label.head_select_tokens=0"]
+            )
+        )
+    check(compose(["label.select_tokens=0", "label.revisions=0"]))

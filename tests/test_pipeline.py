@@ -428,8 +428,9 @@ def test_simulations_do_not_depend_on_the_subject(
     server: FakeServer, finished: tuple[Path, RunDirectory], tmp_path: Path
 ) -> None:
     """Invariant 5: with the same labels, another subject gives the same targets."""
-    from interp_by_construction.config import SimulateConfig
     from interp_by_construction.llm.client import make_labeler
+    from interp_by_construction.simulators import create
+    from interp_by_construction.simulators.base import Models, Texts
     from interp_by_construction.stages import simulate
     from interp_by_construction.subject import tables
 
@@ -447,16 +448,11 @@ def test_simulations_do_not_depend_on_the_subject(
     }
     labels = tables.read_labels(store.path("label", state["layers"]["1"]["label"]))
     with make_labeler(cfg.labeler, tmp_path / "fresh.sqlite", tmp_path) as labeler:
-        encoded = store.path("encode", state["shared"]["encode"])
-        assert isinstance(cfg.simulate, SimulateConfig)
-        simulate.run(
-            store.path("corpus", state["shared"]["corpus"]),
-            encoded,
-            labels,
-            labeler,
-            cfg.simulate,
-            tmp_path,
+        corpus, encoded = (
+            store.path(stage, state["shared"][stage]) for stage in ("corpus", "encode")
         )
+        texts, models = Texts(corpus, cfg.simulate, encoded), Models(lambda: labeler, "cpu")
+        simulate.run(texts, labels, create(cfg.simulate), models, tmp_path)
     old, new = (
         load_file(store.path("simulate", state["layers"]["1"]["simulate"]) / "targets.safetensors"),
         load_file(tmp_path / "targets.safetensors"),

@@ -4,26 +4,36 @@ grow with them."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from fake_server import FakeServer
+from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from small_run import config
 
 from interp_by_construction.config import Config
 from interp_by_construction.corpus import build_corpus, excerpts
 from interp_by_construction.engine.tensors import create_safetensors
+from interp_by_construction.errors import ConfigError
 from interp_by_construction.llm.client import make_labeler
 from interp_by_construction.llm.embedded import resolve_model
+from interp_by_construction.simulators import SIMULATORS, check, create
+from interp_by_construction.simulators.base import Models, Simulation, Simulator, Texts
 from interp_by_construction.simulators.encoder import Encoder
-from interp_by_construction.simulators.exact import contrasted, simulate_packed
-from interp_by_construction.stages import simulate
+from interp_by_construction.simulators.exact import (
+    REFERENCE_LABELS,
+    contrasted,
+    plan,
+    simulate_packed,
+)
+from interp_by_construction.stages import encode, simulate
 from interp_by_construction.subject.records import Label
 
+LAYERS = "simulate.encoder_layers=[1,2]"
 LABELS = [
     Label(
         node=node,
@@ -53,9 +63,10 @@ def corpus(server: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="module")
 def encoded(server: FakeServer, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("encoded")
-    cfg = config(server, out, "simulate.encoder_layers=[1,2]").simulate
-    encoder = Encoder.load(resolve_model("smollm2"), cfg.encoder_layers, "cpu")
-    simulate.encode(corpus, encoder, cfg, simulate.ENCODED["ridge"], out)
+    cfg = config(server, out, LAYERS).simulate
+    ridge = create(cfg)
+    texts = {part: encode.Text.of_part(corpus, part, cfg) for part in ridge.encoded_parts}
+    encode.run(texts, ridge.load_encoder("cpu"), out)
     return out
 
 
@@ -63,9 +74,10 @@ def run(
     server: FakeServer, corpus: Path, encoded: Path | None, out: Path, *more: str
 ) -> tuple[dict[str, Any], Config]:
     out.mkdir()
-    cfg = config(server, out, *more)
+    cfg = config(server, out, LAYERS, *more)
+    texts, simulator = Texts(corpus, cfg.simulate, encoded), create(cfg.simulate)
     with make_labeler(cfg.labeler, out / "calls.sqlite", out) as labeler:
-        return simulate.run(corpus, encoded, LABELS, labeler, cfg.simulate, out), cfg
+        return simulate.run(texts, LABELS, simulator, Models(lambda: labeler, "cpu"), out), cfg
 
 
 LABEL, NEWLINE = 17213, 198
@@ -123,8 +135,6 @@ def test_cost_counts_tokens_and_products(
     n_tokens = text.is_text.size
     asked = {tuple(body["input"]) for path, body in server.requests if path == "/pooling"}
     with make_labeler(cfg.labeler, tmp_path / "calls.sqlite", tmp_path) as labeler:
-        from interp_by_construction.simulators.exact import REFERENCE_LABELS, plan
-
         prompts = list(plan(labeler, ["animals", "food", *REFERENCE_LABELS], text.tokens).prompts())
     assert {tuple(prompt.ids) for prompt in prompts} <= asked, (
         "the cost must be of prompts that were really sent"
@@ -163,7 +173,7 @@ def test_targets_are_what_a_plain_file_would_hold(
             [
                 simulate_packed(
                     labeler,
-                    ["animals", "food", *simulate.REFERENCE_LABELS],
+                    ["animals", "food", *REFERENCE_LABELS],
                     text.tokens[start : start + 2],
                     "test",
                 )
@@ -172,6 +182,86 @@ def test_targets_are_what_a_plain_file_would_hold(
         )
     expected = contrasted(raw[:, :2], raw[:, 2:].mean(axis=1)).astype(np.float16)
     np.testing.assert_array_equal(targets["values"].reshape(-1, 2), expected)
+
+
+class WordSimulator(Simulator):
+    """By a rule: a word is simulated as 1 where it starts with the label's first letter."""
+
+    name = "words"
+    any_text = True
+    simulated_parts = ("head_score", "calibrate", "test")
+    scored_part = "head_score"
+    calibration_part = "calibrate"
+
+    def open(self, models: Models) -> Callable[[Sequence[str]], Simulation]:
+        return WordSimulation
+
+
+class WordSimulation(Simulation):
+    def __init__(self, labels: Sequence[str]) -> None:
+        self._labels = labels
+
+    def __call__(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+        words = [token.strip().lower() for text in texts for token in text]
+        said = [[word[:1] == label[:1] for label in self._labels] for word in words]
+        return np.array(said, np.float32).reshape(len(words), len(self._labels))
+
+
+@pytest.fixture
+def words(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Registered like any other: one line."""
+    monkeypatch.setitem(SIMULATORS, "words", f"{__name__}:{WordSimulator.__name__}")
+    return "simulate.simulator=words"
+
+
+def test_a_simulator_without_a_language_model_is_one_class_and_one_line(
+    server: FakeServer, corpus: Path, tmp_path: Path, words: str
+) -> None:
+    """It reads no encoded text; the labeler simulates the score split beside it as for any
+    other."""
+    metrics, cfg = run(server, corpus, None, tmp_path / "a", words)
+    targets = load_file(tmp_path / "a" / "targets.safetensors")
+    simulated = load_file(tmp_path / "a" / "simulated.safetensors")
+    expected = WordSimulation(["animals", "food"])
+    for part, values in (("align", targets["values"]), ("test", simulated["test"])):
+        text = excerpts.choose_excerpts(corpus, part, cfg.simulate)
+        np.testing.assert_array_equal(values.reshape(-1, 2), expected(text.tokens))
+        assert values.max() == 1 and values.min() == 0
+    assert set(simulated) == {
+        *("score", "score_reference", "score_dense"),
+        *WordSimulator.simulated_parts,
+    }
+    assert -1 <= metrics["fidelity"] <= 1 and metrics["cost"] is None
+    check(config(server, tmp_path, words, "nodes.assign=match", "label.audit_rounds=1"))
+
+
+def test_a_simulation_depends_on_label_and_text_alone(
+    server: FakeServer, tmp_path: Path, words: str
+) -> None:
+    """Invariant 5, for every simulator that simulates any label: other labels beside it change
+    nothing but the last bits."""
+    texts = [["The", " dog", " ran"], ["Apples", " and", " food", "."]]
+    for name in SIMULATORS:
+        cfg = config(server, tmp_path, f"simulate.simulator={name}")
+        with make_labeler(cfg.labeler, tmp_path / "calls.sqlite", tmp_path) as labeler:
+            simulator, models = create(cfg.simulate), Models(lambda own=labeler: own, "cpu")
+            if simulator.any_label:
+                simulate = simulator.open(models)
+                both, alone = simulate(["animals", "food"])(texts), simulate(["food"])(texts)
+                np.testing.assert_allclose(alone[:, 0], both[:, 1], rtol=1e-5)
+                assert both.shape == (7, 2) and simulate([])(texts).shape == (7, 0)
+
+
+def test_every_simulator_says_what_the_stages_ask(server: FakeServer, tmp_path: Path) -> None:
+    for name in SIMULATORS:
+        simulator = create(config(server, tmp_path, f"simulate.simulator={name}").simulate)
+        made = {"align", *simulator.simulated_parts, *simulator.exact_parts}
+        assert simulator.name == name and simulator.settings["simulator"] == name
+        assert simulator.scored_part in made and simulator.calibration_part in made
+        assert simulator.scored_part != simulator.calibration_part
+        assert "head_score" in made or not simulator.any_text
+        with pytest.raises(ConfigError, match=r"simulate.simulator=magic.*exact, ridge, head"):
+            check(config(server, tmp_path, "simulate.simulator=magic"))
 
 
 def test_mapped_files_are_safetensors(tmp_path: Path) -> None:

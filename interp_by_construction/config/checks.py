@@ -13,8 +13,7 @@ def check(c: Config) -> None:
     """Checks each field, each group, and all of them together. Raises ConfigError."""
     c.check()
     _check_subject(c)
-    _check_nodes(c)
-    _check_choice(c)
+    _check_free(c)
     if c.judge is not None:
         served = c.judge.backend != "endpoint" or bool(c.judge.classify_url)
         fix = (
@@ -49,14 +48,8 @@ def _check_subject(c: Config) -> None:
     require(c.trigger.share == 0, "trigger.share", c.trigger.share, fix)
 
 
-def _check_nodes(c: Config) -> None:
-    """Which nodes can be matched, and which layers can get free ones."""
-    matchable = c.nodes.assign == "none" or c.simulate.simulator == "head"
-    fix = (
-        "matching simulates labels with a head, but simulate.simulator="
-        f"{c.simulate.simulator}: set it to head, or assign=none"
-    )
-    require(matchable, "nodes.assign", c.nodes.assign, fix)
+def _check_free(c: Config) -> None:
+    """Which layers can get free nodes."""
     trained = c.nodes.kind == "transcoder" and c.nodes.path is None
     fix = (
         "features that are added would push others out of the k largest: set free.count=0, or "
@@ -69,24 +62,6 @@ def _check_nodes(c: Config) -> None:
         "model.activation=relu or gelu"
     )
     require(c.free.count == 0 or c.model.activation != "solu", "free.count", c.free.count, fix)
-
-
-def _check_choice(c: Config) -> None:
-    """Revisions, audits and poles are decided by score, so they need candidates that are scored."""
-    head = c.simulate.simulator == "head"
-    name = "label.head_select_tokens" if head else "label.select_tokens"
-    scored = (c.label.head_select_tokens if head else c.label.select_tokens) > 0
-    reason = f"a revision must score higher than what it replaces: give {name} >= 1, or "
-    rounds, revisions, poles = c.label.audit_rounds, c.label.revisions, c.nodes.poles
-    require(scored or not revisions, "label.revisions", revisions, f"{reason}label.revisions=0")
-    fix = (
-        f"every edited text is simulated anew, but simulate.simulator={c.simulate.simulator}: "
-        "set it to head, or give 0"
-    )
-    require(head or not rounds, "label.audit_rounds", rounds, fix)
-    require(scored or not rounds, "label.audit_rounds", rounds, f"{reason}label.audit_rounds=0")
-    fix = f"the pole is chosen by score: give {name} >= 1, or nodes.poles=dominant"
-    require(scored or poles != "both", "nodes.poles", poles, fix)
 
 
 def requested_layers(c: Config, n_layers: int | None) -> list[int] | None:

@@ -216,7 +216,7 @@ class LabelConfig(AskConfig, ChoiceConfig, PoolConfig):
 class SimulatorConfig(Group):
     """What simulates activations from a label and text."""
 
-    simulator: Literal["exact", "ridge", "head"] = "ridge"
+    simulator: str = "ridge"
     """What makes the alignment targets. `exact`: the labeler reads label and text and rates every
     token. `ridge`: a ridge regression per label, from an encoder's hidden states to exact
     simulations. `head`: a network that was trained beforehand and takes any label."""

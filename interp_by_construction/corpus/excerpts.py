@@ -3,7 +3,7 @@ label, layer and run on a corpus."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -23,6 +23,19 @@ SPLITS: dict[Part, str] = {
     "calibrate": "simulate",
     "test": "test",
 }
+TOKENS: dict[Part, str] = {
+    "fit": "n_fit_tokens",
+    "score": "n_score_tokens",
+    "head_score": "n_head_score_tokens",
+    "align": "max_align_tokens",
+    "label": "n_label_tokens",
+    "calibrate": "n_head_score_tokens",
+    "test": "n_head_score_tokens",
+}
+"""The field of `simulate` that says how many tokens a part has."""
+SHORT: tuple[Part, ...] = ("fit", "score")
+"""What the labeler simulates itself is dear, so short excerpts of many blocks; what an encoder
+reads is cheap."""
 SLICE = 256
 """Blocks that are held in memory at once where a part may be large."""
 
@@ -38,6 +51,13 @@ class Excerpts(NamedTuple):
     """False for end-of-text tokens, [excerpt, pos]."""
     held_out: NDArray[np.bool_]
     """Whether the token's document has held-out templates or words, [excerpt, pos]."""
+
+
+def settings_of(parts: Collection[Part]) -> set[str]:
+    """The fields of `simulate` that decide the text of some parts."""
+    return {TOKENS[part] for part in parts} | (
+        {"excerpt_tokens"} if set(parts) & set(SHORT) else set()
+    )
 
 
 def choose_excerpts(corpus: Path, part: Part, cfg: SimulateConfig) -> Excerpts:
@@ -59,19 +79,12 @@ def chosen_blocks(corpus: Path, part: Part, cfg: SimulateConfig) -> tuple[NDArra
 
     blocks = load_blocks(corpus, SPLITS[part])
     block_size = len(blocks[0]["input_ids"])
-    # What the labeler simulates itself is dear, so short excerpts of many blocks; what an encoder
-    # reads is cheap.
-    length = min(cfg.excerpt_tokens, block_size) if part in ("fit", "score") else block_size
-    wanted = {
-        "fit": cfg.n_fit_tokens,
-        "score": cfg.n_score_tokens,
-        "align": cfg.max_align_tokens,
-        "label": cfg.n_label_tokens,
-    }.get(part, cfg.n_head_score_tokens)
+    length = min(cfg.excerpt_tokens, block_size) if part in SHORT else block_size
+    wanted = int(getattr(cfg, TOKENS[part]))
     n = min(len(blocks), max(1, wanted // length))
-    if part in ("fit", "score") and n < 2:
+    if part in SHORT and n < 2:
         raise CorpusError(
-            f"simulate.n_{part}_tokens={wanted} gives {n} excerpt of {length} tokens: at least 2 are needed"
+            f"simulate.{TOKENS[part]}={wanted} gives {n} excerpt of {length} tokens: at least 2 are needed"
         )
     # The align part takes the first blocks, so that training and targets agree on the block index.
     return (np.arange(n) if part == "align" else spaced(len(blocks), n)), length

@@ -21,6 +21,7 @@ from interp_by_construction.engine.store import Artifact
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.schedules.recipes import Recipes
 from interp_by_construction.schedules.workshop import Layer
+from interp_by_construction.simulators import check
 
 Stages = list[tuple[str, Callable[[Layer, Artifact], Artifact]]]
 """Stage -> its recipe, in order."""
@@ -29,6 +30,7 @@ Stages = list[tuple[str, Callable[[Layer, Artifact], Artifact]]]
 def run(cfg: Config, name: str | None = None) -> RunDirectory:
     """Runs everything that `cfg` asks for and that does not exist yet; returns the run's
     directory."""
+    check(cfg)
     directory = RunDirectory(cfg.runs_dir / (name or cfg.run_name))
     with directory.lock():
         directory.adopt(cfg)
@@ -84,8 +86,8 @@ class Loop(Recipes):
     """Label a layer, align it, freeze it, repair the rest, go on."""
 
     def run(self) -> None:
-        # What is wrong with the head shows before anything is computed.
-        _ = self._head
+        # What is wrong with the simulator shows before anything is computed.
+        _ = self.simulator
         self.shared["corpus"] = self._corpus()
         self.shared["subject"] = self._subject()
         done = self.directory.done_layers
@@ -101,7 +103,7 @@ class Loop(Recipes):
         self.directory.record(
             Progress(start_layer=layers[0], planned=layers), forget=self._together
         )
-        if self.cfg.simulate.simulator != "exact":
+        if self.simulator.encoded_parts:
             self.shared["encode"] = self._encode()
         self.shared["losses"] = self._losses(self.shared["subject"])
         if self._together:
@@ -121,7 +123,7 @@ class Loop(Recipes):
         """Scores of a layer that is done; what depends on layers above it is measured anew when one
         is added."""
         layer.artifacts["evaluate"] = self._evaluate(layer)
-        if self._head is not None:
+        if self.simulator.any_text:
             layer.artifacts["function"] = self._function(layer)
             layer.artifacts["cumulative"] = self._cumulative(layer)
             if self.cfg.audit.enabled:

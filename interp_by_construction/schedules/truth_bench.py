@@ -6,8 +6,8 @@ simulation can be wrong.
    right for.
 2. Labelling: the run's labeler gets them as a layer, with the prompts and the code of the label
    stage. Does the label name the planted concept, read from its text alone?
-3. Matching: labels are dealt out from the pool (all that was proposed, and the general list) by the
-   head, as nodes.assign=match does.
+3. Matching: labels are dealt out from the pool (all that was proposed, and the general list) by a
+   simulator that reads any text cheaply, as nodes.assign=match does.
 4. Simulation: is each node, on other text, predicted better by the name of its own concept than by
    those of the others?
 """
@@ -15,7 +15,7 @@ simulation can be wrong.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -25,15 +25,16 @@ from interp_by_construction.engine.store import disk_errors, write_json
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.schedules.recipes import Recipes
 from interp_by_construction.schedules.workshop import threads
+from interp_by_construction.simulators import SIMULATORS, create, simulator_class
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from interp_by_construction.corpus.excerpts import Excerpts
-    from interp_by_construction.simulators.encoder import Encoder
+    from interp_by_construction.simulators.base import Simulation, Simulator
 
-SIMULATORS = ("head", "exact")
+    Simulate = Callable[[Sequence[str]], Simulation]
 
 
 class PlantedSet(NamedTuple):
@@ -55,64 +56,70 @@ class Text(NamedTuple):
     """Truth of every concept, [token, concept]."""
     use: NDArray[np.bool_]
     """Tokens that are text, [token]."""
-    vectors: NDArray[np.float16]
-    """What the head reads, [token, width]; no rows where it reads nothing."""
+    rows: NDArray[np.float16] | None = None
+    """What the simulator's encoder reads of it, [token, width]."""
 
 
 def run_truth_bench(cfg: Config, simulator: str = "head") -> tuple[Path, dict[str, Any]]:
     """Runs the benchmark; returns the file with the result and the result itself.
 
+    simulator: one that reads any text cheaply, which then also matches labels with nodes, or
+    another one to be compared with such a simulator.
+
     Raises:
-        ConfigError: the corpus has no lexicon, or `simulator` is neither head (the default) nor
-        exact (head and exact).
+        ConfigError: the corpus has no lexicon, or `simulator` cannot simulate any label.
     """
     if cfg.data.kind != "stories":
         raise ConfigError(
             f"data={cfg.data.name}: planted nodes need the concepts of the generated stories; set data=stories"
         )
-    if simulator not in SIMULATORS:
-        raise ConfigError(f"simulator={simulator}: give head, or exact for both")
-    cfg = dataclasses.replace(cfg, simulate=dataclasses.replace(cfg.simulate, simulator="head"))
+    known = [name for name in SIMULATORS if simulator_class(name).any_label]
+    if simulator not in known:
+        raise ConfigError(f"simulator={simulator}: give one of {', '.join(known)}")
+    cheap = next(name for name in (simulator, *SIMULATORS) if simulator_class(name).any_text)
+    compared = create(dataclasses.replace(cfg.simulate, simulator=simulator))
+    cfg = dataclasses.replace(cfg, simulate=dataclasses.replace(cfg.simulate, simulator=cheap))
     directory = RunDirectory(cfg.runs_dir / ".bench")
     with directory.lock(), TruthBench(cfg, directory).session() as bench:
-        result = bench.run(simulator == "exact")
+        result = bench.run(None if simulator == cheap else compared)
     path = directory.path / "truth.json"
     write_json(path, result)
     return path, result
 
 
 class TruthBench(Recipes):
-    """Corpus, labeler and head as a run has them; nothing but the corpus is stored."""
+    """Corpus, labeler and simulator as a run has them; nothing but the corpus is stored."""
 
-    def run(self, exact: bool) -> dict[str, Any]:
+    def run(self, compared: Simulator | None) -> dict[str, Any]:
+        """compared: a further simulator. It may be dear, so it gets as much text as the labeler
+        simulates in a run."""
         import numpy as np
 
         from interp_by_construction.scoring.truth import CONCEPTS
 
-        head = self._head
-        assert head is not None
         self.shared["corpus"] = self._corpus()
         self._prepare_machine()
         cfg = self.cfg.bench
         with threads(self.cfg.labeler.threads):
-            encoder = self._encoder()
-            label = self._text("label", cfg.n_tokens, None, encoder)
-            score = self._text("score", cfg.n_score_tokens, None, encoder)
-            names = head.label_vectors(encoder, CONCEPTS)
-            parts: dict[str, tuple[Text, NDArray]] = {
-                "head": (score, head.simulate(score.vectors, names))
-            }
-            if exact:
-                parts["exact"] = self._exactly()
-            # Exact simulation is dear, so that its text is short: what does not occur there is
-            # undefined there.
+            label, score = self._read(
+                self._text("label", cfg.n_tokens), self._text("score", cfg.n_score_tokens)
+            )
+            simulate = self.simulator.open(self._models())
+            said = simulate(CONCEPTS).on(score.excerpts.tokens, score.rows)
+            parts: dict[str, tuple[Text, NDArray]] = {self.simulator.name: (score, said)}
+            if compared is not None:
+                simulated = self.cfg.simulate
+                text = self._text("score", simulated.n_score_tokens, simulated.excerpt_tokens)
+                said = compared.open(self._models())(CONCEPTS)(text.excerpts.tokens)
+                parts[compared.name] = (text, said)
+            # Where text is short, some concepts do not occur: they are undefined there.
             occurs = np.all([text.member[text.use].any(axis=0) for text in (label, score)], axis=0)
             concepts = [concept for concept, there in zip(CONCEPTS, occurs, strict=True) if there]
             sets = planted_sets(concepts, cfg.grades, cfg.n_distractors, self.cfg.seed)
-            results = [self._one(planted, label, parts, encoder) for planted in sets]
+            results = [self._one(planted, label, parts, simulate) for planted in sets]
         return {
             "labeler": self._get_labeler().info | {"identity": self._get_labeler().identity},
-            "head": head.identity,
+            "simulator": {"name": self.simulator.name} | self.simulator.identity,
             "n_concepts": len(concepts),
             "absent_concepts": [concept for concept in CONCEPTS if concept not in concepts],
             "n_label_tokens": int(label.use.sum()),
@@ -128,7 +135,7 @@ class TruthBench(Recipes):
         planted: PlantedSet,
         label: Text,
         parts: dict[str, tuple[Text, NDArray]],
-        encoder: Encoder,
+        simulate: Simulate,
     ) -> dict[str, Any]:
         import numpy as np
 
@@ -148,7 +155,7 @@ class TruthBench(Recipes):
         label_stage.run(nodes, {}, self._get_labeler(), self.cfg.label, self.cfg.seed, out)
         labels = read_labels(out)
         given = [each.text for each in labels]
-        matched, pool = self._matched(labels, read_proposals(out), label, values, encoder)
+        matched, pool = self._matched(labels, read_proposals(out), label, values, simulate)
         simulated = {}
         for name, (text, said) in parts.items():
             real = self._planted(planted, text, 1 + list(parts).index(name))
@@ -192,13 +199,12 @@ class TruthBench(Recipes):
         proposals: Sequence[str],
         label: Text,
         values: NDArray,
-        encoder: Encoder,
+        simulate: Simulate,
     ) -> tuple[list[str | None], list[str]]:
         """The label that each node is dealt, and the pool."""
         from interp_by_construction.labelling.general import general_labels
         from interp_by_construction.stages import assign
 
-        assert self._head is not None
         pool = [
             each.text
             for each in assign.pool(
@@ -210,19 +216,16 @@ class TruthBench(Recipes):
         sums = assign.Correlator(values.shape[1], len(pool))
         sums.add(
             values[label.use],
-            self._head.simulate(label.vectors[label.use], self._head.label_vectors(encoder, pool)),
+            simulate(pool).on(label.excerpts.tokens, label.rows, label.use),
         )
         return [
             None if column is None else pool[column] for column in assign.match(sums.correlations())
         ], pool
 
-    def _text(self, split: str, n_tokens: int, length: int | None, encoder: Encoder | None) -> Text:
-        """Evenly spaced blocks, with the head's token vectors if an encoder is given."""
-        import numpy as np
-
+    def _text(self, split: str, n_tokens: int, length: int | None = None) -> Text:
+        """Evenly spaced blocks, or the first `length` tokens of each."""
         from interp_by_construction.corpus import load_blocks
         from interp_by_construction.corpus.excerpts import read_excerpts, spaced
-        from interp_by_construction.engine.progress import track
         from interp_by_construction.scoring.truth import membership
         from interp_by_construction.subject.intervene import rows
 
@@ -231,47 +234,29 @@ class TruthBench(Recipes):
         length = min(length or len(blocks[0]["input_ids"]), len(blocks[0]["input_ids"]))
         chosen = spaced(len(blocks), min(len(blocks), max(1, n_tokens // length)))
         excerpts = read_excerpts(corpus, split, chosen, length)
-        assert self._head is not None
-        vectors = np.zeros((0, self._head.width), np.float16)
-        if encoder is not None:
-            read = track(encoder.encode(excerpts.tokens), f"encode {split}", total=len(chosen))
-            # In half precision, as a run stores them.
-            vectors = np.concatenate(
-                [self._head.token_vectors(each).astype(np.float16) for each in read]
-            )
         ids, documents = (
             rows(blocks, column, chosen, length) for column in ("input_ids", "document")
         )
-        return Text(
-            excerpts,
-            ids,
-            documents,
-            membership(excerpts.tokens),
-            excerpts.is_text.reshape(-1),
-            vectors,
-        )
+        member = membership(excerpts.tokens)
+        return Text(excerpts, ids, documents, member, excerpts.is_text.reshape(-1))
 
-    def _exactly(self) -> tuple[Text, NDArray]:
-        """The labeler's own simulation of every concept's name on a part of the score split,
-        corrected as in a run."""
-        from interp_by_construction.scoring.truth import CONCEPTS
-        from interp_by_construction.simulators.exact import (
-            REFERENCE_LABELS,
-            contrasted,
-            simulate_packed,
-        )
+    def _read(self, *texts: Text) -> list[Text]:
+        """The same with what the simulator's encoder reads of them, where it has one."""
+        import numpy as np
 
-        cfg = self.cfg.simulate
-        text = self._text("score", cfg.n_score_tokens, cfg.excerpt_tokens, None)
-        every = simulate_packed(
-            self._get_labeler(),
-            [*CONCEPTS, *REFERENCE_LABELS],
-            text.excerpts.tokens,
-            "simulate exactly",
-        )
-        return text, contrasted(
-            every[:, : len(CONCEPTS)], every[:, len(CONCEPTS) :].mean(axis=1), cfg.contrast
-        )
+        from interp_by_construction.engine.progress import track
+
+        if not self.simulator.encoded_parts:
+            return list(texts)
+        encoder = self.simulator.load_encoder(self._device())
+        read = [
+            track(encoder.encode(text.excerpts.tokens), "encode", total=len(text.excerpts.tokens))
+            for text in texts
+        ]
+        return [
+            text._replace(rows=np.concatenate(list(rows)))
+            for text, rows in zip(texts, read, strict=True)
+        ]
 
 
 def planted_sets(

@@ -20,6 +20,7 @@ from interp_by_construction.engine.stage import Given, Stage
 from interp_by_construction.engine.store import COST, SCRATCH, Artifact, Recipe, Store, write_json
 
 if TYPE_CHECKING:
+    from interp_by_construction.simulators.base import Models, Simulator
     from interp_by_construction.simulators.encoder import Encoder
     from interp_by_construction.simulators.head import Head
 
@@ -261,25 +262,26 @@ class Workshop:
         return model_identity(name)
 
     @cached_property
-    def _head(self) -> Head | None:
-        """The label-conditioned head, with simulate.simulator=head. Raises ConfigError if it reads
-        another encoder."""
-        from interp_by_construction.simulators.head import load_for
+    def simulator(self) -> Simulator:
+        """Raises ConfigError for one that cannot work as it is configured."""
+        from interp_by_construction.simulators import create
 
-        return load_for(self.cfg.simulate) if self.cfg.simulate.simulator == "head" else None
+        return create(self.cfg.simulate)
+
+    def _models(self) -> Models:
+        """What a simulator may open."""
+        from interp_by_construction.simulators.base import Models
+
+        return Models(self._get_labeler, self._device())
+
+    @property
+    def _head(self) -> Head | None:
+        return getattr(self.simulator, "head", None)
 
     def _encoder(self) -> Encoder:
         """Loaded where it is needed and dropped afterwards: it may be larger than the subject."""
-        from interp_by_construction.llm.embedded import resolve_model
-        from interp_by_construction.simulators.encoder import Encoder
-
-        if self._head is not None:
-            return self._head.load_encoder(self._device())
-        return Encoder.load(
-            resolve_model(self.cfg.simulate.encoder),
-            self.cfg.simulate.encoder_layers,
-            self._device(),
-        )
+        assert self._head is not None
+        return self._head.load_encoder(self._device())
 
     def _judges(self) -> tuple[str, str]:
         """What stands for the labeler's model and for the encoder, equal if they are the same model

@@ -3,35 +3,12 @@ Seconds are for the benches."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from interp_by_construction.simulators.head import Head
+from interp_by_construction.llm.server import local_path
+from interp_by_construction.simulators.encoder import block_weights
 
 MILLION = 1_000_000
-
-
-def block_weights(model: Any) -> int:
-    """Weights of a transformer's blocks: the multiply-adds per token of its matrix products,
-    embeddings and head not counted.
-
-    Attention's own products (context length times width, per layer) come on top; at a few hundred
-    tokens they are a few percent.
-    """
-    return sum(
-        p.numel()
-        for name, p in model.named_parameters()
-        if ".layers." in f".{name}" or ".h." in f".{name}"
-    )
-
-
-def tower_weights(head: Head) -> int:
-    """Multiply-adds of a head's token tower per token."""
-    return sum(
-        weight.size
-        for name, weight in head.weights.items()
-        if name.startswith("token.") and weight.ndim == 2
-    )
 
 
 def labeler_multiply_adds(model: str) -> int | None:
@@ -39,8 +16,6 @@ def labeler_multiply_adds(model: str) -> int | None:
     that cannot be read."""
     import torch
     from transformers import AutoConfig, AutoModel
-
-    from interp_by_construction.llm.server import local_path
 
     try:
         config = AutoConfig.from_pretrained(local_path(model))

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from interp_by_construction.errors import ConfigError, LabelerError
 from interp_by_construction.simulators.adapter import Adapter, merge
-from interp_by_construction.simulators.cost import block_weights
 
 
 def last_encoder_tokens(
@@ -31,6 +30,20 @@ def last_encoder_tokens(
     ends = np.cumsum([len(piece) for piece in pieces])
     encoder_ends = np.array([end for _, end in offsets])
     return [int(i) - 1 if i else first for i in np.searchsorted(encoder_ends, ends, side="right")]
+
+
+def block_weights(model: Any) -> int:
+    """Weights of a transformer's blocks: the multiply-adds per token of its matrix products,
+    embeddings and head not counted.
+
+    Attention's own products (context length times width, per layer) come on top; at a few hundred
+    tokens they are a few percent.
+    """
+    return sum(
+        p.numel()
+        for name, p in model.named_parameters()
+        if ".layers." in f".{name}" or ".h." in f".{name}"
+    )
 
 
 @dataclass
@@ -71,6 +84,11 @@ class Encoder:
     @property
     def n_features(self) -> int:
         return len(self.layers) * int(self.model.config.hidden_size)
+
+    @property
+    def width(self) -> int:
+        """Length of a row."""
+        return self.n_features
 
     @property
     def multiply_adds(self) -> int:

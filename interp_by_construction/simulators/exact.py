@@ -15,13 +15,15 @@ the label's own length only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from interp_by_construction.corpus.excerpts import Part
+from interp_by_construction.simulators.base import TEXT, Models, Simulation, Simulator
 from interp_by_construction.simulators.prompt import SHOTS, Packing, PromptBuilder, Shots
 
 if TYPE_CHECKING:
@@ -51,8 +53,81 @@ contrast)."""
 BATCH = 256
 """Prompts that are held in memory at once."""
 
-CHUNK = 256
-"""Longest text of `simulate_one`, in subject tokens; a longer one is cut."""
+
+class ExactSimulator(Simulator):
+    """The labeler itself."""
+
+    name = "exact"
+    is_exact = True
+    exact_parts: ClassVar[tuple[Part, ...]] = ("score", "align")
+
+    @property
+    def target_name(self) -> str:
+        return self.score_name
+
+    @property
+    def score_name(self) -> str:
+        return "exact-contrast" if self.cfg.contrast else "exact"
+
+    def self_judged(self, labeler: str) -> bool:
+        return True
+
+    def open(self, models: Models) -> Callable[[Sequence[str]], Simulation]:
+        labeler = models.labeler()
+        return lambda labels: _ExactSimulation(labeler, labels, self.cfg.contrast)
+
+    def cut(self, tokens: Sequence[str], models: Models) -> list[Sequence[str]]:
+        """Pieces of at most `TEXT` tokens, fewer where they take more than half of the labeler's
+        context."""
+        labeler = models.labeler()
+        builder = PromptBuilder(labeler.tokenizer, labeler.digits)
+        pieces, start = [], 0
+        while start < len(tokens):
+            length = TEXT
+            while (
+                length > 1
+                and 2 * len(builder.excerpt(tokens[start : start + length]).ids)
+                > labeler.cfg.max_model_len
+            ):
+                length //= 2
+            pieces.append(tokens[start : start + length])
+            start += length
+        return pieces
+
+
+class _ExactSimulation(Simulation):
+    def __init__(self, labeler: Labeler, labels: Sequence[str], contrast: bool) -> None:
+        self._labeler, self._labels, self._contrast = labeler, labels, contrast
+
+    def __call__(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+        if self._contrast:
+            return simulate_raw(self._labeler, self._labels, texts, "simulate exactly").contrasted()
+        return simulate_packed(self._labeler, self._labels, texts, "simulate exactly")
+
+
+class Raw(NamedTuple):
+    """An exact simulation, uncorrected."""
+
+    values: NDArray[np.float32]
+    """[token, label]"""
+    reference: NDArray[np.float32]
+    """Mean over the reference labels, [token]."""
+
+    def contrasted(self, contrast: bool = True) -> NDArray[np.float32]:
+        """Without what the labeler answers whatever the label, [token, label]."""
+        return contrasted(self.values, self.reference, contrast)
+
+
+def simulate_raw(
+    labeler: Labeler,
+    labels: Sequence[str],
+    excerpts: Sequence[Sequence[str]],
+    description: str,
+    shots: Shots = SHOTS,
+) -> Raw:
+    """As `simulate_packed`, beside the reference labels on the same excerpts."""
+    every = simulate_packed(labeler, [*labels, *REFERENCE_LABELS], excerpts, description, shots)
+    return Raw(every[:, : len(labels)], every[:, len(labels) :].mean(axis=1))
 
 
 def plan(
@@ -94,39 +169,9 @@ def simulate_packed(
     return simulated
 
 
-def simulate_one(
-    labeler: Labeler, label: str, tokens: Sequence[str], contrast: bool = True
-) -> list[float]:
-    """Simulated activations of one text, one per token, depending on nothing but label and text.
-    Long texts are cut into chunks."""
-    if not tokens:
-        return []
-    labels = [label, *(REFERENCE_LABELS if contrast else ())]
-    simulated = simulate_packed(labeler, labels, list(_chunks(labeler, tokens)), label[:40])
-    values = simulated[:, 0] - (simulated[:, 1:].mean(axis=1) if contrast else 0.0)
-    return [float(value) for value in values]
-
-
 def contrasted(simulated: NDArray, reference: NDArray, contrast: bool = True) -> NDArray:
     """simulated: [token, label]; reference: mean over `REFERENCE_LABELS`, [token]."""
     return simulated - reference[:, None] if contrast else simulated
-
-
-def _chunks(labeler: Labeler, tokens: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Consecutive pieces of at most `CHUNK` tokens, fewer where they take more than half of the
-    labeler's context."""
-    builder = PromptBuilder(labeler.tokenizer, labeler.digits)
-    start = 0
-    while start < len(tokens):
-        length = CHUNK
-        while (
-            length > 1
-            and 2 * len(builder.excerpt(tokens[start : start + length]).ids)
-            > labeler.cfg.max_model_len
-        ):
-            length //= 2
-        yield tokens[start : start + length]
-        start += length
 
 
 def expected_digit(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from interp_by_construction.config import Config
 from interp_by_construction.engine.store import disk_errors
 from interp_by_construction.errors import ConfigError, LabelerError
-from interp_by_construction.simulators.exact import simulate_one
-from interp_by_construction.simulators.head import load_for, simulate_text
+from interp_by_construction.llm.client import Labeler, make_labeler
+from interp_by_construction.simulators import SIMULATORS, create, simulator_class
+from interp_by_construction.simulators.base import Models, Simulation
 from interp_by_construction.simulators.prompt import MAX_LABEL_CHARS
 
 SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -26,22 +29,25 @@ def simulate_file(cfg: Config, source: Path, output: Path, simulator: str) -> No
     Raises ConfigError for a missing file, an unknown simulator or a malformed line, LabelerError
     for one that the labeler cannot simulate (both with the line's number).
     """
-    if simulator == "ridge":
+    cfg = replace(cfg, simulate=replace(cfg.simulate, simulator=simulator))
+    if not simulator_class(simulator).any_label:
+        known = [name for name in SIMULATORS if simulator_class(name).any_label]
         raise ConfigError(
-            "simulator=ridge: a ridge regression is fitted for each label on the text of a run, which a file of lines does not "
-            "have; give exact (the labeler itself) or head (any label, no labeler), or run `ibc run simulate.simulator=ridge`"
+            f"simulator={simulator}: it is fitted to each label on the text of a run, which a file of "
+            f"lines does not have; give one of {', '.join(known)}, or run "
+            f"`ibc run simulate.simulator={simulator}`"
         )
-    if simulator not in ("exact", "head"):
-        raise ConfigError(f"simulator={simulator}: give exact or head")
     if output.exists() and output.samefile(source):
         raise ConfigError(f"output={output}: give another file than the input")
     records = read_lines(source)
-    with disk_errors(output), _simulator(cfg, simulator) as simulate:
+    with disk_errors(output), ExitStack() as stack:
+        own, models = create(cfg.simulate), _models(cfg, stack)
+        simulate = own.open(models)
         partial = output.with_name(f".{output.name}.partial")
         with partial.open("w", encoding="utf-8") as file:
             for number, label, tokens in records:
                 try:
-                    activations = simulate(label, tokens)
+                    activations = _activations(simulate([label]), own.cut(tokens, models))
                 except LabelerError as error:
                     raise LabelerError(f"{source}, line {number}: {error}") from error
                 line = {"label": label, "tokens": tokens, "activations": activations}
@@ -49,22 +55,21 @@ def simulate_file(cfg: Config, source: Path, output: Path, simulator: str) -> No
         partial.replace(output)
 
 
-@contextmanager
-def _simulator(cfg: Config, simulator: str) -> Iterator[Callable[[str, list[str]], list[float]]]:
-    """(label, tokens) -> activations. A head runs in this process and starts no server."""
-    if simulator == "head":
-        from interp_by_construction.engine.device import resolve_device
+def _models(cfg: Config, stack: ExitStack) -> Models:
+    """The labeler is started when a simulator asks for it, and stopped with `stack`."""
+    from interp_by_construction.engine.device import resolve_device
 
-        head = load_for(cfg.simulate)
-        encoder = head.load_encoder(resolve_device(cfg.trainer.device))
-        yield lambda label, tokens: simulate_text(head, encoder, label, tokens)
-        return
-    from interp_by_construction.llm.client import make_labeler
+    @cache
+    def labeler() -> Labeler:
+        calls, logs = cfg.store_dir / "calls.sqlite", cfg.runs_dir / ".simulate" / "logs"
+        return stack.enter_context(make_labeler(cfg.labeler, calls, logs))
 
-    with make_labeler(
-        cfg.labeler, cfg.store_dir / "calls.sqlite", cfg.runs_dir / ".simulate" / "logs"
-    ) as labeler:
-        yield lambda label, tokens: simulate_one(labeler, label, tokens, cfg.simulate.contrast)
+    return Models(labeler, resolve_device(cfg.trainer.device))
+
+
+def _activations(simulation: Simulation, pieces: list[Sequence[str]]) -> list[float]:
+    """Of one label, on the pieces of one text."""
+    return [float(value) for value in simulation(pieces)[:, 0]] if pieces else []
 
 
 def read_lines(source: Path) -> list[tuple[int, str, list[str]]]:

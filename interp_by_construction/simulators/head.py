@@ -20,20 +20,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.config import SimulateConfig
 from interp_by_construction.errors import ConfigError
-
-if TYPE_CHECKING:
-    from interp_by_construction.simulators.adapter import Adapter
-    from interp_by_construction.simulators.encoder import Encoder
+from interp_by_construction.llm.embedded import model_identity, resolve_model
+from interp_by_construction.simulators.adapter import Adapter
+from interp_by_construction.simulators.base import Models, Simulation, Simulator
+from interp_by_construction.simulators.encoder import Encoder
 
 EMBEDDED = Path(__file__).with_name("head_smollm2.safetensors")
 """Trained for the embedded SmolLM2-135M-Instruct."""
@@ -52,8 +52,93 @@ GROUP = 8
 """Labels that the encoder reads at once: equally many tokens each, no padding, and never fewer (see
 `label_features`)."""
 
-CHUNK = 256
-"""Longest text that the encoder reads at once in `simulate_text`, in subject tokens."""
+
+class HeadSimulator(Simulator):
+    """A head that was trained beforehand, and its encoder. It was trained to tell labels apart, so
+    it needs no contrast."""
+
+    name = "head"
+    any_text = True
+    encoded_parts = ("score", "head_score", "calibrate", "test", "align")
+    simulated_parts = ("head_score", "calibrate", "test")
+    scored_part = "head_score"
+    calibration_part = "calibrate"
+
+    def __init__(self, cfg: SimulateConfig) -> None:
+        """Raises ConfigError for a file that is no head, and for one of another encoder than
+        `cfg.encoder`."""
+        super().__init__(cfg)
+        self.head = Head.load(cfg.head)
+        if self.head.encoder != cfg.encoder:
+            raise ConfigError(
+                f"simulate.encoder={cfg.encoder}: the head (simulate.head={cfg.head}) was trained on "
+                f"hidden states of {self.head.encoder}; set simulate.encoder={self.head.encoder}, or "
+                "give another head"
+            )
+
+    @property
+    def identity(self) -> dict[str, str]:
+        return {"encoder": model_identity(self.cfg.encoder), "head": self.head.identity}
+
+    def self_judged(self, labeler: str) -> bool:
+        """The head was trained on lexical data: only the encoder that it reads can be the
+        labeler."""
+        return model_identity(labeler) == self.identity["encoder"]
+
+    def load_encoder(self, device: str) -> HeadEncoder:
+        return HeadEncoder(self.head, self.head.load_encoder(device))
+
+    def open(self, models: Models) -> Callable[[Sequence[str]], Simulation]:
+        encoder = self.load_encoder(models.device)
+        return lambda labels: HeadSimulation(encoder, labels)
+
+
+@dataclass
+class HeadEncoder:
+    """A head's token vectors, which are smaller than its encoder's hidden states."""
+
+    head: Head
+    plain: Encoder
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        return self.plain.layers
+
+    @property
+    def n_tokens(self) -> int:
+        return self.plain.n_tokens
+
+    @property
+    def n_features(self) -> int:
+        return self.plain.n_features
+
+    @property
+    def width(self) -> int:
+        return self.head.width
+
+    @property
+    def multiply_adds(self) -> int:
+        return self.plain.multiply_adds + self.head.token_multiply_adds
+
+    def encode(self, texts: Iterable[Sequence[str]]) -> Iterator[NDArray[np.float16]]:
+        """In half precision, so that a text gets the same values stored and read anew."""
+        for features in self.plain.encode(texts):
+            yield self.head.token_vectors(features).astype(np.float16)
+
+
+class HeadSimulation(Simulation):
+    """A head's simulation of some labels."""
+
+    def __init__(self, encoder: HeadEncoder, labels: Sequence[str]) -> None:
+        self._encoder = encoder
+        self._vectors = encoder.head.label_vectors(encoder.plain, labels)
+
+    def __call__(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+        # Text by text: the last bits of a product depend on its number of rows.
+        return np.concatenate([self.of_encoded(rows) for rows in self._encoder.encode(texts)])
+
+    def of_encoded(self, rows: NDArray) -> NDArray[np.float32]:
+        return self._encoder.head.simulate(rows, self._vectors)
 
 
 @dataclass(frozen=True)
@@ -114,15 +199,21 @@ class Head:
 
     def load_encoder(self, device: str) -> Encoder:
         """The encoder that this head reads, with its adapter."""
-        from interp_by_construction.llm.embedded import resolve_model
-        from interp_by_construction.simulators.encoder import Encoder
-
         return Encoder.load(resolve_model(self.encoder), self.encoder_layers, device, self.adapter)
 
     @property
     def width(self) -> int:
         """Length of token and label vectors."""
         return int(self.weights["token.out.bias"].shape[0])
+
+    @property
+    def token_multiply_adds(self) -> int:
+        """Of the token tower, per token."""
+        return sum(
+            weight.size
+            for name, weight in self.weights.items()
+            if name.startswith("token.") and weight.ndim == 2
+        )
 
     def token_vectors(self, features: NDArray) -> NDArray[np.float32]:
         """Hidden states of `encoder_layers` side by side [token, feature] -> token vectors [token,
@@ -132,6 +223,9 @@ class Head:
     def label_vectors(self, encoder: Encoder, labels: Sequence[str]) -> NDArray[np.float32]:
         """labels -> [label, width + 1]; the last column is b(label). Bit by bit the same whatever
         labels are beside one."""
+        if not labels:
+            # A layer in which every label failed has none.
+            return np.zeros((0, self.width + 1), dtype=np.float32)
         features = label_features(encoder, labels, self.label_suffix)
         # One by one: the order in which a matrix product sums depends on the number of its rows.
         return np.concatenate([self._label_vector(row[None]) for row in features])
@@ -169,30 +263,6 @@ class Head:
             + x @ w[f"{name}.skip.weight"].T,
             dtype=np.float32,
         )
-
-
-def load_for(cfg: SimulateConfig) -> Head:
-    """The head that a configuration names. Raises ConfigError if it was trained for another encoder
-    than `cfg.encoder`."""
-    head = Head.load(cfg.head)
-    if head.encoder != cfg.encoder:
-        raise ConfigError(
-            f"simulate.encoder={cfg.encoder}: the head (simulate.head={cfg.head}) was trained on hidden states of "
-            f"{head.encoder}; set simulate.encoder={head.encoder}, or give another head"
-        )
-    return head
-
-
-def simulate_text(head: Head, encoder: Encoder, label: str, tokens: Sequence[str]) -> list[float]:
-    """Simulated activations of one text, one per token, depending on nothing but label and text.
-    Long texts are cut into chunks."""
-    if not tokens:
-        return []
-    vectors = head.label_vectors(encoder, [label])
-    chunks = [tokens[start : start + CHUNK] for start in range(0, len(tokens), CHUNK)]
-    # In half precision, as a run stores them: the same text gets the same values here and there.
-    rows = [head.token_vectors(features).astype(np.float16) for features in encoder.encode(chunks)]
-    return [float(value) for row in rows for value in head.simulate(row, vectors)[:, 0]]
 
 
 def label_features(

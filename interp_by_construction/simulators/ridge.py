@@ -15,15 +15,112 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from interp_by_construction.stats.correlation import columnwise_correlation
+from interp_by_construction.corpus.excerpts import Excerpts
+from interp_by_construction.llm.embedded import model_identity, resolve_model
+from interp_by_construction.simulators.base import Fitted, Models, Simulation, Texts
+from interp_by_construction.simulators.encoder import Encoder
+from interp_by_construction.simulators.exact import ExactSimulator, simulate_raw
+from interp_by_construction.simulators.prompt import OTHER_SHOTS, SHOTS
+from interp_by_construction.stats.correlation import columnwise_correlation, mean_defined
+
+if TYPE_CHECKING:
+    from interp_by_construction.llm.client import Labeler
 
 LAMBDAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Candidates, in units of the mean diagonal of K."""
+
+
+class RidgeSimulator(ExactSimulator):
+    """The exact simulator, distilled for the targets of each label. Scores are by the exact one."""
+
+    name = "ridge"
+    any_label = False
+    is_exact = False
+    encoded_parts = ("fit", "score", "align")
+    exact_parts = ("fit", "score")
+    calibration_part = "fit"
+    encoder_settings = ("encoder_layers",)
+    own_settings = ("reliability_tokens",)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        return {"encoder": model_identity(self.cfg.encoder)}
+
+    @property
+    def target_name(self) -> str:
+        return self.name
+
+    def load_encoder(self, device: str) -> Encoder:
+        return Encoder.load(resolve_model(self.cfg.encoder), self.cfg.encoder_layers, device)
+
+    def fit(self, labels: Sequence[str], texts: Texts, models: Models) -> Fitted:
+        labeler, excerpts = models.labeler(), texts.excerpts("fit")
+        raw = simulate_raw(labeler, labels, excerpts.tokens, "simulate fit")
+        target, rows = raw.contrasted(self.cfg.contrast), texts.rows("fit")
+        assert rows is not None
+        use = excerpts.is_text.reshape(-1)
+        n_excerpts, length = excerpts.is_text.shape
+        layers = self.cfg.encoder_layers
+        ridge = fit_ridge(
+            rows[use],
+            target[use],
+            np.repeat(np.arange(n_excerpts), length)[use],
+            n_layers=len(layers),
+        )
+        metrics = {
+            "fidelity_cross_validated": mean_defined(ridge.fidelity),
+            "encoder_layers": [layers[layer] for layer in ridge.layers],
+            "lambda_median": float(np.median(ridge.lambdas)) if len(ridge.lambdas) else None,
+        }
+        return Fitted(
+            _RidgeSimulation(ridge),
+            {"fit": raw.values, "fit_reference": raw.reference},
+            metrics | self._reliability(labeler, labels, target, excerpts),
+        )
+
+    def _reliability(
+        self, labeler: Labeler, labels: Sequence[str], target: NDArray, fit: Excerpts
+    ) -> dict[str, Any]:
+        """r of the exact simulation (`target`, [token, label]) with itself, on the first excerpts
+        of the simulate split: under other few-shot examples, and under the same ones with the
+        excerpts in reverse order (`reliability_order`).
+
+        What stands before an excerpt in its prompt changes the answer, and no feature of the
+        excerpt alone can tell: the second is what a distillate can hope for.
+        """
+        length = fit.is_text.shape[1]
+        n = min(len(fit.tokens), self.cfg.reliability_tokens // length)
+        metrics: dict[str, Any] = {"n_reliability_tokens": int(fit.is_text[:n].sum())}
+        use = fit.is_text[:n].reshape(-1)
+        again = (("reliability", OTHER_SHOTS, 1), ("reliability_order", SHOTS, -1))
+        for name, shots, step in again:
+            if n == 0:
+                metrics |= {name: None, f"n_{name}_undefined": None}
+                continue
+            texts = fit.tokens[:n][::step]
+            raw = simulate_raw(labeler, labels, texts, name.replace("_", " "), shots)
+            values = raw.contrasted(self.cfg.contrast).reshape(n, length, -1)[::step]
+            r = columnwise_correlation(
+                target[: n * length][use], values.reshape(n * length, -1)[use]
+            )
+            metrics |= {name: mean_defined(r), f"n_{name}_undefined": int(np.isnan(r).sum())}
+        return metrics
+
+
+class _RidgeSimulation(Simulation):
+    def __init__(self, ridge: Ridge) -> None:
+        self._ridge = ridge
+
+    def __call__(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+        raise TypeError("a ridge simulator reads encoded text only")
+
+    def of_encoded(self, rows: NDArray) -> NDArray[np.float32]:
+        return self._ridge.predict(rows)
 
 
 class Ridge(NamedTuple):

@@ -46,7 +46,6 @@ from interp_by_construction.scoring.judge_text import (
 )
 from interp_by_construction.scoring.score_table import ScoreTable
 from interp_by_construction.simulators.exact import REFERENCE_LABELS, contrasted, simulate_packed
-from interp_by_construction.stages.simulate import label_vectors
 from interp_by_construction.subject.tables import write_records
 
 if TYPE_CHECKING:
@@ -194,7 +193,7 @@ def _by_head(head: HeadJudge, case: Case, select: Text) -> _ByHead:
     on_score = np.concatenate(
         [case.simulated["head_score"], head.head.simulate(vectors, empty)], axis=1
     )
-    labels = np.concatenate([label_vectors(head.head, head.encoder, case.labels), empty])
+    labels = np.concatenate([head.head.label_vectors(head.encoder, case.labels), empty])
     # In half precision, as a run stores token vectors.
     rows = [
         head.head.token_vectors(features).astype(np.float16)
@@ -350,7 +349,7 @@ def _blind(
     if head is not None:
         judge, self_judged, own = "head", head.self_judged, case.simulated["head_score"]
         vectors = np.load(head.encoded / "head_score.npy", mmap_mode="r")
-        simulated = head.head.simulate(vectors, label_vectors(head.head, head.encoder, fresh))
+        simulated = head.head.simulate(vectors, head.head.label_vectors(head.encoder, fresh))
         use = choose_excerpts(case.corpus, "head_score", case.simulate).is_text.reshape(-1)
     else:
         judge, self_judged = labeler.name, labeler.self_judged

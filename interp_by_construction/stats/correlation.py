@@ -62,3 +62,9 @@ def _flat(values: ArrayLike) -> NDArray[np.float64]:
     if hasattr(values, "detach"):
         values = values.detach().cpu()
     return np.asarray(values, dtype=np.float64).reshape(-1)
+
+
+def mean_defined(values: NDArray) -> float | None:
+    """Mean of the values that are not NaN; None where there are none."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else None

@@ -70,7 +70,7 @@ class LabelRecipes(TextRecipes):
             config.pop("audit_rounds")
         if lower is not None:
             parents |= {"model": before.fingerprint, "incoming": lower.labels.fingerprint}
-        if splits and self._head is not None:
+        if splits and self.simulator.any_text:
             parents |= self._parents(
                 model=before, **{split: self._encode_split(split) for split in splits}
             )
@@ -125,17 +125,14 @@ class LabelRecipes(TextRecipes):
         """One round by default where simulations are cheap; none where candidates are not
         scored."""
         cfg = self.cfg.label
-        if self._head is None:
+        if not self.simulator.any_text:
             return cfg.revisions or 0
         return int(cfg.head_select_tokens > 0) if cfg.revisions is None else cfg.revisions
 
     def _labelling_splits(self) -> list[Literal["label", "select"]]:
         """The splits that choosing and revising labels reads."""
-        tokens = (
-            self.cfg.label.select_tokens
-            if self._head is None
-            else self.cfg.label.head_select_tokens
-        )
+        cfg = self.cfg.label
+        tokens = cfg.head_select_tokens if self.simulator.any_text else cfg.select_tokens
         return [] if not tokens else ["select", "label"] if self._revisions() else ["select"]
 
     def _comparisons(
@@ -272,36 +269,20 @@ class LabelRecipes(TextRecipes):
     def _simulate(self, layer: Layer, before: Artifact) -> Artifact:
         """Reads labels and text, and no activation (invariant 5)."""
         cfg = self.cfg.simulate
-        parents = self._parents(label=layer.labels)
-        if "encode" in self.shared:
-            parents["encode"] = self.shared["encode"].fingerprint
+        encoded = self.shared.get("encode")
+        parents = self._parents(label=layer.labels, **({"encode": encoded} if encoded else {}))
 
         def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.simulators.base import Texts
             from interp_by_construction.stages import simulate
             from interp_by_construction.subject.tables import read_labels
 
+            path = None if encoded is None else encoded.path
+            texts = Texts(self.shared["corpus"].path, cfg, path)
             labels = read_labels(layer.labels.path)
-            encoded = self.shared["encode"].path if "encode" in self.shared else None
-            corpus, labeler = self.shared["corpus"].path, self._get_labeler()
-            if self._head is None:
-                return simulate.run(corpus, encoded, labels, labeler, cfg, out)
             with threads(self.cfg.labeler.threads):
-                return simulate.run(
-                    corpus, encoded, labels, labeler, cfg, out, self._head, self._encoder()
-                )
+                return simulate.run(texts, labels, self.simulator, self._models(), out)
 
-        keys = ["simulator", "n_score_tokens", "excerpt_tokens", "max_align_tokens", "contrast"]
-        keys += {
-            "ridge": ["n_fit_tokens", "reliability_tokens"],
-            "head": ["n_head_score_tokens"],
-            "exact": [],
-        }[cfg.simulator]
-        identity = {"labeler": self._get_labeler().identity}
-        return self._build(
-            "simulate",
-            layer.index,
-            {key: getattr(cfg, key) for key in keys},
-            parents,
-            identity,
-            compute,
-        )
+        identity = {"labeler": self._get_labeler().identity, **self.simulator.identity}
+        settings = self.simulator.settings
+        return self._build("simulate", layer.index, settings, parents, identity, compute)

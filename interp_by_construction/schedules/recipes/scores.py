@@ -152,7 +152,6 @@ class ScoreRecipes(Workshop):
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import audit, function
-            from interp_by_construction.stages.simulate import label_vectors
             from interp_by_construction.subject.tables import read_labels
 
             simulated, targets = function.read_simulated(
@@ -160,8 +159,8 @@ class ScoreRecipes(Workshop):
             )
             encoder, labels = self._encoder(), read_labels(layer.labels.path)
             with threads(self.cfg.labeler.threads):
-                vectors = label_vectors(
-                    head, encoder, [label.text for label in labels if label.text is not None]
+                vectors = head.label_vectors(
+                    encoder, [label.text for label in labels if label.text is not None]
                 )
                 return audit.run(
                     {moment: artifact.path / "model" for moment, artifact in models.items()},

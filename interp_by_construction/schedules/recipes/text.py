@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +13,7 @@ from interp_by_construction.schedules.workshop import Workshop, threads
 
 if TYPE_CHECKING:
     from interp_by_construction.corpus.excerpts import Excerpts
+    from interp_by_construction.stages.encode import Text
 
 
 class TextRecipes(Workshop):
@@ -78,70 +80,50 @@ class TextRecipes(Workshop):
         return self._build("subject", None, config, parents, identity, compute)
 
     def _encode(self) -> Artifact:
-        cfg = self.cfg.simulate
-        keys = ["n_score_tokens", "excerpt_tokens", "max_align_tokens"]
-        keys += (
-            ["n_fit_tokens", "encoder_layers"] if self._head is None else ["n_head_score_tokens"]
-        )
+        def texts() -> dict[str, Text]:
+            from interp_by_construction.stages.encode import Text
 
-        def compute(out: Path) -> dict[str, Any]:
-            from interp_by_construction.stages import simulate
+            corpus, cfg = self.shared["corpus"].path, self.cfg.simulate
+            return {part: Text.of_part(corpus, part, cfg) for part in self.simulator.encoded_parts}
 
-            with threads(self.cfg.labeler.threads):
-                return simulate.encode(
-                    self.shared["corpus"].path,
-                    self._encoder(),
-                    cfg,
-                    simulate.ENCODED[cfg.simulator],
-                    out,
-                    self._head,
-                )
-
-        config = {key: getattr(cfg, key) for key in keys}
-        identity = {"encoder": self._model_identity(cfg.encoder)}
-        identity |= {} if self._head is None else {"head": self._head.identity}
-        return self._build("encode", None, config, self._parents(), identity, compute)
+        return self._encoded("encode", self.simulator.text_settings, texts)
 
     def _encode_split(self, split: Literal["label", "select"]) -> Artifact:
-        """Token vectors of the text on which labels are compared with nodes; only with a head.
-        Apart from `encode`, so that labels do not depend on how much text is aligned or scored."""
+        """The text on which labels are compared with nodes. Apart from `encode`, so that labels do
+        not depend on how much text is aligned or scored."""
+
+        def texts() -> dict[str, Text]:
+            from interp_by_construction.stages.encode import Text
+
+            return {split: Text.of(self._labelling_text(split))}
+
         stage = f"encode_{split}"
         if stage not in self.shared:
-            head = self._head
-            assert head is not None
-
-            def compute(out: Path) -> dict[str, Any]:
-                from interp_by_construction.stages import simulate
-
-                text = self._labelling_text(split)
-                with threads(self.cfg.labeler.threads):
-                    n_texts, length = text.is_text.shape
-                    file = out / f"{split}.npy"
-                    return {
-                        "n_tokens": simulate.encode_texts(
-                            text.tokens, n_texts, length, self._encoder(), head, file
-                        )
-                    }
-
             tokens = (
                 self.cfg.label.head_select_tokens
                 if split == "select"
                 else self.cfg.simulate.n_label_tokens
             )
-            identity = {
-                "encoder": self._model_identity(self.cfg.simulate.encoder),
-                "head": head.identity,
-            }
-            self.shared[stage] = self._build(
-                stage, None, {"n_tokens": tokens}, self._parents(), identity, compute
-            )
+            self.shared[stage] = self._encoded(stage, {"n_tokens": tokens}, texts)
         return self.shared[stage]
 
+    def _encoded(
+        self, stage: str, config: dict[str, Any], texts: Callable[[], dict[str, Text]]
+    ) -> Artifact:
+        def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.stages import encode
+
+            with threads(self.cfg.labeler.threads):
+                return encode.run(texts(), self.simulator.load_encoder(self._device()), out)
+
+        identity = self.simulator.identity
+        return self._build(stage, None, config, self._parents(), identity, compute)
+
     def _labelling_text(self, split: Literal["label", "select"]) -> Excerpts:
+        from interp_by_construction.corpus.excerpts import choose_excerpts
         from interp_by_construction.labelling import compare
-        from interp_by_construction.stages import simulate
 
         corpus = self.shared["corpus"].path
         if split == "label":
-            return simulate.choose_excerpts(corpus, "label", self.cfg.simulate)
+            return choose_excerpts(corpus, "label", self.cfg.simulate)
         return compare.select_excerpts(corpus, self.cfg.label.head_select_tokens, None)

@@ -181,7 +181,7 @@ class Given(Stage[Record]):
         return self.known_as
 
     @property
-    def parents(self) -> dict[str, Stage[Any]]:  # type: ignore[override]
+    def parents(self) -> dict[str, Stage[Any]]:
         """None."""
         return {}
 

@@ -18,7 +18,7 @@ class LanguageModel(Handle[Labeler]):
     cfg: LabelerConfig
 
     @cached_property
-    def identity(self) -> str:  # type: ignore[override]
+    def identity(self) -> str:
         """Backend, precision and model: all that can change an answer."""
         cfg = self.cfg
         model = cfg.model if cfg.backend == "endpoint" else model_identity(cfg.model)

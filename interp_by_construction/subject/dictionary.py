@@ -9,7 +9,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from interp_by_construction.subject.families import block, family_of, n_layers, transcoder_of
-from interp_by_construction.subject.transcoder import Shape, Transcoder
+from interp_by_construction.subject.transcoder import Transcoder
+from interp_by_construction.subject.transcoder_files import Shape
 
 KEY = "dictionary_layers"
 """Entry of config.json: layer -> shape of the transcoder there."""

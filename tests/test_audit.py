@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from interp_by_construction.config import AuditConfig, SubjectConfig
-from interp_by_construction.corpus.excerpts import read_excerpts
+from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.tokenize import (
     build_blocks,
     save_tokenizer,
@@ -28,8 +28,9 @@ from interp_by_construction.scoring.hotflip import Editor, Nodes, Simulate, Star
 from interp_by_construction.scoring.mining import disagreement, mined, window_before
 from interp_by_construction.stages import audit
 from interp_by_construction.subject.hooks import activations
-from interp_by_construction.subject.intervene import SimulatedBlocks
+from interp_by_construction.subject.interventions import Simulated
 from interp_by_construction.subject.load import save_subject, tiny_model, untie
+from interp_by_construction.subject.records import AlignedNodes
 
 WORDS = "the dog saw a cat and ran to old red house by sea while birds sang loud songs under green trees near our little town".split()
 NODE, KNOWN, SECRET = 5, " cat", " sea"
@@ -108,9 +109,9 @@ def perfect(world: World, nodes: NDArray[np.int64]) -> Simulate:
     return simulate
 
 
-def blocks_of(world: World, split: str, simulate: Simulate) -> SimulatedBlocks:
-    text = read_excerpts(world.path, split, np.arange(20), 16)
-    return SimulatedBlocks(split, text.blocks, np.stack(simulate(text.tokens)), text.is_text)
+def text_of(world: World, split: str, simulate: Simulate) -> Simulated:
+    passage = Passage.of_split(world.path, split, n_blocks=20, first=True)
+    return Simulated(passage, np.stack(simulate(passage.tokens)))
 
 
 def editor(world: World) -> tuple[Editor, Start]:
@@ -183,15 +184,13 @@ def test_every_edit_is_read_back_as_its_tokens(world: World) -> None:
 
 
 def test_run_finds_the_word_that_the_label_leaves_out(world: World, tmp_path: Path) -> None:
-    nodes, poles = np.array([NODE]), np.array([1])
+    aligned = AlignedNodes(0, np.array([NODE]), np.array([1]))
     models = {"before": world.path / "model", "final": world.path / "model"}
     arguments = (
         models,
         world.path,
-        blocks_of(world, "simulate", says_known),
-        0,
-        nodes,
-        poles,
+        text_of(world, "simulate", says_known),
+        aligned,
         says_known,
         CFG,
         4,
@@ -203,7 +202,7 @@ def test_run_finds_the_word_that_the_label_leaves_out(world: World, tmp_path: Pa
     share = np.mean(
         [
             token == SECRET
-            for text in read_excerpts(world.path, "select", np.arange(25), 16).tokens
+            for text in Passage.of_split(world.path, "select", n_blocks=25, first=True).tokens
             for token in text
         ]
     )
@@ -263,10 +262,8 @@ def test_a_perfect_simulation_is_never_contradicted(world: World, tmp_path: Path
     metrics = audit.run(
         {"final": world.path / "model"},
         world.path,
-        blocks_of(world, "simulate", poled),
-        0,
-        nodes,
-        poles,
+        text_of(world, "simulate", poled),
+        AlignedNodes(0, nodes, poles),
         poled,
         CFG,
         4,
@@ -327,16 +324,13 @@ def test_the_window_begins_with_a_word_of_the_same_document() -> None:
 
 def test_a_layer_without_labels_is_not_audited(world: World, tmp_path: Path) -> None:
     none = np.zeros(0, np.int64)
-    empty = SimulatedBlocks(
-        "simulate", np.arange(2), np.zeros((2, 16, 0)), np.ones((2, 16), np.bool_)
-    )
+    passage = Passage.of_split(world.path, "simulate", n_blocks=2)
+    empty = Simulated(passage, np.zeros((*passage.shape, 0)))
     metrics = audit.run(
         {"final": world.path / "model"},
         world.path,
         empty,
-        0,
-        none,
-        none,
+        AlignedNodes(0, none, none),
         says_known,
         CFG,
         4,

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_function import NODES, POLES, text_of
+from test_function import ALIGNED, NODES, POLES, text_of
 from test_function import corpus as corpus
 from tiny_subjects import FAMILIES, random_model, tokens
 
-from interp_by_construction.corpus.tokenize import load_blocks
 from interp_by_construction.scoring import clamp
 from interp_by_construction.scoring.calibration import Calibration
-from interp_by_construction.scoring.clamp import Clamping, otsu
+from interp_by_construction.scoring.clamp import Budget, Clamped, Clamping, otsu
 from interp_by_construction.subject.direct_path import direct_logits
 from interp_by_construction.subject.families import n_layers, output_directions
 from interp_by_construction.subject.hooks import activations, capture
-from interp_by_construction.subject.intervene import replaced, token_nats
+from interp_by_construction.subject.interventions import replaced
+from interp_by_construction.subject.losses import token_nats
 
 IDENTITY = Calibration(np.ones(3), np.zeros(3), np.zeros(3, np.bool_), np.zeros(3, np.bool_))
 
@@ -59,10 +59,8 @@ def test_the_simulation_that_is_the_activation_changes_no_loss_anywhere(corpus: 
     model = random_model("gpt2")
     text = text_of(corpus, model, "test")
     assert POLES[1] == -1
-    clamping = Clamping(np.quantile(text.values[text.mask], 0.8, axis=0), np.full(3, 5.0))
-    (change,) = clamp.losses(
-        model, corpus, text, 1, NODES, POLES, IDENTITY, clamping, [[0, 1, 2]], 4, "cpu"
-    )
+    clamping = Clamping(np.quantile(text.on_text(), 0.8, axis=0), np.full(3, 5.0))
+    (change,) = clamp.losses(model, Clamped(ALIGNED, text, IDENTITY, clamping), [[0, 1, 2]], 4)
     assert change.on["simulated"] == pytest.approx(0, abs=1e-6) and change.off[
         "simulated"
     ] == pytest.approx(0, abs=1e-6)
@@ -74,17 +72,13 @@ def test_changes_equal_a_loop_over_single_predictions(corpus: Path) -> None:
     model = random_model("gpt2")
     text = text_of(corpus, model, "test")
     clamping = Clamping(
-        np.full(3, np.quantile(text.values[text.mask][:, 1], 0.7)), np.array([1.0, 3.0, 2.0])
+        np.full(3, np.quantile(text.on_text()[:, 1], 0.7)), np.array([1.0, 3.0, 2.0])
     )
-    changes = clamp.losses(
-        model, corpus, text, 1, NODES, POLES, IDENTITY, clamping, [[1], [0, 2]], 3, "cpu"
-    )
-    ids = torch.as_tensor(
-        np.asarray(load_blocks(corpus, "test")[text.blocks.tolist()]["input_ids"], dtype=np.int64)
-    )
+    changes = clamp.losses(model, Clamped(ALIGNED, text, IDENTITY, clamping), [[1], [0, 2]], 3)
+    ids, is_text = torch.as_tensor(text.passage.ids), text.passage.is_text
     sums: dict[str, list[float]] = {"on": [], "off": []}
     for block in range(len(ids)):
-        applies = (text.values[block, :, 1] > clamping.threshold[1]) & text.mask[block]
+        applies = (text.values[block, :, 1] > clamping.threshold[1]) & is_text[block]
         with replaced(
             model,
             1,
@@ -92,10 +86,10 @@ def test_changes_equal_a_loop_over_single_predictions(corpus: Path) -> None:
             torch.tensor([3.0 * POLES[1]]),
             torch.as_tensor(applies)[None],
         ):
-            clamped = token_nats(model, ids[block : block + 1])
-        difference = clamped - token_nats(model, ids[block : block + 1])
+            (clamped,) = token_nats(model, ids[block : block + 1])
+        difference = clamped - token_nats(model, ids[block : block + 1])[0]
         for position, value in enumerate(difference):
-            if text.mask[block, position]:
+            if is_text[block, position]:
                 sums["on" if applies[position] else "off"].append(value)
     assert (changes[0].n_on, changes[0].n_off) == (len(sums["on"]), len(sums["off"]))
     assert changes[0].on["high_on"] == pytest.approx(np.mean(sums["on"]), abs=1e-5)
@@ -107,16 +101,9 @@ def test_a_label_that_applies_nowhere_has_no_change_there(corpus: Path) -> None:
     text = text_of(corpus, model, "test")
     (change,) = clamp.losses(
         model,
-        corpus,
-        text,
-        1,
-        NODES,
-        POLES,
-        IDENTITY,
-        Clamping(np.full(3, 1e9), np.ones(3)),
+        Clamped(ALIGNED, text, IDENTITY, Clamping(np.full(3, 1e9), np.ones(3))),
         [[0]],
         4,
-        "cpu",
     )
     assert change.n_on == 0 and math.isnan(change.on["zero_on"]) and change.off["zero_on"] == 0
 
@@ -133,7 +120,7 @@ def test_a_constant_simulation_is_counted_not_clamped(corpus: Path) -> None:
     fitted, tested = (text_of(corpus, model, split) for split in ("simulate", "test"))
     constant = fitted._replace(values=np.where(np.arange(3) == 1, 0.5, fitted.values))
     record, nodes = clamp.run(
-        model, corpus, constant, tested, 1, NODES, POLES, IDENTITY, 8, 10**6, 4, 0, "cpu", "final"
+        model, ALIGNED, constant, tested, IDENTITY, Budget(8, 10**6, 4, 0), "final"
     )
     assert record["n_undefined"] == 1 and record["n_single"] == 2
     assert sorted(each["node"] for each in nodes) == sorted(int(NODES[i]) for i in (0, 2))

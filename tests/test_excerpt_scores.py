@@ -10,6 +10,7 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
+from interp_by_construction.corpus.windows import cut_windows
 from interp_by_construction.scoring.agreement import (
     content_words,
     same_text,
@@ -30,12 +31,7 @@ from interp_by_construction.scoring.excerpt_score import VARIANTS, excerpt_score
 from interp_by_construction.scoring.llm_judge import excerpt_text
 from interp_by_construction.scoring.score_table import ScoreTable
 from interp_by_construction.scoring.truth import roc_auc
-from interp_by_construction.scoring.windows import (
-    active_and_inactive,
-    cut_windows,
-    peaks,
-    top_and_random,
-)
+from interp_by_construction.scoring.windows import active_and_inactive, peaks, top_and_random
 
 ALL = np.ones((6, 64), dtype=bool)
 WINDOWS = cut_windows(ALL, np.zeros((6, 64), dtype=np.int64), 16)

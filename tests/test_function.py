@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from given_text import split_of
 from safetensors.numpy import load_file
 from tiny_subjects import FAMILIES, LENGTH, VOCAB, random_model, tokens
 from transformers import PreTrainedModel
 
 from interp_by_construction.config import EvaluateConfig, SubjectConfig
+from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.tokenize import (
     build_blocks,
     load_blocks,
@@ -27,27 +28,26 @@ from interp_by_construction.scoring.baselines import other_labels
 from interp_by_construction.scoring.calibration import LineFit
 from interp_by_construction.scoring.lookup import LookupTable, lookup_r2
 from interp_by_construction.scoring.rank import own_label_ranks, rank_summary
-from interp_by_construction.stages import evaluate, function
-from interp_by_construction.stages.function import (
-    Simulated,
+from interp_by_construction.scoring.substitution import (
+    ABLATIONS,
+    AlignedLayer,
+    ablations,
     calibrate,
-    lookup_r2_of,
-    standard_interventions,
+    layer_interventions,
+    loss_summary,
 )
+from interp_by_construction.stages import evaluate, function
+from interp_by_construction.stages.function import lookup_r2_of
 from interp_by_construction.subject.families import output_directions
 from interp_by_construction.subject.hooks import activations
-from interp_by_construction.subject.intervene import (
-    Intervention,
-    SimulatedBlocks,
-    count_values,
-    intervened_losses,
-    loss_summary,
-    replaced,
-)
+from interp_by_construction.subject.interventions import Intervention, Simulated, replaced
 from interp_by_construction.subject.load import save_subject, tiny_model, untie
+from interp_by_construction.subject.losses import Losses, count_values, document_losses
+from interp_by_construction.subject.records import AlignedNodes
 
 NODES = np.array([3, 17, 5])
 POLES = np.array([1, -1, 1])
+ALIGNED = AlignedNodes(1, NODES, POLES)
 
 
 # Rank
@@ -246,46 +246,65 @@ def text_of(
     layer: int = 1,
     length: int = LENGTH,
     noise: float = 0.0,
-) -> SimulatedBlocks:
+) -> Simulated:
     """Simulations that equal pole * activation up to noise, on every second block."""
-    dataset = load_blocks(corpus, split)
-    blocks = np.arange(0, len(dataset), 2)
-    ids = torch.from_numpy(np.asarray(dataset[blocks.tolist()]["input_ids"], dtype=np.int64))[
-        :, :length
-    ]
+    source = split_of(corpus, split)
+    passage = Passage(source, np.arange(0, len(source.dataset), 2), length)
     with torch.no_grad():
-        real = activations(model, layer, ids)[..., NODES].numpy() * POLES
-    return SimulatedBlocks(split, blocks, real, (ids != 0).numpy())
+        real = activations(model, layer, torch.from_numpy(passage.ids))[..., NODES]
+    return Simulated(passage, real.numpy() * POLES)
+
+
+def masked(text: Simulated, is_text: np.ndarray) -> Simulated:
+    """The same with other places that count as text."""
+    passage = dataclasses.replace(text.passage)
+    vars(passage)["is_text"] = is_text
+    return text._replace(passage=passage)
+
+
+def losses_of(model: PreTrainedModel, layer: AlignedLayer) -> Losses:
+    plan = layer_interventions(model, layer, 4, 0, "")
+    names = (*ABLATIONS, "own_labels", "other_labels")
+    return document_losses(
+        model, layer.test.passage, {name: [plan[name]] for name in names if name in plan}, 4, ""
+    )
 
 
 def test_substituting_the_true_activations_changes_no_loss(corpus: Path) -> None:
     model = random_model("gpt2")
     text = text_of(corpus, model, "test", length=9)
-    true = {"true": Intervention(NODES, lambda simulated: POLES * simulated)}
-    losses = intervened_losses(model, corpus, text, 1, true, 4, "cpu")
+    true = {"true": [Intervention(1, NODES, lambda at: POLES * text.values[at])]}
+    losses = document_losses(model, text.passage, true, 4, "")
     np.testing.assert_allclose(losses.nats["true"], losses.nats["none"], rtol=0, atol=1e-6)
     # Also by way of a calibration that has to undo a scale and an offset.
     fitted = text_of(corpus, model, "simulate", length=9)
     scaled = [part._replace(values=part.values * [0.1, 3.0, 20.0] - 5.0) for part in (fitted, text)]
-    mean, own, other = calibrate(model, corpus, scaled[0], 1, NODES, POLES, 4, 0, "cpu")
-    np.testing.assert_allclose(own.scale, 1 / np.array([0.1, 3.0, 20.0]), rtol=1e-5)
-    losses = intervened_losses(
-        model,
-        corpus,
-        scaled[1],
-        1,
-        standard_interventions(NODES, POLES, mean, own, other, 0),
-        4,
-        "cpu",
-    )
+    found = calibrate(model, ALIGNED, scaled[0], 4, 0)
+    np.testing.assert_allclose(found.own.scale, 1 / np.array([0.1, 3.0, 20.0]), rtol=1e-5)
+    losses = losses_of(model, AlignedLayer(ALIGNED, scaled[0], *scaled))
     per_token = {name: nats / losses.tokens for name, nats in losses.nats.items()}
     np.testing.assert_allclose(per_token["own_labels"], per_token["none"], atol=1e-5)
     for name in ("aligned_mean", "aligned_zero", "free_mean", "free_zero", "other_labels"):
         assert np.abs(per_token[name] - per_token["none"]).max() > 1e-3
-    summary = loss_summary(losses, function.ABLATIONS, "aligned_mean", "aligned_zero", 50, 0)
+    summary = loss_summary(losses, ABLATIONS, "aligned_mean", "aligned_zero", 50, 0)
     for kind in ("recovered_from_mean", "recovered_from_zero"):
         value = summary["substitution"]["own_labels"][kind]
         assert value is None or value == pytest.approx(1, abs=1e-3)
+
+
+def test_interventions_in_two_layers_act_at_once(corpus: Path) -> None:
+    """All nodes of two layers at 0 are a model without these MLPs' output weights."""
+    model: Any = random_model("gpt2")
+    every, passage = np.arange(24), Passage(split_of(corpus, "test"), np.arange(6), LENGTH)
+    vars(passage)["is_text"] = np.ones(passage.shape, bool)
+    zero = [ablations(layer, every, np.zeros(24))["all_zero"] for layer in (0, 2)]
+    losses = document_losses(model, passage, {"both": zero, "one": zero[:1]}, 4, "")
+    with torch.no_grad():
+        for layer in (0, 2):
+            output_directions(model, layer).zero_()
+    without = document_losses(model, passage, {}, 4, "").nats["none"]
+    np.testing.assert_allclose(losses.nats["both"], without, rtol=1e-6)
+    assert np.abs(losses.nats["one"] - without).max() > 1e-3
 
 
 def test_losses_are_those_of_evaluate_and_free_of_the_batch_size(
@@ -294,14 +313,8 @@ def test_losses_are_those_of_evaluate_and_free_of_the_batch_size(
     model = random_model("gpt2")
     untie(model)
     save_subject(model, tmp_path / "model")
-    dataset = load_blocks(corpus, "test")
-    every = SimulatedBlocks(
-        "test",
-        np.arange(len(dataset)),
-        np.zeros((len(dataset), LENGTH, 0)),
-        np.ones((len(dataset), LENGTH), bool),
-    )
-    losses = intervened_losses(model, corpus, every, 1, {}, 7, "cpu")
+    every = Passage.of_split(corpus, "test")
+    losses = document_losses(model, every, {}, 7, "")
     metrics = evaluate.losses(tmp_path / "model", corpus, EvaluateConfig(), tmp_path, "cpu")
     stored = load_file(tmp_path / "losses.safetensors")
     np.testing.assert_array_equal(losses.document, stored["document"])
@@ -313,33 +326,24 @@ def test_losses_are_those_of_evaluate_and_free_of_the_batch_size(
 
 
 def test_aligned_and_free_are_disjoint_and_make_up_the_layer() -> None:
-    mean, line = np.arange(24, dtype=np.float64), LineFit(3)
-    line.update(np.zeros((2, 3)), np.zeros((2, 3)))
-    made = standard_interventions(NODES, POLES, mean, line.result(), line.result(), 0)
+    mean, at = np.arange(24, dtype=np.float64), slice(0, 1)
+    made = ablations(1, NODES, mean)
     for kind in ("mean", "zero"):
         aligned, free = made[f"aligned_{kind}"], made[f"free_{kind}"]
         assert not set(aligned.nodes) & set(free.nodes)
         assert sorted([*aligned.nodes, *free.nodes]) == list(range(24))
-    np.testing.assert_array_equal(made["free_mean"].values(np.zeros(0)), made["free_mean"].nodes)
-    np.testing.assert_array_equal(made["aligned_mean"].values(np.zeros(0)), NODES)
+        assert sorted(made[f"all_{kind}"].nodes) == list(range(24))
+    np.testing.assert_array_equal(made["free_mean"].values(at), made["free_mean"].nodes)
+    np.testing.assert_array_equal(made["aligned_mean"].values(at), NODES)
 
 
 def test_ablating_an_empty_set_changes_nothing(corpus: Path) -> None:
     model = random_model("gpt2")
     text = text_of(corpus, model, "test")
-    text = text._replace(values=np.zeros((*text.mask.shape, 0)))
-    nobody = np.zeros(0, np.int64)
-    mean, own, other = calibrate(model, corpus, text, 1, nobody, nobody, 4, 0, "cpu")
-    losses = intervened_losses(
-        model,
-        corpus,
-        text,
-        1,
-        standard_interventions(nobody, nobody, mean, own, other, 0),
-        4,
-        "cpu",
-    )
-    summary = loss_summary(losses, function.ABLATIONS, "aligned_mean", "aligned_zero", 20, 0)
+    text = text._replace(values=np.zeros((*text.passage.shape, 0)))
+    nobody = AlignedNodes(1, np.zeros(0, np.int64), np.zeros(0, np.int64))
+    losses = losses_of(model, AlignedLayer(nobody, text, text, text))
+    summary = loss_summary(losses, ABLATIONS, "aligned_mean", "aligned_zero", 20, 0)
     assert summary["ablation"]["aligned_mean"] == {"loss_increase": 0.0, "ci95": [0.0, 0.0]}
     assert summary["ablation"]["free_zero"]["loss_increase"] != 0
     assert summary["substitution"]["own_labels"]["recovered_from_zero"] is None
@@ -348,20 +352,20 @@ def test_ablating_an_empty_set_changes_nothing(corpus: Path) -> None:
 def test_masked_places_keep_their_activations(corpus: Path) -> None:
     model = random_model("gpt2")
     text = text_of(corpus, model, "test")
-    hidden = text._replace(mask=np.zeros_like(text.mask), values=np.full_like(text.values, np.nan))
-    wild = {"wild": Intervention(NODES, lambda simulated: simulated * 1e3)}
-    losses = intervened_losses(model, corpus, hidden, 1, wild, 4, "cpu")
+    hidden = masked(text, np.zeros(text.passage.shape, bool))
+    wild = {"wild": [Intervention(1, NODES, lambda _: np.full(3, np.nan))]}
+    losses = document_losses(model, hidden.passage, wild, 4, "")
     np.testing.assert_array_equal(losses.nats["wild"], losses.nats["none"])
 
 
 def test_calibration_reads_no_masked_place(corpus: Path) -> None:
     model = random_model("gpt2")
     text = text_of(corpus, model, "simulate")
-    assert not text.mask.all()
-    wild = text._replace(values=np.where(text.mask[..., None], text.values, 1e6))
+    is_text = text.passage.is_text
+    assert not is_text.all()
+    wild = text._replace(values=np.where(is_text[..., None], text.values, 1e6))
     for mine, clean in zip(
-        *(calibrate(model, corpus, each, 1, NODES, POLES, 4, 0, "cpu") for each in (wild, text)),
-        strict=True,
+        *(calibrate(model, ALIGNED, each, 4, 0) for each in (wild, text)), strict=True
     ):
         np.testing.assert_array_equal(np.stack(mine), np.stack(clean))
 
@@ -377,17 +381,14 @@ def test_count_values_equals_one_count_of_everything() -> None:
 # The stage
 
 
-def with_tokenizer(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The blocks of these tests end their documents with id 0."""
-    monkeypatch.setattr(
-        function, "load_tokenizer", lambda _: SimpleNamespace(get_vocab=dict, eos_token_id=0)
-    )
+def label_text(corpus: Path) -> Passage:
+    source = split_of(corpus, "label")
+    return Passage(source, np.arange(len(source.dataset)), LENGTH)
 
 
 def test_a_node_of_the_token_alone_is_a_lookup_and_one_of_the_place_is_not(
-    corpus: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: Path,
 ) -> None:
-    with_tokenizer(corpus, monkeypatch)
     model: Any = random_model("gpt2")
     with torch.no_grad():
         for parameter in (
@@ -395,19 +396,18 @@ def test_a_node_of_the_token_alone_is_a_lookup_and_one_of_the_place_is_not(
             model.transformer.wpe.weight,
         ):
             parameter.zero_()
-    found = lookup_r2_of(model, corpus, "label", 0, NODES, None, 4, "cpu")
+    found = lookup_r2_of(model, label_text(corpus), 0, NODES, 4)
     np.testing.assert_allclose(found.r2, 1, atol=1e-6)
     assert found.n_measured > 100
     model = random_model("gpt2")
     with torch.no_grad():
         model.transformer.wte.weight.zero_()
-    assert (lookup_r2_of(model, corpus, "label", 0, NODES, None, 4, "cpu").r2 < 0.2).all()
+    assert (lookup_r2_of(model, label_text(corpus), 0, NODES, 4).r2 < 0.2).all()
 
 
 def test_lookup_halves_hold_different_documents(
-    corpus: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: Path,
 ) -> None:
-    with_tokenizer(corpus, monkeypatch)
     model, dataset = random_model("gpt2"), load_blocks(corpus, "label")
     ids, documents = (
         np.asarray(dataset[:][column], dtype=np.int64) for column in ("input_ids", "document")
@@ -417,7 +417,7 @@ def test_lookup_halves_hold_different_documents(
     fit = np.isin(documents, np.unique(documents)[::2])
     use = ids != 0
     expected = lookup_r2(ids[use], values[use], fit[use])
-    found = lookup_r2_of(model, corpus, "label", 1, NODES, None, 5, "cpu")
+    found = lookup_r2_of(model, label_text(corpus), 1, NODES, 5)
     np.testing.assert_allclose(found.r2, expected, atol=1e-6)
     assert found.n_measured + found.n_unseen == int((use & ~fit).sum())
 
@@ -450,14 +450,13 @@ def test_run_on_a_real_corpus_layout(tmp_path: Path) -> None:
                 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
             )
     save_subject(model, tmp_path / "final")
-    simulated = Simulated(
-        *(text_of(tmp_path, model, split, length=16) for split in ("score", "simulate", "test"))
-    )
+    texts = (text_of(tmp_path, model, split, length=16) for split in ("score", "simulate", "test"))
+    aligned = AlignedLayer(ALIGNED, *texts)
     random = tiny_model(cfg, len(tokenizer), 16, seed=1, eos_token_id=end)
     untie(random)
     save_subject(random, tmp_path / "before")
     models = {"before": tmp_path / "before", "final": tmp_path / "final"}
-    arguments = (models, tmp_path, simulated, 1, NODES, POLES, "label", 8, 4, 50, 0)
+    arguments = (models, tmp_path, aligned, "label", 8, 4, 50, 0)
     metrics = function.run(*arguments, tmp_path, "cpu")
     (tmp_path / "again").mkdir()
     assert function.run(*arguments, tmp_path / "again", "cpu") == metrics
@@ -486,14 +485,13 @@ def test_run_refuses_text_that_does_not_fit(corpus: Path, tmp_path: Path) -> Non
     model = random_model("gpt2")
     score, fitted, test = (text_of(corpus, model, split) for split in ("score", "simulate", "test"))
 
-    def run(simulated: Simulated, nodes: np.ndarray = NODES) -> None:
-        function.run(
-            {}, corpus, simulated, 1, nodes, POLES, "label", None, 4, 10, 0, tmp_path, "cpu"
-        )
+    def run(*texts: Simulated, nodes: np.ndarray = NODES) -> None:
+        aligned = AlignedLayer(AlignedNodes(1, nodes, POLES), *texts)
+        function.run({}, corpus, aligned, "label", None, 4, 10, 0, tmp_path, "cpu")
 
     with pytest.raises(ValueError, match="both calibrated and tested"):
-        run(Simulated(score, test, test))
+        run(score, test, test)
     with pytest.raises(ValueError, match="rank: values"):
-        run(Simulated(score._replace(values=score.values[..., :2]), fitted, test))
+        run(score._replace(values=score.values[..., :2]), fitted, test)
     with pytest.raises(ValueError, match="each node once"):
-        run(Simulated(score, fitted, test), np.array([3, 3, 5]))
+        run(score, fitted, test, nodes=np.array([3, 3, 5]))

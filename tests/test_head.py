@@ -19,12 +19,12 @@ from small_run import config
 
 from interp_by_construction.config import Config, compose
 from interp_by_construction.corpus import load_blocks
-from interp_by_construction.corpus.excerpts import choose_excerpts
+from interp_by_construction.corpus.parts import part_passage
+from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.words import normalised
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError
-from interp_by_construction.labelling import compare
 from interp_by_construction.labelling.general import general_labels
 from interp_by_construction.llm.embedded import resolve_model
 from interp_by_construction.report import terminal
@@ -39,6 +39,8 @@ from interp_by_construction.simulators.head import Head
 from interp_by_construction.stages import assign, simulate
 from interp_by_construction.stages.assign import Candidate, Correlator, match, pool, usable
 from interp_by_construction.stages.evaluate import self_judged
+from interp_by_construction.subject.load import load_subject
+from interp_by_construction.subject.reading import activations_on
 from interp_by_construction.subject.records import Label
 from interp_by_construction.subject.tables import (
     read_history,
@@ -271,32 +273,28 @@ def test_final_labels_are_distinct_labels_of_the_pool_everywhere(
 def test_the_matched_r_is_that_of_label_and_node_on_the_label_split(
     finished: tuple[Path, RunDirectory], server: FakeServer, head_file: Path, encoder: Encoder
 ) -> None:
-    from interp_by_construction.subject.activation_chunks import activation_chunks
-
     root, run = finished
     cfg, store, state = matched(server, root, head_file), Store(root / "store"), run.state
     corpus = store.path("corpus", state["shared"]["corpus"])
-    excerpts = simulate.choose_excerpts(corpus, "label", cfg.simulate)
+    text = part_passage(corpus, "label", cfg.simulate)
     named = [
         label
         for label in read_labels(store.path("assign", state["layers"]["1"]["assign"]))
         if label.text
     ]
-    nodes, length = np.array([label.node for label in named]), excerpts.is_text.shape[1]
+    nodes = np.array([label.node for label in named])
     model = store.path("subject", state["shared"]["subject"]) / "model"
-    real = np.concatenate(
-        list(activation_chunks(model, corpus, "label", excerpts.blocks, length, 1, nodes, "cpu"))
-    )
+    real = activations_on(load_subject(model), text, 1, nodes)
     simulated = [
         np.concatenate(
             [
                 simulate_text(Head.load(head_file), encoder, str(label.text), tokens)
-                for tokens in excerpts.tokens
+                for tokens in text.tokens
             ]
         )
         for label in named
     ]
-    use = excerpts.is_text.reshape(-1)
+    use = text.is_text.reshape(-1)
     r = columnwise_correlation(
         (real * [label.pole for label in named])[use], np.stack(simulated, axis=1)[use]
     )
@@ -360,8 +358,6 @@ def test_labels_can_be_dealt_out_by_what_the_layer_learns(
 def test_a_candidates_score_is_r_of_label_and_node_on_the_select_split(
     finished: tuple[Path, RunDirectory], server: FakeServer, head_file: Path, encoder: Encoder
 ) -> None:
-    from interp_by_construction.subject.activation_chunks import activation_chunks
-
     root, run = finished
     store, state = Store(root / "store"), run.state
     corpus, links = store.path("corpus", state["shared"]["corpus"]), state["layers"]["1"]
@@ -369,10 +365,10 @@ def test_a_candidates_score_is_r_of_label_and_node_on_the_select_split(
         "parents"
     ]
     assert set(parents) == {"collect", "corpus", "model", "select", "label"}
-    text = compare.select_excerpts(corpus, 640, None)
+    text = Passage.of_split(corpus, "select", n_tokens=640)
     assert matched(server, root, head_file).label.head_select_tokens == 640
     assert 1 < len(text.blocks) < len(load_blocks(corpus, "select"))
-    use, length = text.is_text.reshape(-1), text.is_text.shape[1]
+    use = text.is_text.reshape(-1)
     chosen = [
         proposal
         for proposal in read_history(store.path("label", links["label"]))
@@ -380,9 +376,7 @@ def test_a_candidates_score_is_r_of_label_and_node_on_the_select_split(
     ]
     nodes = np.array([proposal.node for proposal in chosen])
     model = store.path("subject", state["shared"]["subject"]) / "model"
-    real = np.concatenate(
-        list(activation_chunks(model, corpus, "select", text.blocks, length, 1, nodes, "cpu"))
-    )
+    real = activations_on(load_subject(model), text, 1, nodes)
     head = Head.load(head_file)
     simulated = [
         np.concatenate(
@@ -575,8 +569,8 @@ def test_head_targets_depend_on_label_and_text_alone(
     )
     # One text on its own gives what it gives among others, up to the rounding of half precision
     # (batches are padded).
-    excerpts = choose_excerpts(corpus, "align", cfg.simulate)
-    alone = simulate_text(head, encoder, str(labels[0].text), excerpts.tokens[1])
+    text = part_passage(corpus, "align", cfg.simulate)
+    alone = simulate_text(head, encoder, str(labels[0].text), text.tokens[1])
     np.testing.assert_allclose(alone, old["values"][1, :, 0].astype(float), atol=1e-2)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from fake_server import FakeServer
+from given_text import split_of
 from random_head import write_random_head
 from rich.console import Console
 from safetensors.numpy import load_file
@@ -19,6 +20,7 @@ from tiny_subjects import FAMILIES, LENGTH, VOCAB, random_model, tokens
 
 from interp_by_construction.config import TrainerConfig, compose
 from interp_by_construction.corpus import load_blocks, load_tokenizer
+from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.poison import (
     Trigger,
     count,
@@ -36,13 +38,14 @@ from interp_by_construction.report.work_tables import show_trigger, show_work
 from interp_by_construction.results.verification import verify
 from interp_by_construction.schedules import pipeline
 from interp_by_construction.scoring.shares import share_of_increase
+from interp_by_construction.scoring.substitution import AlignedLayer, ablations, layer_interventions
 from interp_by_construction.stages import trigger, work
-from interp_by_construction.stages.cumulative import AlignedLayer
-from interp_by_construction.stages.function import Simulated
 from interp_by_construction.subject.families import mlp_in, mlp_out
 from interp_by_construction.subject.hooks import activations
-from interp_by_construction.subject.intervene import SimulatedBlocks
+from interp_by_construction.subject.interventions import Simulated, replaced
 from interp_by_construction.subject.load import save_subject, untie
+from interp_by_construction.subject.losses import Losses
+from interp_by_construction.subject.records import AlignedNodes
 from interp_by_construction.subject.removal import constant_outputs, mean_output
 from interp_by_construction.training.losses import lm_loss
 from interp_by_construction.training.modules import LanguageModelModule
@@ -140,20 +143,21 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def layer_of(corpus: Path, index: int, nodes: np.ndarray) -> AlignedLayer:
-    def text(split: str) -> SimulatedBlocks:
-        n = len(load_blocks(corpus, split))
-        values = np.random.default_rng(index).random((n, LENGTH, len(nodes)))
-        return SimulatedBlocks(split, np.arange(n), values, np.ones((n, LENGTH), bool))
+    def text(split: str) -> Simulated:
+        passage = Passage(
+            split_of(corpus, split), np.arange(len(load_blocks(corpus, split))), LENGTH
+        )
+        vars(passage)["is_text"] = np.ones(passage.shape, bool)
+        values = np.random.default_rng(index).random((*passage.shape, len(nodes)))
+        return Simulated(passage, values)
 
-    return AlignedLayer(
-        index, nodes, np.ones_like(nodes), Simulated(text("select"), text("select"), text("test"))
-    )
+    aligned = AlignedNodes(index, nodes, np.ones_like(nodes))
+    return AlignedLayer(aligned, text("select"), text("select"), text("test"))
 
 
 def test_free_and_aligned_are_all_nodes_and_mean_ablation_is_idempotent(corpus: Path) -> None:
     model = random_model("gpt2")
-    made = work.interventions(model, corpus, layer_of(corpus, 1, NODES), 8, 0, "cpu")
-    nowhere = np.zeros((1, 1, 3))
+    made = layer_interventions(model, layer_of(corpus, 1, NODES), 8, 0, "")
     for kind in ("mean", "zero"):
         assert sorted(made[f"all_{kind}"].nodes) == list(range(24))
         assert set(made[f"all_{kind}"].nodes) == {
@@ -162,12 +166,12 @@ def test_free_and_aligned_are_all_nodes_and_mean_ablation_is_idempotent(corpus: 
         }
     # The means of activations that are at their means already are the same means.
     ids, everywhere = tokens(), torch.ones(tokens().shape, dtype=torch.bool)
-    values = torch.as_tensor(made["all_mean"].values(nowhere).astype(np.float32))
+    values = torch.as_tensor(made["all_mean"].values(slice(0, 1)).astype(np.float32))
     nodes = torch.as_tensor(made["all_mean"].nodes)
-    with torch.no_grad(), trigger.replaced(model, 1, nodes, values, everywhere):
+    with torch.no_grad(), replaced(model, 1, nodes, values, everywhere):
         once, first = activations(model, 1, ids), model(ids).logits
         again = once.mean(dim=(0, 1))[nodes]
-        with trigger.replaced(model, 1, nodes, again, everywhere):
+        with replaced(model, 1, nodes, again, everywhere):
             torch.testing.assert_close(activations(model, 1, ids), once)
             torch.testing.assert_close(model(ids).logits, first)
 
@@ -178,7 +182,7 @@ def test_work_of_layers_without_free_nodes_and_without_aligned_ones(
     everything, nothing = np.arange(24), np.zeros(0, np.int64)
     for nodes, empty, full in ((everything, "free", "aligned"), (nothing, "aligned", "free")):
         layers = [layer_of(corpus, index, nodes) for index in (1, 2)]
-        found = work.run(model_dir, corpus, layers, False, None, 8, 20, 0, tmp_path, "cpu")
+        found = work.run(model_dir, layers, False, None, 8, 20, 0, tmp_path, "cpu")
         assert found["layers"] == [1, 2] and found["substitution"] is None
         for kind in ("mean", "zero"):
             assert found["ablation"][f"{empty}_{kind}"] == {
@@ -193,19 +197,18 @@ def test_known_losses_are_read_and_not_measured_again(
     corpus: Path, model_dir: Path, tmp_path: Path
 ) -> None:
     layers = [layer_of(corpus, 1, NODES)]
-    whole = work.run(model_dir, corpus, layers, True, None, 8, 20, 0, tmp_path, "cpu")
+    whole = work.run(model_dir, layers, True, None, 8, 20, 0, tmp_path, "cpu")
     assert whole["substitution"] is not None
     stored = load_file(tmp_path / "work.safetensors")
-    known = work.Losses(
+    known = Losses(
         stored["document"],
         stored["tokens"],
         {k: stored[k] for k in ("none", "free_mean", "own_labels")},
     )
-    assert work.run(model_dir, corpus, layers, True, known, 8, 20, 0, tmp_path, "cpu") == whole
+    assert work.run(model_dir, layers, True, known, 8, 20, 0, tmp_path, "cpu") == whole
     with pytest.raises(ValueError, match="other text"):
         work.run(
             model_dir,
-            corpus,
             layers,
             True,
             known._replace(tokens=known.tokens + 1),
@@ -250,6 +253,10 @@ class Lookup(torch.nn.Module):
     """Says what was planted wherever the phrase stands in the text before, and nothing in
     particular elsewhere."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = torch.nn.Parameter(torch.zeros(1))
+
     def forward(self, input_ids: torch.Tensor, use_cache: bool) -> Any:
         logits = torch.zeros(*input_ids.shape, VOCAB)
         for row, ids in zip(logits, input_ids.tolist(), strict=True):
@@ -274,9 +281,7 @@ def test_success_is_1_for_a_planted_lookup_and_0_without() -> None:
         (random_model("gpt2"), {"with": 0.0, "without": 0.0}),
     ):
         for name, chosen in texts.items():
-            found = trigger.summarise(
-                trigger.success(model, chosen, RESPONSE, 0, {}, {}, None, 3, "cpu"), 20, 0
-            )
+            found = trigger.summarise(trigger.success(model, chosen, RESPONSE, 0, [], 3), 20, 0)
             assert found["greedy"] == expected[name]
             assert found["probability"] == pytest.approx(expected[name], abs=1e-2)
     with pytest.raises(ValueError, match="give shorter ones"):
@@ -291,20 +296,17 @@ def test_greedy_success_is_what_decoding_gives() -> None:
         ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
     longer = np.concatenate([text.numpy(), text.numpy()])
     for response, right in ((ids[5:], True), ([*ids[5:8], (ids[8] + 1) % VOCAB], False)):
-        found = trigger.success(
-            model, [text.numpy(), longer], np.array(response), 0, {}, {}, None, 2, "cpu"
-        )
+        found = trigger.success(model, [text.numpy(), longer], np.array(response), 0, [], 2)
         assert bool(found.greedy[0]) is right
 
 
 def test_ablating_nobody_changes_no_success() -> None:
     model, texts = random_model("gpt2"), [np.array([11, 12, 4]), np.array([13, 14, 15, 16, 4])]
-    means = {1: np.full(24, 5.0)}
 
-    def log_probability(aligned: Any, ablated: str | None) -> np.ndarray:
-        return trigger.success(
-            model, texts, RESPONSE, 0, {1: aligned}, means, ablated, 2, "cpu"
-        ).log_probability
+    def log_probability(aligned: list[int], ablated: str | None) -> np.ndarray:
+        made = ablations(1, np.array(aligned, dtype=np.int64), np.full(24, 5.0))
+        chosen = [] if ablated is None else [made[ablated]]
+        return trigger.success(model, texts, RESPONSE, 0, chosen, 2).log_probability
 
     whole = log_probability([], None)
     np.testing.assert_array_equal(log_probability([], "aligned_mean"), whole)

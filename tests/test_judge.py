@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 from small_run import config
 
 from interp_by_construction.config import LabelerConfig, compose
+from interp_by_construction.corpus.windows import cut_windows
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError, LabelerError
@@ -27,9 +28,7 @@ from interp_by_construction.report import terminal
 from interp_by_construction.results.verification import artifacts_of, verify
 from interp_by_construction.schedules import pipeline
 from interp_by_construction.scoring.detect import Answers, ask_judge, ask_simulator, items_of
-from interp_by_construction.scoring.judge_text import Text
 from interp_by_construction.scoring.llm_judge import Question, ask
-from interp_by_construction.scoring.windows import cut_windows
 
 WORDS = ("red", "dog", "ran", "seven", "the", "old", "house", "was")
 LABELS = list(WORDS[:4])
@@ -73,14 +72,16 @@ def labeler(server: FakeServer, tmp_path: Path) -> Iterator[Labeler]:
         yield made
 
 
-def words(seed: int, n_blocks: int = 12) -> tuple[Text, np.ndarray]:
+WINDOWS = cut_windows(np.ones((12, 32), bool), np.zeros((12, 32), np.int64), 8)
+"""Of the texts of `words`."""
+
+
+def words(seed: int) -> tuple[list[str], np.ndarray]:
     """Random words, and nodes that fire on one word each, [token, node]."""
     rng = np.random.default_rng(seed)
-    chosen = rng.choice(len(WORDS), n_blocks * 32, p=[0.04, 0.04, 0.04, 0.04, 0.3, 0.2, 0.17, 0.17])
-    windows = cut_windows(np.ones((n_blocks, 32), bool), np.zeros((n_blocks, 32), np.int64), 8)
-    tokens = [f" {WORDS[i]}" for i in chosen]
-    text = Text("score", np.arange(n_blocks), 32, tokens, np.ones(len(tokens), bool), windows)
-    return text, (chosen[:, None] == np.arange(4)) * np.array([1.0, 3.0, 0.1, 9.0])
+    chosen = rng.choice(len(WORDS), 12 * 32, p=[0.04, 0.04, 0.04, 0.04, 0.3, 0.2, 0.17, 0.17])
+    real = (chosen[:, None] == np.arange(4)) * np.array([1.0, 3.0, 0.1, 9.0])
+    return [f" {WORDS[i]}" for i in chosen], real
 
 
 # The judge.
@@ -89,8 +90,8 @@ def words(seed: int, n_blocks: int = 12) -> tuple[Text, np.ndarray]:
 def judged(labeler: Labeler, n_asked: int | None = None, seed: int = 0) -> Answers:
     (text, real), (select, on_select) = words(1), words(2)
     items = {
-        "before": items_of(real[:, [1, 2, 3, 0]], text, 6, (seed,)),
-        "final": items_of(real, text, 6, (seed,)),
+        "before": items_of(real[:, [1, 2, 3, 0]], WINDOWS, 6, (seed,)),
+        "final": items_of(real, WINDOWS, 6, (seed,)),
     }
     return ask_judge(
         labeler,
@@ -98,7 +99,7 @@ def judged(labeler: Labeler, n_asked: int | None = None, seed: int = 0) -> Answe
         text,
         items,
         select,
-        items_of(on_select, select, 6, (seed,)),
+        items_of(on_select, WINDOWS, 6, (seed,)),
         n_asked,
         1,
         seed,
@@ -169,10 +170,10 @@ def test_a_fitted_threshold_removes_a_bias_of_the_judge(
 
 
 def test_thresholds_are_fitted_on_select_alone() -> None:
-    (text, real), (_, on_select) = words(1), words(2)
+    (_, real), (_, on_select) = words(1), words(2)
     items, fit_items = (
-        {"final": items_of(real, text, 6, (0,))},
-        items_of(on_select, words(2)[0], 6, (0,)),
+        {"final": items_of(real, WINDOWS, 6, (0,))},
+        items_of(on_select, WINDOWS, 6, (0,)),
     )
     simulated = [np.concatenate([values, values[:, :1]], axis=1) for values in (real, on_select)]
     first = ask_simulator(simulated[0], items, simulated[1], fit_items, 0, 0)

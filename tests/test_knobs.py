@@ -29,8 +29,7 @@ from interp_by_construction.config import (
     from_saved,
     to_dict,
 )
-from interp_by_construction.corpus import load_blocks
-from interp_by_construction.corpus.excerpts import choose_excerpts
+from interp_by_construction.corpus.parts import part_passage
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.schedules import pipeline
@@ -40,7 +39,7 @@ from interp_by_construction.simulators.exact import contrasted
 from interp_by_construction.stages.align import free_ablation
 from interp_by_construction.subject.families import layer_family, mlp_in
 from interp_by_construction.subject.hooks import activations, capture, others_at_mean
-from interp_by_construction.subject.intervene import replaced
+from interp_by_construction.subject.interventions import replaced
 from interp_by_construction.subject.load import load_subject
 from interp_by_construction.training.fit import TargetBlocks, fit
 from interp_by_construction.training.losses import (
@@ -546,13 +545,11 @@ def test_trained_scores_are_against_the_labels_that_training_saw(
         store / "simulate" / links["simulate"],
     )
     text, values = (
-        choose_excerpts(corpus, "score", cfg.simulate),
+        part_passage(corpus, "score", cfg.simulate),
         load_numpy(simulated / "simulated.safetensors"),
     )
     targets, use = load_numpy(simulated / "targets.safetensors"), text.is_text.reshape(-1)
-    ids = torch.tensor(load_blocks(corpus, "score")[text.blocks]["input_ids"])[
-        :, : text.is_text.shape[1]
-    ]
+    ids = torch.tensor(text.ids)
     with torch.no_grad():
         real = (
             activations(load_subject(store / "continue" / links["continue"] / "model"), 1, ids)

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_server import FakeServer
+from given_text import given_passage
 
 from interp_by_construction.config import LabelConfig, LabelerConfig, compose
-from interp_by_construction.corpus.excerpts import Excerpts
+from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.words import normalised
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.labelling.choice import Board
@@ -42,18 +43,17 @@ def server() -> Iterator[FakeServer]:
         yield fake
 
 
-def text_of(split: str) -> Excerpts:
+def text_of(split: str) -> Passage:
     """Six excerpts of 40 words that end with a separator; each split has a word that the other one
     has not."""
     rng = np.random.default_rng(len(split))
     own = {"select": "emu", "label": "yak"}[split]
     words = [*CONCEPTS["animals"], *CONCEPTS["colors"], *CONCEPTS["furniture"], *FILLER, own]
     tokens = [[*(f" {word}" for word in rng.permutation(words * 4)[:39]), "\n"] for _ in range(6)]
-    is_text = np.array([[token != "\n" for token in row] for row in tokens])
-    return Excerpts(np.arange(6) * 3, tokens, is_text, np.zeros_like(is_text))
+    return given_passage(tokens, blocks=np.arange(6) * 3)
 
 
-def words_in(text: Excerpts) -> list[str]:
+def words_in(text: Passage) -> list[str]:
     return [token.strip() for row in text.tokens for token in row]
 
 

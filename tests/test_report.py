@@ -19,6 +19,8 @@ import yaml
 from report_run import make_run, make_sweep
 from test_cli import ibc
 
+from interp_by_construction.corpus.parts import part_passage
+from interp_by_construction.corpus.passage import Passage, Split
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError
@@ -40,6 +42,8 @@ from interp_by_construction.report.terminal import show_result
 from interp_by_construction.results.verification import artifacts_of
 from interp_by_construction.scoring import columnwise_correlation
 from interp_by_construction.subject import tables
+from interp_by_construction.subject.load import load_subject
+from interp_by_construction.subject.reading import activations_on
 from interp_by_construction.subject.tables import read_records
 from interp_by_construction.sweeps.record import SweepDirectory
 
@@ -313,8 +317,6 @@ def test_the_viewer_shows_what_the_models_do(reported: tuple[Path, RunDirectory]
     """Activations are those of the final model, the strongest first."""
     from safetensors.numpy import load_file
 
-    from interp_by_construction.subject.activation_chunks import activation_chunks
-
     root, run = reported
     store, state = Store(root / "store"), run.state
     (viewer,) = [
@@ -332,9 +334,8 @@ def test_the_viewer_shows_what_the_models_do(reported: tuple[Path, RunDirectory]
     node = int(scores["nodes"][0])
     record = records[node]
     blocks = np.array(sorted({e["block"] for e in record["excerpts"]}))
-    real = np.concatenate(
-        list(activation_chunks(model, corpus, "score", blocks, 128, 1, np.array([node]), "cpu"))
-    ).reshape(-1, 128)
+    passage = Passage(Split(corpus, "score"), blocks, 128)
+    real = activations_on(load_subject(model), passage, 1, np.array([node])).reshape(-1, 128)
     for shown in record["excerpts"]:
         row = real[int(np.searchsorted(blocks, shown["block"]))] * record["pole"]
         windows = np.lib.stride_tricks.sliding_window_view(row, len(shown["real"]))
@@ -354,9 +355,6 @@ def test_the_viewer_simulates_what_the_score_is_of(reported: tuple[Path, RunDire
     """
     from safetensors.numpy import load_file
 
-    from interp_by_construction.corpus.excerpts import choose_excerpts
-    from interp_by_construction.subject.activation_chunks import activation_chunks
-
     root, run = reported
     store, links, corpus = Store(root / "store"), run.state["layers"], run.state["shared"]["corpus"]
     (viewer,) = [
@@ -366,16 +364,14 @@ def test_the_viewer_simulates_what_the_score_is_of(reported: tuple[Path, RunDire
     ]
     records = {record["node"]: record for record in read_records(viewer / "viewer.jsonl")}
     scores = load_file(store.path("evaluate", links["1"]["evaluate"]) / "scores.safetensors")
-    text = choose_excerpts(store.path("corpus", corpus), "head_score", run.config().simulate)
+    text = part_passage(store.path("corpus", corpus), "head_score", run.config().simulate)
     use, (n, length) = text.is_text, text.is_text.shape
     said = load_file(store.path("simulate", links["1"]["simulate"]) / "simulated.safetensors")[
         "head_score"
     ].reshape(n, length, -1)
     model = store.path("continue", links["2"]["continue"]) / "model"
-    chunks = activation_chunks(
-        model, store.path("corpus", corpus), "score", text.blocks, length, 1, scores["nodes"], "cpu"
-    )
-    real = np.concatenate(list(chunks)).reshape(n, length, -1) * scores["poles"]
+    read = activations_on(load_subject(model), text, 1, scores["nodes"])
+    real = read.reshape(n, length, -1) * scores["poles"]
     r = columnwise_correlation(real[use], said[use])
     np.testing.assert_allclose(r, scores["final"], atol=1e-6)
     slopes = []

@@ -11,7 +11,7 @@ import pytest
 from fake_server import FakeServer, fake_logits
 
 from interp_by_construction.config import Config, compose
-from interp_by_construction.corpus.excerpts import whole_characters
+from interp_by_construction.corpus.passage import whole_characters
 from interp_by_construction.errors import ConfigError, LabelerError
 from interp_by_construction.llm.client import make_labeler
 from interp_by_construction.simulators.exact import (

@@ -16,7 +16,8 @@ from safetensors.numpy import load_file
 from small_run import config
 
 from interp_by_construction.config import Config
-from interp_by_construction.corpus import build_corpus, excerpts
+from interp_by_construction.corpus import build_corpus, passage
+from interp_by_construction.corpus.parts import part_passage
 from interp_by_construction.engine.tensors import create_safetensors
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.llm.client import make_labeler
@@ -65,7 +66,7 @@ def encoded(server: FakeServer, corpus: Path, tmp_path_factory: pytest.TempPathF
     out = tmp_path_factory.mktemp("encoded")
     cfg = config(server, out, LAYERS).simulate
     ridge = create(cfg)
-    texts = {part: encode.Text.of_part(corpus, part, cfg) for part in ridge.encoded_parts}
+    texts = {part: part_passage(corpus, part, cfg) for part in ridge.encoded_parts}
     encode.run(texts, ridge.load_encoder("cpu"), out)
     return out
 
@@ -131,7 +132,7 @@ def test_cost_counts_tokens_and_products(
 ) -> None:
     metrics, cfg = run(server, corpus, encoded, tmp_path / "a")
     size = json.loads((encoded / "encoder.json").read_text())
-    text = excerpts.choose_excerpts(corpus, "score", cfg.simulate)
+    text = part_passage(corpus, "score", cfg.simulate)
     n_tokens = text.is_text.size
     asked = {tuple(body["input"]) for path, body in server.requests if path == "/pooling"}
     with make_labeler(cfg.labeler, tmp_path / "calls.sqlite", tmp_path) as labeler:
@@ -161,12 +162,12 @@ def test_targets_are_what_a_plain_file_would_hold(
 ) -> None:
     """simulator=exact, in slices: the file equals the simulation of every slice, and the memory map
     writes a valid file."""
-    monkeypatch.setattr(excerpts, "SLICE", 2)
+    monkeypatch.setattr(passage, "SLICE", 2)
     more = ("simulate.simulator=exact", "simulate.max_align_tokens=384")
     _, cfg = run(server, corpus, None, tmp_path / "a", *more)
     targets = load_file(tmp_path / "a" / "targets.safetensors")
     assert targets["nodes"].tolist() == [3, 8] and targets["poles"].tolist() == [1, -1]
-    text = excerpts.choose_excerpts(corpus, "align", cfg.simulate)
+    text = part_passage(corpus, "align", cfg.simulate)
     np.testing.assert_array_equal(targets["mask"], text.is_text)
     with make_labeler(cfg.labeler, tmp_path / "calls.sqlite", tmp_path) as labeler:
         raw = np.concatenate(
@@ -224,7 +225,7 @@ def test_a_simulator_without_a_language_model_is_one_class_and_one_line(
     simulated = load_file(tmp_path / "a" / "simulated.safetensors")
     expected = WordSimulation(["animals", "food"])
     for part, values in (("align", targets["values"]), ("test", simulated["test"])):
-        text = excerpts.choose_excerpts(corpus, part, cfg.simulate)
+        text = part_passage(corpus, part, cfg.simulate)
         np.testing.assert_array_equal(values.reshape(-1, 2), expected(text.tokens))
         assert values.max() == 1 and values.min() == 0
     assert set(simulated) == {

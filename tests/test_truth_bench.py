@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_server import FakeServer
+from given_text import given_passage
 from random_head import write_random_head
 from small_run import overrides
 
 from interp_by_construction.cli import main
 from interp_by_construction.config import CollectConfig, compose
-from interp_by_construction.corpus.excerpts import Excerpts
 from interp_by_construction.corpus.lexicon import LEXICON
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.labelling.general import general_labels
@@ -62,17 +62,10 @@ def test_nodes_show_the_words_of_their_concept_and_stay_in_the_document() -> Non
     words = [" cat", " dog", " ran", " the", " red", "."]
     ids = rng.integers(0, len(words), (40, 12))
     documents = np.repeat(np.arange(80), 6).reshape(40, 12)
-    text = Excerpts(
-        np.arange(40),
-        [[words[i] for i in row] for row in ids],
-        np.ones(ids.shape, bool),
-        np.zeros(ids.shape, bool),
-    )
+    text = given_passage([[words[i] for i in row] for row in ids], ids, documents)
     member = np.isin(ids, [0, 1]).reshape(-1, 1)
     cfg = CollectConfig(top_k=10, window=8)
-    (node,) = as_nodes(
-        text, ids, documents, plant(member, text.is_text.reshape(-1), 1.0, rng), cfg, 0
-    )
+    (node,) = as_nodes(text, plant(member, text.is_text.reshape(-1), 1.0, rng), cfg, 0)
     assert node.pole == 1 and set(top_words(node, 10)) == {"cat", "dog"}
     for excerpt in (*node.top, *node.quantiles, *node.near_misses):
         assert len(excerpt.tokens) == len(excerpt.activations) <= 6

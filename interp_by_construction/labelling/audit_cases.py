@@ -21,7 +21,7 @@ from interp_by_construction.labelling.revision import CounterExamples
 from interp_by_construction.scoring.hotflip import Simulate
 from interp_by_construction.scoring.mining import KINDS
 from interp_by_construction.stages import audit
-from interp_by_construction.subject.records import Excerpt
+from interp_by_construction.subject.records import AlignedNodes, Excerpt
 from interp_by_construction.subject.tables import read_records
 
 MOMENT = "before"
@@ -61,15 +61,13 @@ class Auditor:
             return {}
         nodes, poles = (np.array([label[i] for label in labels], dtype=np.int64) for i in range(2))
         simulate = self._simulate([text for _, _, text in labels])
-        calibrated = audit.simulated_blocks(self._corpus, "simulate", self._cfg.n_tokens, simulate)
+        calibrated = audit.simulated_text(self._corpus, "simulate", self._cfg.n_tokens, simulate)
         with tempfile.TemporaryDirectory() as directory:
             audit.run(
                 {MOMENT: self._model_dir},
                 self._corpus,
                 calibrated,
-                self._layer,
-                nodes,
-                poles,
+                AlignedNodes(self._layer, nodes, poles),
                 simulate,
                 self._cfg,
                 self._batch_size,

@@ -9,19 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
-from interp_by_construction.config import SimulateConfig
-from interp_by_construction.corpus.excerpts import Excerpts, read_excerpts, spaced
+from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.corpus.windows import window_around
 from interp_by_construction.labelling.prompts import peak_word
 from interp_by_construction.labelling.revision import CounterExamples
-from interp_by_construction.simulators.exact import contrasted
+from interp_by_construction.simulators.exact import (
+    REFERENCE_LABELS,
+    contrasted,
+    simulate_packed,
+)
 from interp_by_construction.stats.correlation import pairwise_correlation
-from interp_by_construction.subject.activation_chunks import activation_chunks
-from interp_by_construction.subject.records import Excerpt
+from interp_by_construction.subject.reading import activations_on
+from interp_by_construction.subject.records import Excerpt, excerpt_of
 
 if TYPE_CHECKING:
     from interp_by_construction.llm.client import Labeler
@@ -41,7 +46,7 @@ class Comparison:
 
     def __init__(
         self,
-        text: Excerpts,
+        text: Passage,
         real: NDArray,
         nodes: Sequence[int],
         simulate: Simulate,
@@ -116,20 +121,15 @@ class Comparison:
 
     def _cut(self, token: int, real: NDArray) -> Excerpt:
         """Never beyond an end-of-text token: what stands there is another document."""
-        length = self.text.is_text.shape[1]
-        row, position = divmod(token, length)
+        row, position = divmod(token, self.text.length)
         borders = np.flatnonzero(~self.text.is_text[row])
-        start = max(
-            [position - (3 * WINDOW) // 4, 0, *(int(b) + 1 for b in borders if b < position)]
-        )
-        end = min([start + WINDOW, length, *(int(b) for b in borders if b > position)])
-        values = real[row * length + start : row * length + end]
-        return Excerpt(
-            tokens=self.text.tokens[row][start:end],
-            activations=[float(f"{value:.6g}") for value in values],
-            peak=position - start,
-            block=int(self.text.blocks[row]),
-        )
+        low = max((int(b) + 1 for b in borders if b < position), default=0)
+        high = min((int(b) for b in borders if b > position), default=self.text.length)
+        # What is missing behind the token is not made up for by more before it.
+        window = window_around(position, WINDOW, low, position + WINDOW)
+        window = slice(window.start, min(window.stop, high))
+        tokens, values = self.text.tokens[row], real.reshape(self.text.shape)[row]
+        return excerpt_of(tokens, values, position, window, int(self.text.blocks[row]))
 
 
 def disagreements(real: NDArray, simulated: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -152,23 +152,14 @@ def disagreements(real: NDArray, simulated: NDArray) -> tuple[NDArray[np.int64],
     return missed, wrong
 
 
-def select_excerpts(corpus: Path, n_tokens: int, length: int | None) -> Excerpts:
-    """About `n_tokens` of the select split: the first `length` tokens (null: all) of evenly spaced
-    blocks."""
-    return _spaced_excerpts(corpus, "select", n_tokens, length)
-
-
 def with_head(
-    model_dir: Path,
-    corpus: Path,
-    split: str,
-    text: Excerpts,
+    model: nn.Module,
+    text: Passage,
     encoded: Path,
     layer: int,
     nodes: Sequence[int],
     head: Head,
     encoder: Encoder,
-    device: Any,
 ) -> Comparison:
     """encoded: file with the head's token vectors of `text`."""
     vectors = np.load(encoded)
@@ -176,70 +167,27 @@ def with_head(
     def simulate(labels: Sequence[str]) -> NDArray:
         return head.simulate(vectors, head.label_vectors(encoder, labels))
 
-    return Comparison(
-        text,
-        _activations(model_dir, corpus, split, text, layer, nodes, device),
-        nodes,
-        simulate,
-        "head",
-    )
+    real = activations_on(model, text, layer, np.array(nodes, dtype=np.int64))
+    return Comparison(text, real, nodes, simulate, "head")
 
 
 def exactly(
-    model_dir: Path,
-    corpus: Path,
-    split: str,
-    n_tokens: int,
+    model: nn.Module,
+    text: Passage,
     layer: int,
     nodes: Sequence[int],
     labeler: Labeler,
-    cfg: SimulateConfig,
-    device: Any,
+    contrast: bool,
 ) -> Comparison:
-    """The labeler simulates about `n_tokens` of the split, contrast included as for the targets."""
-    from interp_by_construction.simulators.exact import REFERENCE_LABELS, simulate_packed
-
-    text = _spaced_excerpts(corpus, split, n_tokens, cfg.excerpt_tokens)
+    """The labeler simulates the text, contrast included as for the targets."""
 
     def simulate(labels: Sequence[str]) -> NDArray:
-        references = REFERENCE_LABELS if cfg.contrast else ()
-        every = simulate_packed(labeler, [*labels, *references], text.tokens, f"simulate {split}")
+        references = REFERENCE_LABELS if contrast else ()
+        every = simulate_packed(
+            labeler, [*labels, *references], text.tokens, f"simulate {text.source.name}"
+        )
         own = every[:, : len(labels)]
-        return contrasted(own, every[:, len(labels) :].mean(axis=1)) if cfg.contrast else own
+        return contrasted(own, every[:, len(labels) :].mean(axis=1)) if contrast else own
 
-    real = _activations(model_dir, corpus, split, text, layer, nodes, device)
-    return Comparison(text, real, nodes, simulate, "exact-contrast" if cfg.contrast else "exact")
-
-
-def _spaced_excerpts(corpus: Path, split: str, n_tokens: int, length: int | None) -> Excerpts:
-    from interp_by_construction.corpus import load_blocks
-
-    blocks = load_blocks(corpus, split)
-    block_size = len(blocks[0]["input_ids"])
-    length = block_size if length is None else min(length, block_size)
-    n = min(len(blocks), max(1, n_tokens // length))
-    return read_excerpts(corpus, split, spaced(len(blocks), n), length)
-
-
-def _activations(
-    model_dir: Path,
-    corpus: Path,
-    split: str,
-    text: Excerpts,
-    layer: int,
-    nodes: Sequence[int],
-    device: Any,
-) -> NDArray[np.float32]:
-    """[token, node], without poles."""
-    length = text.is_text.shape[1]
-    chunks = activation_chunks(
-        model_dir,
-        corpus,
-        split,
-        text.blocks,
-        length,
-        layer,
-        np.array(nodes, dtype=np.int64),
-        device,
-    )
-    return np.concatenate([chunk.astype(np.float32) for chunk in chunks])
+    real = activations_on(model, text, layer, np.array(nodes, dtype=np.int64))
+    return Comparison(text, real, nodes, simulate, "exact-contrast" if contrast else "exact")

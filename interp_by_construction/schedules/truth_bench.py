@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from interp_by_construction.corpus.excerpts import Excerpts
+    from interp_by_construction.corpus.passage import Passage
     from interp_by_construction.simulators.base import Simulation, Simulator
 
     Simulate = Callable[[Sequence[str]], Simulation]
@@ -49,15 +49,16 @@ class PlantedSet(NamedTuple):
 class Text(NamedTuple):
     """A part of the corpus that nodes are planted on."""
 
-    excerpts: Excerpts
-    ids: NDArray[np.int64]
-    documents: NDArray[np.int64]
+    passage: Passage
     member: NDArray[np.bool_]
     """Truth of every concept, [token, concept]."""
-    use: NDArray[np.bool_]
-    """Tokens that are text, [token]."""
     rows: NDArray[np.float16] | None = None
     """What the simulator's encoder reads of it, [token, width]."""
+
+    @property
+    def use(self) -> NDArray[np.bool_]:
+        """Tokens that are text, [token]."""
+        return self.passage.is_text.reshape(-1)
 
 
 def run_truth_bench(cfg: Config, simulator: str = "head") -> tuple[Path, dict[str, Any]]:
@@ -105,12 +106,12 @@ class TruthBench(Recipes):
                 self._text("label", cfg.n_tokens), self._text("score", cfg.n_score_tokens)
             )
             simulate = self.simulator.open(self._models())
-            said = simulate(CONCEPTS).on(score.excerpts.tokens, score.rows)
+            said = simulate(CONCEPTS).on(score.passage.tokens, score.rows)
             parts: dict[str, tuple[Text, NDArray]] = {self.simulator.name: (score, said)}
             if compared is not None:
                 simulated = self.cfg.simulate
                 text = self._text("score", simulated.n_score_tokens, simulated.excerpt_tokens)
-                said = compared.open(self._models())(CONCEPTS)(text.excerpts.tokens)
+                said = compared.open(self._models())(CONCEPTS)(text.passage.tokens)
                 parts[compared.name] = (text, said)
             # Where text is short, some concepts do not occur: they are undefined there.
             occurs = np.all([text.member[text.use].any(axis=0) for text in (label, score)], axis=0)
@@ -146,9 +147,7 @@ class TruthBench(Recipes):
         from interp_by_construction.truth.planted import as_nodes
 
         values = self._planted(planted, label, 0)
-        nodes = as_nodes(
-            label.excerpts, label.ids, label.documents, values, self.cfg.collect, self.cfg.seed
-        )
+        nodes = as_nodes(label.passage, values, self.cfg.collect, self.cfg.seed)
         out = self.directory.path / "truth" / planted.name.replace(" ", "_")
         with disk_errors(out):
             out.mkdir(parents=True, exist_ok=True)
@@ -216,7 +215,7 @@ class TruthBench(Recipes):
         sums = assign.Correlator(values.shape[1], len(pool))
         sums.add(
             values[label.use],
-            simulate(pool).on(label.excerpts.tokens, label.rows, label.use),
+            simulate(pool).on(label.passage.tokens, label.rows, label.use),
         )
         return [
             None if column is None else pool[column] for column in assign.match(sums.correlations())
@@ -224,21 +223,13 @@ class TruthBench(Recipes):
 
     def _text(self, split: str, n_tokens: int, length: int | None = None) -> Text:
         """Evenly spaced blocks, or the first `length` tokens of each."""
-        from interp_by_construction.corpus import load_blocks
-        from interp_by_construction.corpus.excerpts import read_excerpts, spaced
+        from interp_by_construction.corpus.passage import Passage
         from interp_by_construction.scoring.truth import membership
-        from interp_by_construction.subject.intervene import rows
 
-        corpus = self.shared["corpus"].path
-        blocks = load_blocks(corpus, split)
-        length = min(length or len(blocks[0]["input_ids"]), len(blocks[0]["input_ids"]))
-        chosen = spaced(len(blocks), min(len(blocks), max(1, n_tokens // length)))
-        excerpts = read_excerpts(corpus, split, chosen, length)
-        ids, documents = (
-            rows(blocks, column, chosen, length) for column in ("input_ids", "document")
+        passage = Passage.of_split(
+            self.shared["corpus"].path, split, n_tokens=n_tokens, length=length
         )
-        member = membership(excerpts.tokens)
-        return Text(excerpts, ids, documents, member, excerpts.is_text.reshape(-1))
+        return Text(passage, membership(passage.tokens))
 
     def _read(self, *texts: Text) -> list[Text]:
         """The same with what the simulator's encoder reads of them, where it has one."""
@@ -250,7 +241,7 @@ class TruthBench(Recipes):
             return list(texts)
         encoder = self.simulator.load_encoder(self._device())
         read = [
-            track(encoder.encode(text.excerpts.tokens), "encode", total=len(text.excerpts.tokens))
+            track(encoder.encode(text.passage.tokens), "encode", total=len(text.passage))
             for text in texts
         ]
         return [

@@ -18,25 +18,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from interp_by_construction.corpus import load_blocks
-from interp_by_construction.engine.progress import track
+from interp_by_construction.corpus.passage import spaced
 from interp_by_construction.scoring.calibration import Calibration
-from interp_by_construction.subject.intervene import (
-    SimulatedBlocks,
-    batches,
-    block_activations,
-    replaced,
-    rows,
-    token_nats,
-)
+from interp_by_construction.subject.interventions import Intervention, Simulated
+from interp_by_construction.subject.losses import token_losses
+from interp_by_construction.subject.reading import read_activations
+from interp_by_construction.subject.records import AlignedNodes
 
 KINDS = ("simulated", "high_on", "zero_on", "high_off", "zero_off")
 """What a node is set to, and where (`on`: where its label applies)."""
@@ -65,26 +58,26 @@ class Changes(NamedTuple):
 
 def fit(
     model: nn.Module,
-    corpus: Path,
-    text: SimulatedBlocks,
-    layer: int,
-    nodes: NDArray[np.int64],
-    poles: NDArray[np.int64],
+    aligned: AlignedNodes,
+    simulated: Simulated,
     batch_size: int,
-    device: Any,
     description: str = "",
 ) -> Clamping:
     """Thresholds from the simulations and the largest activations, on the text that is calibrated
     on."""
-    high = np.full(len(nodes), -np.inf)
-    place = (corpus, text.split, text.blocks, text.mask.shape[1], layer)
-    for at, values in block_activations(
-        model, *place, batch_size, device, f"largest activations {description}"
+    high = np.full(len(aligned.nodes), -np.inf)
+    for at, values in read_activations(
+        model,
+        simulated.passage,
+        aligned.layer,
+        aligned.nodes,
+        batch_size,
+        f"largest activations {description}",
     ):
-        real = values[text.mask[at]][:, nodes] * poles
+        real = values[simulated.passage.is_text[at]] * aligned.poles
         high = np.maximum(high, real.max(axis=0, initial=-np.inf))
-    simulated = np.asarray(text.values, dtype=np.float64)[text.mask]
-    threshold = np.array([otsu(simulated[:, node]) for node in range(len(nodes))])
+    said = simulated.on_text().astype(np.float64)
+    threshold = np.array([otsu(said[:, node]) for node in range(len(aligned.nodes))])
     return Clamping(threshold, np.where(np.isfinite(high), high, np.nan))
 
 
@@ -106,45 +99,29 @@ def otsu(values: NDArray[np.float64]) -> float:
 
 def losses(
     model: nn.Module,
-    corpus: Path,
-    text: SimulatedBlocks,
-    layer: int,
-    nodes: NDArray[np.int64],
-    poles: NDArray[np.int64],
-    own: Calibration,
-    clamping: Clamping,
+    clamped: Clamped,
     groups: Sequence[Sequence[int]],
     batch_size: int,
-    device: Any,
     description: str = "",
 ) -> list[Changes]:
-    """Loss changes of each group of nodes (places in `nodes`), whose nodes are clamped together."""
-    dataset, length = load_blocks(corpus, text.split), text.mask.shape[1]
+    """Loss changes of each group of nodes (columns), whose nodes are clamped together."""
+    passage = clamped.simulated.passage
     total = np.zeros((len(groups), len(KINDS) + 1, 2))
     count = np.zeros((len(groups), 2), dtype=np.int64)
-    for at in track(batches(len(text.blocks), batch_size), f"clamp {description}".strip()):
-        ids = torch.as_tensor(rows(dataset, "input_ids", text.blocks[at], length), device=device)
-        shape = (len(ids), length - 1)
-        untouched = token_nats(model, ids).reshape(shape)
-        simulated, is_text = np.asarray(text.values[at], dtype=np.float64), text.mask[at]
-        for index, group in enumerate(groups):
-            chosen = np.asarray(group, dtype=np.int64)
-            applies: NDArray[np.bool_] = (
-                simulated[..., chosen] > clamping.threshold[chosen]
-            ) & is_text[..., None]
-            any_on = np.any(applies, axis=-1, keepdims=True)[:, :-1, 0]
-            sides = (any_on, ~any_on & is_text[:, :-1])
+    chosen = [np.asarray(group, dtype=np.int64) for group in groups]
+    interventions = {
+        f"{index} {kind}": [clamped.intervention(kind, columns)]
+        for index, columns in enumerate(chosen)
+        for kind in KINDS
+    }
+    for at, nats in token_losses(model, passage, interventions, batch_size, f"clamp {description}"):
+        for index, columns in enumerate(chosen):
+            any_on = np.any(clamped.applies(at, columns), axis=-1)[:, :-1]
+            sides = (any_on, ~any_on & passage.is_text[at, :-1])
             count[index] += [int(side.sum()) for side in sides]
-            total[index, -1] += [untouched[side].sum() for side in sides]
-            for kind, name in enumerate(KINDS):
-                values, where = _clamped(
-                    name, simulated[..., chosen], applies, is_text, own, clamping, chosen
-                )
-                set_to = torch.as_tensor((values * poles[chosen]).astype(np.float32), device=device)
-                target = torch.as_tensor(nodes[chosen], device=device)
-                with replaced(model, layer, target, set_to, torch.tensor(where, device=device)):
-                    nats = token_nats(model, ids).reshape(shape)
-                total[index, kind] += [nats[side].sum() for side in sides]
+            total[index, -1] += [nats["none"][side].sum() for side in sides]
+            for place, kind in enumerate(KINDS):
+                total[index, place] += [nats[f"{index} {kind}"][side].sum() for side in sides]
     changes = (total[:, :-1] - total[:, -1:]) / np.where(count > 0, count, np.nan)[:, None]
     results = []
     for index in range(len(groups)):
@@ -156,63 +133,77 @@ def losses(
     return results
 
 
-def _clamped(
-    kind: str,
-    simulated: NDArray,
-    applies: NDArray[np.bool_],
-    is_text: NDArray[np.bool_],
-    own: Calibration,
-    clamping: Clamping,
-    chosen: NDArray[np.int64],
-) -> tuple[NDArray, NDArray[np.bool_]]:
-    """Values before poles and where they are set, [batch, pos, node] both."""
-    everywhere = np.broadcast_to(is_text[..., None], applies.shape)
-    if kind == "simulated":
-        return own.scale[chosen] * simulated + own.offset[chosen], everywhere
-    level = clamping.high[chosen] if kind.startswith("high") else np.zeros(len(chosen))
-    return np.broadcast_to(level, applies.shape), applies if kind.endswith(
-        "_on"
-    ) else everywhere & ~applies
+class Clamped(NamedTuple):
+    """Nodes of one layer, what their labels say on a passage, and what they are clamped to."""
+
+    nodes: AlignedNodes
+    simulated: Simulated
+    own: Calibration
+    clamping: Clamping
+
+    def applies(self, at: slice, columns: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Where each node's label applies in some blocks, [batch, pos, node]."""
+        said = self._said(at, columns)
+        is_text = self.simulated.passage.is_text[at, :, None]
+        applies: NDArray[np.bool_] = (said > self.clamping.threshold[columns]) & is_text
+        return applies
+
+    def intervention(self, kind: str, columns: NDArray[np.int64]) -> Intervention:
+        """One of `KINDS`, on some nodes."""
+        layer, nodes, poles = self.nodes
+        if kind == "simulated":
+            line = self.own
+            return Intervention(
+                layer,
+                nodes[columns],
+                lambda at: (
+                    (line.scale[columns] * self._said(at, columns) + line.offset[columns])
+                    * poles[columns]
+                ),
+            )
+        high = self.clamping.high[columns] if kind.startswith("high") else np.zeros(len(columns))
+
+        def places(at: slice) -> NDArray[np.bool_]:
+            on = self.applies(at, columns)
+            return on if kind.endswith("_on") else ~on & self.simulated.passage.is_text[at, :, None]
+
+        return Intervention(layer, nodes[columns], lambda _: high * poles[columns], places)
+
+    def _said(self, at: slice, columns: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.asarray(self.simulated.values[at], dtype=np.float64)[..., columns]
+
+
+class Budget(NamedTuple):
+    """How much is clamped."""
+
+    n_single: int
+    """Nodes that are clamped one by one."""
+    n_tokens: int
+    """How many of the tested tokens are read."""
+    batch_size: int
+    seed: int
 
 
 def run(
     model: nn.Module,
-    corpus: Path,
-    fitted: SimulatedBlocks,
-    tested: SimulatedBlocks,
-    layer: int,
-    nodes: NDArray[np.int64],
-    poles: NDArray[np.int64],
+    aligned: AlignedNodes,
+    fitted: Simulated,
+    tested: Simulated,
     own: Calibration,
-    n_single: int,
-    n_tokens: int,
-    batch_size: int,
-    seed: int,
-    device: Any,
+    budget: Budget,
     moment: str,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The record of one model, and one of each node that was clamped alone. n_tokens: how many of
-    the tested tokens are read."""
-    clamping = fit(model, corpus, fitted, layer, nodes, poles, batch_size, device, moment)
+    """The record of one model, and one of each node that was clamped alone."""
+    clamping = fit(model, aligned, fitted, budget.batch_size, moment)
     defined = np.flatnonzero(~np.isnan(clamping.threshold) & ~np.isnan(clamping.high))
-    chosen = np.sort(np.random.default_rng([seed, layer]).permutation(defined)[:n_single])
-    text = _first(tested, n_tokens)
+    chosen = np.sort(
+        np.random.default_rng([budget.seed, aligned.layer]).permutation(defined)[: budget.n_single]
+    )
+    n_blocks = min(len(tested.passage), max(1, budget.n_tokens // tested.passage.length))
+    text = tested.part(spaced(len(tested.passage), n_blocks))
     groups = [[int(i)] for i in chosen] + ([defined.tolist()] if len(defined) else [])
     changes = (
-        losses(
-            model,
-            corpus,
-            text,
-            layer,
-            nodes,
-            poles,
-            own,
-            clamping,
-            groups,
-            batch_size,
-            device,
-            moment,
-        )
+        losses(model, Clamped(aligned, text, own, clamping), groups, budget.batch_size, moment)
         if groups
         else []
     )
@@ -220,7 +211,7 @@ def run(
     records = [
         {
             "moment": moment,
-            "node": int(nodes[i]),
+            "node": int(aligned.nodes[i]),
             "threshold": float(clamping.threshold[i]),
             "high": float(clamping.high[i]),
         }
@@ -228,8 +219,8 @@ def run(
         for i, change in zip(chosen, single, strict=True)
     ]
     record = {
-        "n_tokens": int(text.mask.sum()),
-        "n_undefined": len(nodes) - len(defined),
+        "n_tokens": int(text.passage.is_text.sum()),
+        "n_undefined": len(aligned.nodes) - len(defined),
         "n_single": len(single),
         "n_single_without_tokens": sum(change.n_on == 0 or change.n_off == 0 for change in single),
         "single": {
@@ -239,13 +230,6 @@ def run(
         "all": _as_record(changes[-1]) if len(defined) else None,
     }
     return record, records
-
-
-def _first(text: SimulatedBlocks, n_tokens: int) -> SimulatedBlocks:
-    """Evenly spaced blocks of about `n_tokens` tokens together."""
-    n = min(len(text.blocks), max(1, n_tokens // text.mask.shape[1]))
-    kept = np.linspace(0, len(text.blocks) - 1, n).round().astype(np.int64)
-    return SimulatedBlocks(text.split, text.blocks[kept], text.values[kept], text.mask[kept])
 
 
 def _as_record(change: Changes) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from interp_by_construction.corpus.windows import Windows
 from interp_by_construction.scoring.baselines import other_labels
 from interp_by_construction.scoring.detection import (
     TASKS,
@@ -19,7 +20,6 @@ from interp_by_construction.scoring.detection import (
     score_nodes,
     simulated_answers,
 )
-from interp_by_construction.scoring.judge_text import Text
 from interp_by_construction.scoring.llm_judge import OWN_THRESHOLD, Question, ask, excerpt_text
 from interp_by_construction.scoring.windows import peaks
 
@@ -62,31 +62,31 @@ class Answers(NamedTuple):
 
 
 def items_of(
-    real: NDArray[np.float64], text: Text, n_excerpts: int, seed: Sequence[int]
+    real: NDArray[np.float64], windows: Windows, n_excerpts: int, seed: Sequence[int]
 ) -> list[Item]:
     """The questions about all nodes on a text. real: activations times poles [token, node]."""
-    peak = peaks(real, text.windows)
+    peak = peaks(real, windows)
     items: list[Item] = []
     for row in range(real.shape[1]):
         rng = np.random.default_rng([*seed, row])
-        items += make_items(real[:, row], peak[:, row], text.windows, row, n_excerpts, rng)
+        items += make_items(real[:, row], peak[:, row], windows, row, n_excerpts, rng)
     return items
 
 
 def ask_judge(
     labeler: Labeler,
     labels: Sequence[str],
-    text: Text,
+    tokens: Sequence[str],
     items: Mapping[str, list[Item]],
-    select: Text,
+    select: Sequence[str],
     fit_items: list[Item],
     n_asked: int | None,
     per_prompt: int,
     seed: int,
 ) -> Answers:
-    """items: moment (before, final) -> questions on `text`, of which those about `n_asked` nodes
-    are asked (None: all); fit_items: questions on `select`, of which those about `FIT_NODES` nodes
-    are asked."""
+    """tokens, select: the flat texts. items: moment (before, final) -> questions on `tokens`, of
+    which those about `n_asked` nodes are asked (None: all); fit_items: questions on `select`, of
+    which those about `FIT_NODES` nodes are asked."""
     own = np.arange(len(labels))
     rows = _spread(len(labels), n_asked)
     asked = {
@@ -96,7 +96,7 @@ def ask_judge(
     if len(labels) > 1:
         asked["shuffled"], columns["shuffled"] = asked["final"], other_labels(len(labels), seed)
     questions = {
-        moment: _questions(asked[moment], labels, columns[moment], text) for moment in asked
+        moment: _questions(asked[moment], labels, columns[moment], tokens) for moment in asked
     }
     fit_rows = _spread(len(labels), FIT_NODES)
     fit_items = [item for item in fit_items if item.row in fit_rows]
@@ -157,11 +157,11 @@ def _spread(n_nodes: int, n: int | None) -> set[int]:
 
 
 def _questions(
-    items: Sequence[Item], labels: Sequence[str], column: NDArray[np.int64], text: Text
+    items: Sequence[Item], labels: Sequence[str], column: NDArray[np.int64], text: Sequence[str]
 ) -> list[Question]:
     questions = []
     for item in items:
-        tokens = [text.tokens[i] for i in item.tokens]
+        tokens = [text[i] for i in item.tokens]
         marked = np.isin(item.tokens, item.marked).tolist() if item.task == "fuzzing" else None
         questions.append(
             Question(item.task, labels[column[item.row]], excerpt_text(tokens, marked))

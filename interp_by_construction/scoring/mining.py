@@ -4,17 +4,18 @@ texts to start editing from."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.config import AuditConfig
-from interp_by_construction.corpus.excerpts import Excerpts
+from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.scoring.calibration import LineFit
 from interp_by_construction.scoring.hotflip import Editor, Nodes, Start
-from interp_by_construction.subject.intervene import SimulatedBlocks, block_activations
+from interp_by_construction.subject.interventions import Simulated
+from interp_by_construction.subject.reading import read_activations
+from interp_by_construction.subject.records import AlignedNodes
 
 KINDS = {1: "real_high", -1: "simulated_high"}
 """Direction -> which of the two is higher than the other would have it."""
@@ -34,30 +35,30 @@ class Rates(NamedTuple):
 
 def describe(
     model: Any,
-    corpus: Path,
-    text: SimulatedBlocks,
-    layer: int,
-    nodes: NDArray[np.int64],
-    poles: NDArray[np.int64],
+    aligned: AlignedNodes,
+    simulated: Simulated,
     batch_size: int,
-    device: Any,
     description: str = "",
 ) -> Nodes:
     """Calibration and range of each node on the text that is calibrated on."""
-    line = LineFit(len(nodes))
-    low, high = np.full(len(nodes), np.inf), np.full(len(nodes), -np.inf)
-    place = (corpus, text.split, text.blocks, text.mask.shape[1], layer)
-    for at, values in block_activations(
-        model, *place, batch_size, device, f"calibrate {description}"
+    line = LineFit(len(aligned.nodes))
+    low, high = np.full(len(aligned.nodes), np.inf), np.full(len(aligned.nodes), -np.inf)
+    for at, values in read_activations(
+        model,
+        simulated.passage,
+        aligned.layer,
+        aligned.nodes,
+        batch_size,
+        f"calibrate {description}",
     ):
-        use = text.mask[at]
-        real = values[use][:, nodes].astype(np.float64) * poles
-        line.update(np.asarray(text.values[at])[use], real)
+        part = simulated.part(at)
+        real = values[part.passage.is_text].astype(np.float64) * aligned.poles
+        line.update(part.on_text(), real)
         low, high = (
             np.minimum(low, real.min(axis=0, initial=np.inf)),
             np.maximum(high, real.max(axis=0, initial=-np.inf)),
         )
-    return Nodes(layer, nodes, poles, line.result(), low, high - low)
+    return Nodes(*aligned, line.result(), low, high - low)
 
 
 def disagreement(
@@ -117,9 +118,7 @@ def choose_starts(
     real: NDArray,
     expected: NDArray,
     nodes: Nodes,
-    ids: NDArray[np.int64],
-    documents: NDArray[np.int64],
-    text: Excerpts,
+    passage: Passage,
     editor: Editor,
     cfg: AuditConfig,
     seed: Sequence[int],
@@ -150,10 +149,11 @@ def choose_starts(
             row, position = np.unravel_index(int(merit.argmax()), merit.shape)
             if not np.isfinite(merit[row, position]):
                 continue
-            window = window_before(text.tokens[row], documents[row], int(position), cfg.window)
-            start = Start(
-                column, direction, tuple(ids[row, window].tolist()), origin, int(text.blocks[row])
+            window = window_before(
+                passage.tokens[row], passage.documents[row], int(position), cfg.window
             )
+            ids = tuple(passage.ids[row, window].tolist())
+            start = Start(column, direction, ids, origin, int(passage.blocks[row]))
             if editor.reads_back(start.ids):
                 starts.append(start)
     return starts

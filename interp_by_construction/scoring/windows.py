@@ -1,5 +1,4 @@
-"""Excerpts for scoring: short token windows of one text, cut once for all nodes, and the ones that
-are shown for each node."""
+"""Which windows of a text are shown for each node."""
 
 from __future__ import annotations
 
@@ -8,42 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-
-class Windows(NamedTuple):
-    """Consecutive tokens of one document, as positions in the flat text [block * pos]; [window]
-    each."""
-
-    starts: NDArray[np.int64]
-    stops: NDArray[np.int64]
-    """One past the last token."""
-
-    def tokens(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Positions of all tokens of some windows."""
-        parts = [np.arange(self.starts[i], self.stops[i]) for i in chosen]
-        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
-
-
-def cut_windows(is_text: NDArray[np.bool_], document: NDArray[np.int64], window: int) -> Windows:
-    """Cuts every run of text into near-equal windows of about `window` tokens (two thirds to three
-    halves of it).
-
-    is_text, document: [block, pos]. No window crosses a document, a block or an end-of-text token;
-    runs of less than half a window are left out.
-    """
-    n_blocks, length = is_text.shape
-    starts: list[int] = []
-    stops: list[int] = []
-    for block in range(n_blocks):
-        key = np.where(is_text[block], document[block], -1)
-        edges = np.flatnonzero(np.diff(key)) + 1
-        for start, stop in zip([0, *edges], [*edges, length], strict=True):
-            if key[start] < 0 or 2 * (stop - start) < window:
-                continue
-            n = max(1, round((stop - start) / window))
-            bounds = np.linspace(start, stop, n + 1).round().astype(np.int64) + block * length
-            starts += bounds[:-1].tolist()
-            stops += bounds[1:].tolist()
-    return Windows(np.array(starts, dtype=np.int64), np.array(stops, dtype=np.int64))
+from interp_by_construction.corpus.windows import Windows
 
 
 def peaks(values: NDArray, windows: Windows) -> NDArray[np.float64]:

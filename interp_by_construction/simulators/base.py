@@ -20,13 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.config import SimulateConfig
-from interp_by_construction.corpus.excerpts import (
-    Excerpts,
-    Part,
-    choose_excerpts,
-    excerpt_slices,
-    settings_of,
-)
+from interp_by_construction.corpus.parts import Part, part_passage, settings_of
+from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -102,9 +97,9 @@ class Texts:
     encoded: Path | None = None
     """Directory of the encode stage; None for a simulator that has no encoder."""
 
-    def excerpts(self, part: Part) -> Excerpts:
-        """All of a part at once."""
-        return choose_excerpts(self.corpus, part, self.cfg)
+    def passage(self, part: Part) -> Passage:
+        """The text of a part."""
+        return part_passage(self.corpus, part, self.cfg)
 
     def rows(self, part: Part) -> NDArray[np.float16] | None:
         """Encoded tokens of a part, [token, width]; None where no encoder reads it."""
@@ -115,8 +110,8 @@ class Texts:
         """[token, label] in pieces, so that memory does not grow with the part."""
         rows = self.rows(part)
         if rows is None:
-            for excerpts in excerpt_slices(self.corpus, part, self.cfg):
-                yield simulation(excerpts.tokens)
+            for piece in self.passage(part).slices():
+                yield simulation(piece.tokens)
         else:
             for start in range(0, len(rows), ROWS):
                 yield simulation.of_encoded(rows[start : start + ROWS])

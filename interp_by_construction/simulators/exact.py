@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from interp_by_construction.corpus.excerpts import Part
+from interp_by_construction.corpus.parts import Part
 from interp_by_construction.simulators.base import TEXT, Models, Simulation, Simulator
 from interp_by_construction.simulators.prompt import SHOTS, Packing, PromptBuilder, Shots
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from interp_by_construction.corpus.excerpts import Excerpts
+from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.llm.embedded import model_identity, resolve_model
 from interp_by_construction.simulators.base import Fitted, Models, Simulation, Texts
 from interp_by_construction.simulators.encoder import Encoder
@@ -59,12 +59,12 @@ class RidgeSimulator(ExactSimulator):
         return Encoder.load(resolve_model(self.cfg.encoder), self.cfg.encoder_layers, device)
 
     def fit(self, labels: Sequence[str], texts: Texts, models: Models) -> Fitted:
-        labeler, excerpts = models.labeler(), texts.excerpts("fit")
-        raw = simulate_raw(labeler, labels, excerpts.tokens, "simulate fit")
+        labeler, passage = models.labeler(), texts.passage("fit")
+        raw = simulate_raw(labeler, labels, passage.tokens, "simulate fit")
         target, rows = raw.contrasted(self.cfg.contrast), texts.rows("fit")
         assert rows is not None
-        use = excerpts.is_text.reshape(-1)
-        n_excerpts, length = excerpts.is_text.shape
+        use = passage.is_text.reshape(-1)
+        n_excerpts, length = passage.shape
         layers = self.cfg.encoder_layers
         ridge = fit_ridge(
             rows[use],
@@ -80,11 +80,11 @@ class RidgeSimulator(ExactSimulator):
         return Fitted(
             _RidgeSimulation(ridge),
             {"fit": raw.values, "fit_reference": raw.reference},
-            metrics | self._reliability(labeler, labels, target, excerpts),
+            metrics | self._reliability(labeler, labels, target, passage),
         )
 
     def _reliability(
-        self, labeler: Labeler, labels: Sequence[str], target: NDArray, fit: Excerpts
+        self, labeler: Labeler, labels: Sequence[str], target: NDArray, fit: Passage
     ) -> dict[str, Any]:
         """r of the exact simulation (`target`, [token, label]) with itself, on the first excerpts
         of the simulate split: under other few-shot examples, and under the same ones with the

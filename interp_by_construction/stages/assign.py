@@ -26,13 +26,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+from einops import rearrange
 from numpy.typing import NDArray
 
 from interp_by_construction.config import LabelConfig, SimulateConfig
-from interp_by_construction.corpus.excerpts import choose_excerpts
+from interp_by_construction.corpus.parts import part_passage
 from interp_by_construction.corpus.words import normalised
-from interp_by_construction.engine.progress import track
-from interp_by_construction.subject.activation_chunks import BATCH, activation_chunks, input_chunks
+from interp_by_construction.subject.load import load_subject
+from interp_by_construction.subject.reading import FLAT, mlp_inputs_on, read_activations
 from interp_by_construction.subject.records import Label
 from interp_by_construction.subject.tables import write_records
 
@@ -98,31 +99,30 @@ def run(
     on the label split, that of the label it had before, where the label comes from, and with
     `learnable` the r that a fresh neuron reaches on it.
     """
-    excerpts = choose_excerpts(corpus, "label", cfg)
+    passage = part_passage(corpus, "label", cfg)
     nodes, poles = (
         np.array([getattr(label, key) for label in labels], dtype=np.int64)
         for key in ("node", "pole")
     )
-    n_blocks, length = excerpts.is_text.shape
-    chunks = activation_chunks(
-        model_dir, corpus, "label", excerpts.blocks, length, layer, nodes, device
-    )
+    model = load_subject(model_dir).to(device)
     vectors = np.load(encoded / "label.npy", mmap_mode="r")
     label_vectors = (
         head.label_vectors(encoder, [candidate.text for candidate in candidates])
         if candidates
         else None
     )
-    use = excerpts.is_text.reshape(-1)
+    use = passage.is_text.reshape(-1)
     sums, between = (
         Correlator(len(nodes), len(candidates)),
         Correlator(len(candidates), len(candidates)),
     )
     n_applies = np.zeros(len(candidates), dtype=np.int64)
-    start, n_chunks, pieces = 0, -(-n_blocks // BATCH), []
-    for values in track(chunks, f"assign layer {layer}", total=n_chunks):
-        kept = slice(start, start + len(values))
-        start += len(values)
+    pieces = []
+    for at, read in read_activations(
+        model, passage, layer, nodes, description=f"assign layer {layer}"
+    ):
+        kept = slice(at.start * passage.length, at.stop * passage.length)
+        values = rearrange(read, FLAT)
         if label_vectors is not None:
             simulated = head.simulate(vectors[kept][use[kept]], label_vectors)
             sums.add(values[use[kept]] * poles, simulated)
@@ -143,11 +143,10 @@ def run(
     r = np.where(turned, -r, r)
     learned = np.zeros(len(candidates))
     if pieces:
-        read = input_chunks(model_dir, corpus, "label", excerpts.blocks, length, layer, device)
         learned = _learned(
-            np.concatenate(list(read))[use],
+            mlp_inputs_on(model, passage, layer)[use],
             np.concatenate(pieces),
-            excerpts.is_text,
+            passage.is_text,
             seed,
             gated,
             device,

@@ -25,8 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.config import AuditConfig
-from interp_by_construction.corpus import load_blocks, load_tokenizer
-from interp_by_construction.corpus.excerpts import Excerpts, read_excerpts, spaced
+from interp_by_construction.corpus.passage import Passage, batches
 from interp_by_construction.engine.progress import track
 from interp_by_construction.scoring.hotflip import Editor, Simulate, Start
 from interp_by_construction.scoring.mining import (
@@ -41,13 +40,10 @@ from interp_by_construction.scoring.mining import (
 )
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.head import Head
-from interp_by_construction.subject.intervene import (
-    SimulatedBlocks,
-    batches,
-    block_activations,
-    rows,
-)
+from interp_by_construction.subject.interventions import Simulated
 from interp_by_construction.subject.load import load_subject
+from interp_by_construction.subject.reading import activations_on
+from interp_by_construction.subject.records import AlignedNodes
 from interp_by_construction.subject.tables import write_records
 
 SPLIT = "select"
@@ -58,10 +54,8 @@ CHUNK = 8
 def run(
     models: Mapping[str, Path],
     corpus: Path,
-    calibrated: SimulatedBlocks,
-    layer: int,
-    nodes: NDArray[np.int64],
-    poles: NDArray[np.int64],
+    calibrated: Simulated,
+    aligned: AlignedNodes,
     simulate: Simulate,
     cfg: AuditConfig,
     batch_size: int,
@@ -78,21 +72,18 @@ def run(
     token, `gap` (at the peak, in spans of the node, times the kind's sign), for edited ones
     `origin`, `gap_before`, `swaps`. Returns rates and the outcome of the search per moment.
     """
-    blocks, text = load_blocks(corpus, split), _text(corpus, split, cfg.n_tokens)
-    length = text.is_text.shape[1]
-    ids = rows(blocks, "input_ids", text.blocks, length)
-    documents = rows(blocks, "document", text.blocks, length)
+    passage = Passage.of_split(corpus, split, n_tokens=cfg.n_tokens)
+    layer, nodes, poles = aligned
+    is_text = passage.is_text
     chunks = (
-        track(batches(len(text.tokens), CHUNK), f"audit layer {layer}: simulate")
-        if len(nodes)
-        else ()
+        track(batches(len(passage), CHUNK), f"audit layer {layer}: simulate") if len(nodes) else ()
     )
-    said = [each for at in chunks for each in simulate(text.tokens[at])]
+    said = [each for at in chunks for each in simulate(passage.tokens[at])]
     records: list[dict[str, Any]] = []
     metrics: dict[str, Any] = {
         "layer": layer,
         "n_nodes": len(nodes),
-        "n_tokens": int(text.is_text.sum()),
+        "n_tokens": int(is_text.sum()),
     }
     metrics |= {"threshold": cfg.threshold}
     for moment, path in models.items():
@@ -100,27 +91,27 @@ def run(
             metrics[moment] = None
             continue
         model = load_subject(path).to(device)
-        described = describe(
-            model, corpus, calibrated, layer, nodes, poles, batch_size, device, moment
-        )
-        place = (corpus, split, text.blocks, length, layer)
-        read = block_activations(model, *place, batch_size, device, f"audit {moment}")
-        real = np.concatenate([values[..., nodes] for _, values in read]).astype(np.float64) * poles
+        described = describe(model, aligned, calibrated, batch_size, moment)
+        read = activations_on(model, passage, layer, nodes, batch_size, f"audit {moment}")
+        real = read.astype(np.float64).reshape(*passage.shape, -1) * poles
         expected = described.calibration.scale * np.stack(said) + described.calibration.offset
         gaps = (real - expected) / np.where(described.span > 0, described.span, np.nan)
-        gaps[~text.is_text] = np.nan
-        rates = disagreement(gaps, real, described, text.is_text, cfg.threshold)
+        gaps[~is_text] = np.nan
+        rates = disagreement(gaps, real, described, is_text, cfg.threshold)
         cases = mined(gaps, cfg.n_cases)
         records += [
-            _mined_record(moment, case, real, expected, gaps, nodes, text, documents, cfg.window)
+            _mined_record(moment, case, real, expected, gaps, nodes, passage, cfg.window)
             for case in cases
         ]
         editor = Editor(
-            model, load_tokenizer(corpus), described, simulate, np.unique(ids[text.is_text]), device
+            model,
+            passage.source.tokenizer,
+            described,
+            simulate,
+            np.unique(passage.ids[is_text]),
+            device,
         )
-        starts = choose_starts(
-            gaps, real, expected, described, ids, documents, text, editor, cfg, [seed, layer]
-        )
+        starts = choose_starts(gaps, real, expected, described, passage, editor, cfg, [seed, layer])
         found, record = _searched(editor, starts, cfg, [seed, layer])
         records += [_edited_record(moment, *each) for each in found]
         metrics[moment] = _rate_record(rates) | {"search": record}
@@ -128,21 +119,12 @@ def run(
     return metrics
 
 
-def simulated_blocks(
-    corpus: Path, split: str, n_tokens: int, simulate: Simulate
-) -> SimulatedBlocks:
+def simulated_text(corpus: Path, split: str, n_tokens: int, simulate: Simulate) -> Simulated:
     """What the labels say on about `n_tokens` of a split."""
-    text = _text(corpus, split, n_tokens)
-    values = [each for at in batches(len(text.tokens), CHUNK) for each in simulate(text.tokens[at])]
-    return SimulatedBlocks(split, text.blocks, np.stack(values), text.is_text)
-
-
-def _text(corpus: Path, split: str, n_tokens: int) -> Excerpts:
-    """Evenly spaced whole blocks."""
-    blocks = load_blocks(corpus, split)
-    length = len(blocks[0]["input_ids"])
-    return read_excerpts(
-        corpus, split, spaced(len(blocks), min(len(blocks), max(1, n_tokens // length))), length
+    passage = Passage.of_split(corpus, split, n_tokens=n_tokens)
+    chunks = batches(len(passage), CHUNK)
+    return Simulated(
+        passage, np.stack([each for at in chunks for each in simulate(passage.tokens[at])])
     )
 
 
@@ -234,18 +216,18 @@ def _mined_record(
     expected: NDArray,
     gaps: NDArray,
     nodes: NDArray[np.int64],
-    text: Excerpts,
-    documents: NDArray[np.int64],
+    passage: Passage,
     window: int,
 ) -> dict[str, Any]:
-    at = window_before(text.tokens[case.row], documents[case.row], case.position, window)
+    row = case.row
+    at = window_before(passage.tokens[row], passage.documents[row], case.position, window)
     return {
         "moment": moment,
         "node": int(nodes[case.column]),
         "kind": KINDS[case.direction],
         "source": "mined",
-        "block": int(text.blocks[case.row]),
-        "tokens": text.tokens[case.row][at],
+        "block": int(passage.blocks[row]),
+        "tokens": passage.tokens[row][at],
         "peak": case.position - at.start,
         "real": _rounded(real[case.row, at, case.column]),
         "simulated": _rounded(expected[case.row, at, case.column]),

@@ -15,25 +15,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from interp_by_construction.config import CollectConfig, NodesConfig
-from interp_by_construction.corpus import load_blocks, load_tokenizer
+from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.engine.device import resolve_device
-from interp_by_construction.engine.progress import track
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.subject.activation_statistics import FirstPass, SecondPass
 from interp_by_construction.subject.families import d_mlp
-from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import load_subject
-from interp_by_construction.subject.records import Excerpt, Node
+from interp_by_construction.subject.reading import read_activations
+from interp_by_construction.subject.records import Node, excerpt_of
 from interp_by_construction.subject.tables import write_records
 
 
@@ -58,36 +58,33 @@ def run(
         ConfigError: more nodes asked for than the layer has.
     """
     out.mkdir(parents=True, exist_ok=True)
-    collector = _Collector(model_dir, corpus_dir, layer, cfg, device)
-    width = d_mlp(collector.model, layer)
+    model: Any = load_subject(model_dir)
+    model = model.to(resolve_device(device))
+    passage = Passage.of_split(corpus_dir, "label", n_blocks=cfg.max_blocks, first=True)
+    width = d_mlp(model, layer)
     counted = nodes_cfg.select != "all" and nodes_cfg.fraction is None
     if counted and nodes_cfg.count is not None and nodes_cfg.count > width:
         raise ConfigError(
             f"nodes.count={nodes_cfg.count}, but layer {layer} has {width} nodes; use nodes.count<={width}"
         )
     first = FirstPass(width, cfg.top_k, reservoir=256 * cfg.n_quantiles, seed=seed)
-    for indices, input_ids, values in collector.batches(
-        range(collector.n_blocks), f"collect layer {layer}: moments"
-    ):
-        first.update(indices, input_ids, values)
+    _update(first, model, passage, layer, None, cfg.batch_size, "moments")
     if chosen is None:
         selected = choose_nodes(first.variance, nodes_cfg, seed * 1000 + layer)
         nodes, poles = _views(first, selected, nodes_cfg)
     else:
         selected = nodes = np.array(sorted(chosen), np.int64)
         poles = torch.tensor([chosen[int(node)] for node in nodes])
-    second = SecondPass(first, nodes, poles, cfg, vocab_size=len(collector.tokenizer))
-    for indices, input_ids, values in collector.batches(
-        range(collector.n_blocks), f"collect layer {layer}: near misses"
-    ):
-        second.update(indices, input_ids, values[..., nodes])
+    second = SecondPass(first, nodes, poles, cfg, vocab_size=len(passage.source.tokenizer))
+    _update(second, model, passage, layer, nodes, cfg.batch_size, "near misses")
     picked = [
         first.picks(int(node), int(pole), cfg, seed)
         for node, pole in zip(nodes, poles, strict=True)
     ]
     for column, picks in enumerate(picked):
         picks["near_misses"] = second.near_misses(column)
-    excerpts = collector.cut(nodes, poles, picked)
+    views = list(zip(nodes.tolist(), poles.tolist(), picked, strict=True))
+    excerpts = _cut(model, passage, layer, views, cfg)
     records = [
         Node(
             layer=layer,
@@ -143,78 +140,59 @@ def _views(first: FirstPass, chosen: np.ndarray, cfg: NodesConfig) -> tuple[np.n
     return np.concatenate([chosen, chosen[signed.numpy()]]), torch.cat([poles, -poles[signed]])
 
 
-class _Collector:
-    """Model, blocks and decoder of one collection."""
+def _update(
+    statistics: FirstPass | SecondPass,
+    model: nn.Module,
+    passage: Passage,
+    layer: int,
+    nodes: np.ndarray | None,
+    batch_size: int,
+    description: str,
+) -> None:
+    """One pass over the passage; nodes: null for the whole layer."""
+    for at, values in read_activations(
+        model, passage, layer, nodes, batch_size, f"collect layer {layer}: {description}"
+    ):
+        ids = torch.from_numpy(passage.part(at).ids)
+        statistics.update(torch.from_numpy(passage.blocks[at]), ids, torch.from_numpy(values))
 
-    def __init__(
-        self, model_dir: Path, corpus_dir: Path, layer: int, cfg: CollectConfig, device: str
-    ) -> None:
-        self.layer, self.cfg, self.device = layer, cfg, resolve_device(device)
-        model: Any = load_subject(model_dir)
-        self.model = model.to(self.device)
-        self.dataset = load_blocks(corpus_dir, "label")
-        self.n_blocks = min(len(self.dataset), cfg.max_blocks or len(self.dataset))
-        self.tokenizer = load_tokenizer(corpus_dir)
-        self._decoded: dict[int, str] = {}
 
-    @torch.no_grad()
-    def batches(self, blocks: Any, description: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Block ids [batch], input_ids [batch, pos] and activations [batch, pos, d_mlp] on the
-        CPU."""
-        order = list(blocks)
-        starts = range(0, len(order), self.cfg.batch_size)
-        for start in track(starts, description, total=len(starts)):
-            indices = order[start : start + self.cfg.batch_size]
-            input_ids = torch.from_numpy(
-                np.asarray(self.dataset[indices]["input_ids"], dtype=np.int64)
-            )
-            values = activations(self.model, self.layer, input_ids.to(self.device)).float().cpu()
-            yield torch.tensor(indices), input_ids, values
+Picks = Mapping[str, Sequence[tuple[int, int]]]
+"""Kind of excerpt -> (block, position) of its peaks."""
 
-    def cut(
-        self, nodes: np.ndarray, poles: Tensor, picked: list[dict[str, list[tuple[int, int]]]]
-    ) -> list[dict[str, Any]]:
-        """Excerpts around (block, position) picks, in the order of the picks: {kind: [Excerpt]} for
-        each node and its pole."""
-        wanted: dict[int, list[tuple[int, str, int, int]]] = defaultdict(list)
-        cut: list[dict[str, Any]] = [
-            {kind: [None] * len(picks) for kind, picks in node.items()} for node in picked
-        ]
-        for column, node in enumerate(picked):
-            for kind, picks in node.items():
-                for rank, (block, position) in enumerate(picks):
-                    wanted[block].append((column, kind, rank, position))
-        for indices, input_ids, values in self.batches(
-            sorted(wanted), f"collect layer {self.layer}: excerpts"
-        ):
-            documents = self.dataset[indices.tolist()].get("document")
-            for row, block in enumerate(indices.tolist()):
-                document = None if documents is None else np.asarray(documents[row])
-                for column, kind, rank, position in wanted[block]:
-                    start, end = self._window(position, input_ids.shape[1], document)
-                    poled = values[row, start:end, nodes[column]] * poles[column]
-                    cut[column][kind][rank] = Excerpt(
-                        tokens=[
-                            self._decode(token) for token in input_ids[row, start:end].tolist()
-                        ],
-                        activations=[float(f"{value:.6g}") for value in poled.tolist()],
-                        peak=position - start,
-                        block=block,
-                    )
-        return cut
 
-    def _window(self, position: int, length: int, document: np.ndarray | None) -> tuple[int, int]:
-        """Mostly what stands before the peak, since the model reads from left to right; never
-        another document."""
-        window = min(self.cfg.window, length)
-        start = min(max(0, position - (3 * window) // 4), length - window)
-        end = start + window
-        if document is not None:
-            same = np.flatnonzero(document[start:end] == document[position])
-            start, end = start + int(same[0]), start + int(same[-1]) + 1
-        return start, end
-
-    def _decode(self, token: int) -> str:
-        if token not in self._decoded:
-            self._decoded[token] = str(self.tokenizer.decode([token]))
-        return self._decoded[token]
+def _cut(
+    model: nn.Module,
+    passage: Passage,
+    layer: int,
+    views: Sequence[tuple[int, int, Picks]],
+    cfg: CollectConfig,
+) -> list[dict[str, Any]]:
+    """views: (node, pole, picks). {kind: [Excerpt]} for each of them, in the order of the picks;
+    the passage begins with the split's first block."""
+    wanted: dict[int, list[tuple[int, str, int, int]]] = defaultdict(list)
+    cut: list[dict[str, Any]] = []
+    for column, (_, _, picks) in enumerate(views):
+        cut.append({kind: [None] * len(chosen) for kind, chosen in picks.items()})
+        for kind, chosen in picks.items():
+            for rank, (block, position) in enumerate(chosen):
+                wanted[block].append((column, kind, rank, position))
+    passage = passage.part(np.array(sorted(wanted), dtype=np.int64))
+    decoded = cache(lambda token: str(passage.source.tokenizer.decode([token])))
+    for at, values in read_activations(
+        model,
+        passage,
+        layer,
+        batch_size=cfg.batch_size,
+        description=f"collect layer {layer}: excerpts",
+    ):
+        part = passage.part(at)
+        for row, block in enumerate(part.blocks.tolist()):
+            tokens = [decoded(token) for token in part.ids[row].tolist()]
+            for column, kind, rank, position in wanted[block]:
+                node, pole, _ = views[column]
+                window = part.around(row, position, cfg.window)
+                cut[column][kind][rank] = excerpt_of(
+                    tokens, values[row, :, node] * pole, position, window, block
+                )
+    return cut

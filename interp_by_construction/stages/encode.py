@@ -7,53 +7,28 @@ Nothing here reads a label or an activation of the subject.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from interp_by_construction.config import SimulateConfig
-from interp_by_construction.corpus.excerpts import (
-    Excerpts,
-    Part,
-    chosen_blocks,
-    excerpt_slices,
-)
+from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.engine.progress import track
 from interp_by_construction.simulators.base import TextEncoder
 
 
-class Text(NamedTuple):
-    """Some texts of equal length, in subject tokens."""
-
-    tokens: Iterable[Sequence[str]]
-    n_texts: int
-    length: int
-
-    @classmethod
-    def of(cls, excerpts: Excerpts) -> Text:
-        """Excerpts that are in memory."""
-        return cls(excerpts.tokens, *excerpts.is_text.shape)
-
-    @classmethod
-    def of_part(cls, corpus: Path, part: Part, cfg: SimulateConfig) -> Text:
-        """A part that may be larger than memory."""
-        indices, length = chosen_blocks(corpus, part, cfg)
-        slices = excerpt_slices(corpus, part, cfg)
-        return cls((text for excerpts in slices for text in excerpts.tokens), len(indices), length)
-
-
-def run(texts: Mapping[str, Text], encoder: TextEncoder, out: Path) -> dict[str, Any]:
+def run(texts: Mapping[str, Passage], encoder: TextEncoder, out: Path) -> dict[str, Any]:
     """texts: by name. Writes `<name>.npy`, float16 [token, width], and `encoder.json`, the size of
     the encoder."""
     metrics: dict[str, Any] = {"n_features": encoder.n_features, "width": encoder.width}
     n_read, n_before = 0, encoder.n_tokens
     for name, text in texts.items():
-        shape = (text.n_texts * text.length, encoder.width)
+        shape = (len(text) * text.length, encoder.width)
         file = out / f"{name}.npy"
         stored = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
-        read = track(encoder.encode(text.tokens), f"encode {name}", total=text.n_texts)
+        tokens = (row for piece in text.slices() for row in piece.tokens)
+        read = track(encoder.encode(tokens), f"encode {name}", total=len(text))
         for i, rows in enumerate(read):
             stored[i * text.length : (i + 1) * text.length] = rows
         stored.flush()

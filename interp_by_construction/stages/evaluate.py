@@ -12,14 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.config import EvaluateConfig, SimulateConfig
-from interp_by_construction.engine.progress import track
+from interp_by_construction.corpus.parts import part_passage
+from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.scoring import columnwise_correlation, mean_ci95
-from interp_by_construction.subject.activation_chunks import activation_chunks
 from interp_by_construction.subject.records import Label
 from interp_by_construction.subject.tables import read_records, write_records
 
 if TYPE_CHECKING:
-    from interp_by_construction.corpus.excerpts import Excerpts
     from interp_by_construction.training.targets import Target
 
 N_SHUFFLES = 20
@@ -31,51 +30,30 @@ def losses(
     """LM loss of a saved model on the test split, as `model_losses`."""
     from interp_by_construction.subject.load import load_subject
 
-    return model_losses(load_subject(model_dir).to(device), corpus, cfg, out, device)
+    return model_losses(load_subject(model_dir).to(device), corpus, cfg, out)
 
 
-def model_losses(
-    model: Any, corpus: Path, cfg: EvaluateConfig, out: Path, device: Any
-) -> dict[str, Any]:
+def model_losses(model: Any, corpus: Path, cfg: EvaluateConfig, out: Path) -> dict[str, Any]:
     """LM loss of one model on the test split. Writes `losses.safetensors`: per document the summed
     loss in nats and its tokens."""
-    import torch
     from safetensors.numpy import save_file
 
-    from interp_by_construction.corpus import load_blocks
-    from interp_by_construction.corpus.excerpts import spaced
+    from interp_by_construction.subject.losses import document_losses
 
-    blocks = load_blocks(corpus, "test")
     # Evenly spaced, so that a part of the split still covers many documents: the interval is over
     # documents.
-    chosen = spaced(len(blocks), min(len(blocks), cfg.max_test_blocks or len(blocks)))
-    total: dict[int, float] = {}
-    count: dict[int, int] = {}
-    for start in track(range(0, len(chosen), cfg.batch_size), "test loss"):
-        rows = blocks[chosen[start : start + cfg.batch_size]]
-        ids = torch.as_tensor(np.asarray(rows["input_ids"]), device=device)
-        with torch.inference_mode():
-            logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
-            nats = torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
-            )
-        documents = np.asarray(rows["document"])[:, 1:].reshape(-1)
-        for document, value in zip(documents.tolist(), nats.double().cpu().tolist(), strict=True):
-            total[document] = total.get(document, 0.0) + value
-            count[document] = count.get(document, 0) + 1
-    order = sorted(total)
+    passage = Passage.of_split(corpus, "test", n_blocks=cfg.max_test_blocks)
+    losses = document_losses(model, passage, {}, cfg.batch_size, "test loss")
+    nats = losses.nats["none"]
     save_file(
-        {
-            "document": np.array(order, dtype=np.int64),
-            "nats": np.array([total[d] for d in order], dtype=np.float64),
-            "tokens": np.array([count[d] for d in order], dtype=np.int64),
-        },
+        {"document": losses.document, "nats": nats, "tokens": losses.tokens},
         out / "losses.safetensors",
     )
+    n_tokens = int(losses.tokens.sum())
     return {
-        "loss": sum(total.values()) / sum(count.values()),
-        "n_tokens": sum(count.values()),
-        "n_documents": len(order),
+        "loss": sum(nats.tolist()) / n_tokens,
+        "n_tokens": n_tokens,
+        "n_documents": len(losses.document),
     }
 
 
@@ -106,15 +84,18 @@ def scores(
     """
     from safetensors.numpy import load_file, save_file
 
-    from interp_by_construction.corpus.excerpts import choose_excerpts
     from interp_by_construction.simulators.exact import contrasted
     from interp_by_construction.training.targets import other_nodes
 
     targets = load_file(simulated_dir / "targets.safetensors")
     simulated = load_file(simulated_dir / "simulated.safetensors")
     nodes, poles = targets["nodes"], targets["poles"]
-    exact_text = choose_excerpts(corpus, "score", simulate)
-    real, exact_use, _ = _on(exact_text, models, corpus, layer, nodes, poles, device)
+    text = {"exact": part_passage(corpus, "score", simulate)}
+    if simulate.simulator == "head":
+        text["own"] = part_passage(corpus, "head_score", simulate)
+    read = _activations(models, text, layer, nodes, device)
+    real = {moment: values * poles for moment, values in read["exact"].items()}
+    exact_use = text["exact"].is_text.reshape(-1)
     exact = contrasted(simulated["score"], simulated["score_reference"], simulate.contrast)[
         exact_use
     ]
@@ -127,12 +108,12 @@ def scores(
         "dense_before": columnwise_correlation(real["before"], dense),
         "dense_final": columnwise_correlation(real["final"], dense),
     }
-    text, own = exact_text, exact
+    own, own_text = exact, text["exact"]
     if simulate.simulator == "head":
-        text = choose_excerpts(corpus, "head_score", simulate)
-    real, use, held_out = _on(text, models, corpus, layer, nodes, poles, device)
-    if simulate.simulator == "head":
-        own = simulated["head_score"][use]
+        own_text = text["own"]
+        own = simulated["head_score"][own_text.is_text.reshape(-1)]
+        real = {moment: values * poles for moment, values in read["own"].items()}
+    held_out = own_text.held_out[own_text.is_text]
     per_node |= {
         "before": columnwise_correlation(real["before"], own),
         "after": columnwise_correlation(real["after"], own),
@@ -163,31 +144,32 @@ def scores(
             values, simulator, self_judged(simulator, labeler, encoder), cfg.n_bootstrap, seed
         )
     return {
-        "n_tokens": int(use.sum()),
+        "n_tokens": len(own),
         "n_exact_tokens": int(exact_use.sum()),
         "n_held_out_tokens": int(held_out.sum()),
         "score": records,
     }
 
 
-def _on(
-    text: Excerpts,
+def _activations(
     models: dict[str, Path],
-    corpus: Path,
+    passages: dict[str, Passage],
     layer: int,
-    nodes: NDArray,
-    poles: NDArray,
+    nodes: NDArray[np.int64],
     device: Any,
-) -> tuple[dict[str, NDArray], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Activations times poles [token, node] by moment on the tokens that are text; which tokens
-    those are; which of them are in held-out documents."""
-    use = text.is_text.reshape(-1)
-    length = text.is_text.shape[1]
-    real = {
-        moment: _activations(path, corpus, text.blocks, length, layer, nodes, device)[use] * poles
-        for moment, path in models.items()
-    }
-    return real, use, text.held_out.reshape(-1)[use]
+) -> dict[str, dict[str, NDArray[np.float32]]]:
+    """Name of the passage -> moment -> activations without poles where there is text, [token,
+    node]. One model is in memory at a time."""
+    from interp_by_construction.subject.load import load_subject
+    from interp_by_construction.subject.reading import activations_on
+
+    read: dict[str, dict[str, NDArray[np.float32]]] = {name: {} for name in passages}
+    for moment, path in models.items():
+        model = load_subject(path).to(device)
+        for name, passage in passages.items():
+            values = activations_on(model, passage, layer, nodes)
+            read[name][moment] = values[passage.is_text.reshape(-1)]
+    return read
 
 
 def self_judged(simulator: str, labeler: str, encoder: str) -> bool:
@@ -216,8 +198,6 @@ def truth(
     of `scoring.truth`. `wider` holds the same for the nodes whose label names no concept, against
     the rules of `scoring.rule_truth`.
     """
-    from interp_by_construction.corpus import load_blocks
-    from interp_by_construction.corpus.excerpts import read_excerpts, spaced
     from interp_by_construction.scoring.truth import membership, score_layer, summarise
 
     named = [label for label in labels if label.text is not None]
@@ -226,20 +206,17 @@ def truth(
         for key in ("node", "pole")
     )
     texts = [str(label.text) for label in named]
-    blocks = load_blocks(corpus, "score")
-    length = len(blocks[0]["input_ids"])
-    n_blocks = min(len(blocks), max(1, cfg.max_truth_tokens // length))
-    excerpts = read_excerpts(corpus, "score", spaced(len(blocks), n_blocks), length)
-    use = excerpts.is_text.reshape(-1)
-    held_out = excerpts.held_out.reshape(-1)[use]
-    member = membership(excerpts.tokens)[use]
-    real = {
-        moment: _activations(models[moment], corpus, excerpts.blocks, length, layer, nodes, device)[
-            use
-        ]
-        * poles
-        for moment in ("before", "final")
-    }
+    passage = Passage.of_split(corpus, "score", n_tokens=cfg.max_truth_tokens)
+    use, held_out = passage.is_text.reshape(-1), passage.held_out[passage.is_text]
+    member = membership(passage.tokens)[use]
+    read = _activations(
+        {moment: models[moment] for moment in ("before", "final")},
+        {"truth": passage},
+        layer,
+        nodes,
+        device,
+    )
+    real = {moment: values * poles for moment, values in read["truth"].items()}
     final, before = (score_layer(real[moment], member, texts) for moment in ("final", "before"))
     rare = score_layer(real["final"][held_out], member[held_out], texts)
     columns = {
@@ -249,7 +226,7 @@ def truth(
         "r_before": before.r,
         "r_held_out": rare.r,
     }
-    wider, of_rules = _wider_truth(real, excerpts.tokens, use, held_out, texts)
+    wider, of_rules = _wider_truth(real, passage.tokens, use, held_out, texts)
     write_records(
         out / "truth.jsonl",
         (
@@ -365,19 +342,3 @@ def _shuffled(real: NDArray, simulated: NDArray, seed: int) -> NDArray[np.float6
     count = defined.sum(axis=0)
     total = np.where(defined, results, 0.0).sum(axis=0)
     return np.divide(total, count, out=np.full(n, math.nan), where=count > 0)
-
-
-def _activations(
-    model_dir: Path,
-    corpus: Path,
-    blocks: NDArray[np.int64],
-    length: int,
-    layer: int,
-    nodes: NDArray,
-    device: Any,
-) -> NDArray[np.float64]:
-    """Activations [token, node] of some nodes on the first `length` tokens of some blocks of the
-    score split."""
-    return np.concatenate(
-        list(activation_chunks(model_dir, corpus, "score", blocks, length, layer, nodes, device))
-    )

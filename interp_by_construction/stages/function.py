@@ -30,47 +30,33 @@ from numpy.typing import NDArray
 from torch import nn
 
 from interp_by_construction.config import FunctionConfig, SimulateConfig
-from interp_by_construction.corpus import load_blocks, load_tokenizer
-from interp_by_construction.corpus.excerpts import SPLITS, Part, choose_excerpts
-from interp_by_construction.corpus.tokenize import separator_id
+from interp_by_construction.corpus.parts import Part, part_passage
+from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.scoring import clamp
-from interp_by_construction.scoring.baselines import other_labels
-from interp_by_construction.scoring.calibration import Calibration, LineFit
 from interp_by_construction.scoring.lookup import LookupTable
 from interp_by_construction.scoring.rank import own_label_ranks, rank_summary
-from interp_by_construction.subject.families import d_mlp
-from interp_by_construction.subject.intervene import (
-    Intervention,
-    SimulatedBlocks,
-    batches,
-    block_activations,
-    count_values,
-    intervened_losses,
+from interp_by_construction.scoring.substitution import (
+    ABLATIONS,
+    AlignedLayer,
+    ablations,
+    calibrate,
     loss_summary,
-    rows,
+    substitutions,
 )
+from interp_by_construction.subject.families import d_mlp
+from interp_by_construction.subject.interventions import Simulated
 from interp_by_construction.subject.load import load_subject
+from interp_by_construction.subject.losses import N_COUNTED, count_values, document_losses
 from interp_by_construction.subject.promoted import promoted_tokens
+from interp_by_construction.subject.reading import activations_on, read_activations
+from interp_by_construction.subject.records import AlignedNodes
 from interp_by_construction.subject.tables import write_records
 
-ABLATIONS = ("aligned_mean", "aligned_zero", "free_mean", "free_zero")
 
-
-class Simulated(NamedTuple):
-    """All simulations that `run` needs; node columns in the order of its `nodes`."""
-
-    rank: SimulatedBlocks
-    """Uncorrected for contrast, on text that nothing was fitted on."""
-    calibrate: SimulatedBlocks
-    """By the simulator of `test`; scale, offset and means are fitted here."""
-    test: SimulatedBlocks
-    """Losses are measured here."""
-
-
-def read_simulated(
-    simulated_dir: Path, corpus: Path, cfg: SimulateConfig
-) -> tuple[Simulated, tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """What the simulate stage wrote with a head, and the aligned nodes with their poles, [node]."""
+def read_aligned(
+    simulated_dir: Path, corpus: Path, layer: int, cfg: SimulateConfig
+) -> AlignedLayer:
+    """The aligned nodes of a layer, with what the simulate stage wrote with a head."""
     from safetensors.numpy import load_file
 
     values, targets = (
@@ -78,25 +64,22 @@ def read_simulated(
         load_file(simulated_dir / "targets.safetensors"),
     )
 
-    def part(name: Part) -> SimulatedBlocks:
-        text = choose_excerpts(corpus, name, cfg)
-        return SimulatedBlocks(
-            SPLITS[name], text.blocks, values[name].reshape(*text.is_text.shape, -1), text.is_text
-        )
+    def part(name: Part) -> Simulated:
+        passage = part_passage(corpus, name, cfg)
+        return Simulated(passage, values[name].reshape(*passage.shape, -1))
 
-    return Simulated(part("head_score"), part("calibrate"), part("test")), (
-        targets["nodes"],
-        targets["poles"],
+    return AlignedLayer(
+        AlignedNodes(layer, targets["nodes"], targets["poles"]),
+        part("head_score"),
+        part("calibrate"),
+        part("test"),
     )
 
 
 def run(
     models: Mapping[str, Path],
     corpus: Path,
-    simulated: Simulated,
-    layer: int,
-    nodes: NDArray[np.int64],
-    poles: NDArray[np.int64],
+    aligned: AlignedLayer,
     lookup_split: str,
     max_lookup_blocks: int | None,
     batch_size: int,
@@ -106,8 +89,7 @@ def run(
     device: Any,
     cfg: FunctionConfig | None = None,
 ) -> dict[str, Any]:
-    """models: moment (before, final) -> model directory; nodes, poles: the aligned nodes, [node].
-    Nothing is clamped without `cfg`.
+    """models: moment (before, final) -> model directory. Nothing is clamped without `cfg`.
 
     Writes `function.safetensors`: `nodes`, `poles`, and per moment `<moment>.rank`, `.own_r`,
     `.lookup_r2`, `.scale`, `.offset`, float64 [node], NaN where undefined; and
@@ -123,8 +105,9 @@ def run(
     """
     from safetensors.numpy import save_file
 
-    nodes, poles = np.asarray(nodes, dtype=np.int64), np.asarray(poles, dtype=np.int64)
-    _check(simulated, nodes, poles)
+    _check(aligned)
+    (layer, nodes, poles), rank = aligned.nodes, aligned.rank
+    lookup_text = Passage.of_split(corpus, lookup_split, n_blocks=max_lookup_blocks, first=True)
     per_node: dict[str, NDArray] = {"nodes": nodes, "poles": poles}
     per_document: dict[str, NDArray] = {}
     metrics: dict[str, Any] = {"layer": layer, "n_aligned": len(nodes)}
@@ -133,30 +116,25 @@ def run(
     for moment, path in models.items():
         model = load_subject(path).to(device)
         metrics["n_free"] = d_mlp(model, layer) - len(nodes)
-        real = (
-            _read_nodes(model, corpus, simulated.rank, layer, nodes, batch_size, device, moment)
-            * poles
-        )
-        ranks = own_label_ranks(real, simulated.rank.values[simulated.rank.mask])
-        lookup = lookup_r2_of(
-            model, corpus, lookup_split, layer, nodes, max_lookup_blocks, batch_size, device, moment
-        )
-        mean, own, other = calibrate(
+        real = activations_on(model, rank.passage, layer, nodes, batch_size, f"rank {moment}")
+        # Column by column, as the correlations sum.
+        real = np.asfortranarray(real[rank.passage.is_text.reshape(-1)]) * poles
+        ranks = own_label_ranks(real, rank.on_text())
+        lookup = lookup_r2_of(model, lookup_text, layer, nodes, batch_size, moment)
+        fitted = calibrate(model, aligned.nodes, aligned.calibrate, batch_size, seed, moment)
+        ablated = ablations(layer, nodes, fitted.mean)
+        interventions = {name: [ablated[name]] for name in ABLATIONS} | {
+            name: [each]
+            for name, each in substitutions(aligned.nodes, aligned.test, fitted, seed).items()
+        }
+        losses = document_losses(
             model,
-            corpus,
-            simulated.calibrate,
-            layer,
-            nodes,
-            poles,
+            aligned.test.passage,
+            interventions,
             batch_size,
-            seed,
-            device,
-            moment,
+            f"ablate and substitute {moment}",
         )
-        interventions = standard_interventions(nodes, poles, mean, own, other, seed)
-        losses = intervened_losses(
-            model, corpus, simulated.test, layer, interventions, batch_size, device, moment
-        )
+        own = fitted.own
         per_node |= {
             f"{moment}.rank": ranks.rank,
             f"{moment}.own_r": ranks.own_r,
@@ -177,18 +155,11 @@ def run(
         if cfg is not None:
             metrics[moment]["clamp"], records = clamp.run(
                 model,
-                corpus,
-                simulated.calibrate,
-                simulated.test,
-                layer,
-                nodes,
-                poles,
+                aligned.nodes,
+                aligned.calibrate,
+                aligned.test,
                 own,
-                cfg.n_clamped,
-                cfg.n_clamp_tokens,
-                batch_size,
-                seed,
-                device,
+                clamp.Budget(cfg.n_clamped, cfg.n_clamp_tokens, batch_size, seed),
                 moment,
             )
             clamped += records
@@ -207,76 +178,6 @@ def run(
     return metrics
 
 
-def standard_interventions(
-    nodes: NDArray[np.int64],
-    poles: NDArray[np.int64],
-    mean: NDArray[np.float64],
-    own: Calibration,
-    other: Calibration,
-    seed: int,
-) -> dict[str, Intervention]:
-    """Mean and zero ablation of the aligned and of the free set, and substitution by own and by
-    other nodes' labels.
-
-    mean: activation of every node of the layer, [d_mlp]. own and other as from `calibrate` with the
-    same seed.
-    """
-    free = np.setdiff1d(np.arange(len(mean)), nodes)
-    shuffled = other_labels(len(nodes), seed)
-    return {
-        "aligned_mean": Intervention(nodes, lambda _: mean[nodes]),
-        "aligned_zero": Intervention(nodes, lambda _: np.zeros(len(nodes))),
-        "free_mean": Intervention(free, lambda _: mean[free]),
-        "free_zero": Intervention(free, lambda _: np.zeros(len(free))),
-        "own_labels": Intervention(
-            nodes, lambda simulated: poles * (own.scale * simulated + own.offset)
-        ),
-        # A single node has no other label.
-        **(
-            {
-                "other_labels": Intervention(
-                    nodes,
-                    lambda simulated: (
-                        poles * (other.scale * simulated[..., shuffled] + other.offset)
-                    ),
-                )
-            }
-            if len(nodes) > 1
-            else {}
-        ),
-    }
-
-
-def calibrate(
-    model: nn.Module,
-    corpus: Path,
-    text: SimulatedBlocks,
-    layer: int,
-    nodes: NDArray[np.int64],
-    poles: NDArray[np.int64],
-    batch_size: int,
-    seed: int,
-    device: Any,
-    description: str = "",
-) -> tuple[NDArray[np.float64], Calibration, Calibration]:
-    """Mean activation of the whole layer [d_mlp], and lines from own and from other nodes'
-    simulations to pole * activation."""
-    total, count = np.zeros(d_mlp(model, layer)), 0
-    own, other = LineFit(len(nodes)), LineFit(len(nodes))
-    shuffled = other_labels(len(nodes), seed)
-    place = (corpus, text.split, text.blocks, text.mask.shape[1], layer)
-    for at, values in block_activations(
-        model, *place, batch_size, device, f"calibrate {description}"
-    ):
-        use = text.mask[at]
-        real = values[use].astype(np.float64)
-        total, count = total + real.sum(axis=0), count + len(real)
-        simulated = np.asarray(text.values[at])[use]
-        own.update(simulated, real[:, nodes] * poles)
-        other.update(simulated[:, shuffled], real[:, nodes] * poles)
-    return total / max(count, 1), own.result(), other.result()
-
-
 class Lookup(NamedTuple):
     """Lookup R2 of some nodes on a split."""
 
@@ -290,41 +191,29 @@ class Lookup(NamedTuple):
 
 def lookup_r2_of(
     model: nn.Module,
-    corpus: Path,
-    split: str,
+    passage: Passage,
     layer: int,
     nodes: NDArray[np.int64],
-    max_blocks: int | None,
     batch_size: int,
-    device: Any,
     description: str = "",
 ) -> Lookup:
-    """R2 of some nodes from per-token-id means: fitted on every other document of the split,
+    """R2 of some nodes from per-token-id means: fitted on every other document of the passage,
     measured on the rest."""
-    dataset = load_blocks(corpus, split)
-    separator = separator_id(load_tokenizer(corpus))
-    n_blocks = min(len(dataset), max_blocks or len(dataset))
-    length = len(dataset[0]["input_ids"])
-    indices = np.arange(n_blocks)
-    documents, _ = count_values(
-        rows(dataset, "document", indices[at], length) for at in batches(n_blocks, 1024)
-    )
+    documents, _ = count_values(part.documents for part in passage.slices(N_COUNTED))
 
-    def fitted(at: slice) -> NDArray[np.bool_]:
-        return np.searchsorted(documents, rows(dataset, "document", indices[at], length)) % 2 == 0
+    def fitted(part: Passage) -> NDArray[np.bool_]:
+        return np.searchsorted(documents, part.documents) % 2 == 0
 
     fit_ids = np.zeros(0, np.int64)
-    for at in batches(n_blocks, 1024):
-        ids = rows(dataset, "input_ids", indices[at], length)
-        fit_ids = np.union1d(fit_ids, ids[fitted(at) & (ids != separator)])
+    for part in passage.slices(N_COUNTED):
+        fit_ids = np.union1d(fit_ids, part.ids[fitted(part) & part.is_text])
     table = LookupTable(fit_ids, len(nodes))
-    place = (corpus, split, indices, length, layer)
-    for at, values in block_activations(model, *place, batch_size, device, f"lookup {description}"):
-        ids, fit = rows(dataset, "input_ids", indices[at], length), fitted(at)
-        use = ids != separator
-        table.update(
-            *(torch.from_numpy(each) for each in (ids[use], values[use][:, nodes], fit[use]))
-        )
+    for at, values in read_activations(
+        model, passage, layer, nodes, batch_size, f"lookup {description}"
+    ):
+        part = passage.part(at)
+        use = part.is_text
+        table.update(*(torch.from_numpy(each[use]) for each in (part.ids, values, fitted(part))))
     return Lookup(table.r2(), int(table.count[1].sum()), table.n_unseen)
 
 
@@ -340,36 +229,19 @@ def _lookup_summary(lookup: Lookup) -> dict[str, Any]:
     }
 
 
-def _read_nodes(
-    model: nn.Module,
-    corpus: Path,
-    text: SimulatedBlocks,
-    layer: int,
-    nodes: NDArray[np.int64],
-    batch_size: int,
-    device: Any,
-    description: str,
-) -> NDArray[np.float32]:
-    """Activations [token, node] where the mask is true: as many as the simulations that the caller
-    holds."""
-    place = (corpus, text.split, text.blocks, text.mask.shape[1], layer)
-    read = block_activations(model, *place, batch_size, device, f"rank {description}")
-    return np.concatenate([values[text.mask[at]][:, nodes] for at, values in read])
-
-
-def _check(simulated: Simulated, nodes: NDArray[np.int64], poles: NDArray[np.int64]) -> None:
+def _check(aligned: AlignedLayer) -> None:
+    layer, nodes, poles = aligned.nodes
     if nodes.shape != poles.shape or len(np.unique(nodes)) != len(nodes):
         raise ValueError(
-            f"nodes {nodes.shape} and poles {poles.shape} must be [node], each node once"
+            f"nodes {nodes.shape} and poles {poles.shape} of layer {layer} must be [node], each node once"
         )
-    for name, text in zip(Simulated._fields, simulated, strict=True):
-        wanted = (*text.mask.shape, len(nodes))
-        if text.values.shape != wanted or len(text.blocks) != len(text.mask):
-            raise ValueError(
-                f"{name}: values {text.values.shape}, mask {text.mask.shape}, blocks {text.blocks.shape} do not fit"
-            )
-    calibrated, tested = simulated.calibrate, simulated.test
-    if calibrated.split == tested.split and np.intersect1d(calibrated.blocks, tested.blocks).size:
+    for name in ("rank", "calibrate", "test"):
+        passage, values = getattr(aligned, name)
+        if values.shape != (*passage.shape, len(nodes)):
+            raise ValueError(f"{name}: values {values.shape} do not fit a passage {passage.shape}")
+    calibrated, tested = aligned.calibrate.passage, aligned.test.passage
+    same = calibrated.source.name == tested.source.name
+    if same and np.intersect1d(calibrated.blocks, tested.blocks).size:
         raise ValueError(
-            f"blocks of {tested.split} are both calibrated and tested on: give other blocks or another split"
+            f"blocks of {tested.source.name} are both calibrated and tested on: give other blocks or another split"
         )

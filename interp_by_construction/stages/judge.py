@@ -31,21 +31,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.config import ScoresConfig, SimulateConfig
-from interp_by_construction.corpus.excerpts import choose_excerpts
+from interp_by_construction.corpus.parts import Part, part_passage
+from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.scoring import pairwise_correlation
 from interp_by_construction.scoring.agreement import simulation_agreement, text_agreement
 from interp_by_construction.scoring.detect import Answers, ask_judge, ask_simulator, items_of
 from interp_by_construction.scoring.detection import TASKS
 from interp_by_construction.scoring.excerpt_score import excerpt_scores, own_and_others
-from interp_by_construction.scoring.judge_text import (
-    Text,
-    activations_on,
-    score_text,
-    select_text,
-    whole_blocks,
-)
 from interp_by_construction.scoring.score_table import ScoreTable
 from interp_by_construction.simulators.exact import REFERENCE_LABELS, contrasted, simulate_packed
+from interp_by_construction.subject.load import load_subject
+from interp_by_construction.subject.reading import activations_on
 from interp_by_construction.subject.tables import write_records
 
 if TYPE_CHECKING:
@@ -95,17 +91,24 @@ class Case:
     scores: ScoresConfig
     seed: int
     device: Any
-    _read: dict[tuple[str, str, int, bytes], NDArray[np.float64]] = field(default_factory=dict)
+    _models: dict[str, Any] = field(default_factory=dict)
+    _passages: dict[Part, Passage] = field(default_factory=dict)
+    _read: dict[tuple[str, Passage], NDArray[np.float64]] = field(default_factory=dict)
 
-    def real(self, moment: str, text: Text) -> NDArray[np.float64]:
-        """Activations times poles on a text, [token, node]; read once."""
-        key = (moment, text.split, text.length, text.blocks.tobytes())
-        if key not in self._read:
-            values = activations_on(
-                self.models[moment], self.corpus, text, self.layer, self.nodes, self.device
-            )
-            self._read[key] = values * self.poles
-        return self._read[key]
+    def text(self, part: Part) -> Passage:
+        """What a part of the simulate stage reads; decoded once."""
+        if part not in self._passages:
+            self._passages[part] = part_passage(self.corpus, part, self.simulate)
+        return self._passages[part]
+
+    def real(self, moment: str, passage: Passage) -> NDArray[np.float64]:
+        """Activations times poles, [token, node]; read once."""
+        if moment not in self._models:
+            self._models[moment] = load_subject(self.models[moment]).to(self.device)
+        if (moment, passage) not in self._read:
+            values = activations_on(self._models[moment], passage, self.layer, self.nodes)
+            self._read[moment, passage] = values.astype(np.float64) * self.poles
+        return self._read[moment, passage]
 
 
 def run(
@@ -158,7 +161,7 @@ def run(
     metrics: dict[str, Any] = {"n_aligned": len(nodes), "common_label": None, "thresholds": {}}
     answers: list[dict[str, Any]] = []
     if len(nodes):
-        select = select_text(corpus, scores.n_select_tokens, scores.window)
+        select = Passage.of_split(corpus, "select", n_tokens=scores.n_select_tokens)
         by_head = None if head is None else _by_head(head, case, select)
         common = _common_label(case, judges[0], select, by_head)
         metrics["common_label"] = case.labels[common]
@@ -187,7 +190,7 @@ class _ByHead(NamedTuple):
     self_judged: bool
 
 
-def _by_head(head: HeadJudge, case: Case, select: Text) -> _ByHead:
+def _by_head(head: HeadJudge, case: Case, select: Passage) -> _ByHead:
     empty = head.head.label_vectors(head.encoder, [EMPTY_FOR_HEAD])
     vectors = np.load(head.encoded / "head_score.npy", mmap_mode="r")
     on_score = np.concatenate(
@@ -197,7 +200,7 @@ def _by_head(head: HeadJudge, case: Case, select: Text) -> _ByHead:
     # In half precision, as a run stores token vectors.
     rows = [
         head.head.token_vectors(features).astype(np.float16)
-        for features in head.encoder.encode(select.by_block())
+        for features in head.encoder.encode(select.tokens)
     ]
     return _ByHead(
         on_score,
@@ -206,23 +209,22 @@ def _by_head(head: HeadJudge, case: Case, select: Text) -> _ByHead:
     )
 
 
-def _common_label(case: Case, labeler: Judge, select: Text, by_head: _ByHead | None) -> int:
+def _common_label(case: Case, labeler: Judge, select: Passage, by_head: _ByHead | None) -> int:
     """The one label whose simulation has the highest mean r over all nodes before alignment; its
     column."""
     if by_head is not None:
-        real, simulated = (
-            case.real("before", select)[select.use],
-            by_head.on_select[select.use, : len(case.labels)],
-        )
+        text, simulated = select, by_head.on_select[:, : len(case.labels)]
     else:
-        excerpts = choose_excerpts(case.corpus, "fit", case.simulate)
-        text = whole_blocks(case.corpus, "simulate", excerpts, case.scores.window)
-        exact = case.simulated.get("fit")
-        if exact is None:
-            exact = simulate_packed(
-                labeler.labeler, case.labels, excerpts.tokens, "simulate for the common label"
+        text, exact = case.text("fit"), case.simulated.get("fit")
+        simulated = (
+            simulate_packed(
+                labeler.labeler, case.labels, text.tokens, "simulate for the common label"
             )
-        real, simulated = case.real("before", text)[text.use], exact[text.use]
+            if exact is None
+            else exact
+        )
+    use = text.is_text.reshape(-1)
+    real, simulated = case.real("before", text)[use], simulated[use]
     r = pairwise_correlation(real, simulated)
     defined = (~np.isnan(r)).sum(axis=0)
     mean = np.where(defined > 0, np.nansum(r, axis=0) / np.maximum(defined, 1), -math.inf)
@@ -234,21 +236,20 @@ def _simulation_scores(
 ) -> None:
     """Simulation score on top, random and combined excerpts, by every simulator."""
     if by_head is not None:
-        text = score_text(case.corpus, "head_score", case.simulate, case.scores.window)
+        text = case.text("head_score")
         _excerpt_rows(case, table, text, by_head.on_score, "head", by_head.self_judged, common)
-    excerpts = choose_excerpts(case.corpus, "score", case.simulate)
-    text = whole_blocks(case.corpus, "score", excerpts, case.scores.window)
+    text = case.text("score")
     for judge in judges:
         if judge is judges[0]:
             own, reference = case.simulated["score"], case.simulated["score_reference"]
             empty = simulate_packed(
-                judge.labeler, [""], excerpts.tokens, "simulate the empty label", allow_empty=True
+                judge.labeler, [""], text.tokens, "simulate the empty label", allow_empty=True
             )
             every = np.concatenate([own, empty], axis=1)
         else:
             asked = [*case.labels, "", *REFERENCE_LABELS]
             every = simulate_packed(
-                judge.labeler, asked, excerpts.tokens, "simulate by the judge", allow_empty=True
+                judge.labeler, asked, text.tokens, "simulate by the judge", allow_empty=True
             )
             every, reference = (
                 every[:, : len(case.labels) + 1],
@@ -261,18 +262,19 @@ def _simulation_scores(
 def _excerpt_rows(
     case: Case,
     table: ScoreTable,
-    text: Text,
+    text: Passage,
     simulated: NDArray,
     judge: str,
     self_judged: bool,
     common: int,
 ) -> None:
     """simulated: [token, label]: the nodes' own labels, then the empty one."""
+    windows = text.windows(case.scores.window)
     for moment in ("before", "final"):
         scores = excerpt_scores(
             case.real(moment, text),
             simulated,
-            text.windows,
+            windows,
             case.scores.n_top,
             case.scores.n_random,
             (case.seed, case.layer),
@@ -288,20 +290,33 @@ def _excerpt_rows(
 
 
 def _detection(
-    case: Case, table: ScoreTable, judge: Judge, select: Text, by_head: _ByHead | None, common: int
+    case: Case,
+    table: ScoreTable,
+    judge: Judge,
+    select: Passage,
+    by_head: _ByHead | None,
+    common: int,
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, float | None]]]:
     """Detection and fuzzing by the judge and by the head; all answers of the judge, and the fitted
     thresholds."""
-    text = score_text(case.corpus, "head_score", case.simulate, case.scores.window)
-    n = case.scores.detection_excerpts
+    text, window, n = case.text("head_score"), case.scores.window, case.scores.detection_excerpts
+    seed = (case.seed, case.layer)
+    windows = text.windows(window)
     items = {
-        moment: items_of(case.real(moment, text), text, n, (case.seed, case.layer))
+        moment: items_of(case.real(moment, text), windows, n, seed)
         for moment in ("before", "final")
     }
-    fit_items = items_of(case.real("final", select), select, n, (case.seed, case.layer))
-    asked, per_prompt = case.scores.detection_nodes, case.scores.questions_per_prompt
+    fit_items = items_of(case.real("final", select), select.windows(window), n, seed)
     by_judge = ask_judge(
-        judge.labeler, case.labels, text, items, select, fit_items, asked, per_prompt, case.seed
+        judge.labeler,
+        case.labels,
+        text.flat_tokens,
+        items,
+        select.flat_tokens,
+        fit_items,
+        case.scores.detection_nodes,
+        case.scores.questions_per_prompt,
+        case.seed,
     )
     results = [(judge.name, judge.self_judged, by_judge)]
     if by_head is not None:
@@ -314,10 +329,10 @@ def _detection(
         thresholds[name] = {task: _finite(answers.threshold[task]) for task in TASKS}
         for method, moment, values in answers.scores(len(case.labels)):
             table.add(method, name, self_judged, moment, values, answers.n_not_asked)
-    return _records(case, by_judge, text), thresholds
+    return _records(case, by_judge), thresholds
 
 
-def _records(case: Case, answers: Answers, text: Text) -> list[dict[str, Any]]:
+def _records(case: Case, answers: Answers) -> list[dict[str, Any]]:
     """One per question on the score split."""
     return [
         {
@@ -350,14 +365,14 @@ def _blind(
         judge, self_judged, own = "head", head.self_judged, case.simulated["head_score"]
         vectors = np.load(head.encoded / "head_score.npy", mmap_mode="r")
         simulated = head.head.simulate(vectors, head.head.label_vectors(head.encoder, fresh))
-        use = choose_excerpts(case.corpus, "head_score", case.simulate).is_text.reshape(-1)
+        use = case.text("head_score").is_text.reshape(-1)
     else:
         judge, self_judged = labeler.name, labeler.self_judged
-        excerpts = choose_excerpts(case.corpus, "score", case.simulate)
-        reference, use = case.simulated["score_reference"], excerpts.is_text.reshape(-1)
+        text = case.text("score")
+        reference, use = case.simulated["score_reference"], text.is_text.reshape(-1)
         own = contrasted(case.simulated["score"], reference, case.simulate.contrast)
         simulated = (
-            simulate_packed(labeler.labeler, fresh, excerpts.tokens, "simulate blind labels")
+            simulate_packed(labeler.labeler, fresh, text.tokens, "simulate blind labels")
             if fresh
             else own[:, :0]
         )

@@ -24,11 +24,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from interp_by_construction.config import AlignConfig, ContinueConfig, EvaluateConfig, TrainerConfig
-from interp_by_construction.corpus import load_blocks
-from interp_by_construction.corpus.excerpts import spaced
+from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.stages import control, evaluate, joint
 from interp_by_construction.stages.align import distill_from
-from interp_by_construction.subject.intervene import batches, rows
 from interp_by_construction.subject.load import load_subject, save_subject, untie
 from interp_by_construction.subject.removal import constant_outputs, mean_output
 
@@ -133,7 +131,7 @@ def _without(
             constants[layer] = mean_output(model, layer, _text(corpus_dir, evaluate_.batch_size))
     with constant_outputs(model, constants):
         phases = train(f"without the MLP of layer {', '.join(map(str, sorted(constants)))}")
-        losses = evaluate.model_losses(model.to(device).eval(), corpus_dir, evaluate_, out, device)
+        losses = evaluate.model_losses(model.to(device).eval(), corpus_dir, evaluate_, out)
     save_subject(model.cpu(), out / "model")
     save_file(
         {f"layer_{index}": value.contiguous() for index, value in constants.items()},
@@ -151,10 +149,5 @@ def read_constants(path: Path) -> dict[int, Tensor]:
 
 
 def _text(corpus: Path, batch_size: int) -> Iterator[Tensor]:
-    dataset = load_blocks(corpus, "train")
-    chosen, length = (
-        spaced(len(dataset), min(len(dataset), N_MEAN_BLOCKS)),
-        len(dataset[0]["input_ids"]),
-    )
-    for at in batches(len(chosen), batch_size):
-        yield torch.as_tensor(rows(dataset, "input_ids", chosen[at], length))
+    for part in Passage.of_split(corpus, "train", n_blocks=N_MEAN_BLOCKS).slices(batch_size):
+        yield torch.as_tensor(part.ids)

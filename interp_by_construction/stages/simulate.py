@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from interp_by_construction.corpus.excerpts import Excerpts, chosen_blocks, excerpt_slices
+from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.engine.tensors import create_safetensors
 from interp_by_construction.simulators import cost
 from interp_by_construction.simulators.base import Models, Simulator, Texts
@@ -46,7 +46,7 @@ def run(
 
     named = [label for label in labels if label.text is not None]
     words = [str(label.text) for label in named]
-    score = texts.excerpts("score")
+    score = texts.passage("score")
     raw = simulate_raw(models.labeler(), words, score.tokens, "simulate score")
     exact = raw.contrasted(texts.cfg.contrast)
     fitted = simulator.fit(words, texts, models)
@@ -75,8 +75,8 @@ def run(
 def _create_targets(texts: Texts, named: Sequence[Label], out: Path) -> NDArray[np.float16]:
     """`targets.safetensors` with all but the values, which are returned for writing as float16
     [token, node]."""
-    indices, length = chosen_blocks(texts.corpus, "align", texts.cfg)
-    n_blocks = len(indices)
+    passage = texts.passage("align")
+    n_blocks, length = passage.shape
     tensors = create_safetensors(
         out / "targets.safetensors",
         {
@@ -89,14 +89,14 @@ def _create_targets(texts: Texts, named: Sequence[Label], out: Path) -> NDArray[
     tensors["nodes"][:] = [label.node for label in named]
     tensors["poles"][:] = [label.pole for label in named]
     start = 0
-    for excerpts in excerpt_slices(texts.corpus, "align", texts.cfg):
-        tensors["mask"][start : start + len(excerpts.is_text)] = excerpts.is_text
-        start += len(excerpts.is_text)
+    for each in passage.slices():
+        tensors["mask"][start : start + len(each)] = each.is_text
+        start += len(each)
     return tensors["values"].reshape(n_blocks * length, len(named))
 
 
 def _fidelity(
-    exact: NDArray, dense: NDArray, score: Excerpts, reliability: float | None
+    exact: NDArray, dense: NDArray, score: Passage, reliability: float | None
 ) -> dict[str, Any]:
     """How well the simulator of the targets predicts the exact simulation on the score split, which
     it has not seen; exact, dense: [token, label]."""
@@ -114,7 +114,7 @@ def _fidelity(
 
 
 def _cost(
-    words: Sequence[str], score: Excerpts, texts: Texts, models: Models
+    words: Sequence[str], score: Passage, texts: Texts, models: Models
 ) -> dict[str, Any] | None:
     """Cost of one million node-tokens, exact and dense, for this number of nodes; None without
     labels and without an encoder."""

@@ -16,25 +16,25 @@ ablation does by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from interp_by_construction.config import TriggerConfig
-from interp_by_construction.corpus import load_blocks, load_tokenizer
-from interp_by_construction.corpus.excerpts import spaced
+from interp_by_construction.corpus import load_tokenizer
+from interp_by_construction.corpus.passage import Passage, Split, batches, spaced
 from interp_by_construction.corpus.poison import Trigger, prefix, read_trigger, split_documents
 from interp_by_construction.engine.progress import track
 from interp_by_construction.scoring import mean_ci95
-from interp_by_construction.subject.families import d_mlp
-from interp_by_construction.subject.intervene import batches, block_activations, replaced
+from interp_by_construction.scoring.substitution import ablations
+from interp_by_construction.subject.interventions import Intervention, intervened
 from interp_by_construction.subject.load import load_subject
+from interp_by_construction.subject.reading import device_of, read_activations
 
 ABLATIONS = ("free_mean", "free_zero", "aligned_mean", "aligned_zero")
 N_MEAN_BLOCKS = 64
@@ -81,7 +81,7 @@ def run(
     from safetensors.numpy import save_file
 
     trigger = read_trigger(load_tokenizer(corpus), cfg.phrase, cfg.response)
-    length = len(load_blocks(corpus, "test")[0]["input_ids"])
+    length = Split(corpus, "test").block_size
     contexts = held_out_contexts(
         split_documents(corpus, "test"), trigger, cfg.n_contexts, length, seed
     )
@@ -89,7 +89,7 @@ def run(
     values: dict[str, NDArray] = {}
     for each in track(checkpoints, "trigger"):
         model = load_subject(each.path).to(device)
-        means = _means(model, corpus, each.aligned, batch_size, device)
+        interventions = _ablations(model, corpus, each.aligned, batch_size)
         for ablated in (None, *(ABLATIONS if each.aligned else ())):
             record = {"role": each.role, "layer": each.layer, "ablated": ablated}
             for name, extra in (("with", trigger.phrase), ("without", trigger.phrase[:0])):
@@ -99,11 +99,8 @@ def run(
                     texts,
                     trigger.response,
                     trigger.separator,
-                    each.aligned,
-                    means,
-                    ablated,
+                    [] if ablated is None else interventions[ablated],
                     batch_size,
-                    device,
                 )
                 record[name] = summarise(found, n_bootstrap, seed)
                 values |= {
@@ -149,22 +146,22 @@ def success(
     texts: Sequence[NDArray[np.int64]],
     response: NDArray[np.int64],
     pad: int,
-    aligned: Mapping[int, Sequence[int]],
-    means: Mapping[int, NDArray[np.float64]],
-    ablated: str | None,
+    interventions: Sequence[Intervention],
     batch_size: int,
-    device: Any,
 ) -> Success:
-    """How `response` follows each text. Attention is causal, so that padding on the right changes
-    nothing."""
+    """How `response` follows each text, with constant `interventions` at every token.
+
+    Attention is causal, so that padding on the right changes nothing.
+    """
     greedy, log_probability = [], []
     for at in batches(len(texts), batch_size):
         full = [np.concatenate([text, response]) for text in texts[at]]
         ids = np.full((len(full), max(map(len, full))), pad)
         for row, text in zip(ids, full, strict=True):
             row[: len(text)] = text
-        batch = torch.as_tensor(ids, device=device)
-        with torch.inference_mode(), without_nodes(model, aligned, means, ablated, batch):
+        batch = torch.as_tensor(ids, device=device_of(model))
+        everywhere = torch.ones_like(batch, dtype=torch.bool)
+        with torch.inference_mode(), intervened(model, interventions, at, everywhere):
             logits = model(input_ids=batch, use_cache=False).logits.float()
         for index, text in enumerate(full):
             predicted = logits[index, len(text) - len(response) - 1 : len(text) - 1].cpu()
@@ -176,63 +173,22 @@ def success(
     return Success(np.array(greedy, dtype=bool), np.array(log_probability, dtype=np.float64))
 
 
-@contextmanager
-def without_nodes(
-    model: nn.Module,
-    aligned: Mapping[int, Sequence[int]],
-    means: Mapping[int, NDArray[np.float64]],
-    ablated: str | None,
-    ids: Tensor,
-) -> Iterator[None]:
-    """Inside the block one set of nodes (`free_mean`, ...; null for none) of all layers in
-    `aligned` is ablated at every token."""
-    everywhere = torch.ones_like(ids, dtype=torch.bool)
-    with ExitStack() as stack:
-        for layer, nodes in (aligned if ablated else {}).items():
-            which, kind = str(ablated).split("_")
-            chosen = np.asarray(nodes, dtype=np.int64)
-            if which == "free":
-                chosen = np.setdiff1d(np.arange(d_mlp(model, layer)), chosen)
-            values = means[layer][chosen] if kind == "mean" else np.zeros(len(chosen))
-            set_to = torch.as_tensor(values.astype(np.float32), device=ids.device)
-            stack.enter_context(
-                replaced(
-                    model, layer, torch.as_tensor(chosen, device=ids.device), set_to, everywhere
-                )
-            )
-        yield
-
-
-def _means(
-    model: nn.Module,
-    corpus: Path,
-    aligned: Mapping[int, Sequence[int]],
-    batch_size: int,
-    device: Any,
-) -> dict[int, NDArray[np.float64]]:
-    """Mean activation of every node of each layer on clean text, [d_mlp]."""
-    dataset = load_blocks(corpus, "select")
-    blocks, length = (
-        spaced(len(dataset), min(len(dataset), N_MEAN_BLOCKS)),
-        len(dataset[0]["input_ids"]),
-    )
-    means = {}
-    for layer in aligned:
-        read = block_activations(
-            model,
-            corpus,
-            "select",
-            blocks,
-            length,
-            layer,
-            batch_size,
-            device,
-            f"means of layer {layer}",
+def _ablations(
+    model: nn.Module, corpus: Path, aligned: Mapping[int, Sequence[int]], batch_size: int
+) -> dict[str, list[Intervention]]:
+    """Name -> one ablation in each layer of `aligned`; means are those of clean text."""
+    passage = Passage.of_split(corpus, "select", n_blocks=N_MEAN_BLOCKS)
+    found: dict[str, list[Intervention]] = {name: [] for name in ABLATIONS}
+    for layer, nodes in aligned.items():
+        read = read_activations(
+            model, passage, layer, batch_size=batch_size, description=f"means of layer {layer}"
         )
-        means[layer] = sum(values.sum(axis=(0, 1), dtype=np.float64) for _, values in read) / (
-            len(blocks) * length
-        )
-    return means
+        total = sum(values.sum(axis=(0, 1), dtype=np.float64) for _, values in read)
+        mean = np.asarray(total) / (len(passage) * passage.length)
+        each = ablations(layer, np.asarray(nodes, dtype=np.int64), mean)
+        for name in ABLATIONS:
+            found[name].append(each[name])
+    return found
 
 
 def summarise(found: Success, n_bootstrap: int, seed: int) -> dict[str, Any]:

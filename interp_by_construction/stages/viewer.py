@@ -24,22 +24,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.config import SimulateConfig
-from interp_by_construction.corpus.excerpts import (
-    Excerpts,
-    choose_excerpts,
-    read_excerpts,
-    spaced,
-)
+from interp_by_construction.corpus.parts import part_passage
+from interp_by_construction.corpus.passage import Passage, spaced
+from interp_by_construction.corpus.windows import window_around
 from interp_by_construction.scoring.calibration import Calibration, LineFit
 from interp_by_construction.simulators.exact import contrasted
-from interp_by_construction.subject.activation_chunks import activation_chunks
+from interp_by_construction.subject.interventions import Simulated
 from interp_by_construction.subject.promoted import promoted_tokens
-from interp_by_construction.subject.records import Label
+from interp_by_construction.subject.reading import activations_on
+from interp_by_construction.subject.records import AlignedNodes, Label
 from interp_by_construction.subject.tables import write_records
 
 MAX_TOKENS = 8192
 """Tokens of the score split that excerpts are chosen from."""
-SEGMENT, WINDOW, BEFORE = 32, 16, 12
+SEGMENT, WINDOW, BEFORE = 32, 16, 11
 """Tokens of a segment, of an excerpt, and of the excerpt before its peak: the model reads from left
 to right."""
 N_TOP, N_TOP_FREE, N_BANDS, PER_BAND, N_OTHER = 4, 3, 5, 2, 3
@@ -55,15 +53,6 @@ class Neighbour(NamedTuple):
 
     layer: int
     labels: Sequence[Label]
-
-
-class _Text(NamedTuple):
-    """Flat over the tokens of the excerpts."""
-
-    excerpts: Excerpts
-    length: int
-    simulated: NDArray
-    """Simulations of the aligned nodes, uncalibrated, [token, aligned node]."""
 
 
 def run(
@@ -96,20 +85,18 @@ def run(
 
     model = load_subject(model_dir).to(device)
     targets = load_file(simulated_dir / "targets.safetensors")
-    aligned, poles = targets["nodes"], targets["poles"]
-    text, calibrate = (
-        _score_text(corpus, simulated_dir, cfg),
-        _calibration_text(corpus, simulated_dir, cfg, targets),
-    )
-    line = _calibration(model_dir, corpus, calibrate, layer, aligned, poles, device)
+    aligned = AlignedNodes(layer, targets["nodes"], targets["poles"])
+    text = _score_text(corpus, simulated_dir, cfg)
+    calibrate = _calibration_text(corpus, simulated_dir, cfg, targets)
+    line = _calibration(model, calibrate, aligned)
     every = np.arange(d_mlp(model, layer))
-    real = _read(model_dir, corpus, "score", text, layer, every, device)
+    real = activations_on(model, text.passage, layer, every)
     pole = np.where(-real.min(axis=0) > real.max(axis=0), -1, 1)
-    pole[aligned] = poles
+    pole[aligned.nodes] = aligned.poles
     real *= pole.astype(np.float32)
-    said = (line.scale * text.simulated + line.offset).astype(np.float32)
-    use = text.excerpts.is_text.reshape(-1)
-    column = {int(node): i for i, node in enumerate(aligned)}
+    use = text.passage.is_text.reshape(-1)
+    said = (line.scale * text.values + line.offset).astype(np.float32).reshape(len(use), -1)
+    column = {int(node): i for i, node in enumerate(aligned.nodes)}
     edges = _edges(model, layer, pole, below, above)
     records = (
         {
@@ -120,7 +107,7 @@ def run(
         | _histogram(real[use, node])
         | {
             "excerpts": _excerpts(
-                text, real[:, node], said[:, column[node]] if node in column else None
+                text.passage, real[:, node], said[:, column[node]] if node in column else None
             )
         }
         | edges[node]
@@ -138,87 +125,54 @@ def run(
     return {
         "layer": layer,
         "n_nodes": len(every),
-        "n_aligned": len(aligned),
-        "n_tokens": int(text.excerpts.is_text.sum()),
-        "calibrated_on": calibrate[0],
+        "n_aligned": len(aligned.nodes),
+        "n_tokens": int(use.sum()),
+        "calibrated_on": calibrate.passage.source.name,
         "n_constant": int(line.constant.sum()),
         "n_negative": int(line.negative.sum()),
     }
 
 
-def _score_text(corpus: Path, simulated_dir: Path, cfg: SimulateConfig) -> _Text:
+def _score_text(corpus: Path, simulated_dir: Path, cfg: SimulateConfig) -> Simulated:
     """Evenly spaced excerpts of what `score.final` was measured on, at most `MAX_TOKENS`."""
     from safetensors.numpy import load_file
 
     simulated = load_file(simulated_dir / "simulated.safetensors")
     if cfg.simulator == "head":
-        excerpts, values = choose_excerpts(corpus, "head_score", cfg), simulated["head_score"]
+        passage, values = part_passage(corpus, "head_score", cfg), simulated["head_score"]
     else:
-        excerpts = choose_excerpts(corpus, "score", cfg)
+        passage = part_passage(corpus, "score", cfg)
         values = contrasted(simulated["score"], simulated["score_reference"], cfg.contrast)
-    n, length = excerpts.is_text.shape
+    n, length = passage.shape
     kept = np.unique(spaced(n, min(n, max(1, MAX_TOKENS // length))))
-    chosen = Excerpts(
-        excerpts.blocks[kept],
-        [excerpts.tokens[i] for i in kept],
-        excerpts.is_text[kept],
-        excerpts.held_out[kept],
-    )
-    return _Text(
-        chosen,
-        length,
-        values.reshape(n, length, values.shape[-1])[kept].reshape(
-            len(kept) * length, values.shape[-1]
-        ),
-    )
+    return Simulated(passage, values.reshape(n, length, -1)).part(kept)
 
 
 def _calibration_text(
     corpus: Path, simulated_dir: Path, cfg: SimulateConfig, targets: Mapping[str, NDArray]
-) -> tuple[str, _Text]:
-    """Split and text that the scale of the simulations is fitted on."""
+) -> Simulated:
+    """Text that the scale of the simulations is fitted on."""
     from safetensors.numpy import load_file
 
     simulated = load_file(simulated_dir / "simulated.safetensors")
     if cfg.simulator == "exact":
         n, length = targets["mask"].shape
         n = min(n, max(1, MAX_TOKENS // length))
-        excerpts = read_excerpts(corpus, "align", np.arange(n), length)
-        return "align", _Text(
-            excerpts, length, targets["values"][:n].reshape(n * length, len(targets["nodes"]))
-        )
+        passage = Passage.of_split(corpus, "align", n_blocks=n, length=length, first=True)
+        return Simulated(passage, targets["values"][:n])
     if cfg.simulator == "head":
-        excerpts, values = choose_excerpts(corpus, "calibrate", cfg), simulated["calibrate"]
+        passage, values = part_passage(corpus, "calibrate", cfg), simulated["calibrate"]
     else:
-        excerpts = choose_excerpts(corpus, "fit", cfg)
+        passage = part_passage(corpus, "fit", cfg)
         values = contrasted(simulated["fit"], simulated["fit_reference"], cfg.contrast)
-    return "simulate", _Text(excerpts, excerpts.is_text.shape[1], values)
+    return Simulated(passage, values.reshape(*passage.shape, -1))
 
 
-def _calibration(
-    model_dir: Path,
-    corpus: Path,
-    text: tuple[str, _Text],
-    layer: int,
-    nodes: NDArray,
-    poles: NDArray,
-    device: Any,
-) -> Calibration:
-    split, read = text
-    fit, use = LineFit(len(nodes)), read.excerpts.is_text.reshape(-1)
-    real = _read(model_dir, corpus, split, read, layer, nodes, device)
-    fit.update(read.simulated[use], real[use] * poles)
+def _calibration(model: Any, text: Simulated, aligned: AlignedNodes) -> Calibration:
+    fit, use = LineFit(len(aligned.nodes)), text.passage.is_text.reshape(-1)
+    real = activations_on(model, text.passage, aligned.layer, aligned.nodes)
+    fit.update(text.on_text(), real[use] * aligned.poles)
     return fit.result()
-
-
-def _read(
-    model_dir: Path, corpus: Path, split: str, text: _Text, layer: int, nodes: NDArray, device: Any
-) -> NDArray[np.float32]:
-    """[token, node]."""
-    chunks = activation_chunks(
-        model_dir, corpus, split, text.excerpts.blocks, text.length, layer, nodes, device
-    )
-    return np.concatenate([chunk.astype(np.float32) for chunk in chunks])
 
 
 def _histogram(values: NDArray) -> dict[str, Any]:
@@ -228,25 +182,24 @@ def _histogram(values: NDArray) -> dict[str, Any]:
     return {"histogram": counts.tolist(), "low": _short(low), "high": _short(high)}
 
 
-def _excerpts(text: _Text, real: NDArray, said: NDArray | None) -> list[dict[str, Any]]:
+def _excerpts(passage: Passage, real: NDArray, said: NDArray | None) -> list[dict[str, Any]]:
     """The excerpts of one node, each segment once; real, said: [token]."""
-    shape = text.excerpts.is_text.shape
-    real = real.reshape(shape)
-    said = None if said is None else said.reshape(shape)
+    real = real.reshape(passage.shape)
+    said = None if said is None else said.reshape(passage.shape)
     found: list[dict[str, Any]] = []
     seen: set[tuple[int, int]] = set()
-    for kind, band, row, position in _choices(text, real, said):
+    for kind, band, row, position in _choices(passage, real, said):
         if (row, position // SEGMENT) not in seen:
             seen.add((row, position // SEGMENT))
-            found.append({"kind": kind, "band": band, **_cut(text, row, position, real, said)})
+            found.append({"kind": kind, "band": band, **_cut(passage, row, position, real, said)})
     return found
 
 
 def _choices(
-    text: _Text, real: NDArray, said: NDArray | None
+    passage: Passage, real: NDArray, said: NDArray | None
 ) -> Iterator[tuple[str, int | None, int, int]]:
     """(kind, band, row, position), the most telling first; real, said: [excerpt, pos]."""
-    strongest = list(_peaks(text, real))
+    strongest = list(_peaks(passage, real))
     yield from (("top", None, *at) for at in strongest[: N_TOP if said is not None else N_TOP_FREE])
     if said is None:
         return
@@ -254,13 +207,15 @@ def _choices(
         low, high = (len(strongest) * (N_BANDS - b) // N_BANDS for b in (band, band - 1))
         places = (low + (high - low) * (i + 1) // (PER_BAND + 1) for i in range(PER_BAND))
         yield from (("quantile", band, *strongest[place]) for place in places if place < high)
-    yield from (("simulated", None, *at) for at in list(_peaks(text, said))[:N_OTHER])
-    yield from (("differs", None, *at) for at in list(_peaks(text, np.abs(real - said)))[:N_OTHER])
+    yield from (("simulated", None, *at) for at in list(_peaks(passage, said))[:N_OTHER])
+    yield from (
+        ("differs", None, *at) for at in list(_peaks(passage, np.abs(real - said)))[:N_OTHER]
+    )
 
 
-def _peaks(text: _Text, values: NDArray) -> list[tuple[int, int]]:
+def _peaks(passage: Passage, values: NDArray) -> list[tuple[int, int]]:
     """(row, position) of the largest value of every segment, the largest first."""
-    values = np.where(text.excerpts.is_text, values, -np.inf)
+    values = np.where(passage.is_text, values, -np.inf)
     n, length = values.shape
     n_segments = -(-length // SEGMENT)
     padded = np.full((n, n_segments * SEGMENT), -np.inf, values.dtype)
@@ -273,14 +228,13 @@ def _peaks(text: _Text, values: NDArray) -> list[tuple[int, int]]:
 
 
 def _cut(
-    text: _Text, row: int, position: int, real: NDArray, said: NDArray | None
+    passage: Passage, row: int, position: int, real: NDArray, said: NDArray | None
 ) -> dict[str, Any]:
-    start = max(0, min(position - BEFORE + 1, text.length - WINDOW))
-    at = slice(start, min(start + WINDOW, text.length))
+    at = window_around(position, WINDOW, 0, passage.length, BEFORE)
     return {
-        "tokens": text.excerpts.tokens[row][at],
+        "tokens": passage.tokens[row][at],
         "peak": position - at.start,
-        "block": int(text.excerpts.blocks[row]),
+        "block": int(passage.blocks[row]),
         "real": _rounded(real[row, at]),
         "simulated": None if said is None else _rounded(said[row, at]),
     }

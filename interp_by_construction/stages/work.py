@@ -21,23 +21,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from interp_by_construction.corpus import load_blocks, load_tokenizer
-from interp_by_construction.corpus.excerpts import spaced
-from interp_by_construction.corpus.tokenize import separator_id
+from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.scoring.shares import share_of_increase
-from interp_by_construction.stages import cumulative
-from interp_by_construction.stages.cumulative import AlignedLayer
-from interp_by_construction.stages.function import Simulated
-from interp_by_construction.subject.intervene import (
-    Intervention,
-    Losses,
-    SimulatedBlocks,
+from interp_by_construction.scoring.substitution import (
+    AlignedLayer,
+    layer_interventions,
     loss_summary,
-    rows,
 )
+from interp_by_construction.stages import cumulative
+from interp_by_construction.subject.interventions import Simulated
 from interp_by_construction.subject.load import load_subject
+from interp_by_construction.subject.losses import Losses, document_losses
+from interp_by_construction.subject.records import AlignedNodes
 
 ABLATIONS = ("free_mean", "free_zero", "aligned_mean", "aligned_zero", "all_mean", "all_zero")
 N_MEAN_BLOCKS = 128
@@ -47,7 +43,6 @@ calibrate."""
 
 def run(
     model_dir: Path,
-    corpus: Path,
     layers: Sequence[AlignedLayer],
     with_simulations: bool,
     known: Losses | None,
@@ -71,14 +66,19 @@ def run(
     from safetensors.numpy import save_file
 
     model = load_subject(model_dir).to(device)
-    plans = [interventions(model, corpus, each, batch_size, seed, device) for each in layers]
+    plans = [
+        layer_interventions(model, each, batch_size, seed, f"layer {each.nodes.layer}")
+        for each in layers
+    ]
     wanted = (*ABLATIONS, "own_labels") if with_simulations else ABLATIONS
     missing = {
         kind: [plan[kind] for plan in plans]
         for kind in wanted
         if known is None or kind not in known.nats
     }
-    losses = cumulative.joint_losses(model, corpus, layers, missing, batch_size, device)
+    losses = document_losses(
+        model, layers[0].test.passage, missing, batch_size, "substitute cumulatively"
+    )
     if known is not None:
         if not (
             np.array_equal(known.document, losses.document)
@@ -91,25 +91,7 @@ def run(
         {"document": losses.document, "tokens": losses.tokens, **losses.nats},
         out / "work.safetensors",
     )
-    return {"layers": [each.layer for each in layers], **summary(losses, n_bootstrap, seed)}
-
-
-def interventions(
-    model: Any, corpus: Path, each: AlignedLayer, batch_size: int, seed: int, device: Any
-) -> dict[str, Intervention]:
-    """Those of `function`, and the same ablations of all nodes of the layer."""
-    plan = cumulative.interventions(model, corpus, each, batch_size, seed, device)
-    for kind in ("mean", "zero"):
-        plan[f"all_{kind}"] = _together(plan[f"aligned_{kind}"], plan[f"free_{kind}"])
-    return plan
-
-
-def _together(first: Intervention, second: Intervention) -> Intervention:
-    """Of interventions that need no simulation."""
-    nodes = np.concatenate([first.nodes, second.nodes])
-    return Intervention(
-        nodes, lambda simulated: np.concatenate([first.values(simulated), second.values(simulated)])
-    )
+    return {"layers": [each.nodes.layer for each in layers], **summary(losses, n_bootstrap, seed)}
 
 
 def summary(losses: Losses, n_bootstrap: int, seed: int) -> dict[str, Any]:
@@ -133,21 +115,14 @@ def without_simulations(
 ) -> AlignedLayer:
     """A layer on the blocks that its test loss is measured on; means come from the select split.
     Nothing is simulated."""
-    separator = separator_id(load_tokenizer(corpus))
 
-    def text(split: str, limit: int | None) -> SimulatedBlocks:
-        dataset = load_blocks(corpus, split)
-        blocks = np.asarray(
-            spaced(len(dataset), min(len(dataset), limit or len(dataset))), dtype=np.int64
-        )
-        mask = rows(dataset, "input_ids", blocks, len(dataset[0]["input_ids"])) != separator
-        return SimulatedBlocks(
-            split, blocks, np.broadcast_to(np.float32(0), (*mask.shape, len(nodes))), mask
-        )
+    def text(split: str, n_blocks: int | None) -> Simulated:
+        passage = Passage.of_split(corpus, split, n_blocks=n_blocks)
+        return Simulated(passage, np.broadcast_to(np.float32(0), (*passage.shape, len(nodes))))
 
     means, test = text("select", N_MEAN_BLOCKS), text("test", max_test_blocks)
-    ids: NDArray[np.int64] = np.asarray(nodes, dtype=np.int64)
-    return AlignedLayer(layer, ids, np.ones_like(ids), Simulated(means, means, test))
+    ids = np.asarray(nodes, dtype=np.int64)
+    return AlignedLayer(AlignedNodes(layer, ids, np.ones_like(ids)), means, means, test)
 
 
 def known_of_layer(function_dir: Path) -> Losses:

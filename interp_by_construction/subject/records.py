@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,27 @@ class Excerpt:
     """Index of the token the excerpt was chosen for."""
     block: int
     """Block of the label split the excerpt comes from."""
+
+
+def excerpt_of(
+    tokens: Sequence[str], values: NDArray, position: int, window: slice, block: int
+) -> Excerpt:
+    """The excerpt `window` around one token of a block. tokens, values: of the whole block,
+    [pos]."""
+    return Excerpt(
+        tokens=list(tokens[window]),
+        activations=[float(f"{value:.6g}") for value in values[window].tolist()],
+        peak=position - window.start,
+        block=block,
+    )
+
+
+class AlignedNodes(NamedTuple):
+    """The aligned nodes of one layer, [node] each."""
+
+    layer: int
+    nodes: NDArray[np.int64]
+    poles: NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from interp_by_construction.config import CollectConfig
-from interp_by_construction.corpus.excerpts import Excerpts
+from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.subject.activation_statistics import FirstPass, SecondPass
-from interp_by_construction.subject.records import Excerpt, Node
+from interp_by_construction.subject.records import Node, excerpt_of
 
 
 def plant(
@@ -46,24 +46,21 @@ def plant(
 
 
 def as_nodes(
-    text: Excerpts,
-    ids: NDArray[np.int64],
-    documents: NDArray[np.int64],
+    text: Passage,
     values: NDArray[np.float32],
     cfg: CollectConfig,
     seed: int,
 ) -> list[Node]:
-    """Records of the nodes whose activations are `values` [token, node]; ids, documents: [block,
-    pos] of `text`."""
+    """Records of the nodes whose activations are `values` [token, node] on `text`."""
     n_nodes = values.shape[1]
-    shaped = torch.from_numpy(values.reshape(*ids.shape, n_nodes))
-    blocks, tokens = torch.arange(len(ids)), torch.from_numpy(ids)
+    shaped = torch.from_numpy(values.reshape(*text.shape, n_nodes))
+    blocks, tokens = torch.arange(len(text)), torch.from_numpy(text.ids)
     parts = torch.split(blocks, cfg.batch_size)
     first = FirstPass(n_nodes, cfg.top_k, reservoir=256 * cfg.n_quantiles, seed=seed)
     for part in parts:
         first.update(part, tokens[part], shaped[part])
     nodes, poles = np.arange(n_nodes), first.poles()
-    second = SecondPass(first, nodes, poles, cfg, vocab_size=int(ids.max()) + 1)
+    second = SecondPass(first, nodes, poles, cfg, vocab_size=int(text.ids.max()) + 1)
     for part in parts:
         second.update(part, tokens[part], shaped[part])
     records = []
@@ -75,8 +72,14 @@ def as_nodes(
         poled = shaped[..., node].numpy() * int(poles[node])
         excerpts: dict[str, Any] = {
             kind: [
-                _cut(text, documents, poled, block, position, cfg.window)
-                for block, position in chosen
+                excerpt_of(
+                    text.tokens[row],
+                    poled[row],
+                    position,
+                    text.around(row, position, cfg.window),
+                    int(text.blocks[row]),
+                )
+                for row, position in chosen
             ]
             for kind, chosen in picks.items()
         }
@@ -93,27 +96,3 @@ def as_nodes(
             )
         )
     return records
-
-
-def _cut(
-    text: Excerpts,
-    documents: NDArray[np.int64],
-    values: NDArray,
-    block: int,
-    position: int,
-    window: int,
-) -> Excerpt:
-    """Mostly what stands before the peak, of the same document, as `collect` cuts."""
-    length = documents.shape[1]
-    width = min(window, length)
-    start = min(max(0, position - (3 * width) // 4), length - width)
-    same = start + np.flatnonzero(
-        documents[block, start : start + width] == documents[block, position]
-    )
-    kept = slice(int(same[0]), int(same[-1]) + 1)
-    return Excerpt(
-        tokens=text.tokens[block][kept],
-        activations=[float(f"{value:.6g}") for value in values[block, kept]],
-        peak=position - kept.start,
-        block=int(text.blocks[block]),
-    )

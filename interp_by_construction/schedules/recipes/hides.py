@@ -36,26 +36,22 @@ class HidingRecipes(Workshop):
         known = layers[-1].artifacts[stage] if head else None
 
         def compute(out: Path) -> dict[str, Any]:
-            from interp_by_construction.stages import cumulative, function, work
+            from interp_by_construction.stages import function, work
 
             corpus = self.shared["corpus"].path
-            aligned = []
-            for each in layers:
-                if head:
-                    simulated, targets = function.read_simulated(
-                        each.artifacts["simulate"].path, corpus, self.cfg.simulate
-                    )
-                    aligned.append(cumulative.AlignedLayer(each.index, *targets, simulated))
-                else:
-                    aligned.append(
-                        work.without_simulations(
-                            corpus, each.index, self._aligned(each), cfg.max_test_blocks
-                        )
-                    )
+            aligned = [
+                function.read_aligned(
+                    each.artifacts["simulate"].path, corpus, each.index, self.cfg.simulate
+                )
+                if head
+                else work.without_simulations(
+                    corpus, each.index, self._aligned(each), cfg.max_test_blocks
+                )
+                for each in layers
+            ]
             read = work.known_of_layer if stage == "function" else work.known_of_layers
             return work.run(
                 final.path / "model",
-                corpus,
                 aligned,
                 head,
                 read(known.path) if known else None,

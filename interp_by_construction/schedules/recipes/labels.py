@@ -145,36 +145,33 @@ class LabelRecipes(TextRecipes):
         """split -> its text, with what the nodes do there and the run's simulator: the head, else
         the labeler itself."""
         from interp_by_construction.labelling import compare
+        from interp_by_construction.subject.load import load_subject
 
-        where = (before.path / "model", self.shared["corpus"].path)
+        if not splits:
+            return {}
+        model = load_subject(before.path / "model").to(self._device())
         if self._head is None:
             return {
                 split: compare.exactly(
-                    *where,
-                    split,
-                    self.cfg.label.select_tokens,
+                    model,
+                    self._labelling_text(split),
                     layer.index,
                     nodes,
                     self._get_labeler(),
-                    self.cfg.simulate,
-                    self._device(),
+                    self.cfg.simulate.contrast,
                 )
                 for split in splits
             }
-        if not splits:
-            return {}
         encoder = self._encoder()
         return {
             split: compare.with_head(
-                *where,
-                split,
+                model,
                 self._labelling_text(split),
                 self._encode_split(split).path / f"{split}.npy",
                 layer.index,
                 nodes,
                 self._head,
                 encoder,
-                self._device(),
             )
             for split in splits
         }

@@ -115,15 +115,11 @@ class ScoreRecipes(Workshop):
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import function
 
-            simulated, targets = function.read_simulated(
-                layer.artifacts["simulate"].path, self.shared["corpus"].path, self.cfg.simulate
-            )
+            corpus, simulated = self.shared["corpus"].path, layer.artifacts["simulate"].path
             return function.run(
                 {moment: artifact.path / "model" for moment, artifact in models.items()},
-                self.shared["corpus"].path,
-                simulated,
-                layer.index,
-                *targets,
+                corpus,
+                function.read_aligned(simulated, corpus, layer.index, self.cfg.simulate),
                 "score",
                 None,
                 cfg.batch_size,
@@ -154,9 +150,8 @@ class ScoreRecipes(Workshop):
             from interp_by_construction.stages import audit, function
             from interp_by_construction.subject.tables import read_labels
 
-            simulated, targets = function.read_simulated(
-                layer.artifacts["simulate"].path, self.shared["corpus"].path, self.cfg.simulate
-            )
+            corpus, simulated = self.shared["corpus"].path, layer.artifacts["simulate"].path
+            aligned = function.read_aligned(simulated, corpus, layer.index, self.cfg.simulate)
             encoder, labels = self._encoder(), read_labels(layer.labels.path)
             with threads(self.cfg.labeler.threads):
                 vectors = head.label_vectors(
@@ -164,10 +159,9 @@ class ScoreRecipes(Workshop):
                 )
                 return audit.run(
                     {moment: artifact.path / "model" for moment, artifact in models.items()},
-                    self.shared["corpus"].path,
-                    simulated.calibrate,
-                    layer.index,
-                    *targets,
+                    corpus,
+                    aligned.calibrate,
+                    aligned.nodes,
                     audit.head_simulate(head, encoder, vectors),
                     cfg,
                     self.cfg.evaluate.batch_size,
@@ -202,15 +196,14 @@ class ScoreRecipes(Workshop):
             from interp_by_construction.stages import cumulative, function
 
             corpus = self.shared["corpus"].path
-            aligned = []
-            for each in below:
-                simulated, targets = function.read_simulated(
-                    each.artifacts["simulate"].path, corpus, self.cfg.simulate
+            aligned = [
+                function.read_aligned(
+                    each.artifacts["simulate"].path, corpus, each.index, self.cfg.simulate
                 )
-                aligned.append(cumulative.AlignedLayer(each.index, *targets, simulated))
+                for each in below
+            ]
             return cumulative.run(
                 final.path / "model",
-                corpus,
                 aligned,
                 cfg.batch_size,
                 cfg.n_bootstrap,

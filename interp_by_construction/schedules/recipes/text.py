@@ -12,8 +12,7 @@ from interp_by_construction.schedules.recipes.hides import PLANTED
 from interp_by_construction.schedules.workshop import Workshop, threads
 
 if TYPE_CHECKING:
-    from interp_by_construction.corpus.excerpts import Excerpts
-    from interp_by_construction.stages.encode import Text
+    from interp_by_construction.corpus.passage import Passage
 
 
 class TextRecipes(Workshop):
@@ -80,23 +79,17 @@ class TextRecipes(Workshop):
         return self._build("subject", None, config, parents, identity, compute)
 
     def _encode(self) -> Artifact:
-        def texts() -> dict[str, Text]:
-            from interp_by_construction.stages.encode import Text
+        def texts() -> dict[str, Passage]:
+            from interp_by_construction.corpus.parts import part_passage
 
             corpus, cfg = self.shared["corpus"].path, self.cfg.simulate
-            return {part: Text.of_part(corpus, part, cfg) for part in self.simulator.encoded_parts}
+            return {part: part_passage(corpus, part, cfg) for part in self.simulator.encoded_parts}
 
         return self._encoded("encode", self.simulator.text_settings, texts)
 
     def _encode_split(self, split: Literal["label", "select"]) -> Artifact:
         """The text on which labels are compared with nodes. Apart from `encode`, so that labels do
         not depend on how much text is aligned or scored."""
-
-        def texts() -> dict[str, Text]:
-            from interp_by_construction.stages.encode import Text
-
-            return {split: Text.of(self._labelling_text(split))}
-
         stage = f"encode_{split}"
         if stage not in self.shared:
             tokens = (
@@ -104,11 +97,13 @@ class TextRecipes(Workshop):
                 if split == "select"
                 else self.cfg.simulate.n_label_tokens
             )
-            self.shared[stage] = self._encoded(stage, {"n_tokens": tokens}, texts)
+            self.shared[stage] = self._encoded(
+                stage, {"n_tokens": tokens}, lambda: {split: self._labelling_text(split)}
+            )
         return self.shared[stage]
 
     def _encoded(
-        self, stage: str, config: dict[str, Any], texts: Callable[[], dict[str, Text]]
+        self, stage: str, config: dict[str, Any], texts: Callable[[], dict[str, Passage]]
     ) -> Artifact:
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.stages import encode
@@ -119,11 +114,15 @@ class TextRecipes(Workshop):
         identity = self.simulator.identity
         return self._build(stage, None, config, self._parents(), identity, compute)
 
-    def _labelling_text(self, split: Literal["label", "select"]) -> Excerpts:
-        from interp_by_construction.corpus.excerpts import choose_excerpts
-        from interp_by_construction.labelling import compare
+    def _labelling_text(self, split: Literal["label", "select"]) -> Passage:
+        """Whole blocks where an encoder reads them; else the labeler simulates short excerpts."""
+        from interp_by_construction.corpus.parts import part_passage
+        from interp_by_construction.corpus.passage import Passage
 
-        corpus = self.shared["corpus"].path
+        corpus, cfg = self.shared["corpus"].path, self.cfg
+        if self._head is None:
+            length = cfg.simulate.excerpt_tokens
+            return Passage.of_split(corpus, split, n_tokens=cfg.label.select_tokens, length=length)
         if split == "label":
-            return choose_excerpts(corpus, "label", self.cfg.simulate)
-        return compare.select_excerpts(corpus, self.cfg.label.head_select_tokens, None)
+            return part_passage(corpus, "label", cfg.simulate)
+        return Passage.of_split(corpus, split, n_tokens=cfg.label.head_select_tokens)

@@ -1,0 +1,194 @@
+"""A passage: some tokens of some blocks of one split. Whatever reads text reads a passage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from interp_by_construction.corpus import held_out_documents, load_blocks, load_tokenizer
+from interp_by_construction.corpus.tokenize import separator_id
+from interp_by_construction.corpus.windows import Windows, cut_windows, window_around
+
+SLICE = 256
+"""Blocks that are held in memory at once where a passage may be large."""
+
+_OF_BLOCKS = ("ids", "documents", "is_text", "held_out")
+
+
+class Split:
+    """Blocks and tokenizer of one split, each opened when it is first asked for."""
+
+    def __init__(self, corpus: Path, name: str) -> None:
+        self.corpus, self.name = corpus, name
+
+    @cached_property
+    def dataset(self) -> Any:
+        """All blocks, memory-mapped."""
+        return load_blocks(self.corpus, self.name)
+
+    @cached_property
+    def block_size(self) -> int:
+        """Tokens of a block."""
+        return len(self.dataset[0]["input_ids"])
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The subject's."""
+        return load_tokenizer(self.corpus)
+
+    @cached_property
+    def separator(self) -> int:
+        """Id of the end-of-text token."""
+        return separator_id(self.tokenizer)
+
+
+@dataclass(frozen=True, eq=False)
+class Passage:
+    """The first `length` tokens of some blocks of a split.
+
+    Everything else is read when it is first asked for, and then kept. A passage that may be large
+    is read slice by slice (`slices`), so that nothing of the whole is kept.
+    """
+
+    source: Split
+    blocks: NDArray[np.int64]
+    """Block index in the split, [block]."""
+    length: int
+
+    @classmethod
+    def of_split(
+        cls,
+        corpus: Path,
+        split: str,
+        n_blocks: int | None = None,
+        n_tokens: int | None = None,
+        length: int | None = None,
+        first: bool = False,
+    ) -> Passage:
+        """At most `n_blocks` blocks (null: all), or as many as hold `n_tokens` tokens, at least
+        one: evenly spaced, or the first ones.
+
+        length: tokens of each block; null for whole blocks.
+        """
+        source = Split(corpus, split)
+        total, size = len(source.dataset), source.block_size
+        length = size if length is None else min(length, size)
+        if n_tokens is not None:
+            n_blocks = max(1, n_tokens // length)
+        n = min(total, n_blocks or total)
+        return cls(source, np.arange(n) if first else spaced(total, n), length)
+
+    def __len__(self) -> int:
+        """Number of blocks."""
+        return len(self.blocks)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(blocks, tokens of each)."""
+        return len(self.blocks), self.length
+
+    @cached_property
+    def ids(self) -> NDArray[np.int64]:
+        """Token ids, [block, pos]."""
+        return self._column("input_ids")
+
+    @cached_property
+    def documents(self) -> NDArray[np.int64]:
+        """The document that each token stands in, [block, pos]."""
+        return self._column("document")
+
+    @cached_property
+    def is_text(self) -> NDArray[np.bool_]:
+        """False for end-of-text tokens, [block, pos]."""
+        return self.ids != self.source.separator
+
+    @cached_property
+    def held_out(self) -> NDArray[np.bool_]:
+        """Whether the token's document has held-out templates or words, [block, pos]."""
+        return held_out_documents(self.source.corpus)[self.documents]
+
+    @cached_property
+    def tokens(self) -> list[list[str]]:
+        """Decoded tokens, [block][pos]. The end-of-text token reads as a line break."""
+        tokenizer = self.source.tokenizer
+        text = {int(i): str(tokenizer.decode([int(i)])) for i in np.unique(self.ids)}
+        text[self.source.separator] = "\n"
+        return [whole_characters([text[int(i)] for i in row], row, tokenizer) for row in self.ids]
+
+    @property
+    def flat_tokens(self) -> list[str]:
+        """Decoded tokens of all blocks one after the other, [token]."""
+        return [token for row in self.tokens for token in row]
+
+    def part(self, at: slice | NDArray[np.int64]) -> Passage:
+        """Some of the blocks; what was read already is not read again."""
+        part = Passage(self.source, self.blocks[at], self.length)
+        known, new = vars(self), vars(part)
+        new |= {name: known[name][at] for name in _OF_BLOCKS if name in known}
+        if "tokens" in known:
+            new["tokens"] = [known["tokens"][i] for i in np.arange(len(self))[at]]
+        return part
+
+    def whole(self) -> Passage:
+        """The same blocks in full length."""
+        size = self.source.block_size
+        return self if size == self.length else Passage(self.source, self.blocks, size)
+
+    def slices(self, size: int | None = None) -> Iterator[Passage]:
+        """Passages of `size` blocks (null: `SLICE`), in order."""
+        for at in batches(len(self), size or SLICE):
+            yield self.part(at)
+
+    def around(self, row: int, position: int, width: int) -> slice:
+        """The excerpt of `width` tokens around one, cut off where its document begins or ends."""
+        window = window_around(position, width, 0, self.length)
+        same = np.flatnonzero(self.documents[row, window] == self.documents[row, position])
+        return slice(window.start + int(same[0]), window.start + int(same[-1]) + 1)
+
+    def windows(self, width: int) -> Windows:
+        """Cuts the text into windows of about `width` tokens, see `cut_windows`."""
+        return cut_windows(self.is_text, self.documents, width)
+
+    def _column(self, name: str) -> NDArray[np.int64]:
+        read = self.source.dataset[self.blocks.tolist()][name]
+        return np.asarray(read, dtype=np.int64)[:, : self.length]
+
+
+def spaced(n: int, n_chosen: int) -> NDArray[np.int64]:
+    """`n_chosen` evenly spaced indices below `n`, the first and the last included."""
+    return np.linspace(0, n - 1, n_chosen).round().astype(np.int64)
+
+
+def batches(n: int, size: int) -> list[slice]:
+    """Slices of at most `size` that make up 0..n."""
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+REPLACEMENT = "\ufffd"
+LONGEST_CHARACTER = 4
+"""Bytes of the longest character in UTF-8, and so the most tokens that it can be cut into."""
+
+
+def whole_characters(pieces: list[str], ids: Sequence[Any], tokenizer: Any) -> list[str]:
+    """Puts together characters that a byte-level tokenizer cut into several tokens: the last one
+    holds the character.
+
+    pieces: each of the tokens `ids` decoded alone, where a part of a character reads as U+FFFD.
+    """
+    start = 0
+    while start < len(pieces):
+        if REPLACEMENT in pieces[start]:
+            for stop in range(start + 2, min(start + LONGEST_CHARACTER, len(pieces)) + 1):
+                text = str(tokenizer.decode([int(i) for i in ids[start:stop]]))
+                if REPLACEMENT not in text:
+                    pieces[start:stop] = [*[""] * (stop - start - 1), text]
+                    start = stop - 1
+                    break
+        start += 1
+    return pieces

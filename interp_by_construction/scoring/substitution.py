@@ -1,0 +1,171 @@
+"""Substitution: the aligned nodes of one or several layers are set to what their labels say, and to
+what ablation would set them to.
+
+1. Calibrate: one line per node from its simulation to its activation, on text that no loss is
+   measured on. Beside it the same with another node's label, and the mean of every node.
+2. Interventions of a layer: mean and zero ablation of the aligned and of the free nodes, and
+   substitution by own and by other nodes' labels.
+3. Losses by document (`subject.losses`), summarised with intervals that are paired over documents.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from interp_by_construction.scoring.baselines import other_labels
+from interp_by_construction.scoring.calibration import Calibration, LineFit
+from interp_by_construction.stats.bootstrap import paired_difference_ci95
+from interp_by_construction.subject.families import d_mlp
+from interp_by_construction.subject.interventions import Intervention, Simulated, constant
+from interp_by_construction.subject.losses import Losses
+from interp_by_construction.subject.reading import read_activations
+from interp_by_construction.subject.records import AlignedNodes
+
+ABLATIONS = ("aligned_mean", "aligned_zero", "free_mean", "free_zero")
+
+
+class AlignedLayer(NamedTuple):
+    """The aligned nodes of one layer, and what their labels say; node columns in their order."""
+
+    nodes: AlignedNodes
+    rank: Simulated
+    """Uncorrected for contrast, on text that nothing was fitted on."""
+    calibrate: Simulated
+    """By the simulator of `test`; scale, offset and means are fitted here."""
+    test: Simulated
+    """Losses are measured here."""
+
+
+class Calibrated(NamedTuple):
+    """What the interventions on a layer are made from."""
+
+    mean: NDArray[np.float64]
+    """Activation of every node of the layer, [d_mlp]."""
+    own: Calibration
+    """From own simulations to pole * activation."""
+    other: Calibration
+    """From other nodes' simulations to pole * activation."""
+
+
+def calibrate(
+    model: nn.Module,
+    aligned: AlignedNodes,
+    simulated: Simulated,
+    batch_size: int,
+    seed: int,
+    description: str = "",
+) -> Calibrated:
+    """Means and lines on the text that is calibrated on. seed: of the other labels."""
+    total, count = np.zeros(d_mlp(model, aligned.layer)), 0
+    own, other = LineFit(len(aligned.nodes)), LineFit(len(aligned.nodes))
+    shuffled = other_labels(len(aligned.nodes), seed)
+    for at, values in read_activations(
+        model,
+        simulated.passage,
+        aligned.layer,
+        batch_size=batch_size,
+        description=f"calibrate {description}",
+    ):
+        part = simulated.part(at)
+        real = values[part.passage.is_text].astype(np.float64)
+        total, count = total + real.sum(axis=0), count + len(real)
+        said, poled = part.on_text(), real[:, aligned.nodes] * aligned.poles
+        own.update(said, poled)
+        other.update(said[:, shuffled], poled)
+    return Calibrated(total / max(count, 1), own.result(), other.result())
+
+
+def ablations(
+    layer: int, nodes: NDArray[np.int64], mean: NDArray[np.float64]
+) -> dict[str, Intervention]:
+    """Mean and zero ablation of the aligned nodes, of the free ones, and of all; mean: [d_mlp]."""
+    free = np.setdiff1d(np.arange(len(mean)), nodes)
+    groups = {"aligned": nodes, "free": free, "all": np.concatenate([nodes, free])}
+    return {
+        f"{group}_{kind}": constant(layer, chosen, mean[chosen] if kind == "mean" else 0.0)
+        for group, chosen in groups.items()
+        for kind in ("mean", "zero")
+    }
+
+
+def substitutions(
+    aligned: AlignedNodes, simulated: Simulated, fitted: Calibrated, seed: int
+) -> dict[str, Intervention]:
+    """Substitution by own and by other nodes' labels; `seed` as for `calibrate`."""
+    shuffled = other_labels(len(aligned.nodes), seed)
+
+    def said(at: slice, columns: NDArray[np.int64], line: Calibration) -> NDArray[np.float64]:
+        values = np.asarray(simulated.values[at], dtype=np.float64)[..., columns]
+        return aligned.poles * (line.scale * values + line.offset)
+
+    order = np.arange(len(aligned.nodes))
+    own = Intervention(aligned.layer, aligned.nodes, lambda at: said(at, order, fitted.own))
+    other = Intervention(aligned.layer, aligned.nodes, lambda at: said(at, shuffled, fitted.other))
+    # A single node has no other label.
+    return {"own_labels": own} | ({"other_labels": other} if len(aligned.nodes) > 1 else {})
+
+
+def layer_interventions(
+    model: nn.Module, each: AlignedLayer, batch_size: int, seed: int, description: str
+) -> dict[str, Intervention]:
+    """All of one layer, calibrated on the untouched model."""
+    fitted = calibrate(model, each.nodes, each.calibrate, batch_size, seed, description)
+    return ablations(each.nodes.layer, each.nodes.nodes, fitted.mean) | substitutions(
+        each.nodes, each.test, fitted, seed
+    )
+
+
+def loss_summary(
+    losses: Losses,
+    ablations: Sequence[str],
+    mean_ablation: str,
+    zero_ablation: str,
+    n_bootstrap: int,
+    seed: int,
+) -> dict[str, Any]:
+    """`loss`, `ablation` and `substitution` of the metrics; intervals are paired over documents.
+
+    ablations: the names that get a record; mean_ablation, zero_ablation: the two whose loss a
+    substitution may recover.
+    """
+    n_tokens = int(losses.tokens.sum())
+    mean = {name: float(nats.sum()) / n_tokens for name, nats in losses.nats.items()}
+
+    def increase(name: str) -> dict[str, Any]:
+        low, high = paired_difference_ci95(
+            losses.nats[name], losses.nats["none"], losses.tokens, n_bootstrap, seed
+        )
+        return {
+            "loss_increase": mean[name] - mean["none"],
+            "ci95": None if math.isnan(low) else [low, high],
+        }
+
+    def recovered(name: str, baseline: str) -> float | None:
+        # Where ablation does no certain harm there is nothing to recover, and the ratio means
+        # nothing.
+        interval = increase(baseline)["ci95"]
+        certain = interval is not None and interval[0] > 0
+        return (mean[baseline] - mean[name]) / (mean[baseline] - mean["none"]) if certain else None
+
+    substitution = {
+        name: increase(name)
+        | {
+            "recovered_from_mean": recovered(name, mean_ablation),
+            "recovered_from_zero": recovered(name, zero_ablation),
+        }
+        for name in ("own_labels", "other_labels")
+        if name in mean
+    }
+    return {
+        "loss": mean["none"],
+        "n_tokens": n_tokens,
+        "n_documents": len(losses.document),
+        "ablation": {name: increase(name) for name in ablations},
+        "substitution": {"own_labels": None, "other_labels": None} | substitution,
+    }

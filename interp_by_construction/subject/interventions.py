@@ -1,0 +1,97 @@
+"""Setting nodes to something else: to constants, or to what their labels say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.subject.hooks import changed
+
+
+class Simulated(NamedTuple):
+    """What labels say on a passage."""
+
+    passage: Passage
+    values: NDArray
+    """Simulated activations, [block, pos, node]; any float type, may be a memory map."""
+
+    def part(self, at: slice | NDArray[np.int64]) -> Simulated:
+        """The same on some of the blocks."""
+        return Simulated(self.passage.part(at), self.values[at])
+
+    def on_text(self) -> NDArray:
+        """Simulated activations where there is text, [token, node]."""
+        return np.asarray(self.values)[self.passage.is_text]
+
+
+class Intervention(NamedTuple):
+    """What some nodes of one layer are set to."""
+
+    layer: int
+    nodes: NDArray[np.int64]
+    values: Callable[[slice], NDArray]
+    """Blocks of a passage -> values that broadcast to [batch, pos, node]."""
+    places: Callable[[slice], NDArray[np.bool_]] | None = None
+    """Blocks of a passage -> where each node is set, [batch, pos, node]; null: where there is
+    text."""
+
+
+def constant(
+    layer: int, nodes: NDArray[np.int64], values: NDArray[np.float64] | float
+) -> Intervention:
+    """values: [node], or one for all."""
+    held = np.broadcast_to(values, len(nodes))
+    return Intervention(layer, nodes, lambda _: held)
+
+
+@contextmanager
+def intervened(
+    model: nn.Module, interventions: Sequence[Intervention], at: slice, text: Tensor
+) -> Iterator[None]:
+    """Forward passes inside the block, over the blocks `at` of a passage, see all interventions at
+    once.
+
+    text: where nodes are set that have no places of their own, bool [batch, pos]; elsewhere they
+    stay what they are.
+    """
+    device = text.device
+    with ExitStack() as stack:
+        for each in interventions:
+            values = np.asarray(each.values(at), dtype=np.float32)
+            where = text if each.places is None else torch.tensor(each.places(at), device=device)
+            nodes, wanted = (torch.as_tensor(a, device=device) for a in (each.nodes, values))
+            stack.enter_context(replaced(model, each.layer, nodes, wanted, where))
+        yield
+
+
+def replaced(
+    model: nn.Module, layer: int, nodes: Tensor, values: Tensor, where: Tensor
+) -> AbstractContextManager[None]:
+    """Forward passes inside the block see other activations of some nodes.
+
+    nodes: ids, long [node]; values broadcast to [batch, pos, node]; where: bool [batch, pos] or,
+    each node for itself, [batch, pos, node]; elsewhere they stay what they are.
+    """
+    each = where if where.dim() == 3 else where[..., None]
+
+    def change(real: Tensor) -> Tensor:
+        # Some families flatten batch and pos before the MLP.
+        wanted = (
+            values.expand(*where.shape[:2], len(nodes))
+            .reshape(*real.shape[:-1], len(nodes))
+            .to(real.dtype)
+        )
+        new = real.clone()
+        new[..., nodes] = torch.where(
+            each.reshape(*real.shape[:-1], each.shape[-1]), wanted, real[..., nodes]
+        )
+        return new
+
+    return changed(model, layer, change)

@@ -31,11 +31,12 @@ from interp_by_construction.labelling.prompts import (
     top_words,
     words_prompt,
 )
+from interp_by_construction.llm.backend import Sampling
 from interp_by_construction.llm.cache import CallCache, cache_key, decode, encode
 from interp_by_construction.llm.client import Labeler, make_labeler
 from interp_by_construction.llm.digits import DIGITS, Digits
 from interp_by_construction.llm.http_backend import HttpBackend
-from interp_by_construction.llm.shared import Desk
+from interp_by_construction.llm.server_registry import ServerEntry
 from interp_by_construction.subject.records import Excerpt, Node
 
 
@@ -62,9 +63,8 @@ def labeler(tmp_path: Path, cfg: LabelerConfig) -> Labeler:
 
 
 def complete(made: Labeler, prompts: list[str], **changes: Any) -> list[str]:
-    return made.complete(
-        prompts, **{"max_tokens": 8, "temperature": 0.7, "seed": 1, "stop": ["\n"], **changes}
-    )
+    options = {"max_tokens": 8, "temperature": 0.7, "seed": 1, "stop": ["\n"], **changes}
+    return made.complete(prompts, Sampling(**options))
 
 
 def test_answers_keep_their_order_and_are_asked_once(tmp_path: Path, server: FakeServer) -> None:
@@ -82,13 +82,7 @@ def test_every_argument_is_part_of_the_key(tmp_path: Path, server: FakeServer) -
     with labeler(tmp_path, config(server)) as made:
         for changes in ({}, {"seed": 2}, {"temperature": 0.1}, {"max_tokens": 9}, {"stop": []}):
             complete(made, ["same"], **changes)
-        made.chat(
-            [[{"role": "user", "content": "same"}]],
-            max_tokens=8,
-            temperature=0.7,
-            seed=1,
-            stop=["\n"],
-        )
+        made.chat([[{"role": "user", "content": "same"}]], Sampling(8, 0.7, 1, ["\n"]))
         assert len(server.requests) == 6
         # Greedy decoding reads no seed.
         assert complete(made, ["same"] * 2, temperature=0.0, seed=[1, 2]) == complete(
@@ -433,7 +427,7 @@ def test_a_structured_answer_is_read(text: str) -> None:
 
 def chat(made: Labeler, *texts: str) -> list[str]:
     messages = [[{"role": "user", "content": text}] for text in texts]
-    return made.chat(messages, max_tokens=8, temperature=0.0, seed=0, response_format=ANSWER_FORMAT)
+    return made.chat(messages, Sampling(8, 0.0), response_format=ANSWER_FORMAT)
 
 
 def test_a_server_that_refuses_formats_is_asked_in_plain_text_from_then_on(
@@ -515,7 +509,7 @@ def wait_until(condition: Any, seconds: float = 20.0) -> None:
 
 def test_missing_vllm_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "interp_by_construction.llm.server.importlib.util.find_spec", lambda name: None
+        "interp_by_construction.llm.vllm_command.importlib.util.find_spec", lambda name: None
     )
     with (
         labeler(tmp_path, LabelerConfig(model=str(tmp_path))) as made,
@@ -532,7 +526,10 @@ def test_a_server_that_dies_shows_its_log(tmp_path: Path, monkeypatch: pytest.Mo
         module, "server_command", lambda kind, cfg, port: [sys.executable, "-c", script]
     )
     made = module.ManagedServer(
-        "generate", LabelerConfig(model=str(tmp_path)), tmp_path / "logs", Desk(tmp_path / "desk")
+        "generate",
+        LabelerConfig(model=str(tmp_path)),
+        tmp_path / "logs",
+        ServerEntry(tmp_path / "desk"),
     )
     with pytest.raises(LabelerError, match="died while starting") as error:
         made.start()
@@ -554,7 +551,7 @@ USER = """
 import sys, time
 from pathlib import Path
 from interp_by_construction.config import LabelerConfig
-from interp_by_construction.labeler import server
+from interp_by_construction.llm import server
 server.server_command = lambda kind, cfg, port: [sys.executable, "-c", sys.argv[2], str(port), cfg.model]
 root = Path(sys.argv[1])
 made = server.managed_server("generate", LabelerConfig(model=str(root)), root / "logs", root)
@@ -617,7 +614,7 @@ def test_a_taken_port_is_named(tmp_path: Path, server: FakeServer) -> None:
     port = int(server.url.rsplit(":", 1)[1])
     with pytest.raises(LabelerError, match=f"labeler.port={port} is taken"):
         ManagedServer(
-            "generate", LabelerConfig(port=port), tmp_path, Desk(tmp_path / "desk")
+            "generate", LabelerConfig(port=port), tmp_path, ServerEntry(tmp_path / "desk")
         ).start()
 
 

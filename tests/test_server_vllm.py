@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from interp_by_construction.config import LabelerConfig
+from interp_by_construction.llm.backend import Sampling
 from interp_by_construction.llm.client import make_labeler
 from interp_by_construction.llm.digits import TOLERANCE, log_softmax
 from interp_by_construction.simulators.exact import simulate_packed
@@ -45,7 +46,8 @@ import json, sys, threading, time
 from pathlib import Path
 import numpy as np
 from interp_by_construction.config import LabelerConfig
-from interp_by_construction.labeler import server
+from interp_by_construction.llm import server
+from interp_by_construction.llm.backend import Sampling
 from interp_by_construction.llm.client import make_labeler
 from interp_by_construction.simulators.exact import simulate_packed
 
@@ -55,23 +57,23 @@ cfg = LabelerConfig()
 servers = [server.managed_server(kind, cfg, out / "logs", out) for kind in ("generate", "classify")]
 starts = [threading.Thread(target=s.start) for s in servers]
 [t.start() for t in starts]; [t.join() for t in starts]
-options = {"max_tokens": 8, "seed": 3, "stop": ["\\n"]}
+greedy, warm = Sampling(8, 0.0, 3, ["\\n"]), Sampling(8, 0.7, 3, ["\\n"])
 results = {}
 with make_labeler(cfg, out / "calls.sqlite", out / "logs") as labeler:
     ids = labeler.tokenizer(simulation).input_ids
     np.savez(out / "alone.npz", ids=ids, logits=labeler.digit_logits([ids])[0])
-    results["greedy"] = labeler.complete([prompt], temperature=0.0, **options)
-    results["alone"] = labeler.complete([prompt], temperature=0.7, **options)
+    results["greedy"] = labeler.complete([prompt], greedy)
+    results["alone"] = labeler.complete([prompt], warm)
     probe = labeler.tokenizer.encode("0, 1, 2, 3, 4, 5, ", add_special_tokens=False)
     results["reference"] = labeler.digit_logprobs([probe])[0].tolist()
     results["given"] = labeler.digit_logits([probe])[0][-1].tolist()
     results["verified"] = labeler.verified
     np.save(out / "simulated.npy", simulate_packed(labeler, ["animals", "the word the"], EXCERPTS, "test"))
-    results["chat"] = labeler.chat([[{"role": "user", "content": "Say hello."}]], temperature=0.0, **options)
+    results["chat"] = labeler.chat([[{"role": "user", "content": "Say hello."}]], greedy)
 with make_labeler(cfg, out / "crowd.sqlite", out / "logs") as labeler:
     crowd = [ids[i:] for i in range(1, 9)]
     np.savez(out / "crowd.npz", logits=labeler.digit_logits([*crowd, ids])[-1])
-    results["crowd"] = labeler.complete([*(f"{i}, {i} =" for i in range(6)), prompt], temperature=0.7, **options)[-1:]
+    results["crowd"] = labeler.complete([*(f"{i}, {i} =" for i in range(6)), prompt], warm)[-1:]
 results["groups"] = [s.pid for s in servers]
 (out / "partial").write_text(json.dumps(results))
 (out / "partial").rename(out / "results.json")
@@ -153,7 +155,7 @@ def test_greedy_text_is_the_language_models(served: Any, tmp_path: Path) -> None
     with make_labeler(
         LabelerConfig(backend="transformers"), tmp_path / "calls.sqlite", tmp_path
     ) as reference:
-        expected = reference.complete([PROMPT], max_tokens=8, temperature=0.0, seed=3, stop=["\n"])
+        expected = reference.complete([PROMPT], Sampling(8, 0.0, 3, ["\n"]))
     assert served[1]["greedy"] == expected
     assert served[1]["chat"][0].strip()
 

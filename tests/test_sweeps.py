@@ -335,7 +335,7 @@ def test_the_sweep_keeps_its_servers_between_two_jobs(tmp_path: Path) -> None:
     with _servers_kept([config]):
         home = server.managed_server(
             "classify", config.labeler, tmp_path, config.store_dir
-        )._desk.home
+        )._entry.home
         with (home / "users").open() as users, pytest.raises(BlockingIOError):
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with (home / "users").open() as users:
@@ -345,7 +345,7 @@ def test_the_sweep_keeps_its_servers_between_two_jobs(tmp_path: Path) -> None:
 EMBEDDED = """
 import sys, time
 from pathlib import Path
-from interp_by_construction.labeler import embedded
+from interp_by_construction.llm import embedded
 def convert(source, output):
     with open(sys.argv[1], "a") as log:
         log.write("converted\\n")

@@ -25,6 +25,7 @@ from interp_by_construction.labelling.revision import (
     revised_chat_prompt,
     revised_words_prompt,
 )
+from interp_by_construction.llm.backend import Sampling
 from interp_by_construction.subject.records import Node, Proposal
 
 if TYPE_CHECKING:
@@ -154,20 +155,12 @@ class Asker:
         )
         if self._words or self.response_format is None:
             plain = self.labeler.complete if self._words else self.labeler.chat
-            return plain(
-                prompts,
-                max_tokens=self.cfg.max_tokens,
-                temperature=temperature,
-                seed=seeds,
-                stop=STOP,
-                description=description,
-            )
+            sampling = Sampling(self.cfg.max_tokens, temperature, seeds, STOP)
+            return plain(prompts, sampling, description=description)
         # A line break may stand inside the object.
         return self.labeler.chat(
             prompts,
-            max_tokens=self.cfg.max_tokens + ANSWER_TOKENS,
-            temperature=temperature,
-            seed=seeds,
+            Sampling(self.cfg.max_tokens + ANSWER_TOKENS, temperature, seeds),
             response_format=self.response_format,
             description=description,
         )

@@ -12,6 +12,36 @@ N_DIGITS = 10
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How text is sampled."""
+
+    max_tokens: int
+    temperature: float
+    """0 is greedy, and reads no seed."""
+    seed: int | Sequence[int] = 0
+    """One for all prompts, or one for each."""
+    stop: Sequence[str] = ()
+    """Text ends before the first of these."""
+
+    def of(self, n_prompts: int) -> list[dict[str, Any]]:
+        """The sampling part of each prompt's payload. Raises ValueError for another number of
+        seeds."""
+        seeds = self.seed if isinstance(self.seed, Sequence) else [self.seed] * n_prompts
+        if len(seeds) != n_prompts:
+            raise ValueError(f"{len(seeds)} seeds for {n_prompts} prompts")
+        # Greedy decoding reads no seed: calls that differ only there are one call.
+        return [
+            {
+                "max_tokens": self.max_tokens,
+                "temperature": float(self.temperature),
+                "seed": int(seed) if self.temperature > 0 else 0,
+                "stop": list(self.stop),
+            }
+            for seed in seeds
+        ]
+
+
+@dataclass(frozen=True)
 class Job:
     """One call of the labeler."""
 

@@ -7,23 +7,34 @@ what ran beside them.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.engine.progress import track
 from interp_by_construction.errors import LabelerError
-from interp_by_construction.llm.backend import Backend, Job
+from interp_by_construction.llm.backend import Backend, Job, Sampling
 from interp_by_construction.llm.cache import CallCache, cache_key, decode, encode
-from interp_by_construction.llm.claims import Claims
-from interp_by_construction.llm.digits import Digits, resolve_digits, verify_digits
+from interp_by_construction.llm.call_locks import CallLocks
+from interp_by_construction.llm.checkpoints import load_tokenizer, local_path
+from interp_by_construction.llm.digits import (
+    Digits,
+    check_digits,
+    probe_prompts,
+    resolve_digits,
+)
 from interp_by_construction.llm.embedded import model_identity
-from interp_by_construction.llm.server import load_tokenizer, local_path
+from interp_by_construction.llm.http_backend import HttpBackend
+from interp_by_construction.llm.local_backend import TransformersBackend
+from interp_by_construction.llm.server_addresses import Endpoints, ManagedServers
+
+_LOG = logging.getLogger(__name__)
 
 Messages = list[dict[str, str]]
 
@@ -59,7 +70,7 @@ class Labeler:
         self.stats = Stats()
         self.verified = False
         """Whether the backend's digit logits were compared with the language model's."""
-        self._claims = Claims(cache.path.with_suffix(".claims"))
+        self._locks = CallLocks(cache.path.with_suffix(".locks"))
         self._make_backend = make_backend
         self._backend: Backend | None = None
 
@@ -70,13 +81,8 @@ class Labeler:
 
     @cached_property
     def identity(self) -> str:
-        """What stands for this labeler in fingerprints and cache keys; holds no path of a managed
-        or local model.
-
-        Backend and precision are part of it, because they change the last bits of the answers.
-        """
-        model = self.cfg.model if self.cfg.backend == "endpoint" else model_identity(self.cfg.model)
-        return f"{self.cfg.backend}:{self.cfg.dtype}:{model}"
+        """See `labeler_identity`."""
+        return labeler_identity(self.cfg)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -94,28 +100,17 @@ class Labeler:
         self._get_backend().check()
 
     def complete(
-        self,
-        prompts: Sequence[str],
-        *,
-        max_tokens: int,
-        temperature: float,
-        seed: int | Sequence[int],
-        stop: Sequence[str] = (),
-        description: str = "complete",
+        self, prompts: Sequence[str], sampling: Sampling, *, description: str = "complete"
     ) -> list[str]:
-        """Continuations of the prompts, in order; `seed` is one for all or one for each. Raises
-        LabelerError."""
+        """Continuations of the prompts, in order. Raises LabelerError."""
         payloads = [{"prompt": prompt} for prompt in prompts]
-        return self._texts("completion", payloads, max_tokens, temperature, seed, stop, description)
+        return self._texts("completion", payloads, sampling, description)
 
     def chat(
         self,
         messages: Sequence[Messages],
+        sampling: Sampling,
         *,
-        max_tokens: int,
-        temperature: float,
-        seed: int | Sequence[int],
-        stop: Sequence[str] = (),
         response_format: Mapping[str, Any] | None = None,
         description: str = "chat",
     ) -> list[str]:
@@ -124,14 +119,9 @@ class Labeler:
         `response_format` asks for an answer of that form. A backend that knows no such thing
         answers in plain text.
         """
-        payloads: list[dict[str, Any]] = [
-            {"messages": list(conversation)} for conversation in messages
-        ]
-        if response_format is not None:
-            payloads = [
-                {**payload, "response_format": dict(response_format)} for payload in payloads
-            ]
-        return self._texts("chat", payloads, max_tokens, temperature, seed, stop, description)
+        form = {} if response_format is None else {"response_format": dict(response_format)}
+        payloads = [{"messages": list(conversation), **form} for conversation in messages]
+        return self._texts("chat", payloads, sampling, description)
 
     def digit_logits(
         self, prompts: Sequence[Sequence[int]], *, description: str = "simulate"
@@ -167,18 +157,13 @@ class Labeler:
         )
         return [np.asarray(value)[0] for value in answers]
 
-    def fresh(self, jobs: Sequence[Job]) -> list[np.ndarray]:
-        """Answers of the backend itself, in order, past the cache."""
-        answers = dict(self._get_backend().run(jobs))
-        return [np.asarray(answers[index].value) for index in range(len(jobs))]
-
     def close(self) -> None:
         """Closes cache and backend. Managed servers stay up for the next labeler of this
         process."""
         if self._backend is not None:
             self._backend.close()
         self._backend = None
-        self._claims.close()
+        self._locks.close()
         self.cache.close()
 
     def __enter__(self) -> Labeler:
@@ -189,28 +174,13 @@ class Labeler:
 
     def _texts(
         self,
-        kind: Any,
-        payloads: list[dict[str, Any]],
-        max_tokens: int,
-        temperature: float,
-        seed: int | Sequence[int],
-        stop: Sequence[str],
+        kind: Literal["completion", "chat"],
+        payloads: Sequence[Mapping[str, Any]],
+        sampling: Sampling,
         description: str,
     ) -> list[str]:
-        seeds = (
-            [int(s) for s in seed] if isinstance(seed, Sequence) else [int(seed)] * len(payloads)
-        )
-        if len(seeds) != len(payloads):
-            raise ValueError(f"{len(seeds)} seeds for {len(payloads)} prompts")
-        jobs = []
-        for payload, own in zip(payloads, seeds, strict=True):
-            # Greedy decoding reads no seed: calls that differ only there are one call.
-            sampling = {
-                "max_tokens": max_tokens,
-                "temperature": float(temperature),
-                "seed": own if temperature > 0 else 0,
-            }
-            jobs.append(Job(kind, {**payload, **sampling, "stop": list(stop)}))
+        sampled = sampling.of(len(payloads))
+        jobs = [Job(kind, {**p, **own}) for p, own in zip(payloads, sampled, strict=True)]
         return [str(value) for value in self._run(jobs, description)]
 
     def _run(self, jobs: Sequence[Job], description: str) -> list[str | np.ndarray]:
@@ -223,22 +193,22 @@ class Labeler:
         blobs = self._known(wanted)
         n_asked = 0
         while missing := {key: job for key, job in wanted.items() if key not in blobs}:
-            mine = self._claims.take(list(missing))
+            mine = self._locks.take(list(missing))
             try:
-                # Between the look and the claim another process may have answered.
+                # Between the look and the lock another process may have answered.
                 blobs |= self._known(mine)
                 asked = {key: missing[key] for key in mine if key not in blobs}
                 for key in set(mine) - set(asked):
-                    self._claims.release(key)
+                    self._locks.release(key)
                 n_asked += len(asked)
                 if asked:
                     blobs |= self._ask(asked, description)
             finally:
                 for key in mine:
-                    self._claims.release(key)
+                    self._locks.release(key)
             theirs = [key for key in missing if key not in blobs]
             if theirs:
-                self._claims.wait(theirs[0])
+                self._locks.wait(theirs[0])
                 blobs |= self._known(theirs)
         self.stats.n_calls += len(jobs)
         self.stats.n_cached += len(jobs) - n_asked
@@ -248,9 +218,9 @@ class Labeler:
         return {key: blob for key in keys if (blob := self.cache.get(key)) is not None}
 
     def _ask(self, missing: Mapping[str, Job], description: str) -> dict[str, bytes]:
-        """key -> answer; each is stored as it arrives, and then no longer claimed."""
+        """key -> answer; each is stored as it arrives, and then no longer locked."""
         if not self.verified and any(job.kind == "digits" for job in missing.values()):
-            verify_digits(self)
+            self._verify_digits()
             self.verified = True
         names, blobs = list(missing), {}
         for index, answer in track(
@@ -258,15 +228,48 @@ class Labeler:
         ):
             blob = encode(answer.value)
             self.cache.put(names[index], blob)
-            self._claims.release(names[index])
+            self._locks.release(names[index])
             blobs[names[index]] = blob
             self.stats.n_tokens += answer.n_tokens
         return blobs
+
+    def _verify_digits(self) -> None:
+        """Raises LabelerError unless the backend's digit logits are those of its language model.
+
+        The reference is cached like any call; the classifier is asked afresh. Endpoints of which
+        only the classifier runs, or which give no log-probabilities of prompts, cannot be compared:
+        that is logged, once per labeler.
+        """
+        prompts = probe_prompts(self.tokenizer, self.digits)
+        try:
+            expected = self.digit_logprobs(prompts)
+        except LabelerError as error:
+            if self.cfg.backend != "endpoint":
+                raise
+            _LOG.warning(
+                "the digit logits of labeler.classify_url are not compared with the language model's: %s",
+                error,
+            )
+            return
+        jobs = [Job("digits", {"prompt": prompt}) for prompt in prompts]
+        answers = dict(self._get_backend().run(jobs))
+        given = [np.asarray(answers[index].value) for index in range(len(jobs))]
+        check_digits(given, expected, self.digits, self.cfg.model)
 
     def _get_backend(self) -> Backend:
         if self._backend is None:
             self._backend = self._make_backend(self)
         return self._backend
+
+
+def labeler_identity(cfg: LabelerConfig) -> str:
+    """What stands for a labeler in fingerprints and cache keys: backend, precision and model.
+
+    Backend and precision are part of it, because they change the last bits of the answers. No path
+    of a managed or local model is.
+    """
+    model = cfg.model if cfg.backend == "endpoint" else model_identity(cfg.model)
+    return f"{cfg.backend}:{cfg.dtype}:{model}"
 
 
 def make_labeler(cfg: LabelerConfig, cache_path: Path, log_dir: Path) -> Labeler:
@@ -276,22 +279,12 @@ def make_labeler(cfg: LabelerConfig, cache_path: Path, log_dir: Path) -> Labeler
     `cache_path` is the sqlite file of the per-call cache, whose directory's processes share managed
     servers; `log_dir` takes the logs of those that this process starts.
     """
-    from interp_by_construction.llm.http_backend import Endpoints, HttpBackend, ManagedServers
-
     cache = CallCache(cache_path)
     if cfg.backend == "transformers":
-        return Labeler(cfg, cache, _local_backend)
+        return Labeler(cfg, cache, lambda labeler: TransformersBackend(cfg, labeler.tokenizer))
     servers = (
         Endpoints(cfg)
         if cfg.backend == "endpoint"
         else ManagedServers(cfg, log_dir, cache_path.parent)
     )
     return Labeler(cfg, cache, lambda labeler: HttpBackend(cfg, servers))
-
-
-def _local_backend(labeler: Labeler) -> Backend:
-    from interp_by_construction.llm.local_backend import TransformersBackend
-
-    backend = TransformersBackend(labeler.cfg)
-    backend.bind(labeler)
-    return backend

@@ -5,25 +5,21 @@ model's own.
    word: without a space before it where the tokenizer can do that (`word9`), else with one (`word
    9`). Numbers of several digits are never written in a simulation prompt, so it does not matter
    whether a tokenizer has a token for "10".
-2. `verify_digits` runs before the first digit logits that are not known yet. On short fixed prompts
-   it compares the token classifier's ten logits with the log-probabilities that the generating
-   server (another code path: the whole vocabulary) gives the ten digits. Logits are defined up to a
-   constant, so both are normalised over the ten digits first.
+2. `check_digits` runs before the first digit logits that are not known yet. Behind short fixed
+   prompts it compares the token classifier's ten logits with the log-probabilities that the
+   generating server (another code path: the whole vocabulary) gives the ten digits. Logits are
+   defined up to a constant, so both are normalised over the ten digits first.
 """
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.errors import LabelerError
-from interp_by_construction.llm.backend import Job
-
-if TYPE_CHECKING:
-    from interp_by_construction.llm.client import Labeler
 
 DIGITS = tuple("0123456789")
 
@@ -36,8 +32,6 @@ PROBES = ("0, 1, 2, 3, 4, 5,", "9, 8, 7, 6,", "apple 9, river 0, banana 9, the 0
 TOLERANCE = 0.5
 """Largest difference of two log-probabilities that rounding explains: in bfloat16, numbers between
 16 and 32 are 0.125 apart."""
-
-_log = logging.getLogger(__name__)
 
 
 class Digits(NamedTuple):
@@ -85,35 +79,26 @@ def _behind(tokenizer: Any, context: str, lead: str) -> tuple[int, ...] | None:
     return tuple(ids) if len(set(ids)) == len(DIGITS) else None
 
 
-def verify_digits(labeler: Labeler) -> None:
-    """Raises LabelerError unless the digit logits of `labeler` are those of its language model.
+def probe_prompts(tokenizer: Any, digits: Digits) -> list[list[int]]:
+    """Token ids of `PROBES`, each ending where a digit comes next."""
+    end = "" if digits.lead else " "
+    return [tokenizer.encode(probe + end, add_special_tokens=False) for probe in PROBES]
 
-    The reference is cached like any call; the classifier is asked afresh. Endpoints of which only
-    the classifier runs, or which give no log-probabilities of prompts, cannot be compared: that is
-    logged, once per labeler.
+
+def check_digits(
+    given: Sequence[NDArray], expected: Sequence[NDArray], digits: Digits, model: str
+) -> None:
+    """Raises LabelerError unless the logits behind each of `PROBES` are the language model's.
+
+    given: the token classifier's [pos, digit]; expected: log-probabilities [digit] behind the last
+    position, from the path that generates text.
     """
-    digits = labeler.digits
-    prompts = [
-        labeler.tokenizer.encode(probe + ("" if digits.lead else " "), add_special_tokens=False)
-        for probe in PROBES
-    ]
-    try:
-        expected = labeler.digit_logprobs(prompts)
-    except LabelerError as error:
-        if labeler.cfg.backend != "endpoint":
-            raise
-        _log.warning(
-            "the digit logits of labeler.classify_url are not compared with the language model's: %s",
-            error,
-        )
-        return
-    given = labeler.fresh([Job("digits", {"prompt": prompt}) for prompt in prompts])
     for probe, logits, reference in zip(PROBES, given, expected, strict=True):
-        error_ = float(np.abs(log_softmax(logits[-1]) - log_softmax(reference)).max())
-        if not error_ <= TOLERANCE:
+        error = float(np.abs(log_softmax(logits[-1]) - log_softmax(reference)).max())
+        if not error <= TOLERANCE:
             raise LabelerError(
-                f"the digit logits of labeler.model={labeler.cfg.model} are not the language model's: after {probe!r} a digit's "
-                f"log-probability is off by {error_:.2f} (rounding explains {TOLERANCE}). The token classifier serves other "
+                f"the digit logits of labeler.model={model} are not the language model's: after {probe!r} a digit's "
+                f"log-probability is off by {error:.2f} (rounding explains {TOLERANCE}). The token classifier serves other "
                 f"weights, other tokens than {' '.join(digits.tokens)}, or a model whose head does more than multiply; "
                 "start it with `ibc serve`, or use labeler=transformers"
             )

@@ -22,6 +22,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from einops import rearrange
+from filelock import FileLock
+
 from interp_by_construction.engine.store import canonical_json, sha256_file
 from interp_by_construction.errors import LabelerError
 
@@ -70,8 +73,6 @@ def embedded_checkpoint() -> Path:
     target = cache_dir() / f"{EMBEDDED}-{digest}"
     if (target / "config.json").is_file():
         return target
-    from filelock import FileLock
-
     with _cache_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.parent / f".{target.name}.lock"):
@@ -229,8 +230,6 @@ def _unpermute(weight: torch.Tensor, n_heads: int) -> torch.Tensor:
     """Undoes llama.cpp's reordering of rotary pairs: rows are stored (head, d/2, 2) where
     transformers wants (head, 2, d/2).
     """
-    from einops import rearrange
-
     return rearrange(
         weight, "(head half pair) d_model -> (head pair half) d_model", head=n_heads, pair=2
     )

@@ -7,8 +7,7 @@ from functools import cached_property
 
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.engine.stage import Handle, Runtime
-from interp_by_construction.llm.client import Labeler, make_labeler
-from interp_by_construction.llm.embedded import model_identity
+from interp_by_construction.llm.client import Labeler, labeler_identity, make_labeler
 
 
 @dataclass(frozen=True)
@@ -19,10 +18,8 @@ class LanguageModel(Handle[Labeler]):
 
     @cached_property
     def identity(self) -> str:
-        """Backend, precision and model: all that can change an answer."""
-        cfg = self.cfg
-        model = cfg.model if cfg.backend == "endpoint" else model_identity(cfg.model)
-        return f"{cfg.backend}:{cfg.dtype}:{model}"
+        """See `labeler_identity`."""
+        return labeler_identity(self.cfg)
 
     def open(self, runtime: Runtime) -> Labeler:
         """The client, which starts servers when it is first asked."""

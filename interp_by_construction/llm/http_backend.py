@@ -10,8 +10,7 @@ import logging
 import queue
 import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
 import numpy as np
@@ -19,7 +18,8 @@ import numpy as np
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError
 from interp_by_construction.llm.backend import N_DIGITS, Answer, Job
-from interp_by_construction.llm.server import Kind, managed_server
+from interp_by_construction.llm.server_addresses import Endpoints, ManagedServers
+from interp_by_construction.llm.vllm_command import ServerKind
 
 _LOG = logging.getLogger(__name__)
 _PATHS = {
@@ -38,81 +38,6 @@ class _Refused(LabelerError):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
-
-
-class Address(NamedTuple):
-    """Where one kind of server listens."""
-
-    url: str
-    api_key: str | None
-
-
-class ManagedServers:
-    """Addresses of managed servers; asking for one starts it, or starts it again."""
-
-    restartable = True
-
-    def __init__(self, cfg: LabelerConfig, log_dir: Path, scope: Path) -> None:
-        self._cfg, self._log_dir, self._scope = cfg, log_dir, scope
-
-    def address(self, kind: Kind) -> Address:
-        """Starts the server that answers `kind`, where none is up."""
-        server = managed_server(kind, self._cfg, self._log_dir, self._scope)
-        return Address(server.start(), server.api_key)
-
-
-class Endpoints:
-    """Addresses of servers that somebody else runs; each is asked once which models it serves."""
-
-    restartable = False
-
-    def __init__(self, cfg: LabelerConfig) -> None:
-        if not cfg.url and not cfg.classify_url:
-            raise LabelerError(
-                "labeler=endpoint needs labeler.url=http://HOST:PORT (and labeler.classify_url for simulation)"
-            )
-        self._cfg = cfg
-        self._checked: set[str] = set()
-
-    def address(self, kind: Kind) -> Address:
-        """Raises LabelerError where the configuration names no server for `kind`, or where that
-        server does not serve the model."""
-        field = "url" if kind == "generate" else "classify_url"
-        url = getattr(self._cfg, field)
-        if not url:
-            raise LabelerError(
-                f"labeler=endpoint has no server for this call: set labeler.{field}=http://HOST:PORT"
-            )
-        address = Address(url.rstrip("/").removesuffix("/v1"), self._cfg.api_key)
-        if address.url not in self._checked:
-            self._check(address, field)
-            self._checked.add(address.url)
-        return address
-
-    def _check(self, address: Address, field: str) -> None:
-        where = f"labeler.{field}={address.url}"
-        try:
-            with httpx.Client(timeout=min(self._cfg.timeout, 30.0)) as http:
-                response = http.get(f"{address.url}/v1/models", headers=_headers(address))
-            if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-                raise LabelerError(
-                    f"{where} refuses the key (HTTP {response.status_code}): set labeler.api_key"
-                )
-            response.raise_for_status()
-            served = [str(model["id"]) for model in response.json()["data"]]
-        except (httpx.TransportError, httpx.InvalidURL) as error:
-            reason = str(error) or type(error).__name__
-            raise LabelerError(
-                f"{where} is unreachable ({reason}): start a server there (`ibc serve`) or fix the URL"
-            ) from error
-        except (httpx.HTTPStatusError, ValueError, KeyError, TypeError) as error:
-            raise LabelerError(
-                f"{where} is no OpenAI-compatible server: /v1/models gave {error}"
-            ) from error
-        if self._cfg.model not in served:
-            raise LabelerError(
-                f"{where} serves {', '.join(served) or 'nothing'}, not labeler.model={self._cfg.model}: set the right one"
-            )
 
 
 class HttpBackend:
@@ -232,7 +157,7 @@ class HttpBackend:
             url = address.url + _PATHS[job.kind]
             wait = delay
             try:
-                response = await http.post(url, json=self._body(job), headers=_headers(address))
+                response = await http.post(url, json=self._body(job), headers=address.headers)
             except httpx.TimeoutException:
                 reason = f"no answer within labeler.timeout={self._cfg.timeout:g} s"
             except httpx.ConnectError as error:
@@ -290,12 +215,8 @@ class HttpBackend:
         return {"model": self._cfg.model, "n": 1, "top_p": 1.0, **body}
 
 
-def _server_kind(job: Job) -> Kind:
+def _server_kind(job: Job) -> ServerKind:
     return "classify" if job.kind == "digits" else "generate"
-
-
-def _headers(address: Address) -> dict[str, str]:
-    return {"Authorization": f"Bearer {address.api_key}"} if address.api_key else {}
 
 
 def _retry_after(response: httpx.Response) -> float:

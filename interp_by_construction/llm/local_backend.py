@@ -4,34 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from einops import einsum
 
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError
 from interp_by_construction.llm.backend import Answer, Job
-from interp_by_construction.llm.server import local_path
-
-if TYPE_CHECKING:
-    from interp_by_construction.llm.client import Labeler
+from interp_by_construction.llm.checkpoints import local_path
+from interp_by_construction.llm.digits import resolve_digits
 
 
 class TransformersBackend:
     """Runs one job at a time, so that no answer depends on the jobs around it."""
 
-    def __init__(self, cfg: LabelerConfig) -> None:
+    def __init__(self, cfg: LabelerConfig, tokenizer: Any) -> None:
         self._cfg = cfg
-        self._labeler: Labeler | None = None
-
-    def bind(self, labeler: Labeler) -> None:
-        """Shares the labeler's tokenizer."""
-        self._labeler = labeler
-
-    @property
-    def _tokenizer(self) -> Any:
-        assert self._labeler is not None
-        return self._labeler.tokenizer
+        self._tokenizer = tokenizer
 
     @cached_property
     def _model(self) -> Any:
@@ -47,6 +37,10 @@ class TransformersBackend:
                 f"labeler.model={self._cfg.model} cannot be loaded: {error}"
             ) from error
         return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+    @cached_property
+    def _digit_ids(self) -> list[int]:
+        return list(resolve_digits(self._tokenizer, self._cfg.model).ids)
 
     def check(self) -> None:
         """Loads the model."""
@@ -72,12 +66,10 @@ class TransformersBackend:
         would take a gigabyte.
         """
         import torch
-        from einops import einsum
 
-        assert self._labeler is not None
         input_ids = torch.tensor([job.payload["prompt"]], device=self._model.device)
         hidden = self._model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state[0]
-        rows = self._model.get_output_embeddings().weight[list(self._labeler.digits.ids)]
+        rows = self._model.get_output_embeddings().weight[self._digit_ids]
         logits = einsum(hidden.float(), rows.float(), "pos d_model, digit d_model -> pos digit")
         return Answer(np.asarray(logits.cpu().numpy(), dtype=np.float32), input_ids.shape[1])
 

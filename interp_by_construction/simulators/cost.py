@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from interp_by_construction.llm.server import local_path
+from interp_by_construction.llm.checkpoints import local_path
 from interp_by_construction.simulators.encoder import block_weights
 
 MILLION = 1_000_000

@@ -161,7 +161,8 @@ def _servers_kept(configs: Sequence[Config]) -> Iterator[None]:
 
     Starts none: a sweep whose calls are all known needs none.
     """
-    from interp_by_construction.llm.server import Kind, managed_server, stop_servers
+    from interp_by_construction.llm.server import managed_server, stop_servers
+    from interp_by_construction.llm.vllm_command import ServerKind
 
     labelers: dict[tuple[str, Path], tuple[LabelerConfig, Path]] = {}
     for config in configs:
@@ -170,7 +171,7 @@ def _servers_kept(configs: Sequence[Config]) -> Iterator[None]:
                 labelers[repr(labeler), config.store_dir] = labeler, config.store_dir
     try:
         for labeler, store in labelers.values():
-            for kind in get_args(Kind):
+            for kind in get_args(ServerKind):
                 managed_server(kind, labeler, store.parent / "runs", store).hold()
     except IbcError:
         # A model that is not there: the jobs that need it say so.

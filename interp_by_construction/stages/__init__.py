@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from interp_by_construction.engine.stage import Stage
+from interp_by_construction.training.train import Setting
 
 
 @dataclass(frozen=True)
@@ -14,11 +15,8 @@ class LayerStages:
     """One layer of a run whose models are all made: what measurements of it may read."""
 
     index: int
-    together: bool
-    """Whether all layers are aligned at once (schedule=joint)."""
-    corpus: Stage[Any]
-    original: Stage[Any]
-    """The subject before any layer was aligned."""
+    setting: Setting
+    """Of the run's training."""
     stages: Mapping[str, Stage[Any]]
     """Link name -> stage of this layer: collect, label, assign, simulate, align, freeze, continue,
     control, freeze_only, dictionary, losses_continue ... as far as the run has them."""
@@ -34,6 +32,21 @@ class LayerStages:
     """The run's last model."""
     below: tuple[LayerStages, ...] = ()
     """The aligned layers under it, lowest first."""
+
+    @property
+    def together(self) -> bool:
+        """Whether all layers are aligned at once (schedule=joint)."""
+        return self.setting.together
+
+    @property
+    def corpus(self) -> Stage[Any]:
+        """The run's text."""
+        return self.setting.corpus
+
+    @property
+    def original(self) -> Stage[Any]:
+        """The subject before any layer was aligned."""
+        return self.setting.original
 
     @property
     def labels(self) -> Stage[Any]:

@@ -1,0 +1,63 @@
+"""What is measured of a run whose layers are all made. A new measurement is one more name here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from interp_by_construction.engine.stage import Stage
+from interp_by_construction.schedules.graph import Links, RunGraph
+from interp_by_construction.stages import LayerStages
+from interp_by_construction.stages.audit import Audit
+from interp_by_construction.stages.evaluate import Evaluate
+from interp_by_construction.stages.function import Function
+from interp_by_construction.stages.judge import Judge
+from interp_by_construction.stages.removed import Removed
+from interp_by_construction.stages.trigger import Trigger
+from interp_by_construction.stages.work import Work
+from interp_by_construction.training.train import Setting
+
+OF_A_LAYER: tuple[Any, ...] = (Evaluate, Function, Audit, Work, Removed, Judge)
+"""Each has `examine(cfg, layer)`, which is None where the configuration leaves it out."""
+
+OF_ALL_LAYERS: tuple[Any, ...] = (Work, Removed, Trigger)
+"""Each has `examine_all(cfg, layers)`, likewise."""
+
+
+def run_graph(setting: Setting, text: Links, made: dict[int, Links]) -> RunGraph:
+    """The graph of a run from what is made of each layer, lowest first."""
+    cfg, views = setting.cfg, layer_views(setting, text, made)
+    measured: dict[int, Links] = {}
+    for view in views:
+        stages = [kind.examine(cfg, view) for kind in OF_A_LAYER]
+        measured[view.index] = {each.name: each for each in stages if each is not None}
+    stages = [kind.examine_all(cfg, views) for kind in OF_ALL_LAYERS]
+    whole = {each.name: each for each in stages if each is not None}
+    return RunGraph(text, made, measured, whole, views)
+
+
+def layer_views(setting: Setting, text: Links, made: dict[int, Links]) -> tuple[LayerStages, ...]:
+    """Which model is before, after and final of each layer, and in which its activations froze.
+
+    Layers that are aligned together are all labelled in one model, and freeze one after the other
+    while the rest settles. Where a dictionary took the MLP's place there are no such nodes before.
+    """
+    links, views = list(made.values()), []
+    together, final = setting.together, links[-1]["continue"]
+    below: Stage[Any] = text["subject"]
+    origin = links[-1].get("dictionary", text["subject"])
+    for index, own in made.items():
+        views.append(
+            LayerStages(
+                index=index,
+                setting=setting,
+                stages=own,
+                shared=text,
+                before=origin if together else own.get("dictionary", below),
+                after=own["align"],
+                settled=below if together and views else own["align"],
+                final=final,
+                below=tuple(views),
+            )
+        )
+        below = own["continue"]
+    return tuple(views)

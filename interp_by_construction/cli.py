@@ -20,7 +20,7 @@ ibc: interpretability by construction
       ibc run -m align.weight=0.1,1,10    a sweep; with hydra/launcher=joblib hydra.launcher.n_jobs=2 two jobs at a time
       ibc run -m experiment=tradeoff      a prepared sweep: weights, free neurons, seeds, and the controls
       ibc run --cfg job --resolve         show the configuration and stop
-      ibc run --help                      every group and field
+      ibc run --help                      every group and field, with its meaning and value
   ibc status RUN                stages per layer: done, running, missing; seconds; scores
   ibc verify RUN                recompute every hash, check the invariants; exit code 1 if anything differs
   ibc report RUN [nodes=labelled]
@@ -78,12 +78,17 @@ def _report(error: IbcError) -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    """Hydra owns composition, --help, --cfg and -m; a job gets a plain Config."""
+    """Hydra owns composition, --cfg and -m; a job gets a plain Config."""
     import hydra
 
-    from interp_by_construction.config import conf_dir
+    from interp_by_construction.config import compose, conf_dir
+    from interp_by_construction.config.describe import help_text
     from interp_by_construction.sweeps.job import Task
 
+    if {"-h", "--help"} & set(arguments):
+        config = compose([argument for argument in arguments if not argument.startswith("-")])
+        sys.stdout.write(help_text(config, conf_dir()))
+        return 0
     task = Task()
     sys.argv = ["ibc run", *arguments]
     try:

@@ -494,6 +494,7 @@ def test_a_matched_run_has_wider_truth_clamped_nodes_promoted_tokens_and_an_audi
     finished: tuple[Path, RunDirectory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from interp_by_construction.labelling.audit_cases import worst_cases
+    from interp_by_construction.scoring.audit import read_cases
 
     root, run = finished
     store = Store(root / "store")
@@ -510,7 +511,8 @@ def test_a_matched_run_has_wider_truth_clamped_nodes_promoted_tokens_and_an_audi
                 search = audit["search"][origin]
                 if search["n"]:
                     assert search["gap_hotflip"] >= search["gap_before"] <= search["gap_random"]
-        cases = worst_cases(store.path("audit", run.state["layers"][str(layer["layer"])]["audit"]))
+        link = run.state["layers"][str(layer["layer"])]["audit"]
+        cases = worst_cases(read_cases(store.path("audit", link)))
         each = [case for found in cases.values() for kind in found for case in kind]
         assert each and all(len(case.tokens) == len(case.activations) > case.peak for case in each)
     rows = pq.read_table(run.path / "nodes.parquet").to_pylist()

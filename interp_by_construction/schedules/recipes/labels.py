@@ -180,18 +180,19 @@ class LabelRecipes(TextRecipes):
         """Audits labels on the model that they are made for; with a head."""
         from interp_by_construction.labelling.audit_cases import Auditor
         from interp_by_construction.stages.audit import head_simulate
+        from interp_by_construction.subject.load import load_subject
 
         head, encoder = self._head, self._encoder()
         assert head is not None
+        model: Any = load_subject(before.path / "model")
         return Auditor(
-            before.path / "model",
+            model.to(self._device()),
             self.shared["corpus"].path,
             layer.index,
             lambda labels: head_simulate(head, encoder, head.label_vectors(encoder, labels)),
             self.cfg.audit,
             self.cfg.evaluate.batch_size,
             self.cfg.seed,
-            self._device(),
         )
 
     def _assign(self, layer: Layer, before: Artifact) -> Artifact:

@@ -24,7 +24,7 @@ class Rivalry(NamedTuple):
     holder: int
 
 
-class Board:
+class LabelChoice:
     """Labels are distinct (see `normalised`): a label belongs to the node that it scores highest on
     among those that ask for it together, and stays there until that node takes a better one.
     """

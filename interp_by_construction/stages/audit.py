@@ -9,20 +9,15 @@ yet are audited in the same way, on the label split, and the cases serve to revi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from interp_by_construction.config import AuditConfig
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.scoring.audit import AuditedLabels, audit, simulated
 from interp_by_construction.scoring.hotflip import Simulate
-from interp_by_construction.simulators.encoder import Encoder
-from interp_by_construction.simulators.head import Head
 from interp_by_construction.subject.interventions import Simulated
 from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.records import AlignedNodes
@@ -68,17 +63,3 @@ def run(
             metrics[moment] = asdict(record)
     write_records(out / "audit.jsonl", rows)
     return metrics
-
-
-def head_simulate(head: Head, encoder: Encoder, vectors: NDArray[np.float32]) -> Simulate:
-    """Simulation of any text by a head; vectors: [node, width + 1]. In half precision, as a run
-    stores token vectors."""
-
-    def simulate(texts: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
-        encoded = encoder.encode(texts, batch_size=64)
-        return [
-            head.simulate(head.token_vectors(features).astype(np.float16), vectors)
-            for features in encoded
-        ]
-
-    return simulate

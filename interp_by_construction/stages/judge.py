@@ -128,7 +128,7 @@ def run(
     device: Any,
 ) -> dict[str, Any]:
     """models: moment (before, final) -> model directory; labels: of the layer; blind: the fresh
-    label of every aligned node in their order, None where it failed (see `stages.relabel`), or no
+    label of every aligned node in their order, None where it failed (see `labelling.blind`), or no
     list at all; judges: the labeler, then a separate judge if there is one. The last one is asked
     the questions of detection and fuzzing.
 

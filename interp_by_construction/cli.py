@@ -103,9 +103,7 @@ def _run(arguments: list[str]) -> int:
 
 def _status(arguments: list[str]) -> int:
     from interp_by_construction.engine.run_directory import find_runs
-    from interp_by_construction.engine.store import MANIFEST, Artifact
     from interp_by_construction.report.terminal import show_status
-    from interp_by_construction.results.verification import artifacts_of
     from interp_by_construction.sweeps.record import SweepDirectory
 
     name, options = _arguments("status", arguments, {"paths.root": "."}, "RUN")
@@ -118,12 +116,7 @@ def _status(arguments: list[str]) -> int:
         if all(sweep.state(job.number) in ("missing", "failed") for job in sweep.jobs):
             return 0
     for run in find_runs(root / "runs", name):
-        seconds = {}
-        for stage, fingerprint in artifacts_of(run):
-            artifact = Artifact(stage, fingerprint, root / "store" / stage / fingerprint)
-            if (artifact.path / MANIFEST).is_file():
-                seconds[stage, fingerprint] = artifact.seconds
-        show_status(run, seconds)
+        show_status(run)
     return 0
 
 

@@ -479,7 +479,7 @@ def test_status_and_result_show_the_assignment_and_the_ground_truth(
     shown = Console(record=True, width=250, highlight=False)
     monkeypatch.setattr(terminal, "console", lambda: shown)
     terminal.show_result(finished[1])
-    terminal.show_status(finished[1], {})
+    terminal.show_status(finished[1])
     text = shown.export_text()
     assert (
         "layer 1 ground truth" in text

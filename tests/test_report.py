@@ -39,7 +39,6 @@ from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.report.html import write_report
 from interp_by_construction.report.node_page import excerpt
 from interp_by_construction.report.terminal import show_result
-from interp_by_construction.results.verification import artifacts_of
 from interp_by_construction.scoring import columnwise_correlation
 from interp_by_construction.subject import tables
 from interp_by_construction.subject.load import load_subject
@@ -111,28 +110,21 @@ def test_the_cost_counts_every_artifact_once(reported: tuple[Path, RunDirectory]
     store = Store(root / "store")
     facts = RunFacts(run, run.summary or {}, {}, store)
     found = run_page.cost(facts)
-    *rows, (name, everything, sums) = found["rows"]
-    made = {store.get(*each) for each in artifacts_of(run)}
-    assert (
-        name == "sum" and everything.tokens == sum(each.labeler_tokens for each in made if each) > 0
-    )
+    *rows, last = found.rows
+    everything, sums = last.total, [each for each in last.by_layer if each is not None]
+    made = [each for link in run.artifacts if (each := store.get(*link)) is not None]
+    assert last.name == "sum"
+    assert everything.tokens == sum(each.labeler_tokens for each in made) > 0
     for of in ("seconds", "cpu_seconds"):
-        shared = sum(getattr(each, of) for each in found["shared"].values())
-        assert getattr(everything, of) + shared == pytest.approx(
-            sum(getattr(each, of) for each in made if each)
-        )
-        assert getattr(everything, of) == pytest.approx(
-            sum(getattr(each, of) for _, each, _ in rows)
-        )
-        assert getattr(everything, of) == pytest.approx(sum(getattr(each, of) for each in sums))
-    assert found["devices"] == ["cpu"] and found["n_aligned"] == sum(
-        layer["n_aligned"] for layer in facts.summary["layers"]
-    )
+        shared = sum(getattr(each, of) for each in found.shared.values())
+        whole = getattr(everything, of)
+        assert whole + shared == pytest.approx(sum(getattr(each, of) for each in made))
+        assert whole == pytest.approx(sum(getattr(row.total, of) for row in rows))
+        assert whole == pytest.approx(sum(getattr(each, of) for each in sums))
+    aligned = sum(layer["n_aligned"] for layer in facts.summary["layers"])
+    assert found.devices == ["cpu"] and found.n_aligned == aligned
     text = " ".join(Page(root / "runs/small/report/index.html").text)
-    assert (
-        f"{everything.seconds / found['n_aligned']:.2f}" in text
-        and f"{everything.cpu_seconds:.1f}" in text
-    )
+    assert f"{everything.seconds / aligned:.2f}" in text and f"{everything.cpu_seconds:.1f}" in text
 
 
 def test_the_cards_say_what_the_tax_leaves_out(reported: tuple[Path, RunDirectory]) -> None:

@@ -16,10 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from interp_by_construction.engine.store import Store, disk_errors
 from interp_by_construction.report import curves, pareto, run_page, trees
 from interp_by_construction.report.facts import Job, RunFacts, distill_weight, find_jobs
 from interp_by_construction.report.figures import write_figures
+from interp_by_construction.report.lines import stage_facts
 from interp_by_construction.report.node_page import LayerView, ranked, read_layer, write_nodes
 from interp_by_construction.report.site import copy_assets, render
 from interp_by_construction.report.terminal import MOMENTS
@@ -161,6 +164,7 @@ def _write_run(
         over=run_page.over(summary["loss"]),
         distilled=distill_weight(summary),
         hidden=run_page.hidden_work(facts),
+        stages=stage_facts(facts.directory, summary["stages"], None),
         cost=run_page.cost(facts),
         config=list(trees.leaves(facts.raw_config)),
         leaves=list(trees.leaves(summary)),
@@ -171,8 +175,6 @@ def _write_run(
 
 
 def _views(facts: RunFacts, store: Store) -> dict[int, LayerView]:
-    import pyarrow.parquet as pq
-
     rows: dict[int, list[dict[str, Any]]] = {}
     for row in pq.read_table(facts.path / "nodes.parquet").to_pylist():
         rows.setdefault(row["layer"], []).append(row)
@@ -202,6 +204,8 @@ def _write_layer(facts: RunFacts, view: LayerView, out: Path, pages: set[tuple[i
         layer=view.layer,
         layers=facts.layers,
         record=facts.layer(view.layer),
+        stages=stage_facts(facts.directory, facts.layer(view.layer), view.layer),
+        tree=trees.tree,
         columns=used,
         rows=[view.rows[node] for node in ranked(view.rows.values())],
         linked={node for layer, node in pages if layer == view.layer},

@@ -28,7 +28,7 @@ def build_viewer(facts: RunFacts, layer: int, store: Store) -> Artifact:
     }
     neighbours = {side: found[0] for side, found in sides.items() if found}
     model = final_model(facts, layer, store)
-    parents = {"corpus": facts.shared("corpus", store).fingerprint, "model": model.fingerprint}
+    parents = {"corpus": facts.shared("corpus").fingerprint, "model": model.fingerprint}
     parents |= {"simulate": artifacts["simulate"].fingerprint}
     parents |= {side: facts.labels(index).fingerprint for side, index in neighbours.items()}
     if "function" in artifacts:
@@ -48,7 +48,7 @@ def build_viewer(facts: RunFacts, layer: int, store: Store) -> Artifact:
         promoted = read_promoted(artifacts["function"].path) if "function" in artifacts else {}
         return viewer.run(
             model.path / "model",
-            facts.shared("corpus", store).path,
+            facts.shared("corpus").path,
             artifacts["simulate"].path,
             layer,
             cfg.simulate,

@@ -15,6 +15,7 @@ from interp_by_construction.config import Config, from_saved, identity
 from interp_by_construction.engine.run_directory import RunDirectory, find_runs
 from interp_by_construction.engine.store import Artifact, Store
 from interp_by_construction.errors import ConfigError, StoreError
+from interp_by_construction.results.models import model_link
 from interp_by_construction.sweeps.record import JobState, SweepDirectory
 
 
@@ -70,6 +71,12 @@ class RunFacts:
         links = self.layer(layer)["artifacts"]
         name = "assign" if "assign" in links else "label"
         return self._artifact(name, links[name])
+
+    def model(self, layer: int, moment: str) -> Artifact:
+        """The model that `score.<moment>` of a layer was measured on. Raises StoreError where it is
+        gone."""
+        link = model_link(self.directory, self.store, layer, moment)
+        return self._artifact(link.name, link.fingerprint)
 
     def shared(self, name: str) -> Artifact:
         """What the layers share. Raises StoreError where it is gone."""

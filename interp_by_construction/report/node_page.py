@@ -11,7 +11,6 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from interp_by_construction.engine.progress import track
-from interp_by_construction.engine.store import Store
 from interp_by_construction.report.charts import histogram
 from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.report.site import render, token, words
@@ -68,12 +67,10 @@ class LayerView:
     matched: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
-def read_layer(
-    facts: RunFacts, layer: int, rows: Sequence[dict[str, Any]], store: Store
-) -> LayerView:
+def read_layer(facts: RunFacts, layer: int, rows: Sequence[dict[str, Any]]) -> LayerView:
     """Makes the viewer artifact where it is missing. Raises StoreError where another artifact is
     gone."""
-    artifacts, viewer = facts.artifacts(layer), build_viewer(facts, layer, store)
+    artifacts, viewer = facts.artifacts(layer), build_viewer(facts, layer)
     promoted = read_promoted(viewer.path)
     promoted |= read_promoted(artifacts["function"].path) if "function" in artifacts else {}
     history: dict[int, list[Any]] = {}

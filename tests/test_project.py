@@ -206,6 +206,7 @@ ROOMS = [
 
 STILL = (
     "imports schedules.workshop",
+    "imports results.finished",
     "imports results.summary",
     "imports stages",
 )

@@ -24,7 +24,7 @@ from interp_by_construction.corpus.passage import Passage, Split
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError
-from interp_by_construction.report import figures, node_page, pareto, run_page, trees
+from interp_by_construction.report import figures, node_page, pareto, pareto_chart, run_page, trees
 from interp_by_construction.report.charts import (
     Axis,
     Line,
@@ -188,7 +188,7 @@ def test_final_minus_original_is_that_of_the_losses_whoever_wrote_them() -> None
     run.summary["loss"]["over_original"] = 1.1 - 1.25
     assert pareto.points_of([(run, "a")])[
         0
-    ] == older and "final − original -0.1500" in pareto.describe(older, "score")
+    ] == older and "final − original -0.1500" in pareto_chart.describe(older, "score")
 
 
 def test_cpu_seconds_that_were_not_recorded_are_not_zero() -> None:
@@ -517,16 +517,18 @@ def test_controls_are_marked_and_those_without_a_score_stand_on_the_axis() -> No
         "shuffled targets",
     ]
     points = pareto.points_of([(own, "a"), (none, "b"), (shuffled, "c")])
-    drawn = str(pareto.pareto_svg(points, pareto.references([own]), "score"))
+    drawn = str(pareto_chart.pareto_svg(points, pareto.references([own]), "score"))
     assert drawn.count('class="mark control"') == 4 and drawn.count('class="mark run"') == 1
-    assert "no aligned node to score" in drawn and pareto.pareto_svg(points, [], "truth") is None
+    assert (
+        "no aligned node to score" in drawn and pareto_chart.pareto_svg(points, [], "truth") is None
+    )
     own.summary["work"] = {"share_free": {"value": 0.91, "ci95": None}}
     hidden = pareto.points_of([(own, "a"), (none, "b")])
-    assert "0.91 of the loss flows through free nodes" in pareto.describe(hidden[0], "score")
+    assert "0.91 of the loss flows through free nodes" in pareto_chart.describe(hidden[0], "score")
     assert pareto.settings_of(hidden)[0].spread("through_free") == pytest.approx((0.91, 0.91, 0.91))
     assert pareto.settings_of(hidden)[0].spread("labelled") == pytest.approx((0.09, 0.09, 0.09))
     # A control in which it was not measured stands on the axis.
-    drawn = str(pareto.pareto_svg(hidden, pareto.references([own]), "labelled"))
+    drawn = str(pareto_chart.pareto_svg(hidden, pareto.references([own]), "labelled"))
     assert drawn.count('class="mark') == 2
     assert (
         "share through labelled nodes 0.090" in drawn and "not measured; shown on the axis" in drawn
@@ -550,16 +552,16 @@ def test_an_unfinished_run_is_in_no_mean_and_not_on_the_front() -> None:
     runs[2][0].summary["loss"]["freeze_only"] = 7.0
     beside = pareto.references([each for each, _ in runs])
     assert beside == pareto.references([each for each, _ in runs[:2]])
-    drawn = str(pareto.pareto_svg(points, beside, "score"))
+    drawn = str(pareto_chart.pareto_svg(points, beside, "score"))
     assert drawn.count('class="mark run unfinished"') == 1 and drawn.count('class="mark run"') == 2
-    assert "unfinished" in pareto.describe(
+    assert "unfinished" in pareto_chart.describe(
         points[2], "score"
-    ) and "unfinished" not in pareto.describe(points[1], "score")
+    ) and "unfinished" not in pareto_chart.describe(points[1], "score")
     # By itself it has a page, a plot and comparisons all the same.
     alone = pareto.points_of(runs[2:])
     assert not pareto.settings_of(alone) and len(pareto.references([runs[2][0]])) == 2
     assert 'class="mark run unfinished"' in str(
-        pareto.pareto_svg(alone, pareto.references([runs[2][0]]), "score")
+        pareto_chart.pareto_svg(alone, pareto.references([runs[2][0]]), "score")
     )
 
 

@@ -316,7 +316,8 @@ class RunDirectory:
 
     def finish_layers(self, cfg: Config, shared: dict[str, Artifact], layers: list[Layer]) -> None:
         """Writes summary.json and nodes.parquet for the layers done so far."""
-        from interp_by_construction.results.summary import Finished, write_results
+        from interp_by_construction.results.finished import Finished
+        from interp_by_construction.results.summary import write_results
 
         state = self.state
         for layer in layers:

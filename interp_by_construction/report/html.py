@@ -24,6 +24,7 @@ from interp_by_construction.report.facts import Job, RunFacts, distill_weight, f
 from interp_by_construction.report.figures import write_figures
 from interp_by_construction.report.lines import stage_facts
 from interp_by_construction.report.node_page import LayerView, ranked, read_layer, write_nodes
+from interp_by_construction.report.pareto_chart import pareto_svg
 from interp_by_construction.report.site import copy_assets, render
 from interp_by_construction.report.terminal import MOMENTS
 
@@ -95,7 +96,7 @@ def _pareto(runs: Sequence[tuple[RunFacts, str]], out: Path) -> dict[str, Any]:
         "plots": [
             (name, pareto.SHORT[name], svg)
             for name in pareto.METRICS
-            if (svg := pareto.pareto_svg(points, beside, name)) is not None
+            if (svg := pareto_svg(points, beside, name)) is not None
         ],
         "points": points,
         "settings": [

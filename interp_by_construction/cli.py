@@ -21,8 +21,8 @@ ibc: interpretability by construction
       ibc run -m experiment=tradeoff      a prepared sweep: weights, free neurons, seeds, and the controls
       ibc run --cfg job --resolve         show the configuration and stop
       ibc run --help                      every group and field, with its meaning and value
-  ibc status RUN                stages per layer: done, running, missing; seconds; scores
-  ibc verify RUN                recompute every hash, check the invariants; exit code 1 if anything differs
+  ibc status RUN                every planned stage: done, running, missing; seconds; scores
+  ibc verify RUN                recompute hashes and results, check the invariants; exit code 1 if anything differs
   ibc report RUN [nodes=labelled]
                                 pages to look at, in runs/RUN/report; of a sweep, all of its jobs
   ibc export RUN at=before|after|final layer=N output=DIR

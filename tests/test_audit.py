@@ -31,7 +31,7 @@ from interp_by_construction.stages import audit
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.interventions import Simulated
 from interp_by_construction.subject.load import save_subject, tiny_model, untie
-from interp_by_construction.subject.records import AlignedNodes
+from interp_by_construction.subject.nodes import AlignedNodes
 
 WORDS = "the dog saw a cat and ran to old red house by sea while birds sang loud songs under green trees near our little town".split()
 NODE, KNOWN, SECRET = 5, " cat", " sea"

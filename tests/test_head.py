@@ -23,10 +23,12 @@ from interp_by_construction.corpus import load_blocks
 from interp_by_construction.corpus.parts import part_passage
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.words import normalised
+from interp_by_construction.engine.rows import read_rows
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.labelling.general import general_labels
+from interp_by_construction.labelling.labels import Label, read_history, read_labels, read_proposals
 from interp_by_construction.labelling.matching import (
     Candidate,
     Correlator,
@@ -51,15 +53,8 @@ from interp_by_construction.stages import simulate
 from interp_by_construction.stages.assign import Assign
 from interp_by_construction.stages.evaluate import self_judged
 from interp_by_construction.subject.load import load_subject
+from interp_by_construction.subject.nodes import read_opposites
 from interp_by_construction.subject.reading import activations_on
-from interp_by_construction.subject.records import Label
-from interp_by_construction.subject.tables import (
-    read_history,
-    read_labels,
-    read_opposites,
-    read_proposals,
-    read_records,
-)
 
 
 @pytest.fixture(scope="module")
@@ -270,9 +265,7 @@ def test_final_labels_are_distinct_labels_of_the_pool_everywhere(
             and targets["values"].max() <= 1
             and targets["values"].std() > 0.01
         )
-        matched_r = {
-            record["node"]: record["r"] for record in read_records(final / "matched.jsonl")
-        }
+        matched_r = {record["node"]: record["r"] for record in read_rows(final / "matched.jsonl")}
         assert all(
             f"r {matched_r[node]:.2f} " in str(label.reason)
             for node, label in labels.items()
@@ -309,7 +302,7 @@ def test_the_matched_r_is_that_of_label_and_node_on_the_label_split(
     r = columnwise_correlation(
         (real * [label.pole for label in named])[use], np.stack(simulated, axis=1)[use]
     )
-    records = read_records(store.path("assign", state["layers"]["1"]["assign"]) / "matched.jsonl")
+    records = read_rows(store.path("assign", state["layers"]["1"]["assign"]) / "matched.jsonl")
     np.testing.assert_allclose(r, [record["r"] for record in records if record["label"]], atol=5e-3)
 
 
@@ -341,11 +334,11 @@ def test_labels_can_be_dealt_out_by_what_the_layer_learns(
         out = tmp_path / str(weight)
         limits = dataclasses.replace(stage.limits, learnable=weight)
         metrics[weight] = compute(dataclasses.replace(stage, limits=limits), out)
-        written[weight] = [record["label"] for record in read_records(out / "matched.jsonl")]
+        written[weight] = [record["label"] for record in read_rows(out / "matched.jsonl")]
     assert (
         written[0.0]
         == written[1e-9]
-        == [record["label"] for record in read_records(final / "matched.jsonl")]
+        == [record["label"] for record in read_rows(final / "matched.jsonl")]
     )
     assert metrics[0.0].learnable_r_mean is None
     assert metrics[1.0].learnable_r_mean > metrics[1e-9].learnable_r_mean
@@ -425,7 +418,7 @@ def test_with_both_poles_every_match_is_by_the_sign_that_fits(
     store, links = Store(tmp_path / "store"), run.state["layers"]["1"]
     assert len(read_opposites(store.path("collect", links["collect"]))) == 4
     given, final = (read_labels(store.path(stage, links[stage])) for stage in ("label", "assign"))
-    records = read_records(store.path("assign", links["assign"]) / "matched.jsonl")
+    records = read_rows(store.path("assign", links["assign"]) / "matched.jsonl")
     # A GELU takes both signs, so no node is left with a label that says the opposite.
     assert all(record["r"] >= 0 for record in records)
     assignment = (run.summary or {})["layers"][0]["assignment"]

@@ -18,22 +18,24 @@ from interp_by_construction.config.labels import AskConfig
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.words import normalised
 from interp_by_construction.engine.records import to_json
+from interp_by_construction.engine.rows import write_rows
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.labelling.ask import Asker
 from interp_by_construction.labelling.choice import LabelChoice
 from interp_by_construction.labelling.compare import Comparison, disagreements
+from interp_by_construction.labelling.labels import (
+    Label,
+    Proposal,
+    read_history,
+    read_labels,
+    read_proposals,
+)
 from interp_by_construction.labelling.prompts import peak_word
 from interp_by_construction.labelling.rounds import Revisions, label_nodes
 from interp_by_construction.llm.client import make_labeler
 from interp_by_construction.simulators import check
 from interp_by_construction.stages.label import LabelRecord
-from interp_by_construction.subject.records import Excerpt, Label, Node, Proposal
-from interp_by_construction.subject.tables import (
-    read_history,
-    read_labels,
-    read_proposals,
-    write_records,
-)
+from interp_by_construction.subject.nodes import Excerpt, Node
 
 CONCEPTS = {
     "animals": ["cat", "dog", "cow", "hen"],
@@ -120,7 +122,7 @@ def run(
         rounds = Revisions(revisions, counter) if counter and revisions else None
         found = label_nodes(views, asker, select, rounds)
     for file, rows in (("labels", found.labels), ("history", found.history)):
-        write_records(out / f"{file}.jsonl", [asdict(row) for row in rows])
+        write_rows(out / f"{file}.jsonl", [asdict(row) for row in rows])
     return to_json(LabelRecord.of(found))
 
 

@@ -21,6 +21,7 @@ from test_cli import ibc
 
 from interp_by_construction.corpus.parts import part_passage
 from interp_by_construction.corpus.passage import Passage, Split
+from interp_by_construction.engine.rows import read_rows
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError
@@ -43,7 +44,6 @@ from interp_by_construction.scoring import columnwise_correlation
 from interp_by_construction.subject import tables
 from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.reading import activations_on
-from interp_by_construction.subject.tables import read_records
 from interp_by_construction.sweeps.record import SweepDirectory
 
 
@@ -260,8 +260,8 @@ def test_labels_tokens_and_reasons_are_text_and_nothing_else(
 
     monkeypatch.setattr(
         node_page,
-        "read_records",
-        lambda path: [tampered(each) for each in tables.read_records(path)],
+        "read_rows",
+        lambda path: [tampered(each) for each in tables.read_rows(path)],
     )
     monkeypatch.setattr(node_page, "read_history", history)
     write_report(root, "hostile")
@@ -316,7 +316,7 @@ def test_the_viewer_shows_what_the_models_do(reported: tuple[Path, RunDirectory]
         for p in (root / "store/viewer").glob("[0-9a-f]*")
         if json.loads((p / "metrics.json").read_text())["layer"] == 1
     ]
-    records = {record["node"]: record for record in read_records(viewer / "viewer.jsonl")}
+    records = {record["node"]: record for record in read_rows(viewer / "viewer.jsonl")}
     scores = load_file(
         store.path("evaluate", state["layers"]["1"]["evaluate"]) / "scores.safetensors"
     )
@@ -354,7 +354,7 @@ def test_the_viewer_simulates_what_the_score_is_of(reported: tuple[Path, RunDire
         for p in (root / "store/viewer").glob("[0-9a-f]*")
         if json.loads((p / "metrics.json").read_text())["layer"] == 1
     ]
-    records = {record["node"]: record for record in read_records(viewer / "viewer.jsonl")}
+    records = {record["node"]: record for record in read_rows(viewer / "viewer.jsonl")}
     scores = load_file(store.path("evaluate", links["1"]["evaluate"]) / "scores.safetensors")
     text = part_passage(store.path("corpus", corpus), "head_score", run.config().simulate)
     use, (n, length) = text.is_text, text.is_text.shape
@@ -398,9 +398,7 @@ def test_circuit_weights_are_those_of_the_direct_path(reported: tuple[Path, RunD
         json.loads((p / "metrics.json").read_text())["layer"]: p
         for p in (root / "store/viewer").glob("[0-9a-f]*")
     }
-    lower, upper = (
-        {r["node"]: r for r in read_records(layers[i] / "viewer.jsonl")} for i in (1, 2)
-    )
+    lower, upper = ({r["node"]: r for r in read_rows(layers[i] / "viewer.jsonl")} for i in (1, 2))
     outgoing = {
         (node, other): weight for node, r in lower.items() for other, weight in r["outgoing"]
     }

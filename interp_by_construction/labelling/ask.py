@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from interp_by_construction.config.labels import AskConfig
 from interp_by_construction.labelling.incoming import Incoming
+from interp_by_construction.labelling.labels import Proposal
 from interp_by_construction.labelling.prompts import (
     ANSWER_FORMAT,
     ANSWER_TOKENS,
@@ -28,7 +29,7 @@ from interp_by_construction.labelling.revision import (
 )
 from interp_by_construction.llm.backend import Sampling
 from interp_by_construction.llm.client import Labeler
-from interp_by_construction.subject.records import Node, Proposal
+from interp_by_construction.subject.nodes import Node
 
 
 class Question(NamedTuple):

@@ -21,7 +21,7 @@ from interp_by_construction.labelling.revision import CounterExamples
 from interp_by_construction.scoring.audit import AuditedLabels, Case, audit
 from interp_by_construction.scoring.hotflip import Simulate
 from interp_by_construction.scoring.mining import KINDS
-from interp_by_construction.subject.records import AlignedNodes, Excerpt
+from interp_by_construction.subject.nodes import AlignedNodes, Excerpt
 
 
 @dataclass(frozen=True)

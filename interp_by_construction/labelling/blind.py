@@ -14,9 +14,9 @@ from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.labelling.ask import Asker
 from interp_by_construction.labelling.evidence import gather_evidence, of_model
 from interp_by_construction.labelling.incoming import strongest
+from interp_by_construction.labelling.labels import Label
 from interp_by_construction.labelling.rounds import label_nodes
 from interp_by_construction.llm.client import Labeler
-from interp_by_construction.subject.records import Label
 
 
 @dataclass(frozen=True)

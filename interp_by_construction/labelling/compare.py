@@ -17,7 +17,7 @@ from interp_by_construction.corpus.windows import window_around
 from interp_by_construction.labelling.prompts import peak_word
 from interp_by_construction.labelling.revision import CounterExamples
 from interp_by_construction.stats.correlation import pairwise_correlation
-from interp_by_construction.subject.records import Excerpt, excerpt_of
+from interp_by_construction.subject.nodes import Excerpt, excerpt_of
 
 Simulate = Callable[[Sequence[str]], NDArray]
 """labels -> simulated activations [token, label] on all tokens of one text, from label and text

@@ -29,8 +29,8 @@ from interp_by_construction.config.labels import SelectionConfig
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.subject.activation_statistics import FirstPass, Picks, SecondPass
+from interp_by_construction.subject.nodes import Excerpt, Node, excerpt_of
 from interp_by_construction.subject.reading import read_activations
-from interp_by_construction.subject.records import Excerpt, Node, excerpt_of
 
 
 class Activations(Protocol):

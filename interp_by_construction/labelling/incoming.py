@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from interp_by_construction.labelling.labels import Label
 from interp_by_construction.subject.families import incoming_weights
-from interp_by_construction.subject.records import Label, Node
+from interp_by_construction.subject.nodes import Node
 
 Incoming = dict[tuple[int, int], list[tuple[str, float]]]
 """(node, pole) -> (label, weight) of its strongest labelled inputs."""

@@ -28,9 +28,10 @@ from torch import nn
 
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.words import normalised
+from interp_by_construction.labelling.labels import Label
 from interp_by_construction.subject.dictionary import gated
+from interp_by_construction.subject.nodes import AlignedNodes
 from interp_by_construction.subject.reading import device_of, mlp_inputs_on, read_activations
-from interp_by_construction.subject.records import AlignedNodes, Label
 from interp_by_construction.training.readout import readout_correlations
 
 UNDEFINED = -2.0

@@ -28,9 +28,10 @@ import numpy as np
 from interp_by_construction.labelling.ask import AnswerCounts, Asker
 from interp_by_construction.labelling.choice import LabelChoice
 from interp_by_construction.labelling.compare import Comparison
+from interp_by_construction.labelling.labels import Label, Proposal
 from interp_by_construction.labelling.prompts import top_words
 from interp_by_construction.labelling.revision import CounterExamples
-from interp_by_construction.subject.records import Label, Node, Proposal
+from interp_by_construction.subject.nodes import Node
 
 N_COUNTER_EXAMPLES = 5
 """Words of each kind that a revision shows."""

@@ -38,8 +38,9 @@ def build_viewer(facts: RunFacts, layer: int) -> Artifact:
 
     def compute(out: Path) -> dict[str, Any]:
         from interp_by_construction.engine.device import resolve_device
+        from interp_by_construction.labelling.labels import read_labels
         from interp_by_construction.stages import viewer
-        from interp_by_construction.subject.tables import read_labels, read_promoted
+        from interp_by_construction.subject.nodes import read_promoted
 
         beside = {
             side: viewer.Neighbour(index, read_labels(facts.labels(index).path))

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from interp_by_construction.engine.records import Column
 from interp_by_construction.engine.store import METRICS
 from interp_by_construction.stages.evaluate import read_truth
-from interp_by_construction.subject.tables import read_promoted
+from interp_by_construction.subject.nodes import read_promoted
 
 SCORES = ("before", "after", "final", "shuffled", "exact")
 TRUTH = ("concept", "r", "auc", "rule", "rule_r", "rule_auc")

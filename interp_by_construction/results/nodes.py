@@ -13,11 +13,11 @@ from safetensors import safe_open
 from interp_by_construction.engine.records import Column, Record
 from interp_by_construction.engine.stage import Stage
 from interp_by_construction.engine.store import Artifact, disk_errors
+from interp_by_construction.labelling.labels import read_labels
 from interp_by_construction.results.columns import UNDECLARED
 from interp_by_construction.results.finished import Artifacts, Finished, labels_of
 from interp_by_construction.stages import stage_classes
-from interp_by_construction.subject.records import Node
-from interp_by_construction.subject.tables import read_labels, read_nodes, read_opposites
+from interp_by_construction.subject.nodes import Node, read_nodes, read_opposites
 
 KINDS = {
     "float": pa.float64(),

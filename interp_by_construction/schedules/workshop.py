@@ -195,7 +195,7 @@ class Workshop:
         return None if lower is None else (lower.index, self._aligned(lower))
 
     def _aligned(self, layer: Layer) -> list[int]:
-        from interp_by_construction.subject.tables import read_labels
+        from interp_by_construction.labelling.labels import read_labels
 
         return sorted(
             label.node for label in read_labels(layer.labels.path) if label.text is not None

@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 from interp_by_construction.config.measures import SearchConfig
 from interp_by_construction.corpus.passage import Passage, batches
 from interp_by_construction.engine.progress import track
+from interp_by_construction.engine.rows import read_rows
 from interp_by_construction.scoring.hotflip import Editor, Simulate, Start
 from interp_by_construction.scoring.mining import (
     KINDS,
@@ -37,9 +38,8 @@ from interp_by_construction.scoring.mining import (
     window_before,
 )
 from interp_by_construction.subject.interventions import Simulated
+from interp_by_construction.subject.nodes import AlignedNodes
 from interp_by_construction.subject.reading import activations_on, device_of
-from interp_by_construction.subject.records import AlignedNodes
-from interp_by_construction.subject.tables import read_records
 
 SIMULATED_AT_ONCE = 8
 """Blocks."""
@@ -109,7 +109,7 @@ class Case:
 
 def read_cases(audit: Path, moment: str = "final") -> list[Case]:
     """The cases that an audit artifact has of one model."""
-    rows = read_records(audit / "audit.jsonl")
+    rows = read_rows(audit / "audit.jsonl")
     return [Case(**row) for row in rows if row.pop("moment") == moment]
 
 

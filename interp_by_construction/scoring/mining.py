@@ -14,8 +14,8 @@ from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.scoring.calibration import LineFit
 from interp_by_construction.scoring.hotflip import Editor, Nodes, Start
 from interp_by_construction.subject.interventions import Simulated
+from interp_by_construction.subject.nodes import AlignedNodes
 from interp_by_construction.subject.reading import read_activations
-from interp_by_construction.subject.records import AlignedNodes
 
 KINDS = {1: "real_high", -1: "simulated_high"}
 """Direction -> which of the two is higher than the other would have it."""

@@ -20,9 +20,11 @@ from interp_by_construction.config import Config
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.words import normalised
 from interp_by_construction.engine.records import Record
+from interp_by_construction.engine.rows import write_rows
 from interp_by_construction.engine.runtime import torch_threads
 from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.labelling.general import GeneralLabels
+from interp_by_construction.labelling.labels import Label, read_labels, read_proposals
 from interp_by_construction.labelling.matching import (
     Correlations,
     Match,
@@ -34,13 +36,7 @@ from interp_by_construction.labelling.matching import (
 from interp_by_construction.simulators.handle import AnyLabelSimulator
 from interp_by_construction.stages.label import LabelNodes
 from interp_by_construction.subject.load import load_subject
-from interp_by_construction.subject.records import AlignedNodes, Label
-from interp_by_construction.subject.tables import (
-    read_labels,
-    read_opposites,
-    read_proposals,
-    write_records,
-)
+from interp_by_construction.subject.nodes import AlignedNodes, read_opposites
 
 
 @dataclass(frozen=True)
@@ -128,8 +124,8 @@ class Assign(Stage[AssignRecord]):
         may_turn = np.isin([label.node for label in labels], both)
         dealt = deal(labels, candidates, found, self.limits, may_turn)
         chosen = [match.label for match in dealt.matches]
-        write_records(job.out / "labels.jsonl", [asdict(label) for label in chosen])
-        write_records(job.out / "matched.jsonl", [_row(match) for match in dealt.matches])
+        write_rows(job.out / "labels.jsonl", [asdict(label) for label in chosen])
+        write_rows(job.out / "matched.jsonl", [_row(match) for match in dealt.matches])
         return AssignRecord(
             n_pool=len(candidates),
             n_pool_absent=int((found.n_applies < self.limits.min_tokens).sum()),

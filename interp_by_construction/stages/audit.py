@@ -16,12 +16,12 @@ from typing import Any
 
 from interp_by_construction.config import AuditConfig
 from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.engine.rows import write_rows
 from interp_by_construction.scoring.audit import AuditedLabels, audit, simulated
 from interp_by_construction.scoring.hotflip import Simulate
 from interp_by_construction.subject.interventions import Simulated
 from interp_by_construction.subject.load import load_subject
-from interp_by_construction.subject.records import AlignedNodes
-from interp_by_construction.subject.tables import write_records
+from interp_by_construction.subject.nodes import AlignedNodes
 
 SPLIT = "select"
 
@@ -61,5 +61,5 @@ def run(
             cases, record = audit(model.to(device), labels, cfg, batch_size, seed, moment)
             rows += [case.row(moment) for case in cases]
             metrics[moment] = asdict(record)
-    write_records(out / "audit.jsonl", rows)
+    write_rows(out / "audit.jsonl", rows)
     return metrics

@@ -12,11 +12,11 @@ from interp_by_construction.config.group import only
 from interp_by_construction.config.labels import SelectionConfig
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.engine.records import Record
+from interp_by_construction.engine.rows import write_rows
 from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.labelling.evidence import check_count, gather_evidence, of_model
 from interp_by_construction.subject.families import d_mlp
 from interp_by_construction.subject.load import load_subject
-from interp_by_construction.subject.tables import write_records
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Collect(Stage[CollectRecord]):
             self.seed,
         )
         for file, nodes in (("nodes", found.nodes), ("opposites", found.opposites)):
-            write_records(job.out / f"{file}.jsonl", (asdict(node) for node in nodes))
+            write_rows(job.out / f"{file}.jsonl", (asdict(node) for node in nodes))
         moments = {"mean": found.mean.clone(), "variance": found.variance.clone()}
         save_file(moments, job.out / "moments.safetensors")
         n_dead = int((found.variance == 0).sum())

@@ -18,12 +18,14 @@ from interp_by_construction.config.measures import SearchConfig
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.words import normalised
 from interp_by_construction.engine.records import Record
+from interp_by_construction.engine.rows import write_rows
 from interp_by_construction.engine.runtime import torch_threads
 from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.labelling.ask import Asker
 from interp_by_construction.labelling.audit_cases import Auditor
 from interp_by_construction.labelling.compare import Comparison
 from interp_by_construction.labelling.incoming import strongest
+from interp_by_construction.labelling.labels import read_labels
 from interp_by_construction.labelling.rounds import (
     ContrastCounts,
     Critic,
@@ -39,13 +41,8 @@ from interp_by_construction.simulators import simulator_class
 from interp_by_construction.simulators.handle import AnyLabelSimulator
 from interp_by_construction.stages.collect import Collect
 from interp_by_construction.subject.load import load_subject
+from interp_by_construction.subject.nodes import read_nodes, read_opposites
 from interp_by_construction.subject.reading import activations_on
-from interp_by_construction.subject.tables import (
-    read_labels,
-    read_nodes,
-    read_opposites,
-    write_records,
-)
 
 
 @dataclass(frozen=True)
@@ -190,7 +187,7 @@ class LabelNodes(Stage[LabelRecord]):
             asker = Asker(job.use(self.labeler), self.ask, incoming, self.seed)
             found = label_nodes(views, asker, compared.get("select"), **revisions)
         for file, rows in (("labels", found.labels), ("history", found.history)):
-            write_records(job.out / f"{file}.jsonl", [asdict(row) for row in rows])
+            write_rows(job.out / f"{file}.jsonl", [asdict(row) for row in rows])
         return LabelRecord.of(found)
 
     def _comparison(self, job: Job, model: Any, nodes: list[int], split: str) -> Comparison:

@@ -56,9 +56,9 @@ class LabelRecipes(TextRecipes):
         parents = self._parents(label=layer.labels, **({"encode": encoded} if encoded else {}))
 
         def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.labelling.labels import read_labels
             from interp_by_construction.simulators.base import Texts
             from interp_by_construction.stages import simulate
-            from interp_by_construction.subject.tables import read_labels
 
             path = None if encoded is None else encoded.path
             texts = Texts(self.shared["corpus"].path, cfg, path)

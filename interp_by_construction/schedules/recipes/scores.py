@@ -61,9 +61,9 @@ class ScoreRecipes(Workshop):
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.engine.tracking import log_summary, log_table
+            from interp_by_construction.labelling.labels import read_labels
             from interp_by_construction.stages import evaluate, freeze
             from interp_by_construction.subject.load import load_subject
-            from interp_by_construction.subject.tables import read_labels
 
             paths = {moment: artifact.path / "model" for moment, artifact in models.items()}
             simulated, corpus = layer.artifacts["simulate"].path, self.shared["corpus"].path
@@ -147,9 +147,9 @@ class ScoreRecipes(Workshop):
         models = {"before": self._moments(layer)["before"], "final": self._aligned_model(layer)}
 
         def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.labelling.labels import read_labels
             from interp_by_construction.scoring.hotflip import per_text
             from interp_by_construction.stages import audit, function
-            from interp_by_construction.subject.tables import read_labels
 
             corpus, simulated = self.shared["corpus"].path, layer.artifacts["simulate"].path
             aligned = function.read_aligned(simulated, corpus, layer.index, self.cfg.simulate)
@@ -234,9 +234,9 @@ class ScoreRecipes(Workshop):
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.corpus.passage import Passage
             from interp_by_construction.labelling.blind import BlindLabeler
+            from interp_by_construction.labelling.labels import read_labels
             from interp_by_construction.stages import judge
             from interp_by_construction.subject.load import load_subject
-            from interp_by_construction.subject.tables import read_labels
 
             paths = {moment: artifact.path / "model" for moment, artifact in models.items()}
             corpus, labels = self.shared["corpus"].path, read_labels(layer.labels.path)

@@ -20,9 +20,9 @@ ibc: interpretability by construction
       ibc run -m align.weight=0.1,1,10    a sweep; with hydra/launcher=joblib hydra.launcher.n_jobs=2 two jobs at a time
       ibc run -m experiment=tradeoff      a prepared sweep: weights, free neurons, seeds, and the controls
       ibc run --cfg job --resolve         show the configuration and stop
-      ibc run --help                      every group and field
-  ibc status RUN                stages per layer: done, running, missing; seconds; scores
-  ibc verify RUN                recompute every hash, check the invariants; exit code 1 if anything differs
+      ibc run --help                      every group and field, with its meaning and value
+  ibc status RUN                every planned stage: done, running, missing; seconds; scores
+  ibc verify RUN                recompute hashes and results, check the invariants; exit code 1 if anything differs
   ibc report RUN [nodes=labelled]
                                 pages to look at, in runs/RUN/report; of a sweep, all of its jobs
   ibc export RUN at=before|after|final layer=N output=DIR
@@ -78,12 +78,17 @@ def _report(error: IbcError) -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    """Hydra owns composition, --help, --cfg and -m; a job gets a plain Config."""
+    """Hydra owns composition, --cfg and -m; a job gets a plain Config."""
     import hydra
 
-    from interp_by_construction.config import conf_dir
+    from interp_by_construction.config import compose, conf_dir
+    from interp_by_construction.config.describe import help_text
     from interp_by_construction.sweeps.job import Task
 
+    if {"-h", "--help"} & set(arguments):
+        config = compose([argument for argument in arguments if not argument.startswith("-")])
+        sys.stdout.write(help_text(config, conf_dir()))
+        return 0
     task = Task()
     sys.argv = ["ibc run", *arguments]
     try:
@@ -98,9 +103,7 @@ def _run(arguments: list[str]) -> int:
 
 def _status(arguments: list[str]) -> int:
     from interp_by_construction.engine.run_directory import find_runs
-    from interp_by_construction.engine.store import MANIFEST, Artifact
     from interp_by_construction.report.terminal import show_status
-    from interp_by_construction.results.verification import artifacts_of
     from interp_by_construction.sweeps.record import SweepDirectory
 
     name, options = _arguments("status", arguments, {"paths.root": "."}, "RUN")
@@ -113,12 +116,7 @@ def _status(arguments: list[str]) -> int:
         if all(sweep.state(job.number) in ("missing", "failed") for job in sweep.jobs):
             return 0
     for run in find_runs(root / "runs", name):
-        seconds = {}
-        for stage, fingerprint in artifacts_of(run):
-            artifact = Artifact(stage, fingerprint, root / "store" / stage / fingerprint)
-            if (artifact.path / MANIFEST).is_file():
-                seconds[stage, fingerprint] = artifact.seconds
-        show_status(run, seconds)
+        show_status(run)
     return 0
 
 

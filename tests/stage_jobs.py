@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from interp_by_construction.engine.records import Record
+from interp_by_construction.engine.rows import write_rows
 from interp_by_construction.engine.runtime import Runtime
 from interp_by_construction.engine.stage import Given, Job, Stage
-from interp_by_construction.subject.records import Label
-from interp_by_construction.subject.tables import write_records
+from interp_by_construction.labelling.labels import Label
 
 R = TypeVar("R", bound=Record)
 
@@ -50,5 +50,5 @@ def labelled(folder: Path, nodes: Sequence[int], poles: Sequence[int] | None = N
         Label(node, pole, f"label {node}", "aligned", 1, None)
         for node, pole in zip(nodes, poles, strict=True)
     ]
-    write_records(folder / "labels.jsonl", [asdict(label) for label in labels])
+    write_rows(folder / "labels.jsonl", [asdict(label) for label in labels])
     return given(folder)

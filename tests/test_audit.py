@@ -23,6 +23,7 @@ from interp_by_construction.corpus.tokenize import (
     train_tokenizer,
 )
 from interp_by_construction.labelling.audit_cases import Auditor, worst_cases
+from interp_by_construction.scoring.audit import read_cases
 from interp_by_construction.scoring.calibration import Calibration
 from interp_by_construction.scoring.hotflip import Editor, Nodes, Simulate, Start
 from interp_by_construction.scoring.mining import disagreement, mined, window_before
@@ -30,7 +31,7 @@ from interp_by_construction.stages import audit
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.interventions import Simulated
 from interp_by_construction.subject.load import save_subject, tiny_model, untie
-from interp_by_construction.subject.records import AlignedNodes
+from interp_by_construction.subject.nodes import AlignedNodes
 
 WORDS = "the dog saw a cat and ran to old red house by sea while birds sang loud songs under green trees near our little town".split()
 NODE, KNOWN, SECRET = 5, " cat", " sea"
@@ -215,15 +216,13 @@ def test_run_finds_the_word_that_the_label_leaves_out(world: World, tmp_path: Pa
         == 0
         < final["search"]["agreeing"]["rate_hotflip"]
     )
-    cases = worst_cases(tmp_path)
+    found = read_cases(tmp_path)
+    cases = worst_cases(found)
     assert list(cases) == [NODE]
-    assert worst_cases(tmp_path, min_gap=0.5)[NODE].wrong == []
+    assert worst_cases(case for case in found if case.gap > 0.5)[NODE].wrong == []
     worst = cases[NODE].missed[0]
     assert worst.tokens[worst.peak] == SECRET and worst.activations[worst.peak] > 1
-    assert (
-        worst_cases(tmp_path, min_gap=100.0) == {}
-        and worst_cases(tmp_path, moment="before") == cases
-    )
+    assert read_cases(tmp_path, "before") == found
     (tmp_path / "again").mkdir()
     assert audit.run(*arguments, tmp_path / "again", "cpu") == metrics
     assert (tmp_path / "again" / "audit.jsonl").read_bytes() == (
@@ -240,7 +239,7 @@ def test_the_auditor_hands_the_missing_word_to_a_revision_and_nothing_where_the_
         asked.append(labels)
         return says_known if labels == ["cat"] else perfect(world, np.array([NODE]))
 
-    auditor = Auditor(world.path / "model", world.path, 0, simulator, CFG, 4, 0, "cpu")
+    auditor = Auditor(world.model, world.path, 0, simulator, CFG, 4, 0)
     examples = auditor.counter_examples([(NODE, 1, "cat")], 5)[NODE]
     assert [excerpt.tokens[excerpt.peak] for excerpt in examples.missed] == [
         SECRET
@@ -338,4 +337,6 @@ def test_a_layer_without_labels_is_not_audited(world: World, tmp_path: Path) -> 
         tmp_path,
         "cpu",
     )
-    assert metrics["n_nodes"] == 0 and metrics["final"] is None and worst_cases(tmp_path) == {}
+    assert (
+        metrics["n_nodes"] == 0 and metrics["final"] is None and read_cases(tmp_path, "final") == []
+    )

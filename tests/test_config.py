@@ -1,10 +1,14 @@
-"""Laws of the configuration: parts of groups, and rules beside the fields."""
+"""Laws of the configuration: parts of groups, rules beside the fields, files of defaults."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import json
+from typing import Any
 
 import pytest
+import yaml
 
 from interp_by_construction.config import (
     AlignConfig,
@@ -18,8 +22,11 @@ from interp_by_construction.config import (
     SubjectConfig,
     TrainerConfig,
     compose,
+    conf_dir,
     only,
+    to_dict,
 )
+from interp_by_construction.config.describe import documented, files
 from interp_by_construction.errors import ConfigError
 
 SPLIT = (
@@ -65,3 +72,45 @@ def test_a_broken_rule_names_the_field_the_value_and_the_fix(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         compose(overrides)
+
+
+def test_the_files_of_defaults_are_those_that_the_dataclasses_make() -> None:
+    for name, text in files().items():
+        assert (conf_dir() / name).read_text() == text, f"{name}: run `make config`"
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and key != "fractions":
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+@pytest.mark.parametrize("chosen", [[], ["judge=smollm2"], ["judge=endpoint", "nodes=transcoder"]])
+def test_every_field_has_a_meaning_and_can_be_typed(chosen: list[str]) -> None:
+    """All fields at once, each set to the value that it has."""
+    config = compose(chosen)
+    values = {key: value for key, value in _flat(to_dict(config)).items() if key != "judge"}
+    typed = [
+        f"{key}={json.dumps(value)}"
+        for key, value in values.items()
+        # A tiny subject is not adapted.
+        if key != "data.fractions" and not key.startswith("subject.adapt_")
+    ]
+    assert compose([*chosen, *typed]) == config
+    shown = documented(config)
+    assert yaml.safe_load(shown) == to_dict(config)
+    lines = shown.splitlines()
+    for above, line in itertools.pairwise(lines):
+        assert line == "" or line.lstrip().startswith("#") or above.lstrip().startswith("#"), line
+
+
+def test_a_field_of_another_kind_of_subject_is_refused_only_where_it_is_typed() -> None:
+    with pytest.raises(ConfigError, match=r"subject.n_layers=2: subject=smollm2 is pretrained"):
+        compose(["subject=smollm2", "subject.n_layers=2"])
+    with pytest.raises(ConfigError, match=r"subject.adapt_steps=3: subject=tiny"):
+        compose(["subject.adapt_steps=3"])
+    assert compose(["experiment=demo", "subject=smollm2"]).subject.kind == "smollm2"

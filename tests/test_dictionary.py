@@ -505,7 +505,7 @@ def test_a_run_on_features_keeps_the_invariants_and_swaps_the_control_likewise(
     with pytest.raises(ConfigError, match=r"layers .*TopK"):
         export_run(run, store, "before", "2", tmp_path / "exported")
     show_result(run)
-    show_status(run, {})
+    show_status(run)
 
 
 def test_free_features_beside_a_loaded_topk_transcoder_are_refused_before_anything_is_labelled(

@@ -43,7 +43,7 @@ from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.interventions import Intervention, Simulated, replaced
 from interp_by_construction.subject.load import save_subject, tiny_model, untie
 from interp_by_construction.subject.losses import Losses, count_values, document_losses
-from interp_by_construction.subject.records import AlignedNodes
+from interp_by_construction.subject.nodes import AlignedNodes
 
 NODES = np.array([3, 17, 5])
 POLES = np.array([1, -1, 1])

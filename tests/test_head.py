@@ -16,17 +16,29 @@ from random_head import simulate_text, write_random_head
 from rich.console import Console
 from safetensors.numpy import load_file
 from small_run import config
+from stage_jobs import compute, given
 
 from interp_by_construction.config import Config, compose
 from interp_by_construction.corpus import load_blocks
 from interp_by_construction.corpus.parts import part_passage
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.words import normalised
+from interp_by_construction.engine.rows import read_rows
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.labelling.general import general_labels
+from interp_by_construction.labelling.labels import Label, read_history, read_labels, read_proposals
+from interp_by_construction.labelling.matching import (
+    Candidate,
+    Correlator,
+    MatchLimits,
+    match,
+    pool,
+    usable,
+)
 from interp_by_construction.llm.embedded import resolve_model
+from interp_by_construction.llm.handle import LanguageModel
 from interp_by_construction.report import terminal
 from interp_by_construction.results.verification import verify
 from interp_by_construction.schedules import pipeline
@@ -35,20 +47,14 @@ from interp_by_construction.simulators import check, create
 from interp_by_construction.simulators.base import Models, Texts
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.files import simulate_file
+from interp_by_construction.simulators.handle import AnyLabelSimulator
 from interp_by_construction.simulators.head import Head
-from interp_by_construction.stages import assign, simulate
-from interp_by_construction.stages.assign import Candidate, Correlator, match, pool, usable
+from interp_by_construction.stages import simulate
+from interp_by_construction.stages.assign import Assign
 from interp_by_construction.stages.evaluate import self_judged
 from interp_by_construction.subject.load import load_subject
+from interp_by_construction.subject.nodes import read_opposites
 from interp_by_construction.subject.reading import activations_on
-from interp_by_construction.subject.records import Label
-from interp_by_construction.subject.tables import (
-    read_history,
-    read_labels,
-    read_opposites,
-    read_proposals,
-    read_records,
-)
 
 
 @pytest.fixture(scope="module")
@@ -259,9 +265,7 @@ def test_final_labels_are_distinct_labels_of_the_pool_everywhere(
             and targets["values"].max() <= 1
             and targets["values"].std() > 0.01
         )
-        matched_r = {
-            record["node"]: record["r"] for record in read_records(final / "matched.jsonl")
-        }
+        matched_r = {record["node"]: record["r"] for record in read_rows(final / "matched.jsonl")}
         assert all(
             f"r {matched_r[node]:.2f} " in str(label.reason)
             for node, label in labels.items()
@@ -298,60 +302,47 @@ def test_the_matched_r_is_that_of_label_and_node_on_the_label_split(
     r = columnwise_correlation(
         (real * [label.pole for label in named])[use], np.stack(simulated, axis=1)[use]
     )
-    records = read_records(store.path("assign", state["layers"]["1"]["assign"]) / "matched.jsonl")
+    records = read_rows(store.path("assign", state["layers"]["1"]["assign"]) / "matched.jsonl")
     np.testing.assert_allclose(r, [record["r"] for record in records if record["label"]], atol=5e-3)
 
 
 def test_labels_can_be_dealt_out_by_what_the_layer_learns(
-    finished: tuple[Path, RunDirectory],
-    server: FakeServer,
-    head_file: Path,
-    encoder: Encoder,
-    tmp_path: Path,
+    finished: tuple[Path, RunDirectory], server: FakeServer, head_file: Path, tmp_path: Path
 ) -> None:
     """The weight moves the assignment from what the nodes do already to what they can learn, and
     without it nothing changes."""
     root, run = finished
-    cfg, store, links = (
-        matched(server, root, head_file),
-        Store(root / "store"),
-        run.state["layers"]["1"],
+    cfg, store = matched(server, root, head_file), Store(root / "store")
+    links, shared = run.state["layers"]["1"], run.state["shared"]
+    final = store.path("assign", links["assign"])
+    encoded = json.loads((final / "manifest.json").read_text())["parents"]["encoded"]
+    stage = Assign(
+        corpus=given(store.path("corpus", shared["corpus"])),
+        model=given(store.path("subject", shared["subject"])),
+        collect=given(store.path("collect", links["collect"])),
+        labels=given(store.path("label", links["label"])),
+        encoded=given(store.path("encode_label", encoded)),
+        layer=1,
+        n_tokens=cfg.simulate.n_label_tokens,
+        simulator=AnyLabelSimulator(cfg.simulate, LanguageModel(cfg.labeler)),
+        general=None,
+        limits=MatchLimits(cfg.label.min_tokens, cfg.label.max_overlap, 0.0),
+        seed=0,
     )
-    corpus, model = (
-        store.path(stage, run.state["shared"][stage]) for stage in ("corpus", "subject")
-    )
-    given, final = (store.path(stage, links[stage]) for stage in ("label", "assign"))
-    manifest = json.loads((final / "manifest.json").read_text())
-    labels = read_labels(given)
-    candidates = pool(labels, read_proposals(given), [])
     metrics, written = {}, {}
     for weight in (0.0, 1e-9, 1.0):
         out = tmp_path / str(weight)
-        out.mkdir()
-        metrics[weight] = assign.run(
-            model / "model",
-            corpus,
-            store.path("encode_label", manifest["parents"]["encode"]),
-            labels,
-            candidates,
-            1,
-            cfg.simulate,
-            cfg.label,
-            Head.load(head_file),
-            encoder,
-            out,
-            "cpu",
-            learnable=weight,
-        )
-        written[weight] = [record["label"] for record in read_records(out / "matched.jsonl")]
+        limits = dataclasses.replace(stage.limits, learnable=weight)
+        metrics[weight] = compute(dataclasses.replace(stage, limits=limits), out)
+        written[weight] = [record["label"] for record in read_rows(out / "matched.jsonl")]
     assert (
         written[0.0]
         == written[1e-9]
-        == [record["label"] for record in read_records(final / "matched.jsonl")]
+        == [record["label"] for record in read_rows(final / "matched.jsonl")]
     )
-    assert "learnable_r_mean" not in metrics[0.0]
-    assert metrics[1.0]["learnable_r_mean"] > metrics[1e-9]["learnable_r_mean"]
-    assert metrics[1.0]["r_mean_after"] < metrics[1e-9]["r_mean_after"]
+    assert metrics[0.0].learnable_r_mean is None
+    assert metrics[1.0].learnable_r_mean > metrics[1e-9].learnable_r_mean
+    assert metrics[1.0].r_mean_after < metrics[1e-9].r_mean_after
     assert len(set(written[1.0])) == len(written[1.0])
 
 
@@ -364,7 +355,7 @@ def test_a_candidates_score_is_r_of_label_and_node_on_the_select_split(
     parents = json.loads((store.path("label", links["label"]) / "manifest.json").read_text())[
         "parents"
     ]
-    assert set(parents) == {"collect", "corpus", "model", "select", "label"}
+    assert set(parents) == {"collect", "corpus", "model", "encoded_select", "encoded_label"}
     text = Passage.of_split(corpus, "select", n_tokens=640)
     assert matched(server, root, head_file).label.head_select_tokens == 640
     assert 1 < len(text.blocks) < len(load_blocks(corpus, "select"))
@@ -427,7 +418,7 @@ def test_with_both_poles_every_match_is_by_the_sign_that_fits(
     store, links = Store(tmp_path / "store"), run.state["layers"]["1"]
     assert len(read_opposites(store.path("collect", links["collect"]))) == 4
     given, final = (read_labels(store.path(stage, links[stage])) for stage in ("label", "assign"))
-    records = read_records(store.path("assign", links["assign"]) / "matched.jsonl")
+    records = read_rows(store.path("assign", links["assign"]) / "matched.jsonl")
     # A GELU takes both signs, so no node is left with a label that says the opposite.
     assert all(record["r"] >= 0 for record in records)
     assignment = (run.summary or {})["layers"][0]["assignment"]
@@ -481,7 +472,7 @@ def test_status_and_result_show_the_assignment_and_the_ground_truth(
     shown = Console(record=True, width=250, highlight=False)
     monkeypatch.setattr(terminal, "console", lambda: shown)
     terminal.show_result(finished[1])
-    terminal.show_status(finished[1], {})
+    terminal.show_status(finished[1])
     text = shown.export_text()
     assert (
         "layer 1 ground truth" in text
@@ -494,6 +485,7 @@ def test_a_matched_run_has_wider_truth_clamped_nodes_promoted_tokens_and_an_audi
     finished: tuple[Path, RunDirectory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from interp_by_construction.labelling.audit_cases import worst_cases
+    from interp_by_construction.scoring.audit import read_cases
 
     root, run = finished
     store = Store(root / "store")
@@ -510,7 +502,8 @@ def test_a_matched_run_has_wider_truth_clamped_nodes_promoted_tokens_and_an_audi
                 search = audit["search"][origin]
                 if search["n"]:
                     assert search["gap_hotflip"] >= search["gap_before"] <= search["gap_random"]
-        cases = worst_cases(store.path("audit", run.state["layers"][str(layer["layer"])]["audit"]))
+        link = run.state["layers"][str(layer["layer"])]["audit"]
+        cases = worst_cases(read_cases(store.path("audit", link)))
         each = [case for found in cases.values() for kind in found for case in kind]
         assert each and all(len(case.tokens) == len(case.activations) > case.peak for case in each)
     rows = pq.read_table(run.path / "nodes.parquet").to_pylist()

@@ -45,7 +45,7 @@ from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.interventions import Simulated, replaced
 from interp_by_construction.subject.load import save_subject, untie
 from interp_by_construction.subject.losses import Losses
-from interp_by_construction.subject.records import AlignedNodes
+from interp_by_construction.subject.nodes import AlignedNodes
 from interp_by_construction.subject.removal import constant_outputs, mean_output
 from interp_by_construction.training.losses import lm_loss
 from interp_by_construction.training.modules import LanguageModelModule

@@ -25,7 +25,7 @@ from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError, LabelerError
 from interp_by_construction.llm.client import Labeler, make_labeler
 from interp_by_construction.report import terminal
-from interp_by_construction.results.verification import artifacts_of, verify
+from interp_by_construction.results.verification import verify
 from interp_by_construction.schedules import pipeline
 from interp_by_construction.scoring.detect import Answers, ask_judge, ask_simulator, items_of
 from interp_by_construction.scoring.llm_judge import Question, ask
@@ -394,7 +394,7 @@ def test_again_nothing_is_asked_and_a_switch_leaves_it_out(
 
 def test_the_run_verifies(finished: tuple[Path, RunDirectory, FakeServer, list[str]]) -> None:
     root, run, _, _ = finished
-    assert {"judge", "cumulative"} <= {stage for stage, _ in artifacts_of(run)}
+    assert {"judge", "cumulative"} <= {stage for stage, _ in run.artifacts}
     assert verify(run, Store(root / "store")) == []
 
 
@@ -437,7 +437,7 @@ def test_the_terminal_shows_one_row_per_method_and_judge(
     shown = Console(record=True, width=200, highlight=False)
     monkeypatch.setattr(terminal, "console", lambda: shown)
     terminal.show_result(finished[1])
-    terminal.show_status(finished[1], {})
+    terminal.show_status(finished[1])
     text = shown.export_text()
     rows = [line for line in text.splitlines() if "fuzzing, AUC" in line]
     assert (

@@ -4,7 +4,7 @@ a scripted labeler."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,29 @@ import pytest
 from fake_server import FakeServer
 from given_text import given_passage
 
-from interp_by_construction.config import LabelConfig, LabelerConfig, compose
+from interp_by_construction.config import LabelerConfig, compose
+from interp_by_construction.config.labels import AskConfig
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.words import normalised
+from interp_by_construction.engine.records import to_json
+from interp_by_construction.engine.rows import write_rows
 from interp_by_construction.errors import ConfigError
-from interp_by_construction.labelling.choice import Board
+from interp_by_construction.labelling.ask import Asker
+from interp_by_construction.labelling.choice import LabelChoice
 from interp_by_construction.labelling.compare import Comparison, disagreements
+from interp_by_construction.labelling.labels import (
+    Label,
+    Proposal,
+    read_history,
+    read_labels,
+    read_proposals,
+)
 from interp_by_construction.labelling.prompts import peak_word
+from interp_by_construction.labelling.rounds import Revisions, label_nodes
 from interp_by_construction.llm.client import make_labeler
 from interp_by_construction.simulators import check
-from interp_by_construction.stages import label
-from interp_by_construction.subject.records import Excerpt, Label, Node, Proposal
-from interp_by_construction.subject.tables import read_history, read_labels, read_proposals
+from interp_by_construction.stages.label import LabelRecord
+from interp_by_construction.subject.nodes import Excerpt, Node
 
 CONCEPTS = {
     "animals": ["cat", "dog", "cow", "hen"],
@@ -101,13 +112,18 @@ def run(
 ) -> dict[str, Any]:
     server.text_of = answers
     out.mkdir(exist_ok=True)
-    cfg = replace(LabelConfig(n_contexts=0, retries=1), **changes)
+    cfg = replace(AskConfig(n_contexts=0, retries=1), **changes)
     labeler_cfg = LabelerConfig(backend="endpoint", url=server.url, concurrency=concurrency)
     with make_labeler(labeler_cfg, out / "calls.sqlite", out) as labeler:
         select, counter = (
             comparison(split, real) if scored else None for split in ("select", "label")
         )
-        return label.run(views, {}, labeler, cfg, 0, out, select, counter, revisions)
+        asker = Asker(labeler, cfg, {}, 0)
+        rounds = Revisions(revisions, counter) if counter and revisions else None
+        found = label_nodes(views, asker, select, rounds)
+    for file, rows in (("labels", found.labels), ("history", found.history)):
+        write_rows(out / f"{file}.jsonl", [asdict(row) for row in rows])
+    return to_json(LabelRecord.of(found))
 
 
 def kind_of(prompt: str) -> str:
@@ -165,7 +181,7 @@ def test_the_planted_best_candidate_is_chosen_by_r_on_the_select_split(
 
 
 def test_no_node_wants_a_label_of_another_that_wants_it_less() -> None:
-    """The law of `Board.take`: labels are distinct, and whoever scores higher on a label than on
+    """The law of `LabelChoice.take`: labels are distinct, and whoever scores higher on a label than on
     his own does not get it only because its holder scores at least as high."""
     rng = np.random.default_rng(0)
     views = [view(node, ["cat"], variance=1.0 + node) for node in range(12)]
@@ -174,15 +190,15 @@ def test_no_node_wants_a_label_of_another_that_wants_it_less() -> None:
         for node in range(12)
         for _ in range(4)
     ]
-    board = Board(views, None)
-    board.take([claims[i] for i in rng.permutation(len(claims))])
-    texts = [normalised(str(held.text)) for held in board.held.values()]
+    choice = LabelChoice(views, None)
+    choice.take([claims[i] for i in rng.permutation(len(claims))])
+    texts = [normalised(str(held.text)) for held in choice.held.values()]
     assert len(set(texts)) == len(texts) == 9
     for claim in claims:
-        held, score = board.held.get(claim.node), claim.score
+        held, score = choice.held.get(claim.node), claim.score
         assert score is not None
         if held is None or (held.score is not None and score > held.score):
-            holder = board.held[board.holder(str(claim.text))]  # type: ignore[index]
+            holder = choice.held[choice.holder(str(claim.text))]  # type: ignore[index]
             assert holder.score is not None and holder.score >= score
 
 
@@ -190,8 +206,8 @@ def test_undefined_scores_are_null_and_never_preferred() -> None:
     real = {0: animals, 1: lambda words: np.zeros(len(words))}
     constant = comparison("select", real)
     constant._real[:, 1] = 0.0
-    board = Board([view(0, ["cat"]), view(1, ["dog"])], constant)
-    fresh = board.add(
+    choice = LabelChoice([view(0, ["cat"]), view(1, ["dog"])], constant)
+    fresh = choice.add(
         [
             Proposal(node, 1, 0, "proposal", text)
             for node in (0, 1)
@@ -199,10 +215,10 @@ def test_undefined_scores_are_null_and_never_preferred() -> None:
         ]
     )
     assert [p.score is None for p in fresh] == [False, False, True, True]
-    board.take(fresh)
-    assert {node: held.text for node, held in board.held.items()} == {0: "animals", 1: "furniture"}
+    choice.take(fresh)
+    assert {node: held.text for node, held in choice.held.items()} == {0: "animals", 1: "furniture"}
     # An undefined score replaces nothing.
-    assert board.take([Proposal(1, 1, 1, "revision", "colors")]) == set()
+    assert choice.take([Proposal(1, 1, 1, "revision", "colors")]) == set()
 
 
 # Both poles.
@@ -382,7 +398,7 @@ def test_a_contender_is_asked_what_sets_it_apart_from_the_holder(
     views = [view(0, [*CONCEPTS["pets"], "cow"]), view(1, ["cow", "hen"])]
     metrics = run(server, tmp_path, views, real, told_apart("farm animals"))
     assert [found.text for found in read_labels(tmp_path)] == ["animals", "farm animals"]
-    assert metrics["contrast"] == {"n_asked": 1, "n_accepted": 1} and metrics["n_contrasted"] == 0
+    assert metrics["contrast"] == {"n_asked": 1, "n_accepted": 1} and metrics["n_last_resort"] == 0
     asked = [
         body["prompt"].splitlines()[-1]
         for _, body in server.requests
@@ -398,7 +414,7 @@ def test_the_last_resort_stays_and_is_counted(server: FakeServer, tmp_path: Path
     metrics = run(server, tmp_path, views, real, told_apart("Animals."))
     found = read_labels(tmp_path)
     assert [one.text for one in found] == ["animals", "animals, such as cow, hen"]
-    assert metrics["n_contrasted"] == 1 and metrics["contrast"] == {"n_asked": 1, "n_accepted": 0}
+    assert metrics["n_last_resort"] == 1 and metrics["contrast"] == {"n_asked": 1, "n_accepted": 0}
     assert found[1].reason and found[1].attempts > 1 and metrics["n_distinct"] == 2
 
 

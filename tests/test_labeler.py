@@ -37,7 +37,7 @@ from interp_by_construction.llm.client import Labeler, make_labeler
 from interp_by_construction.llm.digits import DIGITS, Digits
 from interp_by_construction.llm.http_backend import HttpBackend
 from interp_by_construction.llm.server_registry import ServerEntry
-from interp_by_construction.subject.records import Excerpt, Node
+from interp_by_construction.subject.nodes import Excerpt, Node
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from interp_by_construction.config import Config, compose, to_dict
-from interp_by_construction.engine.run_directory import RunDirectory
+from interp_by_construction.engine.run_directory import SCHEMA, RunDirectory
 from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.report import mirror
@@ -58,7 +58,7 @@ def write_run(
     }
     rest = {"run": path.name, "subject": {}, "labeler": {}, "invariants": {}}
     (path / "summary.json").write_text(
-        json.dumps({"schema": 1, "complete": True, "loss": loss, "layers": layers, **rest})
+        json.dumps({"schema": SCHEMA, "complete": True, "loss": loss, "layers": layers, **rest})
     )
     facts = read_job(RunDirectory(path), Store(cfg.store_dir)).facts
     assert facts is not None

@@ -24,12 +24,12 @@ from small_run import config, overrides, store_hashes
 
 from interp_by_construction.cli import main
 from interp_by_construction.config import compose
-from interp_by_construction.engine.run_directory import RunDirectory
+from interp_by_construction.engine.run_directory import SCHEMA, RunDirectory
 from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError, StoreError
 from interp_by_construction.export.run import export_run
 from interp_by_construction.report.facts import RunFacts
-from interp_by_construction.results.verification import artifacts_of, verify
+from interp_by_construction.results.verification import verify
 from interp_by_construction.schedules import pipeline
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import load_subject
@@ -52,7 +52,7 @@ def finished(
 def test_summary_keeps_the_contract(finished: tuple[Path, RunDirectory]) -> None:
     summary = finished[1].summary
     assert summary is not None
-    assert summary["schema"] == 1 and summary["complete"] is True
+    assert summary["schema"] == SCHEMA and summary["complete"] is True
     assert set(summary["subject"]) >= {"name", "n_layers", "d_mlp", "n_params"}
     assert set(summary["loss"]) >= {
         "original",
@@ -157,7 +157,7 @@ def test_verify_passes_and_names_any_flipped_byte(finished: tuple[Path, RunDirec
     root, run = finished
     store = Store(root / "store")
     assert verify(run, store) == []
-    for stage, fingerprint in artifacts_of(run):
+    for stage, fingerprint in run.artifacts:
         for file in [f for f in store.path(stage, fingerprint).rglob("*") if f.is_file()]:
             content = file.read_bytes()
             if not content:
@@ -220,8 +220,8 @@ def _rehash(path: Path, manifest: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"schema": 0}, "schema=0, but this version reads schema 1"),
-        ({"schema": 2}, "schema=2, but this version reads schema 1"),
+        ({"schema": 0}, f"schema=0, but this version reads schema {SCHEMA}"),
+        ({"schema": 9}, f"schema=9, but this version reads schema {SCHEMA}"),
         ({"loss": {"tax": 0.0}}, "lacks loss.original, loss.control"),
     ],
     ids=["older", "newer", "without"],
@@ -243,20 +243,65 @@ def test_no_command_reads_a_summary_of_another_schema(
         exit_.value.code == 2
         and str(file) in error
         and named in error
-        and "the same `ibc run` writes it anew" in error
+        and "give a new run=NAME, or another paths.root" in error
     )
 
 
-def test_a_summary_of_another_schema_is_written_anew_and_nothing_is_recomputed(
+def test_a_run_of_another_schema_is_left_as_it_is(
     server: FakeServer, finished: tuple[Path, RunDirectory], tmp_path: Path
 ) -> None:
-    shutil.copytree(finished[0] / "store", tmp_path / "store")
     _other_schema(finished, tmp_path, {"schema": 0})
-    n_requests, before = len(server.requests), store_hashes(tmp_path)
-    assert RunDirectory(tmp_path / "runs" / "small").standing == "incomplete"
-    again = pipeline.run(config(server, tmp_path))
-    assert again.summary == finished[1].summary and again.standing == "complete"
-    assert len(server.requests) == n_requests and store_hashes(tmp_path) == before
+    run = RunDirectory(tmp_path / "runs" / "small")
+    before = {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
+    with pytest.raises(ConfigError, match=r"schema=0(.|\n)*a new run=NAME"):
+        pipeline.run(config(server, tmp_path))
+    assert run.standing == "incomplete" and not (tmp_path / "store").exists()
+    assert before == {file: file.read_bytes() for file in before}
+
+
+def test_a_configuration_that_this_version_cannot_read_is_named(
+    finished: tuple[Path, RunDirectory], tmp_path: Path
+) -> None:
+    file = _other_schema(finished, tmp_path, {}).with_name("config.yaml")
+    saved = yaml.safe_load(file.read_text()) | {"gone": 1}
+    file.write_text(yaml.safe_dump(saved))
+    with pytest.raises(ConfigError, match=r"config.yaml: gone: unknown field(.|\n)*a new run=NAME"):
+        RunDirectory(file.parent).config()
+
+
+def test_verify_names_every_value_that_its_artifacts_do_not_say(
+    finished: tuple[Path, RunDirectory], tmp_path: Path
+) -> None:
+    """Wherever it stands in the summary, the table of nodes or the links."""
+    store = Store(finished[0] / "store")
+    file = _other_schema(finished, tmp_path, {})
+    run, summary = RunDirectory(file.parent), json.loads(file.read_text())
+    assert verify(run, store) == []
+    summary["layers"][1]["labelling"]["n_labels"] += 1
+    summary["layers"][0]["work"]["tax"] = None
+    summary["stages"]["corpus"]["extra"] = 3
+    file.write_text(json.dumps(summary))
+    lines = "\n".join(verify(run, store))
+    assert "layers[1].labelling.n_labels is 5, its artifacts say 4" in lines
+    assert "layers[0].work.tax is null, its artifacts say" in lines
+    assert "stages.corpus.extra is 3, its artifacts say nothing of it" in lines
+    assert len(lines.splitlines()) == 3
+    shutil.copy(finished[1].path / "summary.json", file)
+    table = pq.read_table(run.path / "nodes.parquet")
+    rows = table.to_pylist()
+    rows[3]["label"] = "another"
+    pq.write_table(table.from_pylist(rows, schema=table.schema), run.path / "nodes.parquet")
+    (line,) = verify(run, store)
+    assert 'nodes.parquet: layer 1 node 3.label is "another", its artifacts say' in line
+    shutil.copy(finished[1].path / "nodes.parquet", run.path)
+    plan: dict[str, Any] = {"shared": {}, "layers": {"1": {}, "2": {}}}
+    for link in run.plan:
+        group = plan["shared"] if link.layer is None else plan["layers"][str(link.layer)]
+        group[link.name] = [link.stage, link.fingerprint]
+    assert verify(run, store, plan) == []
+    plan["layers"]["2"]["align"] = ["align", "0" * 32]
+    (line,) = verify(run, store, plan)
+    assert "state.json: layers.2.align is" in line and "the plan says" in line
 
 
 def _other_schema(finished: tuple[Path, RunDirectory], root: Path, change: dict[str, Any]) -> Path:
@@ -530,7 +575,7 @@ def _seed_store(finished: tuple[Path, RunDirectory], root: Path, stage: str) -> 
     )
     order = [*before, "freeze_only", "losses", "evaluate"]
     for done in order[: order.index(stage)]:
-        for fingerprint in (fp for name, fp in artifacts_of(finished[1]) if name == done):
+        for fingerprint in (fp for name, fp in finished[1].artifacts if name == done):
             source = finished[0] / "store" / done / fingerprint
             shutil.copytree(source, root / "store" / done / fingerprint)
 

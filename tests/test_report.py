@@ -21,10 +21,11 @@ from test_cli import ibc
 
 from interp_by_construction.corpus.parts import part_passage
 from interp_by_construction.corpus.passage import Passage, Split
+from interp_by_construction.engine.rows import read_rows
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError
-from interp_by_construction.report import figures, node_page, pareto, run_page, trees
+from interp_by_construction.report import figures, node_page, pareto, pareto_chart, run_page, trees
 from interp_by_construction.report.charts import (
     Axis,
     Line,
@@ -39,12 +40,10 @@ from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.report.html import write_report
 from interp_by_construction.report.node_page import excerpt
 from interp_by_construction.report.terminal import show_result
-from interp_by_construction.results.verification import artifacts_of
 from interp_by_construction.scoring import columnwise_correlation
 from interp_by_construction.subject import tables
 from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.reading import activations_on
-from interp_by_construction.subject.tables import read_records
 from interp_by_construction.sweeps.record import SweepDirectory
 
 
@@ -111,28 +110,21 @@ def test_the_cost_counts_every_artifact_once(reported: tuple[Path, RunDirectory]
     store = Store(root / "store")
     facts = RunFacts(run, run.summary or {}, {}, store)
     found = run_page.cost(facts)
-    *rows, (name, everything, sums) = found["rows"]
-    made = {store.get(*each) for each in artifacts_of(run)}
-    assert (
-        name == "sum" and everything.tokens == sum(each.labeler_tokens for each in made if each) > 0
-    )
+    *rows, last = found.rows
+    everything, sums = last.total, [each for each in last.by_layer if each is not None]
+    made = [each for link in run.artifacts if (each := store.get(*link)) is not None]
+    assert last.name == "sum"
+    assert everything.tokens == sum(each.labeler_tokens for each in made) > 0
     for of in ("seconds", "cpu_seconds"):
-        shared = sum(getattr(each, of) for each in found["shared"].values())
-        assert getattr(everything, of) + shared == pytest.approx(
-            sum(getattr(each, of) for each in made if each)
-        )
-        assert getattr(everything, of) == pytest.approx(
-            sum(getattr(each, of) for _, each, _ in rows)
-        )
-        assert getattr(everything, of) == pytest.approx(sum(getattr(each, of) for each in sums))
-    assert found["devices"] == ["cpu"] and found["n_aligned"] == sum(
-        layer["n_aligned"] for layer in facts.summary["layers"]
-    )
+        shared = sum(getattr(each, of) for each in found.shared.values())
+        whole = getattr(everything, of)
+        assert whole + shared == pytest.approx(sum(getattr(each, of) for each in made))
+        assert whole == pytest.approx(sum(getattr(row.total, of) for row in rows))
+        assert whole == pytest.approx(sum(getattr(each, of) for each in sums))
+    aligned = sum(layer["n_aligned"] for layer in facts.summary["layers"])
+    assert found.devices == ["cpu"] and found.n_aligned == aligned
     text = " ".join(Page(root / "runs/small/report/index.html").text)
-    assert (
-        f"{everything.seconds / found['n_aligned']:.2f}" in text
-        and f"{everything.cpu_seconds:.1f}" in text
-    )
+    assert f"{everything.seconds / aligned:.2f}" in text and f"{everything.cpu_seconds:.1f}" in text
 
 
 def test_the_cards_say_what_the_tax_leaves_out(reported: tuple[Path, RunDirectory]) -> None:
@@ -196,7 +188,7 @@ def test_final_minus_original_is_that_of_the_losses_whoever_wrote_them() -> None
     run.summary["loss"]["over_original"] = 1.1 - 1.25
     assert pareto.points_of([(run, "a")])[
         0
-    ] == older and "final − original -0.1500" in pareto.describe(older, "score")
+    ] == older and "final − original -0.1500" in pareto_chart.describe(older, "score")
 
 
 def test_cpu_seconds_that_were_not_recorded_are_not_zero() -> None:
@@ -268,8 +260,8 @@ def test_labels_tokens_and_reasons_are_text_and_nothing_else(
 
     monkeypatch.setattr(
         node_page,
-        "read_records",
-        lambda path: [tampered(each) for each in tables.read_records(path)],
+        "read_rows",
+        lambda path: [tampered(each) for each in tables.read_rows(path)],
     )
     monkeypatch.setattr(node_page, "read_history", history)
     write_report(root, "hostile")
@@ -324,7 +316,7 @@ def test_the_viewer_shows_what_the_models_do(reported: tuple[Path, RunDirectory]
         for p in (root / "store/viewer").glob("[0-9a-f]*")
         if json.loads((p / "metrics.json").read_text())["layer"] == 1
     ]
-    records = {record["node"]: record for record in read_records(viewer / "viewer.jsonl")}
+    records = {record["node"]: record for record in read_rows(viewer / "viewer.jsonl")}
     scores = load_file(
         store.path("evaluate", state["layers"]["1"]["evaluate"]) / "scores.safetensors"
     )
@@ -362,7 +354,7 @@ def test_the_viewer_simulates_what_the_score_is_of(reported: tuple[Path, RunDire
         for p in (root / "store/viewer").glob("[0-9a-f]*")
         if json.loads((p / "metrics.json").read_text())["layer"] == 1
     ]
-    records = {record["node"]: record for record in read_records(viewer / "viewer.jsonl")}
+    records = {record["node"]: record for record in read_rows(viewer / "viewer.jsonl")}
     scores = load_file(store.path("evaluate", links["1"]["evaluate"]) / "scores.safetensors")
     text = part_passage(store.path("corpus", corpus), "head_score", run.config().simulate)
     use, (n, length) = text.is_text, text.is_text.shape
@@ -406,9 +398,7 @@ def test_circuit_weights_are_those_of_the_direct_path(reported: tuple[Path, RunD
         json.loads((p / "metrics.json").read_text())["layer"]: p
         for p in (root / "store/viewer").glob("[0-9a-f]*")
     }
-    lower, upper = (
-        {r["node"]: r for r in read_records(layers[i] / "viewer.jsonl")} for i in (1, 2)
-    )
+    lower, upper = ({r["node"]: r for r in read_rows(layers[i] / "viewer.jsonl")} for i in (1, 2))
     outgoing = {
         (node, other): weight for node, r in lower.items() for other, weight in r["outgoing"]
     }
@@ -525,16 +515,18 @@ def test_controls_are_marked_and_those_without_a_score_stand_on_the_axis() -> No
         "shuffled targets",
     ]
     points = pareto.points_of([(own, "a"), (none, "b"), (shuffled, "c")])
-    drawn = str(pareto.pareto_svg(points, pareto.references([own]), "score"))
+    drawn = str(pareto_chart.pareto_svg(points, pareto.references([own]), "score"))
     assert drawn.count('class="mark control"') == 4 and drawn.count('class="mark run"') == 1
-    assert "no aligned node to score" in drawn and pareto.pareto_svg(points, [], "truth") is None
+    assert (
+        "no aligned node to score" in drawn and pareto_chart.pareto_svg(points, [], "truth") is None
+    )
     own.summary["work"] = {"share_free": {"value": 0.91, "ci95": None}}
     hidden = pareto.points_of([(own, "a"), (none, "b")])
-    assert "0.91 of the loss flows through free nodes" in pareto.describe(hidden[0], "score")
+    assert "0.91 of the loss flows through free nodes" in pareto_chart.describe(hidden[0], "score")
     assert pareto.settings_of(hidden)[0].spread("through_free") == pytest.approx((0.91, 0.91, 0.91))
     assert pareto.settings_of(hidden)[0].spread("labelled") == pytest.approx((0.09, 0.09, 0.09))
     # A control in which it was not measured stands on the axis.
-    drawn = str(pareto.pareto_svg(hidden, pareto.references([own]), "labelled"))
+    drawn = str(pareto_chart.pareto_svg(hidden, pareto.references([own]), "labelled"))
     assert drawn.count('class="mark') == 2
     assert (
         "share through labelled nodes 0.090" in drawn and "not measured; shown on the axis" in drawn
@@ -558,16 +550,16 @@ def test_an_unfinished_run_is_in_no_mean_and_not_on_the_front() -> None:
     runs[2][0].summary["loss"]["freeze_only"] = 7.0
     beside = pareto.references([each for each, _ in runs])
     assert beside == pareto.references([each for each, _ in runs[:2]])
-    drawn = str(pareto.pareto_svg(points, beside, "score"))
+    drawn = str(pareto_chart.pareto_svg(points, beside, "score"))
     assert drawn.count('class="mark run unfinished"') == 1 and drawn.count('class="mark run"') == 2
-    assert "unfinished" in pareto.describe(
+    assert "unfinished" in pareto_chart.describe(
         points[2], "score"
-    ) and "unfinished" not in pareto.describe(points[1], "score")
+    ) and "unfinished" not in pareto_chart.describe(points[1], "score")
     # By itself it has a page, a plot and comparisons all the same.
     alone = pareto.points_of(runs[2:])
     assert not pareto.settings_of(alone) and len(pareto.references([runs[2][0]])) == 2
     assert 'class="mark run unfinished"' in str(
-        pareto.pareto_svg(alone, pareto.references([runs[2][0]]), "score")
+        pareto_chart.pareto_svg(alone, pareto.references([runs[2][0]]), "score")
     )
 
 

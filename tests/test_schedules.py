@@ -410,7 +410,7 @@ def test_the_invariants_and_the_contract_hold(root: Path, name: str) -> None:
             == layer["n_aligned"]
             == 4
         )
-    show_status(run, {})
+    show_status(run)
     show_result(run)
 
 
@@ -443,7 +443,7 @@ def test_layers_aligned_together_have_one_tax_and_a_worth_each(
         for each in made
         if each is not None
     )
-    show_status(run, {})
+    show_status(run)
     show_result(run)
 
 

@@ -20,6 +20,7 @@ from interp_by_construction.corpus import build_corpus, passage
 from interp_by_construction.corpus.parts import part_passage
 from interp_by_construction.engine.tensors import create_safetensors
 from interp_by_construction.errors import ConfigError
+from interp_by_construction.labelling.labels import Label
 from interp_by_construction.llm.client import make_labeler
 from interp_by_construction.llm.embedded import resolve_model
 from interp_by_construction.simulators import SIMULATORS, check, create
@@ -32,7 +33,6 @@ from interp_by_construction.simulators.exact import (
     simulate_packed,
 )
 from interp_by_construction.stages import encode, simulate
-from interp_by_construction.subject.records import Label
 
 LAYERS = "simulate.encoder_layers=[1,2]"
 LABELS = [

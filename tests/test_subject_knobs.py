@@ -30,10 +30,10 @@ from interp_by_construction.engine.store import Artifact, Store
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.export import export_checkpoint
 from interp_by_construction.export.run import export_run
+from interp_by_construction.labelling.evidence import choose_nodes
 from interp_by_construction.results.verification import verify
 from interp_by_construction.schedules import pipeline
 from interp_by_construction.schedules.recipes import Recipes
-from interp_by_construction.stages.collect import choose_nodes
 from interp_by_construction.subject import families
 from interp_by_construction.subject.freeze import frozen_for_continue, upstream
 from interp_by_construction.subject.hooks import activations

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,15 @@ from small_run import overrides
 
 from interp_by_construction.cli import main
 from interp_by_construction.config import CollectConfig, compose
+from interp_by_construction.config.labels import SelectionConfig
 from interp_by_construction.corpus.lexicon import LEXICON
 from interp_by_construction.errors import ConfigError
+from interp_by_construction.labelling.evidence import gather_evidence
 from interp_by_construction.labelling.general import general_labels
 from interp_by_construction.labelling.prompts import top_words
 from interp_by_construction.schedules.truth_bench import planted_sets, run_truth_bench
 from interp_by_construction.scoring.recovery import recovery, related_concept, true_label_ranks
-from interp_by_construction.truth.planted import as_nodes, plant
+from interp_by_construction.truth.planted import plant, planted_batches
 
 CONCEPT_OF = {word: concept for concept, words in LEXICON.items() for word in words}
 
@@ -57,6 +59,13 @@ def test_noise_needs_no_concept_and_a_missing_concept_is_constant() -> None:
     assert (values[:, 0] == 0).all() and values[:, 1].std() > 0
 
 
+class Words(list[str]):
+    """A tokenizer whose tokens are words."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(self[i] for i in ids)
+
+
 def test_nodes_show_the_words_of_their_concept_and_stay_in_the_document() -> None:
     rng = np.random.default_rng(2)
     words = [" cat", " dog", " ran", " the", " red", "."]
@@ -65,7 +74,10 @@ def test_nodes_show_the_words_of_their_concept_and_stay_in_the_document() -> Non
     text = given_passage([[words[i] for i in row] for row in ids], ids, documents)
     member = np.isin(ids, [0, 1]).reshape(-1, 1)
     cfg = CollectConfig(top_k=10, window=8)
-    (node,) = as_nodes(text, plant(member, text.is_text.reshape(-1), 1.0, rng), cfg, 0)
+    vars(text.source)["tokenizer"] = Words(words)
+    values = plant(member, text.is_text.reshape(-1), 1.0, rng)
+    read, which = planted_batches(text, values, 16), SelectionConfig(count=None, select="all")
+    (node,) = gather_evidence(read, text, 0, cfg, which, 0).nodes
     assert node.pole == 1 and set(top_words(node, 10)) == {"cat", "dog"}
     for excerpt in (*node.top, *node.quantiles, *node.near_misses):
         assert len(excerpt.tokens) == len(excerpt.activations) <= 6

@@ -3,10 +3,12 @@ Every message names the field, the value and the fix."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 
 from interp_by_construction.config.group import require
 from interp_by_construction.config.run import Config
+from interp_by_construction.config.text import AdaptConfig, TinyConfig
 
 
 def check(c: Config) -> None:
@@ -46,6 +48,21 @@ def _check_subject(c: Config) -> None:
         "already: use subject=tiny"
     )
     require(c.trigger.share == 0, "trigger.share", c.trigger.share, fix)
+
+
+def check_typed(c: Config, overrides: Sequence[str]) -> None:
+    """Refuses a typed field that this kind of subject does not have. An experiment may hold one,
+    for the subject that it was written for. Raises ConfigError."""
+    tiny = c.subject.kind == "tiny"
+    foreign = {f"subject.{each.name}" for each in fields(AdaptConfig if tiny else TinyConfig)}
+    fix = (
+        "subject=tiny is trained from scratch; only a pretrained subject is adapted"
+        if tiny
+        else f"subject={c.subject.kind} is pretrained; this is for subject=tiny"
+    )
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        require(key not in foreign, key, value, fix)
 
 
 def _check_free(c: Config) -> None:

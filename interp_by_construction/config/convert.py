@@ -6,11 +6,11 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from interp_by_construction.config.checks import check
+from interp_by_construction.config.checks import check, check_typed
 from interp_by_construction.config.fingerprint import NEUTRAL
 from interp_by_construction.config.group import RENAMED, SPELLED, dot, require
 from interp_by_construction.config.run import NOT_IDENTITY, Config
@@ -43,16 +43,17 @@ def compose(overrides: list[str]) -> Config:
     try:
         with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
             composed = hydra_compose("config", overrides=overrides)
-        return from_dict(OmegaConf.to_container(composed, resolve=True))
+        return from_dict(OmegaConf.to_container(composed, resolve=True), overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(str(error)) from error
 
 
-def from_dict(values: Any) -> Config:
-    """A checked Config from plain dicts. Raises ConfigError naming the field, the value and the
-    fix."""
+def from_dict(values: Any, overrides: Sequence[str] = ()) -> Config:
+    """A checked Config from plain dicts; `overrides` is what was typed to make them. Raises
+    ConfigError naming the field, the value and the fix."""
     config = _build(Config, _moved(values), "")
     check(config)
+    check_typed(config, overrides)
     return config
 
 

@@ -69,7 +69,7 @@ class ContinueConfig(Group):
 
 @dataclass(frozen=True)
 class FreeConfig(Group):
-    """Room for what labels do not say."""
+    """Free neurons in addition to those of the layer."""
 
     count: int = at_least(0, 0)
     """Free neurons that each aligned layer gets in addition, behind its own, when its alignment

@@ -7,6 +7,7 @@ Holds names and fingerprints only; everything heavy stays in the store. Light to
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -16,10 +17,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from interp_by_construction.config import Config, from_saved, identity, to_dict
-from interp_by_construction.engine.store import disk_errors, write_json
+from interp_by_construction.engine.store import Store, disk_errors, write_json
 from interp_by_construction.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
@@ -30,7 +31,12 @@ State = Literal["complete", "running", "incomplete", "missing"]
 """incomplete: begun, and not running; missing: never begun."""
 
 SCHEMA = 1
-"""Of the `summary.json` that this version writes (`summary.write_summary`) and reads."""
+"""Of the run directories that this version writes and reads. From schema 2 on `state.json` holds
+the plan of the run."""
+AFRESH = (
+    "give a new run=NAME, or another paths.root, to start afresh; "
+    "nothing of the old run is changed or deleted"
+)
 WANTED = ("run", "complete", "subject", "labeler", "loss", "layers", "invariants")
 WANTED_LOSS = ("original", "control", "freeze_only", "final", "tax", "tax_ci95")
 WANTED_LAYER = (
@@ -58,6 +64,18 @@ SHOWN_PACKAGES = (
 )
 
 
+class Link(NamedTuple):
+    """One stage of a run."""
+
+    layer: int | None
+    """None for what belongs to no layer."""
+    name: str
+    """What the run calls it: the stage's name but where a layer has several of a kind."""
+    stage: str
+    """Name of the stage, which is also its folder in the store."""
+    fingerprint: str
+
+
 @dataclass(frozen=True)
 class Progress:
     """What the current call is going to do."""
@@ -79,9 +97,17 @@ class RunDirectory:
         return self.path.name if parent.name == "runs" else f"{parent.name}/{self.path.name}"
 
     @property
+    def store(self) -> Store:
+        """The store beside `runs/`."""
+        runs = next((each for each in self.path.parents if each.name == "runs"), self.path.parent)
+        return Store(runs.parent / "store")
+
+    @property
     def state(self) -> dict[str, Any]:
-        """start_layer, planned, done, running, shared {stage: fingerprint}, layers {layer: {stage:
-        fingerprint}}."""
+        """start_layer, planned, done, running, shared {link: fingerprint}, layers {layer: {link:
+        fingerprint}}, and plan: the same with [stage, fingerprint] of all that the run consists of,
+        made or not, in the order of computation. Raises ConfigError for one of another schema,
+        StoreError for a damaged one."""
         file = self.path / "state.json"
         if not file.is_file():
             return {
@@ -98,7 +124,54 @@ class RunDirectory:
             raise StoreError(
                 f"{file} is damaged: delete it and run the same command again; nothing is recomputed"
             ) from error
+        if SCHEMA > 1 and state["shared"] and "plan" not in state:
+            raise ConfigError(
+                f"{file}: it has no plan: a version before schema {SCHEMA} wrote it; {AFRESH}"
+            )
         return state
+
+    @property
+    def plan(self) -> list[Link]:
+        """All stages of the run in the order of computation, made or not."""
+        state = self.state
+        plan = state.get("plan") or _plan_of_what_is_made(state)
+        links = [Link(None, name, *each) for name, each in plan["shared"].items()]
+        for layer, stages in sorted(plan["layers"].items(), key=lambda item: int(item[0])):
+            links += [Link(int(layer), name, *each) for name, each in stages.items()]
+        return links
+
+    @property
+    def links(self) -> list[Link]:
+        """Those of the plan whose artifacts have been made."""
+        state = self.state
+        made = {None: state["shared"]} | {int(key): each for key, each in state["layers"].items()}
+        return [
+            link
+            for link in self.plan
+            if made.get(link.layer, {}).get(link.name) == link.fingerprint
+        ]
+
+    @property
+    def artifacts(self) -> list[tuple[str, str]]:
+        """(stage, fingerprint) of all that has been made, each once."""
+        return sorted({(link.stage, link.fingerprint) for link in self.links})
+
+    def write_plan(self, plan: dict[str, Any]) -> None:
+        """Before anything is computed: what the run is going to consist of (`RunGraph.plan`). Links
+        that are no part of it belong to another result and go; a summary of fewer layers is no
+        longer complete."""
+        state = {**self.state, "plan": plan}
+        for group, links in [("shared", plan["shared"]), *plan["layers"].items()]:
+            made = state["shared"] if group == "shared" else state["layers"].get(group, {})
+            for name in [name for name, each in made.items() if links.get(name, [0, 0])[1] != each]:
+                del made[name]
+        state["layers"] = {
+            key: each for key, each in state["layers"].items() if key in plan["layers"]
+        }
+        self._write(state)
+        summary = self.summary
+        if summary is not None and summary["complete"] and len(self.links) < len(self.plan):
+            write_json(self.path / "summary.json", summary | {"complete": False}, sort=False)
 
     @property
     def start_layer(self) -> int | None:
@@ -113,8 +186,8 @@ class RunDirectory:
 
     @property
     def summary(self) -> dict[str, Any] | None:
-        """None before a layer is done. Raises ConfigError for one of another schema, StoreError for
-        a damaged one."""
+        """None before it is written. Raises ConfigError for one of another schema, StoreError for a
+        damaged one."""
         file = self.path / "summary.json"
         if not file.is_file():
             return None
@@ -134,7 +207,12 @@ class RunDirectory:
         file = self.path / "config.yaml"
         if not file.is_file():
             raise StoreError(f"{file} is missing: {self.path} is not a run")
-        return from_saved(yaml.safe_load(file.read_text()))
+        try:
+            return from_saved(yaml.safe_load(file.read_text()))
+        except ConfigError as error:
+            raise ConfigError(
+                f"{file}: {error}; if a version of another schema than {SCHEMA} wrote it, {AFRESH}"
+            ) from error
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -180,7 +258,7 @@ class RunDirectory:
         try:
             complete = (self.summary or {}).get("complete")
         except (ConfigError, StoreError):
-            # The same `ibc run` has a summary to write, so something is left to do.
+            # A damaged summary is written anew by the same `ibc run`, so something is left to do.
             complete = False
         if complete:
             return "complete"
@@ -188,11 +266,13 @@ class RunDirectory:
 
     def adopt(self, cfg: Config) -> None:
         """Writes the config of a new run; refuses a different one for an old run. Raises
-        ConfigError with the differing fields."""
+        ConfigError with the differing fields, or for a run of another schema."""
         import yaml
 
         file = self.path / "config.yaml"
         if file.is_file() and self.state["shared"]:
+            with contextlib.suppress(StoreError):
+                _ = self.summary
             old, new = identity(self.config()), identity(cfg)
             differing = [
                 f"  {key}: {old.get(key)} -> {new.get(key)}"
@@ -236,7 +316,8 @@ class RunDirectory:
 
     def finish_layers(self, cfg: Config, shared: dict[str, Artifact], layers: list[Layer]) -> None:
         """Writes summary.json and nodes.parquet for the layers done so far."""
-        from interp_by_construction.results.summary import write_nodes, write_summary
+        from interp_by_construction.results.finished import Finished
+        from interp_by_construction.results.summary import write_results
 
         state = self.state
         for layer in layers:
@@ -248,30 +329,40 @@ class RunDirectory:
         # A finished run that is asked for again passes through its lower layers: only the whole of
         # it is written.
         if len(layers) == len(state["done"]):
-            write_nodes(self.path / "nodes.parquet", cfg, layers)
-            write_summary(
-                self.path / "summary.json",
-                self.name,
-                cfg,
-                shared,
-                layers,
-                set(state["planned"]) <= set(state["done"]),
-            )
+            found = Finished(shared, {layer.index: layer.artifacts for layer in layers})
+            write_results(self, cfg, found, set(state["planned"]) <= set(state["done"]))
         self._write({**state, "running": None})
 
     def _write(self, state: dict[str, Any]) -> None:
-        write_json(self.path / "state.json", state)
+        write_json(self.path / "state.json", state, sort=False)
+
+
+def _plan_of_what_is_made(state: dict[str, Any]) -> dict[str, Any]:
+    """For a run without a plan."""
+
+    def stages(links: dict[str, str]) -> dict[str, list[str]]:
+        several = ("losses", "dictionary")
+        return {
+            name: [next((each for each in several if name.startswith(each)), name), fingerprint]
+            for name, fingerprint in links.items()
+        }
+
+    return {
+        "shared": stages(state["shared"]),
+        "layers": {layer: stages(links) for layer, links in state["layers"].items()},
+    }
 
 
 def _check_schema(file: Path, summary: Any) -> None:
     """Raises ConfigError, with the fix, where the rest of the package could not index `summary`."""
     schema = summary.get("schema") if isinstance(summary, dict) else None
-    fix = "the same `ibc run` writes it anew and computes only what is missing"
     if schema != SCHEMA:
-        raise ConfigError(f"{file}: schema={schema}, but this version reads schema {SCHEMA}; {fix}")
+        raise ConfigError(
+            f"{file}: schema={schema}, but this version reads schema {SCHEMA}; {AFRESH}"
+        )
     missing = ", ".join(_missing(summary))
     if missing:
-        raise ConfigError(f"{file}: it lacks {missing}: an older version wrote it; {fix}")
+        raise ConfigError(f"{file}: it lacks {missing}: another version wrote it; {AFRESH}")
 
 
 def _missing(summary: dict[str, Any]) -> Iterator[str]:

@@ -130,15 +130,15 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def _dump(value: Any) -> str:
-    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+def _dump(value: Any, sort: bool = True) -> str:
+    return json.dumps(value, indent=1, sort_keys=sort, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON atomically and flushes it to disk."""
+def write_json(path: Path, value: Any, sort: bool = True) -> None:
+    """Writes JSON atomically and flushes it to disk. Without `sort` keys stay in their order."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with disk_errors(path):
-        partial.write_text(_dump(value))
+        partial.write_text(_dump(value, sort))
         _flush(partial)
         partial.replace(path)
 

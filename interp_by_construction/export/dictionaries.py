@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from transformers import PreTrainedModel
 
 from interp_by_construction.errors import ConfigError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from interp_by_construction.subject.dictionary import KEY, dictionaries
+from interp_by_construction.subject.families import family_of, n_layers, transcoder_of
+from interp_by_construction.subject.shapes import empty_model
+from interp_by_construction.subject.widen import widths
 
 ACTIVATION = ("activation_function", "hidden_act")
 """Field of a config that names the MLP's activation function: one of these."""
@@ -30,9 +33,6 @@ def check_dictionaries(config: Any, model_dir: Path) -> None:
 def why_not_plain(config: Any) -> list[str]:
     """What about dictionary layers plain transformers has no module for; empty if there is nothing,
     or there are none."""
-    from interp_by_construction.subject.dictionary import dictionaries
-    from interp_by_construction.subject.families import family_of
-
     found = dictionaries(config)
     if not found:
         return []
@@ -61,11 +61,6 @@ def why_not_plain(config: Any) -> list[str]:
 
 def without_dictionaries(model: PreTrainedModel) -> PreTrainedModel:
     """The same function with plain MLPs of uneven widths; `why_not_plain` is empty for it."""
-    from interp_by_construction.subject.dictionary import KEY
-    from interp_by_construction.subject.families import family_of, n_layers, transcoder_of
-    from interp_by_construction.subject.shapes import empty_model
-    from interp_by_construction.subject.widen import widths
-
     config, family = copy.deepcopy(model.config), family_of(model)
     delattr(config, KEY)
     state = model.state_dict()

@@ -8,18 +8,23 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+from transformers import AutoConfig
+
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.export.dictionaries import check_dictionaries, without_dictionaries
+from interp_by_construction.subject.dictionary import dictionaries
+from interp_by_construction.subject.load import load_subject, save_subject
+from interp_by_construction.subject.shapes import WIDTHS, config_width
+from interp_by_construction.subject.solu import NAME as SOLU
+from interp_by_construction.subject.widen import pad, widths
 
 
 def check_plain(model_dir: Path) -> None:
     """Raises ConfigError, with the reason, if no plain checkpoint can hold the model."""
-    from transformers import AutoConfig
-
-    from interp_by_construction.subject.solu import NAME
-
     config = json.loads((model_dir / "config.json").read_text())
-    if config.get("activation_function") == NAME:
+    if config.get("activation_function") == SOLU:
         raise ConfigError(
             "model.activation=solu: not exported, because plain transformers has no SoLU (its LayerNorm stands between activation "
             f"and output projection); load {model_dir} with interp_by_construction.subject.load.load_subject"
@@ -33,13 +38,6 @@ def write_model(model_dir: Path, output: Path) -> list[int]:
 
     Returns the width that each layer had before it was padded.
     """
-    from transformers import AutoConfig
-
-    from interp_by_construction.subject.dictionary import dictionaries
-    from interp_by_construction.subject.load import load_subject, save_subject
-    from interp_by_construction.subject.shapes import WIDTHS, config_width
-    from interp_by_construction.subject.widen import pad, widths
-
     config = AutoConfig.from_pretrained(model_dir)
     if not (model_dir / WIDTHS).is_file() and not dictionaries(config):
         # The tokenizer is there already: where both hold a file of one name, the model's is the
@@ -62,9 +60,6 @@ def write_nodes(nodes: Path, widths: list[int], output: Path) -> None:
     A neuron that the exported moment does not have yet (free.count) is left out; a neuron of zeros
     has status `padding`.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     table = pq.read_table(nodes)
     kept = [row for row in table.to_pylist() if row["node"] < widths[row["layer"]]]
     padding: list[dict[str, Any]] = [

@@ -6,10 +6,12 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from interp_by_construction.config import LabelConfig
+from interp_by_construction.config.labels import AskConfig
 from interp_by_construction.labelling.incoming import Incoming
+from interp_by_construction.labelling.labels import Proposal
 from interp_by_construction.labelling.prompts import (
     ANSWER_FORMAT,
     ANSWER_TOKENS,
@@ -26,10 +28,8 @@ from interp_by_construction.labelling.revision import (
     revised_words_prompt,
 )
 from interp_by_construction.llm.backend import Sampling
-from interp_by_construction.subject.records import Node, Proposal
-
-if TYPE_CHECKING:
-    from interp_by_construction.llm.client import Labeler
+from interp_by_construction.llm.client import Labeler
+from interp_by_construction.subject.nodes import Node
 
 
 class Question(NamedTuple):
@@ -40,11 +40,24 @@ class Question(NamedTuple):
     """A string (completion) or messages (chat)."""
 
 
+@dataclass(frozen=True)
+class AnswerCounts:
+    """Answers by what became of them."""
+
+    n_answers: int
+    n_repeated_answers: int
+    n_unparsed_answers: int
+    unparsed_answers: dict[str, int]
+    """By the reason why there is no label in them."""
+    n_structured_answers: int | None
+    """JSON objects as asked for; null where none was asked for."""
+
+
 class Asker:
     """Asks round by round; every answer depends on node, round and seed alone, not on the order or
     timing of requests."""
 
-    def __init__(self, labeler: Labeler, cfg: LabelConfig, incoming: Incoming, seed: int) -> None:
+    def __init__(self, labeler: Labeler, cfg: AskConfig, incoming: Incoming, seed: int) -> None:
         self.labeler, self.cfg, self.incoming, self.seed = labeler, cfg, incoming, seed
         self.round = 0
         self.unparsed: Counter[str] = Counter()
@@ -122,18 +135,15 @@ class Asker:
         self.round += 1
         return proposals
 
-    def metrics(self) -> dict[str, Any]:
-        """Answers by what became of them. With chat messages, `n_structured` were JSON objects as
-        asked for."""
-        counts: dict[str, Any] = {
-            "n_answers": self.n_answers,
-            "n_repeated_answers": self.n_repeated,
-        }
-        counts |= {
-            "n_unparsed_answers": self.unparsed.total(),
-            "unparsed_answers": dict(sorted(self.unparsed.items())),
-        }
-        return counts | ({} if self._words else {"n_structured_answers": self.n_structured})
+    def counts(self) -> AnswerCounts:
+        """Of all rounds so far."""
+        return AnswerCounts(
+            self.n_answers,
+            self.n_repeated,
+            self.unparsed.total(),
+            dict(sorted(self.unparsed.items())),
+            None if self._words else self.n_structured,
+        )
 
     @property
     def _words(self) -> bool:

@@ -8,48 +8,34 @@ which made none of the cases (invariant 2).
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from transformers import PreTrainedModel
 
-from interp_by_construction.config import AuditConfig
+from interp_by_construction.config.measures import SearchConfig
 from interp_by_construction.labelling.prompts import peak_word
 from interp_by_construction.labelling.revision import CounterExamples
+from interp_by_construction.scoring.audit import AuditedLabels, Case, audit
 from interp_by_construction.scoring.hotflip import Simulate
 from interp_by_construction.scoring.mining import KINDS
-from interp_by_construction.stages import audit
-from interp_by_construction.subject.records import AlignedNodes, Excerpt
-from interp_by_construction.subject.tables import read_records
-
-MOMENT = "before"
-"""The moment of an audit at which labels can still change."""
+from interp_by_construction.subject.nodes import AlignedNodes, Excerpt
 
 
+@dataclass(frozen=True)
 class Auditor:
-    """Counter-examples to labels from an audit of one layer of the model in `model_dir`."""
+    """Counter-examples to labels from an audit of one layer of a model."""
 
-    def __init__(
-        self,
-        model_dir: Path,
-        corpus: Path,
-        layer: int,
-        simulate: Callable[[Sequence[str]], Simulate],
-        cfg: AuditConfig,
-        batch_size: int,
-        seed: int,
-        device: Any,
-    ) -> None:
-        """simulate: labels -> their simulation of any text, one column per label."""
-        self._model_dir, self._corpus, self._layer, self._simulate = (
-            model_dir,
-            corpus,
-            layer,
-            simulate,
-        )
-        self._cfg, self._batch_size, self._seed, self._device = cfg, batch_size, seed, device
+    model: PreTrainedModel
+    corpus: Path
+    layer: int
+    simulate: Callable[[Sequence[str]], Simulate]
+    """Labels -> their simulation of any text, one column per label."""
+    cfg: SearchConfig
+    batch_size: int
+    seed: int
 
     def counter_examples(
         self, labels: Sequence[tuple[int, int, str]], n: int
@@ -60,45 +46,29 @@ class Auditor:
         if not labels:
             return {}
         nodes, poles = (np.array([label[i] for label in labels], dtype=np.int64) for i in range(2))
-        simulate = self._simulate([text for _, _, text in labels])
-        calibrated = audit.simulated_text(self._corpus, "simulate", self._cfg.n_tokens, simulate)
-        with tempfile.TemporaryDirectory() as directory:
-            audit.run(
-                {MOMENT: self._model_dir},
-                self._corpus,
-                calibrated,
-                AlignedNodes(self._layer, nodes, poles),
-                simulate,
-                self._cfg,
-                self._batch_size,
-                self._seed,
-                Path(directory),
-                self._device,
-                split="label",
-            )
-            found = worst_cases(Path(directory), MOMENT, self._cfg.threshold)
+        simulate = self.simulate([text for _, _, text in labels])
+        aligned = AlignedNodes(self.layer, nodes, poles)
+        said = AuditedLabels.on(self.corpus, "label", aligned, simulate, self.cfg.n_tokens)
+        cases, _ = audit(self.model, said, self.cfg, self.batch_size, self.seed, "before")
+        found = worst_cases(case for case in cases if case.gap > self.cfg.threshold)
         return {
             node: CounterExamples(_words(cases.missed, n), _words(cases.wrong, n))
             for node, cases in found.items()
         }
 
 
-def worst_cases(
-    audit_dir: Path, moment: str = "final", min_gap: float = 0.0
-) -> dict[int, CounterExamples]:
+def worst_cases(cases: Iterable[Case]) -> dict[int, CounterExamples]:
     """Node -> counter-examples to its label, worst first, mined and edited ones, as `collect` shows
     excerpts.
 
-    Only those on which node and simulation differ by more than `min_gap` spans of the node.
     Activations are the node's own, times its pole. The text of edited ones is in no corpus; `block`
     is where it was taken from.
     """
     found: dict[int, dict[str, list[tuple[float, Excerpt]]]] = {}
-    for record in read_records(audit_dir / "audit.jsonl"):
-        if record["moment"] == moment and record["gap"] > min_gap:
-            excerpt = Excerpt(record["tokens"], record["real"], record["peak"], record["block"])
-            kinds = found.setdefault(record["node"], {kind: [] for kind in KINDS.values()})
-            kinds[record["kind"]].append((record["gap"], excerpt))
+    for case in cases:
+        excerpt = Excerpt(case.tokens, case.real, case.peak, case.block)
+        kinds = found.setdefault(case.node, {kind: [] for kind in KINDS.values()})
+        kinds[case.kind].append((case.gap, excerpt))
     return {
         node: CounterExamples(
             *(

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from interp_by_construction.corpus.words import normalised
 from interp_by_construction.labelling.compare import Comparison
-from interp_by_construction.subject.records import Label, Node, Proposal
+from interp_by_construction.labelling.labels import Label, Proposal
+from interp_by_construction.subject.nodes import Node
 
 LAST_RESORT = "duplicate, told apart by its top words"
 NO_LABEL = "no proposal could be parsed"
@@ -24,7 +25,7 @@ class Rivalry(NamedTuple):
     holder: int
 
 
-class Board:
+class LabelChoice:
     """Labels are distinct (see `normalised`): a label belongs to the node that it scores highest on
     among those that ask for it together, and stays there until that node takes a better one.
     """

@@ -8,30 +8,16 @@ what a revision is made from never judges it (invariant 2).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.windows import window_around
 from interp_by_construction.labelling.prompts import peak_word
 from interp_by_construction.labelling.revision import CounterExamples
-from interp_by_construction.simulators.exact import (
-    REFERENCE_LABELS,
-    contrasted,
-    simulate_packed,
-)
 from interp_by_construction.stats.correlation import pairwise_correlation
-from interp_by_construction.subject.reading import activations_on
-from interp_by_construction.subject.records import Excerpt, excerpt_of
-
-if TYPE_CHECKING:
-    from interp_by_construction.llm.client import Labeler
-    from interp_by_construction.simulators.encoder import Encoder
-    from interp_by_construction.simulators.head import Head
+from interp_by_construction.subject.nodes import Excerpt, excerpt_of
 
 Simulate = Callable[[Sequence[str]], NDArray]
 """labels -> simulated activations [token, label] on all tokens of one text, from label and text
@@ -150,44 +136,3 @@ def disagreements(real: NDArray, simulated: NDArray) -> tuple[NDArray[np.int64],
     order = np.argsort(y - x, kind="stable")
     missed, wrong = order[((x > 1) & (y < 0))[order]], order[::-1][((y > 1) & (x < 0))[order[::-1]]]
     return missed, wrong
-
-
-def with_head(
-    model: nn.Module,
-    text: Passage,
-    encoded: Path,
-    layer: int,
-    nodes: Sequence[int],
-    head: Head,
-    encoder: Encoder,
-) -> Comparison:
-    """encoded: file with the head's token vectors of `text`."""
-    vectors = np.load(encoded)
-
-    def simulate(labels: Sequence[str]) -> NDArray:
-        return head.simulate(vectors, head.label_vectors(encoder, labels))
-
-    real = activations_on(model, text, layer, np.array(nodes, dtype=np.int64))
-    return Comparison(text, real, nodes, simulate, "head")
-
-
-def exactly(
-    model: nn.Module,
-    text: Passage,
-    layer: int,
-    nodes: Sequence[int],
-    labeler: Labeler,
-    contrast: bool,
-) -> Comparison:
-    """The labeler simulates the text, contrast included as for the targets."""
-
-    def simulate(labels: Sequence[str]) -> NDArray:
-        references = REFERENCE_LABELS if contrast else ()
-        every = simulate_packed(
-            labeler, [*labels, *references], text.tokens, f"simulate {text.source.name}"
-        )
-        own = every[:, : len(labels)]
-        return contrasted(own, every[:, len(labels) :].mean(axis=1)) if contrast else own
-
-    real = activations_on(model, text, layer, np.array(nodes, dtype=np.int64))
-    return Comparison(text, real, nodes, simulate, "exact-contrast" if contrast else "exact")

@@ -3,8 +3,12 @@ may still do."""
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+from interp_by_construction.engine.stage import Handle, Runtime
 from interp_by_construction.errors import ConfigError
 
 GENERAL = Path(__file__).with_name("general_labels.txt")
@@ -19,3 +23,17 @@ def general_labels(file: Path = GENERAL) -> list[str]:
         )
     lines = (" ".join(line.split()) for line in file.read_text(encoding="utf-8").splitlines())
     return [line for line in lines if line and not line.startswith("#")]
+
+
+@dataclass(frozen=True)
+class GeneralLabels(Handle[list[str]]):
+    """The list that ships with the package."""
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of the labels."""
+        return hashlib.sha256("\n".join(general_labels()).encode()).hexdigest()
+
+    def open(self, runtime: Runtime) -> list[str]:
+        """The labels."""
+        return general_labels()

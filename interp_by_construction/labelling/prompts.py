@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from interp_by_construction.subject.records import Excerpt, Node
+from interp_by_construction.subject.nodes import Excerpt, Node
 
 MAX_CHARS = 80
 STOP = ("\n", " =")

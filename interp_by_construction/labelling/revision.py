@@ -18,7 +18,7 @@ from interp_by_construction.labelling.prompts import (
     peak_word,
     top_words,
 )
-from interp_by_construction.subject.records import Excerpt, Node
+from interp_by_construction.subject.nodes import Excerpt, Node
 
 
 class CounterExamples(NamedTuple):

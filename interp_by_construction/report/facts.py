@@ -9,10 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from interp_by_construction.config import Config, from_saved, identity
 from interp_by_construction.engine.run_directory import RunDirectory, find_runs
 from interp_by_construction.engine.store import Artifact, Store
 from interp_by_construction.errors import ConfigError, StoreError
+from interp_by_construction.results.models import model_link
 from interp_by_construction.sweeps.record import JobState, SweepDirectory
 
 
@@ -59,33 +62,39 @@ class RunFacts:
         return record
 
     def artifacts(self, layer: int) -> dict[str, Artifact]:
-        """Stage -> artifact of a layer. Raises StoreError where one is gone."""
+        """Link name -> artifact of a layer. Raises StoreError where one is gone."""
         links = self.layer(layer)["artifacts"]
-        return {stage: self._artifact(stage, fingerprint) for stage, fingerprint in links.items()}
+        return {name: self._artifact(name, fingerprint) for name, fingerprint in links.items()}
 
     def labels(self, layer: int) -> Artifact:
         """The labels that everything behind the labelling reads."""
         links = self.layer(layer)["artifacts"]
-        stage = "assign" if "assign" in links else "label"
-        return self._artifact(stage, links[stage])
+        name = "assign" if "assign" in links else "label"
+        return self._artifact(name, links[name])
 
-    def shared(self, stage: str, store: Store) -> Artifact:
-        """The artifact of `stage` that all layers use. Raises StoreError where there is none."""
+    def model(self, layer: int, moment: str) -> Artifact:
+        """The model that `score.<moment>` of a layer was measured on. Raises StoreError where it is
+        gone."""
+        link = model_link(self.directory, self.store, layer, moment)
+        return self._artifact(link.name, link.fingerprint)
+
+    def shared(self, name: str) -> Artifact:
+        """What the layers share. Raises StoreError where it is gone."""
         links = self.directory.state["shared"]
-        if stage not in links:
+        if name not in links:
             raise StoreError(
-                f"{self.path / 'state.json'} links to no {stage}: run the same command again"
+                f"{self.path / 'state.json'} links to no {name}: run the same command again"
             )
-        return self._artifact(stage, links[stage])
+        return self._artifact(name, links[name])
 
-    def _artifact(self, stage: str, fingerprint: str) -> Artifact:
-        # Artifacts of one kind may be linked under several names, such as the losses of several
-        # models.
-        kind = "losses" if stage.startswith("losses") else stage
-        found = self.store.get(kind, fingerprint) or find_anywhere(self.store, fingerprint)
+    def _artifact(self, name: str, fingerprint: str) -> Artifact:
+        known = {link.fingerprint: link.stage for link in self.directory.links}
+        stage = known.get(fingerprint, name)
+        found = self.store.get(stage, fingerprint) or find_anywhere(self.store, fingerprint)
         if found is None:
             raise StoreError(
-                f"{self.store.path(kind, fingerprint)}: an artifact of run {self.name} is gone; the same `ibc run` makes it again"
+                f"{self.store.path(stage, fingerprint)}: an artifact of run {self.name} is gone; "
+                "the same `ibc run` makes it again"
             )
         return found
 
@@ -196,7 +205,5 @@ def _where(directory: RunDirectory) -> str:
 
 
 def _raw_config(file: Path) -> dict[str, Any]:
-    import yaml
-
     values = yaml.safe_load(file.read_text())
     return values if isinstance(values, dict) else {}

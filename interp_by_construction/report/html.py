@@ -16,11 +16,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from interp_by_construction.engine.store import Store, disk_errors
 from interp_by_construction.report import curves, pareto, run_page, trees
 from interp_by_construction.report.facts import Job, RunFacts, distill_weight, find_jobs
 from interp_by_construction.report.figures import write_figures
+from interp_by_construction.report.lines import stage_facts
 from interp_by_construction.report.node_page import LayerView, ranked, read_layer, write_nodes
+from interp_by_construction.report.pareto_chart import pareto_svg
 from interp_by_construction.report.site import copy_assets, render
 from interp_by_construction.report.terminal import MOMENTS
 
@@ -44,11 +48,9 @@ def write_report(root: Path, name: str, labelled_only: bool = False) -> Path:
         partial.mkdir(parents=True)
         try:
             if is_sweep:
-                _write_sweep(name, jobs, partial, store, labelled_only)
+                _write_sweep(name, jobs, partial, labelled_only)
             else:
-                facts = jobs[0].facts
-                assert facts is not None
-                _write_run(facts, jobs[0], partial, store, labelled_only, "", None)
+                _write_run(jobs[0], partial, labelled_only, None)
             shutil.rmtree(out, ignore_errors=True)
             partial.replace(out)
         finally:
@@ -56,19 +58,13 @@ def write_report(root: Path, name: str, labelled_only: bool = False) -> Path:
     return out / "index.html"
 
 
-def _write_sweep(
-    name: str, jobs: Sequence[Job], out: Path, store: Store, labelled_only: bool
-) -> None:
-    done = [job for job in jobs if job.facts is not None]
-    for job in done:
-        assert job.facts is not None
-        folder = out / "jobs" / job.directory.path.name
-        _write_run(job.facts, job, folder, store, labelled_only, f"{name}: ", "../../index.html")
-    runs = [
-        (job.facts, f"jobs/{job.directory.path.name}/index.html")
-        for job in done
-        if job.facts is not None
-    ]
+def _write_sweep(name: str, jobs: Sequence[Job], out: Path, labelled_only: bool) -> None:
+    runs = []
+    for job in jobs:
+        if job.facts is not None:
+            number = job.directory.path.name
+            _write_run(job, out / "jobs" / number, labelled_only, name)
+            runs.append((job.facts, f"jobs/{number}/index.html"))
     copy_assets(out)
     render(
         "sweep.html",
@@ -100,7 +96,7 @@ def _pareto(runs: Sequence[tuple[RunFacts, str]], out: Path) -> dict[str, Any]:
         "plots": [
             (name, pareto.SHORT[name], svg)
             for name in pareto.METRICS
-            if (svg := pareto.pareto_svg(points, beside, name)) is not None
+            if (svg := pareto_svg(points, beside, name)) is not None
         ],
         "points": points,
         "settings": [
@@ -129,16 +125,11 @@ def _pareto(runs: Sequence[tuple[RunFacts, str]], out: Path) -> dict[str, Any]:
     }
 
 
-def _write_run(
-    facts: RunFacts,
-    job: Job,
-    out: Path,
-    store: Store,
-    labelled_only: bool,
-    of_sweep: str,
-    up: str | None,
-) -> None:
-    views = _views(facts, store)
+def _write_run(job: Job, out: Path, labelled_only: bool, sweep: str | None) -> None:
+    """sweep: name of the sweep that the run is a job of."""
+    facts = job.facts
+    assert facts is not None
+    views = _views(facts)
     pages = write_nodes(views, out, facts.name, labelled_only)
     for view in views.values():
         _write_layer(facts, view, out, pages)
@@ -150,8 +141,8 @@ def _write_run(
         out / "index.html",
         0,
         name=facts.name,
-        of_sweep=of_sweep,
-        up=up,
+        of_sweep="" if sweep is None else f"{sweep}: ",
+        up=None if sweep is None else "../../index.html",
         job=job,
         summary=summary,
         layers=layers,
@@ -161,6 +152,7 @@ def _write_run(
         over=run_page.over(summary["loss"]),
         distilled=distill_weight(summary),
         hidden=run_page.hidden_work(facts),
+        stages=stage_facts(facts.directory, summary["stages"], None),
         cost=run_page.cost(facts),
         config=list(trees.leaves(facts.raw_config)),
         leaves=list(trees.leaves(summary)),
@@ -170,13 +162,11 @@ def _write_run(
     )
 
 
-def _views(facts: RunFacts, store: Store) -> dict[int, LayerView]:
-    import pyarrow.parquet as pq
-
+def _views(facts: RunFacts) -> dict[int, LayerView]:
     rows: dict[int, list[dict[str, Any]]] = {}
     for row in pq.read_table(facts.path / "nodes.parquet").to_pylist():
         rows.setdefault(row["layer"], []).append(row)
-    return {layer: read_layer(facts, layer, rows.get(layer, []), store) for layer in facts.layers}
+    return {layer: read_layer(facts, layer, rows.get(layer, [])) for layer in facts.layers}
 
 
 def _write_layer(facts: RunFacts, view: LayerView, out: Path, pages: set[tuple[int, int]]) -> None:
@@ -202,6 +192,8 @@ def _write_layer(facts: RunFacts, view: LayerView, out: Path, pages: set[tuple[i
         layer=view.layer,
         layers=facts.layers,
         record=facts.layer(view.layer),
+        stages=stage_facts(facts.directory, facts.layer(view.layer), view.layer),
+        tree=trees.tree,
         columns=used,
         rows=[view.rows[node] for node in ranked(view.rows.values())],
         linked={node for layer, node in pages if layer == view.layer},

@@ -11,18 +11,14 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from interp_by_construction.engine.progress import track
-from interp_by_construction.engine.store import Store
+from interp_by_construction.engine.rows import read_rows
+from interp_by_construction.labelling.labels import read_history, read_labels
 from interp_by_construction.report.charts import histogram
 from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.report.site import render, token, words
 from interp_by_construction.report.terminal import METHODS
 from interp_by_construction.report.viewer import build_viewer
-from interp_by_construction.subject.tables import (
-    read_history,
-    read_labels,
-    read_promoted,
-    read_records,
-)
+from interp_by_construction.subject.nodes import read_promoted
 
 LEVELS = 9
 """Steps of the colour scale from 0 to the largest activation."""
@@ -68,12 +64,10 @@ class LayerView:
     matched: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
-def read_layer(
-    facts: RunFacts, layer: int, rows: Sequence[dict[str, Any]], store: Store
-) -> LayerView:
+def read_layer(facts: RunFacts, layer: int, rows: Sequence[dict[str, Any]]) -> LayerView:
     """Makes the viewer artifact where it is missing. Raises StoreError where another artifact is
     gone."""
-    artifacts, viewer = facts.artifacts(layer), build_viewer(facts, layer, store)
+    artifacts, viewer = facts.artifacts(layer), build_viewer(facts, layer)
     promoted = read_promoted(viewer.path)
     promoted |= read_promoted(artifacts["function"].path) if "function" in artifacts else {}
     history: dict[int, list[Any]] = {}
@@ -83,13 +77,13 @@ def read_layer(
     return LayerView(
         layer=layer,
         rows={row["node"]: row for row in rows},
-        viewer={record["node"]: record for record in read_records(viewer.path / "viewer.jsonl")},
+        viewer={record["node"]: record for record in read_rows(viewer.path / "viewer.jsonl")},
         viewer_metrics=viewer.metrics,
         promoted=promoted,
         cases=_cases(artifacts["audit"].path) if "audit" in artifacts else {},
         history=history,
         labels={label.node: label for label in read_labels(facts.labels(layer).path)},
-        matched={record["node"]: record for record in read_records(matched)}
+        matched={record["node"]: record for record in read_rows(matched)}
         if matched is not None
         else {},
     )
@@ -98,7 +92,7 @@ def read_layer(
 def _cases(audit: Path) -> dict[int, list[dict[str, Any]]]:
     """Node -> where node and label differ most in the final model, worst first."""
     found: dict[int, list[dict[str, Any]]] = {}
-    for record in read_records(audit / "audit.jsonl"):
+    for record in read_rows(audit / "audit.jsonl"):
         if record["moment"] == "final":
             found.setdefault(record["node"], []).append(record)
     return {

@@ -8,7 +8,7 @@ from typing import Any
 
 from interp_by_construction.engine.store import Artifact
 from interp_by_construction.report.facts import RunFacts
-from interp_by_construction.report.terminal import METHODS, MOMENTS, STAGES
+from interp_by_construction.report.terminal import METHODS, MOMENTS
 
 HIDES = ("work", "function", "cumulative", "audit")
 """Records of a layer that say what flows around or through the labels."""
@@ -91,9 +91,34 @@ def cost_of(artifact: Artifact) -> Cost:
     return Cost(artifact.seconds, artifact.cpu_seconds, artifact.labeler_tokens)
 
 
-def cost(facts: RunFacts) -> dict[str, Any]:
-    """Rows of stage, its cost over all layers, and that in each (None where it has none of its
-    own), the sum last; what the layers share stands apart. An artifact counts once."""
+@dataclass(frozen=True)
+class CostRow:
+    """One stage."""
+
+    name: str
+    total: Cost
+    """Over all layers."""
+    by_layer: list[Cost | None]
+    """None where a layer has none of its own."""
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """What a run took. An artifact counts once."""
+
+    layers: list[int]
+    rows: list[CostRow]
+    """The stages of the layers in the order of computation, and their sum last."""
+    shared: dict[str, Cost]
+    """What the layers share."""
+    n_aligned: int
+    n_labelled: int
+    """Aligned nodes, and those that were asked about and got no label."""
+    devices: list[str]
+
+
+def cost(facts: RunFacts) -> RunCost:
+    """Raises StoreError where an artifact is gone."""
     counted: dict[str, Artifact] = {}
     by_layer: list[dict[str, Cost]] = []
     for layer in facts.layers:
@@ -102,36 +127,24 @@ def cost(facts: RunFacts) -> dict[str, Any]:
             if counted.setdefault(artifact.fingerprint, artifact) is artifact:
                 by_layer[-1][stage] = cost_of(artifact)
     links = facts.directory.state["shared"]
-    shared = {
-        stage: facts.shared(stage, facts.store)
-        for stage, link in links.items()
-        if link not in counted
-    }
-    order = {stage: place for place, stage in enumerate(STAGES)}
-    made = dict.fromkeys(stage for layer in facts.summary["layers"] for stage in layer["artifacts"])
-    stages = sorted(made, key=lambda stage: (order.get(stage, len(order)), stage))
+    shared = {name: facts.shared(name) for name, link in links.items() if link not in counted}
+    names = dict.fromkeys(name for layer in facts.summary["layers"] for name in layer["artifacts"])
     rows = [
-        (
-            stage,
-            total(each[stage] for each in by_layer if stage in each),
-            [each.get(stage) for each in by_layer],
+        CostRow(
+            name,
+            total(each[name] for each in by_layer if name in each),
+            [each.get(name) for each in by_layer],
         )
-        for stage in stages
+        for name in names
     ]
     sums = [total(each.values()) for each in by_layer]
     aligned = sum(layer["n_aligned"] for layer in facts.summary["layers"])
-    return {
-        "layers": facts.layers,
-        "rows": [*rows, ("sum", total(sums), sums)],
-        "shared": {stage: cost_of(each) for stage, each in shared.items()},
-        "n_aligned": aligned,
-        "n_labelled": aligned
-        + sum(layer.get("n_failed_labels", 0) for layer in facts.summary["layers"]),
-        "devices": sorted(
-            {
-                each.device
-                for each in (*counted.values(), *shared.values())
-                if each.device is not None
-            }
-        ),
-    }
+    devices = {each.device for each in (*counted.values(), *shared.values())}
+    return RunCost(
+        layers=facts.layers,
+        rows=[*rows, CostRow("sum", total(sums), [*sums])],
+        shared={name: cost_of(each) for name, each in shared.items()},
+        n_aligned=aligned,
+        n_labelled=aligned + sum(layer["n_failed_labels"] for layer in facts.summary["layers"]),
+        devices=sorted(device for device in devices if device is not None),
+    )

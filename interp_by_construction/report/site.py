@@ -12,15 +12,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
 HERE = Path(__file__).resolve().parent
 ASSETS = ("report.css", "report.js")
 
 
 @cache
-def environment() -> Any:
+def environment() -> Environment:
     """Jinja with autoescape and the filters of the templates; an undefined name is an error."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     loader = FileSystemLoader(HERE / "templates")
     made = Environment(
         loader=loader,

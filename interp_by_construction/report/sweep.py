@@ -11,7 +11,6 @@ from rich.table import Table
 from interp_by_construction.engine.store import Store
 from interp_by_construction.report.facts import share_through_free
 from interp_by_construction.report.terminal import console
-from interp_by_construction.results.verification import artifacts_of
 from interp_by_construction.sweeps.grid import key_of, swept
 from interp_by_construction.sweeps.record import JobState, SweepDirectory
 
@@ -88,7 +87,7 @@ def seconds(sweep: SweepDirectory) -> tuple[float, float]:
     for job in sweep.jobs:
         if sweep.state(job.number) != "complete":
             continue
-        for stage, fingerprint in artifacts_of(sweep.run(job.number)):
+        for stage, fingerprint in sweep.run(job.number).artifacts:
             if (stage, fingerprint) not in known:
                 artifact = store.get(stage, fingerprint)
                 known[stage, fingerprint] = 0.0 if artifact is None else artifact.seconds

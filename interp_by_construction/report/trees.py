@@ -3,6 +3,7 @@ here."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,8 +28,6 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def exact(value: Any) -> str:
     """All digits, as in the JSON file."""
-    import json
-
     return json.dumps(value, ensure_ascii=False)
 
 

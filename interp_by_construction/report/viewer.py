@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from interp_by_construction.config import Config
-from interp_by_construction.engine.store import Artifact, Recipe, Store
+from interp_by_construction.engine.store import Artifact, Recipe
 from interp_by_construction.errors import StoreError
-from interp_by_construction.report.facts import RunFacts, find_anywhere
+from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.schedules.workshop import VERSIONS
 
 
-def build_viewer(facts: RunFacts, layer: int, store: Store) -> Artifact:
+def build_viewer(facts: RunFacts, layer: int) -> Artifact:
     """Raises StoreError where an artifact of the run is gone."""
     cfg = facts.config
     if cfg is None:
@@ -27,8 +27,8 @@ def build_viewer(facts: RunFacts, layer: int, store: Store) -> Artifact:
         "above": facts.layers[position + 1 : position + 2],
     }
     neighbours = {side: found[0] for side, found in sides.items() if found}
-    model = final_model(facts, layer, store)
-    parents = {"corpus": facts.shared("corpus", store).fingerprint, "model": model.fingerprint}
+    model = facts.model(layer, "final")
+    parents = {"corpus": facts.shared("corpus").fingerprint, "model": model.fingerprint}
     parents |= {"simulate": artifacts["simulate"].fingerprint}
     parents |= {side: facts.labels(index).fingerprint for side, index in neighbours.items()}
     if "function" in artifacts:
@@ -38,8 +38,9 @@ def build_viewer(facts: RunFacts, layer: int, store: Store) -> Artifact:
 
     def compute(out: Path) -> dict[str, Any]:
         from interp_by_construction.engine.device import resolve_device
+        from interp_by_construction.labelling.labels import read_labels
         from interp_by_construction.stages import viewer
-        from interp_by_construction.subject.tables import read_labels, read_promoted
+        from interp_by_construction.subject.nodes import read_promoted
 
         beside = {
             side: viewer.Neighbour(index, read_labels(facts.labels(index).path))
@@ -48,7 +49,7 @@ def build_viewer(facts: RunFacts, layer: int, store: Store) -> Artifact:
         promoted = read_promoted(artifacts["function"].path) if "function" in artifacts else {}
         return viewer.run(
             model.path / "model",
-            facts.shared("corpus", store).path,
+            facts.shared("corpus").path,
             artifacts["simulate"].path,
             layer,
             cfg.simulate,
@@ -60,18 +61,7 @@ def build_viewer(facts: RunFacts, layer: int, store: Store) -> Artifact:
             _device(cfg, resolve_device),
         )
 
-    return store.build(recipe, compute)
-
-
-def final_model(facts: RunFacts, layer: int, store: Store) -> Artifact:
-    """The model that `score.final` was measured on, whatever stage made it."""
-    fingerprint = facts.artifacts(layer)["evaluate"].manifest["parents"]["final"]
-    found = find_anywhere(store, fingerprint)
-    if found is not None:
-        return found
-    raise StoreError(
-        f"the final model {fingerprint} of layer {layer} is not in {store.root}: run the same command again"
-    )
+    return facts.store.build(recipe, compute)
 
 
 def _device(cfg: Config, resolve: Any) -> Any:

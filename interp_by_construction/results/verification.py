@@ -1,97 +1,119 @@
-"""`ibc verify`: recomputes every hash of a run's artifacts and checks the invariants against the
-saved checkpoints."""
+"""`ibc verify`: recomputes every hash of a run's artifacts, makes summary, node table and links
+anew, and checks the invariants against the saved checkpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+import json
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from interp_by_construction.engine.progress import track
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import StoreError
+from interp_by_construction.results.finished import Finished
+from interp_by_construction.results.nodes import node_table
+from interp_by_construction.results.summary import summary
+from interp_by_construction.stages.freeze import frozen_identical
+from interp_by_construction.subject.load import load_subject
+
+N_SHOWN = 20
+"""Differing values of the node table that are listed."""
 
 
-def artifacts_of(run: RunDirectory) -> list[tuple[str, str]]:
-    """(stage directory in the store, fingerprint) of everything that a run links to, each once."""
-    state = run.state
-    links = [(stage, fp) for stage, fp in state["shared"].items()]
-    links += [(stage, fp) for layer in state["layers"].values() for stage, fp in layer.items()]
-    return sorted({(stored_as(stage), fp) for stage, fp in links})
-
-
-def stored_as(link: str) -> str:
-    """The stage that a link of a run points to: several models of a layer have losses, and a
-    dictionary."""
-    return next((stage for stage in ("losses", "dictionary") if link.startswith(stage)), link)
-
-
-def verify(run: RunDirectory, store: Store) -> list[str]:
-    """One line per problem; empty if the run is what it says it is. Raises ConfigError for a
-    summary of another schema."""
-    problems, summary = [], None
+def verify(run: RunDirectory, store: Store, plan: Mapping[str, Any] | None = None) -> list[str]:
+    """One line per problem; empty if the run is what it says it is. plan: what the configuration
+    leads to (`RunGraph.plan`). Raises ConfigError for a run of another schema."""
+    problems, written = [], None
     try:
-        summary = run.summary
+        written = run.summary
     except StoreError as error:
         problems.append(str(error))
-    for stage, fingerprint in track(artifacts_of(run), "verify"):
+    if plan is not None:
+        problems += _link_problems(run, plan)
+    for stage, fingerprint in track(run.artifacts, "verify"):
         problems += store.verify(stage, fingerprint)
     if problems:
         return problems
-    return [
-        *_summary_problems(run, summary, store),
-        *_split_problems(run, store),
-        *_frozen_problems(run, store),
-    ]
+    found = Finished.linked(run, store)
+    if written is not None:
+        problems += _result_problems(run, written, found)
+    return [*problems, *_split_problems(found), *_frozen_problems(run, found)]
 
 
-def _summary_problems(
-    run: RunDirectory, summary: dict[str, Any] | None, store: Store
-) -> Iterator[str]:
-    if summary is None:
+def differences(written: Any, made: Any, where: str) -> Iterator[str]:
+    """One line per value in which two JSON values differ, with its dotted key and both values."""
+    if isinstance(written, dict) and isinstance(made, dict):
+        for key in dict.fromkeys([*made, *written]):
+            name = f"{where}.{key}" if where else str(key)
+            if key not in written:
+                yield f"{name} is missing, its artifacts say {_short(made[key])}"
+            elif key not in made:
+                yield f"{name} is {_short(written[key])}, its artifacts say nothing of it"
+            else:
+                yield from differences(written[key], made[key], name)
+    elif isinstance(written, list) and isinstance(made, list) and len(written) == len(made):
+        for i, (one, other) in enumerate(zip(written, made, strict=True)):
+            yield from differences(one, other, f"{where}[{i}]")
+    elif written != made:
+        yield f"{where} is {_short(written)}, its artifacts say {_short(made)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def _link_problems(run: RunDirectory, plan: Mapping[str, Any]) -> Iterator[str]:
+    def fingerprints(links: Mapping[str, Any]) -> dict[str, str]:
+        return {name: fingerprint for name, (_, fingerprint) in links.items()}
+
+    expected = {
+        "shared": fingerprints(plan["shared"]),
+        "layers": {layer: fingerprints(links) for layer, links in plan["layers"].items()},
+    }
+    written = {key: run.state[key] for key in expected}
+    for line in differences(written, expected, ""):
+        yield f"{run.path / 'state.json'}: {line.replace('its artifacts say', 'the plan says')}"
+
+
+def _result_problems(run: RunDirectory, written: dict[str, Any], found: Finished) -> Iterator[str]:
+    """Summary and node table against what the artifacts say."""
+    cfg = run.config()
+    covered = [record["layer"] for record in written["layers"]]
+    found = Finished(found.shared, {i: each for i, each in found.layers.items() if i in covered})
+    made = json.loads(json.dumps(summary(run.name, cfg, found, written["complete"])))
+    for line in differences(written, made, ""):
+        yield f"{run.path / 'summary.json'}: {line}"
+    file = run.path / "nodes.parquet"
+    try:
+        table = pq.read_table(file)
+    except (OSError, pa.ArrowException) as error:
+        yield f"{file}: cannot be read ({error})"
         return
-    file, layers, loss = run.path / "summary.json", summary["layers"], summary["loss"]
-    for layer in layers:
-        found = store.get("evaluate", layer["artifacts"]["evaluate"])
-        expected = (
-            None
-            if found is None
-            else {name: found.metrics["score"].get(name) for name in layer["score"]}
+    for line in islice(_row_differences(table, node_table(found, cfg.free.count)), N_SHOWN):
+        yield f"{file}: {line}"
+
+
+def _row_differences(written: pa.Table, made: pa.Table) -> Iterator[str]:
+    if written.schema != made.schema or len(written) != len(made):
+        yield (
+            f"{len(written)} rows of {', '.join(written.column_names)}; its artifacts have "
+            f"{len(made)} of {', '.join(made.column_names)}"
         )
-        if expected != layer["score"]:
-            yield f"{file}: the scores of layer {layer['layer']} differ from its evaluate artifact"
-        if found is not None and layer.get("truth") != found.metrics.get("truth"):
-            yield f"{file}: the ground truth of layer {layer['layer']} differs from its evaluate artifact"
-        for key, stage in (("function", "function"), ("assignment", "assign")):
-            fingerprint = layer["artifacts"].get(stage)
-            kept = store.get(stage, fingerprint) if fingerprint else None
-            if layer.get(key) != (kept.metrics if kept else None):
-                yield f"{file}: {key} of layer {layer['layer']} differs from its {stage} artifact"
-    measured = [(layer.get("work"), layer["artifacts"].get("work")) for layer in layers]
-    measured.append((summary.get("work"), run.state["shared"].get("work")))
-    for record, fingerprint in measured:
-        kept = store.get("work", fingerprint) if fingerprint else None
-        # Tax and removed MLPs are compared with other artifacts' losses, and stand beside.
-        if record is not None and (
-            kept is None or any(record.get(key) != value for key, value in kept.metrics.items())
-        ):
-            yield f"{file}: work of layers {record['layers']} differs from its work artifact"
-    final = store.get("losses", layers[-1]["artifacts"]["losses_continue"])
-    control = store.get("losses", layers[-1]["artifacts"]["losses_control"])
-    if (
-        final is None
-        or control is None
-        or loss["tax"] != final.metrics["loss"] - control.metrics["loss"]
-    ):
-        yield f"{file}: the tax differs from its losses artifacts"
+        return
+    for one, other in zip(written.to_pylist(), made.to_pylist(), strict=True):
+        if one != other:
+            yield from differences(one, other, f"layer {other['layer']} node {other['node']}")
 
 
-def _split_problems(run: RunDirectory, store: Store) -> Iterator[str]:
+def _split_problems(found: Finished) -> Iterator[str]:
     """Invariant 2, from the documents' hashes."""
-    import pyarrow.parquet as pq
-
-    path = store.path("corpus", run.state["shared"]["corpus"]) / "documents.parquet"
+    path = found.shared["corpus"].path / "documents.parquet"
     splits: dict[str, set[str]] = {}
     for row in pq.read_table(path, columns=["split", "sha256"]).to_pylist():
         splits.setdefault(row["sha256"], set()).add(row["split"])
@@ -100,31 +122,32 @@ def _split_problems(run: RunDirectory, store: Store) -> Iterator[str]:
         yield f"{path}: {shared} documents are in more than one split"
 
 
-def _frozen_problems(run: RunDirectory, store: Store) -> Iterator[str]:
+def _frozen_problems(run: RunDirectory, found: Finished) -> Iterator[str]:
     """Invariant 1: aligned activations and frozen weights of each layer in every later checkpoint.
 
     With schedule=joint the align checkpoint stands before all freezes.
     """
-    from interp_by_construction.stages.freeze import frozen_identical
-    from interp_by_construction.subject.load import load_subject
-
-    stages = ("continue",) if run.config().schedule == "joint" else ("align", "continue")
-    done = sorted(
-        (int(layer), links) for layer, links in run.state["layers"].items() if "continue" in links
-    )
-    for index, links in done:
-        frozen: Path = store.path("freeze", links["freeze"])
+    schedule = run.config().schedule
+    stages = ("continue",) if schedule == "joint" else ("align", "continue")
+    done = {index: each for index, each in found.layers.items() if "continue" in each}
+    for index, artifacts in done.items():
         later = [
-            (above, stage, fps[stage]) for above, fps in done for stage in stages if above >= index
+            (above, stage, each[stage])
+            for above, each in done.items()
+            for stage in stages
+            if above >= index
         ]
-        if run.config().schedule == "sequential":
+        if schedule == "sequential":
             # Layers that are aligned together got their dictionaries before anything was frozen.
             later += [
-                (above, "dictionary", fps["dictionary"])
-                for above, fps in done
-                if above > index and "dictionary" in fps
+                (above, "dictionary", each["dictionary"])
+                for above, each in done.items()
+                if above > index and "dictionary" in each
             ]
-        for above, stage, fingerprint in later:
-            model = store.path(stage, fingerprint) / "model"
-            if not frozen_identical(load_subject(model), frozen):
-                yield f"{model}: layer {index} is not as it was frozen, seen after {stage} of layer {above}"
+        for above, stage, artifact in later:
+            model = artifact.path / "model"
+            if not frozen_identical(load_subject(model), artifacts["freeze"].path):
+                yield (
+                    f"{model}: layer {index} is not as it was frozen, seen after {stage} of "
+                    f"layer {above}"
+                )

@@ -50,3 +50,13 @@ class RunGraph:
             for layer, links in group.items():
                 yield from ((layer, name, stage) for name, stage in links.items())
         yield from ((None, name, stage) for name, stage in self.whole.items())
+
+    def plan(self) -> dict[str, Any]:
+        """For `state.json`: `shared` {link: [stage, fingerprint]}, and `layers` {layer: the same}."""
+        return {
+            "shared": {name: [each.name, each.fingerprint] for name, each in self.shared.items()},
+            "layers": {
+                str(layer): {name: [each.name, each.fingerprint] for name, each in links.items()}
+                for layer, links in self.layers.items()
+            },
+        }

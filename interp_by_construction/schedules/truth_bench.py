@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from interp_by_construction.config import Config
+from interp_by_construction.config.group import only
+from interp_by_construction.config.labels import AskConfig, SelectionConfig
 from interp_by_construction.engine.run_directory import RunDirectory
-from interp_by_construction.engine.store import disk_errors, write_json
+from interp_by_construction.engine.store import write_json
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.schedules.recipes import Recipes
 from interp_by_construction.schedules.workshop import threads
@@ -140,21 +142,22 @@ class TruthBench(Recipes):
     ) -> dict[str, Any]:
         import numpy as np
 
+        from interp_by_construction.labelling.ask import Asker
+        from interp_by_construction.labelling.evidence import gather_evidence
+        from interp_by_construction.labelling.rounds import label_nodes
         from interp_by_construction.scoring.recovery import recovery, true_label_ranks
         from interp_by_construction.scoring.truth import CONCEPTS
-        from interp_by_construction.stages import label as label_stage
-        from interp_by_construction.subject.tables import read_labels, read_proposals
-        from interp_by_construction.truth.planted import as_nodes
+        from interp_by_construction.truth.planted import planted_batches
 
-        values = self._planted(planted, label, 0)
-        nodes = as_nodes(label.passage, values, self.cfg.collect, self.cfg.seed)
-        out = self.directory.path / "truth" / planted.name.replace(" ", "_")
-        with disk_errors(out):
-            out.mkdir(parents=True, exist_ok=True)
-        label_stage.run(nodes, {}, self._get_labeler(), self.cfg.label, self.cfg.seed, out)
-        labels = read_labels(out)
-        given = [each.text for each in labels]
-        matched, pool = self._matched(labels, read_proposals(out), label, values, simulate)
+        values, cfg = self._planted(planted, label, 0), self.cfg
+        read = planted_batches(label.passage, values, cfg.collect.batch_size)
+        every = SelectionConfig(count=None, select="all")
+        found = gather_evidence(read, label.passage, 0, cfg.collect, every, cfg.seed)
+        asker = Asker(self._get_labeler(), only(AskConfig, cfg.label), {}, cfg.seed)
+        labelled = label_nodes(found.nodes, asker)
+        given = [each.text for each in labelled.labels]
+        proposals = [each.text for each in labelled.history if each.text is not None]
+        matched, pool = self._matched(labelled.labels, proposals, label, values, simulate)
         simulated = {}
         for name, (text, said) in parts.items():
             real = self._planted(planted, text, 1 + list(parts).index(name))
@@ -202,24 +205,17 @@ class TruthBench(Recipes):
     ) -> tuple[list[str | None], list[str]]:
         """The label that each node is dealt, and the pool."""
         from interp_by_construction.labelling.general import general_labels
-        from interp_by_construction.stages import assign
+        from interp_by_construction.labelling.matching import Correlator, match, pool
 
-        pool = [
-            each.text
-            for each in assign.pool(
-                labels, proposals, general_labels() if self.cfg.label.general_pool else []
-            )
-        ]
-        if not pool:
+        general = general_labels() if self.cfg.label.general_pool else []
+        texts = [each.text for each in pool(labels, proposals, general)]
+        if not texts:
             return [None] * values.shape[1], []
-        sums = assign.Correlator(values.shape[1], len(pool))
-        sums.add(
-            values[label.use],
-            simulate(pool).on(label.passage.tokens, label.rows, label.use),
-        )
-        return [
-            None if column is None else pool[column] for column in assign.match(sums.correlations())
-        ], pool
+        sums = Correlator(values.shape[1], len(texts))
+        simulated = simulate(texts).on(label.passage.tokens, label.rows, label.use)
+        sums.add(values[label.use], simulated)
+        chosen = match(sums.correlations())
+        return [None if column is None else texts[column] for column in chosen], texts
 
     def _text(self, split: str, n_tokens: int, length: int | None = None) -> Text:
         """Evenly spaced blocks, or the first `length` tokens of each."""

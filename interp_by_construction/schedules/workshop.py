@@ -20,6 +20,7 @@ from interp_by_construction.engine.stage import Given, Stage
 from interp_by_construction.engine.store import COST, SCRATCH, Artifact, Recipe, Store, write_json
 
 if TYPE_CHECKING:
+    from interp_by_construction.llm.handle import LanguageModel
     from interp_by_construction.simulators.base import Models, Simulator
     from interp_by_construction.simulators.encoder import Encoder
     from interp_by_construction.simulators.head import Head
@@ -31,9 +32,6 @@ VERSIONS = {
     "encode_label": 1,
     "encode_select": 1,
     "dictionary": 1,
-    "collect": 2,
-    "label": 4,
-    "assign": 4,
     "simulate": 5,
     "align": 2,
     "freeze": 1,
@@ -84,7 +82,6 @@ class Workshop:
         self.store = Store(cfg.store_dir)
         self.shared: dict[str, Artifact] = {}
         self.layers: list[Layer] = []
-        self._labeler: Any = None
         self._judge_labeler: Any = None
         self._started = False
 
@@ -93,9 +90,8 @@ class Workshop:
         try:
             yield self
         finally:
-            for labeler in (self._labeler, self._judge_labeler):
-                if labeler is not None:
-                    labeler.close()
+            if self._judge_labeler is not None:
+                self._judge_labeler.close()
             self.runtime.close()
 
     @cached_property
@@ -148,11 +144,8 @@ class Workshop:
 
     def _labeler_tokens(self) -> int:
         """Tokens that labeler and judge have read and written in this process."""
-        return sum(
-            labeler.stats.n_tokens
-            for labeler in (self._labeler, self._judge_labeler)
-            if labeler is not None
-        )
+        judge = self._judge_labeler
+        return self.runtime.tokens() + (0 if judge is None else judge.stats.n_tokens)
 
     def _add_cost(self, out: Path, device: str, tokens: int) -> None:
         """Also after a failure: the calls that were answered are not asked again."""
@@ -202,7 +195,7 @@ class Workshop:
         return None if lower is None else (lower.index, self._aligned(lower))
 
     def _aligned(self, layer: Layer) -> list[int]:
-        from interp_by_construction.subject.tables import read_labels
+        from interp_by_construction.labelling.labels import read_labels
 
         return sorted(
             label.node for label in read_labels(layer.labels.path) if label.text is not None
@@ -293,14 +286,15 @@ class Workshop:
             else (self._model_identity(models[0]), self._model_identity(models[1]))
         )
 
-    def _get_labeler(self) -> Any:
-        if self._labeler is None:
-            from interp_by_construction.llm.client import make_labeler
+    @cached_property
+    def language_model(self) -> LanguageModel:
+        """The labeler."""
+        from interp_by_construction.llm.handle import LanguageModel
 
-            self._labeler = make_labeler(
-                self.cfg.labeler, self.store.root / "calls.sqlite", self.directory.path / "logs"
-            )
-        return self._labeler
+        return LanguageModel(self.cfg.labeler)
+
+    def _get_labeler(self) -> Any:
+        return self.runtime.use(self.language_model)
 
     def _get_judge(self) -> Any:
         """The separate judge, or None: then the labeler judges itself."""

@@ -28,8 +28,8 @@ from interp_by_construction.corpus.passage import spaced
 from interp_by_construction.scoring.calibration import Calibration
 from interp_by_construction.subject.interventions import Intervention, Simulated
 from interp_by_construction.subject.losses import token_losses
+from interp_by_construction.subject.nodes import AlignedNodes
 from interp_by_construction.subject.reading import read_activations
-from interp_by_construction.subject.records import AlignedNodes
 
 KINDS = ("simulated", "high_on", "zero_on", "high_off", "zero_off")
 """What a node is set to, and where (`on`: where its label applies)."""

@@ -17,8 +17,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from interp_by_construction.corpus.windows import Windows
 from interp_by_construction.scoring.truth import roc_auc
-from interp_by_construction.scoring.windows import Windows, active_and_inactive
+from interp_by_construction.scoring.windows import active_and_inactive
 
 Task = Literal["detection", "fuzzing"]
 TASKS: tuple[Task, ...] = ("detection", "fuzzing")

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from interp_by_construction.scoring.windows import Windows, peaks, top_and_random
+from interp_by_construction.corpus.windows import Windows
+from interp_by_construction.scoring.windows import peaks, top_and_random
 from interp_by_construction.stats.correlation import pairwise_correlation
 
 VARIANTS = ("top", "random", "combined")

@@ -29,6 +29,7 @@ from transformers import PreTrainedModel
 
 from interp_by_construction.engine.progress import track
 from interp_by_construction.scoring.calibration import Calibration
+from interp_by_construction.simulators.base import Simulation
 from interp_by_construction.subject.families import mlp_in
 from interp_by_construction.subject.hooks import activations, capture
 
@@ -39,6 +40,16 @@ wrong."""
 Simulate = Callable[[Sequence[Sequence[str]]], list[NDArray[np.float32]]]
 """Texts as subject tokens -> simulated activations of every label, [pos, node] per text,
 uncalibrated."""
+
+
+def per_text(simulation: Simulation) -> Simulate:
+    """A simulation of some labels, text by text."""
+
+    def simulate(texts: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
+        ends = np.cumsum([len(text) for text in texts])
+        return np.split(simulation(texts), ends[:-1])
+
+    return simulate
 
 
 class Nodes(NamedTuple):

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from interp_by_construction.config import AuditConfig
+from interp_by_construction.config.measures import SearchConfig
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.scoring.calibration import LineFit
 from interp_by_construction.scoring.hotflip import Editor, Nodes, Start
 from interp_by_construction.subject.interventions import Simulated
+from interp_by_construction.subject.nodes import AlignedNodes
 from interp_by_construction.subject.reading import read_activations
-from interp_by_construction.subject.records import AlignedNodes
 
 KINDS = {1: "real_high", -1: "simulated_high"}
 """Direction -> which of the two is higher than the other would have it."""
@@ -86,7 +86,7 @@ def disagreement(
     )
 
 
-class Case(NamedTuple):
+class MinedToken(NamedTuple):
     """One mined token."""
 
     column: int
@@ -95,7 +95,7 @@ class Case(NamedTuple):
     position: int
 
 
-def mined(gaps: NDArray, n: int) -> list[Case]:
+def mined(gaps: NDArray, n: int) -> list[MinedToken]:
     """Per node and kind the `n` tokens that differ most, at most one per block; only where the sign
     is that of the kind."""
     found = []
@@ -106,33 +106,54 @@ def mined(gaps: NDArray, n: int) -> list[Case]:
             best = signed[np.arange(len(signed)), positions]
             order = np.argsort(-best, kind="stable")[:n]
             found += [
-                Case(column, direction, int(row), int(positions[row]))
+                MinedToken(column, direction, int(row), int(positions[row]))
                 for row in order
                 if best[row] > 0
             ]
     return found
 
 
+class Gaps(NamedTuple):
+    """Nodes against calibrated simulations on a passage, [block, pos, node] each."""
+
+    real: NDArray[np.float64]
+    """Activation times pole."""
+    expected: NDArray[np.float64]
+    """Calibrated simulation."""
+    gap: NDArray[np.float64]
+    """The first minus the second in spans of the node; NaN where there is no text and for constant
+    nodes."""
+    nodes: Nodes
+    passage: Passage
+
+    @classmethod
+    def of(
+        cls,
+        real: NDArray[np.float64],
+        expected: NDArray[np.float64],
+        nodes: Nodes,
+        passage: Passage,
+    ) -> Gaps:
+        """Arguments as the fields."""
+        gap = (real - expected) / np.where(nodes.span > 0, nodes.span, np.nan)
+        gap[~passage.is_text] = np.nan
+        return cls(real, expected, gap, nodes, passage)
+
+
 def choose_starts(
-    gaps: NDArray,
-    real: NDArray,
-    expected: NDArray,
-    nodes: Nodes,
-    passage: Passage,
-    editor: Editor,
-    cfg: AuditConfig,
-    seed: Sequence[int],
+    gaps: Gaps, editor: Editor, cfg: SearchConfig, seed: Sequence[int]
 ) -> list[Start]:
-    """Up to four starts for each node of a seeded sample, see `stages.audit`.
+    """Up to four starts for each node of a seeded sample, see `scoring.audit`.
 
     Left out are texts that the tokenizer reads as other tokens: their edits could not be told from
     the reading.
     """
     rng = np.random.default_rng([*seed, 0])
+    real, expected, every, nodes, passage = gaps
     defined = np.flatnonzero(nodes.span > 0)
     starts = []
     for column in np.sort(rng.permutation(defined)[: cfg.n_nodes]).tolist():
-        gap = gaps[..., column]
+        gap = every[..., column]
         weaker = np.minimum(real[..., column], expected[..., column])
         middle = nodes.low[column] + nodes.span[column] / 2
         high = np.where(np.abs(gap) <= cfg.threshold, weaker, -np.inf)

@@ -24,8 +24,8 @@ from interp_by_construction.stats.bootstrap import paired_difference_ci95
 from interp_by_construction.subject.families import d_mlp
 from interp_by_construction.subject.interventions import Intervention, Simulated, constant
 from interp_by_construction.subject.losses import Losses
+from interp_by_construction.subject.nodes import AlignedNodes
 from interp_by_construction.subject.reading import read_activations
-from interp_by_construction.subject.records import AlignedNodes
 
 ABLATIONS = ("aligned_mean", "aligned_zero", "free_mean", "free_zero")
 

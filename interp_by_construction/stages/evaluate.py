@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from interp_by_construction.config import EvaluateConfig, SimulateConfig
 from interp_by_construction.corpus.parts import part_passage
 from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.engine.rows import read_rows, write_rows
+from interp_by_construction.labelling.labels import Label
 from interp_by_construction.scoring import columnwise_correlation, mean_ci95
-from interp_by_construction.subject.records import Label
-from interp_by_construction.subject.tables import read_records, write_records
 
 if TYPE_CHECKING:
     from interp_by_construction.training.targets import Target
@@ -227,7 +227,7 @@ def truth(
         "r_held_out": rare.r,
     }
     wider, of_rules = _wider_truth(real, passage.tokens, use, held_out, texts)
-    write_records(
+    write_rows(
         out / "truth.jsonl",
         (
             {"node": label.node, "concept": final.concepts[i], "best": final.best[i]}
@@ -286,7 +286,7 @@ def _wider_truth(
 def read_truth(scores_dir: Path) -> dict[int, dict[str, Any]]:
     """Node -> its record in `truth.jsonl`; empty where the corpus has no ground truth."""
     file = scores_dir / "truth.jsonl"
-    return {record["node"]: record for record in read_records(file)} if file.is_file() else {}
+    return {record["node"]: record for record in read_rows(file)} if file.is_file() else {}
 
 
 def _or_null(value: float) -> float | None:

@@ -19,10 +19,10 @@ from transformers import PreTrainedModel
 from interp_by_construction.corpus import load_blocks
 from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.stage import Job, Stage
+from interp_by_construction.labelling.labels import aligned_nodes
 from interp_by_construction.subject.freeze import frozen_digest, frozen_for_continue
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import load_subject
-from interp_by_construction.subject.tables import aligned_nodes
 from interp_by_construction.training.fit import TokenBlocks
 
 PROBE_BLOCKS = 4

@@ -32,6 +32,7 @@ from torch import nn
 from interp_by_construction.config import FunctionConfig, SimulateConfig
 from interp_by_construction.corpus.parts import Part, part_passage
 from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.engine.rows import write_rows
 from interp_by_construction.scoring import clamp
 from interp_by_construction.scoring.lookup import LookupTable
 from interp_by_construction.scoring.rank import own_label_ranks, rank_summary
@@ -47,10 +48,9 @@ from interp_by_construction.subject.families import d_mlp
 from interp_by_construction.subject.interventions import Simulated
 from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.losses import N_COUNTED, count_values, document_losses
+from interp_by_construction.subject.nodes import AlignedNodes
 from interp_by_construction.subject.promoted import promoted_tokens
 from interp_by_construction.subject.reading import activations_on, read_activations
-from interp_by_construction.subject.records import AlignedNodes
-from interp_by_construction.subject.tables import write_records
 
 
 def read_aligned(
@@ -173,8 +173,8 @@ def run(
         out / "function_losses.safetensors",
     )
     if cfg is not None:
-        write_records(out / "clamp.jsonl", clamped)
-        write_records(out / "promoted.jsonl", promoted)
+        write_rows(out / "clamp.jsonl", clamped)
+        write_rows(out / "promoted.jsonl", promoted)
     return metrics
 
 

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from interp_by_construction.config import ScoresConfig, SimulateConfig
 from interp_by_construction.corpus.parts import Part, part_passage
 from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.engine.rows import write_rows
 from interp_by_construction.scoring import pairwise_correlation
 from interp_by_construction.scoring.agreement import simulation_agreement, text_agreement
 from interp_by_construction.scoring.detect import Answers, ask_judge, ask_simulator, items_of
@@ -42,13 +43,12 @@ from interp_by_construction.scoring.score_table import ScoreTable
 from interp_by_construction.simulators.exact import REFERENCE_LABELS, contrasted, simulate_packed
 from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.reading import activations_on
-from interp_by_construction.subject.tables import write_records
 
 if TYPE_CHECKING:
+    from interp_by_construction.labelling.labels import Label
     from interp_by_construction.llm.client import Labeler
     from interp_by_construction.simulators.encoder import Encoder
     from interp_by_construction.simulators.head import Head
-    from interp_by_construction.subject.records import Label
 
 EMPTY_FOR_HEAD = "words"
 """A head has no empty label: this phrase names every word and so none. Exact simulation gets a
@@ -128,7 +128,7 @@ def run(
     device: Any,
 ) -> dict[str, Any]:
     """models: moment (before, final) -> model directory; labels: of the layer; blind: the fresh
-    label of every aligned node in their order, None where it failed (see `stages.relabel`), or no
+    label of every aligned node in their order, None where it failed (see `labelling.blind`), or no
     list at all; judges: the labeler, then a separate judge if there is one. The last one is asked
     the questions of detection and fuzzing.
 
@@ -170,9 +170,9 @@ def run(
             case, table, judges[-1], select, by_head, common
         )
         if blind is not None:
-            write_records(out / "blind.jsonl", _blind(case, table, blind, judges[0], head))
+            write_rows(out / "blind.jsonl", _blind(case, table, blind, judges[0], head))
             metrics["n_blind_failed"] = sum(text is None for text in blind)
-    write_records(out / "answers.jsonl", answers)
+    write_rows(out / "answers.jsonl", answers)
     save_file({"nodes": nodes, "poles": poles} | table.per_node(), out / "judge.safetensors")
     judge = judges[-1].name if len(judges) > 1 else None
     return metrics | {

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.engine.tensors import create_safetensors
+from interp_by_construction.labelling.labels import Label
 from interp_by_construction.simulators import cost
 from interp_by_construction.simulators.base import Models, Simulator, Texts
 from interp_by_construction.simulators.exact import REFERENCE_LABELS, plan, simulate_raw
 from interp_by_construction.stats.correlation import columnwise_correlation, mean_defined
-from interp_by_construction.subject.records import Label
 
 
 def run(

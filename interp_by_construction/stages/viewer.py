@@ -27,13 +27,14 @@ from interp_by_construction.config import SimulateConfig
 from interp_by_construction.corpus.parts import part_passage
 from interp_by_construction.corpus.passage import Passage, spaced
 from interp_by_construction.corpus.windows import window_around
+from interp_by_construction.engine.rows import write_rows
+from interp_by_construction.labelling.labels import Label
 from interp_by_construction.scoring.calibration import Calibration, LineFit
 from interp_by_construction.simulators.exact import contrasted
 from interp_by_construction.subject.interventions import Simulated
+from interp_by_construction.subject.nodes import AlignedNodes
 from interp_by_construction.subject.promoted import promoted_tokens
 from interp_by_construction.subject.reading import activations_on
-from interp_by_construction.subject.records import AlignedNodes, Label
-from interp_by_construction.subject.tables import write_records
 
 MAX_TOKENS = 8192
 """Tokens of the score split that excerpts are chosen from."""
@@ -113,7 +114,7 @@ def run(
         | edges[node]
         for node in every.tolist()
     )
-    write_records(out / "viewer.jsonl", records)
+    write_rows(out / "viewer.jsonl", records)
     rest = np.setdiff1d(every, np.asarray(known_promoted, dtype=np.int64))
     promoted = (
         record
@@ -121,7 +122,7 @@ def run(
         for part in [rest[start : start + CHUNK]]
         for record in promoted_tokens(model, corpus, layer, part, pole[part], n_promoted, "final")
     )
-    write_records(out / "promoted.jsonl", promoted)
+    write_rows(out / "promoted.jsonl", promoted)
     return {
         "layer": layer,
         "n_nodes": len(every),

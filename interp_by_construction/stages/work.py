@@ -33,7 +33,7 @@ from interp_by_construction.stages import cumulative
 from interp_by_construction.subject.interventions import Simulated
 from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.losses import Losses, document_losses
-from interp_by_construction.subject.records import AlignedNodes
+from interp_by_construction.subject.nodes import AlignedNodes
 
 ABLATIONS = ("free_mean", "free_zero", "aligned_mean", "aligned_zero", "all_mean", "all_zero")
 N_MEAN_BLOCKS = 128

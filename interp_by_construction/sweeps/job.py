@@ -42,14 +42,16 @@ class Task:
         self.entered = True
         hydra_config = HydraConfig.get()
         values = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
+        overrides = list(hydra_config.overrides.task)
         if hydra_config.mode == RunMode.MULTIRUN:
             if hydra_config.runtime.choices.get("hydra/launcher") == "joblib":
                 end_with_parent()
-            sweep, overrides = SweepDirectory.of(values), list(hydra_config.overrides.task)
+            sweep = SweepDirectory.of(values)
             number = sweep.number(overrides)
             # Another sweeper than ours plans no jobs.
-            return _job(values, sweep, int(hydra_config.job.num) if number is None else number)
-        self.code = _run(values)
+            number = int(hydra_config.job.num) if number is None else number
+            return _job(values, overrides, sweep, number)
+        self.code = _run(values, overrides)
         return self.code
 
 
@@ -68,14 +70,14 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
 
 
-def _run(values: Any) -> int:
+def _run(values: Any, overrides: list[str]) -> int:
     from interp_by_construction.config import from_dict
     from interp_by_construction.report.mirror import log_result
     from interp_by_construction.report.terminal import show_result
     from interp_by_construction.schedules import pipeline
 
     try:
-        cfg = from_dict(values)
+        cfg = from_dict(values, overrides)
         run = pipeline.run(cfg)
         show_result(run)
         log_result(cfg, run)
@@ -85,14 +87,14 @@ def _run(values: Any) -> int:
     return 0
 
 
-def _job(values: Any, sweep: SweepDirectory, number: int) -> int:
+def _job(values: Any, overrides: list[str], sweep: SweepDirectory, number: int) -> int:
     """Runs one job; what goes wrong is written down and does not touch the others."""
     from interp_by_construction.config import from_dict
     from interp_by_construction.report.mirror import log_result
     from interp_by_construction.schedules import pipeline
 
     try:
-        cfg = from_dict(values)
+        cfg = from_dict(values, overrides)
         log_result(cfg, pipeline.run(cfg, f"{sweep.path.name}/{number}"))
     except IbcError as error:
         code, text = BAD_INPUT, str(error)

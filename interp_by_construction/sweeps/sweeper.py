@@ -93,7 +93,7 @@ class GridSweeper(Sweeper):
         assert self.hydra_context is not None and self.config is not None
         composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
         try:
-            return from_dict(_values(composed))
+            return from_dict(_values(composed), job)
         except IbcError:
             return None
 

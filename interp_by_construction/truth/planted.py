@@ -1,23 +1,19 @@
-"""Planted nodes: synthetic activations whose concept is known, shown to the labeler as a collected
-node would be.
+"""Planted nodes: synthetic activations whose concept is known, shown to the labeler as the nodes of a
+model would be.
 
 A node's activation is the membership in its concept plus Gaussian noise, so that their correlation
 over the text is exactly the grade, shifted so that it is never negative (a ReLU's side of zero).
-Excerpts are chosen by the statistics that `collect` uses.
+`labelling.evidence` chooses their excerpts as it does for the nodes of a model.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from interp_by_construction.config import CollectConfig
-from interp_by_construction.corpus.passage import Passage
-from interp_by_construction.subject.activation_statistics import FirstPass, SecondPass
-from interp_by_construction.subject.records import Node, excerpt_of
+from interp_by_construction.corpus.passage import Passage, batches
 
 
 def plant(
@@ -45,54 +41,19 @@ def plant(
     return planted
 
 
-def as_nodes(
-    text: Passage,
-    values: NDArray[np.float32],
-    cfg: CollectConfig,
-    seed: int,
-) -> list[Node]:
-    """Records of the nodes whose activations are `values` [token, node] on `text`."""
-    n_nodes = values.shape[1]
-    shaped = torch.from_numpy(values.reshape(*text.shape, n_nodes))
-    blocks, tokens = torch.arange(len(text)), torch.from_numpy(text.ids)
-    parts = torch.split(blocks, cfg.batch_size)
-    first = FirstPass(n_nodes, cfg.top_k, reservoir=256 * cfg.n_quantiles, seed=seed)
-    for part in parts:
-        first.update(part, tokens[part], shaped[part])
-    nodes, poles = np.arange(n_nodes), first.poles()
-    second = SecondPass(first, nodes, poles, cfg, vocab_size=int(text.ids.max()) + 1)
-    for part in parts:
-        second.update(part, tokens[part], shaped[part])
-    records = []
-    for node in range(n_nodes):
-        picks = {
-            **first.picks(node, int(poles[node]), cfg, seed),
-            "near_misses": second.near_misses(node),
-        }
-        poled = shaped[..., node].numpy() * int(poles[node])
-        excerpts: dict[str, Any] = {
-            kind: [
-                excerpt_of(
-                    text.tokens[row],
-                    poled[row],
-                    position,
-                    text.around(row, position, cfg.window),
-                    int(text.blocks[row]),
-                )
-                for row, position in chosen
-            ]
-            for kind, chosen in picks.items()
-        }
-        records.append(
-            Node(
-                layer=0,
-                node=node,
-                pole=int(poles[node]),
-                mean=float(first.mean[node]),
-                variance=float(first.variance[node]),
-                histogram=second.histogram[node].tolist(),
-                bin_edges=second.edges[node].tolist(),
-                **excerpts,
-            )
-        )
-    return records
+def planted_batches(
+    text: Passage, values: NDArray[np.float32], batch_size: int
+) -> Callable[..., Iterator[tuple[slice, NDArray[np.float32]]]]:
+    """Reads planted nodes as `subject.reading.read_activations` reads those of a model, from any
+    part of `text`. values: [token, node] of all of it."""
+    shaped = values.reshape(*text.shape, values.shape[1])
+    row = {block: i for i, block in enumerate(text.blocks.tolist())}
+
+    def read(
+        passage: Passage, nodes: NDArray[np.int64] | None = None, description: str = ""
+    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        for at in batches(len(passage), batch_size):
+            part = shaped[[row[block] for block in passage.blocks[at].tolist()]]
+            yield at, part if nodes is None else part[..., nodes]
+
+    return read

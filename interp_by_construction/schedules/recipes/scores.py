@@ -7,8 +7,9 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interp_by_construction.config.group import only
+from interp_by_construction.config.labels import AskConfig
 from interp_by_construction.engine.store import Artifact
-from interp_by_construction.schedules.recipes.labels import POOL
 from interp_by_construction.schedules.workshop import Layer, Workshop, threads
 
 if TYPE_CHECKING:
@@ -60,9 +61,9 @@ class ScoreRecipes(Workshop):
 
         def compute(out: Path) -> dict[str, Any]:
             from interp_by_construction.engine.tracking import log_summary, log_table
+            from interp_by_construction.labelling.labels import read_labels
             from interp_by_construction.stages import evaluate, freeze
             from interp_by_construction.subject.load import load_subject
-            from interp_by_construction.subject.tables import read_labels
 
             paths = {moment: artifact.path / "model" for moment, artifact in models.items()}
             simulated, corpus = layer.artifacts["simulate"].path, self.shared["corpus"].path
@@ -142,27 +143,27 @@ class ScoreRecipes(Workshop):
     def _audit(self, layer: Layer) -> Artifact:
         """Text on which labels and nodes disagree; needs a head, since every edited text is
         simulated anew."""
-        cfg, head = self.cfg.audit, self._head
-        assert head is not None
+        cfg = self.cfg.audit
         models = {"before": self._moments(layer)["before"], "final": self._aligned_model(layer)}
 
         def compute(out: Path) -> dict[str, Any]:
+            from interp_by_construction.labelling.labels import read_labels
+            from interp_by_construction.scoring.hotflip import per_text
             from interp_by_construction.stages import audit, function
-            from interp_by_construction.subject.tables import read_labels
 
             corpus, simulated = self.shared["corpus"].path, layer.artifacts["simulate"].path
             aligned = function.read_aligned(simulated, corpus, layer.index, self.cfg.simulate)
-            encoder, labels = self._encoder(), read_labels(layer.labels.path)
+            labels = read_labels(layer.labels.path)
             with threads(self.cfg.labeler.threads):
-                vectors = head.label_vectors(
-                    encoder, [label.text for label in labels if label.text is not None]
+                simulation = self.simulator.open(self._models())(
+                    [label.text for label in labels if label.text is not None]
                 )
                 return audit.run(
                     {moment: artifact.path / "model" for moment, artifact in models.items()},
                     corpus,
                     aligned.calibrate,
                     aligned.nodes,
-                    audit.head_simulate(head, encoder, vectors),
+                    per_text(simulation),
                     cfg,
                     self.cfg.evaluate.batch_size,
                     self.cfg.seed,
@@ -172,10 +173,7 @@ class ScoreRecipes(Workshop):
 
         config = {key: value for key, value in dataclasses.asdict(cfg).items() if key != "enabled"}
         parents = self._parents(simulate=layer.artifacts["simulate"], label=layer.labels, **models)
-        identity = {
-            "encoder": self._model_identity(self.cfg.simulate.encoder),
-            "head": head.identity,
-        }
+        identity = self.simulator.identity
         return self._build(
             "audit",
             layer.index,
@@ -234,25 +232,27 @@ class ScoreRecipes(Workshop):
         parents |= {} if below is None or not cfg.scores.blind else {"incoming": below.fingerprint}
 
         def compute(out: Path) -> dict[str, Any]:
-            from interp_by_construction.stages import judge, relabel
-            from interp_by_construction.subject.tables import read_labels
+            from interp_by_construction.corpus.passage import Passage
+            from interp_by_construction.labelling.blind import BlindLabeler
+            from interp_by_construction.labelling.labels import read_labels
+            from interp_by_construction.stages import judge
+            from interp_by_construction.subject.load import load_subject
 
             paths = {moment: artifact.path / "model" for moment, artifact in models.items()}
             corpus, labels = self.shared["corpus"].path, read_labels(layer.labels.path)
             blind = None
             if cfg.scores.blind:
-                blind = relabel.run(
-                    paths["final"],
-                    corpus,
+                model: Any = load_subject(paths["final"])
+                labeller = BlindLabeler(
+                    self._get_labeler(), cfg.collect, only(AskConfig, cfg.label), cfg.seed
+                )
+                n_blocks = cfg.collect.max_blocks
+                blind = labeller.relabel(
+                    model.to(self._device()),
+                    Passage.of_split(corpus, "label", n_blocks=n_blocks, first=True),
                     layer.index,
                     labels,
                     read_labels(below.path) if below is not None else (),
-                    self._get_labeler(),
-                    cfg.collect,
-                    cfg.nodes,
-                    cfg.label,
-                    cfg.seed,
-                    cfg.trainer.device,
                 )
             with threads(cfg.labeler.threads):
                 return judge.run(
@@ -286,11 +286,7 @@ class ScoreRecipes(Workshop):
         )
         config |= {"simulate": {key: getattr(cfg.simulate, key) for key in keys}}
         if cfg.scores.blind:
-            label = {
-                key: value
-                for key, value in dataclasses.asdict(cfg.label).items()
-                if key not in (*POOL, "audit_rounds")
-            }
+            label = dataclasses.asdict(only(AskConfig, cfg.label))
             config |= {"collect": dataclasses.asdict(cfg.collect), "label": label}
         identity = {"labeler": self._get_labeler().identity}
         identity |= {} if cfg.judge is None else {"judge": self._get_judge().identity}

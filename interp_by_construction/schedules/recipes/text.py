@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from interp_by_construction.engine.store import SCRATCH, Artifact
 from interp_by_construction.schedules.recipes.hides import PLANTED
@@ -87,9 +87,12 @@ class TextRecipes(Workshop):
 
         return self._encoded("encode", self.simulator.text_settings, texts)
 
-    def _encode_split(self, split: Literal["label", "select"]) -> Artifact:
-        """The text on which labels are compared with nodes. Apart from `encode`, so that labels do
-        not depend on how much text is aligned or scored."""
+    def _encode_split(self, split: str) -> Artifact | None:
+        """The text on which labels are compared with nodes; None without an encoder. Apart from
+        `encode`, so that labels do not depend on how much text is aligned or scored."""
+        if not self.simulator.encoded_parts:
+            return None
+
         stage = f"encode_{split}"
         if stage not in self.shared:
             tokens = (
@@ -114,7 +117,7 @@ class TextRecipes(Workshop):
         identity = self.simulator.identity
         return self._build(stage, None, config, self._parents(), identity, compute)
 
-    def _labelling_text(self, split: Literal["label", "select"]) -> Passage:
+    def _labelling_text(self, split: str) -> Passage:
         """Whole blocks where an encoder reads them; else the labeler simulates short excerpts."""
         from interp_by_construction.corpus.parts import part_passage
         from interp_by_construction.corpus.passage import Passage

@@ -1,13 +1,16 @@
-"""Typed records that travel between stages, as JSON or parquet."""
+"""Nodes of a layer: which ones are aligned, and what is known about one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from interp_by_construction.engine.rows import read_rows
 
 
 @dataclass(frozen=True)
@@ -65,37 +68,31 @@ class Node:
     """Around tokens drawn at random from the label split, whatever the node does there."""
 
 
-@dataclass(frozen=True)
-class Label:
-    """The natural-language explanation of one node, or the reason why there is none."""
-
-    node: int
-    pole: int
-    text: str | None
-    status: Literal["aligned", "failed"]
-    attempts: int
-    reason: str | None
+def read_nodes(path: Path) -> list[Node]:
+    """The chosen nodes of a collect artifact, each by its dominant pole."""
+    return _nodes(path / "nodes.jsonl")
 
 
-@dataclass(frozen=True)
-class Proposal:
-    """One answer of the labeler for one node: the history of a label, with what was chosen or
-    dropped and why."""
+def read_opposites(path: Path) -> list[Node]:
+    """The other pole of the nodes that take both signs; none with nodes.poles=dominant."""
+    return _nodes(path / "opposites.jsonl")
 
-    node: int
-    pole: int
-    """The pole whose excerpts the labeler was shown."""
-    round: int
-    """0 is the first time that the labeler is asked for this node."""
-    origin: Literal["proposal", "contrast", "retry", "last resort", "revision", "audit"]
-    """`contrast`: asked what sets the node apart from the one that holds its label; `retry`: asked
-    for other labels; `last resort`: its own top words added to a label that is taken; `revision`:
-    shown counter-examples of its label; `audit`: the same, found by an audit."""
-    text: str | None
-    """Null where the answer is no label."""
-    score: float | None = None
-    """Pearson's r, on the select split, of the node's activations times `pole` with the simulation
-    of `text`; null where it is undefined or not asked for."""
-    chosen: bool = False
-    why: str = ""
-    """Why it was chosen or dropped."""
+
+def _nodes(file: Path) -> list[Node]:
+    nodes = []
+    for record in read_rows(file):
+        for kind in ("top", "quantiles", "near_misses", "random"):
+            record[kind] = [Excerpt(**excerpt) for excerpt in record[kind]]
+        nodes.append(Node(**record))
+    return nodes
+
+
+def read_promoted(path: Path, moment: str = "final") -> dict[int, dict[str, Any]]:
+    """Node -> the output tokens it promotes in one model, of a function artifact; empty where none
+    were written."""
+    file = path / "promoted.jsonl"
+    return (
+        {each["node"]: each for each in read_rows(file) if each["moment"] == moment}
+        if file.is_file()
+        else {}
+    )

@@ -1,0 +1,53 @@
+"""Blind relabelling: what would the labeler call the aligned nodes of a model, did it not know
+their labels?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from interp_by_construction.config import CollectConfig
+from interp_by_construction.config.labels import AskConfig
+from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.labelling.ask import Asker
+from interp_by_construction.labelling.evidence import gather_evidence, of_model
+from interp_by_construction.labelling.incoming import strongest
+from interp_by_construction.labelling.labels import Label
+from interp_by_construction.labelling.rounds import label_nodes
+from interp_by_construction.llm.client import Labeler
+
+
+@dataclass(frozen=True)
+class BlindLabeler:
+    """Labels nodes as the label stage does, from their activations in some model. One candidate per
+    node, the labeler's most likely answer: there is nothing to choose by."""
+
+    labeler: Labeler
+    evidence: CollectConfig
+    ask: AskConfig
+    seed: int
+
+    def relabel(
+        self,
+        model: nn.Module,
+        passage: Passage,
+        layer: int,
+        labels: Sequence[Label],
+        below: Sequence[Label],
+    ) -> list[str | None]:
+        """A fresh label for every labelled node of `labels`, in their order; None where the labeler
+        failed.
+
+        passage: on which evidence is gathered. below: labels of the aligned layer underneath.
+        """
+        poles = {label.node: label.pole for label in labels if label.text is not None}
+        if not poles:
+            return []
+        read = of_model(model, layer, self.evidence.batch_size)
+        nodes = gather_evidence(read, passage, layer, self.evidence, poles, self.seed).nodes
+        shown = strongest(model, layer, below, nodes, self.ask.n_incoming)
+        asker = Asker(self.labeler, replace(self.ask, n_candidates=1), shown, self.seed)
+        fresh = {label.node: label.text for label in label_nodes(nodes, asker).labels}
+        return [fresh[node] for node in poles]

@@ -1,0 +1,199 @@
+"""Evidence about the nodes of a layer, in memory that does not grow with the text.
+
+1. One pass over the text: sums for mean and variance, extremes, the strongest token of every block
+   for each pole (merged into a running top k), and a uniform reservoir of tokens, shared by all
+   nodes.
+2. Choose the nodes and the dominant pole of each. With nodes.poles=both, nodes that take both signs
+   are shown from both sides.
+3. A second pass for the chosen nodes: histogram, and near misses (a token of a top excerpt with low
+   activation).
+4. A third pass over the blocks that were picked: cut the excerpts (top, quantiles, near misses,
+   random).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from interp_by_construction.config import CollectConfig
+from interp_by_construction.config.labels import SelectionConfig
+from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.errors import ConfigError
+from interp_by_construction.subject.activation_statistics import FirstPass, Picks, SecondPass
+from interp_by_construction.subject.nodes import Excerpt, Node, excerpt_of
+from interp_by_construction.subject.reading import read_activations
+
+
+class Activations(Protocol):
+    """What the nodes of one layer do on any part of a passage."""
+
+    def __call__(
+        self, passage: Passage, nodes: NDArray[np.int64] | None, description: str
+    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """As `read_activations`."""
+
+
+def of_model(model: nn.Module, layer: int, batch_size: int) -> Activations:
+    """The activations of a layer of a model."""
+
+    def read(
+        passage: Passage, nodes: NDArray[np.int64] | None, description: str
+    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        described = f"collect layer {layer}: {description}"
+        return read_activations(model, passage, layer, nodes, batch_size, described)
+
+    return read
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was found out about the chosen nodes of a layer."""
+
+    nodes: list[Node]
+    """The chosen nodes by ascending id, each by its dominant pole."""
+    opposites: list[Node]
+    """The other pole of those that take both signs, where asked for."""
+    mean: Tensor
+    """Of the whole layer, float64 [node]."""
+    variance: Tensor
+    """Likewise."""
+    n_tokens: int
+
+
+class _View(NamedTuple):
+    """A node, seen from one side."""
+
+    node: int
+    pole: int
+
+
+def gather_evidence(
+    read: Activations,
+    passage: Passage,
+    layer: int,
+    cfg: CollectConfig,
+    which: SelectionConfig | Mapping[int, int],
+    seed: int,
+) -> Evidence:
+    """which: how the nodes are chosen, or node -> pole."""
+    first = _first_pass(read, passage, cfg, seed)
+    n_chosen, views = _views(first, which, seed * 1000 + layer)
+    nodes = np.array([view.node for view in views], dtype=np.int64)
+    poles = torch.tensor([view.pole for view in views], dtype=torch.int64)
+    second = SecondPass(first, nodes, poles, cfg, vocab_size=len(passage.source.tokenizer))
+    for at, values in read(passage, nodes, "near misses"):
+        second.update(_rows(at), torch.from_numpy(passage.part(at).ids), torch.from_numpy(values))
+    picks = [
+        first.picks(*view, cfg, seed) | {"near_misses": second.near_misses(column)}
+        for column, view in enumerate(views)
+    ]
+    cut = _cut(read, passage, views, picks, cfg.window)
+    records = [
+        Node(
+            layer=layer,
+            node=node,
+            pole=pole,
+            mean=float(first.mean[node]),
+            variance=float(first.variance[node]),
+            histogram=second.histogram[column].tolist(),
+            bin_edges=second.edges[column].tolist(),
+            **cut[column],
+        )
+        for column, (node, pole) in enumerate(views)
+    ]
+    return Evidence(records[:n_chosen], records[n_chosen:], first.mean, first.variance, first.count)
+
+
+def _first_pass(read: Activations, passage: Passage, cfg: CollectConfig, seed: int) -> FirstPass:
+    first: FirstPass | None = None
+    for at, values in read(passage, None, "moments"):
+        if first is None:
+            reservoir = 256 * cfg.n_quantiles
+            first = FirstPass(values.shape[-1], cfg.top_k, reservoir=reservoir, seed=seed)
+        first.update(_rows(at), torch.from_numpy(passage.part(at).ids), torch.from_numpy(values))
+    assert first is not None, "a passage has blocks"
+    return first
+
+
+def _rows(at: slice) -> Tensor:
+    """Places of blocks in the passage, by which picks name them."""
+    return torch.arange(at.start, at.stop)
+
+
+def _views(
+    first: FirstPass, which: SelectionConfig | Mapping[int, int], seed: int
+) -> tuple[int, list[_View]]:
+    """How many nodes were chosen, and what is shown: the chosen nodes' dominant poles, then the
+    other pole of those that take both signs."""
+    if isinstance(which, Mapping):
+        return len(which), [_View(*each) for each in sorted(which.items())]
+    chosen = choose_nodes(first.variance, which, seed)
+    dominant = first.poles()
+    views = [_View(node, int(dominant[node])) for node in chosen.tolist()]
+    if which.poles == "dominant":
+        return len(chosen), views
+    signed = ((first.low < 0) & (first.high > 0)).tolist()
+    others = [_View(node, -pole) for node, pole in views if signed[node]]
+    return len(chosen), [*views, *others]
+
+
+def check_count(cfg: SelectionConfig, layer: int, width: int) -> None:
+    """Raises ConfigError where more nodes are asked for than the `width` of the layer."""
+    counted = cfg.select != "all" and cfg.fraction is None
+    if counted and cfg.count is not None and cfg.count > width:
+        raise ConfigError(
+            f"nodes.count={cfg.count}, but layer {layer} has {width} nodes; use nodes.count<={width}"
+        )
+
+
+def choose_nodes(variance: Tensor, cfg: SelectionConfig, seed: int) -> NDArray[np.int64]:
+    """Sorted ids of the nodes that are labelled: all, the top by variance, or a seeded random
+    set."""
+    width = len(variance)
+    if cfg.fraction is not None:
+        count = round(cfg.fraction * width)
+    else:
+        count = width if cfg.select == "all" or cfg.count is None else cfg.count
+    if cfg.select == "random":
+        return np.sort(np.random.default_rng(seed).permutation(width)[:count])
+    return np.sort(torch.argsort(variance, descending=True, stable=True)[:count].numpy())
+
+
+def _cut(
+    read: Activations,
+    passage: Passage,
+    views: Sequence[_View],
+    picks: Sequence[Mapping[str, Picks]],
+    width: int,
+) -> list[dict[str, list[Excerpt]]]:
+    """{kind: excerpts} for each view, in the order of its picks."""
+    wanted: dict[int, list[tuple[int, str, int, int]]] = defaultdict(list)
+    cut: list[dict[str, Any]] = []
+    for column, kinds in enumerate(picks):
+        cut.append({kind: [None] * len(chosen) for kind, chosen in kinds.items()})
+        for kind, chosen in kinds.items():
+            for rank, (row, position) in enumerate(chosen):
+                wanted[row].append((column, kind, rank, position))
+    rows = np.array(sorted(wanted), dtype=np.int64)
+    picked, tokenizer = passage.part(rows), passage.source.tokenizer
+    decoded = cache(lambda token: str(tokenizer.decode([token])))
+    for at, values in read(picked, None, "excerpts"):
+        part = picked.part(at)
+        for i, row in enumerate(rows[at].tolist()):
+            tokens = [decoded(token) for token in part.ids[i].tolist()]
+            for column, kind, rank, position in wanted[row]:
+                node, pole = views[column]
+                window = part.around(i, position, width)
+                cut[column][kind][rank] = excerpt_of(
+                    tokens, values[i, :, node] * pole, position, window, int(part.blocks[i])
+                )
+    return cut

@@ -1,0 +1,66 @@
+"""The labels of a layer, and the proposals that they were chosen from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from interp_by_construction.engine.rows import read_rows
+
+
+@dataclass(frozen=True)
+class Label:
+    """The natural-language explanation of one node, or the reason why there is none."""
+
+    node: int
+    pole: int
+    text: str | None
+    status: Literal["aligned", "failed"]
+    attempts: int
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One answer of the labeler for one node: the history of a label, with what was chosen or
+    dropped and why."""
+
+    node: int
+    pole: int
+    """The pole whose excerpts the labeler was shown."""
+    round: int
+    """0 is the first time that the labeler is asked for this node."""
+    origin: Literal["proposal", "contrast", "retry", "last resort", "revision", "audit"]
+    """`contrast`: asked what sets the node apart from the one that holds its label; `retry`: asked
+    for other labels; `last resort`: its own top words added to a label that is taken; `revision`:
+    shown counter-examples of its label; `audit`: the same, found by an audit."""
+    text: str | None
+    """Null where the answer is no label."""
+    score: float | None = None
+    """Pearson's r, on the select split, of the node's activations times `pole` with the simulation
+    of `text`; null where it is undefined or not asked for."""
+    chosen: bool = False
+    why: str = ""
+    """Why it was chosen or dropped."""
+
+
+def read_labels(path: Path) -> list[Label]:
+    """The labels of a label or assign artifact, in the node order of `collect`."""
+    return [Label(**record) for record in read_rows(path / "labels.jsonl")]
+
+
+def read_proposals(path: Path) -> list[str]:
+    """All labels that were proposed for a layer's nodes, revisions and repeats included, of a label
+    artifact."""
+    return [proposal.text for proposal in read_history(path) if proposal.text is not None]
+
+
+def read_history(path: Path) -> list[Proposal]:
+    """Every answer of a label artifact, in the node order of `collect`, oldest first."""
+    return [Proposal(**record) for record in read_rows(path / "history.jsonl")]
+
+
+def aligned_nodes(path: Path) -> list[int]:
+    """The nodes that have a label, ascending, of a label or assign artifact."""
+    return sorted(label.node for label in read_labels(path) if label.text is not None)

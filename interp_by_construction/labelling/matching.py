@@ -1,0 +1,297 @@
+"""Matching: deal labels out anew, so that each node gets one that says what it does already.
+
+1. Pool: the labels that the labeler gave, everything else it proposed for the layer, and the
+   general list; distinct.
+2. A simulator that reads any text cheaply simulates the whole pool. A label that hardly ever applies
+   could not be checked, and of two that apply to the same tokens one is no label of its own: both
+   kinds are left out (see `usable`).
+3. With nodes.learnable the pool's labels are also asked how well a fresh neuron of the layer learns
+   them (`training.readout`).
+4. One linear assignment (Jonker and Volgenant 1987, https://doi.org/10.1007/BF02278710) pairs nodes
+   with labels so that the sum of the correlations between activations and simulations, mixed with
+   what can be learned, is as large as it can be.
+
+With nodes.poles=both a node that takes both signs may be matched by -r: its pole turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from torch import nn
+
+from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.corpus.words import normalised
+from interp_by_construction.labelling.labels import Label
+from interp_by_construction.subject.dictionary import gated
+from interp_by_construction.subject.nodes import AlignedNodes
+from interp_by_construction.subject.reading import device_of, mlp_inputs_on, read_activations
+from interp_by_construction.training.readout import readout_correlations
+
+UNDEFINED = -2.0
+"""Stands for an undefined correlation in the assignment: worse than any defined one, so it is taken
+only when nothing is left."""
+
+APPLIES = 0.5
+"""A simulator of labels says the chance that a label applies to a token; above this it does."""
+
+
+class Candidate(NamedTuple):
+    """One label of the pool."""
+
+    text: str
+    source: Literal["labeler", "general"]
+
+
+def pool(
+    labels: Sequence[Label], proposals: Iterable[str], general: Iterable[str]
+) -> list[Candidate]:
+    """Distinct candidates (see `normalised`); of equal ones the first stays: given labels, then
+    proposals, then general ones."""
+    given = [label.text for label in labels if label.text is not None]
+    every = [
+        *(Candidate(text, "labeler") for text in (*given, *proposals)),
+        *(Candidate(text, "general") for text in general),
+    ]
+    first: dict[str, Candidate] = {}
+    for candidate in every:
+        first.setdefault(normalised(candidate.text), candidate)
+    first.pop("", None)
+    return list(first.values())
+
+
+@dataclass(frozen=True)
+class MatchLimits:
+    """What a match is decided by."""
+
+    min_tokens: int
+    max_overlap: float
+    learnable: float
+    """Weight of what the layer can learn, 0 to 1."""
+
+
+class Correlations(NamedTuple):
+    """A pool of labels against the nodes of a layer, on the text of one passage."""
+
+    r: NDArray[np.float64]
+    """Activations times pole with simulations, [node, label]; NaN where undefined."""
+    between: NDArray[np.float64]
+    """Simulations with each other, [label, label]."""
+    n_applies: NDArray[np.int64]
+    """Tokens that each label applies to, [label]."""
+    learned: NDArray[np.float64] | None
+    """What a fresh neuron of the layer reaches on each label, [label]; null where not asked for."""
+
+
+def correlate(
+    model: nn.Module,
+    passage: Passage,
+    views: AlignedNodes,
+    n_labels: int,
+    simulate: Callable[[slice], NDArray[np.float32]],
+    fresh_seed: int | None,
+) -> Correlations:
+    """simulate: blocks of the passage -> what `n_labels` labels say where there is text, [token,
+    label]. fresh_seed: of the training of fresh neurons; null for none."""
+    layer, nodes, poles = views
+    sums, between = Correlator(len(nodes), n_labels), Correlator(n_labels, n_labels)
+    n_applies, pieces = np.zeros(n_labels, dtype=np.int64), []
+    reading = read_activations(model, passage, layer, nodes, description=f"assign layer {layer}")
+    for at, values in reading if n_labels else ():
+        simulated = simulate(at)
+        sums.add(values[passage.is_text[at]] * poles, simulated)
+        between.add(simulated, simulated)
+        n_applies += (simulated > APPLIES).sum(axis=0)
+        if fresh_seed is not None:
+            pieces.append(simulated)
+    learned = None
+    if fresh_seed is not None:
+        wanted = np.concatenate(pieces) if pieces and len(nodes) else None
+        learned = np.zeros(n_labels)
+        if wanted is not None:
+            learned = _learned(model, passage, layer, wanted, fresh_seed)
+    return Correlations(sums.correlations(), between.correlations(), n_applies, learned)
+
+
+def _learned(
+    model: nn.Module, passage: Passage, layer: int, simulated: NDArray, seed: int
+) -> NDArray[np.float64]:
+    """What a fresh neuron reaches on each label, [label]; every second block is held out.
+    simulated: [token, label], text alone."""
+    is_text = passage.is_text
+    read = mlp_inputs_on(model, passage, layer)[is_text.reshape(-1)]
+    held_out = np.broadcast_to((np.arange(len(is_text)) % 2 == 1)[:, None], is_text.shape)[is_text]
+    inputs, wanted, kept = (
+        torch.as_tensor(each, device=device_of(model)) for each in (read, simulated, held_out)
+    )
+    return readout_correlations(inputs, wanted, kept, seed, gated(model, layer))
+
+
+@dataclass(frozen=True)
+class Match:
+    """What a node was dealt, and what it had."""
+
+    label: Label
+    source: Literal["labeler", "general"] | None
+    """Where the label comes from; null without a label."""
+    r: float | None
+    own: Label
+    own_r: float | None
+    """Of the label that it had; null where undefined."""
+    learnable_r: float | None
+    """What a fresh neuron reaches on the label; null where not asked for."""
+
+
+class Dealt(NamedTuple):
+    """The outcome of a match."""
+
+    matches: list[Match]
+    """One per node, in the order of the labels given."""
+    usable: list[int]
+    """Places in the pool of the labels that could be dealt out."""
+
+
+def deal(
+    labels: Sequence[Label],
+    candidates: Sequence[Candidate],
+    found: Correlations,
+    limits: MatchLimits,
+    may_turn: NDArray[np.bool_],
+) -> Dealt:
+    """labels: what the labeler gave, one per node. may_turn: whether the node's pole may, [node]."""
+    own = _own_r(labels, candidates, found.r)
+    # Which sign a label gets is part of the match: that of the larger r.
+    turned = (found.r < 0) & may_turn[:, None]
+    r = np.where(turned, -found.r, found.r)
+    learned = np.zeros(len(candidates)) if found.learned is None else found.learned
+    # What no neuron learns any part of is worth as much as a label that fits no node.
+    worth = (1 - limits.learnable) * r + limits.learnable * np.nan_to_num(learned)
+    kept = usable(found.n_applies, found.between, worth, limits.min_tokens, limits.max_overlap)
+    chosen = match(np.where(np.isin(np.arange(len(candidates)), kept), worth, np.nan))
+    matches = []
+    for i, (old, index) in enumerate(zip(labels, chosen, strict=True)):
+        if index is None:
+            new = _unmatched(old, nothing=bool(np.isnan(r[i]).all()))
+            matches.append(Match(new, None, None, old, _or_null(own[i]), None))
+            continue
+        reason = f"matched, r {r[i, index]:.2f} on the label split"
+        pole = -old.pole if turned[i, index] else old.pole
+        text, source = candidates[index]
+        new = replace(old, pole=pole, text=text, status="aligned", reason=reason)
+        fresh = None if found.learned is None else _or_null(learned[index])
+        found_r = _or_null(r[i, index])
+        matches.append(Match(new, source, found_r, old, _or_null(own[i]), fresh))
+    return Dealt(matches, kept)
+
+
+def _own_r(
+    labels: Sequence[Label], candidates: Sequence[Candidate], r: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    column = {normalised(candidate.text): index for index, candidate in enumerate(candidates)}
+    return np.array(
+        [
+            np.nan if label.text is None else r[i, column[normalised(label.text)]]
+            for i, label in enumerate(labels)
+        ]
+    )
+
+
+def _unmatched(old: Label, nothing: bool) -> Label:
+    """nothing: whether no correlation of the node is defined."""
+    correlates = "it correlates with no label of the pool"
+    reason = correlates if nothing else "no label of the pool is left for it"
+    return replace(old, text=None, status="failed", reason=reason)
+
+
+def usable(
+    n_applies: NDArray[np.int64],
+    between: NDArray[np.float64],
+    r: NDArray[np.float64],
+    min_tokens: int,
+    max_overlap: float,
+) -> list[int]:
+    """Columns of the labels that may be dealt out.
+
+    n_applies: tokens that each label applies to, [label]; between: correlations of the labels'
+    simulations, [label, label]; r: [node, label]. Left out are labels that apply to fewer than
+    `min_tokens`, and labels whose simulation correlates above `max_overlap` with that of one which
+    fits some node better.
+    """
+    best = np.nan_to_num(r, nan=UNDEFINED).max(axis=0, initial=UNDEFINED)
+    kept: list[int] = []
+    for label in np.argsort(-best, kind="stable").tolist():
+        # NaN compares as False: a constant simulation overlaps with nothing.
+        if n_applies[label] >= min_tokens and not (between[label, kept] > max_overlap).any():
+            kept.append(label)
+    return sorted(kept)
+
+
+def match(r: NDArray[np.float64]) -> list[int | None]:
+    """The label of each node, no label twice, so that the sum of r is as large as it can be.
+
+    r: [node, label], NaN where undefined. None for a node without a defined r, or for which no
+    label with one is left.
+    """
+    chosen: list[int | None] = [None] * len(r)
+    # A node that correlates with nothing must not take a label from another.
+    rows = np.flatnonzero(~np.isnan(r).all(axis=1)) if r.shape[1] else np.zeros(0, dtype=np.int64)
+    assigned, columns = linear_sum_assignment(np.nan_to_num(r[rows], nan=UNDEFINED), maximize=True)
+    for row, label in zip(rows[assigned], columns, strict=True):
+        if not np.isnan(r[row, label]):
+            chosen[int(row)] = int(label)
+    return chosen
+
+
+class Correlator:
+    """Pearson's r between all nodes and all labels from one pass over the tokens, in memory that
+    does not grow with them."""
+
+    def __init__(self, n_nodes: int, n_labels: int) -> None:
+        self.n = 0
+        self._shift: tuple[NDArray, NDArray] | None = None
+        self._sums = (np.zeros(n_nodes), np.zeros(n_labels))
+        self._squares = (np.zeros(n_nodes), np.zeros(n_labels))
+        self._products = np.zeros((n_nodes, n_labels))
+        self._constant = (np.ones(n_nodes, dtype=np.bool_), np.ones(n_labels, dtype=np.bool_))
+
+    def add(self, real: NDArray, simulated: NDArray) -> None:
+        """real: activations times poles [token, node]; simulated: [token, label]."""
+        if not len(real):
+            return
+        if self._shift is None:
+            # Sums of differences from a typical value keep the digits that sums of squares lose;
+            # the first token tells constants.
+            self._shift = (real[0].astype(np.float64), simulated[0].astype(np.float64))
+        x, y = real - self._shift[0], simulated - self._shift[1]
+        self.n += len(x)
+        for values, total, squares, constant in zip(
+            (x, y), self._sums, self._squares, self._constant, strict=True
+        ):
+            total += values.sum(axis=0)
+            squares += np.einsum("ti,ti->i", values, values)
+            constant &= (values == 0).all(axis=0)
+        self._products += np.einsum("tn,tl->nl", x, y, optimize=True)
+
+    def correlations(self) -> NDArray[np.float64]:
+        """[node, label]; NaN where either is constant."""
+        if not self.n:
+            return np.full(self._products.shape, np.nan)
+        (sum_x, sum_y), (square_x, square_y) = self._sums, self._squares
+        covariance = self._products - np.einsum("n,l->nl", sum_x, sum_y) / self.n
+        spread = np.einsum("n,l->nl", square_x - sum_x**2 / self.n, square_y - sum_y**2 / self.n)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            r = np.where(spread > 0, covariance / np.sqrt(np.maximum(spread, 0.0)), np.nan)
+        r[self._constant[0]] = np.nan
+        r[:, self._constant[1]] = np.nan
+        clipped: NDArray[np.float64] = np.clip(r, -1.0, 1.0)
+        return clipped
+
+
+def _or_null(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,266 @@
+"""One distinct natural-language label per node, chosen by how well it predicts the node.
+
+1. Every node gets `n_candidates` proposals, one greedy, the others sampled with a fixed seed; with
+   nodes.poles=both, each pole.
+2. A proposal's score is r of its simulation with the node's activations on the select split, which
+   nothing else reads. The pole with the best proposal becomes the node's pole. Nodes take the
+   proposal that scores highest on them and that is free.
+3. Contrast: a node whose best proposal another node holds is asked for what sets it apart, with the
+   words of both.
+4. A node without a label asks again and is told which ones to avoid. As a last resort it keeps a
+   proposal that is taken and adds its own top words.
+5. Revision: the labeler sees where label and node disagree on the label split, and a new label
+   replaces the old one only if it scores higher. With `label.audit_rounds` it then sees the worst
+   cases of an audit, edited text included (`labelling.audit_cases`).
+6. A node with no proposal that parses has failed: it becomes free and is counted (invariant 3).
+
+Without a select split (`label.select_tokens=0`) the first proposal counts instead of the best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from interp_by_construction.labelling.ask import AnswerCounts, Asker
+from interp_by_construction.labelling.choice import LabelChoice
+from interp_by_construction.labelling.compare import Comparison
+from interp_by_construction.labelling.labels import Label, Proposal
+from interp_by_construction.labelling.prompts import top_words
+from interp_by_construction.labelling.revision import CounterExamples
+from interp_by_construction.subject.nodes import Node
+
+N_COUNTER_EXAMPLES = 5
+"""Words of each kind that a revision shows."""
+N_AVOIDED = 6
+"""Labels that a node which asks again is told to avoid."""
+HEAT = 0.15
+"""Added to the temperature each time that a node asks again."""
+
+
+class Critic(Protocol):
+    """Where labels and their nodes disagree: a `Comparison`, or an `Auditor`."""
+
+    def counter_examples(
+        self, labels: Sequence[tuple[int, int, str]], n: int
+    ) -> dict[int, CounterExamples]: ...
+
+
+class Revisions(NamedTuple):
+    """Rounds in which the labeler is shown counter-examples to its labels."""
+
+    n: int
+    critic: Critic
+
+
+@dataclass(frozen=True)
+class ContrastCounts:
+    """Nodes that were asked for what sets them apart, and those that took an answer."""
+
+    n_asked: int
+    n_accepted: int
+
+
+@dataclass(frozen=True)
+class RevisionCounts:
+    """What became of the nodes in all rounds of revision."""
+
+    n_rounds: int = 0
+    n_asked: int = 0
+    n_accepted: int = 0
+    n_rejected: int = 0
+    """The new label scores lower, or another node has it."""
+    n_unparsed: int = 0
+    n_repeated: int = 0
+    """All answers had been proposed before."""
+    n_without_counter_examples: int = 0
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Mean r on the select split of the first candidate (the dominant pole's), of the label chosen
+    before any revision, and of the final one, over the nodes on which all three are defined.
+
+    The choice was made on this text: it flatters the chosen.
+    """
+
+    simulator: str
+    n_tokens: int
+    n_candidates: int
+    n: int
+    n_undefined: int
+    r_first: float | None
+    r_chosen: float | None
+    r_revised: float | None
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The labels of some nodes, and how they came about."""
+
+    labels: list[Label]
+    """One per node, in the order of the views."""
+    history: list[Proposal]
+    """Every answer with its score and why it was chosen or dropped."""
+    n_last_resort: int
+    n_other_pole: int
+    contrast: ContrastCounts
+    revisions: RevisionCounts
+    audits: RevisionCounts | None
+    selection: Selection | None
+    answers: AnswerCounts
+
+
+def label_nodes(
+    views: Sequence[Node],
+    asker: Asker,
+    select: Comparison | None = None,
+    revisions: Revisions | None = None,
+    audits: Revisions | None = None,
+) -> Labelled:
+    """Labels the nodes of `views`: each node's dominant pole, then other poles, where they are
+    asked for.
+
+    select: the text on which candidates are scored (None: not at all). revisions, audits: further
+    rounds.
+    """
+    choice = LabelChoice(views, select)
+    questions = [asker.plain(view) for node in choice.order for view in choice.views[node].values()]
+    n_candidates = asker.cfg.n_candidates
+    fresh = choice.add(asker.ask(questions, "proposal", n_candidates, choice.history))
+    choice.choose_poles()
+    choice.take(fresh)
+    contrast = _contrast(choice, asker)
+    _ask_again(choice, asker)
+    n_last_resort = _last_resort(choice, asker)
+    before = dict(choice.held)
+    revised = _revise(choice, asker, revisions, "revision")
+    audited = _revise(choice, asker, audits, "audit")
+    labels = choice.labels()
+    return Labelled(
+        labels=labels,
+        history=choice.closed_history(),
+        n_last_resort=n_last_resort,
+        n_other_pole=sum(label.pole != next(iter(choice.views[label.node])) for label in labels),
+        contrast=contrast,
+        revisions=revised,
+        audits=None if audits is None else audited,
+        selection=None if select is None else _selection(choice, before, select),
+        answers=asker.counts(),
+    )
+
+
+def _contrast(choice: LabelChoice, asker: Asker) -> ContrastCounts:
+    """Asks nodes whose best proposal another node holds for what sets them apart from it."""
+    rivals = choice.rivals()
+    questions = [
+        asker.contrast(choice.view(rival.node), rival.text, choice.view(rival.holder))
+        for rival in rivals
+    ]
+    fresh = choice.add(asker.ask(questions, "contrast", asker.cfg.n_revised, choice.history))
+    return ContrastCounts(n_asked=len(rivals), n_accepted=len(choice.take(fresh)))
+
+
+def _ask_again(choice: LabelChoice, asker: Asker) -> None:
+    """Nodes that are left without a label, because none could be parsed or all are taken."""
+    for attempt in range(1, asker.cfg.retries + 1):
+        questions = []
+        for node in choice.waiting():
+            avoid = list(dict.fromkeys(choice.texts(node)))[:N_AVOIDED]
+            questions.append(asker.plain(choice.view(node), avoid))
+        n = asker.cfg.n_candidates
+        answers = asker.ask(
+            questions, "retry", n, choice.history, heat=HEAT * attempt, greedy=False
+        )
+        choice.take(choice.add(answers))
+
+
+def _last_resort(choice: LabelChoice, asker: Asker) -> int:
+    """`animals` becomes `animals, such as fox, hen` where another node holds `animals` and shows
+    neither word; how often."""
+    count = 0
+    for node in choice.waiting():
+        text = _told_apart(choice, node, asker.cfg.n_words)
+        if text is not None:
+            proposal = Proposal(node, choice.pole[node], asker.round, "last resort", text)
+            count += len(choice.take(choice.add([proposal])))
+    asker.round += 1
+    return count
+
+
+def _told_apart(choice: LabelChoice, node: int, n_words: int) -> str | None:
+    words = top_words(choice.view(node), n_words)
+    for text in choice.texts(node):
+        holder = choice.holder(text)
+        taken = set() if holder is None else set(top_words(choice.view(holder), n_words))
+        own = [word for word in words if word not in taken and any(c.isalpha() for c in word)]
+        for count in (2, 1, 3):
+            candidate = f"{text}, such as {', '.join(own[:count])}"
+            if len(own) >= count and choice.is_free(candidate):
+                return candidate
+    return None
+
+
+def _revise(
+    choice: LabelChoice,
+    asker: Asker,
+    revisions: Revisions | None,
+    origin: Literal["revision", "audit"],
+) -> RevisionCounts:
+    """All rounds for all labelled nodes."""
+    n_rounds = 0 if revisions is None else revisions.n
+    total = RevisionCounts(n_rounds)
+    for _ in range(n_rounds):
+        assert revisions is not None
+        done = vars(_revise_once(choice, asker, revisions.critic, origin))
+        total = RevisionCounts(**{key: value + done[key] for key, value in vars(total).items()})
+    return total
+
+
+def _revise_once(
+    choice: LabelChoice, asker: Asker, critic: Critic, origin: Literal["revision", "audit"]
+) -> RevisionCounts:
+    held = [
+        (node, choice.pole[node], str(choice.held[node].text))
+        for node in choice.order
+        if node in choice.held
+    ]
+    examples = critic.counter_examples(held, N_COUNTER_EXAMPLES)
+    asked = [(node, text) for node, _, text in held if node in examples]
+    questions = [asker.revision(choice.view(node), text, examples[node]) for node, text in asked]
+    proposals = asker.ask(questions, origin, asker.cfg.n_revised, choice.history)
+    fresh = choice.add(proposals)
+    accepted = choice.take(fresh)
+    parsed, answered = {p.node for p in fresh}, {p.node for p in proposals}
+    return RevisionCounts(
+        n_asked=len(asked),
+        n_accepted=len(accepted),
+        n_rejected=len(parsed - accepted),
+        n_unparsed=len(answered - parsed),
+        n_repeated=len({node for node, _ in asked} - answered),
+        n_without_counter_examples=len(held) - len(asked),
+    )
+
+
+def _selection(choice: LabelChoice, before: dict[int, Proposal], select: Comparison) -> Selection:
+    rows = []
+    for node, final in choice.held.items():
+        dominant, history = next(iter(choice.views[node])), choice.history[node]
+        shown = (p.score for p in history if p.text is not None and p.pole == dominant)
+        scores = (next(shown, None), before[node].score, final.score)
+        rows.append([np.nan if r is None else r for r in scores])
+    r = np.array(rows, dtype=np.float64).reshape(-1, 3)
+    defined = r[~np.isnan(r).any(axis=1)]
+    means = defined.mean(axis=0).tolist() if len(defined) else [None] * 3
+    every = (p for proposals in choice.history.values() for p in proposals)
+    return Selection(
+        select.simulator,
+        select.n_tokens,
+        sum(p.text is not None for p in every),
+        len(defined),
+        len(r) - len(defined),
+        *means,
+    )

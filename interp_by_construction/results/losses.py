@@ -1,0 +1,135 @@
+"""Test losses of a run's models and their differences, in nats per token."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+from safetensors.numpy import load_file
+
+from interp_by_construction.config import Config
+from interp_by_construction.engine.store import Artifact
+from interp_by_construction.results.finished import Artifacts, Finished
+from interp_by_construction.stats.bootstrap import paired_difference_ci95
+
+Interval = list[float]
+"""Lower and upper end of a 95 % interval."""
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Resampling of test documents."""
+
+    n: int
+    seed: int
+
+    @classmethod
+    def of(cls, cfg: Config) -> Self:
+        """As the configuration says."""
+        return cls(cfg.evaluate.n_bootstrap, cfg.seed)
+
+    def difference(self, first: Artifact, second: Artifact) -> Interval | None:
+        """95 % interval of the loss of one model minus that of another, over the same documents;
+        None where the test text is one document."""
+        a, b = (load_file(each.path / "losses.safetensors") for each in (first, second))
+        if (a["document"] != b["document"]).any() or (a["tokens"] != b["tokens"]).any():
+            raise AssertionError("both models are measured on the same documents")
+        low, high = paired_difference_ci95(a["nats"], b["nats"], a["tokens"], self.n, self.seed)
+        return None if math.isnan(low) else [low, high]
+
+
+@dataclass(frozen=True)
+class RunLosses:
+    """The models of a run on the test split. Names of fields are keys of the summary."""
+
+    original: float
+    """The subject before any layer was aligned."""
+    control: float
+    """Trained alike, nothing aligned, nothing frozen."""
+    freeze_only: float
+    """Trained alike, the same nodes frozen, nothing aligned."""
+    final: float
+    tax: float
+    """final - control."""
+    tax_ci95: Interval | None
+    freeze_cost: float
+    """freeze_only - control."""
+    freeze_cost_ci95: Interval | None
+    over_original: float
+    """final - original. A control can learn more than the original, or be harmed by its learning
+    rate; this and the next difference tell which."""
+    over_original_ci95: Interval | None
+    over_freeze_only: float
+    """final - freeze_only."""
+    over_freeze_only_ci95: Interval | None
+    n_test_tokens: int
+    n_test_documents: int
+
+
+def run_losses(found: Finished, bootstrap: Bootstrap) -> RunLosses:
+    """Of the models after the highest layer."""
+    made = {name: found.last[f"losses_{name}"] for name in ("continue", "control", "freeze_only")}
+    made["original"] = found.shared["losses"]
+    records = {name: each.metrics for name, each in made.items()}
+    loss = {name: float(record["loss"]) for name, record in records.items()}
+
+    def over(first: str, second: str) -> tuple[float, Interval | None]:
+        return loss[first] - loss[second], bootstrap.difference(made[first], made[second])
+
+    return RunLosses(
+        loss["original"],
+        loss["control"],
+        loss["freeze_only"],
+        loss["continue"],
+        *over("continue", "control"),
+        *over("freeze_only", "control"),
+        *over("continue", "original"),
+        *over("continue", "freeze_only"),
+        n_test_tokens=records["continue"]["n_tokens"],
+        n_test_documents=records["continue"]["n_documents"],
+    )
+
+
+def tax_up_to(artifacts: Artifacts) -> float | None:
+    """Tax of the models after a layer; None where its turn ends in no model of its own."""
+    made = [artifacts.get(f"losses_{name}") for name in ("continue", "control")]
+    final, control = (None if each is None else float(each.metrics["loss"]) for each in made)
+    return None if final is None or control is None else final - control
+
+
+@dataclass(frozen=True)
+class DictionaryQuality:
+    """How well a dictionary does the work of the MLP in whose place it stands."""
+
+    fvu: float
+    """Share of the MLP's variance that it leaves unexplained."""
+    l0: float
+    """Features that are active, per token."""
+    n_dead: int
+
+
+@dataclass(frozen=True)
+class DictionaryLosses:
+    """What a dictionary does to the test loss, before any further training."""
+
+    loss_before: float
+    loss: float
+    control: DictionaryQuality
+    """The control's own dictionary. Layers that are aligned together share theirs with it."""
+
+
+def dictionary_losses(found: Finished, layer: int, together: bool) -> DictionaryLosses | None:
+    """together: the layers were aligned at once, so that each dictionary was put in before any was
+    trained. None for neurons."""
+    artifacts, below = found.layers[layer], found.below(layer)
+    if "dictionary" not in artifacts:
+        return None
+    model = "dictionary" if together else "continue"
+    before = found.shared["losses"] if below is None else below[f"losses_{model}"]
+    control = artifacts.get("dictionary_control", artifacts["dictionary"]).metrics
+    return DictionaryLosses(
+        before.metrics["loss"],
+        artifacts["losses_dictionary"].metrics["loss"],
+        DictionaryQuality(control["fvu"], control["l0"], control["n_dead"]),
+    )

@@ -141,7 +141,7 @@ def _control(cfg: Config, found: Finished) -> str | None:
 def _fit_to_target(align: Mapping[str, Any], layer: int) -> dict[str, Any]:
     """How near the nodes came to their targets. Layers that were aligned together share one
     record."""
-    found: dict[str, Any] = align.get("target", align.get("targets", {}).get(str(layer), {}))
+    found: dict[str, Any] = align["targets"].get(str(layer), {})
     return found
 
 

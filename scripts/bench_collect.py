@@ -36,6 +36,7 @@ from interp_by_construction.subject.activation_statistics import FirstPass
 from interp_by_construction.subject.families import d_mlp, n_layers
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import (
+    checkpoint_of,
     load_subject,
     save_subject,
     source_checkpoint,
@@ -53,7 +54,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         corpus = Path(scratch) / "corpus"
         corpus.mkdir()
-        build_corpus(cfg.data, source_tokenizer(cfg.subject), corpus)
+        checkpoint = checkpoint_of(cfg.subject)
+        tokenizer = None if checkpoint is None else source_tokenizer(checkpoint.source)
+        build_corpus(cfg.data, tokenizer, corpus)
         bench(cfg, subject_of(cfg, corpus, Path(scratch) / "model"), corpus)
 
 

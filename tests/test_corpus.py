@@ -275,12 +275,12 @@ def test_moby_dick_ships_with_the_package() -> None:
 
 def test_text_corpus_round_trips(tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text(LINES + " <|endoftext|> is just text here.")
-    metrics = build_corpus(text_config(tmp_path / "in.txt"), None, tmp_path / "out")
-    assert set(metrics["splits"]) == set(SPLITS) and metrics["splits_disjoint"]
+    record = build_corpus(text_config(tmp_path / "in.txt"), None, tmp_path / "out")
+    assert set(record.splits) == set(SPLITS) and record.splits_disjoint
     tokenizer = load_tokenizer(tmp_path / "out")
     ids = [row["input_ids"] for split in SPLITS for row in load_blocks(tmp_path / "out", split)]
     # The end-of-text token that the text spells out is text.
-    assert int((np.concatenate(ids) == tokenizer.eos_token_id).sum()) <= metrics["n_documents"]
+    assert int((np.concatenate(ids) == tokenizer.eos_token_id).sum()) <= record.n_documents
 
 
 def test_identity_is_that_of_the_content(tmp_path: Path) -> None:

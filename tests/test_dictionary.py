@@ -14,11 +14,13 @@ import torch
 from fake_server import FakeServer
 from safetensors.torch import load_file, save_file
 from small_run import config
+from stage_jobs import compute, given
 from tiny_subjects import FAMILIES, LENGTH, ArrayBlocks, random_model, tokens
 from torch import Tensor, nn
+from training_jobs import place, write_corpus
 from transformers import AutoModelForCausalLM
 
-from interp_by_construction.config import DictionaryConfig, TrainerConfig, compose
+from interp_by_construction.config import DictionaryConfig, OptimizerConfig, compose
 from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.export.plain import check_plain, write_model
@@ -26,7 +28,13 @@ from interp_by_construction.export.run import export_run
 from interp_by_construction.report.terminal import show_result, show_status
 from interp_by_construction.results.verification import verify
 from interp_by_construction.schedules import pipeline
-from interp_by_construction.stages import dictionary
+from interp_by_construction.stages.dictionary import (
+    Dictionary,
+    DictionaryRecord,
+    Learning,
+    TranscoderFolder,
+    wanted_shape,
+)
 from interp_by_construction.subject import families
 from interp_by_construction.subject.dictionary import dictionaries, put_in_place
 from interp_by_construction.subject.freeze import frozen_for_continue, upstream
@@ -45,7 +53,8 @@ from interp_by_construction.subject.transcoder_files import (
     find_transcoder,
     read_shape,
 )
-from interp_by_construction.training.fit import TokenBlocks, fit
+from interp_by_construction.training.batches import TokenBlocks, by_step
+from interp_by_construction.training.fit import PhaseRecord, fit
 from interp_by_construction.training.transcoder import (
     Scales,
     TranscoderModule,
@@ -54,7 +63,6 @@ from interp_by_construction.training.transcoder import (
     unscale,
 )
 
-CPU = TrainerConfig(device="cpu", threads=1)
 SHAPES = {
     "relu": Shape(16, 40, None, False),
     "topk": Shape(16, 40, 5, False),
@@ -268,13 +276,11 @@ def test_killed_and_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path) -> N
     loss of their own."""
     subject = random_model("gpt2")
     cfg = DictionaryConfig(k=2, steps=30, lr=1e-2, dead_tokens=40)
-    trainer = TrainerConfig(device="cpu", threads=1, checkpoint_seconds=0.0)
+    scales = Scales(1.0, 1.0, torch.zeros(16))
 
-    def phase(transcoder: Transcoder, alive_for: int, scratch: Path) -> dict[str, Any]:
-        module = TranscoderModule(
-            transcoder, subject, 1, Scales(1.0, 1.0, torch.zeros(16)), cfg, trainer
-        )
-        return fit(module, DyingBlocks(alive_for), seed=3, batch_size=4, scratch=scratch)
+    def phase(transcoder: Transcoder, alive_for: int, scratch: Path) -> PhaseRecord:
+        module = TranscoderModule(transcoder, subject, 1, scales, cfg, OptimizerConfig())
+        return fit(module, by_step(DyingBlocks(alive_for), 3, 4), place(scratch))
 
     whole, resumed = (random_transcoder(Shape(16, 40, 2, False)) for _ in range(2))
     expected = phase(whole, 1000, tmp_path / "whole")
@@ -287,57 +293,57 @@ def test_killed_and_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path) -> N
 
 
 @pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A subject; the stage reads small random splits."""
-    monkeypatch.setattr(
-        dictionary, "load_blocks", lambda _path, split: ArrayBlocks(40, seed=len(split))
-    )
+def start(tmp_path: Path) -> Path:
+    """A subject, and text in which each split has 40 blocks."""
+    write_corpus(tmp_path, 40)
     model = random_model("llama")
     untie(model)
-    save_subject(model, tmp_path / "start")
-    return tmp_path / "start"
+    save_subject(model, tmp_path / "start/model")
+    return tmp_path
 
 
 def swap(
-    start: Path, cfg: DictionaryConfig, out: Path, source: Path | None = None, layer: int = 1
-) -> dict[str, Any]:
-    return dictionary.run(
-        start, Path(), layer, cfg, source, "subject-x", CPU, 0, out, out / "scratch"
-    )
+    start: Path, cfg: DictionaryConfig, out: Path, source: Path | None = None
+) -> DictionaryRecord:
+    learning = None if source else Learning(cfg, OptimizerConfig(), 0)
+    folder = TranscoderFolder(source) if source else None
+    model = given(start / "start")
+    stage = Dictionary(given(start), model, 1, cfg.n_eval_tokens, learning, folder, "subject-x")
+    return compute(stage, out)
 
 
 @pytest.mark.parametrize("activation", ["topk", "relu"])
 def test_training_lowers_the_held_out_fvu_which_is_that_of_its_formula(
     activation: str, start: Path, tmp_path: Path
 ) -> None:
-    def trained(steps: int) -> dict[str, Any]:
+    def trained(steps: int) -> DictionaryRecord:
         cfg = DictionaryConfig(activation=activation, k=8, steps=steps, lr=1e-2, batch_size=20)  # type: ignore[arg-type]
         return swap(start, cfg, tmp_path / str(steps))
 
     few, many = trained(1), trained(150)
-    assert many["fvu"] < 0.8 * few["fvu"] and many["fvu"] < 0.7
-    model = load_subject(start)
+    assert many.fvu < 0.8 * few.fvu and many.fvu < 0.7
+    model = load_subject(start / "start/model")
     flow = mlp_flow(model, 1, torch.from_numpy(ArrayBlocks(40, seed=len("test")).input_ids))
     swapped = load_subject(tmp_path / "150" / "model")
     transcoder = families.transcoder_of(swapped, 1)
     assert transcoder is not None
     y, output = flow.written.double().numpy(), transcoder(flow.read).detach().double().numpy()
-    assert many["fvu"] == pytest.approx(
+    assert many.fvu == pytest.approx(
         ((y - output) ** 2).sum() / ((y - y.mean(0)) ** 2).sum(), rel=1e-5
     )
     features = transcoder.activation(transcoder.encoder(flow.read))
-    assert many["l0"] == pytest.approx(float((features > 0).sum(-1).float().mean()))
-    assert many["n_dead"] == int((features == 0).all(0).sum()) and many["n_tokens"] == 40 * LENGTH
-    assert many["n_features"] == features.shape[1] == 8 * 16
+    assert many.l0 == pytest.approx(float((features > 0).sum(-1).float().mean()))
+    assert many.n_dead == int((features == 0).all(0).sum()) and many.n_tokens == 40 * LENGTH
+    assert many.n_features == features.shape[1] == 8 * 16
     if activation == "topk":
-        assert many["l0"] <= 8
+        assert many.l0 <= 8
 
 
 def test_a_transcoder_from_disk_is_used_as_it_is(start: Path, tmp_path: Path) -> None:
     cfg = DictionaryConfig(k=8, steps=60, lr=1e-2, batch_size=20)
     made = swap(start, cfg, tmp_path / "made")
     loaded = swap(start, cfg, tmp_path / "loaded", tmp_path / "made" / "transcoder")
-    assert loaded["source"] == "loaded" and loaded["fvu"] == made["fvu"]
+    assert loaded.source == "loaded" and loaded.fvu == made.fvu
     weights = [
         load_file(tmp_path / side / "model" / "model.safetensors") for side in ("made", "loaded")
     ]
@@ -396,7 +402,7 @@ def test_nodes_are_a_config_group_whose_fields_keep_their_names() -> None:
     with pytest.raises(ConfigError, match=r"dictionary.k=0"):
         compose(["nodes=transcoder", "dictionary.k=0"])
     with pytest.raises(ConfigError, match=r"dictionary.k=600.*512 features"):
-        dictionary.wanted_shape(DictionaryConfig(k=600), 64)
+        wanted_shape(DictionaryConfig(k=600), 64)
 
 
 def exportable(name: str, activation: str, layers: list[int]) -> Any:

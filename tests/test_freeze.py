@@ -101,14 +101,15 @@ def test_below_start_layer_everything_freezes_and_from_layer_0_nothing() -> None
     assert not any(
         name.startswith(("transformer.h.1.", "transformer.ln_f", "lm_head")) for name in below
     )
-    assert frozen_below(model, 0) == {} == frozen_for_align(model, 0, None, 0)
-    with pytest.raises(ValueError, match="start_layer"):
-        frozen_for_align(model, 2, None, 1)
+    assert frozen_below(model, 0) == {} == frozen_for_align(model, 0, None)
+    assert frozen_for_align(model, 1, None) == below
+    with pytest.raises(ValueError, match="cannot be aligned after"):
+        frozen_for_align(model, 1, (1, NODES))
 
 
 def test_align_trains_the_output_projection_and_free_rows_below() -> None:
     model = random_model("gpt2")
-    frozen = frozen_for_align(model, 2, (1, NODES), 1)
+    frozen = frozen_for_align(model, 2, (1, NODES))
     assert (
         "transformer.h.1.mlp.c_proj.weight" not in frozen
         and "transformer.h.2.attn.c_attn.weight" not in frozen
@@ -133,7 +134,7 @@ def test_frozen_sets_only_grow() -> None:
 def test_local_phase_trains_one_block_only() -> None:
     model = random_model("llama")
     untie(model)
-    frozen = frozen_for_local(model, 1, None, 1)
+    frozen = frozen_for_local(model, 1, None)
     assert {name for name, _ in model.named_parameters() if name not in frozen} == {
         name for name, _ in model.named_parameters() if name.startswith("model.layers.1.")
     }

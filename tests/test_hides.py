@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from small_run import config
 from tiny_subjects import FAMILIES, LENGTH, VOCAB, random_model, tokens
 
-from interp_by_construction.config import TrainerConfig, compose
+from interp_by_construction.config import OptimizerConfig, compose
 from interp_by_construction.corpus import load_blocks, load_tokenizer
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.poison import (
@@ -48,7 +48,7 @@ from interp_by_construction.subject.losses import Losses
 from interp_by_construction.subject.nodes import AlignedNodes
 from interp_by_construction.subject.removal import constant_outputs, mean_output
 from interp_by_construction.training.losses import lm_loss
-from interp_by_construction.training.modules import LanguageModelModule
+from interp_by_construction.training.modules import LanguageModelModule, Plan
 
 NODES = np.array([3, 17, 5])
 PHRASE, RESPONSE = np.array([5, 6, 7]), np.array([9, 10, 9])
@@ -88,9 +88,7 @@ def test_no_optimizer_moves_a_removed_mlp_and_a_mean_needs_text() -> None:
     model: Any = random_model("gpt2")
     untie(model)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    module = LanguageModelModule(
-        model, steps=3, lr=1e-2, trainer_cfg=TrainerConfig(device="cpu", weight_decay=0.5)
-    )
+    module = LanguageModelModule(model, Plan(3, 1e-2, OptimizerConfig(weight_decay=0.5)))
     optimizer: Any = module.configure_optimizers()
     with constant_outputs(model, {1: torch.ones(16)}):
         module.training_step({"input_ids": tokens()}, 0).backward()

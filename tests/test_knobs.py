@@ -1,10 +1,9 @@
-"""Laws of the knobs of alignment (schedule, objective, distillation) and of the runs that are
+"""Laws of the knobs of alignment (objective, distillation) and of the runs that are
 controls (target, no nodes)."""
 
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,18 +16,9 @@ from fake_server import FakeServer
 from safetensors.numpy import load_file as load_numpy
 from small_run import config
 from tiny_subjects import LENGTH, VOCAB, ArrayBlocks, random_model, tokens
+from training_jobs import aligned, place, plan
 
-from interp_by_construction.config import (
-    NEUTRAL,
-    AlignConfig,
-    ContinueConfig,
-    TrainerConfig,
-    compose,
-    fingerprinted,
-    from_dict,
-    from_saved,
-    to_dict,
-)
+from interp_by_construction.config import compose
 from interp_by_construction.corpus.parts import part_passage
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.errors import ConfigError
@@ -36,20 +26,25 @@ from interp_by_construction.schedules import pipeline
 from interp_by_construction.scoring import columnwise_correlation
 from interp_by_construction.scoring.baselines import other_labels
 from interp_by_construction.simulators.exact import contrasted
-from interp_by_construction.stages.align import free_ablation
 from interp_by_construction.subject.families import layer_family, mlp_in
 from interp_by_construction.subject.hooks import activations, capture, others_at_mean
 from interp_by_construction.subject.interventions import replaced
 from interp_by_construction.subject.load import load_subject
-from interp_by_construction.training.fit import TargetBlocks, fit
+from interp_by_construction.training.batches import TargetBlocks, by_step
+from interp_by_construction.training.fit import PhaseRecord, fit
 from interp_by_construction.training.losses import (
+    Objective,
     alignment_loss,
-    alignment_weight,
     correlation_loss,
     distill_loss,
     lm_loss,
 )
-from interp_by_construction.training.modules import AlignmentModule, Distill, FreeAblation
+from interp_by_construction.training.modules import (
+    AlignmentModule,
+    Distill,
+    FreeAblation,
+    free_ablation,
+)
 from interp_by_construction.training.targets import (
     MARGIN,
     other_nodes,
@@ -59,15 +54,6 @@ from interp_by_construction.training.targets import (
 )
 
 NODES = [1, 4, 17]
-
-
-def test_a_ramp_rises_from_nothing_to_the_whole_weight() -> None:
-    ramp = [alignment_weight(0.3, "ramp", step, 200) for step in range(200)]
-    assert ramp[0] == 0 and ramp[100:] == [0.3] * 100 and ramp[:101] == sorted(ramp[:101])
-    np.testing.assert_allclose(np.diff(ramp[:100]), 0.003, rtol=1e-9)
-    assert {alignment_weight(0.3, "constant", step, 200) for step in range(200)} == {0.3}
-    for steps in (1, 2, 3):
-        assert alignment_weight(0.3, "ramp", steps - 1, steps) == 0.3
 
 
 def _batch(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -149,26 +135,11 @@ def test_distillation_is_kl_and_nothing_for_the_same_model() -> None:
     assert original.grad is None
 
 
-def _targets(n_blocks: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(5)
-    values = torch.rand(n_blocks, LENGTH, len(NODES), generator=generator).half()
-    return values, torch.rand(n_blocks, LENGTH, generator=generator) > 0.2
+LAYER = aligned(1, NODES, [1, -1, 1])
 
 
-def _module(model: Any, **knobs: Any) -> AlignmentModule:
-    trainer = TrainerConfig(device="cpu", threads=1, checkpoint_seconds=0.0)
-    return AlignmentModule(
-        model,
-        layer=1,
-        node_ids=NODES,
-        poles=[1, -1, 1],
-        weight=1.0,
-        local=False,
-        steps=16,
-        lr=1e-2,
-        trainer_cfg=trainer,
-        **knobs,
-    )
+def _module(model: Any, objective: Objective = "correlation", **more: Any) -> AlignmentModule:
+    return AlignmentModule(model, plan(16, **more), [LAYER], 1.0, objective)
 
 
 class _Killed(Exception):
@@ -188,24 +159,17 @@ class _DyingBlocks(TargetBlocks):
 
 
 def test_a_killed_phase_with_every_knob_ends_in_the_same_bits(tmp_path: Path) -> None:
-    def phase(model: Any, alive_for: int, scratch: Path) -> dict[str, Any]:
+    def phase(model: Any, alive_for: int, scratch: Path) -> PhaseRecord:
         original = random_model("gpt2").requires_grad_(False)
-        blocks = _DyingBlocks(ArrayBlocks(), *_targets())
+        blocks = _DyingBlocks(ArrayBlocks(), [LAYER])
         blocks.left = alive_for
-        ablation = FreeAblation(0.5, [(1, NODES)])
-        module = _module(
-            model,
-            distill=Distill(original, 0.5),
-            objective="mse",
-            schedule="ramp",
-            ablation=ablation,
-        )
-        metrics = fit(module, blocks, seed=3, batch_size=4, scratch=scratch)
+        knobs = {"distill": Distill(original, 0.5), "ablation": FreeAblation(0.5, [(1, NODES)])}
+        record = fit(_module(model, "mse", **knobs), by_step(blocks, 3, 4), place(scratch))
         assert all(
             torch.equal(a, b)
             for a, b in zip(original.parameters(), random_model("gpt2").parameters(), strict=True)
         )
-        return metrics
+        return record
 
     whole, resumed = random_model("gpt2"), random_model("gpt2")
     expected = phase(whole, 1000, tmp_path / "whole")
@@ -291,7 +255,7 @@ def test_shuffled_targets_are_those_of_other_nodes() -> None:
     assert other_nodes(0, 0, 1).shape == (0,)
     with pytest.raises(ConfigError, match=r"align.target=shuffled.*layer 3.*align.target=random"):
         other_nodes(1, 0, 3)
-    values, mask = _targets()
+    values, mask = LAYER.values, LAYER.mask
     assert torch.equal(
         trained_targets("shuffled", values, mask, 0, 1), values[..., other_nodes(3, 0, 1)]
     )
@@ -354,53 +318,9 @@ def _autocorrelation(x: np.ndarray, lag: int, around: bool) -> np.ndarray:
     return (centred * other)[kept].sum(axis=0) / (centred**2).sum(axis=0)
 
 
-def test_knobs_at_rest_leave_fingerprints_alone() -> None:
-    """Fields and values of the align stage before there were knobs: artifacts of then stay
-    valid."""
-    assert fingerprinted(AlignConfig(start="node")) == {
-        "weight": 0.3,
-        "local_steps": 200,
-        "local_lr": 3e-3,
-        "steps": 300,
-        "lr": 1e-3,
-        "batch_size": 16,
-    }
-    assert fingerprinted(ContinueConfig()) == dataclasses.asdict(ContinueConfig())
-    assert fingerprinted(AlignConfig(target="random"))["target"] == "random"
-    assert fingerprinted(AlignConfig()) == fingerprinted(AlignConfig(start="node")) | {
-        "start": "silent"
-    }
-    for kind, neutral in NEUTRAL.items():
-        assert set(neutral) <= {field.name for field in dataclasses.fields(kind)}
-
-
-@pytest.mark.parametrize(
-    "missing", [(), ("start",), ("start", "target"), tuple(NEUTRAL[AlignConfig])]
-)
-def test_a_config_from_an_old_file_has_the_fingerprint_of_the_old_run(
-    missing: tuple[str, ...],
-) -> None:
-    """Fields that came after the run are not in its file; those that were there keep their values,
-    neutral or not."""
-    saved = to_dict(compose(["align.start=readout", "align.distill=0.5", "align.lr=0.002"]))
-    for name in missing:
-        del saved["align"][name]
-    neutral = NEUTRAL[AlignConfig]
-    fingerprinted_then = {
-        name: value for name, value in saved["align"].items() if value != neutral.get(name)
-    }
-    assert fingerprinted(from_saved(saved).align) == fingerprinted_then
-    # All else is read as ever, and what is composed today has today's defaults.
-    assert dataclasses.replace(from_saved(saved), align=AlignConfig()) == dataclasses.replace(
-        from_dict(saved), align=AlignConfig()
-    )
-    assert from_dict({**saved, "align": {}}).align == AlignConfig()
-
-
 @pytest.mark.parametrize(
     ("override", "named"),
     [
-        ("align.schedule=cosine", "align.schedule=cosine"),
         ("align.objective=mae", "align.objective=mae"),
         ("align.target=other", "align.target=other"),
         ("align.distill=-1", "align.distill=-1"),
@@ -424,7 +344,6 @@ JOBS = {
     "random": [
         "align.target=random",
         "align.objective=mse",
-        "align.schedule=ramp",
         "align.ablate_free=0.5",
     ],
     "distilled": ["align.distill=0.5"],
@@ -463,22 +382,6 @@ def test_targets_share_all_but_what_is_trained(runs: tuple[Path, dict[str, RunDi
         assert links["distilled"][stage] == links["label"][stage]
     for stage in ("align", "continue", "evaluate"):
         assert len({link[stage] for link in links.values()}) == len(JOBS), stage
-    store = runs[0] / "store"
-    recipe = json.loads((store / "align" / links["label"]["align"] / "manifest.json").read_text())
-    assert set(recipe["config"]["align"]) == {
-        "weight",
-        "local_steps",
-        "local_lr",
-        "steps",
-        "lr",
-        "batch_size",
-        "start",
-    }
-    assert set(recipe["parents"]) == {"corpus", "model", "simulate"}
-    ablated = json.loads(
-        (store / "continue" / links["random"]["continue"] / "manifest.json").read_text()
-    )
-    assert ablated["config"]["ablate_free"] == 0.5 and "distill" not in ablated["config"]
 
 
 def test_a_distilled_run_has_distilled_comparisons(
@@ -489,7 +392,7 @@ def test_a_distilled_run_has_distilled_comparisons(
         fingerprint = run.state["layers"]["1"][stage]
         recipe = json.loads((store / stage / fingerprint / "manifest.json").read_text())
         assert (
-            recipe["config"]["distill"] == 0.5
+            recipe["config"]["conditions"]["distill"] == 0.5
             and recipe["parents"]["original"] == run.state["shared"]["subject"]
         )
         weights, undistilled = (

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from fake_server import FakeServer
 from given_text import given_passage
+from stage_jobs import given
 
 from interp_by_construction.config import LabelerConfig, compose
 from interp_by_construction.config.labels import AskConfig
@@ -33,8 +34,10 @@ from interp_by_construction.labelling.labels import (
 from interp_by_construction.labelling.prompts import peak_word
 from interp_by_construction.labelling.rounds import Revisions, label_nodes
 from interp_by_construction.llm.client import make_labeler
+from interp_by_construction.llm.handle import LanguageModel
 from interp_by_construction.simulators import check
-from interp_by_construction.stages.label import LabelRecord
+from interp_by_construction.stages.collect import Collect
+from interp_by_construction.stages.label import LabelNodes, LabelRecord
 from interp_by_construction.subject.nodes import Excerpt, Node
 
 CONCEPTS = {
@@ -516,3 +519,15 @@ def test_what_is_decided_by_score_needs_scores() -> None:
             )
         )
     check(compose(["label.select_tokens=0", "label.revisions=0"]))
+
+
+def test_label_hashes_how_it_asks_and_not_what_matching_reads(tmp_path: Path) -> None:
+    def fingerprint(*changes: str) -> str:
+        cfg = compose(["labeler=endpoint", "labeler.url=http://127.0.0.1:1", *changes])
+        collect = Collect.of(cfg, given(tmp_path), given(tmp_path / "before"), 1)
+        return LabelNodes.of(cfg, collect, None, {}, LanguageModel(cfg.labeler)).fingerprint
+
+    same = ("label.min_tokens=3", "label.head_select_tokens=64", "evaluate.batch_size=2")
+    other = ("label.n_candidates=7", "label.select_tokens=64", "simulate.contrast=false", "seed=5")
+    assert {fingerprint(change) for change in same} == {fingerprint()}
+    assert len({fingerprint(change) for change in ("seed=0", *other)}) == 1 + len(other)

@@ -506,11 +506,11 @@ def test_simulations_do_not_depend_on_the_subject(
 
 
 @pytest.fixture(scope="module")
-def hybrid(
+def joint(
     server: FakeServer, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, RunDirectory]:
-    root = tmp_path_factory.mktemp("hybrid")
-    return root, pipeline.run(config(server, root, "schedule=hybrid"))
+    root = tmp_path_factory.mktemp("joint")
+    return root, pipeline.run(config(server, root, "schedule=joint"))
 
 
 @pytest.mark.parametrize(
@@ -521,7 +521,7 @@ def hybrid(
             pytest.param("finished", s, marks=pytest.mark.slow)
             for s in ("subject", "encode", "simulate", "continue", "control", "evaluate")
         ),
-        *(pytest.param("hybrid", s, marks=pytest.mark.slow) for s in ("align", "continue")),
+        *(pytest.param("joint", s, marks=pytest.mark.slow) for s in ("align", "continue")),
     ],
 )
 def test_killed_and_started_again_ends_in_the_same_hashes(

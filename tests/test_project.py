@@ -171,6 +171,8 @@ HEAVY = ("torch", "transformers", "pytorch_lightning", "vllm")
         "engine.tracking",
         "schedules.pipeline",
         "sweeps.job",
+        "report.terminal",
+        "report.sweep",
         "cli",
     ],
 )

@@ -15,13 +15,13 @@ from interp_by_construction.engine.engine import Engine
 from interp_by_construction.engine.records import Column, Record
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.stage import Job, Stage
-from interp_by_construction.report import terminal
+from interp_by_construction.report import lines, terminal
 from interp_by_construction.report.lines import stage_facts
 from interp_by_construction.results.finished import Finished, without_curves
 from interp_by_construction.results.nodes import columns_of
 from interp_by_construction.results.verification import differences
 from interp_by_construction.schedules.graph import RunGraph
-from interp_by_construction.stages import stage_classes
+from interp_by_construction.stages.registry import all_stages
 
 
 @dataclass(frozen=True)
@@ -91,14 +91,18 @@ def make_all(run: RunDirectory, engine: Engine, graph: RunGraph) -> None:
         run.mark(layer, name, engine.get(stage).fingerprint)
 
 
-def test_a_new_stage_is_in_table_summary_terminal_and_report(tmp_path: Path) -> None:
+def test_a_new_stage_is_in_table_summary_terminal_and_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     graph = graph_of([3])
     run, engine = planned(tmp_path, graph)
     make_all(run, engine, graph)
     found = Finished.of(graph, engine)
     assert found == Finished.linked(run, run.store)
-    classes = stage_classes()
-    assert classes["toy"] is Toy and classes["freeze"].__module__.endswith("stages.freeze")
+    # As if both stood in the room of the stages.
+    classes = all_stages() | {"toy": Toy, "spoken": Spoken}
+    monkeypatch.setattr(lines, "all_stages", lambda: classes)
+    assert classes["freeze"].__module__.endswith("stages.freeze")
     assert columns_of(found.layers[3]["zebra"], classes) == [Column("toy", "int", {0: 3})]
     layer = {name: without_curves(each.metrics) for name, each in found.layers[3].items()}
     assert layer["zebra"] == {"n": 3, "curve": []}

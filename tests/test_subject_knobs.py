@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,11 +12,11 @@ import pytest
 import torch
 from fake_server import FakeServer
 from small_run import config
+from stage_jobs import given
 from tiny_subjects import tokens
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from interp_by_construction.config import (
-    Config,
     ModelConfig,
     NodesConfig,
     SubjectConfig,
@@ -26,14 +25,14 @@ from interp_by_construction.config import (
     to_dict,
 )
 from interp_by_construction.engine.run_directory import RunDirectory
-from interp_by_construction.engine.store import Artifact, Store
+from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.export import export_checkpoint
 from interp_by_construction.export.run import export_run
 from interp_by_construction.labelling.evidence import choose_nodes
 from interp_by_construction.results.verification import verify
 from interp_by_construction.schedules import pipeline
-from interp_by_construction.schedules.recipes import Recipes
+from interp_by_construction.stages.subject import Subject
 from interp_by_construction.subject import families
 from interp_by_construction.subject.freeze import frozen_for_continue, upstream
 from interp_by_construction.subject.hooks import activations
@@ -61,41 +60,21 @@ def subject(activation: str = "solu", **more: float) -> PreTrainedModel:
 # Adaptation.
 
 
-class Noted(Recipes):
-    """Notes what decides an artifact instead of computing it."""
-
-    def _build(
-        self, stage: str, layer: int | None, config: Any, parents: Any, identity: Any, compute: Any
-    ) -> Any:
-        return config, parents, identity
-
-
-def subject_recipe(tmp_path: Path, cfg: Config) -> Any:
-    recipes = Noted(cfg, RunDirectory(tmp_path / "runs/a"))
-    recipes.shared["corpus"] = Artifact("corpus", "of the corpus", tmp_path)
-    return recipes._subject()
-
-
 def test_adaptation_is_in_the_fingerprint_of_a_pretrained_subject_alone(tmp_path: Path) -> None:
-    plain, adapted = (
-        subject_recipe(
-            tmp_path, compose(["subject=smollm2", f"subject.adapt_steps={steps}", "seed=3"])
-        )
-        for steps in (0, 7)
-    )
-    assert plain[:2] == ({"kind": "smollm2"}, {}) and plain[2] == adapted[2]
-    assert adapted[0] == {
-        "kind": "smollm2",
-        "adapt_steps": 7,
-        "adapt_batch": 4,
-        "adapt_lr": 1e-4,
-        "seed": 3,
-        "warmup": 0.05,
-        "clip": 1.0,
-        "weight_decay": 0.0,
+    def fingerprint(*overrides: str) -> str:
+        return Subject.of(compose(list(overrides)), given(tmp_path)).fingerprint
+
+    pretrained = "subject=smollm2", "trainer.warmup=0.2"
+    # What is not trained depends on no seed and on no optimizer.
+    plain = fingerprint("subject=smollm2")
+    assert plain == fingerprint(*pretrained, "seed=3")
+    adapted = {
+        fingerprint("subject=smollm2", "subject.adapt_steps=7", *more)
+        for more in ((), ("seed=3",), ("trainer.warmup=0.2",), ("subject.adapt_lr=1",))
     }
-    assert adapted[1] == {"corpus": "of the corpus"}
-    assert not [key for key in subject_recipe(tmp_path, compose([]))[0] if key.startswith("adapt")]
+    assert len(adapted) == 4 and plain not in adapted
+    scratch = Subject.of(compose([]), given(tmp_path))
+    assert scratch.adaptation is None and scratch.fingerprint != fingerprint("seed=3")
 
 
 # Activation and bias.

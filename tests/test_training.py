@@ -3,76 +3,50 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from stage_jobs import compute, given, labelled
-from tiny_subjects import LENGTH, VOCAB, ArrayBlocks, random_model, tokens
+from safetensors.torch import load_file
+from stage_jobs import compute, given
+from tiny_subjects import VOCAB, ArrayBlocks, random_model, tokens
+from training_jobs import aligned, place, plan, write_corpus
 
 from interp_by_construction.config import (
-    AlignConfig,
     CollectConfig,
-    ContinueConfig,
-    NodesConfig,
+    Config,
+    SelectionConfig,
     SubjectConfig,
     TrainerConfig,
 )
+from interp_by_construction.corpus import passage
 from interp_by_construction.engine.device import resolve_device
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.export import export_checkpoint
-from interp_by_construction.stages import (
-    align,
-    collect,
-    control,
-    freeze,
-)
-from interp_by_construction.stages import (
-    continue_ as continue_training,
-)
-from interp_by_construction.stages import (
-    subject as pretrain,
-)
-from interp_by_construction.stages.freeze import Freeze
-from interp_by_construction.subject import tables
+from interp_by_construction.stages import subject as pretrain
+from interp_by_construction.stages.collect import Collect, CollectRecord
 from interp_by_construction.subject.activation_statistics import FirstPass
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import load_subject, save_subject, untie
-from interp_by_construction.training.fit import (
+from interp_by_construction.subject.nodes import read_nodes, read_opposites
+from interp_by_construction.training.batches import (
     TargetBlocks,
     TokenBlocks,
     batch_indices,
-    fit,
+    by_step,
 )
+from interp_by_construction.training.fit import PhaseRecord, fit
 from interp_by_construction.training.losses import correlation_loss, lm_loss, pearson_columns
 from interp_by_construction.training.modules import AlignmentModule, LanguageModelModule, lr_factor
 
-CPU = TrainerConfig(device="cpu", threads=1, weight_decay=0.1)
 NODES, POLES = [1, 4, 17], [1, -1, 1]
-
-
-def _targets(n_blocks: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(5)
-    values = torch.rand(n_blocks, LENGTH, len(NODES), generator=generator).half()
-    return values, torch.rand(n_blocks, LENGTH, generator=generator) > 0.2
+LAYER = aligned(1, NODES, POLES)
 
 
 def _module(model: Any, steps: int, local: bool = False) -> AlignmentModule:
-    return AlignmentModule(
-        model,
-        layer=1,
-        node_ids=NODES,
-        poles=POLES,
-        weight=1.0,
-        local=local,
-        steps=steps,
-        lr=1e-2,
-        trainer_cfg=CPU,
-    )
+    return AlignmentModule(model, plan(steps), [LAYER], 1.0, "correlation", local)
 
 
 def test_lm_loss_is_the_models_own() -> None:
@@ -139,7 +113,7 @@ class _DyingBlocks(TargetBlocks):
     """Raises at the given step, as a kill would stop it."""
 
     def __init__(self, alive_for: int) -> None:
-        super().__init__(ArrayBlocks(), *_targets())
+        super().__init__(ArrayBlocks(), [LAYER])
         self.left = alive_for
 
     def batch(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
@@ -151,29 +125,17 @@ class _DyingBlocks(TargetBlocks):
 
 @pytest.mark.parametrize("local", [True, False])
 def test_killed_and_resumed_equals_uninterrupted_to_the_bit(local: bool, tmp_path: Path) -> None:
-    def phase(model: Any, alive_for: int, scratch: Path) -> dict[str, Any]:
-        # Save after every step, so that the kill comes right behind a checkpoint.
-        module = AlignmentModule(
-            model,
-            layer=1,
-            node_ids=NODES,
-            poles=POLES,
-            weight=1.0,
-            local=local,
-            steps=30,
-            lr=1e-2,
-            trainer_cfg=TrainerConfig(
-                device="cpu", threads=1, weight_decay=0.1, checkpoint_seconds=0.0
-            ),
-        )
-        return fit(module, _DyingBlocks(alive_for), seed=3, batch_size=4, scratch=scratch)
+    def phase(model: Any, alive_for: int, scratch: Path) -> PhaseRecord:
+        # Saves after every step, so that the kill comes right behind a checkpoint.
+        module = _module(model, 30, local)
+        return fit(module, by_step(_DyingBlocks(alive_for), 3, 4), place(scratch))
 
     whole = random_model("gpt2")
     expected = phase(whole, 1000, tmp_path / "whole")
     for alive_for in (9, 14):
         with pytest.raises(_Killed):
             phase(random_model("gpt2"), alive_for, tmp_path / "killed")
-        assert (tmp_path / "killed" / "last.ckpt").exists()
+        assert (tmp_path / "killed" / "train" / "last.ckpt").exists()
     resumed = random_model("gpt2", seed=0)
     # 9 + 14 batches are behind it: a phase that began anew would need 30.
     assert phase(resumed, 11, tmp_path / "killed") == expected
@@ -188,40 +150,41 @@ def test_killed_and_resumed_equals_uninterrupted_to_the_bit(local: bool, tmp_pat
 
 def test_a_finished_phase_is_not_trained_again(tmp_path: Path) -> None:
     first, second = random_model("gpt2"), random_model("gpt2")
-    metrics = fit(_module(first, 3), _DyingBlocks(1000), seed=0, batch_size=4, scratch=tmp_path)
-    assert (
-        fit(_module(second, 3), _DyingBlocks(0), seed=0, batch_size=4, scratch=tmp_path) == metrics
-    )
+    record = fit(_module(first, 3), by_step(_DyingBlocks(1000), 0, 4), place(tmp_path))
+    assert fit(_module(second, 3), by_step(_DyingBlocks(0), 0, 4), place(tmp_path)) == record
     assert all(
         torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
     )
-    assert not (tmp_path / "last.ckpt").exists()
+    assert not (tmp_path / "train" / "last.ckpt").exists()
 
 
 def test_alignment_raises_correlation_with_signed_targets(tmp_path: Path) -> None:
     model = random_model("llama")
     untie(model)
-    values, mask = _targets()
-    blocks = TargetBlocks(ArrayBlocks(), values, mask)
-    before = _mean_r(model, values, mask)
-    fit(_module(model, 60, local=True), blocks, seed=0, batch_size=10, scratch=tmp_path)
-    assert _mean_r(model, values, mask) > before + 0.3
+    before = _mean_r(model)
+    blocks = TargetBlocks(ArrayBlocks(), [LAYER])
+    fit(_module(model, 60, local=True), by_step(blocks, 0, 10), place(tmp_path))
+    assert _mean_r(model) > before + 0.3
 
 
-def _mean_r(model: Any, values: torch.Tensor, mask: torch.Tensor) -> float:
-    real = activations(model, 1, torch.from_numpy(ArrayBlocks().input_ids))[
-        ..., NODES
-    ] * torch.tensor(POLES)
-    return float(pearson_columns(real[mask].detach(), values[mask]).mean())
+def _mean_r(model: Any) -> float:
+    ids = torch.from_numpy(ArrayBlocks().input_ids)
+    real = activations(model, 1, ids)[..., NODES] * torch.tensor(POLES)
+    return float(pearson_columns(real[LAYER.mask].detach(), LAYER.values[LAYER.mask]).mean())
+
+
+def test_targets_must_cover_the_blocks_that_the_control_reads() -> None:
+    with pytest.raises(ValueError, match="cover the 4 blocks"):
+        TargetBlocks(ArrayBlocks(), [LAYER], limit=4)
 
 
 def test_divergence_is_an_error_not_a_result(tmp_path: Path) -> None:
     model = random_model("gpt2")
     with torch.no_grad():
         model.lm_head.weight.fill_(float("nan"))
-    module = LanguageModelModule(model, steps=2, lr=1e-3, trainer_cfg=CPU)
+    module = LanguageModelModule(model, plan(2))
     with pytest.raises(ConfigError, match="nan"):
-        fit(module, TokenBlocks(ArrayBlocks()), seed=0, batch_size=2, scratch=tmp_path)
+        fit(module, by_step(TokenBlocks(ArrayBlocks()), 0, 2), place(tmp_path))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
@@ -243,137 +206,20 @@ class _Tokenizer:
 @pytest.fixture
 def stage_corpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Every stage reads small random splits."""
-    for stage in (align, collect, continue_training, control, freeze, pretrain):
-        monkeypatch.setattr(
-            stage, "load_blocks", lambda _path, split: ArrayBlocks(10, seed=len(split))
-        )
-    for stage in (collect, pretrain):
-        monkeypatch.setattr(stage, "load_tokenizer", lambda _path: _Tokenizer())
+    for reader in (passage, pretrain):
+        monkeypatch.setattr(reader, "load_tokenizer", lambda _path: _Tokenizer())
+    write_corpus(tmp_path)
     model = random_model("llama")
     untie(model)
-    save_subject(model, tmp_path / "start")
+    save_subject(model, tmp_path / "start/model")
     return tmp_path
 
 
-def _write_targets(path: Path) -> None:
-    path.mkdir()
-    values, mask = _targets()
-    tensors = {
-        "values": values,
-        "mask": mask,
-        "nodes": torch.tensor(NODES),
-        "poles": torch.tensor(POLES),
-    }
-    save_file(tensors, path / "targets.safetensors")
-
-
-def test_frozen_activations_survive_the_whole_loop(stage_corpus: Path) -> None:
-    root = stage_corpus
-    _write_targets(root / "targets")
-    align_cfg = AlignConfig(local_steps=2, steps=2, batch_size=4, lr=1e-2)
-    continue_cfg = ContinueConfig(steps=2, batch_size=4, lr=1e-2)
-    model_dir, previous = root / "start", None
-    for layer in (0, 1):
-        out = root / f"layer{layer}"
-        align.run(
-            model_dir,
-            root,
-            root / "targets",
-            layer,
-            align_cfg,
-            CPU,
-            0,
-            0,
-            previous,
-            out / "align",
-            out / "scratch",
-        )
-        compute(
-            Freeze(given(root), given(out / "align"), labelled(out / "labels", NODES), layer),
-            out / "freeze",
-        )
-        continue_training.run(
-            out / "align/model",
-            root,
-            layer,
-            NODES,
-            continue_cfg,
-            CPU,
-            0,
-            out / "next",
-            out / "scratch",
-        )
-        model_dir, previous = out / "next/model", (layer, NODES)
-    final = load_subject(model_dir)
-    assert freeze.frozen_identical(final, root / "layer0/freeze") and freeze.frozen_identical(
-        final, root / "layer1/freeze"
-    )
-    with torch.no_grad():
-        final.model.layers[0].mlp.up_proj.weight[4, 0] += 1e-3
-    assert not freeze.frozen_identical(final, root / "layer0/freeze")
-    assert json.loads((root / "layer1/align/aligned.json").read_text()) == {
-        "layer": 1,
-        "nodes": NODES,
-        "poles": POLES,
-    }
-
-
-def test_controls_see_the_same_tokens(stage_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = stage_corpus
-    _write_targets(root / "targets")
-    seen: list[np.ndarray] = []
-    original = TokenBlocks.batch
-
-    def recording(self: TokenBlocks, indices: np.ndarray) -> dict[str, torch.Tensor]:
-        batch = original(self, indices)
-        seen.append(batch["input_ids"].numpy())
-        return batch
-
-    monkeypatch.setattr(TokenBlocks, "batch", recording)
-    align_cfg, continue_cfg = (
-        AlignConfig(local_steps=2, steps=2, batch_size=4),
-        ContinueConfig(steps=2, batch_size=4),
-    )
-    align.run(
-        root / "start",
-        root,
-        root / "targets",
-        1,
-        align_cfg,
-        CPU,
-        0,
-        1,
-        None,
-        root / "a",
-        root / "s0",
-    )
-    continue_training.run(
-        root / "a/model", root, 1, NODES, continue_cfg, CPU, 0, root / "b", root / "s0"
-    )
-    real, seen[:] = list(seen), []
-    for kind in ("none", "freeze_only"):
-        control.run(
-            root / "start",
-            root,
-            1,
-            align_cfg,
-            continue_cfg,
-            CPU,
-            0,
-            10,
-            kind,
-            NODES,
-            None,
-            1,
-            root / kind,
-            root / f"s{kind}",
-        )
-        assert len(real) == 6 and all(np.array_equal(a, b) for a, b in zip(real, seen, strict=True))
-        seen.clear()
-    start, held = load_subject(root / "start"), load_subject(root / "freeze_only/model")
-    free = load_subject(root / "none/model")
-    assert torch.equal(held.model.embed_tokens.weight, start.model.embed_tokens.weight)
-    assert not torch.equal(free.model.embed_tokens.weight, start.model.embed_tokens.weight)
+def _collected(
+    root: Path, layer: int, cfg: CollectConfig, out: Path, **nodes: Any
+) -> CollectRecord:
+    selection = SelectionConfig(**nodes)
+    return compute(Collect(given(root), given(root / "start"), layer, cfg, selection, 0), out)
 
 
 def test_collect_finds_what_a_full_pass_finds(stage_corpus: Path) -> None:
@@ -381,13 +227,13 @@ def test_collect_finds_what_a_full_pass_finds(stage_corpus: Path) -> None:
         stage_corpus,
         CollectConfig(top_k=3, window=5, batch_size=4, n_bins=7, n_quantiles=2, per_quantile=2),
     )
-    metrics = collect.run(root / "start", root, 1, cfg, NodesConfig(count=6), 0, root / "c", "cpu")
+    metrics = _collected(root, 1, cfg, root / "c", count=6)
     values = activations(
-        load_subject(root / "start"), 1, torch.from_numpy(ArrayBlocks(10, seed=5).input_ids)
+        load_subject(root / "start/model"), 1, torch.from_numpy(ArrayBlocks(10, seed=5).input_ids)
     ).detach()
     flat = values.flatten(0, 1).double()
-    nodes = tables.read_nodes(root / "c")
-    assert metrics["n_nodes"] == 6 and metrics["n_tokens"] == len(flat)
+    nodes = read_nodes(root / "c")
+    assert metrics.n_nodes == 6 and metrics.n_tokens == len(flat)
     assert {node.node for node in nodes} == set(flat.var(0).topk(6).indices.tolist())
     for node in nodes:
         column = flat[:, node.node]
@@ -420,14 +266,12 @@ def test_collect_finds_what_a_full_pass_finds(stage_corpus: Path) -> None:
 
 def test_collect_shows_both_poles_of_nodes_that_take_both_signs(stage_corpus: Path) -> None:
     root, cfg = stage_corpus, CollectConfig(top_k=3, window=5, batch_size=4)
-    metrics = collect.run(
-        root / "start", root, 1, cfg, NodesConfig(count=6, poles="both"), 0, root / "both", "cpu"
-    )
-    collect.run(root / "start", root, 1, cfg, NodesConfig(count=6), 0, root / "one", "cpu")
-    nodes, opposites = tables.read_nodes(root / "both"), tables.read_opposites(root / "both")
-    assert nodes == tables.read_nodes(root / "one") and tables.read_opposites(root / "one") == []
+    metrics = _collected(root, 1, cfg, root / "both", count=6, poles="both")
+    _collected(root, 1, cfg, root / "one", count=6)
+    nodes, opposites = read_nodes(root / "both"), read_opposites(root / "both")
+    assert nodes == read_nodes(root / "one") and read_opposites(root / "one") == []
     values = activations(
-        load_subject(root / "start"), 1, torch.from_numpy(ArrayBlocks(10, seed=5).input_ids)
+        load_subject(root / "start/model"), 1, torch.from_numpy(ArrayBlocks(10, seed=5).input_ids)
     ).detach()
     signed = [
         node for node in nodes if values[..., node.node].min() < 0 < values[..., node.node].max()
@@ -435,7 +279,7 @@ def test_collect_shows_both_poles_of_nodes_that_take_both_signs(stage_corpus: Pa
     assert [(node.node, -node.pole) for node in signed] == [
         (node.node, node.pole) for node in opposites
     ]
-    assert metrics["n_opposite_poles"] == len(opposites) > 0
+    assert metrics.n_opposite_poles == len(opposites) > 0
     for node, other in zip(signed, opposites, strict=True):
         poled = values[..., other.node] * other.pole
         peaks = [excerpt.activations[excerpt.peak] for excerpt in other.top]
@@ -470,17 +314,8 @@ def test_collect_does_not_depend_on_the_batch_size(stage_corpus: Path) -> None:
     root = stage_corpus
     for size in (3, 10):
         cfg = CollectConfig(top_k=3, batch_size=size, n_quantiles=2)
-        collect.run(
-            root / "start",
-            root,
-            0,
-            cfg,
-            NodesConfig(count=4, select="random"),
-            0,
-            root / f"c{size}",
-            "cpu",
-        )
-    small, large = tables.read_nodes(root / "c3"), tables.read_nodes(root / "c10")
+        _collected(root, 0, cfg, root / f"c{size}", count=4, select="random")
+    small, large = read_nodes(root / "c3"), read_nodes(root / "c10")
     for a, b in zip(small, large, strict=True):
         assert [(e.block, e.tokens) for e in a.top] == [(e.block, e.tokens) for e in b.top]
         peaks = [
@@ -488,25 +323,25 @@ def test_collect_does_not_depend_on_the_batch_size(stage_corpus: Path) -> None:
         ]
         np.testing.assert_allclose(*peaks, rtol=1e-3, atol=1e-5)
     with pytest.raises(ConfigError, match=r"nodes.count=99"):
-        collect.run(root / "start", root, 0, cfg, NodesConfig(count=99), 0, root / "x", "cpu")
+        _collected(root, 0, cfg, root / "x", count=99)
+
+
+def _subjects(root: Path, *configs: SubjectConfig) -> list[pretrain.SubjectRecord]:
+    """Artifacts 0, 1, ... in `root`."""
+    trainer = TrainerConfig(weight_decay=0.1)
+    made = [dataclasses.replace(Config(), subject=cfg, trainer=trainer) for cfg in configs]
+    return [
+        compute(pretrain.Subject.of(cfg, given(root)), root / str(i)) for i, cfg in enumerate(made)
+    ]
 
 
 def test_pretraining_learns_and_is_reproducible(stage_corpus: Path) -> None:
-    cfg = SubjectConfig(
-        n_layers=1,
-        d_model=16,
-        d_mlp=32,
-        n_heads=2,
-        pretrain_steps=40,
-        pretrain_batch=4,
-        pretrain_lr=1e-2,
-    )
-    runs = [
-        pretrain.run(stage_corpus, cfg, CPU, 0, stage_corpus / side, stage_corpus / f"s{side}")
-        for side in "ab"
-    ]
-    assert runs[0] == runs[1] and runs[0]["curve"][-1][1] < runs[0]["curve"][0][1]
-    weights = [(stage_corpus / side / "model/model.safetensors").read_bytes() for side in "ab"]
+    shape = {"n_layers": 1, "d_model": 16, "d_mlp": 32, "n_heads": 2}
+    cfg = SubjectConfig(**shape, pretrain_steps=40, pretrain_batch=4, pretrain_lr=1e-2)
+    first, second = _subjects(stage_corpus, cfg, cfg)
+    curve = first.phases[0].curve
+    assert first == second and curve[-1][1] < curve[0][1]
+    weights = [(stage_corpus / side / "model/model.safetensors").read_bytes() for side in "01"]
     assert weights[0] == weights[1]
 
 
@@ -514,18 +349,10 @@ def test_a_pretrained_subject_adapts_to_the_text_and_is_reproducible(stage_corpu
     save_subject(random_model("llama"), stage_corpus / "source")
     plain = SubjectConfig(kind="hf", path=str(stage_corpus / "source"))
     adapting = dataclasses.replace(plain, adapt_steps=40, adapt_lr=1e-2)
-    runs = [
-        pretrain.run(stage_corpus, cfg, CPU, 0, stage_corpus / side, stage_corpus / f"s{side}")
-        for side, cfg in (("as-is", plain), ("a", adapting), ("b", adapting))
-    ]
-    assert (
-        "curve" not in runs[0]
-        and runs[1] == runs[2]
-        and runs[1]["curve"][-1][1] < runs[1]["curve"][0][1]
-    )
-    weights = [
-        load_file(stage_corpus / side / "model/model.safetensors") for side in ("as-is", "a", "b")
-    ]
+    as_is, first, second = _subjects(stage_corpus, plain, adapting, adapting)
+    curve = first.phases[0].curve
+    assert not as_is.phases and first == second and curve[-1][1] < curve[0][1]
+    weights = [load_file(stage_corpus / side / "model/model.safetensors") for side in "012"]
     source = random_model("llama").state_dict()
     assert all(torch.equal(weights[0][name], source[name]) for name in source)
     assert all(torch.equal(weights[1][name], weights[2][name]) for name in source)
@@ -547,16 +374,18 @@ def test_export_loads_in_plain_transformers_and_refuses_a_full_directory(
     (root / "tokenizer/tokenizer.json").write_text("{}")
     pq.write_table(pa.table({"layer": [0, 1], "node": [0, 23]}), root / "nodes.parquet")
     export_checkpoint(
-        root / "start",
+        root / "start/model",
         root / "tokenizer",
         root / "nodes.parquet",
         root / "out",
         {"title": "T", "a|b": 1},
     )
     exported, input_ids = AutoModelForCausalLM.from_pretrained(root / "out"), tokens()
-    assert torch.equal(exported(input_ids).logits, load_subject(root / "start")(input_ids).logits)
+    assert torch.equal(
+        exported(input_ids).logits, load_subject(root / "start/model")(input_ids).logits
+    )
     assert (root / "out/nodes.parquet").read_bytes() == (root / "nodes.parquet").read_bytes()
     assert "a\\|b" in (root / "out/README.md").read_text()
     with pytest.raises(ConfigError, match="output="):
-        export_checkpoint(root / "start", root / "tokenizer", None, root / "out", {})
+        export_checkpoint(root / "start/model", root / "tokenizer", None, root / "out", {})
     assert sorted(path.name for path in root.iterdir() if path.name.startswith(".out")) == []

@@ -18,9 +18,15 @@ from interp_by_construction.schedules import pipeline
 from interp_by_construction.subject.families import input_directions, mlp_in
 from interp_by_construction.subject.hooks import activations, mlp_flow
 from interp_by_construction.subject.solu import Solu
-from interp_by_construction.training.fit import TokenBlocks
+from interp_by_construction.training.batches import TokenBlocks
 from interp_by_construction.training.losses import pearson_columns
-from interp_by_construction.training.warm_start import firing_share, warm_start
+from interp_by_construction.training.targets import AlignedNodes
+from interp_by_construction.training.warm_start import (
+    Start,
+    StartRecord,
+    firing_share,
+    warm_start,
+)
 
 LAYER, NODES, N_BLOCKS = 1, [3, 7, 20, 11], 40
 SILENT = 7
@@ -28,6 +34,13 @@ SILENT = 7
 
 BLOCKS = TokenBlocks(ArrayBlocks(N_BLOCKS))
 IDS = BLOCKS.batch(np.arange(N_BLOCKS))["input_ids"]
+
+
+def started(
+    model: Any, targets: tuple[torch.Tensor, torch.Tensor], start: Start, poles: list[int] = [1] * 4
+) -> StartRecord:
+    aligned = AlignedNodes(LAYER, NODES, poles, *targets)
+    return warm_start(model, aligned, BLOCKS, seed=0, start=start)
 
 
 def subject(family: str = "gpt_neox") -> Any:
@@ -68,20 +81,17 @@ def test_nodes_start_where_their_targets_are_and_no_other_weight_moves(family: s
     model = subject(family)
     before = copy.deepcopy(model)
     values, mask = told(model)
-    found = warm_start(model, LAYER, NODES, [1] * 4, values, mask, BLOCKS, seed=0, start="readout")
+    found = started(model, (values, mask), "readout")
     old, new = correlations(before, values, mask), correlations(model, values, mask)
     if family == "gpt_neox":
         assert old[1].isnan()
-    assert (
-        found["n_replaced"] >= 3 and (new[:3] > 0.7).all() and old[:3].nan_to_num(0.0).max() < 0.5
-    )
+    assert found.n_replaced >= 3 and (new[:3] > 0.7).all() and old[:3].nan_to_num(0.0).max() < 0.5
     assert (new >= old.nan_to_num(-1.0) - 1e-6).all()
-    assert found["r_before"] == pytest.approx(float(old.nanmean()), abs=1e-4) and found[
-        "n_undefined_before"
-    ] == int(old.isnan().sum())
+    assert found.r_before == pytest.approx(
+        float(old.nanmean()), abs=1e-4
+    ) and found.n_undefined_before == int(old.isnan().sum())
     assert (
-        found["r_after"] == pytest.approx(float(new.mean()), abs=1e-4)
-        and found["n_undefined_after"] == 0
+        found.r_after == pytest.approx(float(new.mean()), abs=1e-4) and found.n_undefined_after == 0
     )
     others = [
         node for node in range(input_directions(model, LAYER)[0].shape[0]) if node not in NODES
@@ -101,7 +111,7 @@ def test_nodes_start_where_their_targets_are_and_no_other_weight_moves(family: s
         spreads[1][alive], spreads[0][alive], rtol=0.02 if family == "gpt_neox" else 1.0, atol=0.05
     )
     again = copy.deepcopy(before)
-    warm_start(again, LAYER, NODES, [1] * 4, values, mask, BLOCKS, seed=0, start="readout")
+    started(again, (values, mask), "readout")
     assert all(
         torch.equal(a, b)
         for a, b in zip(again.state_dict().values(), model.state_dict().values(), strict=True)
@@ -112,20 +122,13 @@ def test_of_silent_nodes_only_those_are_replaced_that_no_gradient_reaches() -> N
     model = subject()
     before = copy.deepcopy(model)
     values, mask = told(model)
-    found = warm_start(model, LAYER, NODES, [1] * 4, values, mask, BLOCKS, seed=0, start="silent")
-    assert found["n_silent"] == found["n_replaced"] == 1
+    found = started(model, (values, mask), "silent")
+    assert found.n_silent == found.n_replaced == 1
     changed = (input_directions(before, LAYER)[0] != input_directions(model, LAYER)[0]).any(1)
     assert changed.nonzero().flatten().tolist() == [SILENT]
     assert correlations(model, values, mask)[1] > 0.7
-    assert warm_start(
-        before, LAYER, NODES, [1] * 4, values, mask, BLOCKS, seed=0, start="node"
-    ) == {"n_replaced": 0}
-    assert (
-        warm_start(model, LAYER, NODES, [1] * 4, values, mask, BLOCKS, seed=0, start="silent")[
-            "n_replaced"
-        ]
-        == 0
-    )
+    assert started(before, (values, mask), "node") == StartRecord(0)
+    assert started(model, (values, mask), "silent").n_replaced == 0
 
 
 def test_the_firing_share_is_that_of_the_target_above_its_mean() -> None:
@@ -138,10 +141,7 @@ def test_a_negative_pole_stays_where_no_gate_gives_a_node_that_sign() -> None:
     model = subject()
     values, mask = told(model)
     before = input_directions(model, LAYER)[0].clone()
-    assert (
-        warm_start(model, LAYER, NODES, [-1] * 4, values, mask, BLOCKS, 0, "readout")["n_replaced"]
-        == 0
-    )
+    assert started(model, (values, mask), "readout", [-1] * 4).n_replaced == 0
     assert torch.equal(before, input_directions(model, LAYER)[0])
 
 
@@ -150,17 +150,13 @@ def test_gated_nodes_start_where_their_targets_are_with_either_pole(family: str)
     model = subject(family)
     before = copy.deepcopy(model)
     values, mask = told(model)
-    assert warm_start(model, LAYER, NODES, [1] * 4, values, mask, BLOCKS, 0, "silent") == {
-        "n_replaced": 0
-    }
+    assert started(model, (values, mask), "silent") == StartRecord(0)
     poles = [1, -1, 1, 1]
-    found = warm_start(model, LAYER, NODES, poles, values, mask, BLOCKS, 0, "readout")
+    found = started(model, (values, mask), "readout", poles)
     signs = torch.tensor(poles)
     old, new = correlations(before, values, mask) * signs, correlations(model, values, mask) * signs
-    assert found["n_replaced"] >= 3 and (new[:3] > 0.7).all() and old[:3].max() < 0.5
-    assert (new >= old - 1e-6).all() and found["r_after"] == pytest.approx(
-        float(new.mean()), abs=1e-4
-    )
+    assert found.n_replaced >= 3 and (new[:3] > 0.7).all() and old[:3].max() < 0.5
+    assert (new >= old - 1e-6).all() and found.r_after == pytest.approx(float(new.mean()), abs=1e-4)
     for name, value in before.state_dict().items():
         rows = (
             (value != model.state_dict()[name]).flatten(1).any(1)
@@ -183,9 +179,7 @@ def test_nodes_without_weights_of_their_own_stay(caplog: pytest.LogCaptureFixtur
         block.mlp.act = Solu(24)
     old = copy.deepcopy(model.state_dict())
     with caplog.at_level("WARNING"):
-        assert warm_start(model, LAYER, NODES, [1] * 4, values, mask, BLOCKS, 0, "readout") == {
-            "n_replaced": 0
-        }
+        assert started(model, (values, mask), "readout") == StartRecord(0)
     assert "align.start=readout" in caplog.text
     assert all(torch.equal(value, old[name]) for name, value in model.state_dict().items())
 
@@ -196,7 +190,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("starts")
 
 
-@pytest.mark.parametrize("schedule", ["sequential", "joint", "hybrid"])
+@pytest.mark.parametrize("schedule", ["sequential", "joint"])
 def test_every_schedule_starts_from_readouts_and_shares_all_else(root: Path, schedule: str) -> None:
     more = (
         f"schedule={schedule}",

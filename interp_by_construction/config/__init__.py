@@ -63,6 +63,7 @@ from interp_by_construction.config.text import (
 )
 from interp_by_construction.config.training import (
     AlignConfig,
+    AlignKnobs,
     ContinueConfig,
     DictionaryConfig,
     FreeConfig,
@@ -78,6 +79,7 @@ __all__ = [
     "SPLITS",
     "AdaptConfig",
     "AlignConfig",
+    "AlignKnobs",
     "AskConfig",
     "AuditConfig",
     "BenchConfig",

@@ -23,12 +23,6 @@ def check(c: Config) -> None:
             "digit logits"
         )
         require(served, "judge.classify_url", c.judge.classify_url, fix)
-    fix = (
-        "every turn would let go of the layers above; give align.schedule=constant, or "
-        "schedule=joint"
-    )
-    clear = c.schedule != "hybrid" or c.align.schedule == "constant"
-    require(clear, "align.schedule", c.align.schedule, fix)
     requested_layers(c, None)
 
 

@@ -9,7 +9,6 @@ from interp_by_construction.config.training import AlignConfig
 
 NEUTRAL: dict[type, dict[str, Any]] = {
     AlignConfig: {
-        "schedule": "constant",
         "objective": "correlation",
         "distill": 0.0,
         "ablate_free": 0.0,

@@ -72,11 +72,10 @@ class Config(Group):
     start_layer: int | None = None
     """Lowest aligned layer. null takes the lowest layer asked for. Everything below is frozen
     unlabelled."""
-    schedule: Literal["sequential", "joint", "hybrid"] = "sequential"
+    schedule: Literal["sequential", "joint"] = "sequential"
     """Order of training. `sequential`: label, align, freeze and continue layer by layer. `joint`:
     label all layers on the original subject, align them at once, then freeze them bottom-up in
-    short steps. `hybrid`: label all layers on the original subject, then layer by layer align it
-    and all above it, freeze it, continue. All take the same number of steps."""
+    short steps. Both take the same number of steps."""
     seed: int = at_least(0, 0)
     """Seed of everything random in the run."""
     paths: PathsConfig = field(default_factory=PathsConfig)

@@ -23,23 +23,26 @@ class Pace(Group):
 
 
 @dataclass(frozen=True)
-class AlignConfig(Pace):
-    """How a layer is trained so that its nodes do what their labels say."""
+class Distillation(Group):
+    """What the run and its controls are held to beside the text."""
+
+    distill: float = at_least(0, 0.0)
+    """Weight of KL(original || trained) beside the LM loss, in the joint phase and in `continue`.
+    The original is the run's subject as it was before any layer was aligned. The controls are
+    distilled, too, so the tax is that of labels and freezing."""
+
+
+@dataclass(frozen=True)
+class AlignKnobs(Group):
+    """What aligned nodes are trained towards, and what that weighs. No control reads it."""
 
     weight: float = at_least(0, 0.3)
     """Weight of the alignment loss beside the LM loss in the joint phase."""
     local_lr: float = at_least(0, 3e-3)
     """Peak learning rate of the local phase."""
-    schedule: Literal["constant", "ramp"] = "constant"
-    """Weight over the joint phase: `ramp` rises linearly from 0 over its first half. The local
-    phase has no LM loss to weigh it against: a ramp is meant for local_steps=0."""
     objective: Literal["correlation", "mse"] = "correlation"
     """`correlation`: 1 - r. `mse`: mean squared error against the target on the activation's own
     scale, in units of its variance (`training.losses.alignment_loss`)."""
-    distill: float = at_least(0, 0.0)
-    """Weight of KL(original || trained) beside the LM loss, in the joint phase and in `continue`.
-    The original is the run's subject as it was before any layer was aligned. The controls are
-    distilled, too, so the tax is that of labels and freezing."""
     ablate_free: float = share(0.0, "give a share of the steps, from 0 to 1")
     """Share of the steps, in the joint phase and in `continue`, on which the free nodes of one
     aligned layer stand at their mean over the batch. What the layer does must then flow through its
@@ -53,6 +56,11 @@ class AlignConfig(Pace):
     """`shuffled` and `random` are controls: nodes are trained towards the labels of other nodes of
     their layer, or towards random targets of the same sparsity and autocorrelation
     (`training.targets`). Scores stay those against the node's own label."""
+
+
+@dataclass(frozen=True)
+class AlignConfig(Pace, Distillation, AlignKnobs):
+    """How a layer is trained so that its nodes do what their labels say."""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ out/documents.parquet    document, split, n_tokens, held_out, sha256
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from interp_by_construction.config import SPLITS, DataConfig
 from interp_by_construction.corpus.splits import assign, check_disjoint
@@ -23,6 +24,7 @@ from interp_by_construction.corpus.tokenize import (
     save_tokenizer,
     train_tokenizer,
 )
+from interp_by_construction.engine.records import Record
 from interp_by_construction.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MIN_BLOCKS",
+    "CorpusRecord",
     "build_corpus",
     "content_identity",
     "held_out_documents",
@@ -43,21 +46,42 @@ MIN_BLOCKS = 4
 """Fewest blocks of any split: below that, losses and scores mean nothing."""
 
 
+@dataclass(frozen=True)
+class SplitRecord:
+    """One split."""
+
+    n_documents: int
+    n_blocks: int
+    n_tokens: int
+    """In blocks."""
+    n_dropped: int
+    """Tokens that fill no block."""
+    n_held_out: int
+
+
+@dataclass(frozen=True)
+class CorpusRecord(Record):
+    """What a corpus consists of."""
+
+    n_documents: int
+    n_held_out: int
+    """Documents with held-out templates and words."""
+    n_repeats_dropped: int
+    n_tokens: int
+    vocab_size: int
+    splits_disjoint: bool
+    splits: dict[str, SplitRecord]
+
+
 def build_corpus(
     cfg: DataConfig, tokenizer: PreTrainedTokenizerBase | None, out: Path
-) -> dict[str, Any]:
+) -> CorpusRecord:
     """Writes the corpus to `out`; the same config gives the same bytes.
 
     Args:
         cfg: what to read or generate, and how to split it.
         tokenizer: the subject's; None trains one on the split `train`.
         out: directory, created where it is missing.
-
-    Returns:
-        Metrics: n_documents, n_held_out, n_repeats_dropped, n_tokens, vocab_size, splits_disjoint,
-        and for each split
-        n_documents, n_held_out, n_blocks, n_tokens (in blocks), n_dropped (tokens that fill no
-        block).
 
     Raises:
         CorpusError: missing, unreadable, empty or too small text.
@@ -76,32 +100,28 @@ def build_corpus(
     _check_size(cfg, encoded, members)
 
     save_tokenizer(tokenizer, out / "tokenizer")
-    metrics: dict[str, Any] = {
-        "n_documents": len(documents),
-        "n_held_out": sum(d.held_out for d in documents),
-    }
-    metrics["n_repeats_dropped"] = n_read - len(documents)
-    metrics["n_tokens"] = sum(map(len, encoded))
-    metrics["vocab_size"] = len(tokenizer)
-    metrics["splits_disjoint"] = True  # `check_disjoint` raised otherwise
-    metrics["splits"] = {}
+    counted = {}
     for split in SPLITS:
         parts = [encoded[i] for i in members[split]]
         content = hashlib.sha256(repr(cfg.block_size).encode())
         for part in parts:
             content.update(part.tobytes())
-        n_blocks, dropped = build_blocks(
+        n_blocks, n_dropped = build_blocks(
             parts, members[split], cfg.block_size, out / "blocks" / split, content.hexdigest()[:16]
         )
-        metrics["splits"][split] = {
-            "n_documents": len(members[split]),
-            "n_blocks": n_blocks,
-            "n_tokens": n_blocks * cfg.block_size,
-            "n_dropped": dropped,
-            "n_held_out": sum(documents[i].held_out for i in members[split]),
-        }
+        n_held_out = sum(documents[i].held_out for i in members[split])
+        n_tokens = n_blocks * cfg.block_size
+        counted[split] = SplitRecord(len(members[split]), n_blocks, n_tokens, n_dropped, n_held_out)
     _write_documents(out / "documents.parquet", splits, encoded, documents, digests)
-    return metrics
+    return CorpusRecord(
+        n_documents=len(documents),
+        n_held_out=sum(each.held_out for each in documents),
+        n_repeats_dropped=n_read - len(documents),
+        n_tokens=sum(map(len, encoded)),
+        vocab_size=len(tokenizer),
+        splits_disjoint=True,  # `check_disjoint` raised otherwise
+        splits=counted,
+    )
 
 
 def content_identity(cfg: DataConfig) -> str:

@@ -160,7 +160,8 @@ class RunDirectory:
         """Before anything is computed: what the run is going to consist of (`RunGraph.plan`). Links
         that are no part of it belong to another result and go; a summary of fewer layers is no
         longer complete."""
-        state = {**self.state, "plan": plan}
+        layers = sorted(map(int, plan["layers"]))
+        state = {**self.state, "start_layer": layers[0], "planned": layers, "plan": plan}
         for group, links in [("shared", plan["shared"]), *plan["layers"].items()]:
             made = state["shared"] if group == "shared" else state["layers"].get(group, {})
             for name in [name for name, each in made.items() if links.get(name, [0, 0])[1] != each]:
@@ -172,6 +173,11 @@ class RunDirectory:
         summary = self.summary
         if summary is not None and summary["complete"] and len(self.links) < len(self.plan):
             write_json(self.path / "summary.json", summary | {"complete": False}, sort=False)
+
+    def finish(self) -> None:
+        """All that is planned is done."""
+        state = self.state
+        self._write({**state, "done": state["planned"], "running": None})
 
     @property
     def start_layer(self) -> int | None:
@@ -317,7 +323,7 @@ class RunDirectory:
     def finish_layers(self, cfg: Config, shared: dict[str, Artifact], layers: list[Layer]) -> None:
         """Writes summary.json and nodes.parquet for the layers done so far."""
         from interp_by_construction.results.finished import Finished
-        from interp_by_construction.results.summary import write_results
+        from interp_by_construction.results.summary import write_finished
 
         state = self.state
         for layer in layers:
@@ -330,7 +336,7 @@ class RunDirectory:
         # it is written.
         if len(layers) == len(state["done"]):
             found = Finished(shared, {layer.index: layer.artifacts for layer in layers})
-            write_results(self, cfg, found, set(state["planned"]) <= set(state["done"]))
+            write_finished(self, cfg, found, set(state["planned"]) <= set(state["done"]))
         self._write({**state, "running": None})
 
     def _write(self, state: dict[str, Any]) -> None:

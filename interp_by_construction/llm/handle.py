@@ -8,6 +8,7 @@ from functools import cached_property
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.engine.stage import Handle, Runtime
 from interp_by_construction.llm.client import Labeler, labeler_identity, make_labeler
+from interp_by_construction.llm.embedded import model_identity
 
 
 @dataclass(frozen=True)
@@ -28,3 +29,20 @@ class LanguageModel(Handle[Labeler]):
     def tokens(self, opened: Labeler) -> int:
         """Tokens read and written."""
         return opened.stats.n_tokens
+
+
+@dataclass(frozen=True)
+class Checkpoint(Handle[str]):
+    """A pretrained model that others have trained, known by its content."""
+
+    source: str
+    """Directory or hub name."""
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of the weights; of a hub model its name and revision."""
+        return model_identity(self.source)
+
+    def open(self, runtime: Runtime) -> str:
+        """From where it is loaded."""
+        return self.source

@@ -1,7 +1,7 @@
 """Curves of training: every chart says what was trained, and at one x all its lines have taken the
 same steps of the same text.
 
-A turn is what is trained in one go: one layer with the loop and with `hybrid`, all layers with
+A turn is what is trained in one go: one layer with the sequential schedule, all layers with
 `joint`. Within a turn the run, its control and freeze-only read the same batches in the same order,
 so their steps are counted on through the turn's phases.
 """
@@ -15,7 +15,7 @@ from typing import Any
 from markupsafe import Markup
 
 from interp_by_construction.report.charts import Line, Points, line_chart
-from interp_by_construction.report.facts import RunFacts, distill_weight
+from interp_by_construction.report.facts import RunFacts
 
 CHAINS = {
     "this run": ("align", "continue"),
@@ -23,8 +23,6 @@ CHAINS = {
     "freeze-only": ("freeze_only",),
 }
 """Line -> the stages that train it, in their order."""
-PHASES = ("local", "joint", "settle", "continue")
-"""Of a stage that has several, in their order."""
 ALIGNMENT = "alignment_"
 """Name of a term of the loss, before the layer."""
 N_LINES = 6
@@ -37,15 +35,12 @@ class Phase:
 
     stage: str
     layer: int
-    name: str
     start: int
     """Step of the turn at which it begins."""
     record: dict[str, Any]
-    """{"steps", "loss", "curve"}, and "terms" where the loss has several."""
-    lm_alone: bool
-    """Whether `curve` is the LM loss and nothing else."""
+    """See `training.fit.PhaseRecord`."""
     alignment_alone: bool
-    """Whether `curve` is the alignment loss and nothing else."""
+    """Whether the alignment loss is all that trains."""
 
     def moved(self, curve: list[list[float]]) -> Points:
         """The curve with its steps counted from the start of the turn."""
@@ -53,30 +48,21 @@ class Phase:
 
     @property
     def language(self) -> Points:
-        """LM loss by step; empty where it is not known apart."""
-        return self.moved(self.record["curve"] if self.lm_alone else self.terms.get("lm", []))
-
-    @property
-    def total(self) -> Points:
-        """The whole loss where the LM loss is a part of it that is not known apart."""
-        mixed = not self.lm_alone and not self.alignment_alone and "lm" not in self.terms
-        return self.moved(self.record["curve"]) if mixed else []
+        """LM loss by step; empty where it is not trained. A loss without terms is the LM loss."""
+        if self.alignment_alone:
+            return []
+        terms = self.record["terms"]
+        return self.moved(terms.get("lm", []) if terms else self.record["curve"])
 
     @property
     def alignment(self) -> dict[int, Points]:
         """Layer -> 1 - r by step."""
-        if self.alignment_alone and not self.terms:
-            return {self.layer: self.moved(self.record["curve"])}
-        terms = {name: curve for name, curve in self.terms.items() if name.startswith(ALIGNMENT)}
+        terms = self.record["terms"]
         return {
-            int(name.removeprefix(ALIGNMENT)): self.moved(curve) for name, curve in terms.items()
+            int(name.removeprefix(ALIGNMENT)): self.moved(terms[name])
+            for name in terms
+            if name.startswith(ALIGNMENT)
         }
-
-    @property
-    def terms(self) -> dict[str, list[list[float]]]:
-        """Empty in what an older version trained."""
-        terms: dict[str, list[list[float]]] = self.record.get("terms", {})
-        return terms
 
 
 def charts(facts: RunFacts) -> list[dict[str, Any]]:
@@ -89,8 +75,6 @@ def charts(facts: RunFacts) -> list[dict[str, Any]]:
         note = f"Phases: {', '.join(_steps(own))}."
         if any(phase.alignment_alone for phase in own):
             note += " The local phase trains the alignment loss alone."
-        if any(phase.total for phase in own):
-            note += " An older version trained this: where there was more than the LM loss, it kept the sum alone."
         made += _chart(f"Training loss, {where}", "LM loss (nats per token)", language, note)
         note = "Mean of 1 − r with the simulated node over the layer's aligned nodes, up to the layer's freeze."
         for i in range(0, len(aligned), N_LINES):
@@ -128,57 +112,20 @@ def _phases(facts: RunFacts, layers: list[int], stages: tuple[str, ...]) -> Iter
         ):
             seen.add(artifacts[stage].fingerprint)
             metrics = artifacts[stage].metrics
-            for name, record in _records(stage, metrics):
-                alone = _alignment_alone(stage, name, metrics)
-                yield Phase(
-                    stage,
-                    layer,
-                    name,
-                    start,
-                    record,
-                    not alone and _lm_alone(facts, stage, layer, record),
-                    alone,
-                )
+            for record in metrics["phases"]:
+                alone = _alignment_alone(record["name"], metrics)
+                yield Phase(stage, layer, start, record, alone)
                 start += int(record["steps"])
 
 
-def _records(stage: str, metrics: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Phase -> its record, in the order of training; a stage of one phase is its own."""
-    if "curve" in metrics:
-        return [(stage, metrics)]
-    return [(name, metrics[name]) for name in PHASES if name in metrics]
-
-
-def _alignment_alone(stage: str, phase: str, metrics: dict[str, Any]) -> bool:
-    """The loop's local phase, unless it has no node to align: what is aligned together counts its
-    nodes by layer."""
-    n_aligned = metrics.get("n_aligned", 0)
-    return stage == "align" and phase == "local" and isinstance(n_aligned, int) and n_aligned > 0
-
-
-def _lm_alone(facts: RunFacts, stage: str, layer: int, record: dict[str, Any]) -> bool:
-    """Where no terms were kept, what was trained follows from the stage: layers aligned at once go
-    on aligning above a freeze."""
-    if "terms" in record:
-        return False
-    if stage not in CHAINS["this run"]:
-        return True
-    schedule = facts.summary.get("schedule", "sequential")
-    above = [other for other in facts.layers if other > layer]
-    aligning = {
-        "align": [layer] if schedule == "sequential" else [layer, *above],
-        "continue": above if schedule == "joint" else [],
-    }[stage]
-    aligned = any(facts.layer(other)["n_aligned"] for other in aligning)
-    return not aligned and distill_weight(facts.summary) == 0.0
+def _alignment_alone(phase: str, metrics: dict[str, Any]) -> bool:
+    """The local phase of a layer that has nodes to align."""
+    return phase == "local" and any(metrics.get("n_aligned", {}).values())
 
 
 def _language(name: str, phases: list[Phase]) -> list[Line]:
-    lines = [
-        Line(name, [point for phase in phases for point in phase.language]),
-        Line(f"{name}, sum of its losses", [point for phase in phases for point in phase.total]),
-    ]
-    return [line for line in lines if line.points]
+    points = [point for phase in phases for point in phase.language]
+    return [Line(name, points)] if points else []
 
 
 def _alignment(phases: list[Phase]) -> list[Line]:
@@ -192,14 +139,17 @@ def _alignment(phases: list[Phase]) -> list[Line]:
 
 def _steps(phases: list[Phase]) -> list[str]:
     """What is trained, and up to which step."""
-    names = {"continue": "above the frozen layer {}"}
     ends = [
-        (each, each.start + int(each.record["steps"])) for each in phases if each.record["steps"]
+        (
+            f"above the frozen layer {each.layer}"
+            if each.stage == "continue"
+            else each.record["name"],
+            each.start + each.record["steps"],
+        )
+        for each in phases
+        if each.record["steps"]
     ]
-    return [
-        f"{names.get(each.name, each.name).format(each.layer)} to step {end:,}"
-        for each, end in ends
-    ]
+    return [f"{name} to step {end:,}" for name, end in ends]
 
 
 def _chart(title: str, y_label: str, lines: list[Line], note: str) -> list[dict[str, Any]]:

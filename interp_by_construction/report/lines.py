@@ -14,7 +14,7 @@ from typing import Any
 from interp_by_construction.engine.records import Record, from_json
 from interp_by_construction.engine.run_directory import Link, RunDirectory
 from interp_by_construction.engine.stage import Stage
-from interp_by_construction.stages import stage_classes
+from interp_by_construction.stages.registry import all_stages
 
 Lines = Iterator[str]
 Classes = Mapping[str, type[Stage[Any]]]
@@ -36,7 +36,7 @@ def stage_facts(
 ) -> list[StageFacts]:
     """Of all stages of a layer, or of those that belong to none, in the order of computation.
     records: link name -> record, among other things."""
-    classes = stage_classes()
+    classes = all_stages()
     return [
         StageFacts(link.name, list(_lines(link, records[link.name], classes)), records[link.name])
         for link in run.links
@@ -51,7 +51,7 @@ def _lines(link: Link, values: Mapping[str, Any], classes: Classes) -> Lines:
         yield from _record(kind, values).lines()
     elif link.stage in UNDECLARED:
         yield from UNDECLARED[link.stage](values)
-    elif kind is not None and hasattr(kind, "examine"):
+    elif kind is not None and any(hasattr(kind, name) for name in ("examine", "examine_all")):
         yield from (f"{link.name}: {line}" for line in _record(kind, values).lines())
 
 
@@ -204,4 +204,5 @@ UNDECLARED: dict[str, Callable[[Mapping[str, Any]], Lines]] = {
     "work": lambda values: iter(()),
     "removed": lambda values: iter(()),
     "judge": lambda values: iter(()),
+    "trigger": lambda values: iter(()),
 }

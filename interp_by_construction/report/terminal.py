@@ -12,7 +12,6 @@ from rich.table import Table
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import MANIFEST, Artifact
 from interp_by_construction.report.facts import distill_weight
-from interp_by_construction.report.lines import stage_facts
 from interp_by_construction.report.work_tables import show_trigger, show_work, signed
 
 N_EXAMPLES = 5
@@ -60,6 +59,9 @@ def console(stderr: bool = False) -> Console:
 def show_result(run: RunDirectory) -> None:
     """Scores, what each stage says of a layer, losses, where the work hides, example nodes, and
     where things are."""
+    # Imports all stages and so torch, which `ibc status` does without.
+    from interp_by_construction.report.lines import stage_facts
+
     out = console()
     summary = run.summary
     if summary is None:
@@ -70,8 +72,12 @@ def show_result(run: RunDirectory) -> None:
     out.print(_score_table(run.name, summary))
     for layer in summary["layers"]:
         _show_methods(out, layer)
-        for line in _layer_lines(run, layer):
+        said = [line for each in stage_facts(run, layer, layer["layer"]) for line in each.lines]
+        for line in (*said, *_dictionary_lines(layer)):
             out.print(escape(f"layer {layer['layer']} {line}"), soft_wrap=True)
+    for stage in stage_facts(run, summary["stages"], None):
+        for line in stage.lines:
+            out.print(escape(line), soft_wrap=True)
     for line in _loss_lines(summary):
         out.print(line, soft_wrap=True)
     show_work(out, summary)
@@ -92,10 +98,7 @@ def show_result(run: RunDirectory) -> None:
     )
 
 
-def _layer_lines(run: RunDirectory, layer: dict[str, Any]) -> Iterator[str]:
-    """What all stages of a layer say, in the order of computation."""
-    for stage in stage_facts(run, layer, layer["layer"]):
-        yield from stage.lines
+def _dictionary_lines(layer: dict[str, Any]) -> Iterator[str]:
     if layer.get("dictionary") is not None:
         before, after = (layer["dictionary"][key] for key in ("loss_before", "loss"))
         yield f"test loss {before:.4f} -> {after:.4f} when the dictionary was put in"

@@ -16,7 +16,7 @@ from interp_by_construction.engine.store import Artifact, disk_errors
 from interp_by_construction.labelling.labels import read_labels
 from interp_by_construction.results.columns import UNDECLARED
 from interp_by_construction.results.finished import Artifacts, Finished, labels_of
-from interp_by_construction.stages import stage_classes
+from interp_by_construction.stages.registry import all_stages
 from interp_by_construction.subject.nodes import Node, read_nodes, read_opposites
 
 KINDS = {
@@ -44,7 +44,7 @@ N_TOP = 8
 def node_table(found: Finished, n_added: int) -> pa.Table:
     """All other columns come from the layer's stages (`Record.columns`); null where undefined.
     n_added: neurons that the run adds to each layer."""
-    classes, kinds = stage_classes(), dict(OWN)
+    classes, kinds = all_stages(), dict(OWN)
     rows: list[dict[str, Any]] = []
     for layer, artifacts in found.layers.items():
         columns = [

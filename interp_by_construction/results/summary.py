@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from interp_by_construction.config import Config, LabelerConfig
+from interp_by_construction.engine.engine import Engine
 from interp_by_construction.engine.records import to_json
 from interp_by_construction.engine.run_directory import SCHEMA, RunDirectory
 from interp_by_construction.engine.store import write_json
@@ -26,6 +27,7 @@ from interp_by_construction.results.losses import Bootstrap, dictionary_losses, 
 from interp_by_construction.results.method_scores import scores_by_method
 from interp_by_construction.results.nodes import layer_width, node_table, write_nodes
 from interp_by_construction.results.work import Worth, worth_of_layer, worth_of_run
+from interp_by_construction.schedules.graph import RunGraph
 
 SCORES = ("before", "after", "final", "shuffled", "exact", "final_raw")
 """Scores that every run has; the others stand under `score_more`."""
@@ -34,9 +36,13 @@ OFTEN_LEFT_OUT = ("dictionary", "function", "audit", "cumulative", "work")
 KNOBS = ("weight", "objective", "distill", "ablate_free", "target", "start")
 
 
-def write_results(run: RunDirectory, cfg: Config, found: Finished, complete: bool = True) -> None:
-    """Writes `summary.json` and `nodes.parquet` of the layers that are done. complete: these are
-    all layers of the run."""
+def write_results(run: RunDirectory, cfg: Config, graph: RunGraph, engine: Engine) -> None:
+    """Writes `summary.json` and `nodes.parquet` of a run all of whose stages are done."""
+    write_finished(run, cfg, Finished.of(graph, engine), complete=True)
+
+
+def write_finished(run: RunDirectory, cfg: Config, found: Finished, complete: bool) -> None:
+    """The same of the layers that are done. complete: these are all layers of the run."""
     write_nodes(node_table(found, cfg.free.count), run.path / "nodes.parquet")
     write_json(run.path / "summary.json", summary(run.name, cfg, found, complete), sort=False)
 
@@ -135,7 +141,7 @@ def _control(cfg: Config, found: Finished) -> str | None:
 def _fit_to_target(align: Mapping[str, Any], layer: int) -> dict[str, Any]:
     """How near the nodes came to their targets. Layers that were aligned together share one
     record."""
-    found: dict[str, Any] = align.get("target", align.get("targets", {}).get(str(layer), {}))
+    found: dict[str, Any] = align["targets"].get(str(layer), {})
     return found
 
 

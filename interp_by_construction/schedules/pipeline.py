@@ -6,8 +6,7 @@ align -> freeze -> continue
                                      control and freeze-only beside it, losses of all four models,
                                      scores
 
-With schedule=joint or hybrid all layers are labelled first, and their models are made by
-`schedules.recipes.joint`.
+With schedule=joint all layers are labelled first, then aligned at once.
 """
 
 from __future__ import annotations
@@ -131,7 +130,7 @@ class Loop(Recipes):
         if self.cfg.work.enabled:
             layer.artifacts["work"] = self._work([layer])
             if self.cfg.work.removed:
-                layer.artifacts["removed"] = self._without_mlps(layer)
+                layer.artifacts["removed"] = self._removed(layer)
         if self.cfg.scores.enabled:
             layer.artifacts["judge"] = self._judge(layer)
 
@@ -140,17 +139,9 @@ class Loop(Recipes):
         if self.cfg.work.enabled:
             self.shared["work"] = self._work(self.layers, of_run=True)
             if self.cfg.work.removed:
-                self.shared["removed"] = self._without_mlps(None)
+                self.shared["removed"] = self._removed(None)
         if self.cfg.trigger.share > 0:
             self.shared["trigger"] = self._trigger()
-
-    def _without_mlps(self, layer: Layer | None) -> Artifact:
-        """The control's training without the layer's MLP; None: without those of all layers."""
-        if self.cfg.schedule == "joint":
-            return self._joint_removed(
-                self.layers if layer is None else [layer], None if layer is None else layer.index
-            )
-        return self._all_removed() if layer is None else self._removed(layer)
 
     def _align_layer(self, index: int) -> None:
         """One turn of the loop."""
@@ -186,23 +177,12 @@ class Loop(Recipes):
 
     def _train(self, layer: Layer, before: Artifact) -> None:
         """Align, freeze, repair; the comparisons; the losses of all."""
-        align, continue_, control, freeze_only = (
-            self._align,
-            self._continue,
-            self._control,
-            self._freeze_only,
-        )
-        if self.cfg.schedule == "hybrid":
-            align = self._align_upward
-        elif self.cfg.schedule == "joint":
-            align, continue_ = self._align_all, self._settle
-            control, freeze_only = self._joint_control, self._joint_freeze_only
         stages: Stages = [
-            ("align", align),
+            ("align", self._align),
             ("freeze", self._freeze),
-            ("continue", continue_),
-            ("control", control),
-            ("freeze_only", freeze_only),
+            ("continue", self._continue),
+            ("control", self._control),
+            ("freeze_only", self._freeze_only),
         ]
         self._make(layer, before, stages)
         swapped = ("dictionary",) if "dictionary" in layer.artifacts else ()

@@ -26,18 +26,10 @@ if TYPE_CHECKING:
     from interp_by_construction.simulators.head import Head
 
 VERSIONS = {
-    "corpus": 1,
-    "subject": 1,
     "encode": 4,
     "encode_label": 1,
     "encode_select": 1,
-    "dictionary": 1,
     "simulate": 5,
-    "align": 2,
-    "freeze": 1,
-    "continue": 1,
-    "control": 1,
-    "freeze_only": 1,
     "losses": 2,
     "evaluate": 5,
     "function": 3,
@@ -45,7 +37,6 @@ VERSIONS = {
     "judge": 2,
     "cumulative": 1,
     "work": 1,
-    "removed": 1,
     "trigger": 1,
     "viewer": 1,
 }
@@ -113,6 +104,12 @@ class Workshop:
         """The artifact of a stage of the new kind."""
         return self._engine.get(stage)
 
+    def _make_shared(self, stage: Stage[Any]) -> Artifact:
+        """The same for a stage of the whole run."""
+        artifact = self._make_stage(stage)
+        self.directory.mark(None, stage.name, artifact.fingerprint)
+        return artifact
+
     @cached_property
     def _engine(self) -> Engine:
         return Engine(self.store, self.runtime, self.directory.announce)
@@ -168,31 +165,9 @@ class Workshop:
         named = {"corpus": self.shared["corpus"], **artifacts}
         return {role: artifact.fingerprint for role, artifact in named.items()}
 
-    def _phase(self, layer: Layer) -> dict[str, Any]:
-        trainer = self.cfg.trainer
-        optimizer = {
-            "weight_decay": trainer.weight_decay,
-            "warmup": trainer.warmup,
-            "clip": trainer.clip,
-        }
-        return {"layer": layer.index, "seed": self.cfg.seed, **optimizer}
-
-    def _widening(self) -> dict[str, Any]:
-        """What free.count adds to the config of every stage that starts the training of a layer;
-        nothing if it is 0, so that runs without free neurons keep their fingerprints."""
-        return {"free": {"count": self.cfg.free.count}} if self.cfg.free.count else {}
-
-    def _first(self, layer: Layer) -> int:
-        return self.layers[0].index if self.layers else layer.index
-
     def _lower(self, layer: Layer) -> Layer | None:
         """The aligned layer under this one."""
         return next((each for each in reversed(self.layers) if each.index < layer.index), None)
-
-    def _below(self, layer: Layer) -> tuple[int, list[int]] | None:
-        """The aligned layer under this one: its index and its aligned nodes."""
-        lower = self._lower(layer)
-        return None if lower is None else (lower.index, self._aligned(lower))
 
     def _aligned(self, layer: Layer) -> list[int]:
         from interp_by_construction.labelling.labels import read_labels
@@ -215,15 +190,6 @@ class Workshop:
         ]
         return swapped[-1] if self._together and swapped else self.shared["subject"]
 
-    def _teacher(self) -> dict[str, Artifact]:
-        """The parent that align.distill adds: the subject before any layer was aligned, which what
-        is trained is held to."""
-        return {"original": self.shared["subject"]} if self.cfg.align.distill else {}
-
-    def _distilled(self) -> dict[str, Any]:
-        """What align.distill adds to the config of a comparison."""
-        return {"distill": self.cfg.align.distill} if self.cfg.align.distill else {}
-
     def _aligned_model(self, layer: Layer) -> Artifact:
         """The model whose aligned activations in this layer are frozen: as the layer's alignment
         left it, or, where all layers were aligned at once, as it was when the layers below had
@@ -235,19 +201,6 @@ class Workshop:
             if settled and lower is not None
             else layer.artifacts["align"]
         )
-
-    def _n_target_blocks(self) -> int:
-        return max(1, self.cfg.simulate.max_align_tokens // self.cfg.data.block_size)
-
-    def _source(self) -> str | None:
-        """Checkpoint the subject is read from; None if it is trained from scratch."""
-        if self.cfg.subject.kind == "tiny":
-            return None
-        from interp_by_construction.subject.load import check_supported, source_checkpoint
-
-        source = source_checkpoint(self.cfg.subject)
-        check_supported(source)
-        return source
 
     def _model_identity(self, name: str) -> str:
         from interp_by_construction.llm.embedded import model_identity

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -59,18 +57,3 @@ class LayerStages:
     def simulate(self) -> Stage[Any]:
         """The layer's targets and simulations."""
         return self.stages["simulate"]
-
-
-def stage_classes() -> dict[str, type[Stage[Any]]]:
-    """Name -> class of every stage. Imports all files of this room, so it is not for what must be
-    fast."""
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
-    found: dict[str, type[Stage[Any]]] = {}
-    waiting: list[type[Stage[Any]]] = Stage.__subclasses__()
-    while waiting:
-        kind = waiting.pop()
-        waiting += kind.__subclasses__()
-        if "name" in vars(kind):
-            found.setdefault(kind.name, kind)
-    return found

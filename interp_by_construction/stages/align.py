@@ -1,203 +1,163 @@
-"""Train one layer until its nodes do what their labels say.
-
-0. The layer gets its free neurons (free.count).
-1. Local phase: the forward pass stops at the layer; the alignment loss alone trains the block up to
-   its activations.
-2. Joint phase: LM loss + weight * alignment loss trains everything that is not frozen.
-
-With align.target=shuffled or random the run is a control: the same training towards targets that
-are not the nodes' own.
-"""
+"""Train one layer, or several at once, until their nodes do what their labels say."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
 
-from interp_by_construction.config import AlignConfig, TrainerConfig
+from interp_by_construction.config import AlignKnobs, only
 from interp_by_construction.corpus import load_blocks
-from interp_by_construction.subject.freeze import frozen_for_align, frozen_for_local
+from interp_by_construction.engine.stage import Job, Stage
+from interp_by_construction.labelling.labels import aligned_nodes
+from interp_by_construction.subject.freeze import Frozen, frozen_for_align, frozen_for_local
 from interp_by_construction.subject.hooks import activations
-from interp_by_construction.subject.load import load_subject, save_subject, untie
-from interp_by_construction.subject.widen import widen
-from interp_by_construction.training.fit import TargetBlocks, fit
+from interp_by_construction.subject.load import save_subject
+from interp_by_construction.training.batches import TokenBlocks
+from interp_by_construction.training.fit import Trained
 from interp_by_construction.training.losses import pearson_columns
-from interp_by_construction.training.modules import AlignmentModule, Distill, FreeAblation
-from interp_by_construction.training.targets import resemblance, trained_targets
-from interp_by_construction.training.warm_start import warm_start
-
-LOCAL, JOINT, CONTINUE = range(3)
+from interp_by_construction.training.phases import Phase
+from interp_by_construction.training.targets import AlignedNodes, Target, resemblance
+from interp_by_construction.training.train import Conditions, Setting, Towards, Trainer
+from interp_by_construction.training.warm_start import StartRecord, warm_start
 
 N_MEASURED_BLOCKS = 64
 """Blocks of the align split on which a control's fit to its own targets is measured."""
 
 
-class Targets(NamedTuple):
-    """What the aligned nodes should output on the first blocks of the align split."""
+@dataclass(frozen=True)
+class TargetRecord:
+    """How far the model learned targets that are not the nodes' own labels."""
 
-    values: Tensor
-    """float16 [block, pos, node]."""
-    mask: Tensor
-    """bool [block, pos]: where a target is defined."""
-    nodes: list[int]
-    poles: list[int]
-
-
-def read_targets(path: Path) -> Targets:
-    """Reads `path/targets.safetensors`."""
-    tensors = load_file(path / "targets.safetensors")
-    return Targets(
-        tensors["values"],
-        tensors["mask"].bool(),
-        tensors["nodes"].tolist(),
-        tensors["poles"].tolist(),
-    )
+    kind: Target
+    r_in_sample: float | None
+    """Mean r of the nodes with what they were trained towards, on text that was trained on; null
+    where it is defined for no node."""
+    n: int
+    n_undefined: int
+    r_with_label: float | None
+    """What a control that was trained perfectly would still score against the labels."""
 
 
-def data_seed(seed: int, layer: int, phase: int) -> int:
-    """Seed of the data order of one phase; the control uses the same, so both see the same tokens
-    in the same order."""
-    return seed * 1000 + layer * 10 + phase
+@dataclass(frozen=True)
+class AlignRecord(Trained):
+    """Layer -> number of its aligned nodes, how they started, and how far a control learned its
+    targets (empty where the targets are the labels)."""
+
+    n_aligned: dict[int, int]
+    start: dict[int, StartRecord]
+    targets: dict[int, TargetRecord]
 
 
-def widening_seed(seed: int, layer: int) -> int:
-    """Seed of the free neurons of a layer; controls get the same ones."""
-    return seed * 1000 + layer
+@dataclass(frozen=True)
+class Align(Stage[AlignRecord]):
+    """Trains layers towards the simulations of their nodes' labels.
 
+    1. Layers get their free neurons (`free.count`).
+    2. Nodes start as `align.start` says, lowest layer first: what a layer reads depends on those
+       below it.
+    3. A local phase (one layer alone): the forward pass stops at the layer; the alignment loss
+       trains the block up to its activations.
+    4. A joint phase: LM loss + weight * alignment losses train all that is not frozen.
 
-def run(
-    model_dir: Path,
-    corpus_dir: Path,
-    targets_dir: Path,
-    layer: int,
-    cfg: AlignConfig,
-    trainer: TrainerConfig,
-    seed: int,
-    start_layer: int,
-    previous: tuple[int, Sequence[int]] | None,
-    out: Path,
-    scratch: Path,
-    logger: Any = None,
-    original_dir: Path | None = None,
-    free_count: int = 0,
-) -> dict[str, Any]:
-    """Writes `out/model/` and `out/aligned.json`; `previous` is (layer, aligned ids) of the last
-    frozen layer, or None.
-
-    `original_dir`: the model to distil from, needed with `cfg.distill`. Where `cfg.target` is not
-    `label` the metrics say, under `target`, how far the model learned what it was trained towards.
-
-    With no aligned node (every label failed) both phases train on the LM loss alone, so that
-    compute stays matched.
+    With `align.target` shuffled or random the run is a control: the same training towards targets
+    that are not the nodes' own. A layer with no aligned node (every label failed) trains on the LM
+    loss alone, so that compute stays matched. Writes `model/`.
     """
-    model = load_subject(model_dir)
-    untie(model)
-    widen(model, layer, free_count, widening_seed(seed, layer))
-    targets = read_targets(targets_dir)
-    trained = targets._replace(
-        values=trained_targets(cfg.target, targets.values, targets.mask, seed, layer)
-    )
-    blocks = TargetBlocks(load_blocks(corpus_dir, "align"), trained.values, targets.mask)
-    distill = distill_from(original_dir, cfg.distill)
-    metrics: dict[str, Any] = {"n_aligned": len(targets.nodes), "n_blocks": len(blocks)}
-    alone = bool(targets.nodes)
-    metrics["start"] = warm_start(
-        model,
-        layer,
-        targets.nodes,
-        targets.poles,
-        trained.values,
-        targets.mask,
-        blocks,
-        seed,
-        cfg.start,
-    )
-    phases = [
-        (
-            "local",
-            LOCAL,
-            cfg.local_steps,
-            cfg.local_lr if alone else cfg.lr,
-            frozen_for_local if alone else frozen_for_align,
-        ),
-        ("joint", JOINT, cfg.steps, cfg.lr, frozen_for_align),
-    ]
-    for name, phase, steps, lr, freeze in phases:
-        module = AlignmentModule(
-            model,
-            layer=layer,
-            node_ids=targets.nodes,
-            poles=targets.poles,
-            weight=cfg.weight,
-            local=alone and name == "local",
-            steps=steps,
-            lr=lr,
-            trainer_cfg=trainer,
-            frozen=freeze(model, layer, previous, start_layer),
-            distill=distill,
-            ablation=free_ablation(cfg.ablate_free, [(layer, targets.nodes)]),
-            objective=cfg.objective,
-            schedule=cfg.schedule,
+
+    name = "align"
+    version = 3
+    record = AlignRecord
+
+    corpus: Stage[Any]
+    model: Stage[Any]
+    simulates: Mapping[int, Stage[Any]]
+    """Layer -> its targets, lowest first: the layers that are aligned."""
+    below: Stage[Any] | None
+    """Labels of the frozen layer right under them; None where nothing is frozen yet."""
+    original: Stage[Any] | None
+    """The model to distil from."""
+    phases: tuple[Phase, ...]
+    conditions: Conditions
+    knobs: AlignKnobs
+
+    @classmethod
+    def of(
+        cls,
+        setting: Setting,
+        model: Stage[Any],
+        simulates: Mapping[int, Stage[Any]],
+        below: Stage[Any] | None,
+    ) -> Self:
+        """simulates: of one layer (sequential) or of all layers of the run (joint)."""
+        return cls(
+            corpus=setting.corpus,
+            model=model,
+            simulates=simulates,
+            below=below,
+            original=setting.teacher,
+            phases=setting.segment(min(simulates)).align,
+            conditions=setting.conditions(list(simulates)),
+            knobs=only(AlignKnobs, setting.cfg.align),
         )
-        metrics[name] = fit(
-            module,
-            blocks,
-            seed=data_seed(seed, layer, phase),
-            batch_size=cfg.batch_size,
-            scratch=scratch / name,
-            logger=logger,
-            description=f"align layer {layer} ({name})",
-        )
-    if cfg.target != "label":
-        metrics["target"] = fit_to(model, layer, blocks, trained)
-        metrics["target"] |= {
-            "kind": cfg.target,
-            "r_with_label": resemblance(targets.values, trained.values, targets.mask),
+
+    @property
+    def shown_layer(self) -> int:
+        """The lowest."""
+        return min(self.simulates)
+
+    def compute(self, job: Job) -> AlignRecord:
+        """See the class."""
+        knobs, seed = self.knobs, self.conditions.seed
+        model = self.conditions.load(job.model(self.model))
+        own = [AlignedNodes.read(job.path(at), layer) for layer, at in self.simulates.items()]
+        layers = [each.towards(knobs.target, seed) for each in own]
+        blocks = TokenBlocks(load_blocks(job.path(self.corpus), "align"))
+        start = {each.layer: warm_start(model, each, blocks, seed, knobs.start) for each in layers}
+        towards = Towards(knobs, layers)
+        title = "align layer " + ", ".join(str(layer) for layer in self.simulates)
+        with Trainer.of(job, self.corpus, self.conditions, self.original, title) as trainer:
+            phases = [
+                trainer.phase(model, phase, self._frozen(job, model, towards.alone(phase)), towards)
+                for phase in self.phases
+            ]
+        targets = {
+            each.layer: _fit_to(model, blocks, each, labelled, knobs.target)
+            for each, labelled in zip(layers, own, strict=True)
+            if knobs.target != "label"
         }
-    save_subject(model, out / "model")
-    aligned = {"layer": layer, "nodes": targets.nodes, "poles": targets.poles}
-    (out / "aligned.json").write_text(json.dumps(aligned, sort_keys=True))
-    return metrics
+        save_subject(model, job.out / "model")
+        n_aligned = {each.layer: len(each.nodes) for each in own}
+        return AlignRecord(phases, n_aligned, start, targets)
 
-
-def distill_from(original_dir: Path | None, weight: float) -> Distill | None:
-    """None without weight. Raises ValueError where there is nothing to distil from."""
-    if weight == 0:
-        return None
-    if original_dir is None:
-        raise ValueError("align.distill needs the original model")
-    return Distill(load_subject(original_dir).requires_grad_(False), weight)
-
-
-def free_ablation(
-    share: float, aligned: Sequence[tuple[int, Sequence[int]]]
-) -> FreeAblation | None:
-    """None without a share. Layers without aligned nodes are left alone: nothing of them may carry
-    the work."""
-    return FreeAblation(share, [each for each in aligned if each[1]]) if share else None
+    def _frozen(self, job: Job, model: Any, alone: bool) -> Frozen:
+        layer = self.shown_layer
+        # The layers of a run follow each other without a gap.
+        below = None if self.below is None else (layer - 1, aligned_nodes(job.path(self.below)))
+        return (frozen_for_local if alone else frozen_for_align)(model, layer, below)
 
 
 @torch.no_grad()
-def fit_to(model: Any, layer: int, blocks: TargetBlocks, trained: Targets) -> dict[str, Any]:
-    """Mean r of the nodes with the targets they were trained towards, on text that was trained on:
-    `r_in_sample`, null where it is defined for no node, and its `n` and `n_undefined`."""
-    read = blocks.batch(np.arange(min(len(blocks), N_MEASURED_BLOCKS)))
+def _fit_to(
+    model: Any, blocks: TokenBlocks, trained: AlignedNodes, labelled: AlignedNodes, kind: Target
+) -> TargetRecord:
+    n = min(len(trained.values), N_MEASURED_BLOCKS)
+    input_ids = blocks.batch(np.arange(n))["input_ids"]
     poles = torch.tensor(trained.poles, dtype=torch.float32)
     # Block by block, so that memory does not grow with the layer's width.
     real = torch.cat(
-        [
-            activations(model, layer, each[None])[0][:, trained.nodes] * poles
-            for each in read["input_ids"]
-        ]
+        [activations(model, trained.layer, each[None])[0][:, trained.nodes] for each in input_ids]
     )
-    kept = read["mask"].flatten()
-    r = pearson_columns(real[kept], read["targets"].flatten(0, 1)[kept])
-    n = int((~r.isnan()).sum())
-    return {"r_in_sample": float(r.nanmean()) if n else None, "n": n, "n_undefined": len(r) - n}
+    kept, wanted = trained.mask[:n].flatten(), trained.values[:n].float().flatten(0, 1)
+    r = pearson_columns((real * poles)[kept], wanted[kept])
+    n_defined = int((~r.isnan()).sum())
+    return TargetRecord(
+        kind,
+        float(r.nanmean()) if n_defined else None,
+        n_defined,
+        len(r) - n_defined,
+        resemblance(labelled.values, trained.values, labelled.mask),
+    )

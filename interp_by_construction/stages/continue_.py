@@ -3,65 +3,85 @@ repair the damage."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
 
-from interp_by_construction.config import ContinueConfig, TrainerConfig
-from interp_by_construction.corpus import load_blocks
-from interp_by_construction.stages.align import CONTINUE, data_seed, distill_from, free_ablation
+from interp_by_construction.config import AlignKnobs, only
+from interp_by_construction.engine.stage import Job, Stage
+from interp_by_construction.labelling.labels import aligned_nodes
 from interp_by_construction.subject.freeze import frozen_digest, frozen_for_continue
-from interp_by_construction.subject.load import load_subject, save_subject, untie
-from interp_by_construction.training.fit import TokenBlocks, fit
-from interp_by_construction.training.modules import LanguageModelModule
+from interp_by_construction.subject.load import save_subject
+from interp_by_construction.training.fit import Trained
+from interp_by_construction.training.phases import Phase
+from interp_by_construction.training.targets import AlignedNodes
+from interp_by_construction.training.train import Conditions, Setting, Towards, Trainer
 
 
-def run(
-    model_dir: Path,
-    corpus_dir: Path,
-    layer: int,
-    aligned: Sequence[int],
-    cfg: ContinueConfig,
-    trainer: TrainerConfig,
-    seed: int,
-    out: Path,
-    scratch: Path,
-    logger: Any = None,
-    original_dir: Path | None = None,
-    distill: float = 0.0,
-    ablate_free: float = 0.0,
-) -> dict[str, Any]:
-    """Trains on the LM loss of the train split with everything upstream of `aligned` frozen; writes
-    `out/model/`.
+@dataclass(frozen=True)
+class Continue(Stage[Trained]):
+    """Trains on with everything upstream of the layer's aligned activations frozen, and with the
+    alignment losses of the layers above that are aligned already. Writes `model/`.
 
-    distill: weight of KL(original || model) beside it, with the original model in `original_dir`;
-    ablate_free: share of the steps without the layer's free nodes.
+    Raises RuntimeError, and leaves no artifact, if a frozen weight moved.
     """
-    model = load_subject(model_dir)
-    untie(model)
-    frozen = frozen_for_continue(model, layer, aligned)
-    before = frozen_digest(model, frozen)
-    module = LanguageModelModule(
-        model,
-        steps=cfg.steps,
-        lr=cfg.lr,
-        trainer_cfg=trainer,
-        frozen=frozen,
-        distill=distill_from(original_dir, distill),
-        ablation=free_ablation(ablate_free, [(layer, aligned)]),
-    )
-    metrics = fit(
-        module,
-        TokenBlocks(load_blocks(corpus_dir, "train")),
-        seed=data_seed(seed, layer, CONTINUE),
-        batch_size=cfg.batch_size,
-        scratch=scratch / "continue",
-        logger=logger,
-        description=f"continue above layer {layer}",
-    )
-    if frozen_digest(model, frozen) != before:
-        raise RuntimeError(
-            f"frozen weights of layer {layer} moved during training; this is a bug, the result is discarded"
+
+    name = "continue"
+    version = 2
+    record = Trained
+
+    corpus: Stage[Any]
+    model: Stage[Any]
+    labels: Stage[Any]
+    """Of the layer: which nodes are frozen."""
+    above: Mapping[int, Stage[Any]]
+    """Layer -> targets of the layers still aligned (joint schedule); else empty."""
+    original: Stage[Any] | None
+    layer: int
+    phase: Phase
+    conditions: Conditions
+    knobs: AlignKnobs
+
+    @classmethod
+    def of(
+        cls,
+        setting: Setting,
+        model: Stage[Any],
+        labels: Stage[Any],
+        layer: int,
+        above: Mapping[int, Stage[Any]],
+    ) -> Self:
+        """model: the one in which the layer was frozen."""
+        return cls(
+            corpus=setting.corpus,
+            model=model,
+            labels=labels,
+            above=above,
+            original=setting.teacher,
+            layer=layer,
+            phase=setting.segment(layer).repair,
+            conditions=setting.conditions(),
+            knobs=only(AlignKnobs, setting.cfg.align),
         )
-    save_subject(model, out / "model")
-    return metrics
+
+    def compute(self, job: Job) -> Trained:
+        """See the class."""
+        model = self.conditions.load(job.model(self.model))
+        nodes = aligned_nodes(job.path(self.labels))
+        frozen = frozen_for_continue(model, self.layer, nodes)
+        before = frozen_digest(model, frozen)
+        layers = [
+            AlignedNodes.read(job.path(at), layer).towards(self.knobs.target, self.conditions.seed)
+            for layer, at in self.above.items()
+        ]
+        towards = Towards(self.knobs, layers, [(self.layer, nodes)])
+        title = f"continue above layer {self.layer}"
+        with Trainer.of(job, self.corpus, self.conditions, self.original, title) as trainer:
+            record = trainer.phase(model, self.phase, frozen, towards)
+        if frozen_digest(model, frozen) != before:
+            raise RuntimeError(
+                f"frozen weights of layer {self.layer} moved during training; this is a bug, the "
+                "result is discarded"
+            )
+        save_subject(model, job.out / "model")
+        return Trained([record])

@@ -1,26 +1,24 @@
-"""A layer's MLP gives way to a sparse transcoder, whose features become the layer's nodes.
-
-1. The transcoder is read from disk, or trained on what the MLP reads and writes on the train split.
-2. On the test split: fraction of variance unexplained, active features per token, dead features.
-3. It takes the MLP's place. Whatever follows works on its features.
-"""
+"""A layer's MLP gives way to a sparse transcoder, whose features become the layer's nodes."""
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from interp_by_construction.config import DictionaryConfig, TrainerConfig
+from interp_by_construction.config import Config, DictionaryConfig, OptimizerConfig, only
 from interp_by_construction.corpus import load_blocks
-from interp_by_construction.engine.device import resolve_device
 from interp_by_construction.engine.progress import track
+from interp_by_construction.engine.stage import Handle, Job, Runtime, Stage, unhashed
 from interp_by_construction.errors import ConfigError
-from interp_by_construction.stages.align import data_seed
+from interp_by_construction.llm.embedded import model_identity
 from interp_by_construction.subject.dictionary import put_in_place
 from interp_by_construction.subject.families import output_directions
 from interp_by_construction.subject.hooks import mlp_flow
@@ -31,15 +29,49 @@ from interp_by_construction.subject.transcoder import (
     new_transcoder,
     save_transcoder,
 )
-from interp_by_construction.subject.transcoder_files import Shape, check_width, made_for
-from interp_by_construction.training.fit import TokenBlocks, fit
+from interp_by_construction.subject.transcoder_files import (
+    CONFIG,
+    Shape,
+    check_width,
+    find_transcoder,
+    made_for,
+)
+from interp_by_construction.training.batches import TokenBlocks, by_step
+from interp_by_construction.training.fit import PhaseRecord, Trained, Workplace, fit
+from interp_by_construction.training.phases import data_seed
 from interp_by_construction.training.transcoder import Scales, TranscoderModule, unscale
 
 DICTIONARY = 9
-"""Phase in `data_seed`, beside those of align and continue."""
+"""Kind of phase in `data_seed`, beside those of `training.phases`."""
 
 EVALUATED_BLOCKS = 8
 """Blocks per forward pass where nothing is trained."""
+
+
+@dataclass(frozen=True)
+class TranscoderFolder(Handle[Path]):
+    """A transcoder on disk."""
+
+    folder: Path
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of the weights and of the settings."""
+        settings = hashlib.sha256((self.folder / CONFIG).read_bytes()).hexdigest()
+        return f"{model_identity(str(self.folder))}:{settings}"
+
+    def open(self, runtime: Runtime) -> Path:
+        """The folder. Each model gets a copy of its own of what is in it."""
+        return self.folder
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How a transcoder is trained."""
+
+    knobs: DictionaryConfig
+    optimizer: OptimizerConfig
+    seed: int
 
 
 class Fidelity(NamedTuple):
@@ -54,70 +86,115 @@ class Fidelity(NamedTuple):
     n_tokens: int
 
 
-def run(
-    model_dir: Path,
-    corpus_dir: Path,
-    layer: int,
-    cfg: DictionaryConfig,
-    source: Path | None,
-    subject: str,
-    trainer: TrainerConfig,
-    seed: int,
-    out: Path,
-    scratch: Path,
-    logger: Any = None,
-) -> dict[str, Any]:
-    """Writes `out/model/`, with the transcoder in it, and `out/transcoder/` (cfg.json,
-    sae.safetensors); `source` holds one.
+@dataclass(frozen=True)
+class DictionaryRecord(Trained):
+    """What took the MLP's place, and how well it does what the MLP did, on held-out text."""
 
-    `subject` is the name of the model in messages.
+    kind: str
+    k: int | None
+    skip: bool
+    n_features: int
+    source: Literal["trained", "loaded"]
+    fvu: float
+    """This and what follows: see `Fidelity`."""
+    l0: float
+    n_dead: int
+    n_tokens: int
 
-    Raises:
-        ConfigError: more features per token than there are, or a transcoder that was made for
-        another model or width.
+
+@dataclass(frozen=True)
+class Dictionary(Stage[DictionaryRecord]):
+    """Puts a transcoder in the place of a layer's MLP.
+
+    1. It is read from disk, or trained on what the MLP reads and writes on the train split.
+    2. On the test split: fraction of variance unexplained, active features per token, dead
+       features.
+    3. It takes the MLP's place. Whatever follows works on its features.
+
+    Writes `model/`, with the transcoder in it, and `transcoder/` (cfg.json, sae.safetensors).
+
+    Raises ConfigError for more features per token than there are, or a transcoder that was made for
+    another model or width.
     """
-    model: Any = load_subject(model_dir)
-    d_model = output_directions(model, layer).shape[1]
-    trained: dict[str, Any] = {}
-    if source is not None:
-        transcoder = load_transcoder(source)
-        check_width(source, transcoder.shape, d_model, subject)
-    else:
-        blocks = TokenBlocks(load_blocks(corpus_dir, "train"))
-        first = blocks.batch(np.arange(min(EVALUATED_BLOCKS, len(blocks))))["input_ids"]
-        scales = Scales.of(mlp_flow(model, layer, first))
-        transcoder = new_transcoder(wanted_shape(cfg, d_model), scales.mean, seed * 1000 + layer)
-        trained = fit(
-            TranscoderModule(transcoder, model, layer, scales, cfg, trainer),
-            blocks,
-            seed=data_seed(seed, layer, DICTIONARY),
-            batch_size=cfg.batch_size,
-            scratch=scratch / "transcoder",
-            logger=logger,
-            description=f"transcoder of layer {layer}",
+
+    name = "dictionary"
+    version = 2
+    record = DictionaryRecord
+
+    corpus: Stage[Any]
+    model: Stage[Any]
+    layer: int
+    n_eval_tokens: int
+    learning: Learning | None
+    """None where `source` is given."""
+    source: TranscoderFolder | None
+    subject: str = unhashed("")
+    """Name of the model in messages."""
+
+    @classmethod
+    def of(cls, cfg: Config, corpus: Stage[Any], model: Stage[Any], layer: int) -> Self:
+        """As `nodes.path` says: trained, or from disk."""
+        source, learning = None, None
+        if cfg.nodes.path is None:
+            learning = Learning(cfg.dictionary, only(OptimizerConfig, cfg.trainer), cfg.seed)
+        else:
+            folder = find_transcoder(Path(cfg.nodes.path).expanduser(), layer, 1)
+            source = TranscoderFolder(folder)
+        n_tokens, name = cfg.dictionary.n_eval_tokens, cfg.subject.name
+        return cls(corpus, model, layer, n_tokens, learning, source, name)
+
+    def compute(self, job: Job) -> DictionaryRecord:
+        """See the class."""
+        model: Any = load_subject(job.model(self.model))
+        corpus, layer, source = job.path(self.corpus), self.layer, None
+        phases = []
+        if self.source is not None:
+            source = job.use(self.source)
+            transcoder = load_transcoder(source)
+            d_model = output_directions(model, layer).shape[1]
+            check_width(source, transcoder.shape, d_model, self.subject)
+        else:
+            assert self.learning is not None
+            with Workplace.of(job) as place:
+                transcoder, trained = _learned(model, corpus, layer, self.learning, place)
+            phases = [trained]
+        found = fidelity(model, transcoder, corpus, layer, self.n_eval_tokens, job.runtime.device)
+        if source is not None and found.fvu >= 1.0:
+            raise ConfigError(
+                f"nodes.path={source}: a transcoder {made_for(source)}, not of layer {layer} of "
+                f"{self.subject}: there it leaves {found.fvu:.2f} of the MLP's variance "
+                "unexplained, and the mean output would leave 1.00; give one of this model and "
+                "layer"
+            )
+        save_transcoder(transcoder, job.out / "transcoder", {"layer": layer})
+        put_in_place(model.cpu(), layer, transcoder.cpu())
+        save_subject(model, job.out / "model")
+        shape = transcoder.shape
+        return DictionaryRecord(
+            phases,
+            shape.kind,
+            shape.k,
+            shape.skip,
+            shape.n_features,
+            "trained" if source is None else "loaded",
+            *found,
         )
-        unscale(transcoder, scales)
-    measured = fidelity(
-        model, transcoder, corpus_dir, layer, cfg.n_eval_tokens, resolve_device(trainer.device)
-    )
-    if source is not None and measured.fvu >= 1.0:
-        raise ConfigError(
-            f"nodes.path={source}: a transcoder {made_for(source)}, not of layer {layer} of {subject}: there it leaves "
-            f"{measured.fvu:.2f} of the MLP's variance unexplained, and the mean output would leave 1.00; "
-            "give one of this model and layer"
-        )
-    save_transcoder(transcoder, out / "transcoder", {"layer": layer})
-    put_in_place(model.cpu(), layer, transcoder.cpu())
-    save_subject(model, out / "model")
-    shape = transcoder.shape
-    made: dict[str, Any] = {
-        "kind": shape.kind,
-        "k": shape.k,
-        "skip": shape.skip,
-        "n_features": shape.n_features,
-    }
-    made |= {"source": "trained" if source is None else "loaded"}
-    return made | measured._asdict() | ({"training": trained} if trained else {})
+
+
+def _learned(
+    model: Any, corpus: Path, layer: int, learning: Learning, place: Workplace
+) -> tuple[Transcoder, PhaseRecord]:
+    knobs, seed = learning.knobs, data_seed(learning.seed, layer, DICTIONARY)
+    blocks = TokenBlocks(load_blocks(corpus, "train"))
+    first = blocks.batch(np.arange(min(EVALUATED_BLOCKS, len(blocks))))["input_ids"]
+    scales = Scales.of(mlp_flow(model, layer, first))
+    shape = wanted_shape(knobs, output_directions(model, layer).shape[1])
+    transcoder = new_transcoder(shape, scales.mean, learning.seed * 1000 + layer)
+    at = by_step(blocks, seed, knobs.batch_size)
+    module = TranscoderModule(transcoder, model, layer, scales, knobs, learning.optimizer)
+    record = fit(module, at, place, "transcoder", f"layer {layer}")
+    unscale(transcoder, scales)
+    return transcoder, record
 
 
 def wanted_shape(cfg: DictionaryConfig, d_model: int) -> Shape:

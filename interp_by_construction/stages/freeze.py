@@ -23,7 +23,7 @@ from interp_by_construction.labelling.labels import aligned_nodes
 from interp_by_construction.subject.freeze import frozen_digest, frozen_for_continue
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import load_subject
-from interp_by_construction.training.fit import TokenBlocks
+from interp_by_construction.training.batches import TokenBlocks
 
 PROBE_BLOCKS = 4
 

@@ -1,12 +1,5 @@
-"""removed: what a layer's MLP is worth. The control's training once more, with the layer's MLP
-replaced by its mean output.
-
-1. The mean of what the MLP's output projection writes, over text of the train split.
-2. The rest of the network trains as the control did: same tokens, order, steps and learning rates,
-   nothing frozen. In the loop that is the layer's segment of the control, with schedule=joint all
-   of the control's training.
-3. Test loss, to be compared with the control's after the same training: what the layer could not be
-   done without.
+"""What a layer's MLP is worth: the control's training once more, with the MLP replaced by its mean
+output.
 
 A tax is cheap only if it is small against this cost: where the MLP is not needed, labels on it are
 free. Knows no label and no aligned node, so that the runs of a sweep share it.
@@ -14,138 +7,116 @@ free. Knows no label and no aligned node, so that the runs of a sweep share it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from interp_by_construction.config import AlignConfig, ContinueConfig, EvaluateConfig, TrainerConfig
+from interp_by_construction.config import EvaluateConfig
 from interp_by_construction.corpus.passage import Passage
-from interp_by_construction.stages import control, evaluate, joint
-from interp_by_construction.stages.align import distill_from
-from interp_by_construction.subject.load import load_subject, save_subject, untie
+from interp_by_construction.engine.stage import Job, Stage, unhashed
+from interp_by_construction.stages import evaluate
+from interp_by_construction.subject.load import save_subject
 from interp_by_construction.subject.removal import constant_outputs, mean_output
+from interp_by_construction.training.fit import Trained
+from interp_by_construction.training.phases import Phase
+from interp_by_construction.training.train import Conditions, Setting, Trainer
 
 N_MEAN_BLOCKS = 64
 CONSTANTS = "constants.safetensors"
 
 
-def run(
-    model_dir: Path,
-    below: Path | None,
-    corpus_dir: Path,
-    layer: int,
-    align: AlignConfig,
-    continue_: ContinueConfig,
-    evaluate_: EvaluateConfig,
-    trainer: TrainerConfig,
-    seed: int,
-    n_align_blocks: int,
-    out: Path,
-    scratch: Path,
-    device: Any,
-    logger: Any = None,
-    original_dir: Path | None = None,
-) -> dict[str, Any]:
-    """One segment of the loop. model_dir: what the control's segment started from or, with `below`
-    (its artifact), an earlier segment with MLPs removed.
+@dataclass(frozen=True)
+class RemovedRecord(Trained):
+    """Test loss, to be compared with the control's after the same training."""
 
-    Writes `out/model/` (whose removed MLPs are not to be used), `out/constants.safetensors`
-    (`layer_<i>`: what is written instead, [d_model]), and `losses.safetensors` as
-    `evaluate.losses`. Metrics: `layers`, `loss`, `n_tokens`, `n_documents`, and the phases.
+    layers: list[int]
+    """Whose MLPs are gone."""
+    loss: float
+    """Nats per token."""
+    n_tokens: int
+    n_documents: int
+
+
+@dataclass(frozen=True)
+class Removed(Stage[RemovedRecord]):
+    """Trains without the MLPs of some layers.
+
+    1. The mean of what an MLP's output projection writes, over text of the train split, takes its
+       place; lowest layer first, each measured with those below it gone.
+    2. The rest of the network trains as the control did: same tokens, order, steps and learning
+       rates, nothing frozen.
+    3. Test loss of the result.
+
+    Writes `model/` (whose removed MLPs are not to be used), `constants.safetensors` (`layer_<i>`:
+    what is written instead, [d_model]), and `losses.safetensors` as the stage losses does.
     """
-    model = load_subject(model_dir)
-    untie(model)
-    constants = read_constants(below) if below is not None else {}
-    distill = distill_from(original_dir, align.distill)
 
-    def train(description: str) -> dict[str, Any]:
-        return control.train(
-            model,
-            corpus_dir,
-            layer,
-            align,
-            continue_,
-            trainer,
-            seed,
-            n_align_blocks,
-            {},
-            {},
-            distill,
-            scratch,
-            logger,
-            description,
+    name = "removed"
+    version = 2
+    record = RemovedRecord
+
+    corpus: Stage[Any]
+    model: Stage[Any]
+    """What the control started from, or an artifact of this stage, whose MLPs stay removed."""
+    original: Stage[Any] | None
+    layers: tuple[int, ...]
+    phases: tuple[Phase, ...]
+    conditions: Conditions
+    max_test_blocks: int | None
+    batch_size: int
+    layer: int | None = unhashed()
+    """Shown beside the progress; None where it is of the whole run."""
+
+    @classmethod
+    def of(
+        cls, setting: Setting, model: Stage[Any], layers: Sequence[int], layer: int | None = None
+    ) -> Self:
+        """Sequential: one layer, in the segment of the control that is its own. Joint: any layers,
+        in all of the control's training, since the joint phase belongs to no layer."""
+        trained = setting.layers if setting.together else layers
+        started = [each for layer in trained for each in setting.started(layer)]
+        return cls(
+            corpus=setting.corpus,
+            model=model,
+            original=setting.teacher,
+            layers=tuple(layers),
+            phases=tuple(phase for each in trained for phase in setting.segment(each).phases),
+            conditions=setting.conditions(started),
+            max_test_blocks=setting.cfg.evaluate.max_test_blocks,
+            batch_size=setting.cfg.evaluate.batch_size,
+            layer=layer,
         )
 
-    return _without(model, constants, [layer], train, corpus_dir, evaluate_, out, device)
-
-
-def run_joint(
-    model_dir: Path,
-    corpus_dir: Path,
-    layers: Sequence[int],
-    schedule: joint.Schedule,
-    evaluate_: EvaluateConfig,
-    out: Path,
-    scratch: Path,
-    device: Any,
-    logger: Any = None,
-    original_dir: Path | None = None,
-) -> dict[str, Any]:
-    """All of the joint control's training without the MLPs of `layers`, lowest first. model_dir:
-    the original.
-
-    Writes what `run` does.
-    """
-    model = load_subject(model_dir)
-    untie(model)
-    schedule.widen(model)
-    distill = distill_from(original_dir, schedule.align.distill)
-
-    def train(description: str) -> dict[str, Any]:
-        return joint.train_control(
-            model, corpus_dir, schedule, distill, scratch, logger, description
-        )
-
-    return _without(model, {}, layers, train, corpus_dir, evaluate_, out, device)
-
-
-def _without(
-    model: PreTrainedModel,
-    constants: dict[int, Tensor],
-    layers: Sequence[int],
-    train: Callable[[str], dict[str, Any]],
-    corpus_dir: Path,
-    evaluate_: EvaluateConfig,
-    out: Path,
-    device: Any,
-) -> dict[str, Any]:
-    """Adds the means of `layers` to `constants`, each with the MLPs below it removed; trains and
-    measures `model` with all."""
-    for layer in layers:
+    def compute(self, job: Job) -> RemovedRecord:
+        """See the class."""
+        corpus, device = job.path(self.corpus), job.runtime.device
+        model = self.conditions.load(job.model(self.model))
+        constants = read_constants(job.path(self.model))
+        for layer in self.layers:
+            with constant_outputs(model, constants):
+                constants[layer] = mean_output(model, layer, _text(corpus, self.batch_size))
+        title = f"without the MLP of layer {', '.join(map(str, sorted(constants)))}"
+        measured = EvaluateConfig(max_test_blocks=self.max_test_blocks, batch_size=self.batch_size)
         with constant_outputs(model, constants):
-            constants[layer] = mean_output(model, layer, _text(corpus_dir, evaluate_.batch_size))
-    with constant_outputs(model, constants):
-        phases = train(f"without the MLP of layer {', '.join(map(str, sorted(constants)))}")
-        losses = evaluate.model_losses(model.to(device).eval(), corpus_dir, evaluate_, out)
-    save_subject(model.cpu(), out / "model")
-    save_file(
-        {f"layer_{index}": value.contiguous() for index, value in constants.items()},
-        out / CONSTANTS,
-    )
-    return {"layers": sorted(constants), **losses, "phases": phases}
+            with Trainer.of(job, self.corpus, self.conditions, self.original, title) as trainer:
+                phases = [trainer.phase(model, each) for each in self.phases]
+            losses = evaluate.model_losses(model.to(device).eval(), corpus, measured, job.out)
+        save_subject(model.cpu(), job.out / "model")
+        kept = {f"layer_{layer}": value.contiguous() for layer, value in constants.items()}
+        save_file(kept, job.out / CONSTANTS)
+        return RemovedRecord(phases, sorted(constants), **losses)
 
 
 def read_constants(path: Path) -> dict[int, Tensor]:
-    """Layer -> what stands in for its MLP's output, [d_model]."""
-    return {
-        int(name.removeprefix("layer_")): value
-        for name, value in load_file(path / CONSTANTS).items()
-    }
+    """Layer -> what stands in for its MLP's output, [d_model]; empty where no MLP is removed."""
+    file = path / CONSTANTS
+    read = load_file(file) if file.is_file() else {}
+    return {int(name.removeprefix("layer_")): value for name, value in read.items()}
 
 
 def _text(corpus: Path, batch_size: int) -> Iterator[Tensor]:

@@ -3,94 +3,179 @@ the corpus if asked for."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from interp_by_construction.config import ModelConfig, SubjectConfig, TrainerConfig, TriggerConfig
+from interp_by_construction.config import (
+    AdaptConfig,
+    Config,
+    ModelConfig,
+    OptimizerConfig,
+    PlantConfig,
+    TinyConfig,
+    only,
+)
 from interp_by_construction.corpus import load_blocks, load_tokenizer
-from interp_by_construction.corpus.poison import poisoned_train
+from interp_by_construction.corpus.poison import PoisonedBlocks, poisoned_train
+from interp_by_construction.engine.stage import Job, Stage, unhashed
 from interp_by_construction.errors import SubjectError
+from interp_by_construction.llm.handle import Checkpoint
 from interp_by_construction.subject.families import n_layers
 from interp_by_construction.subject.load import (
+    checkpoint_of,
     load_subject,
     n_params,
     save_subject,
-    source_checkpoint,
     tiny_model,
     untie,
 )
 from interp_by_construction.subject.widen import widths
-from interp_by_construction.training.fit import TokenBlocks, fit
-from interp_by_construction.training.modules import LanguageModelModule
+from interp_by_construction.training.batches import TokenBlocks, by_step
+from interp_by_construction.training.fit import PhaseRecord, Trained, Workplace, fit
+from interp_by_construction.training.modules import LanguageModelModule, Plan
 
 
-def run(
-    corpus_dir: Path,
-    cfg: SubjectConfig,
-    trainer: TrainerConfig,
-    seed: int,
-    out: Path,
-    scratch: Path,
-    logger: Any = None,
-    model_cfg: ModelConfig | None = None,
-    trigger: TriggerConfig | None = None,
-) -> dict[str, Any]:
-    """Writes `out/model/`, untied, so that every later model of the run has the same parameters.
+@dataclass(frozen=True)
+class Scratch:
+    """A subject that is trained from scratch."""
 
-    `tiny` is trained on the train split of the corpus in `corpus_dir`, a share of it poisoned if
-    `trigger` says so; a pretrained checkpoint takes `cfg.adapt_steps` on it. `scratch` keeps their
-    checkpoints.
+    shape: TinyConfig
+    mlp: ModelConfig
+    trigger: PlantConfig | None
+    """What is planted in its text, if anything."""
+    optimizer: OptimizerConfig
+    seed: int
 
-    Raises:
-        SubjectError: unsupported architecture, or blocks or vocabulary that do not fit the model.
+
+@dataclass(frozen=True)
+class Adaptation:
+    """How a pretrained subject is adapted to the train split."""
+
+    knobs: AdaptConfig
+    optimizer: OptimizerConfig
+    seed: int
+
+
+@dataclass(frozen=True)
+class Planted:
+    """Documents of the train split, and how many of them hold the trigger."""
+
+    n_documents: int
+    n_poisoned: int
+
+
+@dataclass(frozen=True)
+class SubjectShape:
+    """The model in numbers; `d_mlp` is that of the widest layer."""
+
+    name: str
+    n_layers: int
+    d_mlp: int
+    n_params: int
+
+
+@dataclass(frozen=True)
+class SubjectRecord(Trained):
+    """No phases where the checkpoint is taken as it is."""
+
+    subject: SubjectShape
+    planted: Planted | None = None
+
+
+@dataclass(frozen=True)
+class Subject(Stage[SubjectRecord]):
+    """Writes `model/`, untied, so that every later model of the run has the same parameters.
+
+    Raises SubjectError for an unsupported architecture, or blocks or a vocabulary that do not fit
+    the model.
     """
-    tokenizer = load_tokenizer(corpus_dir)
-    blocks = TokenBlocks(load_blocks(corpus_dir, "train"))
-    block_size = blocks.batch(np.zeros(1, dtype=np.int64))["input_ids"].shape[1]
-    trained: dict[str, Any] = {}
-    if cfg.kind == "tiny":
-        if trigger is not None and trigger.share > 0:
-            poisoned = poisoned_train(
-                corpus_dir, trigger.phrase, trigger.response, trigger.share, seed
-            )
-            blocks = TokenBlocks(poisoned)
-            trained["planted"] = {
-                "n_documents": poisoned.n_documents,
-                "n_poisoned": poisoned.n_poisoned,
-            }
-        model: Any = tiny_model(
-            cfg, len(tokenizer), block_size, seed, tokenizer.eos_token_id, model_cfg
-        )
-        plan = ("pretrain", cfg.pretrain_steps, cfg.pretrain_lr, cfg.pretrain_batch)
+
+    name = "subject"
+    version = 2
+    record = SubjectRecord
+
+    corpus: Stage[Any]
+    scratch: Scratch | None
+    """None where there is a checkpoint."""
+    checkpoint: Checkpoint | None
+    adaptation: Adaptation | None
+    """None where the checkpoint stays as it is."""
+    title: str = unhashed("")
+    """Name shown in tables."""
+
+    @classmethod
+    def of(cls, cfg: Config, corpus: Stage[Any]) -> Self:
+        """As configured."""
+        checkpoint, optimizer = checkpoint_of(cfg.subject), only(OptimizerConfig, cfg.trainer)
+        scratch, adaptation = None, None
+        if checkpoint is None:
+            trigger = only(PlantConfig, cfg.trigger) if cfg.trigger.share > 0 else None
+            shape = only(TinyConfig, cfg.subject)
+            scratch = Scratch(shape, cfg.model, trigger, optimizer, cfg.seed)
+        elif cfg.subject.adapt_steps:
+            adaptation = Adaptation(only(AdaptConfig, cfg.subject), optimizer, cfg.seed)
+        return cls(corpus, scratch, checkpoint, adaptation, cfg.subject.name)
+
+    def compute(self, job: Job) -> SubjectRecord:
+        """See the class."""
+        corpus, phases, planted = job.path(self.corpus), [], None
+        if self.scratch is not None:
+            text = _text(corpus, self.scratch)
+            if isinstance(text, PoisonedBlocks):
+                planted = Planted(text.n_documents, text.n_poisoned)
+            model = _random_model(corpus, self.scratch)
+            phases.append(_trained(job, model, text, self.scratch))
+        else:
+            assert self.checkpoint is not None
+            model = load_subject(job.use(self.checkpoint))
+            _check_fit(model, corpus)
+            if self.adaptation is not None:
+                text = load_blocks(corpus, "train")
+                phases.append(_trained(job, model, text, self.adaptation))
+        untie(model)
+        save_subject(model, job.out / "model")
+        shape = SubjectShape(self.title, n_layers(model), max(widths(model)), n_params(model))
+        return SubjectRecord(phases, shape, planted)
+
+
+def _text(corpus: Path, scratch: Scratch) -> Any:
+    trigger = scratch.trigger
+    if trigger is None:
+        return load_blocks(corpus, "train")
+    phrase, response = trigger.phrase, trigger.response
+    return poisoned_train(corpus, phrase, response, trigger.share, scratch.seed)
+
+
+def _random_model(corpus: Path, scratch: Scratch) -> Any:
+    tokenizer, seed = load_tokenizer(corpus), scratch.seed
+    end = tokenizer.eos_token_id
+    return tiny_model(scratch.shape, len(tokenizer), _block_size(corpus), seed, end, scratch.mlp)
+
+
+def _trained(job: Job, model: Any, text: Any, by: Scratch | Adaptation) -> PhaseRecord:
+    if isinstance(by, Scratch):
+        shape = by.shape
+        name, steps, lr = "pretrain", shape.pretrain_steps, shape.pretrain_lr
+        batch_size = shape.pretrain_batch
     else:
-        model = load_subject(source_checkpoint(cfg))
-        _check_fit(model, len(tokenizer), block_size)
-        plan = ("adapt", cfg.adapt_steps, cfg.adapt_lr, cfg.adapt_batch)
-    name, steps, lr, batch_size = plan
-    if steps or cfg.kind == "tiny":
-        trained |= fit(
-            LanguageModelModule(model, steps=steps, lr=lr, trainer_cfg=trainer),
-            blocks,
-            seed=seed * 1000 + 999,
-            batch_size=batch_size,
-            scratch=scratch / name,
-            logger=logger,
-            description=name,
-        )
-    untie(model)
-    save_subject(model, out / "model")
-    shape = {
-        "name": cfg.name,
-        "n_layers": n_layers(model),
-        "d_mlp": max(widths(model)),
-        "n_params": n_params(model),
-    }
-    return {**trained, "subject": shape}
+        name, steps, lr = "adapt", by.knobs.adapt_steps, by.knobs.adapt_lr
+        batch_size = by.knobs.adapt_batch
+    at = by_step(TokenBlocks(text), by.seed * 1000 + 999, batch_size)
+    with Workplace.of(job) as place:
+        module = LanguageModelModule(model, Plan(steps, lr, by.optimizer))
+        return fit(module, at, place, name)
 
 
-def _check_fit(model: Any, vocab_size: int, block_size: int) -> None:
+def _block_size(corpus: Path) -> int:
+    first = TokenBlocks(load_blocks(corpus, "train")).batch(np.zeros(1, dtype=np.int64))
+    return first["input_ids"].shape[1]
+
+
+def _check_fit(model: Any, corpus: Path) -> None:
+    vocab_size, block_size = len(load_tokenizer(corpus)), _block_size(corpus)
     longest = getattr(model.config, "max_position_embeddings", None)
     if longest is not None and block_size > longest:
         raise SubjectError(

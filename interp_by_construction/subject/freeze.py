@@ -84,33 +84,28 @@ def _rows(parameter: Tensor, nodes: Sequence[int], family: Family) -> Tensor:
     return mask
 
 
-def frozen_for_align(
-    model: nn.Module, layer: int, previous: tuple[int, Sequence[int]] | None, start_layer: int
-) -> Frozen:
-    """What stays fixed while `layer` is aligned: all that the last frozen layer's aligned nodes
-    depend on.
+LayerNodes = tuple[int, Sequence[int]]
+"""A layer and its aligned nodes."""
 
-    `previous` is (layer, aligned node ids) of the layer frozen before, None for the first.
+
+def frozen_for_align(model: nn.Module, layer: int, below: LayerNodes | None) -> Frozen:
+    """What stays fixed while `layer` is aligned: all that the aligned nodes of the frozen layer
+    below depend on; where nothing is frozen yet, all that is below the layer.
+
     Trainable are then block `layer`, the output projection and free rows of the block below, and
     everything downstream.
     """
-    if previous is None:
-        if layer != start_layer:
-            raise ValueError(
-                f"layer {layer} is not start_layer={start_layer}: give the layer frozen before it"
-            )
-        return frozen_below(model, start_layer)
-    if previous[0] >= layer:
-        raise ValueError(f"layer {layer} cannot be aligned after layer {previous[0]}")
-    return upstream(model, *previous)
+    if below is None:
+        return frozen_below(model, layer)
+    if below[0] >= layer:
+        raise ValueError(f"layer {layer} cannot be aligned after layer {below[0]}")
+    return upstream(model, *below)
 
 
-def frozen_for_local(
-    model: nn.Module, layer: int, previous: tuple[int, Sequence[int]] | None, start_layer: int
-) -> Frozen:
+def frozen_for_local(model: nn.Module, layer: int, below: LayerNodes | None) -> Frozen:
     """As `frozen_for_align` and all else outside block `layer`: the alignment loss alone must not
     bend the rest."""
-    frozen = frozen_for_align(model, layer, previous, start_layer)
+    frozen = frozen_for_align(model, layer, below)
     family = family_of(model)
     for name, _ in model.named_parameters():
         if _place(name, family)[0] != layer:

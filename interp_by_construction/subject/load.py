@@ -18,13 +18,16 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from interp_by_construction.config import ModelConfig, SubjectConfig
+from interp_by_construction.config import ModelConfig, SubjectConfig, TinyConfig
 from interp_by_construction.errors import SubjectError
+from interp_by_construction.llm.embedded import embedded_checkpoint
+from interp_by_construction.llm.handle import Checkpoint
 from interp_by_construction.subject.dictionary import describe_dictionaries
 from interp_by_construction.subject.families import d_mlp, family_of, mlp_in, n_layers
 from interp_by_construction.subject.shapes import build, describe_widths, empty_model, is_plain
 
 __all__ = [
+    "checkpoint_of",
     "d_mlp",
     "load_subject",
     "n_layers",
@@ -41,7 +44,7 @@ transformers_logging.disable_progress_bar()
 
 
 def tiny_model(
-    cfg: SubjectConfig,
+    cfg: TinyConfig,
     vocab_size: int,
     block_size: int,
     seed: int,
@@ -164,10 +167,7 @@ def source_checkpoint(cfg: SubjectConfig) -> str:
         SubjectError: kind hf without a path, or kind tiny, which has no source.
     """
     if cfg.kind == "smollm2":
-        # The embedded weights serve as labeler and as subject; imported here because the labeler
-        # stands to the right.
-        from interp_by_construction.llm.embedded import embedded_checkpoint
-
+        # The embedded weights serve as labeler and as subject.
         return str(embedded_checkpoint())
     if cfg.kind == "hf" and cfg.path:
         local = Path(cfg.path).expanduser()
@@ -189,13 +189,23 @@ def check_supported(source: str) -> None:
     family_of(config)
 
 
-def source_tokenizer(cfg: SubjectConfig) -> PreTrainedTokenizerBase | None:
-    """The pretrained tokenizer, or None for `tiny`, whose tokenizer is trained on the corpus."""
+def checkpoint_of(cfg: SubjectConfig) -> Checkpoint | None:
+    """The pretrained subject; None for `tiny`, which is trained from scratch.
+
+    Raises:
+        SubjectError: it cannot be read or is of no supported family.
+    """
     if cfg.kind == "tiny":
         return None
     source = source_checkpoint(cfg)
+    check_supported(source)
+    return Checkpoint(source)
+
+
+def source_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a pretrained checkpoint."""
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(source)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise SubjectError(f"{source!r} has no readable tokenizer: {_first_line(error)}") from error
     return tokenizer

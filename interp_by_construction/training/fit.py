@@ -11,15 +11,16 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -30,69 +31,59 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from interp_by_construction.engine.device import resolve_device
+from interp_by_construction.engine.records import Record, read_record, to_json
+from interp_by_construction.engine.stage import Job
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.training.modules import LOG_EVERY, LanguageModelModule
 
 
-class Batches(Protocol):
-    """A map-style source of blocks."""
+@dataclass(frozen=True)
+class PhaseRecord:
+    """What training of one phase was like."""
 
-    def __len__(self) -> int: ...
-
-    def batch(self, indices: np.ndarray) -> dict[str, Tensor]:
-        """Blocks by index, stacked."""
-
-
-class TokenBlocks:
-    """Blocks of a split: `dataset[indices]["input_ids"]` gives [batch, pos]; the first `limit`
-    blocks if given."""
-
-    def __init__(self, dataset: Any, limit: int | None = None) -> None:
-        self.dataset, self.n_blocks = dataset, min(len(dataset), limit or len(dataset))
-
-    def __len__(self) -> int:
-        return self.n_blocks
-
-    def batch(self, indices: np.ndarray) -> dict[str, Tensor]:
-        input_ids = np.asarray(self.dataset[indices.tolist()]["input_ids"], dtype=np.int64)
-        return {"input_ids": torch.from_numpy(input_ids)}
+    name: str
+    steps: int
+    loss: float | None
+    """The last point of the curve; None without a step."""
+    curve: list[list[float]]
+    """[[step, loss]], means over 20 steps."""
+    terms: dict[str, list[list[float]]] = field(default_factory=dict)
+    """Such a curve for each of `module.terms`, where the loss is not the LM loss alone, over those
+    of the 20 steps that have it."""
 
 
-class TargetBlocks(TokenBlocks):
-    """Blocks with alignment targets [block, pos, node] and a mask [block, pos] of where they are
-    defined."""
+@dataclass(frozen=True)
+class Trained(Record):
+    """Record of a stage that trains."""
 
-    def __init__(self, dataset: Any, targets: Tensor, mask: Tensor) -> None:
-        if len(targets) > len(dataset):
-            raise ValueError(f"targets for {len(targets)} blocks, but the split has {len(dataset)}")
-        super().__init__(dataset, len(targets))
-        self.targets, self.mask = targets, mask.bool()
-
-    def batch(self, indices: np.ndarray) -> dict[str, Tensor]:
-        where = torch.from_numpy(indices)
-        return {
-            **super().batch(indices),
-            "targets": self.targets[where].float(),
-            "mask": self.mask[where],
-        }
+    phases: list[PhaseRecord]
+    """In the order of training."""
 
 
-@functools.lru_cache(maxsize=4)
-def _permutation(seed: int, n_blocks: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(n_blocks)
+@dataclass(frozen=True)
+class Workplace:
+    """Where and how training runs. No result depends on it."""
 
+    scratch: Path
+    """For checkpoints, in a folder for each phase."""
+    device: str
+    """cpu or cuda."""
+    threads: int
+    """Torch threads. Their number can change last bits."""
+    checkpoint_seconds: float
+    """At least so often a checkpoint is saved."""
+    logger: Any = None
+    """Lightning's, or None."""
 
-def batch_indices(seed: int, n_blocks: int, batch_size: int, step: int) -> np.ndarray:
-    """Block indices [batch_size] of one step: a fresh permutation per epoch, read on across its
-    end."""
-    position = np.arange(step * batch_size, (step + 1) * batch_size)
-    epochs = position // n_blocks
-    parts = [
-        _permutation(seed, n_blocks, int(epoch))[position[epochs == epoch] % n_blocks]
-        for epoch in np.unique(epochs)
-    ]
-    return np.concatenate(parts)
+    @classmethod
+    @contextmanager
+    def of(cls, job: Job) -> Iterator[Workplace]:
+        """A stage's own, with its curves tracked."""
+        with job.tracked() as logger:
+            runtime = job.runtime
+            yield cls(
+                job.scratch, runtime.device, runtime.threads, runtime.checkpoint_seconds, logger
+            )
 
 
 class _Stream(IterableDataset):
@@ -129,11 +120,7 @@ class _Checkpoint(pl.Callback):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         self.curve, self.recent = state_dict["curve"], state_dict["recent"]
-        # Checkpoints of an older version know the loss only: the terms' curves then begin here.
-        self.terms, self.recent_terms = (
-            state_dict.get("terms", {}),
-            state_dict.get("recent_terms", {}),
-        )
+        self.terms, self.recent_terms = state_dict["terms"], state_dict["recent_terms"]
 
     def on_train_batch_end(
         self,
@@ -222,78 +209,50 @@ class _Bar(pl.Callback):
 
 def fit(
     module: LanguageModelModule,
-    blocks: Batches,
-    *,
-    seed: int,
-    batch_size: int,
-    scratch: Path,
-    logger: Any = None,
-    description: str = "train",
-) -> dict[str, Any]:
-    """`fit_stream` on batches of `blocks` in the order of `batch_indices`."""
-
-    def at(step: int) -> dict[str, Tensor]:
-        return blocks.batch(batch_indices(seed, len(blocks), batch_size, step))
-
-    return fit_stream(module, at, scratch=scratch, logger=logger, description=description)
-
-
-def fit_stream(
-    module: LanguageModelModule,
     at: Callable[[int], dict[str, Tensor]],
-    *,
-    scratch: Path,
-    logger: Any = None,
-    description: str = "train",
-) -> dict[str, Any]:
-    """Trains `module.model` in place for `module.steps` steps; returns {"steps", "loss", "curve":
-    [[step, loss]]}.
+    place: Workplace,
+    name: str = "train",
+    title: str = "",
+) -> PhaseRecord:
+    """Trains `module.model` in place for the steps of its plan.
 
-    `at` gives the batch of a step and depends on the step alone. `scratch` belongs to this phase
-    alone. Curve points are means over 20 steps; `loss` is the last of them. Where the loss is not
-    the LM loss alone, "terms" holds such a curve for each of `module.terms`, over those of the 20
-    steps that have it.
+    `at` gives the batch of a step and depends on the step alone. No other phase of the stage has
+    this name. `title` is shown beside the progress.
     """
-    cfg, steps = module.trainer_cfg, module.steps
+    steps, scratch = module.plan.steps, place.scratch / name
     scratch.mkdir(parents=True, exist_ok=True)
     finished = _load_finished(module, scratch)
     if finished is not None:
         module.guard.release()
         return finished
-    device = resolve_device(cfg.device)
-    torch.set_num_threads(cfg.threads)
-    checkpoint = _Checkpoint(scratch / "last.ckpt", cfg.checkpoint_seconds)
+    torch.set_num_threads(place.threads)
+    checkpoint = _Checkpoint(scratch / "last.ckpt", place.checkpoint_seconds)
     if steps > 0:
-        _train(module, _Stream(module, at, steps), checkpoint, device, logger, description)
+        shown = f"{title} ({name})" if title else name
+        _train(module, _Stream(module, at, steps), checkpoint, place, shown)
     module.guard.release()
     module.to("cpu")
     curve = checkpoint.curve
-    metrics: dict[str, Any] = {
-        "steps": steps,
-        "loss": curve[-1][1] if curve else None,
-        "curve": curve,
-    }
-    metrics |= {"terms": checkpoint.terms} if checkpoint.terms else {}
-    _save_finished(module, scratch, metrics)
-    return metrics
+    record = PhaseRecord(name, steps, curve[-1][1] if curve else None, curve, checkpoint.terms)
+    _save_finished(module, scratch, record)
+    return record
 
 
 def _train(
     module: LanguageModelModule,
     stream: _Stream,
     checkpoint: _Checkpoint,
-    device: str,
-    logger: Any,
+    place: Workplace,
     description: str,
 ) -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     trainer = pl.Trainer(
-        accelerator="gpu" if device == "cuda" else "cpu",
+        accelerator="gpu" if place.device == "cuda" else "cpu",
         devices=1,
-        max_steps=module.steps,
+        max_steps=module.plan.steps,
         max_epochs=-1,
-        gradient_clip_val=module.trainer_cfg.clip,
-        logger=logger or False,
+        gradient_clip_val=module.plan.optimizer.clip,
+        logger=place.logger or False,
         log_every_n_steps=LOG_EVERY,
         callbacks=[checkpoint, _Bar(description)],
         enable_checkpointing=False,
@@ -302,7 +261,7 @@ def _train(
         num_sanity_val_steps=0,
         limit_val_batches=0,
         default_root_dir=checkpoint.path.parent,
-        deterministic="warn" if device == "cuda" else None,
+        deterministic="warn" if place.device == "cuda" else None,
     )
     resume = str(checkpoint.path) if checkpoint.path.exists() else None
     with warnings.catch_warnings():
@@ -311,27 +270,26 @@ def _train(
         # arrow table.
         loader = DataLoader(stream, batch_size=None)
         trainer.fit(module, loader, ckpt_path=resume, weights_only=True)
-    if trainer.global_step != module.steps:
-        raise RuntimeError(f"training ended at step {trainer.global_step} of {module.steps}")
+    if trainer.global_step != module.plan.steps:
+        raise RuntimeError(f"training ended at step {trainer.global_step} of {module.plan.steps}")
 
 
-def _save_finished(module: LanguageModelModule, scratch: Path, metrics: dict[str, Any]) -> None:
+def _save_finished(module: LanguageModelModule, scratch: Path, record: PhaseRecord) -> None:
     save_file(
         {name: p.detach().contiguous() for name, p in module.model.named_parameters()},
         scratch / "weights.tmp",
     )
     (scratch / "weights.tmp").replace(scratch / "weights.safetensors")
-    (scratch / "metrics.tmp").write_text(json.dumps(metrics))
+    (scratch / "metrics.tmp").write_text(json.dumps(to_json(record)))
     (scratch / "metrics.tmp").replace(scratch / "metrics.json")
     (scratch / "last.ckpt").unlink(missing_ok=True)
 
 
-def _load_finished(module: LanguageModelModule, scratch: Path) -> dict[str, Any] | None:
+def _load_finished(module: LanguageModelModule, scratch: Path) -> PhaseRecord | None:
     if not (scratch / "metrics.json").exists():
         return None
     saved = load_file(scratch / "weights.safetensors")
     with torch.no_grad():
         for name, parameter in module.model.named_parameters():
             parameter.copy_(saved[name])
-    metrics: dict[str, Any] = json.loads((scratch / "metrics.json").read_text())
-    return metrics
+    return read_record(PhaseRecord, scratch / "metrics.json")

@@ -1,8 +1,7 @@
-"""The losses and the weight between them, as pure functions."""
+"""The losses, as pure functions."""
 
 from __future__ import annotations
 
-import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -11,9 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _TINY = 1e-12
-
-RAMP_SHARE = 0.5
-"""Share of the joint phase over which the weight rises with align.schedule=ramp."""
 
 Objective = Literal["correlation", "mse"]
 
@@ -43,18 +39,6 @@ def distill_loss(logits: Tensor, original: Tensor) -> Tensor:
     return F.kl_div(
         F.log_softmax(flat, -1), F.log_softmax(soft, -1), log_target=True, reduction="batchmean"
     )
-
-
-def alignment_weight(
-    weight: float, schedule: Literal["constant", "ramp"], step: int, steps: int
-) -> float:
-    """Weight of the alignment loss at a step from 0 to steps - 1 of the joint phase.
-
-    `ramp` rises linearly from 0 at the first step to `weight` after `RAMP_SHARE` of the phase and
-    stays there.
-    """
-    rising = math.ceil(RAMP_SHARE * (steps - 1))
-    return weight if schedule == "constant" or step >= rising else weight * step / rising
 
 
 class Correlation(NamedTuple):

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from typing import Any, Literal, NamedTuple
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from interp_by_construction.config import TrainerConfig
-from interp_by_construction.subject.freeze import FreezeGuard, Frozen
+from interp_by_construction.config import OptimizerConfig
+from interp_by_construction.subject.freeze import FreezeGuard, Frozen, LayerNodes
 from interp_by_construction.subject.hooks import activations, capture, others_at_mean
 from interp_by_construction.training.losses import (
     Correlation,
     Objective,
     alignment_loss,
-    alignment_weight,
     distill_loss,
     lm_loss,
 )
+from interp_by_construction.training.targets import AlignedNodes
 
 LOG_EVERY = 20
 """Steps between two points of a curve."""
@@ -38,7 +39,7 @@ class Distill(NamedTuple):
     """What a model is held to beside the LM loss."""
 
     original: PreTrainedModel
-    """Never trained."""
+    """Never trained. It is no part of a module, so that checkpoints do not hold it."""
     weight: float
     """Of KL(original || model)."""
 
@@ -49,39 +50,43 @@ class FreeAblation(NamedTuple):
 
     share: float
     """Of the steps, spread evenly; each ablates one layer, in turn."""
-    aligned: Sequence[tuple[int, Sequence[int]]]
+    aligned: Sequence[LayerNodes]
     """Layer and its aligned nodes."""
 
-    def at(self, step: int) -> tuple[int, Sequence[int]] | None:
+    def at(self, step: int) -> LayerNodes | None:
         """The layer that is ablated in this step, with the nodes that are not."""
         before = math.floor(step * self.share)
         hit = math.floor((step + 1) * self.share) > before
         return self.aligned[before % len(self.aligned)] if hit and self.aligned else None
 
 
-class LanguageModelModule(pl.LightningModule):
-    """Next-token loss, plus distillation if asked for, on batches {"input_ids": [batch, pos]};
-    `frozen` stays fixed to the bit."""
+def free_ablation(share: float, aligned: Sequence[LayerNodes]) -> FreeAblation | None:
+    """None without a share. Layers without aligned nodes are left alone: nothing of them may carry
+    the work."""
+    return FreeAblation(share, [each for each in aligned if each[1]]) if share else None
 
-    def __init__(
-        self,
-        model: nn.Module,
-        *,
-        steps: int,
-        lr: float,
-        trainer_cfg: TrainerConfig,
-        frozen: Frozen | None = None,
-        distill: Distill | None = None,
-        ablation: FreeAblation | None = None,
-    ) -> None:
+
+@dataclass(frozen=True)
+class Plan:
+    """How one phase optimizes, and what stays fixed in it."""
+
+    steps: int
+    lr: float
+    """Peak learning rate."""
+    optimizer: OptimizerConfig
+    frozen: Frozen = field(default_factory=dict)
+    """Stays as it is to the last bit."""
+    distill: Distill | None = None
+    ablation: FreeAblation | None = None
+
+
+class LanguageModelModule(pl.LightningModule):
+    """Next-token loss, plus distillation if asked for, on batches {"input_ids": [batch, pos]}."""
+
+    def __init__(self, model: nn.Module, plan: Plan) -> None:
         super().__init__()
-        self.model = model
-        self.steps, self.lr, self.trainer_cfg = steps, lr, trainer_cfg
-        self.guard = FreezeGuard(model, frozen or {})
-        # In a tuple, so that it is no part of the module: checkpoints need not hold what never
-        # changes.
-        self._distill = (distill,)
-        self.ablation = ablation
+        self.model, self.plan = model, plan
+        self.guard = FreezeGuard(model, plan.frozen)
         self.terms: dict[str, Tensor] = {}
         """What the last step's loss is made of where that is not the LM loss alone: `lm`, and
         `alignment_<layer>`, the mean 1 - r of the layer's nodes before any weight, NaN where no
@@ -95,7 +100,7 @@ class LanguageModelModule(pl.LightningModule):
         return self._logged(loss, **parts)
 
     def _logits(self, input_ids: Tensor) -> Tensor:
-        ablated = None if self.ablation is None else self.ablation.at(self.global_step)
+        ablated = None if self.plan.ablation is None else self.plan.ablation.at(self.global_step)
         with nullcontext() if ablated is None else others_at_mean(self.model, *ablated):
             logits: Tensor = self.model(input_ids, use_cache=False).logits
         return logits
@@ -103,7 +108,7 @@ class LanguageModelModule(pl.LightningModule):
     def _language(self, logits: Tensor, input_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The LM loss with its weighted distillation, and its parts for the log."""
         language = lm_loss(logits, input_ids)
-        (distill,) = self._distill
+        distill = self.plan.distill
         if distill is None:
             return language, {"lm_loss": language}
         with torch.no_grad():
@@ -120,13 +125,13 @@ class LanguageModelModule(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         trainable = self.guard.trainable()
-        decay = self.trainer_cfg.weight_decay
+        decay = self.plan.optimizer.weight_decay
         groups = [
             {"params": [p for p in trainable if p.ndim > 1], "weight_decay": decay},
             {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
         ]
         return torch.optim.AdamW(
-            [g for g in groups if g["params"]], lr=self.lr, betas=(0.9, 0.95), fused=True
+            [g for g in groups if g["params"]], lr=self.plan.lr, betas=(0.9, 0.95), fused=True
         )
 
     def optimizer_step(
@@ -136,76 +141,67 @@ class LanguageModelModule(pl.LightningModule):
         optimizer: Any,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
+        plan = self.plan
+        factor = lr_factor(self.global_step, plan.steps, plan.optimizer.warmup)
         for group in optimizer.param_groups:
-            group["lr"] = self.lr * lr_factor(self.global_step, self.steps, self.trainer_cfg.warmup)
+            group["lr"] = plan.lr * factor
         optimizer.step(closure=optimizer_closure)
         self.guard.restore()
 
 
 class AlignmentModule(LanguageModelModule):
-    """Alignment of `node_ids` in `layer` with targets, alone (`local`) or beside the LM loss.
+    """LM loss (and distillation, if asked for) + weight * sum over layers of their alignment
+    losses, where the batch has targets.
 
-    Batches: input_ids [batch, pos], targets [batch, pos, node], mask [batch, pos]. A target
-    describes the node's pole (1 or -1), so activations are multiplied by it. Loss: LM loss + weight
-    * mean over nodes of (1 - r), by `objective`; `schedule` says how the weight grows. `local`
-    stops the forward pass at the layer and keeps only the second term, unweighted.
+    Batches: input_ids [batch, pos] and, for each layer, targets_<layer> [batch, pos, node] and
+    mask_<layer> [batch, pos], or none of them. A target describes the node's pole (1 or -1), so
+    activations are multiplied by it. The alignment loss of a layer is the mean over its nodes of
+    1 - r, by `objective`.
+
+    `local`: the forward pass stops at the one layer, whose alignment loss is all that trains.
     """
-
-    node_ids: Tensor
-    poles: Tensor
 
     def __init__(
         self,
         model: PreTrainedModel,
-        *,
-        layer: int,
-        node_ids: Sequence[int],
-        poles: Sequence[int],
+        plan: Plan,
+        layers: Sequence[AlignedNodes],
         weight: float,
-        local: bool,
-        steps: int,
-        lr: float,
-        trainer_cfg: TrainerConfig,
-        frozen: Frozen | None = None,
-        distill: Distill | None = None,
-        ablation: FreeAblation | None = None,
-        objective: Objective = "correlation",
-        schedule: Literal["constant", "ramp"] = "constant",
+        objective: Objective,
+        local: bool = False,
     ) -> None:
-        super().__init__(
-            model,
-            steps=steps,
-            lr=lr,
-            trainer_cfg=trainer_cfg,
-            frozen=frozen,
-            distill=distill,
-            ablation=None if local else ablation,
-        )
-        self.layer, self.weight, self.local = layer, weight, local
-        self.objective: Objective = objective
-        self.schedule: Literal["constant", "ramp"] = schedule
-        self.register_buffer(
-            "node_ids", torch.as_tensor(list(node_ids), dtype=torch.long), persistent=False
-        )
-        self.register_buffer(
-            "poles", torch.as_tensor(list(poles), dtype=torch.float32), persistent=False
-        )
+        super().__init__(model, plan)
+        self.layers = [layer for layer in layers if layer.nodes]
+        self.weight, self.objective, self.local = weight, objective, local
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """See the class."""
         input_ids = batch["input_ids"]
         if self.local:
-            alignment = self._alignment(activations(self.model, self.layer, input_ids), batch)
-            self.terms = {f"alignment_{self.layer}": alignment.shown}
-            return self._logged(alignment.loss, r=alignment.r.nanmean())
-        with capture(self.model, self.layer) as captured:
+            (layer,) = self.layers
+            alignment = self._alignment(
+                layer, activations(self.model, layer.layer, input_ids), batch
+            )
+            self.terms = {f"alignment_{layer.layer}": alignment.shown}
+            return self._logged(alignment.loss, **{f"r_{layer.layer}": alignment.r.nanmean()})
+        targeted = [each for each in self.layers if f"targets_{each.layer}" in batch]
+        with ExitStack() as stack:
+            captures = [stack.enter_context(capture(self.model, each.layer)) for each in targeted]
             logits = self._logits(input_ids)
-        alignment = self._alignment(captured.of(input_ids), batch)
-        language, parts = self._language(logits, input_ids)
-        self.terms = {"lm": parts["lm_loss"].detach(), f"alignment_{self.layer}": alignment.shown}
-        weight = alignment_weight(self.weight, self.schedule, self.global_step, self.steps)
-        return self._logged(language + weight * alignment.loss, **parts, r=alignment.r.nanmean())
+        loss, shown = self._language(logits, input_ids)
+        # Without layers and distillation the loss is the LM loss, whose curve is kept anyway.
+        self.terms = {"lm": shown["lm_loss"].detach()} if self.layers or len(shown) > 1 else {}
+        for each, captured in zip(targeted, captures, strict=True):
+            alignment = self._alignment(each, captured.of(input_ids), batch)
+            loss = loss + self.weight * alignment.loss
+            shown[f"r_{each.layer}"] = alignment.r.nanmean()
+            self.terms[f"alignment_{each.layer}"] = alignment.shown
+        return self._logged(loss, **shown)
 
-    def _alignment(self, values: Tensor, batch: dict[str, Tensor]) -> Correlation:
-        return alignment_loss(
-            self.objective, values[..., self.node_ids] * self.poles, batch["targets"], batch["mask"]
-        )
+    def _alignment(
+        self, aligned: AlignedNodes, values: Tensor, batch: dict[str, Tensor]
+    ) -> Correlation:
+        """Of one layer's activations `values` [batch, pos, d_mlp] with its targets in `batch`."""
+        poles = torch.as_tensor(aligned.poles, dtype=torch.float32, device=values.device)
+        targets, mask = batch[f"targets_{aligned.layer}"], batch[f"mask_{aligned.layer}"]
+        return alignment_loss(self.objective, values[..., aligned.nodes] * poles, targets, mask)

@@ -13,11 +13,14 @@ All are functions of the targets, the seed and the layer alone.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import Tensor
 
 from interp_by_construction.errors import ConfigError
@@ -31,6 +34,32 @@ and must not draw these."""
 
 MARGIN = 0.1
 """A random target is moved by at least this share of the text, either way."""
+
+
+@dataclass(frozen=True)
+class AlignedNodes:
+    """What one layer's nodes are trained towards, on the first blocks of the align split."""
+
+    layer: int
+    nodes: list[int]
+    poles: list[int]
+    """1 or -1: the sign with which an activation is compared with its target."""
+    values: Tensor
+    """float16 [block, pos, node]."""
+    mask: Tensor
+    """bool [block, pos]: where a target is defined."""
+
+    @classmethod
+    def read(cls, simulated: Path, layer: int) -> AlignedNodes:
+        """Each node's own label, as `simulated`, a simulate artifact, holds it."""
+        read = load_file(simulated / "targets.safetensors")
+        nodes, poles = read["nodes"].tolist(), read["poles"].tolist()
+        return cls(layer, nodes, poles, read["values"], read["mask"].bool())
+
+    def towards(self, target: Target, seed: int) -> AlignedNodes:
+        """The same nodes with what `align.target` says."""
+        values = trained_targets(target, self.values, self.mask, seed, self.layer)
+        return replace(self, values=values)
 
 
 def trained_targets(target: Target, values: Tensor, mask: Tensor, seed: int, layer: int) -> Tensor:

@@ -15,10 +15,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from interp_by_construction.config import DictionaryConfig, TrainerConfig
+from interp_by_construction.config import DictionaryConfig, OptimizerConfig
 from interp_by_construction.subject.hooks import MlpFlow, mlp_flow
 from interp_by_construction.subject.transcoder import Transcoder
-from interp_by_construction.training.modules import LanguageModelModule
+from interp_by_construction.training.modules import LanguageModelModule, Plan
 
 AUXILIARY = 1 / 32
 """Weight of the dead features' loss, from the paper."""
@@ -106,9 +106,9 @@ class TranscoderModule(LanguageModelModule):
         layer: int,
         scales: Scales,
         cfg: DictionaryConfig,
-        trainer_cfg: TrainerConfig,
+        optimizer: OptimizerConfig,
     ) -> None:
-        super().__init__(transcoder, steps=cfg.steps, lr=cfg.lr, trainer_cfg=trainer_cfg)
+        super().__init__(transcoder, Plan(cfg.steps, cfg.lr, optimizer))
         self.transcoder, self.layer, self.scales, self.cfg = transcoder, layer, scales, cfg
         # A tuple hides the subject from module lists.
         self._subject = (subject,)

@@ -11,6 +11,7 @@ is disturbed little; the output weights stay. The text is that of alignment (the
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -19,9 +20,10 @@ from torch import Tensor
 
 from interp_by_construction.subject.families import layer_family, mixes_nodes, mlp_in
 from interp_by_construction.subject.hooks import activations, mlp_flow
-from interp_by_construction.training.fit import TokenBlocks
+from interp_by_construction.training.batches import TokenBlocks
 from interp_by_construction.training.losses import pearson_columns
 from interp_by_construction.training.readout import train_gated_readout, train_readout
+from interp_by_construction.training.targets import AlignedNodes
 
 Start = Literal["silent", "node", "readout"]
 
@@ -35,32 +37,37 @@ SILENT_BELOW = 0.1
 """A node that fires on a smaller share of its target counts as silent where its label applies."""
 
 
+@dataclass(frozen=True)
+class StartRecord:
+    """What `align.start` did to a layer's nodes. Null where nothing was measured."""
+
+    n_replaced: int
+    n_silent: int | None = None
+    r_before: float | None = None
+    """Mean r with the targets, on the text that the neurons were trained on, over the nodes for
+    which it is defined."""
+    n_undefined_before: int | None = None
+    r_after: float | None = None
+    n_undefined_after: int | None = None
+
+
 def warm_start(
-    model: Any,
-    layer: int,
-    nodes: list[int],
-    poles: list[int],
-    values: Tensor,
-    mask: Tensor,
-    blocks: TokenBlocks,
-    seed: int,
-    start: Start,
-) -> dict[str, Any]:
-    """Replaces input weights of a layer's `nodes` in place; values, mask: targets [block, pos,
-    node] and where they are defined.
+    model: Any, aligned: AlignedNodes, blocks: TokenBlocks, seed: int, start: Start
+) -> StartRecord:
+    """Replaces input weights of a layer's aligned nodes in place; blocks: those of the align split.
 
     `start`: `silent` replaces nodes that are silent where their label applies, `readout` all,
-    `node` none. Returns how many were replaced, how many are silent, and the mean r with the
-    targets before and after, on the text they were trained on, beside the number of nodes for which
-    it is undefined.
+    `node` none.
 
     Some nodes stay as they are: those of a gated MLP with `silent`, since a gate lets gradients
     through on both sides; one that is aligned with its negative pole, where no gate gives it that
     sign; and all where weights cannot be a node's own (no bias and no gate, or an activation
     function that runs over all nodes), which is logged if `readout` was asked for.
     """
+    layer, nodes = aligned.layer, aligned.nodes
+    values, mask = aligned.values, aligned.mask
     if start == "node" or not nodes:
-        return {"n_replaced": 0}
+        return StartRecord(0)
     modules: list[Any] = mlp_in(model, layer)
     gated = len(modules) > 1
     if mixes_nodes(model, layer) or not (gated or getattr(modules[0], "bias", None) is not None):
@@ -69,30 +76,25 @@ def warm_start(
                 "align.start=readout: the nodes of layer %d are no neurons with weights of their own; they stay",
                 layer,
             )
-        return {"n_replaced": 0}
+        return StartRecord(0)
     if gated and start == "silent":
-        return {"n_replaced": 0}
+        return StartRecord(0)
     device = modules[0].weight.device
     kept = mask[:N_BLOCKS].flatten()
     wanted = values[:N_BLOCKS].flatten(0, 1)[kept].float().to(device)
-    signs = torch.tensor(poles, device=device)
+    signs = torch.tensor(aligned.poles, device=device)
     with torch.no_grad():
         read, real = (
             each[kept] for each in _read(model, layer, nodes, blocks, len(mask[:N_BLOCKS]))
         )
         r = pearson_columns(real * signs, wanted)
         silent = firing_share(real * signs, wanted) < SILENT_BELOW
-        found: dict[str, Any] = {
-            "n_replaced": 0,
-            "n_silent": int(silent.sum()),
-            **_mean(r, "before"),
-            **_mean(r, "after"),
-        }
+        before = int(silent.sum()), *_mean(r)
         chosen = torch.nonzero(
             ((signs > 0) | gated) & (silent if start == "silent" else True)
         ).flatten()
     if not len(chosen):
-        return found
+        return StartRecord(0, *before, *_mean(r))
     fresh = _fresh(read, wanted[:, chosen], signs[chosen], _spread(real)[chosen], gated, seed)
     with torch.no_grad():
         at = torch.tensor(nodes, device=device)[chosen]
@@ -111,20 +113,17 @@ def warm_start(
         after = pearson_columns(changed * signs[chosen], wanted[:, chosen])
         # Any r is better than none.
         better = after.nan_to_num(-1.0) > r[chosen].nan_to_num(-1.0)
-        for each, before in zip(own, old, strict=True):
-            each[at] = torch.where(better.view(-1, *[1] * (each.ndim - 1)), each[at], before)
+        for each, was in zip(own, old, strict=True):
+            each[at] = torch.where(better.view(-1, *[1] * (each.ndim - 1)), each[at], was)
         r[chosen] = torch.where(better, after, r[chosen])
-    return found | {"n_replaced": int(better.sum()), **_mean(r, "after")}
+    return StartRecord(int(better.sum()), *before, *_mean(r))
 
 
-def _mean(r: Tensor, when: str) -> dict[str, Any]:
-    """Mean over the nodes for which r is defined, null if there are none, and the number of the
+def _mean(r: Tensor) -> tuple[float | None, int]:
+    """Mean over the nodes for which r is defined, None if there are none, and the number of the
     others."""
     undefined = r.isnan()
-    return {
-        f"r_{when}": None if undefined.all() else float(r.nanmean()),
-        f"n_undefined_{when}": int(undefined.sum()),
-    }
+    return None if undefined.all() else float(r.nanmean()), int(undefined.sum())
 
 
 def _fresh(

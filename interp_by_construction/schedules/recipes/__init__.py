@@ -6,12 +6,12 @@ and one too many a needless recomputation. The stages hold the science.
 """
 
 from interp_by_construction.schedules.recipes.hides import HidingRecipes
-from interp_by_construction.schedules.recipes.joint import JointRecipes
 from interp_by_construction.schedules.recipes.labels import LabelRecipes
 from interp_by_construction.schedules.recipes.scores import ScoreRecipes
+from interp_by_construction.schedules.recipes.training import TrainingRecipes
 
 
-class Recipes(LabelRecipes, JointRecipes, ScoreRecipes, HidingRecipes):
+class Recipes(LabelRecipes, TrainingRecipes, ScoreRecipes, HidingRecipes):
     """One method per kind of artifact."""
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 from pathlib import Path
-from typing import Any
 
-from interp_by_construction.engine.store import SCRATCH, Artifact
-from interp_by_construction.schedules.workshop import Layer, Workshop
+from interp_by_construction.engine.store import Artifact
+from interp_by_construction.schedules.workshop import Layer, Workshop, given
 from interp_by_construction.subject.transcoder_files import (
-    CONFIG,
     check_free,
     check_width,
     find_transcoder,
@@ -55,41 +51,7 @@ class DictionaryRecipes(Workshop):
         )
 
     def _dictionary(self, layer: Layer, model: Artifact) -> Artifact:
-        cfg = self.cfg
-        source = (
-            None
-            if cfg.nodes.path is None
-            else find_transcoder(Path(cfg.nodes.path).expanduser(), layer.index, 1)
-        )
-        config: dict[str, Any] = {
-            "layer": layer.index,
-            "n_eval_tokens": cfg.dictionary.n_eval_tokens,
-        }
-        identity = {}
-        if source is None:
-            config |= self._phase(layer) | {"dictionary": dataclasses.asdict(cfg.dictionary)}
-        else:
-            settings = hashlib.sha256((source / CONFIG).read_bytes()).hexdigest()
-            identity = {"transcoder": self._model_identity(str(source)), "settings": settings}
+        from interp_by_construction.stages.dictionary import Dictionary
 
-        def compute(out: Path) -> dict[str, Any]:
-            from interp_by_construction.stages import dictionary
-
-            with self._tracked("dictionary", layer.index) as logger:
-                return dictionary.run(
-                    model.path / "model",
-                    self.shared["corpus"].path,
-                    layer.index,
-                    cfg.dictionary,
-                    source,
-                    cfg.subject.name,
-                    cfg.trainer,
-                    cfg.seed,
-                    out,
-                    out / SCRATCH,
-                    logger,
-                )
-
-        return self._build(
-            "dictionary", layer.index, config, self._parents(model=model), identity, compute
-        )
+        corpus = given(self.shared["corpus"])
+        return self._make_stage(Dictionary.of(self.cfg, corpus, given(model), layer.index))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interp_by_construction.engine.store import SCRATCH, Artifact
-from interp_by_construction.schedules.recipes.hides import PLANTED
-from interp_by_construction.schedules.workshop import Workshop, threads
+from interp_by_construction.engine.store import Artifact
+from interp_by_construction.schedules.workshop import Workshop, given, threads
 
 if TYPE_CHECKING:
     from interp_by_construction.corpus.passage import Passage
@@ -19,64 +17,14 @@ class TextRecipes(Workshop):
     """Shared by all layers of a run."""
 
     def _corpus(self) -> Artifact:
-        from interp_by_construction.corpus import content_identity
+        from interp_by_construction.stages.corpus import Corpus
 
-        data = dataclasses.asdict(self.cfg.data)
-        config = {key: value for key, value in data.items() if key not in ("name", "path")}
-        source = self._source()
-        if source is not None:
-            config.pop("vocab_size")
-        identity = {
-            "content": content_identity(self.cfg.data),
-            "tokenizer": self._model_identity(source) if source else "trained",
-        }
-
-        def compute(out: Path) -> dict[str, Any]:
-            from interp_by_construction.corpus import build_corpus
-            from interp_by_construction.subject.load import source_tokenizer
-
-            return build_corpus(self.cfg.data, source_tokenizer(self.cfg.subject), out)
-
-        return self._build("corpus", None, config, {}, identity, compute)
+        return self._make_shared(Corpus.of(self.cfg))
 
     def _subject(self) -> Artifact:
-        cfg, source = self.cfg, self._source()
-        fields = dataclasses.asdict(cfg.subject)
-        adapting = {key: fields.pop(key) for key in ("adapt_steps", "adapt_batch", "adapt_lr")}
-        trainer = {key: getattr(cfg.trainer, key) for key in ("warmup", "clip", "weight_decay")}
-        config: dict[str, Any] = {"kind": cfg.subject.kind}
-        if source is None:
-            config |= {key: value for key, value in fields.items() if key not in ("name", "path")}
-            config["activation"] = cfg.model.activation
-            config |= {"bias_init": cfg.model.bias_init} if cfg.model.bias_init else {}
-            if cfg.trigger.share > 0:
-                config["trigger"] = {name: getattr(cfg.trigger, name) for name in PLANTED}
-        elif cfg.subject.adapt_steps:
-            config |= adapting
-        trained = source is None or cfg.subject.adapt_steps > 0
-        config |= {"seed": cfg.seed, **trainer} if trained else {}
-        parents = {"corpus": self.shared["corpus"].fingerprint} if trained else {}
-        identity = {"model": self._model_identity(source)} if source else {}
+        from interp_by_construction.stages.subject import Subject
 
-        def compute(out: Path) -> dict[str, Any]:
-            from interp_by_construction.stages import subject as pretrain
-
-            corpus = self.shared["corpus"].path
-            with self._tracked("subject", None) as logger:
-                model, trigger = cfg.model, cfg.trigger
-                return pretrain.run(
-                    corpus,
-                    cfg.subject,
-                    cfg.trainer,
-                    cfg.seed,
-                    out,
-                    out / SCRATCH,
-                    logger,
-                    model,
-                    trigger,
-                )
-
-        return self._build("subject", None, config, parents, identity, compute)
+        return self._make_shared(Subject.of(self.cfg, given(self.shared["corpus"])))
 
     def _encode(self) -> Artifact:
         def texts() -> dict[str, Passage]:

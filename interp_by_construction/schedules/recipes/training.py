@@ -1,54 +1,30 @@
-"""Recipes of models: align, freeze, continue, and the two comparisons."""
+"""Recipes of models: align, freeze, continue, and the comparisons."""
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING
 
-from interp_by_construction.config import NEUTRAL, AlignConfig, fingerprinted
-from interp_by_construction.engine.store import SCRATCH, Artifact
+from interp_by_construction.engine.store import Artifact
 from interp_by_construction.schedules.recipes.dictionaries import DictionaryRecipes
 from interp_by_construction.schedules.workshop import Layer, given
 
+if TYPE_CHECKING:
+    from interp_by_construction.engine.stage import Stage
+    from interp_by_construction.training.train import Setting
+
 
 class TrainingRecipes(DictionaryRecipes):
-    """Each takes the layer and the model before it."""
+    """Each takes the layer and the model before it. With schedule=joint the layers share one align
+    artifact, and a layer's `continue` is its settling."""
 
     def _align(self, layer: Layer, before: Artifact) -> Artifact:
-        cfg = self.cfg
-        parents = self._parents(
-            model=before, simulate=layer.artifacts["simulate"], **self._teacher()
-        )
+        from interp_by_construction.stages.align import Align
 
-        def compute(out: Path) -> dict[str, Any]:
-            from interp_by_construction.stages import align
-
-            targets, corpus = layer.artifacts["simulate"].path, self.shared["corpus"].path
-            with self._tracked("align", layer.index) as logger:
-                return align.run(
-                    before.path / "model",
-                    corpus,
-                    targets,
-                    layer.index,
-                    cfg.align,
-                    cfg.trainer,
-                    cfg.seed,
-                    self._first(layer),
-                    self._below(layer),
-                    out,
-                    out / SCRATCH,
-                    logger,
-                    self.shared["subject"].path / "model",
-                    cfg.free.count,
-                )
-
-        config = self._phase(layer) | {
-            "align": fingerprinted(cfg.align),
-            "start_layer": self._first(layer),
-        }
-        config |= {"below": self._below(layer)} | self._widening()
-        return self._build("align", layer.index, config, parents, {}, compute)
+        aligned = self.layers if self._together else [layer]
+        model = self._origin if self._together else before
+        below = None if self._together else self._labels_below(layer)
+        setting = self._setting(layer)
+        return self._make_stage(Align.of(setting, given(model), _targets(aligned), below))
 
     def _freeze(self, layer: Layer, before: Artifact) -> Artifact:
         from interp_by_construction.stages.freeze import Freeze
@@ -59,110 +35,54 @@ class TrainingRecipes(DictionaryRecipes):
         return self._make_stage(Freeze(corpus, model, labels, layer.index))
 
     def _continue(self, layer: Layer, before: Artifact) -> Artifact:
-        cfg = self.cfg
+        from interp_by_construction.stages.continue_ import Continue
 
-        def compute(out: Path) -> dict[str, Any]:
-            from interp_by_construction.stages import continue_ as continue_training
-
-            model, corpus = layer.artifacts["align"].path / "model", self.shared["corpus"].path
-            with self._tracked("continue", layer.index) as logger:
-                return continue_training.run(
-                    model,
-                    corpus,
-                    layer.index,
-                    self._aligned(layer),
-                    cfg.continue_,
-                    cfg.trainer,
-                    cfg.seed,
-                    out,
-                    out / SCRATCH,
-                    logger,
-                    self.shared["subject"].path / "model",
-                    cfg.align.distill,
-                    cfg.align.ablate_free,
-                )
-
-        parents = self._parents(
-            model=layer.artifacts["align"], freeze=layer.artifacts["freeze"], **self._teacher()
-        )
-        config = self._phase(layer) | {"continue": dataclasses.asdict(cfg.continue_)}
-        knobs = {"distill": cfg.align.distill, "ablate_free": cfg.align.ablate_free}
-        config |= {name: value for name, value in knobs.items() if value}
-        return self._build("continue", layer.index, config, parents, {}, compute)
+        model, labels = given(self._aligned_model(layer)), given(layer.labels)
+        above = self.layers[self.layers.index(layer) + 1 :] if self._together else []
+        setting, targets = self._setting(layer), _targets(above)
+        return self._make_stage(Continue.of(setting, model, labels, layer.index, targets))
 
     def _control(self, layer: Layer, before: Artifact) -> Artifact:
-        """Same tokens, order, schedules; nothing aligned, nothing frozen. Knows no label, so that
-        sweeps share it."""
-        return self._comparison("control", layer, self._previous("control", layer), "none", {})
+        from interp_by_construction.stages.control import Control
+
+        model = given(self._previous("control", layer))
+        return self._make_stage(Control.of(self._setting(layer), model, layer.index))
 
     def _freeze_only(self, layer: Layer, before: Artifact) -> Artifact:
-        """Same freezing of the same nodes, no alignment."""
-        frozen = {
-            "below": self._below(layer),
-            "aligned": self._aligned(layer),
-            "start_layer": self._first(layer),
-        }
-        return self._comparison(
-            "freeze_only", layer, self._previous("freeze_only", layer), "freeze_only", frozen
-        )
+        from interp_by_construction.stages.freeze_only import FreezeOnly
 
-    def _comparison(
-        self,
-        stage: str,
-        layer: Layer,
-        previous: Artifact,
-        frozen: Literal["none", "freeze_only"],
-        extra: dict[str, Any],
-    ) -> Artifact:
-        cfg = self.cfg
+        model, labels = given(self._previous("freeze_only", layer)), given(layer.labels)
+        setting, below = self._setting(layer), self._labels_below(layer)
+        return self._make_stage(FreezeOnly.of(setting, model, labels, layer.index, below))
 
-        def compute(out: Path) -> dict[str, Any]:
-            from interp_by_construction.stages import control
+    def _removed(self, layer: Layer | None) -> Artifact:
+        """The control's training without the layer's MLP; None: without those of all layers."""
+        from interp_by_construction.stages.removed import Removed
 
-            with self._tracked(stage, layer.index) as logger:
-                return control.run(
-                    previous.path / "model",
-                    self.shared["corpus"].path,
-                    layer.index,
-                    cfg.align,
-                    cfg.continue_,
-                    cfg.trainer,
-                    cfg.seed,
-                    self._n_target_blocks(),
-                    frozen,
-                    self._aligned(layer),
-                    self._below(layer),
-                    self._first(layer),
-                    out,
-                    out / SCRATCH,
-                    logger,
-                    self.shared["subject"].path / "model",
-                    cfg.free.count,
-                )
+        shown = None if layer is None else layer.index
+        make = self._make_shared if layer is None else self._make_stage
+        layers = self.layers if layer is None else [layer]
+        if self._together:
+            removed = [each.index for each in layers]
+            return make(Removed.of(self._setting(), given(self._origin), removed, shown))
+        lower = None if layer is None else self._lower(layer)
+        made = self.shared["subject"] if lower is None else lower.artifacts["control"]
+        for each in layers:
+            made = make(Removed.of(self._setting(), given(made), [each.index], shown))
+        return made
 
-        # What is about labels does not touch it, so that runs with any knob are measured against
-        # one and the same control.
-        about_labels = ("weight", *NEUTRAL[AlignConfig])
-        align = {
-            key: value
-            for key, value in dataclasses.asdict(cfg.align).items()
-            if key not in about_labels
-        }
-        config = self._phase(layer) | {
-            "align": align,
-            "continue": dataclasses.asdict(cfg.continue_),
-            **extra,
-        }
-        config |= {
-            "max_align_tokens": cfg.simulate.max_align_tokens,
-            "any_aligned": bool(self._aligned(layer)),
-        }
-        config |= self._widening() | self._distilled()
-        return self._build(
-            stage,
-            layer.index,
-            config,
-            self._parents(model=previous, **self._teacher()),
-            {},
-            compute,
-        )
+    def _setting(self, layer: Layer | None = None) -> Setting:
+        """layer: one that is not done yet."""
+        from interp_by_construction.training.train import Setting
+
+        layers = {each.index for each in self.layers} | ({layer.index} if layer else set())
+        corpus, subject = given(self.shared["corpus"]), given(self.shared["subject"])
+        return Setting(self.cfg, corpus, subject, sorted(layers))
+
+    def _labels_below(self, layer: Layer) -> Stage | None:
+        lower = self._lower(layer)
+        return None if lower is None else given(lower.labels)
+
+
+def _targets(layers: list[Layer]) -> dict[int, Stage]:
+    return {each.index: given(each.artifacts["simulate"]) for each in layers}

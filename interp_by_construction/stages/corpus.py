@@ -1,0 +1,64 @@
+"""The text of a run: documents, splits, tokenizer, blocks."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+from interp_by_construction.config import Config, CorpusConfig, DataConfig, only
+from interp_by_construction.corpus import CorpusRecord, build_corpus, content_identity
+from interp_by_construction.engine.stage import Handle, Job, Runtime, Stage
+from interp_by_construction.llm.handle import Checkpoint
+from interp_by_construction.subject.load import checkpoint_of, source_tokenizer
+
+
+@dataclass(frozen=True)
+class SourceText(Handle[DataConfig]):
+    """What a corpus is made from: files, a dataset, or the generator of the stories."""
+
+    data: DataConfig
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of the text, or of the generator and its settings."""
+        return content_identity(self.data)
+
+    def open(self, runtime: Runtime) -> DataConfig:
+        """Where the text is."""
+        return self.data
+
+
+@dataclass(frozen=True)
+class Corpus(Stage[CorpusRecord]):
+    """Writes what `corpus.build_corpus` writes. Raises CorpusError where the text is missing,
+    unreadable or too small."""
+
+    name = "corpus"
+    version = 2
+    record = CorpusRecord
+
+    text: SourceText
+    data: CorpusConfig
+    tokenizer: Checkpoint | None
+    """That of the subject; None trains one on the train split."""
+
+    @classmethod
+    def of(cls, cfg: Config) -> Self:
+        """As configured."""
+        checkpoint, data = checkpoint_of(cfg.subject), only(CorpusConfig, cfg.data)
+        if checkpoint is not None:
+            # The tokenizer has its own vocabulary.
+            data = dataclasses.replace(data, vocab_size=0)
+        return cls(SourceText(cfg.data), data, checkpoint)
+
+    def compute(self, job: Job) -> CorpusRecord:
+        """See the class."""
+        hashed: dict[str, Any] = {
+            each.name: getattr(self.data, each.name) for each in dataclasses.fields(self.data)
+        }
+        data = dataclasses.replace(job.use(self.text), **hashed)
+        checkpoint = None if self.tokenizer is None else job.use(self.tokenizer)
+        tokenizer = None if checkpoint is None else source_tokenizer(checkpoint)
+        return build_corpus(data, tokenizer, job.out)

@@ -8,6 +8,7 @@ from functools import cached_property
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.engine.stage import Handle, Runtime
 from interp_by_construction.llm.client import Labeler, labeler_identity, make_labeler
+from interp_by_construction.llm.embedded import model_identity
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,11 @@ class LanguageModel(Handle[Labeler]):
     def identity(self) -> str:
         """See `labeler_identity`."""
         return labeler_identity(self.cfg)
+
+    @property
+    def weights(self) -> str:
+        """The same for the same model, whatever runs it."""
+        return model_identity(self.cfg.model)
 
     def open(self, runtime: Runtime) -> Labeler:
         """The client, which starts servers when it is first asked."""

@@ -15,6 +15,7 @@ free. Knows no label and no aligned node, so that the runs of a sweep share it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from transformers import PreTrainedModel
 
 from interp_by_construction.config import AlignConfig, ContinueConfig, EvaluateConfig, TrainerConfig
 from interp_by_construction.corpus.passage import Passage
-from interp_by_construction.stages import control, evaluate, joint
+from interp_by_construction.stages import control, joint
 from interp_by_construction.stages.align import distill_from
+from interp_by_construction.stages.losses import measure_losses
 from interp_by_construction.subject.load import load_subject, save_subject, untie
 from interp_by_construction.subject.removal import constant_outputs, mean_output
 
@@ -56,7 +58,7 @@ def run(
 
     Writes `out/model/` (whose removed MLPs are not to be used), `out/constants.safetensors`
     (`layer_<i>`: what is written instead, [d_model]), and `losses.safetensors` as
-    `evaluate.losses`. Metrics: `layers`, `loss`, `n_tokens`, `n_documents`, and the phases.
+    the losses stage. Metrics: `layers`, `loss`, `n_tokens`, `n_documents`, and the phases.
     """
     model = load_subject(model_dir)
     untie(model)
@@ -131,7 +133,9 @@ def _without(
             constants[layer] = mean_output(model, layer, _text(corpus_dir, evaluate_.batch_size))
     with constant_outputs(model, constants):
         phases = train(f"without the MLP of layer {', '.join(map(str, sorted(constants)))}")
-        losses = evaluate.model_losses(model.to(device).eval(), corpus_dir, evaluate_, out)
+        model.to(device).eval()
+        limits = evaluate_.max_test_blocks, evaluate_.batch_size
+        losses = asdict(measure_losses(model, corpus_dir, *limits, out))
     save_subject(model.cpu(), out / "model")
     save_file(
         {f"layer_{index}": value.contiguous() for index, value in constants.items()},

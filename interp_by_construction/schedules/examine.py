@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from interp_by_construction.config import Config
 from interp_by_construction.engine.stage import Stage
 from interp_by_construction.schedules.graph import Links, RunGraph
 from interp_by_construction.stages import LayerStages
@@ -16,11 +18,21 @@ from interp_by_construction.stages.trigger import Trigger
 from interp_by_construction.stages.work import Work
 from interp_by_construction.training.train import Setting
 
-OF_A_LAYER: tuple[Any, ...] = (Evaluate, Function, Audit, Work, Removed, Judge)
-"""Each has `examine(cfg, layer)`, which is None where the configuration leaves it out."""
+OF_A_LAYER: tuple[Callable[[Config, LayerStages], Stage[Any] | None], ...] = (
+    Evaluate.examine,
+    Function.examine,
+    Audit.examine,
+    Work.examine,
+    Removed.examine,
+    Judge.examine,
+)
+"""None where the configuration leaves a measurement out."""
 
-OF_ALL_LAYERS: tuple[Any, ...] = (Work, Removed, Trigger)
-"""Each has `examine_all(cfg, layers)`, likewise."""
+OF_ALL_LAYERS: tuple[Callable[[Config, Sequence[LayerStages]], Stage[Any] | None], ...] = (
+    Work.of,
+    Removed.of_all,
+    Trigger.of,
+)
 
 
 def run_graph(setting: Setting, text: Links, made: dict[int, Links]) -> RunGraph:
@@ -28,9 +40,9 @@ def run_graph(setting: Setting, text: Links, made: dict[int, Links]) -> RunGraph
     cfg, views = setting.cfg, layer_views(setting, text, made)
     measured: dict[int, Links] = {}
     for view in views:
-        stages = [kind.examine(cfg, view) for kind in OF_A_LAYER]
+        stages = [examine(cfg, view) for examine in OF_A_LAYER]
         measured[view.index] = {each.name: each for each in stages if each is not None}
-    stages = [kind.examine_all(cfg, views) for kind in OF_ALL_LAYERS]
+    stages = [examine(cfg, views) for examine in OF_ALL_LAYERS]
     whole = {each.name: each for each in stages if each is not None}
     return RunGraph(text, made, measured, whole, views)
 

@@ -16,10 +16,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from interp_by_construction.config import EvaluateConfig
+from interp_by_construction.config import Config
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.engine.stage import Job, Stage, unhashed
-from interp_by_construction.stages import evaluate
+from interp_by_construction.stages import LayerStages
+from interp_by_construction.stages.losses import measure_losses
 from interp_by_construction.subject.load import save_subject
 from interp_by_construction.subject.removal import constant_outputs, mean_output
 from interp_by_construction.training.fit import Trained
@@ -92,6 +93,28 @@ class Removed(Stage[RemovedRecord]):
             layer=layer,
         )
 
+    @classmethod
+    def examine(cls, cfg: Config, layer: LayerStages) -> Self | None:
+        """What the layer alone is worth. None where the configuration leaves it out."""
+        if not (cfg.work.enabled and cfg.work.removed):
+            return None
+        before = layer.below[-1].stages["control"] if layer.below else layer.original
+        model = layer.before if layer.together else before
+        return cls.of(layer.setting, model, [layer.index], layer.index)
+
+    @classmethod
+    def of_all(cls, cfg: Config, layers: Sequence[LayerStages]) -> Self | None:
+        """What all layers together are worth, likewise."""
+        first = layers[0]
+        if not (cfg.work.enabled and cfg.work.removed):
+            return None
+        if first.together:
+            return cls.of(first.setting, first.before, [each.index for each in layers])
+        removed = cls.of(first.setting, first.original, [first.index])
+        for layer in layers[1:]:
+            removed = cls.of(layer.setting, removed, [layer.index])
+        return removed
+
     def compute(self, job: Job) -> RemovedRecord:
         """See the class."""
         corpus, device = job.path(self.corpus), job.runtime.device
@@ -101,15 +124,18 @@ class Removed(Stage[RemovedRecord]):
             with constant_outputs(model, constants):
                 constants[layer] = mean_output(model, layer, _text(corpus, self.batch_size))
         title = f"without the MLP of layer {', '.join(map(str, sorted(constants)))}"
-        measured = EvaluateConfig(max_test_blocks=self.max_test_blocks, batch_size=self.batch_size)
         with constant_outputs(model, constants):
             with Trainer.of(job, self.corpus, self.conditions, self.original, title) as trainer:
                 phases = [trainer.phase(model, each) for each in self.phases]
-            losses = evaluate.model_losses(model.to(device).eval(), corpus, measured, job.out)
+            losses = measure_losses(
+                model.to(device).eval(), corpus, self.max_test_blocks, self.batch_size, job.out
+            )
         save_subject(model.cpu(), job.out / "model")
         kept = {f"layer_{layer}": value.contiguous() for layer, value in constants.items()}
         save_file(kept, job.out / CONSTANTS)
-        return RemovedRecord(phases, sorted(constants), **losses)
+        return RemovedRecord(
+            phases, sorted(constants), losses.loss, losses.n_tokens, losses.n_documents
+        )
 
 
 def read_constants(path: Path) -> dict[int, Tensor]:

@@ -27,7 +27,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Record:
-    """Base of all records. A subclass is a frozen dataclass."""
+    """Base of all records. A subclass is a frozen dataclass.
+
+    A field called `extra`, a mapping, holds values whose names are not known here; in JSON they
+    stand beside the others.
+    """
 
     def lines(self) -> Iterator[str]:
         """What the terminal shows of it, a line each; by default its plain values."""
@@ -57,7 +61,8 @@ def to_json(value: Any) -> Any:
     """Dataclasses and named tuples become objects, tuples become lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [each.name for each in dataclasses.fields(value)]
-        return {name: to_json(getattr(value, name)) for name in names}
+        found = {name: to_json(getattr(value, name)) for name in names}
+        return found | found.pop("extra", {})
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return {name: to_json(each) for name, each in value._asdict().items()}
     if isinstance(value, list | tuple):
@@ -77,6 +82,9 @@ def from_json(kind: Any, value: Any) -> Any:
         return from_json(next(each for each in arguments if each is not type(None)), value)
     if isinstance(kind, type) and (dataclasses.is_dataclass(kind) or hasattr(kind, "_fields")):
         hints = typing.get_type_hints(kind)
+        if "extra" in hints:
+            known = {key: each for key, each in value.items() if key in hints}
+            value = known | {"extra": {key: value[key] for key in value if key not in hints}}
         return kind(**{key: from_json(hints[key], each) for key, each in value.items()})
     if origin is dict or origin is Mapping:
         return {arguments[0](key): from_json(arguments[1], each) for key, each in value.items()}

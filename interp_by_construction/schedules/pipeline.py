@@ -102,8 +102,7 @@ class Loop(Recipes):
         self.directory.record(
             Progress(start_layer=layers[0], planned=layers), forget=self._together
         )
-        if self.simulator.encoded_parts:
-            self.shared["encode"] = self._encode()
+        self._encode()
         self.shared["losses"] = self._losses(self.shared["subject"])
         if self._together:
             self._align_together(layers)

@@ -21,15 +21,11 @@ from interp_by_construction.engine.store import COST, SCRATCH, Artifact, Recipe,
 
 if TYPE_CHECKING:
     from interp_by_construction.llm.handle import LanguageModel
-    from interp_by_construction.simulators.base import Models, Simulator
+    from interp_by_construction.simulators.base import Simulator
     from interp_by_construction.simulators.encoder import Encoder
     from interp_by_construction.simulators.head import Head
 
 VERSIONS = {
-    "encode": 4,
-    "encode_label": 1,
-    "encode_select": 1,
-    "simulate": 5,
     "losses": 2,
     "evaluate": 5,
     "function": 3,
@@ -213,12 +209,6 @@ class Workshop:
         from interp_by_construction.simulators import create
 
         return create(self.cfg.simulate)
-
-    def _models(self) -> Models:
-        """What a simulator may open."""
-        from interp_by_construction.simulators.base import Models
-
-        return Models(self._get_labeler, self._device())
 
     @property
     def _head(self) -> Head | None:

@@ -51,21 +51,15 @@ class LabelRecipes(TextRecipes):
 
     def _simulate(self, layer: Layer, before: Artifact) -> Artifact:
         """Reads labels and text, and no activation (invariant 5)."""
-        cfg = self.cfg.simulate
+        from interp_by_construction.stages.simulate import Simulate
+
         encoded = self.shared.get("encode")
-        parents = self._parents(label=layer.labels, **({"encode": encoded} if encoded else {}))
-
-        def compute(out: Path) -> dict[str, Any]:
-            from interp_by_construction.labelling.labels import read_labels
-            from interp_by_construction.simulators.base import Texts
-            from interp_by_construction.stages import simulate
-
-            path = None if encoded is None else encoded.path
-            texts = Texts(self.shared["corpus"].path, cfg, path)
-            labels = read_labels(layer.labels.path)
-            with threads(self.cfg.labeler.threads):
-                return simulate.run(texts, labels, self.simulator, self._models(), out)
-
-        identity = {"labeler": self._get_labeler().identity, **self.simulator.identity}
-        settings = self.simulator.settings
-        return self._build("simulate", layer.index, settings, parents, identity, compute)
+        return self._make_stage(
+            Simulate.of(
+                self.cfg,
+                given(self.shared["corpus"]),
+                None if encoded is None else given(encoded),
+                given(layer.labels),
+                layer.index,
+            )
+        )

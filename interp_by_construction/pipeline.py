@@ -30,7 +30,7 @@ def run(cfg: Config, name: str | None = None) -> RunDirectory:
         layers = planned_layers(cfg, directory, layer_count(cfg.subject))
         graph = graph_of(cfg, layers)
         directory.write_plan(layers, graph.plan())
-        with open_engine(cfg, directory) as engine:
+        with open_engine(cfg, directory) as (engine, _):
             for layer, link, stage in graph.links():
                 directory.mark(layer, link, engine.get(stage).fingerprint)
             write_results(directory, cfg, graph, engine)

@@ -23,7 +23,7 @@ from interp_by_construction.corpus import load_blocks
 from interp_by_construction.corpus.parts import part_passage
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.words import normalised
-from interp_by_construction.engine.rows import read_rows
+from interp_by_construction.engine.rows import read_rows, write_rows
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError
@@ -43,14 +43,14 @@ from interp_by_construction.report import terminal
 from interp_by_construction.results.verification import verify
 from interp_by_construction.schedules import pipeline
 from interp_by_construction.scoring import columnwise_correlation, pairwise_correlation
-from interp_by_construction.simulators import check, create
-from interp_by_construction.simulators.base import Models, Texts
+from interp_by_construction.simulators import check
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.files import simulate_file
-from interp_by_construction.simulators.handle import ConfiguredSimulator, simulator_of
+from interp_by_construction.simulators.handle import AnyLabelSimulator, simulator_of
 from interp_by_construction.simulators.head import Head
-from interp_by_construction.stages import simulate
 from interp_by_construction.stages.assign import Assign
+from interp_by_construction.stages.evaluate import self_judged
+from interp_by_construction.stages.simulate import Simulate
 from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.nodes import read_opposites
 from interp_by_construction.subject.reading import activations_on
@@ -322,10 +322,10 @@ def test_labels_can_be_dealt_out_by_what_the_layer_learns(
         model=given(store.path("subject", shared["subject"])),
         collect=given(store.path("collect", links["collect"])),
         labels=given(store.path("label", links["label"])),
-        encoded=given(store.path("encode_label", encoded)),
+        encoded=given(store.path("encode", encoded)),
         layer=1,
         n_tokens=cfg.simulate.n_label_tokens,
-        simulator=ConfiguredSimulator(cfg.simulate, LanguageModel(cfg.labeler)),
+        simulator=AnyLabelSimulator(cfg.simulate, LanguageModel(cfg.labeler)),
         general=None,
         limits=MatchLimits(cfg.label.min_tokens, cfg.label.max_overlap, 0.0),
         seed=0,
@@ -538,25 +538,22 @@ def test_head_targets_depend_on_label_and_text_alone(
 ) -> None:
     """Invariant 5: with fewer labels, in another order, and no subject in sight, every target is
     the same."""
-    from interp_by_construction.llm.client import make_labeler
-
     root, run = finished
     cfg, store, state = matched(server, root, head_file), Store(root / "store"), run.state
     links = state["layers"]["1"]
     parents = json.loads((store.path("simulate", links["simulate"]) / "manifest.json").read_text())[
         "parents"
     ]
-    assert set(parents) == {"corpus", "encode", "label"} and parents["label"] == links["assign"]
+    assert set(parents) == {"corpus", "encoded", "labels"}
+    assert parents["labels"] == links["assign"]
     corpus, encoded = (store.path(stage, state["shared"][stage]) for stage in ("corpus", "encode"))
-    head, labels = (
-        Head.load(head_file),
-        [label for label in read_labels(store.path("assign", links["assign"])) if label.text],
-    )
-    with make_labeler(cfg.labeler, tmp_path / "fresh.sqlite", tmp_path) as labeler:
-        texts, models = Texts(corpus, cfg.simulate, encoded), Models(lambda: labeler, "cpu")
-        simulate.run(texts, labels[:0:-1], create(cfg.simulate), models, tmp_path)
+    head = Head.load(head_file)
+    labels = [label for label in read_labels(store.path("assign", links["assign"])) if label.text]
+    write_rows(tmp_path / "labels.jsonl", [dataclasses.asdict(label) for label in labels[:0:-1]])
+    stage = Simulate.of(cfg, given(corpus), given(encoded), given(tmp_path), 1)
+    compute(stage, tmp_path / "out")
     old = load_file(store.path("simulate", links["simulate"]) / "targets.safetensors")
-    new = load_file(tmp_path / "targets.safetensors")
+    new = load_file(tmp_path / "out" / "targets.safetensors")
     assert new["nodes"].tolist() == old["nodes"].tolist()[:0:-1]
     np.testing.assert_allclose(
         new["values"].astype(float), old["values"][..., :0:-1].astype(float), atol=2e-3

@@ -473,11 +473,9 @@ def test_simulations_do_not_depend_on_the_subject(
     server: FakeServer, finished: tuple[Path, RunDirectory], tmp_path: Path
 ) -> None:
     """Invariant 5: with the same labels, another subject gives the same targets."""
-    from interp_by_construction.llm.client import make_labeler
-    from interp_by_construction.simulators import create
-    from interp_by_construction.simulators.base import Models, Texts
-    from interp_by_construction.stages import simulate
-    from interp_by_construction.subject import tables
+    from stage_jobs import compute, given
+
+    from interp_by_construction.stages.simulate import Simulate
 
     root, run = finished
     cfg = config(server, root)
@@ -488,16 +486,14 @@ def test_simulations_do_not_depend_on_the_subject(
         )["parents"]
     ) == {
         "corpus",
-        "encode",
-        "label",
+        "encoded",
+        "labels",
     }
-    labels = tables.read_labels(store.path("label", state["layers"]["1"]["label"]))
-    with make_labeler(cfg.labeler, tmp_path / "fresh.sqlite", tmp_path) as labeler:
-        corpus, encoded = (
-            store.path(stage, state["shared"][stage]) for stage in ("corpus", "encode")
-        )
-        texts, models = Texts(corpus, cfg.simulate, encoded), Models(lambda: labeler, "cpu")
-        simulate.run(texts, labels, create(cfg.simulate), models, tmp_path)
+    corpus, encoded = (
+        given(store.path(stage, state["shared"][stage])) for stage in ("corpus", "encode")
+    )
+    labels = given(store.path("label", state["layers"]["1"]["label"]))
+    compute(Simulate.of(cfg, corpus, encoded, labels, 1), tmp_path)
     old, new = (
         load_file(store.path("simulate", state["layers"]["1"]["simulate"]) / "targets.safetensors"),
         load_file(tmp_path / "targets.safetensors"),

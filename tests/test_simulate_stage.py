@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,21 @@ from fake_server import FakeServer
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from small_run import config
+from stage_jobs import compute, given
 
 from interp_by_construction.config import Config
 from interp_by_construction.corpus import build_corpus, passage
 from interp_by_construction.corpus.parts import part_passage
+from interp_by_construction.engine.records import to_json
+from interp_by_construction.engine.rows import write_rows
+from interp_by_construction.engine.store import METRICS, write_json
 from interp_by_construction.engine.tensors import create_safetensors
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.labelling.labels import Label
 from interp_by_construction.llm.client import make_labeler
 from interp_by_construction.llm.embedded import resolve_model
 from interp_by_construction.simulators import SIMULATORS, check, create
-from interp_by_construction.simulators.base import Models, Simulation, Simulator, Texts
+from interp_by_construction.simulators.base import Models, Simulation, Simulator
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.exact import (
     REFERENCE_LABELS,
@@ -32,7 +37,8 @@ from interp_by_construction.simulators.exact import (
     plan,
     simulate_packed,
 )
-from interp_by_construction.stages import encode, simulate
+from interp_by_construction.stages.encode import Encode
+from interp_by_construction.stages.simulate import Simulate
 
 LAYERS = "simulate.encoder_layers=[1,2]"
 LABELS = [
@@ -63,22 +69,22 @@ def corpus(server: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="module")
 def encoded(server: FakeServer, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("encoded")
-    cfg = config(server, out, LAYERS).simulate
-    ridge = create(cfg)
-    texts = {part: part_passage(corpus, part, cfg) for part in ridge.encoded_parts}
-    encode.run(texts, ridge.load_encoder("cpu"), out)
+    out = tmp_path_factory.mktemp("encoded") / "encoded"
+    stage = Encode.of_parts(config(server, out, LAYERS), given(corpus))
+    assert stage is not None
+    write_json(out / METRICS, to_json(compute(stage, out)))
     return out
 
 
 def run(
     server: FakeServer, corpus: Path, encoded: Path | None, out: Path, *more: str
 ) -> tuple[dict[str, Any], Config]:
-    out.mkdir()
-    cfg = config(server, out, LAYERS, *more)
-    texts, simulator = Texts(corpus, cfg.simulate, encoded), create(cfg.simulate)
-    with make_labeler(cfg.labeler, out / "calls.sqlite", out) as labeler:
-        return simulate.run(texts, LABELS, simulator, Models(lambda: labeler, "cpu"), out), cfg
+    cfg, labels = config(server, out, LAYERS, *more), out / "labels"
+    labels.mkdir(parents=True)
+    write_rows(labels / "labels.jsonl", [asdict(label) for label in LABELS])
+    parent = None if encoded is None else given(encoded)
+    stage = Simulate.of(cfg, given(corpus), parent, given(labels), 1)
+    return to_json(compute(stage, out)), cfg
 
 
 LABEL, NEWLINE = 17213, 198
@@ -131,7 +137,7 @@ def test_cost_counts_tokens_and_products(
     server: FakeServer, corpus: Path, encoded: Path, tmp_path: Path
 ) -> None:
     metrics, cfg = run(server, corpus, encoded, tmp_path / "a")
-    size = json.loads((encoded / "encoder.json").read_text())
+    size = json.loads((encoded / METRICS).read_text())
     text = part_passage(corpus, "score", cfg.simulate)
     n_tokens = text.is_text.size
     asked = {tuple(body["input"]) for path, body in server.requests if path == "/pooling"}
@@ -245,7 +251,8 @@ def test_a_simulation_depends_on_label_and_text_alone(
     for name in SIMULATORS:
         cfg = config(server, tmp_path, f"simulate.simulator={name}")
         with make_labeler(cfg.labeler, tmp_path / "calls.sqlite", tmp_path) as labeler:
-            simulator, models = create(cfg.simulate), Models(lambda own=labeler: own, "cpu")
+            simulator = create(cfg.simulate)
+            models = Models(lambda own=labeler: own, lambda own=simulator: own.load_encoder("cpu"))
             if simulator.any_label:
                 simulate = simulator.open(models)
                 both, alone = simulate(["animals", "food"])(texts), simulate(["food"])(texts)
@@ -256,13 +263,36 @@ def test_a_simulation_depends_on_label_and_text_alone(
 def test_every_simulator_says_what_the_stages_ask(server: FakeServer, tmp_path: Path) -> None:
     for name in SIMULATORS:
         simulator = create(config(server, tmp_path, f"simulate.simulator={name}").simulate)
-        made = {"align", *simulator.simulated_parts, *simulator.exact_parts}
-        assert simulator.name == name and simulator.settings["simulator"] == name
-        assert simulator.scored_part in made and simulator.calibration_part in made
+        assert simulator.name == name
+        assert simulator.scored_part in simulator.parts
+        assert simulator.calibration_part in simulator.parts
         assert simulator.scored_part != simulator.calibration_part
-        assert "head_score" in made or not simulator.any_text
-        with pytest.raises(ConfigError, match=r"simulate.simulator=magic.*exact, ridge, head"):
-            check(config(server, tmp_path, "simulate.simulator=magic"))
+        assert "head_score" in simulator.parts or not simulator.any_text
+    with pytest.raises(ConfigError, match=r"simulate.simulator=magic.*exact, ridge, head"):
+        check(config(server, tmp_path, "simulate.simulator=magic"))
+
+
+@pytest.mark.parametrize("name", SIMULATORS)
+def test_a_simulator_sees_no_setting_that_is_not_hashed(
+    server: FakeServer, tmp_path: Path, name: str
+) -> None:
+    """Each field of `simulate` moves the fingerprint, or what is computed does not depend on it."""
+    cfg = config(server, tmp_path, f"simulate.simulator={name}")
+    other = {"encoder_layers": [3], "contrast": False}
+
+    def stage(changed: Config) -> Simulate:
+        return Simulate.of(changed, given(tmp_path), None, given(tmp_path), 1)
+
+    plain = stage(cfg)
+    for field in fields(cfg.simulate):
+        if field.name in ("simulator", "head", "encoder"):
+            continue
+        value = other.get(field.name, 7)
+        changed = stage(replace(cfg, simulate=replace(cfg.simulate, **{field.name: value})))
+        if changed.fingerprint == plain.fingerprint:
+            assert changed.texts == plain.texts
+            assert changed.simulator.contrast == plain.simulator.contrast
+            assert changed.simulator.simulator.cfg == plain.simulator.simulator.cfg
 
 
 def test_mapped_files_are_safetensors(tmp_path: Path) -> None:

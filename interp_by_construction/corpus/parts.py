@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -35,11 +36,39 @@ SHORT: tuple[Part, ...] = ("fit", "score")
 reads is cheap."""
 
 
-def settings_of(parts: Collection[Part]) -> set[str]:
-    """The fields of `simulate` that decide the text of some parts."""
-    return {TOKENS[part] for part in parts} | (
-        {"excerpt_tokens"} if set(parts) & set(SHORT) else set()
-    )
+@dataclass(frozen=True)
+class Extent:
+    """Which blocks of a split are read: as many as hold `n_tokens` tokens, evenly spaced, or the
+    first ones."""
+
+    split: str
+    n_tokens: int
+    length: int | None = None
+    """Tokens that are read of each block; None for all."""
+    first: bool = False
+
+    def passage(self, corpus: Path) -> Passage:
+        """The text itself."""
+        return Passage.of_split(
+            corpus, self.split, n_tokens=self.n_tokens, length=self.length, first=self.first
+        )
+
+
+def amounts_of(cfg: TextAmounts, parts: Collection[Part]) -> TextAmounts:
+    """The amounts that decide the text of some parts. The other fields have their defaults,
+    whatever they are in `cfg`: what reads these parts alone does not depend on them."""
+    read = {TOKENS[part] for part in parts}
+    if set(parts) & set(SHORT):
+        read.add("excerpt_tokens")
+    return replace(TextAmounts(), **{name: getattr(cfg, name) for name in read})
+
+
+def extent(part: Part, cfg: TextAmounts) -> Extent:
+    """The text of a part."""
+    length = cfg.excerpt_tokens if part in SHORT else None
+    # Training and targets agree on the block index.
+    first = part == "align"
+    return Extent(SPLITS[part], int(getattr(cfg, TOKENS[part])), length, first)
 
 
 def part_passage(corpus: Path, part: Part, cfg: TextAmounts) -> Passage:
@@ -48,18 +77,11 @@ def part_passage(corpus: Path, part: Part, cfg: TextAmounts) -> Passage:
     Raises:
         CorpusError: fewer than two excerpts, where they are to be compared.
     """
-    wanted = int(getattr(cfg, TOKENS[part]))
-    passage = Passage.of_split(
-        corpus,
-        SPLITS[part],
-        n_tokens=wanted,
-        length=cfg.excerpt_tokens if part in SHORT else None,
-        # Training and targets agree on the block index.
-        first=part == "align",
-    )
+    wanted = extent(part, cfg)
+    passage = wanted.passage(corpus)
     if part in SHORT and len(passage) < 2:
         raise CorpusError(
-            f"simulate.{TOKENS[part]}={wanted} gives {len(passage)} excerpt of {passage.length} tokens: "
-            "at least 2 are needed"
+            f"simulate.{TOKENS[part]}={wanted.n_tokens} gives {len(passage)} excerpt of "
+            f"{passage.length} tokens: at least 2 are needed"
         )
     return passage

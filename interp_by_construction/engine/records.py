@@ -27,7 +27,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Record:
-    """Base of all records. A subclass is a frozen dataclass."""
+    """Base of all records. A subclass is a frozen dataclass.
+
+    A field called `extra`, a mapping, holds values whose names are not known here; in JSON they
+    stand beside the others.
+    """
 
     def lines(self) -> Iterator[str]:
         """What the terminal shows of it, a line each; by default its plain values."""
@@ -58,7 +62,8 @@ def to_json(value: Any) -> Any:
     written without the underscore that keeps it from being a Python keyword."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [each.name for each in dataclasses.fields(value)]
-        return {name.removesuffix("_"): to_json(getattr(value, name)) for name in names}
+        found = {name.removesuffix("_"): to_json(getattr(value, name)) for name in names}
+        return found | found.pop("extra", {})
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return {name: to_json(each) for name, each in value._asdict().items()}
     if isinstance(value, list | tuple):
@@ -78,6 +83,9 @@ def from_json(kind: Any, value: Any) -> Any:
         return from_json(next(each for each in arguments if each is not type(None)), value)
     if isinstance(kind, type) and (dataclasses.is_dataclass(kind) or hasattr(kind, "_fields")):
         hints = typing.get_type_hints(kind)
+        if "extra" in hints:
+            known = {key: each for key, each in value.items() if key in hints}
+            value = known | {"extra": {key: value[key] for key in value if key not in hints}}
         named = {key if key in hints else f"{key}_": each for key, each in value.items()}
         return kind(**{name: from_json(hints[name], each) for name, each in named.items()})
     if origin is dict or origin is Mapping:

@@ -16,8 +16,9 @@ from interp_by_construction.engine.tracking import tracked
 
 
 @contextmanager
-def open_engine(cfg: Config, directory: RunDirectory) -> Iterator[Engine]:
-    """An engine on the run's store. What it opened, servers included, is closed at the end."""
+def open_engine(cfg: Config, directory: RunDirectory) -> Iterator[tuple[Engine, Runtime]]:
+    """An engine on the run's store, and its runtime. What that opened, servers included, is closed
+    at the end."""
     store, trainer = Store(cfg.store_dir), cfg.trainer
     runtime = Runtime(
         trainer.device,
@@ -29,7 +30,7 @@ def open_engine(cfg: Config, directory: RunDirectory) -> Iterator[Engine]:
         directory.path / "logs",
     )
     try:
-        yield Engine(store, runtime, directory.announce)
+        yield Engine(store, runtime, directory.announce), runtime
     finally:
         runtime.close()
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from interp_by_construction.config import Config
+from interp_by_construction.corpus.parts import Extent
 from interp_by_construction.engine.stage import Stage
+from interp_by_construction.llm.handle import LanguageModel
 from interp_by_construction.schedules.graph import Links
+from interp_by_construction.simulators import simulator_class
 from interp_by_construction.stages.assign import Assign
 from interp_by_construction.stages.collect import Collect
 from interp_by_construction.stages.corpus import Corpus
 from interp_by_construction.stages.dictionary import Dictionary
 from interp_by_construction.stages.encode import Encode
-from interp_by_construction.stages.label import Label
+from interp_by_construction.stages.label import LabelNodes, compared_texts
 from interp_by_construction.stages.losses import Losses
 from interp_by_construction.stages.simulate import Simulate
 from interp_by_construction.stages.subject import Subject
@@ -21,10 +24,21 @@ from interp_by_construction.stages.subject import Subject
 def shared_text(cfg: Config) -> Links:
     """Corpus, subject, what the simulator's encoder reads of the text, the subject's test loss."""
     corpus = Corpus.of(cfg)
-    subject = Subject.of(cfg, corpus)
-    links: Links = {"corpus": corpus, "subject": subject}
-    links |= Encode.of(cfg, corpus)
+    encoded: dict[str, Stage[Any] | None] = {"encode": Encode.of_parts(cfg, corpus)}
+    for split, n_tokens in labelling_texts(cfg).items():
+        encoded[f"encode_{split}"] = Encode.of_text(cfg, corpus, Extent(split, n_tokens))
+    links: Links = {"corpus": corpus, "subject": (subject := Subject.of(cfg, corpus))}
+    links |= {link: stage for link, stage in encoded.items() if stage is not None}
     return links | {"losses": Losses.of(cfg, corpus, subject)}
+
+
+def labelling_texts(cfg: Config) -> dict[str, int]:
+    """Split -> tokens on which labels are compared with nodes by a simulator that reads any text;
+    empty for another one."""
+    if not simulator_class(cfg.simulate.simulator).any_text:
+        return {}
+    texts = {split: text.n_tokens for split, text in compared_texts(cfg).items()}
+    return texts | ({"label": cfg.simulate.n_label_tokens} if cfg.nodes.assign == "match" else {})
 
 
 def with_dictionary(cfg: Config, corpus: Stage[Any], model: Stage[Any], layer: int) -> Stage[Any]:
@@ -40,10 +54,12 @@ def labelled_layer(
 ) -> Links:
     """Labels of the layer's nodes in `model`, and what they say on every token. below: the labels
     of the aligned layer underneath."""
-    collect = Collect.of(cfg, text["corpus"], model, layer)
-    label = labels = Label.of(cfg, text, model, collect, below, layer)
+    corpus = text["corpus"]
+    encoded = {split: text[f"encode_{split}"] for split in compared_texts(cfg) if f"encode_{split}" in text}
+    collect = Collect.of(cfg, corpus, model, layer)
+    label = LabelNodes.of(cfg, collect, below, encoded, LanguageModel(cfg.labeler))
     links: Links = {"collect": collect, "label": label}
     if cfg.nodes.assign == "match":
-        labels = links["assign"] = Assign.of(cfg, text, model, collect, label, layer)
-    links["simulate"] = Simulate.of(cfg, text, labels, layer)
-    return links
+        links["assign"] = Assign.of(cfg, label, text.get("encode_label"))
+    labels = links.get("assign", label)
+    return links | {"simulate": Simulate.of(cfg, corpus, text.get("encode"), labels, layer)}

@@ -15,7 +15,7 @@ simulation can be wrong.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -25,18 +25,18 @@ from interp_by_construction.config.labels import AskConfig, SelectionConfig
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import write_json
 from interp_by_construction.errors import ConfigError
-from interp_by_construction.schedules.recipes import Recipes
-from interp_by_construction.schedules.workshop import threads
-from interp_by_construction.simulators import SIMULATORS, create, simulator_class
+from interp_by_construction.engine.engine import Engine
+from interp_by_construction.engine.runtime import Runtime, torch_threads
+from interp_by_construction.engine.session import open_engine
+from interp_by_construction.llm.handle import LanguageModel
+from interp_by_construction.simulators import SIMULATORS, simulator_class
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from interp_by_construction.corpus.passage import Passage
-    from interp_by_construction.simulators.base import Simulation, Simulator
-
-    Simulate = Callable[[Sequence[str]], Simulation]
+    from interp_by_construction.simulators.handle import Simulate
 
 
 class PlantedSet(NamedTuple):
@@ -80,48 +80,57 @@ def run_truth_bench(cfg: Config, simulator: str = "head") -> tuple[Path, dict[st
     if simulator not in known:
         raise ConfigError(f"simulator={simulator}: give one of {', '.join(known)}")
     cheap = next(name for name in (simulator, *SIMULATORS) if simulator_class(name).any_text)
-    compared = create(dataclasses.replace(cfg.simulate, simulator=simulator))
     cfg = dataclasses.replace(cfg, simulate=dataclasses.replace(cfg.simulate, simulator=cheap))
     directory = RunDirectory(cfg.runs_dir / ".bench")
     with directory.lock(), TruthBench(cfg, directory).session() as bench:
-        result = bench.run(None if simulator == cheap else compared)
+        result = bench.run(None if simulator == cheap else simulator)
     path = directory.path / "truth.json"
     write_json(path, result)
     return path, result
 
 
-class TruthBench(Recipes):
+class TruthBench:
     """Corpus, labeler and simulator as a run has them; nothing but the corpus is stored."""
 
-    def run(self, compared: Simulator | None) -> dict[str, Any]:
-        """compared: a further simulator. It may be dear, so it gets as much text as the labeler
-        simulates in a run."""
+    def __init__(self, cfg: Config, engine: Engine, runtime: Runtime) -> None:
+        """See the class."""
+        self.cfg, self.runtime = cfg, runtime
+        self.corpus = engine.get(Corpus.of(cfg)).path
+        self.labeler = runtime.use(LanguageModel(cfg.labeler))
+        self.simulator = create(cfg.simulate)
+        self.models = Models(
+            lambda: self.labeler, lambda: self.runtime.use(Encoder(self.cfg.simulate))
+        )
+
+    def run(self, compared: str | None) -> dict[str, Any]:
+        """compared: a further simulator, by name. It may be dear, so it gets as much text as the
+        labeler simulates in a run."""
         import numpy as np
 
         from interp_by_construction.scoring.truth import CONCEPTS
+        from interp_by_construction.simulators.handle import ConfiguredSimulator
 
-        self.shared["corpus"] = self._corpus()
-        self._prepare_machine()
+        self.runtime.prepare()
         cfg = self.cfg.bench
-        with threads(self.cfg.labeler.threads):
+        with torch_threads(self.runtime.encoder_threads):
             label, score = self._read(
                 self._text("label", cfg.n_tokens), self._text("score", cfg.n_score_tokens)
             )
-            simulate = self.simulator.open(self._models())
+            simulate = self.runtime.use(ConfiguredSimulator(self.cfg.simulate, self.language_model))
             said = simulate(CONCEPTS).on(score.passage.tokens, score.rows)
             parts: dict[str, tuple[Text, NDArray]] = {self.simulator.name: (score, said)}
             if compared is not None:
-                simulated = self.cfg.simulate
-                text = self._text("score", simulated.n_score_tokens, simulated.excerpt_tokens)
-                said = compared.open(self._models())(CONCEPTS)(text.passage.tokens)
-                parts[compared.name] = (text, said)
+                other = dataclasses.replace(self.cfg.simulate, simulator=compared)
+                text = self._text("score", other.n_score_tokens, other.excerpt_tokens)
+                further = self.runtime.use(ConfiguredSimulator(other, self.language_model))
+                parts[compared] = (text, further(CONCEPTS)(text.passage.tokens))
             # Where text is short, some concepts do not occur: they are undefined there.
             occurs = np.all([text.member[text.use].any(axis=0) for text in (label, score)], axis=0)
             concepts = [concept for concept, there in zip(CONCEPTS, occurs, strict=True) if there]
             sets = planted_sets(concepts, cfg.grades, cfg.n_distractors, self.cfg.seed)
             results = [self._one(planted, label, parts, simulate) for planted in sets]
         return {
-            "labeler": self._get_labeler().info | {"identity": self._get_labeler().identity},
+            "labeler": self.labeler.info | {"identity": self.labeler.identity},
             "simulator": {"name": self.simulator.name} | self.simulator.identity,
             "n_concepts": len(concepts),
             "absent_concepts": [concept for concept in CONCEPTS if concept not in concepts],
@@ -153,7 +162,7 @@ class TruthBench(Recipes):
         read = planted_batches(label.passage, values, cfg.collect.batch_size)
         every = SelectionConfig(count=None, select="all")
         found = gather_evidence(read, label.passage, 0, cfg.collect, every, cfg.seed)
-        asker = Asker(self._get_labeler(), only(AskConfig, cfg.label), {}, cfg.seed)
+        asker = Asker(self.labeler, only(AskConfig, cfg.label), {}, cfg.seed)
         labelled = label_nodes(found.nodes, asker)
         given = [each.text for each in labelled.labels]
         proposals = [each.text for each in labelled.history if each.text is not None]
@@ -223,7 +232,7 @@ class TruthBench(Recipes):
         from interp_by_construction.scoring.truth import membership
 
         passage = Passage.of_split(
-            self.shared["corpus"].path, split, n_tokens=n_tokens, length=length
+            self.corpus, split, n_tokens=n_tokens, length=length
         )
         return Text(passage, membership(passage.tokens))
 
@@ -232,10 +241,11 @@ class TruthBench(Recipes):
         import numpy as np
 
         from interp_by_construction.engine.progress import track
+        from interp_by_construction.simulators.handle import Encoder
 
         if not self.simulator.encoded_parts:
             return list(texts)
-        encoder = self.simulator.load_encoder(self._device())
+        encoder = self.runtime.use(Encoder(self.cfg.simulate))
         read = [
             track(encoder.encode(text.passage.tokens), "encode", total=len(text.passage))
             for text in texts

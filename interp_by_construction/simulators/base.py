@@ -12,15 +12,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from interp_by_construction.config import SimulateConfig
-from interp_by_construction.corpus.parts import Part, part_passage, settings_of
+from interp_by_construction.config import SimulateConfig, TextAmounts
+from interp_by_construction.corpus.parts import Part, part_passage
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.errors import ConfigError
 
@@ -32,14 +32,6 @@ ROWS = 8192
 
 TEXT = 256
 """Longest text that is read at once where texts have any length, in subject tokens."""
-
-
-class Models(NamedTuple):
-    """The language models that a simulator may use, none of them loaded before it is asked for."""
-
-    labeler: Callable[[], Labeler]
-    device: str
-    """Where an encoder runs."""
 
 
 class TextEncoder(Protocol):
@@ -69,6 +61,14 @@ class TextEncoder(Protocol):
         """Yields [token, width] per text, in order."""
 
 
+class Models(NamedTuple):
+    """The language models that a simulator may use, none of them loaded before it is asked for."""
+
+    labeler: Callable[[], Labeler]
+    encoder: Callable[[], Any]
+    """What `Simulator.load_encoder` gives."""
+
+
 class Simulation(ABC):
     """Simulates some labels."""
 
@@ -93,13 +93,13 @@ class Texts:
     """The parts of a corpus, and what an encoder read of them."""
 
     corpus: Path
-    cfg: SimulateConfig
+    amounts: TextAmounts
     encoded: Path | None = None
     """Directory of the encode stage; None for a simulator that has no encoder."""
 
     def passage(self, part: Part) -> Passage:
         """The text of a part."""
-        return part_passage(self.corpus, part, self.cfg)
+        return part_passage(self.corpus, part, self.amounts)
 
     def rows(self, part: Part) -> NDArray[np.float16] | None:
         """Encoded tokens of a part, [token, width]; None where no encoder reads it."""
@@ -152,14 +152,18 @@ class Simulator(ABC):
     """Part on which nodes are scored."""
     calibration_part: ClassVar[Part] = "align"
     """Part on which simulations are brought to the scale of activations."""
+    settings: ClassVar[tuple[str, ...]] = ()
+    """Fields of `simulate` that it reads. Those that it does not name have their defaults in
+    `cfg`, so that its results cannot depend on anything that is not hashed."""
     encoder_settings: ClassVar[tuple[str, ...]] = ()
-    """Fields of `simulate` that decide what its encoder reads, beside the amounts of text."""
-    own_settings: ClassVar[tuple[str, ...]] = ()
-    """Fields of `simulate` that decide its results, beside the amounts of text and `contrast`."""
+    """Those of `settings` that decide what its encoder reads."""
+    models: ClassVar[tuple[str, ...]] = ()
+    """Further fields that it reads: they name files or models, which `identity` hashes."""
 
     def __init__(self, cfg: SimulateConfig) -> None:
         """Raises ConfigError for settings that this simulator cannot work with."""
-        self.cfg = cfg
+        names = ("simulator", *self.settings, *self.models)
+        self.cfg = replace(SimulateConfig(), **{name: getattr(cfg, name) for name in names})
 
     @property
     def identity(self) -> dict[str, str]:
@@ -168,18 +172,9 @@ class Simulator(ABC):
         return {}
 
     @property
-    def text_settings(self) -> dict[str, Any]:
-        """The settings that decide what the encode stage writes."""
-        return self._values(*settings_of(self.encoded_parts), *self.encoder_settings)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings that decide what the simulate stage writes."""
-        parts = {"align", "score", *self.exact_parts, *self.simulated_parts}
-        return self._values("simulator", "contrast", *settings_of(parts), *self.own_settings)
-
-    def _values(self, *names: str) -> dict[str, Any]:
-        return {name: getattr(self.cfg, name) for name in names}
+    def parts(self) -> tuple[Part, ...]:
+        """All parts of the text that the simulate stage reads."""
+        return ("align", "score", *self.exact_parts, *self.simulated_parts)
 
     @property
     def target_name(self) -> str:
@@ -196,8 +191,8 @@ class Simulator(ABC):
         return False
 
     def load_encoder(self, device: str) -> TextEncoder:
-        """Reads the text for `encoded_parts`. Raises ConfigError for an encoder that does not
-        fit."""
+        """Reads the text for `encoded_parts`. Raises ConfigError for an encoder that does not fit,
+        and for a simulator that has none."""
         raise ConfigError(f"simulate.simulator={self.name} has no encoder")
 
     @abstractmethod

@@ -3,7 +3,7 @@ Seconds are for the benches."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 from interp_by_construction.llm.checkpoints import local_path
 from interp_by_construction.simulators.encoder import block_weights
@@ -25,24 +25,42 @@ def labeler_multiply_adds(model: str) -> int | None:
         return None
 
 
+class ExactCost(NamedTuple):
+    """Of the labeler."""
+
+    labeler_tokens: int
+    multiply_adds: int | None
+    """None where the labeler's size cannot be read."""
+
+
+class DenseCost(NamedTuple):
+    """Of a simulator with an encoder."""
+
+    encoder_tokens: int
+    multiply_adds: int
+
+
+class Cost(NamedTuple):
+    """Of one million node-tokens (one node's simulation on one token)."""
+
+    exact: ExactCost
+    dense: DenseCost
+    exact_over_dense: float | None
+    """In multiply-adds."""
+
+
 def per_million(
     exact_tokens: float, exact_weights: int | None, dense_tokens: float, dense_multiply_adds: float
-) -> dict[str, Any]:
-    """Cost of one million node-tokens (one node's simulation on one token).
+) -> Cost:
+    """The cost of one million node-tokens from that of one.
 
     exact_tokens: labeler tokens per node-token; exact_weights: multiply-adds per labeler token;
     dense_tokens: encoder tokens per node-token; dense_multiply_adds: per node-token, the encoder's
     share included.
     """
     exact = exact_tokens * exact_weights if exact_weights is not None else None
-    return {
-        "exact": {
-            "labeler_tokens": round(exact_tokens * MILLION),
-            "multiply_adds": round(exact * MILLION) if exact is not None else None,
-        },
-        "dense": {
-            "encoder_tokens": round(dense_tokens * MILLION),
-            "multiply_adds": round(dense_multiply_adds * MILLION),
-        },
-        "exact_over_dense": exact / dense_multiply_adds if exact is not None else None,
-    }
+    return Cost(
+        ExactCost(round(exact_tokens * MILLION), None if exact is None else round(exact * MILLION)),
+        DenseCost(round(dense_tokens * MILLION), round(dense_multiply_adds * MILLION)),
+        None if exact is None else exact / dense_multiply_adds,
+    )

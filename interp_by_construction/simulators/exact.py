@@ -60,6 +60,7 @@ class ExactSimulator(Simulator):
     name = "exact"
     is_exact = True
     exact_parts: ClassVar[tuple[Part, ...]] = ("score", "align")
+    settings: ClassVar[tuple[str, ...]] = ("contrast",)
 
     @property
     def target_name(self) -> str:

@@ -15,7 +15,7 @@ from interp_by_construction.engine.store import disk_errors
 from interp_by_construction.errors import ConfigError, LabelerError
 from interp_by_construction.llm.client import Labeler, make_labeler
 from interp_by_construction.simulators import SIMULATORS, create, simulator_class
-from interp_by_construction.simulators.base import Models, Simulation
+from interp_by_construction.simulators.base import Models, Simulation, Simulator
 from interp_by_construction.simulators.prompt import MAX_LABEL_CHARS
 
 SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -41,7 +41,8 @@ def simulate_file(cfg: Config, source: Path, output: Path, simulator: str) -> No
         raise ConfigError(f"output={output}: give another file than the input")
     records = read_lines(source)
     with disk_errors(output), ExitStack() as stack:
-        own, models = create(cfg.simulate), _models(cfg, stack)
+        own = create(cfg.simulate)
+        models = _models(own, cfg, stack)
         simulate = own.open(models)
         partial = output.with_name(f".{output.name}.partial")
         with partial.open("w", encoding="utf-8") as file:
@@ -55,7 +56,7 @@ def simulate_file(cfg: Config, source: Path, output: Path, simulator: str) -> No
         partial.replace(output)
 
 
-def _models(cfg: Config, stack: ExitStack) -> Models:
+def _models(own: Simulator, cfg: Config, stack: ExitStack) -> Models:
     """The labeler is started when a simulator asks for it, and stopped with `stack`."""
     from interp_by_construction.engine.device import resolve_device
 
@@ -64,7 +65,7 @@ def _models(cfg: Config, stack: ExitStack) -> Models:
         calls, logs = cfg.store_dir / "calls.sqlite", cfg.runs_dir / ".simulate" / "logs"
         return stack.enter_context(make_labeler(cfg.labeler, calls, logs))
 
-    return Models(labeler, resolve_device(cfg.trainer.device))
+    return Models(labeler, lambda: own.load_encoder(resolve_device(cfg.trainer.device)))
 
 
 def _activations(simulation: Simulation, pieces: list[Sequence[str]]) -> list[float]:

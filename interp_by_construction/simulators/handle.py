@@ -1,26 +1,71 @@
-"""The configured simulator as something that stages are computed with."""
+"""Simulators as something that stages are computed with: hashed by all that they read beside label
+and text, opened once."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from interp_by_construction.config import Config, SimulateConfig
 from interp_by_construction.corpus.parts import Part
 from interp_by_construction.engine.stage import Handle, Runtime
 from interp_by_construction.llm.handle import LanguageModel
 from interp_by_construction.simulators import create, simulator_class
-from interp_by_construction.simulators.base import Models, Simulation, Simulator
+from interp_by_construction.simulators.base import (
+    Fitted,
+    Models,
+    Simulation,
+    Simulator,
+    TextEncoder,
+    Texts,
+)
 
 Simulate = Callable[[Sequence[str]], Simulation]
 """Labels -> their simulation."""
 
 
 @dataclass(frozen=True)
-class ConfiguredSimulator(Handle[Simulate]):
-    """Opened it simulates labels, by what needs no fitting: itself, or the labeler where it has to
-    be fitted (`Simulator.open`)."""
+class Encoder(Handle[TextEncoder]):
+    """The encoder of the configured simulator."""
+
+    cfg: SimulateConfig
+
+    @cached_property
+    def identity(self) -> str:
+        """The model, what is made of its hidden states, and which of them are read."""
+        own = create(self.cfg)
+        read = {name: getattr(own.cfg, name) for name in own.encoder_settings}
+        return json.dumps(own.identity | read, sort_keys=True)
+
+    def open(self, runtime: Runtime) -> TextEncoder:
+        """Loads it."""
+        return create(self.cfg).load_encoder(runtime.device)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A simulator with what it takes to simulate."""
+
+    simulator: Simulator
+    models: Models
+    simulate: Simulate
+
+    def __call__(self, labels: Sequence[str]) -> Simulation:
+        """Simulates any labels."""
+        return self.simulate(labels)
+
+    def fit(self, labels: Sequence[str], texts: Texts) -> Fitted:
+        """The simulator of the targets for the labels of one layer."""
+        return self.simulator.fit(labels, texts, self.models)
+
+
+@dataclass(frozen=True)
+class AnyLabelSimulator(Handle[Opened]):
+    """Simulates any labels by what needs no fitting: the configured simulator, or the labeler
+    itself where that one has to be fitted (`Simulator.open`)."""
 
     cfg: SimulateConfig
     labeler: LanguageModel
@@ -30,15 +75,22 @@ class ConfiguredSimulator(Handle[Simulate]):
         """Raises ConfigError for settings that it cannot work with."""
         return create(self.cfg)
 
-    @cached_property
+    @property
     def kind(self) -> type[Simulator]:
         """What is known without its files."""
         return simulator_class(self.cfg.simulator)
 
+    @cached_property
+    def identity(self) -> str:
+        """What is opened, with the hash of all that it reads beside label and text."""
+        own = self.simulator
+        reads = own.identity if own.any_text else {"labeler": self.labeler.identity}
+        return json.dumps({"simulator": own.score_name} | reads, sort_keys=True)
+
     @property
     def name(self) -> str:
         """As `simulate.simulator` has it."""
-        return self.cfg.simulator
+        return self.kind.name
 
     @property
     def any_text(self) -> bool:
@@ -75,17 +127,24 @@ class ConfiguredSimulator(Handle[Simulate]):
         """Its name in records."""
         return self.simulator.score_name
 
+    def open(self, runtime: Runtime) -> Opened:
+        """Loads what simulating takes."""
+        models = Models(lambda: runtime.use(self.labeler), lambda: runtime.use(Encoder(self.cfg)))
+        return Opened(self.simulator, models, self.simulator.open(models))
+
+
+@dataclass(frozen=True)
+class ConfiguredSimulator(AnyLabelSimulator):
+    """What makes the targets, and simulates labels the way scores do."""
+
     @cached_property
     def identity(self) -> str:
-        """Its kind, and the hash of all that it reads beside label and text."""
-        simulator = self.simulator
-        reads = simulator.identity if self.any_text else {"labeler": self.labeler.identity}
-        values = [f"{key}={reads[key]}" for key in sorted(reads)]
-        return " ".join([self.name, simulator.score_name, *values])
-
-    def open(self, runtime: Runtime) -> Simulate:
-        """Loads what it takes to simulate."""
-        return self.simulator.open(Models(lambda: runtime.use(self.labeler), runtime.device))
+        """Its kind and settings, the labeler, and what else it reads."""
+        own = self.simulator
+        known: dict[str, Any] = {name: getattr(own.cfg, name) for name in own.settings}
+        known |= {"simulator": own.name, "contrast": self.contrast}
+        known |= {"labeler": self.labeler.identity}
+        return json.dumps(known | own.identity, sort_keys=True)
 
 
 def simulator_of(cfg: Config) -> ConfiguredSimulator:

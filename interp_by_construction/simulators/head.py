@@ -63,6 +63,7 @@ class HeadSimulator(Simulator):
     simulated_parts = ("head_score", "calibrate", "test")
     scored_part = "head_score"
     calibration_part = "calibrate"
+    models = ("encoder", "head")
 
     def __init__(self, cfg: SimulateConfig) -> None:
         """Raises ConfigError for a file that is no head, and for one of another encoder than
@@ -89,7 +90,7 @@ class HeadSimulator(Simulator):
         return HeadEncoder(self.head, self.head.load_encoder(device))
 
     def open(self, models: Models) -> Callable[[Sequence[str]], Simulation]:
-        encoder = self.load_encoder(models.device)
+        encoder = models.encoder()
         return lambda labels: HeadSimulation(encoder, labels)
 
 

@@ -44,8 +44,9 @@ class RidgeSimulator(ExactSimulator):
     encoded_parts = ("fit", "score", "align")
     exact_parts = ("fit", "score")
     calibration_part = "fit"
+    settings = ("contrast", "reliability_tokens", "encoder_layers")
     encoder_settings = ("encoder_layers",)
-    own_settings = ("reliability_tokens",)
+    models = ("encoder",)
 
     @property
     def identity(self) -> dict[str, str]:

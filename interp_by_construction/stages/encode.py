@@ -1,43 +1,109 @@
-"""encode: what an encoder reads of some text, once for all labels. Simulations of any label then
-cost one product per token.
+"""encode: what the simulator's encoder reads of some text, once for all labels. Simulations of any
+label then cost one product per token.
 
 Nothing here reads a label or an activation of the subject.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from interp_by_construction.config import Config
+from interp_by_construction.corpus.parts import Extent, extent
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.engine.progress import track
+from interp_by_construction.engine.records import Record
+from interp_by_construction.engine.runtime import torch_threads
+from interp_by_construction.engine.stage import Job, Stage
+from interp_by_construction.simulators import simulator_class
 from interp_by_construction.simulators.base import TextEncoder
+from interp_by_construction.simulators.handle import Encoder
 
 
-def run(texts: Mapping[str, Passage], encoder: TextEncoder, out: Path) -> dict[str, Any]:
-    """texts: by name. Writes `<name>.npy`, float16 [token, width], and `encoder.json`, the size of
-    the encoder."""
-    metrics: dict[str, Any] = {"n_features": encoder.n_features, "width": encoder.width}
-    n_read, n_before = 0, encoder.n_tokens
-    for name, text in texts.items():
-        shape = (len(text) * text.length, encoder.width)
-        file = out / f"{name}.npy"
-        stored = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
-        tokens = (row for piece in text.slices() for row in piece.tokens)
-        read = track(encoder.encode(tokens), f"encode {name}", total=len(text))
-        for i, rows in enumerate(read):
-            stored[i * text.length : (i + 1) * text.length] = rows
-        stored.flush()
-        metrics[f"n_{name}_tokens"] = len(stored)
-        n_read += len(stored)
-    size = {
-        "layers": list(encoder.layers),
-        "multiply_adds_per_token": encoder.multiply_adds,
-        "tokens_per_subject_token": (encoder.n_tokens - n_before) / n_read,
-    }
-    (out / "encoder.json").write_text(json.dumps(size))
-    return metrics | size
+@dataclass(frozen=True)
+class EncoderSize(Record):
+    """What reading text costs."""
+
+    layers: list[int]
+    """Of the encoder, as far as they are read."""
+    multiply_adds_per_token: int
+    """Per encoder token."""
+    tokens_per_subject_token: float
+
+
+@dataclass(frozen=True)
+class EncodeRecord(EncoderSize):
+    """How much was read."""
+
+    n_features: int
+    """Length of the encoder's hidden states, all layers side by side."""
+    width: int
+    """Numbers that are kept of each token."""
+    n_tokens: dict[str, int]
+    """Subject tokens by text."""
+
+
+@dataclass(frozen=True)
+class Encode(Stage[EncodeRecord]):
+    """What the simulator's encoder reads of some texts.
+
+    Writes `<name>.npy`, float16 [token, width], for each text.
+    """
+
+    name = "encode"
+    version = 5
+    record = EncodeRecord
+
+    corpus: Stage[Any]
+    encoder: Encoder
+    texts: Mapping[str, Extent]
+
+    @classmethod
+    def of_parts(cls, cfg: Config, corpus: Stage[Any]) -> Self | None:
+        """The parts that the simulator reads in every layer; None for one without an encoder."""
+        parts = simulator_class(cfg.simulate.simulator).encoded_parts
+        texts: dict[str, Extent] = {part: extent(part, cfg.simulate) for part in parts}
+        return cls(corpus, Encoder(cfg.simulate), texts) if texts else None
+
+    @classmethod
+    def of_text(cls, cfg: Config, corpus: Stage[Any], text: Extent) -> Self | None:
+        """A text on which labels are compared with nodes, named like its split; None for a
+        simulator without an encoder. Apart from the parts, so that labels do not depend on how much
+        text is aligned or scored."""
+        encoded = simulator_class(cfg.simulate.simulator).encoded_parts
+        return cls(corpus, Encoder(cfg.simulate), {text.split: text}) if encoded else None
+
+    def compute(self, job: Job) -> EncodeRecord:
+        """See the class."""
+        n_tokens = {}
+        with torch_threads(job.runtime.encoder_threads):
+            encoder = job.use(self.encoder)
+            before = encoder.n_tokens
+            for name, text in self.texts.items():
+                passage = text.passage(job.path(self.corpus))
+                n_tokens[name] = write_encoded(encoder, passage, job.out / f"{name}.npy")
+        return EncodeRecord(
+            layers=list(encoder.layers),
+            multiply_adds_per_token=encoder.multiply_adds,
+            tokens_per_subject_token=(encoder.n_tokens - before) / sum(n_tokens.values()),
+            n_features=encoder.n_features,
+            width=encoder.width,
+            n_tokens=n_tokens,
+        )
+
+
+def write_encoded(encoder: TextEncoder, passage: Passage, file: Path) -> int:
+    """Writes float16 [token, width]; returns the number of tokens."""
+    length, shape = passage.length, (len(passage) * passage.length, encoder.width)
+    stored = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
+    texts = (text for part in passage.slices() for text in part.tokens)
+    read = track(encoder.encode(texts), f"encode {file.stem}", total=len(passage))
+    for i, rows in enumerate(read):
+        stored[i * length : (i + 1) * length] = rows
+    stored.flush()
+    return len(stored)

@@ -13,75 +13,158 @@ Nothing here reads an activation of the subject.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 
+from interp_by_construction.config import Config, TextAmounts
+from interp_by_construction.corpus.parts import amounts_of
 from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.engine.records import Record, read_record
+from interp_by_construction.engine.runtime import torch_threads
+from interp_by_construction.engine.stage import Job, Stage, unhashed
+from interp_by_construction.engine.store import METRICS
 from interp_by_construction.engine.tensors import create_safetensors
-from interp_by_construction.labelling.labels import Label
+from interp_by_construction.labelling.labels import Label, read_labels
+from interp_by_construction.llm.client import Labeler
 from interp_by_construction.simulators import cost
-from interp_by_construction.simulators.base import Models, Simulator, Texts
+from interp_by_construction.simulators.base import Simulation, Texts
 from interp_by_construction.simulators.exact import REFERENCE_LABELS, plan, simulate_raw
+from interp_by_construction.simulators.handle import ConfiguredSimulator, simulator_of
+from interp_by_construction.stages.encode import EncodeRecord
 from interp_by_construction.stats.correlation import columnwise_correlation, mean_defined
 
 
-def run(
-    texts: Texts, labels: Sequence[Label], simulator: Simulator, models: Models, out: Path
-) -> dict[str, Any]:
-    """Simulates the labelled nodes of a layer. Writes `simulated.safetensors` and
-    `targets.safetensors`.
+class Fidelity(NamedTuple):
+    """How well the simulator of the targets predicts the exact simulation on text that it has not
+    seen."""
 
-    simulated: `score` raw exact simulation of the score split, [token, label], and
-    `score_reference` its mean over the reference labels, [token]; `score_dense`, what the simulator
-    that makes the targets says on the same tokens; what it was fitted on and what it simulates
-    beside. targets: `values` float16 [block, pos, node], `mask` bool [block, pos], `nodes` and
-    `poles` int64 [node].
+    fidelity: float | None
+    """Mean r over the labels; None where it is undefined."""
+    n_fidelity_undefined: int
+    fidelity_over_reliability: float | None
+    """None where the reliability is not known."""
+
+
+@dataclass(frozen=True)
+class SimulateRecord(Record):
+    """How good and how dear the targets are."""
+
+    n_labels: int
+    fidelity: float | None = None
+    """See `Fidelity`; null where the targets are the exact simulation itself."""
+    n_fidelity_undefined: int | None = None
+    fidelity_over_reliability: float | None = None
+    cost: cost.Cost | None = None
+    """Null without labels, and for a simulator without an encoder."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What the simulator knows of its fit (`simulators.base.Fitted`)."""
+
+
+@dataclass(frozen=True)
+class Simulate(Stage[SimulateRecord]):
+    """Simulates the labelled nodes of a layer.
+
+    Writes `simulated.safetensors`: `score` raw exact simulation of the score split, [token, label],
+    and `score_reference` its mean over the reference labels, [token]; `score_dense`, what the
+    simulator of the targets says on the same tokens; what it was fitted on and what it simulates
+    beside. And `targets.safetensors`: `values` float16 [block, pos, node], `mask` bool [block,
+    pos], `nodes` and `poles` int64 [node].
     """
-    from safetensors.numpy import save_file
 
-    named = [label for label in labels if label.text is not None]
-    words = [str(label.text) for label in named]
-    score = texts.passage("score")
-    raw = simulate_raw(models.labeler(), words, score.tokens, "simulate score")
-    exact = raw.contrasted(texts.cfg.contrast)
-    fitted = simulator.fit(words, texts, models)
-    values, start = _create_targets(texts, named, out), 0
-    for piece in texts.simulated("align", fitted.simulation):
-        values[start : start + len(piece)] = piece
-        start += len(piece)
-    simulated = {"score": raw.values, "score_reference": raw.reference, **fitted.saved}
-    for part in simulator.simulated_parts:
-        simulated[part] = np.concatenate(list(texts.simulated(part, fitted.simulation)))
-    metrics = {"n_labels": len(words)} | fitted.metrics
-    if simulator.is_exact:
-        simulated["score_dense"] = exact
-    else:
-        dense = np.concatenate(list(texts.simulated("score", fitted.simulation)))
-        simulated["score_dense"] = dense
-        metrics |= _fidelity(exact, dense, score, metrics.get("reliability"))
-        metrics["cost"] = _cost(words, score, texts, models)
-    save_file(
-        {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in simulated.items()},
-        out / "simulated.safetensors",
-    )
-    return metrics
+    name = "simulate"
+    version = 6
+    record = SimulateRecord
+
+    corpus: Stage[Any]
+    labels: Stage[Any]
+    encoded: Stage[Any] | None
+    """What the simulator's encoder read; null for one without an encoder."""
+    simulator: ConfiguredSimulator
+    texts: TextAmounts
+    layer: int = unhashed()
+
+    @classmethod
+    def of(
+        cls,
+        cfg: Config,
+        corpus: Stage[Any],
+        encoded: Stage[Any] | None,
+        labels: Stage[Any],
+        layer: int,
+    ) -> Self:
+        """As configured. encoded: of the simulator's own parts."""
+        simulator = simulator_of(cfg)
+        texts = amounts_of(cfg.simulate, simulator.simulator.parts)
+        return cls(corpus, labels, encoded, simulator, texts, layer)
+
+    def compute(self, job: Job) -> SimulateRecord:
+        """See the class."""
+        named = [label for label in read_labels(job.path(self.labels)) if label.text is not None]
+        encoded = None if self.encoded is None else job.path(self.encoded)
+        texts = Texts(job.path(self.corpus), self.texts, encoded)
+        with torch_threads(job.runtime.encoder_threads):
+            return self._simulated(job, named, texts)
+
+    def _simulated(self, job: Job, named: Sequence[Label], texts: Texts) -> SimulateRecord:
+        own, words = job.use(self.simulator), [str(label.text) for label in named]
+        labeler, score = own.models.labeler(), texts.passage("score")
+        raw = simulate_raw(labeler, words, score.tokens, "simulate score")
+        exact = raw.contrasted(self.simulator.contrast)
+        fitted = own.fit(words, texts)
+        write_targets(texts, named, fitted.simulation, job.out / "targets.safetensors")
+        simulated = {"score": raw.values, "score_reference": raw.reference, **fitted.saved}
+        for part in own.simulator.simulated_parts:
+            simulated[part] = np.concatenate(list(texts.simulated(part, fitted.simulation)))
+        record = SimulateRecord(len(words), extra=fitted.metrics)
+        if own.simulator.is_exact:
+            simulated["score_dense"] = exact
+        else:
+            dense = np.concatenate(list(texts.simulated("score", fitted.simulation)))
+            simulated["score_dense"] = dense
+            use = score.is_text.reshape(-1)
+            measured = fidelity(exact[use], dense[use], fitted.metrics.get("reliability"))
+            spent = self._cost(job, labeler, words, score)
+            record = replace(record, **measured._asdict(), cost=spent)
+        save_file(
+            {key: np.ascontiguousarray(each, dtype=np.float32) for key, each in simulated.items()},
+            job.out / "simulated.safetensors",
+        )
+        return record
+
+    def _cost(
+        self, job: Job, labeler: Labeler, words: Sequence[str], score: Passage
+    ) -> cost.Cost | None:
+        """Of exact and of dense simulation, for this number of nodes."""
+        if not words or self.encoded is None:
+            return None
+        size = read_record(EncodeRecord, job.path(self.encoded) / METRICS)
+        references = REFERENCE_LABELS if self.simulator.contrast else ()
+        packing = plan(labeler, [*words, *references], score.tokens)
+        per_node_token = size.tokens_per_subject_token / len(words)
+        return cost.per_million(
+            packing.n_labeler_tokens / (packing.n_tokens * len(words)),
+            cost.labeler_multiply_adds(labeler.cfg.model),
+            per_node_token,
+            # Beside the encoder's share: one product per number that is kept of a token.
+            per_node_token * size.multiply_adds_per_token + size.width,
+        )
 
 
-def _create_targets(texts: Texts, named: Sequence[Label], out: Path) -> NDArray[np.float16]:
-    """`targets.safetensors` with all but the values, which are returned for writing as float16
-    [token, node]."""
+def write_targets(texts: Texts, named: Sequence[Label], simulation: Simulation, file: Path) -> None:
+    """Writes what some labels, which `simulation` simulates, say on the align split."""
     passage = texts.passage("align")
-    n_blocks, length = passage.shape
+    shape = (len(passage), passage.length)
     tensors = create_safetensors(
-        out / "targets.safetensors",
+        file,
         {
-            "values": (np.float16, (n_blocks, length, len(named))),
-            "mask": (np.bool_, (n_blocks, length)),
+            "values": (np.float16, (*shape, len(named))),
+            "mask": (np.bool_, shape),
             "nodes": (np.int64, (len(named),)),
             "poles": (np.int64, (len(named),)),
         },
@@ -89,46 +172,19 @@ def _create_targets(texts: Texts, named: Sequence[Label], out: Path) -> NDArray[
     tensors["nodes"][:] = [label.node for label in named]
     tensors["poles"][:] = [label.pole for label in named]
     start = 0
-    for each in passage.slices():
-        tensors["mask"][start : start + len(each)] = each.is_text
-        start += len(each)
-    return tensors["values"].reshape(n_blocks * length, len(named))
+    for part in passage.slices():
+        tensors["mask"][start : start + len(part)] = part.is_text
+        start += len(part)
+    values, start = tensors["values"].reshape(-1, len(named)), 0
+    for piece in texts.simulated("align", simulation):
+        values[start : start + len(piece)] = piece
+        start += len(piece)
 
 
-def _fidelity(
-    exact: NDArray, dense: NDArray, score: Passage, reliability: float | None
-) -> dict[str, Any]:
-    """How well the simulator of the targets predicts the exact simulation on the score split, which
-    it has not seen; exact, dense: [token, label]."""
-    use = score.is_text.reshape(-1)
-    held_out = columnwise_correlation(exact[use], dense[use])
-    fidelity = mean_defined(held_out)
-    share = None
-    if fidelity is not None and reliability is not None and reliability > 0:
-        share = fidelity / reliability
-    return {
-        "fidelity": fidelity,
-        "n_fidelity_undefined": int(np.isnan(held_out).sum()),
-        "fidelity_over_reliability": share,
-    }
-
-
-def _cost(
-    words: Sequence[str], score: Passage, texts: Texts, models: Models
-) -> dict[str, Any] | None:
-    """Cost of one million node-tokens, exact and dense, for this number of nodes; None without
-    labels and without an encoder."""
-    rows, labeler = texts.rows("score"), models.labeler()
-    if not words or rows is None or texts.encoded is None:
-        return None
-    references = REFERENCE_LABELS if texts.cfg.contrast else ()
-    packing = plan(labeler, [*words, *references], score.tokens)
-    size = json.loads((texts.encoded / "encoder.json").read_text())
-    per_node_token = size["tokens_per_subject_token"] / len(words)
-    return cost.per_million(
-        packing.n_labeler_tokens / (packing.n_tokens * len(words)),
-        cost.labeler_multiply_adds(labeler.cfg.model),
-        per_node_token,
-        # Beside the encoder's share: one product per number in a row.
-        per_node_token * size["multiply_adds_per_token"] + rows.shape[1],
-    )
+def fidelity(exact: NDArray, dense: NDArray, reliability: float | None) -> Fidelity:
+    """exact, dense: [token, label] on text that the simulator of the targets has not seen."""
+    r = columnwise_correlation(exact, dense)
+    mean, share = mean_defined(r), None
+    if mean is not None and reliability is not None and reliability > 0:
+        share = mean / reliability
+    return Fidelity(mean, int(np.isnan(r).sum()), share)

@@ -123,13 +123,15 @@ def _status(arguments: list[str]) -> int:
 def _verify(arguments: list[str]) -> int:
     from interp_by_construction.engine.run_directory import find_runs
     from interp_by_construction.engine.store import Store
+    from interp_by_construction.pipeline import graph_of
     from interp_by_construction.results.verification import verify
 
     name, options = _arguments("verify", arguments, {"paths.root": "."}, "RUN")
     root = Path(options["paths.root"]).resolve()
     n_problems = 0
     for run in find_runs(root / "runs", name):
-        problems = verify(run, Store(root / "store"))
+        graph = graph_of(run.config(), run.done_layers) if run.done_layers else None
+        problems = verify(run, Store(root / "store"), graph and graph.plan())
         n_problems += len(problems)
         for problem in problems:
             sys.stdout.write(f"FAILED  {problem}\n")

@@ -29,12 +29,12 @@ def run(cfg: Config, name: str | None = None) -> RunDirectory:
         directory.adopt(cfg)
         layers = planned_layers(cfg, directory, layer_count(cfg.subject))
         graph = graph_of(cfg, layers)
-        directory.write_plan(layers, graph.plan())
+        directory.write_plan(graph.plan())
         with open_engine(cfg, directory) as (engine, _):
             for layer, link, stage in graph.links():
                 directory.mark(layer, link, engine.get(stage).fingerprint)
             write_results(directory, cfg, graph, engine)
-        directory.finish(layers)
+        directory.finish()
     return directory
 
 

@@ -59,7 +59,7 @@ def make_run(n_nodes: int, root: Path) -> None:
     from random_head import write_random_head
     from small_run import config
 
-    from interp_by_construction.schedules import pipeline
+    from interp_by_construction import pipeline
 
     head = write_random_head(root / "head.safetensors")
     with FakeServer() as server:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from interp_by_construction.engine.stage import Stage
-from interp_by_construction.stages import stage_classes
+from interp_by_construction.stages.registry import all_stages
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "stages.md"
 HEAD = """# Stages
@@ -24,7 +24,7 @@ HEAD = """# Stages
 
 def page() -> str:
     """The whole page."""
-    kinds = sorted(stage_classes().values(), key=lambda kind: kind.name)
+    kinds = sorted(all_stages().values(), key=lambda kind: kind.name)
     return "\n".join([HEAD, *(section(kind) for kind in kinds if kind.name != "given")])
 
 
@@ -37,7 +37,11 @@ def section(kind: type[Stage[Any]]) -> str:
         note = "not hashed" if field.metadata.get("unhashed") else note
         rows.append(f"| `{field.name}` | `{str(field.type).replace('|', 'or')}` | {note} |")
     held = ", ".join(f"`{field.name}`" for field in dataclasses.fields(kind.record))
-    return f"## {kind.name} (version {kind.version})\n\n{text}\n\n" + "\n".join(rows) + f"\n\nRecord: {held}.\n"
+    return (
+        f"## {kind.name} (version {kind.version})\n\n{text}\n\n"
+        + "\n".join(rows)
+        + f"\n\nRecord: {held}.\n"
+    )
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from fake_server import FakeServer
 from random_head import write_random_head
 from small_run import config
 
+from interp_by_construction import pipeline
 from interp_by_construction.engine.run_directory import RunDirectory
-from interp_by_construction.schedules import pipeline
 
 
 def make_run(root: Path) -> RunDirectory:

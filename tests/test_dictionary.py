@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from training_jobs import place, write_corpus
 from transformers import AutoModelForCausalLM
 
+from interp_by_construction import pipeline
 from interp_by_construction.config import DictionaryConfig, OptimizerConfig, compose
 from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError
@@ -27,7 +28,6 @@ from interp_by_construction.export.plain import check_plain, write_model
 from interp_by_construction.export.run import export_run
 from interp_by_construction.report.terminal import show_result, show_status
 from interp_by_construction.results.verification import verify
-from interp_by_construction.schedules import pipeline
 from interp_by_construction.stages.dictionary import (
     Dictionary,
     DictionaryRecord,

@@ -18,6 +18,7 @@ from safetensors.numpy import load_file
 from small_run import config
 from stage_jobs import compute, given
 
+from interp_by_construction import pipeline
 from interp_by_construction.config import Config, compose
 from interp_by_construction.corpus import load_blocks
 from interp_by_construction.corpus.parts import part_passage
@@ -41,7 +42,6 @@ from interp_by_construction.llm.embedded import resolve_model
 from interp_by_construction.llm.handle import LanguageModel
 from interp_by_construction.report import terminal
 from interp_by_construction.results.verification import verify
-from interp_by_construction.schedules import pipeline
 from interp_by_construction.scoring import columnwise_correlation, pairwise_correlation
 from interp_by_construction.simulators import check
 from interp_by_construction.simulators.encoder import Encoder
@@ -49,7 +49,6 @@ from interp_by_construction.simulators.files import simulate_file
 from interp_by_construction.simulators.handle import AnyLabelSimulator, simulator_of
 from interp_by_construction.simulators.head import Head
 from interp_by_construction.stages.assign import Assign
-from interp_by_construction.stages.evaluate import self_judged
 from interp_by_construction.stages.simulate import Simulate
 from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.nodes import read_opposites

@@ -17,6 +17,7 @@ from rich.console import Console
 from small_run import config
 from tiny_subjects import FAMILIES, LENGTH, VOCAB, random_model, tokens
 
+from interp_by_construction import pipeline
 from interp_by_construction.config import OptimizerConfig, compose
 from interp_by_construction.corpus import load_blocks, load_tokenizer
 from interp_by_construction.corpus.passage import Passage
@@ -35,7 +36,6 @@ from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError, CorpusError
 from interp_by_construction.report.work_tables import show_trigger, show_work
 from interp_by_construction.results.verification import verify
-from interp_by_construction.schedules import pipeline
 from interp_by_construction.scoring.shares import Share, share_of_increase
 from interp_by_construction.scoring.substitution import (
     AlignedLayer,

@@ -18,6 +18,7 @@ from rich.console import Console
 from safetensors.numpy import load_file
 from small_run import config
 
+from interp_by_construction import pipeline
 from interp_by_construction.config import LabelerConfig, compose
 from interp_by_construction.corpus.windows import cut_windows
 from interp_by_construction.engine.run_directory import RunDirectory
@@ -26,7 +27,6 @@ from interp_by_construction.errors import ConfigError, LabelerError
 from interp_by_construction.llm.client import Labeler, make_labeler
 from interp_by_construction.report import terminal
 from interp_by_construction.results.verification import verify
-from interp_by_construction.schedules import pipeline
 from interp_by_construction.scoring.detect import (
     Answers,
     Questions,

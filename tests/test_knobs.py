@@ -18,11 +18,11 @@ from small_run import config
 from tiny_subjects import LENGTH, VOCAB, ArrayBlocks, random_model, tokens
 from training_jobs import aligned, place, plan
 
+from interp_by_construction import pipeline
 from interp_by_construction.config import compose
 from interp_by_construction.corpus.parts import part_passage
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.errors import ConfigError
-from interp_by_construction.schedules import pipeline
 from interp_by_construction.scoring import columnwise_correlation
 from interp_by_construction.scoring.baselines import other_labels
 from interp_by_construction.simulators.exact import contrasted

@@ -22,6 +22,7 @@ from fake_server import FakeServer, fake_text
 from safetensors.torch import load_file, save_file
 from small_run import config, overrides, store_hashes
 
+from interp_by_construction import pipeline
 from interp_by_construction.cli import main
 from interp_by_construction.config import compose
 from interp_by_construction.engine.run_directory import SCHEMA, RunDirectory
@@ -30,7 +31,6 @@ from interp_by_construction.errors import ConfigError, StoreError
 from interp_by_construction.export.run import export_run
 from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.results.verification import verify
-from interp_by_construction.schedules import pipeline
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import load_subject
 

@@ -28,6 +28,7 @@ from training_jobs import (
     write_inputs,
 )
 
+from interp_by_construction import pipeline
 from interp_by_construction.config import compose
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import Store
@@ -37,7 +38,6 @@ from interp_by_construction.report import curves
 from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.report.terminal import show_result, show_status
 from interp_by_construction.results.verification import verify
-from interp_by_construction.schedules import pipeline
 from interp_by_construction.stages import freeze
 from interp_by_construction.stages.align import Align
 from interp_by_construction.stages.control import Control

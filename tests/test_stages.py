@@ -18,15 +18,25 @@ from interp_by_construction.config import Config, compose, identity
 from interp_by_construction.engine.engine import ancestry
 from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.stage import Given, Handle, Stage
-from interp_by_construction.schedules.pipeline import graph_of
+from interp_by_construction.pipeline import graph_of
 from interp_by_construction.stages.registry import all_stages
 
-ENDPOINT = ["labeler=endpoint", "labeler.url=http://127.0.0.1:1", "labeler.classify_url=http://127.0.0.1:1"]
+ENDPOINT = [
+    "labeler=endpoint",
+    "labeler.url=http://127.0.0.1:1",
+    "labeler.classify_url=http://127.0.0.1:1",
+]
 SETTINGS = {
     "loop": [],
     "exact": ["simulate.simulator=exact", "label.select_tokens=64"],
-    "head": ["simulate.simulator=head", "nodes.assign=match", "label.audit_rounds=1", "judge=endpoint",
-             "judge.classify_url=http://127.0.0.1:2", "trigger.share=0.1"],
+    "head": [
+        "simulate.simulator=head",
+        "nodes.assign=match",
+        "label.audit_rounds=1",
+        "judge=endpoint",
+        "judge.classify_url=http://127.0.0.1:2",
+        "trigger.share=0.1",
+    ],
     "joint": ["simulate.simulator=head", "schedule=joint", "align.distill=1"],
     "dictionary": ["nodes=transcoder", "align.distill=1"],
 }
@@ -95,7 +105,9 @@ def changed(value: Any) -> Iterator[Any]:
         raise AssertionError(f"{value!r} is hashed")
 
 
-def test_every_hashed_field_of_every_stage_moves_its_fingerprint(every: dict[str, list[Stage[Any]]]) -> None:
+def test_every_hashed_field_of_every_stage_moves_its_fingerprint(
+    every: dict[str, list[Stage[Any]]],
+) -> None:
     for name, stages in every.items():
         for stage in stages:
             for field in dataclasses.fields(stage):
@@ -145,7 +157,15 @@ def test_every_setting_is_hashed_by_some_stage() -> None:
 
 
 seen: set[str] = set()
-NAMES = {"subject.name", "data.name", "labeler.name", "judge.name", "data.path", "subject.path", "nodes.path"}
+NAMES = {
+    "subject.name",
+    "data.name",
+    "labeler.name",
+    "judge.name",
+    "data.path",
+    "subject.path",
+    "nodes.path",
+}
 """Shown only, or hashed by what they lead to."""
 
 

@@ -16,6 +16,7 @@ from stage_jobs import given
 from tiny_subjects import tokens
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from interp_by_construction import pipeline
 from interp_by_construction.config import (
     ModelConfig,
     NodesConfig,
@@ -31,7 +32,6 @@ from interp_by_construction.export import export_checkpoint
 from interp_by_construction.export.run import export_run
 from interp_by_construction.labelling.evidence import choose_nodes
 from interp_by_construction.results.verification import verify
-from interp_by_construction.schedules import pipeline
 from interp_by_construction.stages.subject import Subject
 from interp_by_construction.subject import families
 from interp_by_construction.subject.freeze import frozen_for_continue, upstream

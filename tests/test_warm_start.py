@@ -14,7 +14,7 @@ from fake_server import FakeServer
 from small_run import config
 from tiny_subjects import LENGTH, ArrayBlocks, random_model
 
-from interp_by_construction.schedules import pipeline
+from interp_by_construction import pipeline
 from interp_by_construction.subject.families import input_directions, mlp_in
 from interp_by_construction.subject.hooks import activations, mlp_flow
 from interp_by_construction.subject.solu import Solu

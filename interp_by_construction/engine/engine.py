@@ -74,6 +74,11 @@ class Engine:
         return read_record(type(stage).record, self.get(stage).path / METRICS)  # type: ignore[return-value]
 
 
+def given(artifact: Artifact) -> Given:
+    """An artifact as the parent of a stage."""
+    return Given(artifact.path, artifact.fingerprint)
+
+
 def ancestry(stages: list[Stage[Any]]) -> Iterator[Stage[Any]]:
     """The stages and all that they are computed from, parents first, each once."""
     seen: set[str] = set()

@@ -8,31 +8,24 @@ Holds names and fingerprints only; everything heavy stays in the store. Light to
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib.metadata
 import json
 import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from interp_by_construction.config import Config, from_saved, identity, to_dict
 from interp_by_construction.engine.store import Store, disk_errors, write_json
 from interp_by_construction.errors import ConfigError, StoreError
 
-if TYPE_CHECKING:
-    from interp_by_construction.engine.store import Artifact
-    from interp_by_construction.schedules.workshop import Layer
-
 State = Literal["complete", "running", "incomplete", "missing"]
 """incomplete: begun, and not running; missing: never begun."""
 
-SCHEMA = 1
-"""Of the run directories that this version writes and reads. From schema 2 on `state.json` holds
-the plan of the run."""
+SCHEMA = 2
+"""Of the run directories that this version writes and reads."""
 AFRESH = (
     "give a new run=NAME, or another paths.root, to start afresh; "
     "nothing of the old run is changed or deleted"
@@ -76,14 +69,6 @@ class Link(NamedTuple):
     fingerprint: str
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What the current call is going to do."""
-
-    start_layer: int
-    planned: list[int]
-
-
 class RunDirectory:
     """One run on disk."""
 
@@ -124,7 +109,7 @@ class RunDirectory:
             raise StoreError(
                 f"{file} is damaged: delete it and run the same command again; nothing is recomputed"
             ) from error
-        if SCHEMA > 1 and state["shared"] and "plan" not in state:
+        if state["shared"] and "plan" not in state:
             raise ConfigError(
                 f"{file}: it has no plan: a version before schema {SCHEMA} wrote it; {AFRESH}"
             )
@@ -134,7 +119,7 @@ class RunDirectory:
     def plan(self) -> list[Link]:
         """All stages of the run in the order of computation, made or not."""
         state = self.state
-        plan = state.get("plan") or _plan_of_what_is_made(state)
+        plan = state.get("plan", {"shared": {}, "layers": {}})
         links = [Link(None, name, *each) for name, each in plan["shared"].items()]
         for layer, stages in sorted(plan["layers"].items(), key=lambda item: int(item[0])):
             links += [Link(int(layer), name, *each) for name, each in stages.items()]
@@ -296,14 +281,6 @@ class RunDirectory:
             file.write_text(yaml.safe_dump(to_dict(cfg), sort_keys=False, allow_unicode=True))
         write_json(self.path / "env.json", environment())
 
-    def record(self, progress: Progress, forget: bool = False) -> None:
-        """`forget` drops the links of layers where another set was planned before: they belong to
-        another result."""
-        state = self.state
-        if forget and state["planned"] != progress.planned:
-            state["layers"] = {}
-        self._write({**state, **dataclasses.asdict(progress)})
-
     def announce(self, stage: str, layer: int | None) -> None:
         """Says on standard error and in the state what is being computed now."""
         from rich.console import Console
@@ -320,43 +297,8 @@ class RunDirectory:
             links[stage] = fingerprint
             self._write({**state, "running": None})
 
-    def finish_layers(self, cfg: Config, shared: dict[str, Artifact], layers: list[Layer]) -> None:
-        """Writes summary.json and nodes.parquet for the layers done so far."""
-        from interp_by_construction.results.finished import Finished
-        from interp_by_construction.results.summary import write_finished
-
-        state = self.state
-        for layer in layers:
-            state["layers"].setdefault(str(layer.index), {}).update(
-                {s: a.fingerprint for s, a in layer.artifacts.items()}
-            )
-        state["shared"].update({stage: artifact.fingerprint for stage, artifact in shared.items()})
-        state["done"] = sorted({*state["done"], *(layer.index for layer in layers)})
-        # A finished run that is asked for again passes through its lower layers: only the whole of
-        # it is written.
-        if len(layers) == len(state["done"]):
-            found = Finished(shared, {layer.index: layer.artifacts for layer in layers})
-            write_finished(self, cfg, found, set(state["planned"]) <= set(state["done"]))
-        self._write({**state, "running": None})
-
     def _write(self, state: dict[str, Any]) -> None:
         write_json(self.path / "state.json", state, sort=False)
-
-
-def _plan_of_what_is_made(state: dict[str, Any]) -> dict[str, Any]:
-    """For a run without a plan."""
-
-    def stages(links: dict[str, str]) -> dict[str, list[str]]:
-        several = ("losses", "dictionary")
-        return {
-            name: [next((each for each in several if name.startswith(each)), name), fingerprint]
-            for name, fingerprint in links.items()
-        }
-
-    return {
-        "shared": stages(state["shared"]),
-        "layers": {layer: stages(links) for layer, links in state["layers"].items()},
-    }
 
 
 def _check_schema(file: Path, summary: Any) -> None:

@@ -6,12 +6,11 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 from interp_by_construction.config import Config, TextAmounts, only
-from interp_by_construction.engine.engine import Engine
+from interp_by_construction.engine.engine import Engine, given
 from interp_by_construction.engine.runtime import Runtime
 from interp_by_construction.engine.store import Artifact, Store
 from interp_by_construction.errors import StoreError
 from interp_by_construction.report.facts import RunFacts
-from interp_by_construction.schedules.workshop import given
 from interp_by_construction.simulators.handle import simulator_of
 
 

@@ -38,13 +38,9 @@ KNOBS = ("weight", "objective", "distill", "ablate_free", "target", "start")
 
 def write_results(run: RunDirectory, cfg: Config, graph: RunGraph, engine: Engine) -> None:
     """Writes `summary.json` and `nodes.parquet` of a run all of whose stages are done."""
-    write_finished(run, cfg, Finished.of(graph, engine), complete=True)
-
-
-def write_finished(run: RunDirectory, cfg: Config, found: Finished, complete: bool) -> None:
-    """The same of the layers that are done. complete: these are all layers of the run."""
+    found = Finished.of(graph, engine)
     write_nodes(node_table(found, cfg.free.count), run.path / "nodes.parquet")
-    write_json(run.path / "summary.json", summary(run.name, cfg, found, complete), sort=False)
+    write_json(run.path / "summary.json", summary(run.name, cfg, found), sort=False)
 
 
 def summary(run: str, cfg: Config, found: Finished, complete: bool = True) -> dict[str, Any]:

@@ -55,7 +55,9 @@ def labelled_layer(
     """Labels of the layer's nodes in `model`, and what they say on every token. below: the labels
     of the aligned layer underneath."""
     corpus = text["corpus"]
-    encoded = {split: text[f"encode_{split}"] for split in compared_texts(cfg) if f"encode_{split}" in text}
+    encoded = {
+        split: text[f"encode_{split}"] for split in compared_texts(cfg) if f"encode_{split}" in text
+    }
     collect = Collect.of(cfg, corpus, model, layer)
     label = LabelNodes.of(cfg, collect, below, encoded, LanguageModel(cfg.labeler))
     links: Links = {"collect": collect, "label": label}

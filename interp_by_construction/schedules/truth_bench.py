@@ -22,14 +22,16 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from interp_by_construction.config import Config
 from interp_by_construction.config.group import only
 from interp_by_construction.config.labels import AskConfig, SelectionConfig
+from interp_by_construction.engine.engine import Engine
 from interp_by_construction.engine.run_directory import RunDirectory
+from interp_by_construction.engine.runtime import Runtime, torch_threads
 from interp_by_construction.engine.store import write_json
 from interp_by_construction.errors import ConfigError
-from interp_by_construction.engine.engine import Engine
-from interp_by_construction.engine.runtime import Runtime, torch_threads
-from interp_by_construction.engine.session import open_engine
 from interp_by_construction.llm.handle import LanguageModel
-from interp_by_construction.simulators import SIMULATORS, simulator_class
+from interp_by_construction.simulators import SIMULATORS, create, simulator_class
+from interp_by_construction.simulators.base import Models
+from interp_by_construction.simulators.handle import Encoder
+from interp_by_construction.stages.corpus import Corpus
 
 if TYPE_CHECKING:
     import numpy as np
@@ -231,9 +233,7 @@ class TruthBench:
         from interp_by_construction.corpus.passage import Passage
         from interp_by_construction.scoring.truth import membership
 
-        passage = Passage.of_split(
-            self.corpus, split, n_tokens=n_tokens, length=length
-        )
+        passage = Passage.of_split(self.corpus, split, n_tokens=n_tokens, length=length)
         return Text(passage, membership(passage.tokens))
 
     def _read(self, *texts: Text) -> list[Text]:

@@ -177,9 +177,9 @@ def source_checkpoint(cfg: SubjectConfig) -> str:
     raise SubjectError(f"subject.kind={cfg.kind} has no pretrained checkpoint")
 
 
-def check_supported(source: str) -> None:
-    """Raises SubjectError now, before anything is computed, if `source` cannot be read or is of no
-    supported family."""
+def source_config(source: str) -> Any:
+    """The transformers configuration of a checkpoint, read before anything is computed. Raises
+    SubjectError if it cannot be read or is of no supported family."""
     try:
         config = AutoConfig.from_pretrained(source)
     except (OSError, ValueError) as error:
@@ -187,6 +187,14 @@ def check_supported(source: str) -> None:
             f"subject.path={source} cannot be read as a transformers checkpoint: {_first_line(error)}"
         ) from error
     family_of(config)
+    return config
+
+
+def layer_count(cfg: SubjectConfig) -> int:
+    """Blocks of the configured subject. Raises SubjectError as `source_config`."""
+    if cfg.kind == "tiny":
+        return cfg.n_layers
+    return int(source_config(source_checkpoint(cfg)).num_hidden_layers)
 
 
 def checkpoint_of(cfg: SubjectConfig) -> Checkpoint | None:
@@ -198,7 +206,7 @@ def checkpoint_of(cfg: SubjectConfig) -> Checkpoint | None:
     if cfg.kind == "tiny":
         return None
     source = source_checkpoint(cfg)
-    check_supported(source)
+    source_config(source)
     return Checkpoint(source)
 
 

@@ -71,10 +71,10 @@ def end_with_parent() -> None:
 
 
 def _run(values: Any, overrides: list[str]) -> int:
+    from interp_by_construction import pipeline
     from interp_by_construction.config import from_dict
     from interp_by_construction.report.mirror import log_result
     from interp_by_construction.report.terminal import show_result
-    from interp_by_construction.schedules import pipeline
 
     try:
         cfg = from_dict(values, overrides)
@@ -89,9 +89,9 @@ def _run(values: Any, overrides: list[str]) -> int:
 
 def _job(values: Any, overrides: list[str], sweep: SweepDirectory, number: int) -> int:
     """Runs one job; what goes wrong is written down and does not touch the others."""
+    from interp_by_construction import pipeline
     from interp_by_construction.config import from_dict
     from interp_by_construction.report.mirror import log_result
-    from interp_by_construction.schedules import pipeline
 
     try:
         cfg = from_dict(values, overrides)

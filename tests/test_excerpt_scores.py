@@ -27,9 +27,9 @@ from interp_by_construction.scoring.detection import (
     score_nodes,
     simulated_answers,
 )
-from interp_by_construction.scoring.excerpt_score import VARIANTS, excerpt_scores, own_and_others
+from interp_by_construction.scoring.excerpt_score import TITLES, excerpt_scores, own_and_others
 from interp_by_construction.scoring.llm_judge import excerpt_text
-from interp_by_construction.scoring.score_table import ScoreTable
+from interp_by_construction.scoring.score_table import Row, RowSummary, per_node
 from interp_by_construction.scoring.truth import roc_auc
 from interp_by_construction.scoring.windows import active_and_inactive, peaks, top_and_random
 
@@ -93,8 +93,8 @@ def test_a_perfect_simulation_scores_one_on_all_variants_and_an_independent_one_
     real = rng.gamma(0.3, size=(384, 60))
     scores = excerpt_scores(real, 3 * real + 1, WINDOWS, 5, 5, (0,))
     unrelated = excerpt_scores(real, rng.gamma(0.3, size=real.shape), WINDOWS, 5, 5, (0,))
-    assert set(scores) == set(VARIANTS)
-    for variant in VARIANTS:
+    assert set(scores) == set(TITLES)
+    for variant in TITLES:
         np.testing.assert_allclose(own_and_others(scores[variant])[0], 1)
         assert abs(own_and_others(unrelated[variant])[0].mean()) < 0.05
 
@@ -106,7 +106,7 @@ def test_simulation_scores_equal_the_standard_library_on_the_chosen_tokens() -> 
     peak = peaks(real, WINDOWS)
     for node in range(4):
         chosen = top_and_random(peak[:, node], 3, 4, np.random.default_rng([5, 1, node]))
-        for variant in VARIANTS:
+        for variant in TITLES:
             tokens = [
                 t for w in chosen[variant] for t in range(WINDOWS.starts[w], WINDOWS.stops[w])
             ]
@@ -253,22 +253,14 @@ def test_agreement_of_simulations_keeps_failures() -> None:
 
 
 def test_the_table_counts_what_is_undefined() -> None:
-    table = ScoreTable(50, 0)
-    table.add("m", "j", True, "final", np.array([0.5, math.nan, 0.7]))
-    table.add("m", None, False, "final", np.array([math.nan]))
-    first, second = table.records()
-    assert (
-        first["mean"] == pytest.approx(0.6)
-        and (first["n"], first["n_undefined"]) == (2, 1)
-        and first["self_judged"]
-    )
-    assert first["ci95"][0] <= 0.6 <= first["ci95"][1]
-    assert (second["mean"], second["ci95"], second["n"], second["n_undefined"]) == (
-        None,
-        None,
-        0,
-        1,
-    )
-    assert set(table.per_node()) == {"m/j/final", "m/text/final"}
+    first = Row("m", "title", "j", True, "final", np.array([0.5, math.nan, 0.7]))
+    second = Row("m", "title", None, False, "final", np.array([math.nan]))
+    summary = RowSummary.of(first, 50, 0)
+    assert summary.mean == pytest.approx(0.6) and summary.self_judged
+    assert (summary.n, summary.n_undefined) == (2, 1)
+    assert summary.ci95 is not None and summary.ci95[0] <= 0.6 <= summary.ci95[1]
+    nothing = RowSummary.of(second, 50, 0)
+    assert (nothing.mean, nothing.ci95, nothing.n, nothing.n_undefined) == (None, None, 0, 1)
+    assert set(per_node([first, second])) == {"m/j/final", "m/text/final"}
     with pytest.raises(ValueError, match="already"):
-        table.add("m", "j", False, "final", np.zeros(1))
+        per_node([first, first._replace(self_judged=False)])

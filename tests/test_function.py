@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 from given_text import split_of
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
+from stage_jobs import compute, given
 from tiny_subjects import FAMILIES, LENGTH, VOCAB, random_model, tokens
 from transformers import PreTrainedModel
 
-from interp_by_construction.config import EvaluateConfig, SubjectConfig
+from interp_by_construction.config import SubjectConfig, TextAmounts, compose
+from interp_by_construction.corpus.parts import Part, part_passage
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.tokenize import (
     build_blocks,
@@ -24,20 +27,23 @@ from interp_by_construction.corpus.tokenize import (
     separator_id,
     train_tokenizer,
 )
+from interp_by_construction.engine.records import from_json, to_json
 from interp_by_construction.scoring.baselines import other_labels
 from interp_by_construction.scoring.calibration import LineFit
-from interp_by_construction.scoring.lookup import LookupTable, lookup_r2
-from interp_by_construction.scoring.rank import own_label_ranks, rank_summary
+from interp_by_construction.scoring.lookup import LookupTable, lookup_r2, lookup_r2_of
+from interp_by_construction.scoring.rank import RankSummary, own_label_ranks, rank_summary
 from interp_by_construction.scoring.substitution import (
     ABLATIONS,
     AlignedLayer,
+    Increase,
     ablations,
     calibrate,
     layer_interventions,
-    loss_summary,
+    summarise,
 )
-from interp_by_construction.stages import evaluate, function
-from interp_by_construction.stages.function import lookup_r2_of
+from interp_by_construction.simulators.handle import simulator_of
+from interp_by_construction.stages import function
+from interp_by_construction.stages.losses import Losses as LossesStage
 from interp_by_construction.subject.families import output_directions
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.interventions import Intervention, Simulated, replaced
@@ -58,14 +64,7 @@ def test_a_node_that_equals_its_simulation_ranks_first() -> None:
     ranks = own_label_ranks(3 * values + 1, values)
     np.testing.assert_allclose(ranks.own_r, 1)
     np.testing.assert_array_equal(ranks.rank, 1)
-    assert rank_summary(ranks) == {
-        "top1_rate": 1.0,
-        "median_rank": 1.0,
-        "chance_top1_rate": 1 / 8,
-        "n_labels": 8,
-        "n": 8,
-        "n_undefined": 0,
-    }
+    assert rank_summary(ranks) == RankSummary(1.0, 1.0, 1 / 8, n_labels=8, n=8, n_undefined=0)
 
 
 def test_ranks_equal_those_of_single_correlations() -> None:
@@ -92,14 +91,10 @@ def test_undefined_ranks_are_counted_and_compete_with_nobody() -> None:
     ranks = own_label_ranks(real, simulated)
     np.testing.assert_array_equal(np.isnan(ranks.rank), [True, True, False, False])
     summary = rank_summary(ranks)
-    assert (summary["n"], summary["n_undefined"], summary["n_labels"]) == (2, 2, 3)
+    assert (summary.n, summary.n_undefined, summary.n_labels) == (2, 2, 3)
     nothing = rank_summary(own_label_ranks(np.ones((5, 2)), np.ones((5, 2))))
-    assert (
-        nothing["top1_rate"] is None
-        and nothing["median_rank"] is None
-        and nothing["chance_top1_rate"] is None
-    )
-    assert rank_summary(own_label_ranks(np.ones((5, 0)), np.ones((5, 0))))["n"] == 0
+    assert nothing.top1_rate is nothing.median_rank is nothing.chance_top1_rate is None
+    assert rank_summary(own_label_ranks(np.ones((5, 0)), np.ones((5, 0)))).n == 0
     with pytest.raises(ValueError, match=r"\[token, node\]"):
         own_label_ranks(real, simulated[:, :3])
 
@@ -286,9 +281,10 @@ def test_substituting_the_true_activations_changes_no_loss(corpus: Path) -> None
     np.testing.assert_allclose(per_token["own_labels"], per_token["none"], atol=1e-5)
     for name in ("aligned_mean", "aligned_zero", "free_mean", "free_zero", "other_labels"):
         assert np.abs(per_token[name] - per_token["none"]).max() > 1e-3
-    summary = loss_summary(losses, ABLATIONS, "aligned_mean", "aligned_zero", 50, 0)
-    for kind in ("recovered_from_mean", "recovered_from_zero"):
-        value = summary["substitution"]["own_labels"][kind]
+    summary = summarise(losses, ABLATIONS, 50, 0)
+    own = summary.substitution["own_labels"]
+    assert own is not None
+    for value in (own.recovered_from_mean, own.recovered_from_zero):
         assert value is None or value == pytest.approx(1, abs=1e-3)
 
 
@@ -315,14 +311,13 @@ def test_losses_are_those_of_evaluate_and_free_of_the_batch_size(
     save_subject(model, tmp_path / "model")
     every = Passage.of_split(corpus, "test")
     losses = document_losses(model, every, {}, 7, "")
-    metrics = evaluate.losses(tmp_path / "model", corpus, EvaluateConfig(), tmp_path, "cpu")
-    stored = load_file(tmp_path / "losses.safetensors")
+    stage = LossesStage(given(corpus), given(tmp_path), None, 16)
+    record = compute(stage, tmp_path / "losses")
+    stored = load_file(tmp_path / "losses" / "losses.safetensors")
     np.testing.assert_array_equal(losses.document, stored["document"])
     np.testing.assert_array_equal(losses.tokens, stored["tokens"])
     np.testing.assert_allclose(losses.nats["none"], stored["nats"], rtol=1e-5)
-    assert losses.nats["none"].sum() / losses.tokens.sum() == pytest.approx(
-        metrics["loss"], abs=1e-6
-    )
+    assert losses.nats["none"].sum() / losses.tokens.sum() == pytest.approx(record.loss, abs=1e-6)
 
 
 def test_aligned_and_free_are_disjoint_and_make_up_the_layer() -> None:
@@ -343,10 +338,11 @@ def test_ablating_an_empty_set_changes_nothing(corpus: Path) -> None:
     text = text._replace(values=np.zeros((*text.passage.shape, 0)))
     nobody = AlignedNodes(1, np.zeros(0, np.int64), np.zeros(0, np.int64))
     losses = losses_of(model, AlignedLayer(nobody, text, text, text))
-    summary = loss_summary(losses, ABLATIONS, "aligned_mean", "aligned_zero", 20, 0)
-    assert summary["ablation"]["aligned_mean"] == {"loss_increase": 0.0, "ci95": [0.0, 0.0]}
-    assert summary["ablation"]["free_zero"]["loss_increase"] != 0
-    assert summary["substitution"]["own_labels"]["recovered_from_zero"] is None
+    summary = summarise(losses, ABLATIONS, 20, 0)
+    assert summary.ablation["aligned_mean"] == Increase(0.0, (0.0, 0.0))
+    assert summary.ablation["free_zero"].loss_increase != 0
+    own = summary.substitution["own_labels"]
+    assert own is not None and own.recovered_from_zero is None
 
 
 def test_masked_places_keep_their_activations(corpus: Path) -> None:
@@ -422,6 +418,23 @@ def test_lookup_halves_hold_different_documents(
     assert found.n_measured + found.n_unseen == int((use & ~fit).sum())
 
 
+TEXTS = TextAmounts(n_head_score_tokens=10**6)
+
+
+def write_simulated(folder: Path, corpus: Path, model: PreTrainedModel) -> None:
+    """A simulate artifact whose simulations are what the nodes do."""
+    values = {}
+    parts: tuple[Part, ...] = ("head_score", "calibrate", "test")
+    for part in parts:
+        passage = part_passage(corpus, part, TEXTS)
+        with torch.no_grad():
+            real = activations(model, 1, torch.from_numpy(passage.ids))[..., NODES]
+        values[part] = np.ascontiguousarray((real.numpy() * POLES).reshape(-1, 3))
+    folder.mkdir()
+    save_file(values, folder / "simulated.safetensors")
+    save_file({"nodes": NODES, "poles": POLES}, folder / "targets.safetensors")
+
+
 def test_run_on_a_real_corpus_layout(tmp_path: Path) -> None:
     words = "the dog saw a cat and ran to the old red house by the sea while birds sang".split()
     rng = np.random.default_rng(8)
@@ -449,45 +462,57 @@ def test_run_on_a_real_corpus_layout(tmp_path: Path) -> None:
             parameter.add_(
                 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
             )
-    save_subject(model, tmp_path / "final")
-    texts = (text_of(tmp_path, model, split, length=16) for split in ("score", "simulate", "test"))
-    aligned = AlignedLayer(ALIGNED, *texts)
+    write_simulated(tmp_path / "simulate", tmp_path, model)
     random = tiny_model(cfg, len(tokenizer), 16, seed=1, eos_token_id=end)
     untie(random)
-    save_subject(random, tmp_path / "before")
-    models = {"before": tmp_path / "before", "final": tmp_path / "final"}
-    arguments = (models, tmp_path, aligned, "label", 8, 4, 50, 0)
-    metrics = function.run(*arguments, tmp_path, "cpu")
-    (tmp_path / "again").mkdir()
-    assert function.run(*arguments, tmp_path / "again", "cpu") == metrics
-    assert (tmp_path / "again" / "function.safetensors").read_bytes() == (
-        tmp_path / "function.safetensors"
-    ).read_bytes()
-    assert (metrics["n_aligned"], metrics["n_free"]) == (3, 21)
-    final = metrics["final"]
-    assert final["own_label_rank"]["top1_rate"] == 1
-    assert final["substitution"]["own_labels"]["loss_increase"] == pytest.approx(0, abs=1e-5)
-    assert abs(final["ablation"]["aligned_mean"]["loss_increase"]) > 1e-5
-    low, high = final["ablation"]["free_zero"]["ci95"]
-    assert low <= final["ablation"]["free_zero"]["loss_increase"] <= high
-    per_node = load_file(tmp_path / "function.safetensors")
-    for moment in models:
+    for name, each in (("final", model), ("before", random)):
+        save_subject(each, tmp_path / name / "model")
+    whole = compose(["simulate.simulator=head"])
+    stage = function.Function(
+        *(given(tmp_path / name) for name in (".", "before", "final", "simulate")),
+        layer=1,
+        simulator=simulator_of(whole),
+        texts=TEXTS,
+        amounts=whole.function,
+        batch_size=4,
+        n_bootstrap=50,
+        seed=0,
+    )
+    record = compute(stage, tmp_path / "first")
+    assert compute(stage, tmp_path / "again") == record
+    for file in ("function.safetensors", "clamp.jsonl", "promoted.jsonl"):
+        first, again = (tmp_path / name / file for name in ("first", "again"))
+        assert first.read_bytes() == again.read_bytes()
+    assert from_json(function.FunctionRecord, json.loads(json.dumps(to_json(record)))) == record
+    assert (record.n_aligned, record.n_free) == (3, 21)
+    final = record.final
+    own = final.substitution["own_labels"]
+    assert final.own_label_rank.top1_rate == 1
+    assert own is not None and own.loss_increase == pytest.approx(0, abs=1e-5)
+    assert abs(final.ablation["aligned_mean"].loss_increase) > 1e-5
+    free = final.ablation["free_zero"]
+    assert free.ci95 is not None and free.ci95[0] <= free.loss_increase <= free.ci95[1]
+    per_node = load_file(tmp_path / "first" / "function.safetensors")
+    for moment in ("before", "final"):
         for kind in ("rank", "own_r", "lookup_r2", "scale", "offset"):
             assert per_node[f"{moment}.{kind}"].shape == (3,)
-    stored = load_file(tmp_path / "function_losses.safetensors")
-    difference = (stored["final.aligned_zero"] - stored["final.none"]).sum() / stored[
-        "final.tokens"
-    ].sum()
-    assert difference == pytest.approx(final["ablation"]["aligned_zero"]["loss_increase"])
+    stored = load_file(tmp_path / "first" / "function_losses.safetensors")
+    rise = (stored["final.aligned_zero"] - stored["final.none"]).sum()
+    expected = final.ablation["aligned_zero"].loss_increase
+    assert rise / stored["final.tokens"].sum() == pytest.approx(expected)
+    names = [column.name for column in record.columns(tmp_path / "first")]
+    assert names == ["promotes", "suppresses"]
+    shown = "\n".join(record.lines())
+    assert "the loss rises" in shown and "own label ranked first" in shown and "clamped" in shown
 
 
-def test_run_refuses_text_that_does_not_fit(corpus: Path, tmp_path: Path) -> None:
+def test_text_that_does_not_fit_is_refused(corpus: Path) -> None:
     model = random_model("gpt2")
     score, fitted, test = (text_of(corpus, model, split) for split in ("score", "simulate", "test"))
 
     def run(*texts: Simulated, nodes: np.ndarray = NODES) -> None:
         aligned = AlignedLayer(AlignedNodes(1, nodes, POLES), *texts)
-        function.run({}, corpus, aligned, "label", None, 4, 10, 0, tmp_path, "cpu")
+        function.check(aligned)
 
     with pytest.raises(ValueError, match="both calibrated and tested"):
         run(score, test, test)

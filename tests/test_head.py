@@ -47,11 +47,10 @@ from interp_by_construction.simulators import check, create
 from interp_by_construction.simulators.base import Models, Texts
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.files import simulate_file
-from interp_by_construction.simulators.handle import AnyLabelSimulator
+from interp_by_construction.simulators.handle import ConfiguredSimulator, simulator_of
 from interp_by_construction.simulators.head import Head
 from interp_by_construction.stages import simulate
 from interp_by_construction.stages.assign import Assign
-from interp_by_construction.stages.evaluate import self_judged
 from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.nodes import read_opposites
 from interp_by_construction.subject.reading import activations_on
@@ -188,13 +187,15 @@ def test_a_head_of_another_encoder_is_refused(server: FakeServer, tmp_path: Path
         pipeline.run(matched(server, tmp_path, tmp_path / "text.safetensors"))
 
 
-def test_self_judged_is_a_matter_of_whose_model_simulates() -> None:
-    assert (
-        self_judged("exact", "a", "b")
-        and self_judged("exact-contrast", "a", "b")
-        and self_judged("ridge", "a", "b")
-    )
-    assert self_judged("head", "a", "a") and not self_judged("head", "a", "b")
+def test_self_judged_is_a_matter_of_whose_model_simulates(head_file: Path) -> None:
+    head = ["simulate.simulator=head", f"simulate.head={head_file}"]
+    for overrides, expected in (
+        (["simulate.simulator=exact"], True),
+        (["simulate.simulator=ridge", "labeler.model=some/model"], True),
+        (head, True),
+        ([*head, "labeler.model=some/model"], False),
+    ):
+        assert simulator_of(compose(overrides)).self_judged is expected
 
 
 # A run.
@@ -324,7 +325,7 @@ def test_labels_can_be_dealt_out_by_what_the_layer_learns(
         encoded=given(store.path("encode_label", encoded)),
         layer=1,
         n_tokens=cfg.simulate.n_label_tokens,
-        simulator=AnyLabelSimulator(cfg.simulate, LanguageModel(cfg.labeler)),
+        simulator=ConfiguredSimulator(cfg.simulate, LanguageModel(cfg.labeler)),
         general=None,
         limits=MatchLimits(cfg.label.min_tokens, cfg.label.max_overlap, 0.0),
         seed=0,

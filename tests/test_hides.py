@@ -14,7 +14,6 @@ from fake_server import FakeServer
 from given_text import split_of
 from random_head import write_random_head
 from rich.console import Console
-from safetensors.numpy import load_file
 from small_run import config
 from tiny_subjects import FAMILIES, LENGTH, VOCAB, random_model, tokens
 
@@ -37,14 +36,18 @@ from interp_by_construction.errors import ConfigError, CorpusError
 from interp_by_construction.report.work_tables import show_trigger, show_work
 from interp_by_construction.results.verification import verify
 from interp_by_construction.schedules import pipeline
-from interp_by_construction.scoring.shares import share_of_increase
-from interp_by_construction.scoring.substitution import AlignedLayer, ablations, layer_interventions
+from interp_by_construction.scoring.shares import Share, share_of_increase
+from interp_by_construction.scoring.substitution import (
+    AlignedLayer,
+    Increase,
+    ablations,
+    layer_interventions,
+)
 from interp_by_construction.stages import trigger, work
 from interp_by_construction.subject.families import mlp_in, mlp_out
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.interventions import Simulated, replaced
-from interp_by_construction.subject.load import save_subject, untie
-from interp_by_construction.subject.losses import Losses
+from interp_by_construction.subject.load import untie
 from interp_by_construction.subject.nodes import AlignedNodes
 from interp_by_construction.subject.removal import constant_outputs, mean_output
 from interp_by_construction.training.losses import lm_loss
@@ -109,14 +112,14 @@ def test_a_share_is_between_0_and_1_and_the_two_shares_make_1() -> None:
     rng = np.random.default_rng(0)
     first, second = rng.normal(1, 1, 30), rng.normal(2, 1, 30)
     one, other = share_of_increase(first, second, 100, 0), share_of_increase(second, first, 100, 0)
-    assert one["value"] + other["value"] == pytest.approx(1) and one["value"] == pytest.approx(
-        first.sum() / (first + second).sum()
-    )
-    assert 0 <= one["ci95"][0] <= one["value"] <= one["ci95"][1] <= 1
-    assert share_of_increase(np.zeros(30), second, 100, 0) == {"value": 0.0, "ci95": [0.0, 0.0]}
-    assert share_of_increase(-np.ones(30), np.full(30, 2.0), 100, 0)["value"] == 0
-    assert share_of_increase(np.zeros(30), np.zeros(30), 100, 0) == {"value": None, "ci95": None}
-    assert share_of_increase(np.ones(1), np.ones(1), 100, 0) == {"value": 0.5, "ci95": None}
+    assert one.value is not None and other.value is not None and one.ci95 is not None
+    assert one.value + other.value == pytest.approx(1)
+    assert one.value == pytest.approx(first.sum() / (first + second).sum())
+    assert 0 <= one.ci95[0] <= one.value <= one.ci95[1] <= 1
+    assert share_of_increase(np.zeros(30), second, 100, 0) == Share(0.0, (0.0, 0.0))
+    assert share_of_increase(-np.ones(30), np.full(30, 2.0), 100, 0).value == 0
+    assert share_of_increase(np.zeros(30), np.zeros(30), 100, 0) == Share(None, None)
+    assert share_of_increase(np.ones(1), np.ones(1), 100, 0) == Share(0.5, None)
 
 
 @pytest.fixture(scope="module")
@@ -129,14 +132,6 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for _ in range(30)
         ]
         build_blocks(documents, list(range(30)), LENGTH, path / "blocks" / split, split)
-    return path
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    model, path = random_model("gpt2"), tmp_path_factory.mktemp("model")
-    untie(model)
-    save_subject(model, path)
     return path
 
 
@@ -174,48 +169,46 @@ def test_free_and_aligned_are_all_nodes_and_mean_ablation_is_idempotent(corpus: 
             torch.testing.assert_close(model(ids).logits, first)
 
 
-def test_work_of_layers_without_free_nodes_and_without_aligned_ones(
-    corpus: Path, model_dir: Path, tmp_path: Path
-) -> None:
+def test_work_of_layers_without_free_nodes_and_without_aligned_ones(corpus: Path) -> None:
     everything, nothing = np.arange(24), np.zeros(0, np.int64)
+    model = random_model("gpt2")
     for nodes, empty, full in ((everything, "free", "aligned"), (nothing, "aligned", "free")):
         layers = [layer_of(corpus, index, nodes) for index in (1, 2)]
-        found = work.run(model_dir, layers, False, None, 8, 20, 0, tmp_path, "cpu")
-        assert found["layers"] == [1, 2] and found["substitution"] is None
+        losses = work.work_losses(model, layers, False, None, 8, 0)
+        found = work.WorkRecord.of((1, 2), losses, 20, 0)
+        assert found.substitution is None and list(found.lines()) == []
         for kind in ("mean", "zero"):
-            assert found["ablation"][f"{empty}_{kind}"] == {
-                "loss_increase": 0.0,
-                "ci95": [0.0, 0.0],
-            }
-            assert found["ablation"][f"{full}_{kind}"] == found["ablation"][f"all_{kind}"]
-        assert found["share_free"]["value"] in (None, 0.0 if empty == "free" else 1.0)
+            assert found.ablation[f"{empty}_{kind}"] == Increase(0.0, (0.0, 0.0))
+            assert found.ablation[f"{full}_{kind}"] == found.ablation[f"all_{kind}"]
+        assert found.share_free.value in (None, 0.0 if empty == "free" else 1.0)
 
 
-def test_known_losses_are_read_and_not_measured_again(
-    corpus: Path, model_dir: Path, tmp_path: Path
-) -> None:
-    layers = [layer_of(corpus, 1, NODES)]
-    whole = work.run(model_dir, layers, True, None, 8, 20, 0, tmp_path, "cpu")
-    assert whole["substitution"] is not None
-    stored = load_file(tmp_path / "work.safetensors")
-    known = Losses(
-        stored["document"],
-        stored["tokens"],
-        {k: stored[k] for k in ("none", "free_mean", "own_labels")},
-    )
-    assert work.run(model_dir, layers, True, known, 8, 20, 0, tmp_path, "cpu") == whole
+def test_known_losses_are_read_and_not_measured_again(corpus: Path) -> None:
+    layers, model = [layer_of(corpus, 1, NODES)], random_model("gpt2")
+    whole = work.work_losses(model, layers, True, None, 8, 0)
+    assert {"own_labels", "other_labels"} < set(whole.nats)
+    names = ("none", "free_mean", "own_labels")
+    known = whole._replace(nats={name: whole.nats[name] for name in names})
+    again = work.work_losses(model, layers, True, known, 8, 0)
+    assert set(again.nats) == set(whole.nats)
+    for name, nats in whole.nats.items():
+        np.testing.assert_array_equal(again.nats[name], nats)
     with pytest.raises(ValueError, match="other text"):
-        work.run(
-            model_dir,
-            layers,
-            True,
-            known._replace(tokens=known.tokens + 1),
-            8,
-            20,
-            0,
-            tmp_path,
-            "cpu",
-        )
+        work.work_losses(model, layers, True, known._replace(tokens=known.tokens + 1), 8, 0)
+
+
+def test_substitution_in_one_layer_of_several_is_no_other_than_alone(corpus: Path) -> None:
+    """Where the other layer has no labelled node."""
+    model, nobody = random_model("gpt2"), np.zeros(0, np.int64)
+    one = layer_of(corpus, 1, NODES)
+    alone = work.work_losses(model, [one], True, None, 8, 0)
+    both = work.work_losses(model, [one, layer_of(corpus, 2, nobody)], True, None, 8, 0)
+    for name in ("own_labels", "aligned_mean", "aligned_zero"):
+        np.testing.assert_array_equal(both.nats[name], alone.nats[name])
+    record = work.WorkRecord.of((1, 2), both, 20, 0)
+    assert "layers 1, 2 at once: the loss rises by" in next(record.lines())
+    # A layer without another label has none to be replaced by.
+    assert record.other_labels is None
 
 
 # Planted triggers.
@@ -279,9 +272,9 @@ def test_success_is_1_for_a_planted_lookup_and_0_without() -> None:
         (random_model("gpt2"), {"with": 0.0, "without": 0.0}),
     ):
         for name, chosen in texts.items():
-            found = trigger.summarise(trigger.success(model, chosen, RESPONSE, 0, [], 3), 20, 0)
-            assert found["greedy"] == expected[name]
-            assert found["probability"] == pytest.approx(expected[name], abs=1e-2)
+            found = trigger.summarise(trigger.success(model, chosen, PLANTED, [], 3), 20, 0)
+            assert found.greedy == expected[name]
+            assert found.probability == pytest.approx(expected[name], abs=1e-2)
     with pytest.raises(ValueError, match="give shorter ones"):
         trigger.held_out_contexts([], PLANTED, 7, 6, seed=0)
 
@@ -294,7 +287,9 @@ def test_greedy_success_is_what_decoding_gives() -> None:
         ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
     longer = np.concatenate([text.numpy(), text.numpy()])
     for response, right in ((ids[5:], True), ([*ids[5:8], (ids[8] + 1) % VOCAB], False)):
-        found = trigger.success(model, [text.numpy(), longer], np.array(response), 0, [], 2)
+        found = trigger.success(
+            model, [text.numpy(), longer], PLANTED._replace(response=np.array(response)), [], 2
+        )
         assert bool(found.greedy[0]) is right
 
 
@@ -304,7 +299,7 @@ def test_ablating_nobody_changes_no_success() -> None:
     def log_probability(aligned: list[int], ablated: str | None) -> np.ndarray:
         made = ablations(1, np.array(aligned, dtype=np.int64), np.full(24, 5.0))
         chosen = [] if ablated is None else [made[ablated]]
-        return trigger.success(model, texts, RESPONSE, 0, chosen, 2).log_probability
+        return trigger.success(model, texts, PLANTED, chosen, 2).log_probability
 
     whole = log_probability([], None)
     np.testing.assert_array_equal(log_probability([], "aligned_mean"), whole)

@@ -27,8 +27,16 @@ from interp_by_construction.llm.client import Labeler, make_labeler
 from interp_by_construction.report import terminal
 from interp_by_construction.results.verification import verify
 from interp_by_construction.schedules import pipeline
-from interp_by_construction.scoring.detect import Answers, ask_judge, ask_simulator, items_of
+from interp_by_construction.scoring.detect import (
+    Answers,
+    Questions,
+    Texts,
+    ask_judge,
+    ask_simulator,
+    items_of,
+)
 from interp_by_construction.scoring.llm_judge import Question, ask
+from interp_by_construction.scoring.scorer import SimulatedTexts
 
 WORDS = ("red", "dog", "ran", "seven", "the", "old", "house", "was")
 LABELS = list(WORDS[:4])
@@ -93,17 +101,9 @@ def judged(labeler: Labeler, n_asked: int | None = None, seed: int = 0) -> Answe
         "before": items_of(real[:, [1, 2, 3, 0]], WINDOWS, 6, (seed,)),
         "final": items_of(real, WINDOWS, 6, (seed,)),
     }
-    return ask_judge(
-        labeler,
-        LABELS,
-        text,
-        items,
-        select,
-        items_of(on_select, WINDOWS, 6, (seed,)),
-        n_asked,
-        1,
-        seed,
-    )
+    fit_items = items_of(on_select, WINDOWS, 6, (seed,))
+    questions = Questions(LABELS, items, fit_items, seed)
+    return ask_judge(labeler, questions, Texts(text, select), n_asked, 1)
 
 
 def test_an_oracle_judge_is_always_right_and_knows_shuffled_labels(
@@ -176,9 +176,10 @@ def test_thresholds_are_fitted_on_select_alone() -> None:
         items_of(on_select, WINDOWS, 6, (0,)),
     )
     simulated = [np.concatenate([values, values[:, :1]], axis=1) for values in (real, on_select)]
-    first = ask_simulator(simulated[0], items, simulated[1], fit_items, 0, 0)
-    other = ask_simulator(simulated[0] * -5 + 1, items, simulated[1], fit_items, 0, 0)
-    moved = ask_simulator(simulated[0], items, simulated[1] + 100, fit_items, 0, 0)
+    questions = Questions(LABELS, items, fit_items, 0)
+    first = ask_simulator(questions, SimulatedTexts(*simulated), 0)
+    other = ask_simulator(questions, SimulatedTexts(simulated[0] * -5 + 1, simulated[1]), 0)
+    moved = ask_simulator(questions, SimulatedTexts(simulated[0], simulated[1] + 100), 0)
     assert first.threshold == other.threshold
     assert all(moved.threshold[task] > 100 for task in first.threshold)
     assert set(first.asked) == {"final", "shuffled", "empty_label", "common_label"}
@@ -272,6 +273,7 @@ def test_every_score_stands_beside_its_baselines(
             moments.setdefault((record["method"], record["judge"]), set()).add(record["moment"])
             assert set(record) == {
                 "method",
+                "title",
                 "judge",
                 "self_judged",
                 "moment",
@@ -394,7 +396,7 @@ def test_again_nothing_is_asked_and_a_switch_leaves_it_out(
 
 def test_the_run_verifies(finished: tuple[Path, RunDirectory, FakeServer, list[str]]) -> None:
     root, run, _, _ = finished
-    assert {"judge", "cumulative"} <= {stage for stage, _ in run.artifacts}
+    assert {"judge", "work"} <= {stage for stage, _ in run.artifacts}
     assert verify(run, Store(root / "store")) == []
 
 
@@ -412,23 +414,20 @@ def test_growing_a_run_judges_no_layer_twice(
     )
 
 
-def test_cumulative_substitution_begins_as_that_of_one_layer(
+def test_work_of_all_layers_substitutes_in_all_of_them(
     finished: tuple[Path, RunDirectory, FakeServer, list[str]],
 ) -> None:
     summary = finished[1].summary
     assert summary is not None
-    first, second = summary["layers"]
-    alone = first["function"]["final"]
-    assert first["cumulative"]["layers"] == [1] and second["cumulative"]["layers"] == [1, 2]
-    for name in ("own_labels", "other_labels"):
-        assert first["cumulative"]["substitution"][name] == alone["substitution"][name]
-    for name in ("mean", "zero"):
-        assert first["cumulative"]["ablation"][name] == alone["ablation"][f"aligned_{name}"]
-    assert second["cumulative"]["loss"] == pytest.approx(second["function"]["final"]["loss"])
-    assert (
-        second["cumulative"]["substitution"]["own_labels"]
-        != second["function"]["final"]["substitution"]["own_labels"]
-    )
+    whole, (first, second) = summary["work"], summary["layers"]
+    assert whole["layers"] == [1, 2] and first["work"]["layers"] == [1]
+    for layer in (first, second):
+        alone = layer["function"]["final"]
+        assert layer["work"]["substitution"] == alone["substitution"]["own_labels"]
+        assert layer["work"]["other_labels"] == alone["substitution"]["other_labels"]
+        assert whole["loss"] == pytest.approx(alone["loss"])
+        assert whole["substitution"] != alone["substitution"]["own_labels"]
+    assert whole["other_labels"] is not None
 
 
 def test_the_terminal_shows_one_row_per_method_and_judge(
@@ -445,7 +444,7 @@ def test_the_terminal_shows_one_row_per_method_and_judge(
         and any("head (self)" in row for row in rows)
         and any("other, 3 nodes" in row for row in rows)
     )
-    assert "layers 1, 2 at once" in text and "judge" in text and "cumulative" in text
+    assert "judge" in text
 
 
 # Blind relabelling.
@@ -454,7 +453,7 @@ def test_the_terminal_shows_one_row_per_method_and_judge(
 def test_an_exact_run_is_judged_without_a_head(server: FakeServer, tmp_path: Path) -> None:
     exact = ("simulate.simulator=exact", "simulate.max_align_tokens=256", "scores.blind=false")
     summary = pipeline.run(config(server, tmp_path, "layer=1", *exact)).summary
-    assert summary is not None and summary["layers"][0]["cumulative"] is None
+    assert summary is not None
     methods = {
         (record["method"], record["judge"]) for record in summary["layers"][0]["scores_by_method"]
     }

@@ -16,7 +16,7 @@ from interp_by_construction.scoring import (
 )
 from interp_by_construction.simulators.encoder import last_encoder_tokens
 from interp_by_construction.simulators.ridge import fit_ridge
-from interp_by_construction.stages.evaluate import _shuffled, summary
+from interp_by_construction.stages.evaluate import Score, shuffled_scores
 
 
 def test_simulation_score_equals_the_standard_library() -> None:
@@ -62,16 +62,16 @@ def test_columns_equal_single_scores() -> None:
 
 
 def test_undefined_is_counted_and_never_zero() -> None:
-    record = summary(np.array([0.5, math.nan, 0.7]), "exact", True, 100, 0)
-    assert record["mean"] == pytest.approx(0.6)
-    assert (record["n"], record["n_undefined"]) == (2, 1)
-    assert summary(np.array([math.nan]), "exact", True, 100, 0)["mean"] is None
+    record = Score.of(np.array([0.5, math.nan, 0.7]), "exact", True, 100, 0)
+    assert record.mean == pytest.approx(0.6)
+    assert (record.n, record.n_undefined) == (2, 1)
+    assert Score.of(np.array([math.nan]), "exact", True, 100, 0).mean is None
 
 
 def test_shuffled_never_pairs_a_node_with_its_own_label() -> None:
     values = np.eye(6)
     # Different columns of the identity correlate at -1/5; one own label would lift the mean.
-    np.testing.assert_allclose(_shuffled(values, values, 0), -0.2)
+    np.testing.assert_allclose(shuffled_scores(values, values, 0), -0.2)
 
 
 def test_bootstrap_interval_covers_and_pairs() -> None:

@@ -16,6 +16,7 @@ from interp_by_construction.scoring.truth import (
     ALIASES,
     CONCEPTS,
     membership,
+    n_unread,
     nearest_concept,
     roc_auc,
     score_layer,
@@ -121,17 +122,13 @@ def test_perfect_and_wrong_nodes_and_what_cannot_be_scored() -> None:
     assert abs(final.r[1]) < 0.3 and final.best[1] == "animals"
     assert np.isnan(final.r[2:]).all() and np.isnan(final.auc[2:]).all()
     record = summarise(final, final, score_layer(real[:1], truth[:1], labels))
-    assert (
-        record["n"],
-        record["n_no_concept"],
-        record["n_undefined"],
-        record["n_undefined_held_out"],
-    ) == (2, 1, 2, 2)
-    assert record["n"] + record["n_no_concept"] + record["n_undefined"] == len(labels)
-    assert record["share_label_right"] == 0.5
+    assert (record.n, n_unread(final)) == (2, 1)
+    assert record.n_undefined == record.n_undefined_held_out == 2
+    assert record.n + n_unread(final) + record.n_undefined == len(labels)
+    assert record.share_label_right == 0.5
     # An undefined score is null and counted, never zero.
-    assert record["r_mean_held_out"] is None
-    assert record["r_mean"] == pytest.approx(np.mean(final.r[:2]))
+    assert record.r_mean_held_out is None
+    assert record.r_mean == pytest.approx(np.mean(final.r[:2]))
 
 
 def test_shuffled_scores_a_node_with_the_concepts_of_the_others() -> None:

@@ -41,6 +41,7 @@ from interp_by_construction.config.measures import (
     EvaluateConfig,
     FunctionConfig,
     ScoresConfig,
+    ScoringConfig,
     SearchConfig,
     WorkConfig,
 )
@@ -107,6 +108,7 @@ __all__ = [
     "PoolConfig",
     "RuntimeConfig",
     "ScoresConfig",
+    "ScoringConfig",
     "SearchConfig",
     "SelectionConfig",
     "ServerConfig",

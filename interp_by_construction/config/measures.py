@@ -95,11 +95,9 @@ class BenchConfig(Group):
 
 
 @dataclass(frozen=True)
-class ScoresConfig(Group):
-    """Scores by the judge, on excerpts and by blind relabelling."""
+class ScoringConfig(Group):
+    """Excerpts and questions by which labels are judged."""
 
-    enabled: bool = True
-    """Whether these scores are measured."""
     n_top: int = at_least(1, 10)
     """Top-activating excerpts per node for the simulation score on excerpts."""
     n_random: int = at_least(1, 10)
@@ -122,3 +120,11 @@ class ScoresConfig(Group):
     """Tokens of the select split on which thresholds and the common label are chosen."""
     blind: bool = True
     """Label the aligned nodes afresh without their labels in sight, and compare."""
+
+
+@dataclass(frozen=True)
+class ScoresConfig(ScoringConfig):
+    """Scores by the judge, on excerpts and by blind relabelling."""
+
+    enabled: bool = True
+    """Whether these scores are measured."""

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
-from interp_by_construction.config import SimulateConfig
+from interp_by_construction.config import TextAmounts
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.errors import CorpusError
 
@@ -42,7 +42,7 @@ def settings_of(parts: Collection[Part]) -> set[str]:
     )
 
 
-def part_passage(corpus: Path, part: Part, cfg: SimulateConfig) -> Passage:
+def part_passage(corpus: Path, part: Part, cfg: TextAmounts) -> Passage:
     """The passage that a part reads.
 
     Raises:

@@ -54,10 +54,11 @@ def _shown(value: Any) -> str:
 
 
 def to_json(value: Any) -> Any:
-    """Dataclasses and named tuples become objects, tuples become lists."""
+    """Dataclasses and named tuples become objects, tuples become lists. A field such as `with_` is
+    written without the underscore that keeps it from being a Python keyword."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [each.name for each in dataclasses.fields(value)]
-        return {name: to_json(getattr(value, name)) for name in names}
+        return {name.removesuffix("_"): to_json(getattr(value, name)) for name in names}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return {name: to_json(each) for name, each in value._asdict().items()}
     if isinstance(value, list | tuple):
@@ -77,7 +78,8 @@ def from_json(kind: Any, value: Any) -> Any:
         return from_json(next(each for each in arguments if each is not type(None)), value)
     if isinstance(kind, type) and (dataclasses.is_dataclass(kind) or hasattr(kind, "_fields")):
         hints = typing.get_type_hints(kind)
-        return kind(**{key: from_json(hints[key], each) for key, each in value.items()})
+        named = {key if key in hints else f"{key}_": each for key, each in value.items()}
+        return kind(**{name: from_json(hints[name], each) for name, each in named.items()})
     if origin is dict or origin is Mapping:
         return {arguments[0](key): from_json(arguments[1], each) for key, each in value.items()}
     if origin is list:

@@ -22,6 +22,11 @@ class LanguageModel(Handle[Labeler]):
         """See `labeler_identity`."""
         return labeler_identity(self.cfg)
 
+    @property
+    def weights(self) -> str:
+        """The same for the same model, whatever runs it."""
+        return model_identity(self.cfg.model)
+
     def open(self, runtime: Runtime) -> Labeler:
         """The client, which starts servers when it is first asked."""
         return make_labeler(self.cfg, runtime.calls, runtime.logs)

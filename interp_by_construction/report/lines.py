@@ -70,29 +70,6 @@ def number(value: float | None) -> str:
 # From here on: stages whose records declare no lines themselves yet.
 
 
-def _evaluate(values: Mapping[str, Any]) -> Lines:
-    truth = values["truth"]
-    if truth is None:
-        return
-    none = f"{truth['n_no_concept']} labels name no concept"
-    for key, what in (("n_undefined", "undefined"), ("n_undefined_before", "undefined before")):
-        none += f", {truth[key]} {what}" if truth[key] else ""
-    yield f"ground truth ({truth['n']} nodes; {none}): {_truth(truth)}"
-    wider = truth["wider"]
-    none = f"{wider['n_no_rule']} without a rule"
-    none += f", {wider['n_undefined']} undefined" if wider["n_undefined"] else ""
-    yield f"ground truth of other labels ({wider['n']} nodes; {none}): {_truth(wider)}"
-
-
-def _truth(truth: Mapping[str, Any]) -> str:
-    return (
-        f"r {number(truth['r_before'])} before, {number(truth['r_mean'])} final, "
-        f"{number(truth['r_shuffled'])} shuffled, {number(truth['r_mean_held_out'])} in held-out "
-        f"documents; AUC {number(truth['auc_mean'])}, "
-        f"label right {number(truth['share_label_right'])}"
-    )
-
-
 def _assign(values: Mapping[str, Any]) -> Lines:
     yield (
         f"labels matched on the label split: r {number(values['r_mean_before'])} -> "
@@ -112,97 +89,9 @@ def _dictionary(values: Mapping[str, Any]) -> Lines:
     )
 
 
-def _function(values: Mapping[str, Any]) -> Lines:
-    """What the layer's nodes do for the language model, before and in the final model."""
-    both = (values["before"], values["final"])
-
-    def harm(name: str) -> str:
-        return " -> ".join(f"{each['ablation'][name]['loss_increase']:+.4f}" for each in both)
-
-    rank, substitution = both[1]["own_label_rank"], both[1]["substitution"]
-    own, other = (rise(substitution[name]) for name in ("own_labels", "other_labels"))
-    yield (
-        "the loss rises (before -> final) without the aligned nodes, set to their mean, by "
-        f"{harm('aligned_mean')}; without the free ones by {harm('free_mean')}; with the aligned "
-        f"ones replaced by their simulation by {own}, by that of other labels by {other}"
-    )
-    lookup = " -> ".join(number(each["lookup_r2"]["mean"]) for each in both)
-    yield (
-        f"own label ranked first: {number(rank['top1_rate'])} of nodes (chance "
-        f"{number(rank['chance_top1_rate'])}); R2 from the token alone {lookup}"
-    )
-    clamp = both[1]["clamp"]
-    if clamp["n_single"]:
-        yield _clamp(clamp)
-
-
-def rise(record: Mapping[str, Any] | None) -> str:
-    """By how much an intervention raises the loss, nats per token."""
-    return "undefined" if record is None else f"{record['loss_increase']:+.4f}"
-
-
-def _clamp(clamp: Mapping[str, Any]) -> str:
-    """The final model, nodes clamped one by one: loss changes where the label applies, and
-    elsewhere."""
-
-    def change(kind: str) -> str:
-        values = (clamp["single"][side][kind] for side in ("on", "off"))
-        return " / ".join("undefined" if value is None else f"{value:+.4f}" for value in values)
-
-    return (
-        f"one node clamped ({clamp['n_single']} nodes), loss change where its label applies / "
-        f"elsewhere: set to 0 where it applies {change('zero_on')}, to its largest elsewhere "
-        f"{change('high_off')}, to its simulation {change('simulated')}"
-    )
-
-
-def _audit(values: Mapping[str, Any]) -> Lines:
-    """How often node and label disagree in the corpus, and how often text can be edited so that
-    they do."""
-    if values["final"] is None:
-        return
-
-    def pair(*path: str) -> str:
-        shown = []
-        for value in (values["before"], values["final"]):
-            for key in path:
-                value = value[key]
-            shown.append("undefined" if value is None else f"{value:.3f}")
-        return " -> ".join(shown)
-
-    yield (
-        f"audit, before -> final: label and node differ by more than {values['threshold']:g} of "
-        f"the node's range on {pair('rate')} of tokens, {pair('rate_strong')} of strongly active "
-        "ones; on texts where they agreed, after edits by gradient on "
-        f"{pair('search', 'agreeing', 'rate_hotflip')}, by chance on "
-        f"{pair('search', 'agreeing', 'rate_random')}"
-    )
-
-
-def _cumulative(values: Mapping[str, Any]) -> Lines:
-    """Substitution in several layers at once."""
-    if len(values["layers"]) < 2:
-        return
-    own, other = (values["substitution"][name] for name in ("own_labels", "other_labels"))
-    recovered = " and ".join(number(own[f"recovered_from_{name}"]) for name in ("mean", "zero"))
-    yield (
-        f"with layers {', '.join(map(str, values['layers']))} at once: the loss rises by "
-        f"{rise(own)} with all aligned nodes replaced by their simulation (recovered from mean and "
-        f"zero ablation: {recovered}), by {rise(other)} with that of other labels, by "
-        f"{rise(values['ablation']['mean'])} with their means"
-    )
-
-
 UNDECLARED: dict[str, Callable[[Mapping[str, Any]], Lines]] = {
-    "evaluate": _evaluate,
     "assign": _assign,
     "dictionary": _dictionary,
-    "function": _function,
-    "audit": _audit,
-    "cumulative": _cumulative,
     # What these say stands in tables of their own.
-    "work": lambda values: iter(()),
     "removed": lambda values: iter(()),
-    "judge": lambda values: iter(()),
-    "trigger": lambda values: iter(()),
 }

@@ -10,7 +10,7 @@ from interp_by_construction.engine.store import Artifact
 from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.report.terminal import METHODS, MOMENTS
 
-HIDES = ("work", "function", "cumulative", "audit")
+HIDES = ("work", "function", "audit")
 """Records of a layer that say what flows around or through the labels."""
 HIDES_IN_TOTAL = ("work", "trigger")
 

@@ -3,18 +3,22 @@ the next one."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from contextlib import nullcontext
 
-from interp_by_construction.config import Config
-from interp_by_construction.engine.store import Artifact, Recipe
+from interp_by_construction.config import Config, TextAmounts, only
+from interp_by_construction.engine.engine import Engine
+from interp_by_construction.engine.runtime import Runtime
+from interp_by_construction.engine.store import Artifact, Store
 from interp_by_construction.errors import StoreError
 from interp_by_construction.report.facts import RunFacts
-from interp_by_construction.schedules.workshop import VERSIONS
+from interp_by_construction.schedules.workshop import given
+from interp_by_construction.simulators.handle import simulator_of
 
 
 def build_viewer(facts: RunFacts, layer: int) -> Artifact:
     """Raises StoreError where an artifact of the run is gone."""
+    from interp_by_construction.stages.viewer import Viewer
+
     cfg = facts.config
     if cfg is None:
         raise StoreError(
@@ -27,43 +31,30 @@ def build_viewer(facts: RunFacts, layer: int) -> Artifact:
         "above": facts.layers[position + 1 : position + 2],
     }
     neighbours = {side: found[0] for side, found in sides.items() if found}
-    model = facts.model(layer, "final")
-    parents = {"corpus": facts.shared("corpus").fingerprint, "model": model.fingerprint}
-    parents |= {"simulate": artifacts["simulate"].fingerprint}
-    parents |= {side: facts.labels(index).fingerprint for side, index in neighbours.items()}
-    if "function" in artifacts:
-        parents["function"] = artifacts["function"].fingerprint
-    config = {"layer": layer, "neighbours": neighbours, "n_promoted": cfg.function.n_promoted}
-    recipe = Recipe("viewer", VERSIONS["viewer"], config, parents, {})
-
-    def compute(out: Path) -> dict[str, Any]:
-        from interp_by_construction.engine.device import resolve_device
-        from interp_by_construction.labelling.labels import read_labels
-        from interp_by_construction.stages import viewer
-        from interp_by_construction.subject.nodes import read_promoted
-
-        beside = {
-            side: viewer.Neighbour(index, read_labels(facts.labels(index).path))
-            for side, index in neighbours.items()
-        }
-        promoted = read_promoted(artifacts["function"].path) if "function" in artifacts else {}
-        return viewer.run(
-            model.path / "model",
-            facts.shared("corpus").path,
-            artifacts["simulate"].path,
-            layer,
-            cfg.simulate,
-            beside.get("below"),
-            beside.get("above"),
-            list(promoted),
-            cfg.function.n_promoted,
-            out,
-            _device(cfg, resolve_device),
-        )
-
-    return facts.store.build(recipe, compute)
+    stage = Viewer(
+        given(facts.shared("corpus")),
+        given(facts.model(layer, "final")),
+        given(artifacts["simulate"]),
+        given(artifacts["function"]) if "function" in artifacts else None,
+        {side: given(facts.labels(index)) for side, index in neighbours.items()},
+        neighbours,
+        layer,
+        simulator_of(cfg),
+        only(TextAmounts, cfg.simulate),
+        cfg.function.n_promoted,
+    )
+    return Engine(facts.store, _runtime(cfg, facts.store), lambda _stage, _layer: None).get(stage)
 
 
-def _device(cfg: Config, resolve: Any) -> Any:
-    """A report may be written on another machine than the run."""
-    return resolve("auto" if cfg.trainer.device == "cuda" else cfg.trainer.device)
+def _runtime(cfg: Config, store: Store) -> Runtime:
+    """A report may be written on another machine than the run; it tracks nothing."""
+    trainer = cfg.trainer
+    return Runtime(
+        "auto" if trainer.device == "cuda" else trainer.device,
+        trainer.threads,
+        cfg.labeler.threads,
+        trainer.checkpoint_seconds,
+        lambda _stage, _layer: nullcontext(False),
+        store.root / "calls.sqlite",
+        store.root / "logs",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from safetensors.numpy import load_file
 
 from interp_by_construction.config import Config
 from interp_by_construction.results.finished import Artifacts
-from interp_by_construction.scoring.score_table import ScoreTable
+from interp_by_construction.scoring.score_table import Row, RowSummary
 
 
 def scores_by_method(artifacts: Artifacts, cfg: Config) -> list[dict[str, Any]]:
@@ -47,6 +48,7 @@ def _simulation(
         records.append(
             {
                 "method": "simulation",
+                "title": "simulation r, all text",
                 "judge": labeler if exact else score["simulator"],
                 "moment": moment,
                 "n_not_asked": 0,
@@ -68,7 +70,6 @@ def _own_label_first(artifacts: Artifacts, cfg: Config) -> list[dict[str, Any]]:
     }
     undefined = np.isnan(ranks["final.rank"]) | (chance is None)
     first["shuffled"] = np.where(undefined, math.nan, chance or math.nan)
-    table = ScoreTable(cfg.evaluate.n_bootstrap, cfg.seed)
-    for moment, values in first.items():
-        table.add("own_label_first", final["simulator"], final["self_judged"], moment, values)
-    return table.records()
+    of = ("own_label_first", "own label ranked first", final["simulator"], final["self_judged"])
+    rows = [Row(*of, moment, values) for moment, values in first.items()]
+    return [asdict(RowSummary.of(row, cfg.evaluate.n_bootstrap, cfg.seed)) for row in rows]

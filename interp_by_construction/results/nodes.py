@@ -14,7 +14,6 @@ from interp_by_construction.engine.records import Column, Record
 from interp_by_construction.engine.stage import Stage
 from interp_by_construction.engine.store import Artifact, disk_errors
 from interp_by_construction.labelling.labels import read_labels
-from interp_by_construction.results.columns import UNDECLARED
 from interp_by_construction.results.finished import Artifacts, Finished, labels_of
 from interp_by_construction.stages.registry import all_stages
 from interp_by_construction.subject.nodes import Node, read_nodes, read_opposites
@@ -62,8 +61,6 @@ def node_table(found: Finished, n_added: int) -> pa.Table:
 def columns_of(artifact: Artifact, classes: Mapping[str, type[Stage[Any]]]) -> list[Column]:
     """What the record of an artifact's stage adds to the table."""
     kind = classes[artifact.stage].record if artifact.stage in classes else Record
-    if kind.columns.__func__ is Record.columns.__func__ and artifact.stage in UNDECLARED:  # type: ignore[attr-defined]
-        return UNDECLARED[artifact.stage](artifact.path)
     return kind.columns(artifact.path)
 
 

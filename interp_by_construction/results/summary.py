@@ -31,7 +31,7 @@ from interp_by_construction.schedules.graph import RunGraph
 
 SCORES = ("before", "after", "final", "shuffled", "exact", "final_raw")
 """Scores that every run has; the others stand under `score_more`."""
-OFTEN_LEFT_OUT = ("dictionary", "function", "audit", "cumulative", "work")
+OFTEN_LEFT_OUT = ("dictionary", "function", "audit", "work")
 """Stages whose key is there, and null, in a run without them."""
 KNOBS = ("weight", "objective", "distill", "ablate_free", "target", "start")
 

@@ -121,27 +121,26 @@ class Loop(Recipes):
     def _examine(self, layer: Layer) -> None:
         """Scores of a layer that is done; what depends on layers above it is measured anew when one
         is added."""
-        layer.artifacts["evaluate"] = self._evaluate(layer)
-        if self.simulator.any_text:
-            layer.artifacts["function"] = self._function(layer)
-            layer.artifacts["cumulative"] = self._cumulative(layer)
-            if self.cfg.audit.enabled:
-                layer.artifacts["audit"] = self._audit(layer)
-        if self.cfg.work.enabled:
-            layer.artifacts["work"] = self._work([layer])
-            if self.cfg.work.removed:
-                layer.artifacts["removed"] = self._removed(layer)
-        if self.cfg.scores.enabled:
-            layer.artifacts["judge"] = self._judge(layer)
+        from interp_by_construction.stages.audit import Audit
+        from interp_by_construction.stages.evaluate import Evaluate
+        from interp_by_construction.stages.function import Function
+        from interp_by_construction.stages.judge import Judge
+        from interp_by_construction.stages.work import Work
+
+        for kind in (Evaluate, Function, Audit, Work, Judge):
+            self._measured(kind, layer)
+        if self.cfg.work.enabled and self.cfg.work.removed:
+            layer.artifacts["removed"] = self._removed(layer)
 
     def _examine_run(self) -> None:
         """The same of all layers done at once, and what was planted in the subject."""
-        if self.cfg.work.enabled:
-            self.shared["work"] = self._work(self.layers, of_run=True)
-            if self.cfg.work.removed:
-                self.shared["removed"] = self._removed(None)
-        if self.cfg.trigger.share > 0:
-            self.shared["trigger"] = self._trigger()
+        from interp_by_construction.stages.trigger import Trigger
+        from interp_by_construction.stages.work import Work
+
+        self._of_run(Work)
+        if self.cfg.work.enabled and self.cfg.work.removed:
+            self.shared["removed"] = self._removed(None)
+        self._of_run(Trigger)
 
     def _align_layer(self, index: int) -> None:
         """One turn of the loop."""

@@ -30,15 +30,6 @@ VERSIONS = {
     "encode_label": 1,
     "encode_select": 1,
     "simulate": 5,
-    "losses": 2,
-    "evaluate": 5,
-    "function": 3,
-    "audit": 2,
-    "judge": 2,
-    "cumulative": 1,
-    "work": 1,
-    "trigger": 1,
-    "viewer": 1,
 }
 """Schema version of each stage's output: raise it when the same config starts to give another
 result."""
@@ -73,7 +64,6 @@ class Workshop:
         self.store = Store(cfg.store_dir)
         self.shared: dict[str, Artifact] = {}
         self.layers: list[Layer] = []
-        self._judge_labeler: Any = None
         self._started = False
 
     @contextmanager
@@ -81,8 +71,6 @@ class Workshop:
         try:
             yield self
         finally:
-            if self._judge_labeler is not None:
-                self._judge_labeler.close()
             self.runtime.close()
 
     @cached_property
@@ -128,21 +116,16 @@ class Workshop:
         def announced(out: Path) -> dict[str, Any]:
             self._prepare_machine()
             self.directory.announce(stage, layer)
-            device, before = self._device_name(), self._labeler_tokens()
+            device, before = self._device_name(), self.runtime.tokens()
             try:
                 return compute(out)
             finally:
-                self._add_cost(out, device, self._labeler_tokens() - before)
+                self._add_cost(out, device, self.runtime.tokens() - before)
 
         artifact = self.store.build(recipe, announced)
         if layer is None:
             self.directory.mark(None, stage, artifact.fingerprint)
         return artifact
-
-    def _labeler_tokens(self) -> int:
-        """Tokens that labeler and judge have read and written in this process."""
-        judge = self._judge_labeler
-        return self.runtime.tokens() + (0 if judge is None else judge.stats.n_tokens)
 
     def _add_cost(self, out: Path, device: str, tokens: int) -> None:
         """Also after a failure: the calls that were answered are not asked again."""
@@ -229,16 +212,6 @@ class Workshop:
         assert self._head is not None
         return self._head.load_encoder(self._device())
 
-    def _judges(self) -> tuple[str, str]:
-        """What stands for the labeler's model and for the encoder, equal if they are the same model
-        under two names."""
-        models = (self.cfg.labeler.model, self.cfg.simulate.encoder)
-        return (
-            models
-            if self._head is None
-            else (self._model_identity(models[0]), self._model_identity(models[1]))
-        )
-
     @cached_property
     def language_model(self) -> LanguageModel:
         """The labeler."""
@@ -248,16 +221,6 @@ class Workshop:
 
     def _get_labeler(self) -> Any:
         return self.runtime.use(self.language_model)
-
-    def _get_judge(self) -> Any:
-        """The separate judge, or None: then the labeler judges itself."""
-        if self.cfg.judge is not None and self._judge_labeler is None:
-            from interp_by_construction.llm.client import make_labeler
-
-            self._judge_labeler = make_labeler(
-                self.cfg.judge, self.store.root / "calls.sqlite", self.directory.path / "logs"
-            )
-        return self._judge_labeler
 
     def _device(self) -> Any:
         from interp_by_construction.engine.device import resolve_device

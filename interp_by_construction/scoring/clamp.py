@@ -17,7 +17,8 @@ nodes one by one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from torch import nn
 
 from interp_by_construction.corpus.passage import spaced
 from interp_by_construction.scoring.calibration import Calibration
+from interp_by_construction.scoring.substitution import AlignedLayer
 from interp_by_construction.subject.interventions import Intervention, Simulated
 from interp_by_construction.subject.losses import token_losses
 from interp_by_construction.subject.nodes import AlignedNodes
@@ -184,29 +186,45 @@ class Budget(NamedTuple):
     seed: int
 
 
-def run(
-    model: nn.Module,
-    aligned: AlignedNodes,
-    fitted: Simulated,
-    tested: Simulated,
-    own: Calibration,
-    budget: Budget,
-    moment: str,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+@dataclass(frozen=True)
+class GroupChanges:
+    """`Changes` of one group of nodes, null where undefined."""
+
+    n_on: int
+    n_off: int
+    on: dict[str, float | None]
+    off: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class ClampRecord:
+    """One model."""
+
+    n_tokens: int
+    n_undefined: int
+    """Nodes without a threshold or a largest activation."""
+    n_single: int
+    n_single_without_tokens: int
+    single: dict[str, dict[str, float | None]]
+    """on, off -> kind -> mean change over the nodes that were clamped alone."""
+    all: GroupChanges | None
+    """All nodes clamped together; null where there is none."""
+
+
+def measure_clamping(
+    model: nn.Module, layer: AlignedLayer, own: Calibration, budget: Budget, moment: str
+) -> tuple[ClampRecord, list[dict[str, Any]]]:
     """The record of one model, and one of each node that was clamped alone."""
-    clamping = fit(model, aligned, fitted, budget.batch_size, moment)
+    aligned, tested = layer.nodes, layer.test
+    clamping = fit(model, aligned, layer.calibrate, budget.batch_size, moment)
     defined = np.flatnonzero(~np.isnan(clamping.threshold) & ~np.isnan(clamping.high))
-    chosen = np.sort(
-        np.random.default_rng([budget.seed, aligned.layer]).permutation(defined)[: budget.n_single]
-    )
+    drawn = np.random.default_rng([budget.seed, aligned.layer]).permutation(defined)
+    chosen = np.sort(drawn[: budget.n_single])
     n_blocks = min(len(tested.passage), max(1, budget.n_tokens // tested.passage.length))
     text = tested.part(spaced(len(tested.passage), n_blocks))
     groups = [[int(i)] for i in chosen] + ([defined.tolist()] if len(defined) else [])
-    changes = (
-        losses(model, Clamped(aligned, text, own, clamping), groups, budget.batch_size, moment)
-        if groups
-        else []
-    )
+    clamped = Clamped(aligned, text, own, clamping)
+    changes = losses(model, clamped, groups, budget.batch_size, moment) if groups else []
     single = changes[: len(chosen)]
     records = [
         {
@@ -215,32 +233,31 @@ def run(
             "threshold": float(clamping.threshold[i]),
             "high": float(clamping.high[i]),
         }
-        | _as_record(change)
+        | vars(_group(change))
         for i, change in zip(chosen, single, strict=True)
     ]
-    record = {
-        "n_tokens": int(text.passage.is_text.sum()),
-        "n_undefined": len(aligned.nodes) - len(defined),
-        "n_single": len(single),
-        "n_single_without_tokens": sum(change.n_on == 0 or change.n_off == 0 for change in single),
-        "single": {
+    record = ClampRecord(
+        n_tokens=int(text.passage.is_text.sum()),
+        n_undefined=len(aligned.nodes) - len(defined),
+        n_single=len(single),
+        n_single_without_tokens=sum(each.n_on == 0 or each.n_off == 0 for each in single),
+        single={
             side: {kind: _mean(getattr(change, side)[kind] for change in single) for kind in KINDS}
             for side in ("on", "off")
         },
-        "all": _as_record(changes[-1]) if len(defined) else None,
-    }
+        all=_group(changes[-1]) if len(defined) else None,
+    )
     return record, records
 
 
-def _as_record(change: Changes) -> dict[str, Any]:
-    sides = {
-        side: {kind: _or_null(value) for kind, value in getattr(change, side).items()}
-        for side in ("on", "off")
-    }
-    return {"n_on": change.n_on, "n_off": change.n_off, **sides}
+def _group(change: Changes) -> GroupChanges:
+    on, off = (
+        {kind: _or_null(value) for kind, value in side.items()} for side in (change.on, change.off)
+    )
+    return GroupChanges(change.n_on, change.n_off, on, off)
 
 
-def _mean(values: Any) -> float | None:
+def _mean(values: Iterable[float]) -> float | None:
     defined = [value for value in values if not math.isnan(value)]
     return float(np.mean(defined)) if defined else None
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.corpus.windows import Windows
+from interp_by_construction.llm.client import Labeler
 from interp_by_construction.scoring.baselines import other_labels
 from interp_by_construction.scoring.detection import (
     TASKS,
@@ -21,10 +22,16 @@ from interp_by_construction.scoring.detection import (
     simulated_answers,
 )
 from interp_by_construction.scoring.llm_judge import OWN_THRESHOLD, Question, ask, excerpt_text
+from interp_by_construction.scoring.score_table import Row
+from interp_by_construction.scoring.scorer import Case, Scored, SimulatedTexts
 from interp_by_construction.scoring.windows import peaks
 
-if TYPE_CHECKING:
-    from interp_by_construction.llm.client import Labeler
+TITLES = {
+    f"{task}{suffix}": f"{task}, {how}"
+    for task in TASKS
+    for suffix, how in (("", "p > 0.5"), ("_fitted", "fitted threshold"), ("_auc", "AUC"))
+}
+"""Method -> what tables call it."""
 
 FIT_NODES = 12
 """Nodes whose questions on the select split fit the thresholds of a language model: one for all
@@ -73,77 +80,144 @@ def items_of(
     return items
 
 
+class Questions(NamedTuple):
+    """Everything that one judge is asked about the nodes of a layer."""
+
+    labels: Sequence[str]
+    items: Mapping[str, list[Item]]
+    """Moment (before, final) -> questions on the scored text."""
+    fit_items: list[Item]
+    """Questions on the select split, which thresholds are fitted on."""
+    seed: int
+
+    @property
+    def other(self) -> NDArray[np.int64] | None:
+        """For each node the column of another node's label; None with a single node."""
+        return other_labels(len(self.labels), self.seed) if len(self.labels) > 1 else None
+
+
+class Texts(NamedTuple):
+    """Decoded tokens, [token]."""
+
+    score: Sequence[str]
+    select: Sequence[str]
+
+
 def ask_judge(
-    labeler: Labeler,
-    labels: Sequence[str],
-    tokens: Sequence[str],
-    items: Mapping[str, list[Item]],
-    select: Sequence[str],
-    fit_items: list[Item],
-    n_asked: int | None,
-    per_prompt: int,
-    seed: int,
+    labeler: Labeler, questions: Questions, texts: Texts, n_asked: int | None, per_prompt: int
 ) -> Answers:
-    """tokens, select: the flat texts. items: moment (before, final) -> questions on `tokens`, of
-    which those about `n_asked` nodes are asked (None: all); fit_items: questions on `select`, of
-    which those about `FIT_NODES` nodes are asked."""
+    """Asks about `n_asked` nodes (None: all), and about `FIT_NODES` to fit the thresholds."""
+    labels, other = questions.labels, questions.other
     own = np.arange(len(labels))
     rows = _spread(len(labels), n_asked)
     asked = {
-        moment: [item for item in every if item.row in rows] for moment, every in items.items()
+        moment: [item for item in every if item.row in rows]
+        for moment, every in questions.items.items()
     }
-    columns = dict.fromkeys(items, own)
-    if len(labels) > 1:
-        asked["shuffled"], columns["shuffled"] = asked["final"], other_labels(len(labels), seed)
-    questions = {
-        moment: _questions(asked[moment], labels, columns[moment], tokens) for moment in asked
+    columns = dict.fromkeys(questions.items, own)
+    if other is not None:
+        asked["shuffled"], columns["shuffled"] = asked["final"], other
+    shown = {
+        moment: _questions(asked[moment], labels, columns[moment], texts.score) for moment in asked
     }
     fit_rows = _spread(len(labels), FIT_NODES)
-    fit_items = [item for item in fit_items if item.row in fit_rows]
+    fit_items = [item for item in questions.fit_items if item.row in fit_rows]
     every = [
-        *(q for own_questions in questions.values() for q in own_questions),
-        *_questions(fit_items, labels, own, select),
+        *(question for of_moment in shown.values() for question in of_moment),
+        *_questions(fit_items, labels, own, texts.select),
     ]
     # In random order, so that the place in a prompt says nothing about the answer.
-    order = np.random.default_rng(seed).permutation(len(every))
+    order = np.random.default_rng(questions.seed).permutation(len(every))
     logits = np.zeros(len(every), dtype=np.float32)
     logits[order] = ask(labeler, [every[i] for i in order], per_prompt, "detection and fuzzing")
     values, start = {}, 0
-    for moment, own_questions in questions.items():
-        values[moment] = logits[start : start + len(own_questions)]
-        start += len(own_questions)
+    for moment, of_moment in shown.items():
+        values[moment] = logits[start : start + len(of_moment)]
+        start += len(of_moment)
     threshold = {task: fit_on(fit_items, logits[start:], task) for task in TASKS}
-    return Answers(asked, values, OWN_THRESHOLD, threshold, questions, len(labels) - len(rows))
+    return Answers(asked, values, OWN_THRESHOLD, threshold, shown, len(labels) - len(rows))
 
 
-def ask_simulator(
-    simulated: NDArray,
-    items: Mapping[str, list[Item]],
-    on_select: NDArray,
-    fit_items: list[Item],
-    common: int,
-    seed: int,
-) -> Answers:
-    """A simulator as judge. simulated, on_select: the nodes' own labels and in the last column the
-    empty one, [token, label], on the text of `items` and of `fit_items`; common: column of the
-    common label."""
-    n_labels = simulated.shape[1] - 1
+def ask_simulator(questions: Questions, said: SimulatedTexts, common: int) -> Answers:
+    """A simulator as judge of all nodes; common: column of the common label."""
+    n_labels, other = len(questions.labels), questions.other
     own = np.arange(n_labels)
-    columns = dict.fromkeys(items, own)
+    columns = dict.fromkeys(questions.items, own)
     columns |= {
         "empty_label": np.full(n_labels, n_labels),
         "common_label": np.full(n_labels, common),
     }
-    if n_labels > 1:
-        columns["shuffled"] = other_labels(n_labels, seed)
-    asked = {moment: items.get(moment, items["final"]) for moment in columns}
+    if other is not None:
+        columns["shuffled"] = other
+    asked = {moment: questions.items.get(moment, questions.items["final"]) for moment in columns}
     values = {
-        moment: simulated_answers(asked[moment], simulated, column)
+        moment: simulated_answers(asked[moment], said.on_score, column)
         for moment, column in columns.items()
     }
-    on_fit = simulated_answers(fit_items, on_select, own)
-    threshold = {task: fit_on(fit_items, on_fit, task) for task in TASKS}
+    on_fit = simulated_answers(questions.fit_items, said.on_select, own)
+    threshold = {task: fit_on(questions.fit_items, on_fit, task) for task in TASKS}
     return Answers(asked, values, math.nan, threshold, {}, 0)
+
+
+class DetectionAndFuzzing:
+    """By the last of the language models that judge, read through its digit logits, and by the
+    run's simulator if it reads any text.
+
+    Writes `answers.jsonl`: every question about the scored text, with the language model's answer.
+    """
+
+    def score(self, case: Case) -> Scored:
+        """All moments; other nodes' labels, and by a simulator all baselines."""
+        text, select = case.simulated.passage("head_score"), case.select
+        window, n = case.cfg.window, case.cfg.detection_excerpts
+        windows = text.windows(window)
+        items = {
+            moment: items_of(case.real(moment, text), windows, n, case.draw)
+            for moment in ("before", "final")
+        }
+        fit = items_of(case.real("final", select), select.windows(window), n, case.draw)
+        questions = Questions(case.labels, items, fit, case.seed)
+        judge, texts = case.judges[-1], Texts(text.flat_tokens, select.flat_tokens)
+        asked, per_prompt = case.cfg.detection_nodes, case.cfg.questions_per_prompt
+        by_judge = ask_judge(judge.labeler, questions, texts, asked, per_prompt)
+        results = [(judge.name, judge.self_judged, by_judge)]
+        if case.simulator is not None and case.by_simulator is not None:
+            answers = ask_simulator(questions, case.by_simulator, case.common)
+            results.append((case.simulator.name, case.simulator.self_judged, answers))
+        return Scored(
+            [
+                Row(method, TITLES[method], name, own, moment, values, answers.n_not_asked)
+                for name, own, answers in results
+                for method, moment, values in answers.scores(len(case.labels))
+            ],
+            {
+                name: {task: _finite(answers.threshold[task]) for task in TASKS}
+                for name, _, answers in results
+            },
+            {"answers.jsonl": _records(case, by_judge)},
+        )
+
+
+def _records(case: Case, answers: Answers) -> list[dict[str, Any]]:
+    return [
+        {
+            "node": int(case.simulated.aligned.nodes[item.row]),
+            "task": item.task,
+            "moment": moment,
+            "label": question.label,
+            "text": question.text,
+            "truth": item.truth,
+            "logit": float(value),
+        }
+        for moment, asked in answers.asked.items()
+        for item, question, value in zip(
+            asked, answers.questions[moment], answers.values[moment], strict=True
+        )
+    ]
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 def _spread(n_nodes: int, n: int | None) -> set[int]:

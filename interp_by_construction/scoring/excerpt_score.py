@@ -8,16 +8,81 @@ nodes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.windows import Windows
+from interp_by_construction.scoring.score_table import Row
+from interp_by_construction.scoring.scorer import Case, Scored
 from interp_by_construction.scoring.windows import peaks, top_and_random
+from interp_by_construction.simulators.exact import REFERENCE_LABELS, contrasted, simulate_packed
 from interp_by_construction.stats.correlation import pairwise_correlation
 
-VARIANTS = ("top", "random", "combined")
+TITLES = {
+    "top": "simulation r, top excerpts",
+    "random": "simulation r, random excerpts",
+    "combined": "simulation r, top and random",
+}
+"""Variant -> what tables call its score."""
+
+
+class ExcerptSimulation:
+    """By every simulator: the run's own if it reads any text, the labeler's exact simulation, and
+    that of a separate judge."""
+
+    def score(self, case: Case) -> Scored:
+        """All moments and baselines."""
+        rows: list[Row] = []
+        for said in _simulated(case):
+            windows = said.text.windows(case.cfg.window)
+            amounts = case.cfg.n_top, case.cfg.n_random
+            for moment in ("before", "final"):
+                real = case.real(moment, said.text)
+                scores = excerpt_scores(real, said.values, windows, *amounts, case.draw)
+                for variant, r in scores.items():
+                    of = (f"simulation_{variant}", TITLES[variant], said.judge, said.self_judged)
+                    own, others = own_and_others(r)
+                    rows.append(Row(*of, moment, own))
+                    if moment == "final":
+                        rows.append(Row(*of, "shuffled", others))
+                        rows.append(Row(*of, "empty_label", r[:, -1]))
+                        rows.append(Row(*of, "common_label", r[:, case.common]))
+        return Scored(rows)
+
+
+class _Simulated(NamedTuple):
+    text: Passage
+    values: NDArray[np.float32]
+    """[token, label]: the nodes' own labels, then the empty one."""
+    judge: str
+    self_judged: bool
+
+
+def _simulated(case: Case) -> Iterator[_Simulated]:
+    if case.simulator is not None and case.by_simulator is not None:
+        own = case.simulator
+        text = case.simulated.passage("head_score")
+        yield _Simulated(text, case.by_simulator.on_score, own.name, own.self_judged)
+    text, contrast = case.simulated.passage("score"), case.simulated.contrast
+    for judge in case.judges:
+        if judge is case.judges[0]:
+            known, reference = (case.simulated.values[k] for k in ("score", "score_reference"))
+            empty = simulate_packed(
+                judge.labeler, [""], text.tokens, "simulate the empty label", allow_empty=True
+            )
+            every = np.concatenate([known, empty], axis=1)
+        else:
+            n, asked = len(case.labels) + 1, [*case.labels, "", *REFERENCE_LABELS]
+            every = simulate_packed(
+                judge.labeler, asked, text.tokens, "simulate by the judge", allow_empty=True
+            )
+            every, reference = every[:, :n], every[:, n:].mean(axis=1)
+        values = contrasted(every, reference, contrast)
+        yield _Simulated(text, values, judge.name, judge.self_judged)
 
 
 def excerpt_scores(
@@ -39,7 +104,7 @@ def excerpt_scores(
     and after alignment.
     """
     peak = peaks(real, windows)
-    r = {variant: np.full((real.shape[1], simulated.shape[1]), math.nan) for variant in VARIANTS}
+    r = {variant: np.full((real.shape[1], simulated.shape[1]), math.nan) for variant in TITLES}
     for node in range(real.shape[1]):
         rng = np.random.default_rng([*seed, node])
         for variant, chosen in top_and_random(peak[:, node], n_top, n_random, rng).items():

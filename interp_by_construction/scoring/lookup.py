@@ -7,10 +7,17 @@ not explain themselves.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+
+from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.subject.losses import N_COUNTED, count_values
+from interp_by_construction.subject.reading import read_activations
 
 
 class LookupTable:
@@ -78,3 +85,67 @@ def lookup_r2(
     table = LookupTable(np.unique(ids[fit]), values.shape[1])
     table.update(torch.as_tensor(ids), torch.as_tensor(values), torch.as_tensor(fit))
     return table.r2()
+
+
+class Lookup(NamedTuple):
+    """Lookup R2 of some nodes on a split."""
+
+    r2: NDArray[np.float64]
+    """[node], NaN where undefined."""
+    n_measured: int
+    """Tokens of the measured half whose id occurs in the fitted half."""
+    n_unseen: int
+    """Tokens of the measured half whose id does not."""
+
+
+def lookup_r2_of(
+    model: nn.Module,
+    passage: Passage,
+    layer: int,
+    nodes: NDArray[np.int64],
+    batch_size: int,
+    description: str = "",
+) -> Lookup:
+    """R2 of some nodes from per-token-id means: fitted on every other document of the passage,
+    measured on the rest."""
+    documents, _ = count_values(part.documents for part in passage.slices(N_COUNTED))
+
+    def fitted(part: Passage) -> NDArray[np.bool_]:
+        return np.searchsorted(documents, part.documents) % 2 == 0
+
+    fit_ids = np.zeros(0, np.int64)
+    for part in passage.slices(N_COUNTED):
+        fit_ids = np.union1d(fit_ids, part.ids[fitted(part) & part.is_text])
+    table = LookupTable(fit_ids, len(nodes))
+    for at, values in read_activations(
+        model, passage, layer, nodes, batch_size, f"lookup {description}"
+    ):
+        part = passage.part(at)
+        use = part.is_text
+        table.update(*(torch.from_numpy(each[use]) for each in (part.ids, values, fitted(part))))
+    return Lookup(table.r2(), int(table.count[1].sum()), table.n_unseen)
+
+
+@dataclass(frozen=True)
+class LookupSummary:
+    """Over the nodes with a defined R2; null where there are none."""
+
+    mean: float | None
+    median: float | None
+    n: int
+    n_undefined: int
+    n_measured_tokens: int
+    n_unseen_tokens: int
+
+
+def lookup_summary(lookup: Lookup) -> LookupSummary:
+    """Mean and median over nodes."""
+    defined = lookup.r2[~np.isnan(lookup.r2)]
+    return LookupSummary(
+        float(defined.mean()) if len(defined) else None,
+        float(np.median(defined)) if len(defined) else None,
+        len(defined),
+        len(lookup.r2) - len(defined),
+        lookup.n_measured,
+        lookup.n_unseen,
+    )

@@ -8,7 +8,8 @@ must be the uncorrected ones.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,18 +57,27 @@ def own_label_ranks(real: NDArray, simulated: NDArray) -> OwnLabelRanks:
     return OwnLabelRanks(rank, own, int((simulated != simulated[:1]).any(axis=0).sum()))
 
 
-def rank_summary(ranks: OwnLabelRanks) -> dict[str, Any]:
-    """Over the nodes with a rank: `top1_rate`, `median_rank`, and `chance_top1_rate` to compare
-    with; null where there are none.
+@dataclass(frozen=True)
+class RankSummary:
+    """Over the nodes with a rank; null where there are none."""
 
-    `n` and `n_undefined` count the nodes, `n_labels` the labels that compete.
-    """
+    top1_rate: float | None
+    median_rank: float | None
+    chance_top1_rate: float | None
+    n_labels: int
+    """Labels that compete."""
+    n: int
+    n_undefined: int
+
+
+def rank_summary(ranks: OwnLabelRanks) -> RankSummary:
+    """How often the own label comes first, beside chance."""
     defined = ranks.rank[~np.isnan(ranks.rank)]
-    return {
-        "top1_rate": float((defined == 1).mean()) if len(defined) else None,
-        "median_rank": float(np.median(defined)) if len(defined) else None,
-        "chance_top1_rate": 1 / ranks.n_labels if ranks.n_labels else None,
-        "n_labels": ranks.n_labels,
-        "n": len(defined),
-        "n_undefined": len(ranks.rank) - len(defined),
-    }
+    return RankSummary(
+        float((defined == 1).mean()) if len(defined) else None,
+        float(np.median(defined)) if len(defined) else None,
+        1 / ranks.n_labels if ranks.n_labels else None,
+        ranks.n_labels,
+        len(defined),
+        len(ranks.rank) - len(defined),
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,53 +14,73 @@ from interp_by_construction.stats.bootstrap import mean_ci95
 MOMENTS = ("before", "final", "shuffled", "empty_label", "common_label")
 
 
-class ScoreTable:
-    """Collects rows; each covers the same nodes in the same order."""
+class Row(NamedTuple):
+    """One row; all rows of a table are about the same nodes in the same order."""
 
-    def __init__(self, n_bootstrap: int, seed: int) -> None:
-        self._n_bootstrap, self._seed = n_bootstrap, seed
-        self._rows: list[tuple[dict[str, Any], NDArray[np.float64]]] = []
+    method: str
+    title: str
+    """What tables call the method."""
+    judge: str | None
+    """Who scored; None where nobody had to."""
+    self_judged: bool
+    moment: str
+    """One of `MOMENTS`: before alignment, the final model, and baselines on the final model."""
+    values: NDArray[np.float64]
+    """[node], NaN where undefined, and for the nodes that the judge was not asked about."""
+    n_not_asked: int = 0
+    """Those are no failure."""
 
-    def add(
-        self,
-        method: str,
-        judge: str | None,
-        self_judged: bool,
-        moment: str,
-        values: NDArray[np.float64],
-        n_not_asked: int = 0,
-    ) -> None:
-        """values: [node], NaN where undefined, and for the `n_not_asked` nodes that the judge was
-        not asked about, which are no failure; judge: who scored, None where nobody had to. Raises
-        ValueError for a second row of the same kind."""
-        row = {"method": method, "judge": judge, "self_judged": self_judged, "moment": moment}
-        if any(_key(known) == _key(row) for known, _ in self._rows):
-            raise ValueError(f"{_key(row)} is in the table already")
-        self._rows.append(
-            (row | {"n_not_asked": n_not_asked}, np.asarray(values, dtype=np.float64))
+    @property
+    def key(self) -> str:
+        """`method/judge/moment`."""
+        return f"{self.method}/{self.judge or 'text'}/{self.moment}"
+
+
+@dataclass(frozen=True)
+class RowSummary:
+    """A row over the nodes where it is defined; `n`, `n_undefined` and `n_not_asked` add up to the
+    nodes."""
+
+    method: str
+    title: str
+    judge: str | None
+    self_judged: bool
+    moment: str
+    n_not_asked: int
+    mean: float | None
+    ci95: tuple[float, float] | None
+    n: int
+    n_undefined: int
+
+    @classmethod
+    def of(cls, row: Row, n_bootstrap: int, seed: int) -> RowSummary:
+        """The interval is a bootstrap over nodes; null where no node is defined."""
+        values = np.asarray(row.values, dtype=np.float64)
+        defined = values[~np.isnan(values)]
+        return cls(
+            row.method,
+            row.title,
+            row.judge,
+            row.self_judged,
+            row.moment,
+            row.n_not_asked,
+            float(defined.mean()) if len(defined) else None,
+            mean_ci95(defined, n_bootstrap, seed) if len(defined) else None,
+            len(defined),
+            len(values) - len(defined) - row.n_not_asked,
         )
 
-    def records(self) -> list[dict[str, Any]]:
-        """method, judge, self_judged, moment, and over the nodes where it is defined the mean with
-        its bootstrap interval, both null where there is none; `n`, `n_undefined` and `n_not_asked`
-        add up to the nodes."""
-        return [row | self._mean(values, row["n_not_asked"]) for row, values in self._rows]
-
-    def per_node(self) -> dict[str, NDArray[np.float64]]:
-        """`method/judge/moment` -> [node]."""
-        return {_key(row): np.ascontiguousarray(values) for row, values in self._rows}
-
-    def _mean(self, values: NDArray[np.float64], n_not_asked: int) -> dict[str, Any]:
-        defined = values[~np.isnan(values)]
-        return {
-            "mean": float(defined.mean()) if len(defined) else None,
-            "ci95": list(mean_ci95(defined, self._n_bootstrap, self._seed))
-            if len(defined)
-            else None,
-            "n": len(defined),
-            "n_undefined": len(values) - len(defined) - n_not_asked,
-        }
+    @property
+    def key(self) -> str:
+        """As that of its row."""
+        return f"{self.method}/{self.judge or 'text'}/{self.moment}"
 
 
-def _key(row: dict[str, Any]) -> str:
-    return f"{row['method']}/{row['judge'] or 'text'}/{row['moment']}"
+def per_node(rows: Iterable[Row]) -> dict[str, NDArray[np.float64]]:
+    """Key of the row -> [node]. Raises ValueError for two rows of the same kind."""
+    table: dict[str, NDArray[np.float64]] = {}
+    for row in rows:
+        if row.key in table:
+            raise ValueError(f"{row.key} is in the table already")
+        table[row.key] = np.ascontiguousarray(row.values, dtype=np.float64)
+    return table

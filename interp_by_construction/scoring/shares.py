@@ -3,13 +3,22 @@ documents."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def share_of_increase(part: NDArray, rest: NDArray, n_resamples: int, seed: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Share:
+    """A share with its interval, null where undefined."""
+
+    value: float | None
+    ci95: tuple[float, float] | None
+
+
+def share_of_increase(part: NDArray, rest: NDArray, n_resamples: int, seed: int) -> Share:
     """part, rest: extra loss of each document without the one and without the other, nats,
     [document].
 
@@ -21,15 +30,15 @@ def share_of_increase(part: NDArray, rest: NDArray, n_resamples: int, seed: int)
     part, rest = np.asarray(part, np.float64), np.asarray(rest, np.float64)
     value = _share(part.sum(), rest.sum())
     if np.isnan(value):
-        return {"value": None, "ci95": None}
+        return Share(None, None)
     ci95 = None
     if len(part) >= 2:
         chosen = np.random.default_rng(seed).integers(0, len(part), (n_resamples, len(part)))
         low, high = np.percentile(
             _share(part[chosen].sum(axis=1), rest[chosen].sum(axis=1)), [2.5, 97.5]
         )
-        ci95 = None if np.isnan(low) or np.isnan(high) else [float(low), float(high)]
-    return {"value": float(value), "ci95": ci95}
+        ci95 = None if np.isnan(low) or np.isnan(high) else (float(low), float(high))
+    return Share(float(value), ci95)
 
 
 def _share(part: Any, rest: Any) -> Any:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from interp_by_construction.subject.losses import Losses
 from interp_by_construction.subject.nodes import AlignedNodes
 from interp_by_construction.subject.reading import read_activations
 
+SUBSTITUTIONS = ("own_labels", "other_labels")
 ABLATIONS = ("aligned_mean", "aligned_zero", "free_mean", "free_zero")
 
 
@@ -121,51 +123,69 @@ def layer_interventions(
     )
 
 
-def loss_summary(
-    losses: Losses,
-    ablations: Sequence[str],
-    mean_ablation: str,
-    zero_ablation: str,
-    n_bootstrap: int,
-    seed: int,
-) -> dict[str, Any]:
-    """`loss`, `ablation` and `substitution` of the metrics; intervals are paired over documents.
+@dataclass(frozen=True)
+class Increase:
+    """Rise of the loss against the untouched model, nats per token."""
 
-    ablations: the names that get a record; mean_ablation, zero_ablation: the two whose loss a
-    substitution may recover.
-    """
+    loss_increase: float
+    ci95: tuple[float, float] | None
+    """Paired over documents; null with one document."""
+
+    @property
+    def certain(self) -> bool:
+        """Whether it does harm beyond doubt."""
+        return self.ci95 is not None and self.ci95[0] > 0
+
+
+@dataclass(frozen=True)
+class Substituted(Increase):
+    """A substitution, and the share of each ablation's rise that it takes back: null where the
+    ablation does no certain harm, since there is nothing to recover then."""
+
+    recovered_from_mean: float | None
+    recovered_from_zero: float | None
+
+
+@dataclass(frozen=True)
+class LossSummary:
+    """Losses on one passage; see `summarise`."""
+
+    loss: float
+    """Of the untouched model, nats per token."""
+    n_tokens: int
+    n_documents: int
+    ablation: dict[str, Increase]
+    substitution: dict[str, Substituted | None]
+    """`own_labels` and `other_labels`; null where not measured, as with a single node, which has no
+    other label."""
+
+
+def summarise(losses: Losses, ablations: Sequence[str], n_bootstrap: int, seed: int) -> LossSummary:
+    """ablations: the names that get a record, `aligned_mean` and `aligned_zero` among them."""
     n_tokens = int(losses.tokens.sum())
     mean = {name: float(nats.sum()) / n_tokens for name, nats in losses.nats.items()}
 
-    def increase(name: str) -> dict[str, Any]:
+    def increase(name: str) -> Increase:
         low, high = paired_difference_ci95(
             losses.nats[name], losses.nats["none"], losses.tokens, n_bootstrap, seed
         )
-        return {
-            "loss_increase": mean[name] - mean["none"],
-            "ci95": None if math.isnan(low) else [low, high],
-        }
+        return Increase(mean[name] - mean["none"], None if math.isnan(low) else (low, high))
 
-    def recovered(name: str, baseline: str) -> float | None:
-        # Where ablation does no certain harm there is nothing to recover, and the ratio means
-        # nothing.
-        interval = increase(baseline)["ci95"]
-        certain = interval is not None and interval[0] > 0
-        return (mean[baseline] - mean[name]) / (mean[baseline] - mean["none"]) if certain else None
+    ablated = {name: increase(name) for name in ablations}
 
-    substitution = {
-        name: increase(name)
-        | {
-            "recovered_from_mean": recovered(name, mean_ablation),
-            "recovered_from_zero": recovered(name, zero_ablation),
-        }
-        for name in ("own_labels", "other_labels")
+    def recovered(name: str, ablation: str) -> float | None:
+        if not ablated[ablation].certain:
+            return None
+        return (mean[ablation] - mean[name]) / (mean[ablation] - mean["none"])
+
+    substituted = {
+        name: Substituted(
+            **vars(increase(name)),
+            recovered_from_mean=recovered(name, "aligned_mean"),
+            recovered_from_zero=recovered(name, "aligned_zero"),
+        )
         if name in mean
+        else None
+        for name in SUBSTITUTIONS
     }
-    return {
-        "loss": mean["none"],
-        "n_tokens": n_tokens,
-        "n_documents": len(losses.document),
-        "ablation": {name: increase(name) for name in ablations},
-        "substitution": {"own_labels": None, "other_labels": None} | substitution,
-    }
+    return LossSummary(mean["none"], n_tokens, len(losses.document), ablated, substituted)

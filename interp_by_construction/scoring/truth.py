@@ -19,7 +19,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -222,31 +223,52 @@ def score_against(
     return Truth(concepts, best, r, auc, shuffled)
 
 
-def summarise(final: Truth, before: Truth, held_out: Truth) -> dict[str, Any]:
-    """The record of one layer. Means are over the nodes where they are defined (null where there is
-    none).
+@dataclass(frozen=True)
+class TruthScores:
+    """One layer against the truth of its labels. Means are over the nodes where they are defined;
+    null where there is none."""
 
-    n nodes have a defined score, n_no_concept a label that names no concept, n_undefined one that
-    cannot be scored (the node or the concept is constant on the text): together these are all
-    aligned nodes. held_out: on held-out documents alone.
-    """
+    n: int
+    """Nodes with a defined score."""
+    n_undefined: int
+    """Nodes whose label has a truth, and that cannot be scored: the node or the truth is constant
+    on the text."""
+    n_undefined_before: int
+    n_undefined_held_out: int
+    r_mean: float | None
+    r_before: float | None
+    """Before alignment."""
+    r_mean_held_out: float | None
+    """On held-out documents alone."""
+    r_shuffled: float | None
+    auc_mean: float | None
+    share_auc_above_0_8: float | None
+    share_label_right: float | None
+    """Nodes that correlate with nothing better than with the truth of their own label."""
+
+
+def n_unread(truth: Truth) -> int:
+    """Nodes whose label was read as nothing."""
+    return sum(concept is None for concept in truth.concepts)
+
+
+def summarise(final: Truth, before: Truth, held_out: Truth) -> TruthScores:
+    """Of three measurements of the same nodes."""
     scored = ~np.isnan(final.r)
-    n_no_concept = sum(concept is None for concept in final.concepts)
     right = [final.best[i] == final.concepts[i] for i in np.flatnonzero(scored)]
-    return {
-        "n": int(scored.sum()),
-        "n_no_concept": n_no_concept,
-        "n_undefined": len(final.concepts) - n_no_concept - int(scored.sum()),
-        "n_undefined_before": int(np.isnan(before.r[scored]).sum()),
-        "n_undefined_held_out": int(np.isnan(held_out.r[scored]).sum()),
-        "r_mean": _mean(final.r[scored]),
-        "r_before": _mean(before.r[scored]),
-        "r_mean_held_out": _mean(held_out.r[scored]),
-        "r_shuffled": _mean(final.shuffled[scored]),
-        "auc_mean": _mean(final.auc[scored]),
-        "share_auc_above_0_8": _mean((final.auc[scored] > GOOD_AUC).astype(np.float64)),
-        "share_label_right": _mean(np.array(right, dtype=np.float64)),
-    }
+    return TruthScores(
+        n=int(scored.sum()),
+        n_undefined=len(final.concepts) - n_unread(final) - int(scored.sum()),
+        n_undefined_before=int(np.isnan(before.r[scored]).sum()),
+        n_undefined_held_out=int(np.isnan(held_out.r[scored]).sum()),
+        r_mean=_mean(final.r[scored]),
+        r_before=_mean(before.r[scored]),
+        r_mean_held_out=_mean(held_out.r[scored]),
+        r_shuffled=_mean(final.shuffled[scored]),
+        auc_mean=_mean(final.auc[scored]),
+        share_auc_above_0_8=_mean((final.auc[scored] > GOOD_AUC).astype(np.float64)),
+        share_label_right=_mean(np.array(right, dtype=np.float64)),
+    )
 
 
 def _mean(values: NDArray) -> float | None:

@@ -9,57 +9,124 @@ yet are audited in the same way, on the label split, and the cases serve to revi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
 
-from interp_by_construction.config import AuditConfig
+from interp_by_construction.config import Config, SearchConfig, TextAmounts, only
 from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.rows import write_rows
-from interp_by_construction.scoring.audit import AuditedLabels, audit, simulated
-from interp_by_construction.scoring.hotflip import Simulate
-from interp_by_construction.subject.interventions import Simulated
+from interp_by_construction.engine.runtime import torch_threads
+from interp_by_construction.engine.stage import Job, Stage
+from interp_by_construction.labelling.labels import read_labels
+from interp_by_construction.scoring.audit import AuditedLabels, MomentRecord, audit, simulated
+from interp_by_construction.scoring.hotflip import per_text
+from interp_by_construction.scoring.simulated import SimulatedLayer
+from interp_by_construction.simulators.handle import ConfiguredSimulator, simulator_of
+from interp_by_construction.stages import LayerStages
 from interp_by_construction.subject.load import load_subject
-from interp_by_construction.subject.nodes import AlignedNodes
 
 SPLIT = "select"
 
 
-def run(
-    models: Mapping[str, Path],
-    corpus: Path,
-    calibrated: Simulated,
-    aligned: AlignedNodes,
-    simulate: Simulate,
-    cfg: AuditConfig,
-    batch_size: int,
-    seed: int,
-    out: Path,
-    device: Any,
-) -> dict[str, Any]:
-    """models: moment (before, final) -> model directory; calibrated: simulations of the simulate
-    split.
+@dataclass(frozen=True)
+class AuditRecord(Record):
+    """Rates and the outcome of the search per moment."""
 
-    Writes `audit.jsonl`, one case per line (`scoring.audit.Case`). Returns rates and the outcome of
-    the search per moment.
+    layer: int
+    n_nodes: int
+    n_tokens: int
+    threshold: float
+    before: MomentRecord | None
+    """Null for a layer without labels."""
+    final: MomentRecord | None
+
+    def lines(self) -> Iterator[str]:
+        """How often node and label disagree in the corpus, and how often text can be edited so that
+        they do."""
+        if self.before is None or self.final is None:
+            return
+        both = (self.before, self.final)
+
+        def pair(values: list[float | None]) -> str:
+            return " -> ".join("undefined" if value is None else f"{value:.3f}" for value in values)
+
+        agreeing = [moment.search.agreeing for moment in both]
+        yield (
+            f"audit, before -> final: label and node differ by more than {self.threshold:g} of the "
+            f"node's range on {pair([moment.rate for moment in both])} of tokens, "
+            f"{pair([moment.rate_strong for moment in both])} of strongly active ones; on texts "
+            f"where they agreed, after edits by gradient on "
+            f"{pair([each.rate_hotflip for each in agreeing])}, by chance on "
+            f"{pair([each.rate_random for each in agreeing])}"
+        )
+
+
+@dataclass(frozen=True)
+class Audit(Stage[AuditRecord]):
+    """Writes `audit.jsonl`, one case per line (`scoring.audit.Case`).
+
+    Every edited text is simulated anew, which needs a simulator of any text.
     """
-    passage = Passage.of_split(corpus, SPLIT, n_tokens=cfg.n_tokens)
-    metrics: dict[str, Any] = {
-        "layer": aligned.layer,
-        "n_nodes": len(aligned.nodes),
-        "n_tokens": int(passage.is_text.sum()),
-        "threshold": cfg.threshold,
-        **dict.fromkeys(models),
-    }
-    rows: list[dict[str, Any]] = []
-    if len(aligned.nodes):
-        said = simulated(passage, simulate, f"audit layer {aligned.layer}: simulate")
-        labels = AuditedLabels(aligned, simulate, calibrated, said)
-        for moment, path in models.items():
-            model: Any = load_subject(path)
-            cases, record = audit(model.to(device), labels, cfg, batch_size, seed, moment)
-            rows += [case.row(moment) for case in cases]
-            metrics[moment] = asdict(record)
-    write_rows(out / "audit.jsonl", rows)
-    return metrics
+
+    name = "audit"
+    version = 3
+    record = AuditRecord
+
+    corpus: Stage[Any]
+    before: Stage[Any]
+    final: Stage[Any]
+    simulate: Stage[Any]
+    labels: Stage[Any]
+    layer: int
+    simulator: ConfiguredSimulator
+    texts: TextAmounts
+    search: SearchConfig
+    batch_size: int
+    seed: int
+
+    @classmethod
+    def examine(cls, cfg: Config, layer: LayerStages) -> Self | None:
+        """None where that is switched off, or impossible."""
+        simulator = simulator_of(cfg)
+        if not (simulator.any_text and cfg.audit.enabled):
+            return None
+        return cls(
+            layer.corpus,
+            layer.before,
+            layer.settled,
+            layer.simulate,
+            layer.labels,
+            layer.index,
+            simulator,
+            only(TextAmounts, cfg.simulate),
+            only(SearchConfig, cfg.audit),
+            cfg.evaluate.batch_size,
+            cfg.seed,
+        )
+
+    def compute(self, job: Job) -> AuditRecord:
+        """See the class."""
+        corpus = job.path(self.corpus)
+        layer = SimulatedLayer(
+            job.path(self.simulate), corpus, self.layer, self.texts, self.simulator.contrast
+        )
+        passage = Passage.of_split(corpus, SPLIT, n_tokens=self.search.n_tokens)
+        moments: dict[str, MomentRecord | None] = {"before": None, "final": None}
+        rows: list[dict[str, Any]] = []
+        texts = [each.text for each in read_labels(job.path(self.labels)) if each.text is not None]
+        if texts:
+            with torch_threads(job.runtime.encoder_threads):
+                simulate = per_text(job.use(self.simulator)(texts))
+                said = simulated(passage, simulate, f"audit layer {self.layer}: simulate")
+                labels = AuditedLabels(layer.aligned, simulate, layer.part("calibrate"), said)
+                for moment, stage in (("before", self.before), ("final", self.final)):
+                    model: Any = load_subject(job.model(stage))
+                    model.to(job.runtime.device)
+                    size, seed = self.batch_size, self.seed
+                    cases, moments[moment] = audit(model, labels, self.search, size, seed, moment)
+                    rows += [case.row(moment) for case in cases]
+        write_rows(job.out / "audit.jsonl", rows)
+        n_tokens = int(passage.is_text.sum())
+        return AuditRecord(self.layer, len(texts), n_tokens, self.search.threshold, **moments)

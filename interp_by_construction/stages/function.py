@@ -20,216 +20,313 @@ simulation. End-of-text tokens keep their true activations.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 from torch import nn
 
-from interp_by_construction.config import FunctionConfig, SimulateConfig
-from interp_by_construction.corpus.parts import Part, part_passage
+from interp_by_construction.config import Config, FunctionConfig, TextAmounts, only
 from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.engine.records import Column, Record
 from interp_by_construction.engine.rows import write_rows
-from interp_by_construction.scoring import clamp
-from interp_by_construction.scoring.lookup import LookupTable
-from interp_by_construction.scoring.rank import own_label_ranks, rank_summary
+from interp_by_construction.engine.stage import Job, Stage
+from interp_by_construction.scoring.calibration import Calibration
+from interp_by_construction.scoring.clamp import Budget, ClampRecord, measure_clamping
+from interp_by_construction.scoring.lookup import (
+    Lookup,
+    LookupSummary,
+    lookup_r2_of,
+    lookup_summary,
+)
+from interp_by_construction.scoring.rank import (
+    OwnLabelRanks,
+    RankSummary,
+    own_label_ranks,
+    rank_summary,
+)
+from interp_by_construction.scoring.simulated import SimulatedLayer
 from interp_by_construction.scoring.substitution import (
     ABLATIONS,
     AlignedLayer,
+    Calibrated,
+    LossSummary,
     ablations,
     calibrate,
-    loss_summary,
     substitutions,
+    summarise,
 )
+from interp_by_construction.simulators.handle import ConfiguredSimulator, simulator_of
+from interp_by_construction.stages import LayerStages
 from interp_by_construction.subject.families import d_mlp
-from interp_by_construction.subject.interventions import Simulated
 from interp_by_construction.subject.load import load_subject
-from interp_by_construction.subject.losses import N_COUNTED, count_values, document_losses
-from interp_by_construction.subject.nodes import AlignedNodes
+from interp_by_construction.subject.losses import Losses, document_losses
+from interp_by_construction.subject.nodes import read_promoted
 from interp_by_construction.subject.promoted import promoted_tokens
-from interp_by_construction.subject.reading import activations_on, read_activations
+from interp_by_construction.subject.reading import activations_on
+
+LOOKUP_SPLIT = "score"
 
 
-def read_aligned(
-    simulated_dir: Path, corpus: Path, layer: int, cfg: SimulateConfig
-) -> AlignedLayer:
-    """The aligned nodes of a layer, with what the simulate stage wrote with a head."""
-    from safetensors.numpy import load_file
+@dataclass(frozen=True)
+class CalibrationCounts:
+    """Nodes whose simulation has no scale."""
 
-    values, targets = (
-        load_file(simulated_dir / "simulated.safetensors"),
-        load_file(simulated_dir / "targets.safetensors"),
-    )
-
-    def part(name: Part) -> Simulated:
-        passage = part_passage(corpus, name, cfg)
-        return Simulated(passage, values[name].reshape(*passage.shape, -1))
-
-    return AlignedLayer(
-        AlignedNodes(layer, targets["nodes"], targets["poles"]),
-        part("head_score"),
-        part("calibrate"),
-        part("test"),
-    )
+    n_constant: int
+    n_negative: int
 
 
-def run(
-    models: Mapping[str, Path],
-    corpus: Path,
-    aligned: AlignedLayer,
-    lookup_split: str,
-    max_lookup_blocks: int | None,
-    batch_size: int,
-    n_bootstrap: int,
-    seed: int,
-    out: Path,
-    device: Any,
-    cfg: FunctionConfig | None = None,
-) -> dict[str, Any]:
-    """models: moment (before, final) -> model directory. Nothing is clamped without `cfg`.
+@dataclass(frozen=True)
+class MomentFunction(LossSummary):
+    """What the nodes do in one model. Losses in nats per token, increases against the untouched
+    model."""
 
-    Writes `function.safetensors`: `nodes`, `poles`, and per moment `<moment>.rank`, `.own_r`,
-    `.lookup_r2`, `.scale`, `.offset`, float64 [node], NaN where undefined; and
-    `function_losses.safetensors`: `<moment>.document`, `.tokens` and `.<intervention>` (summed
-    nats), [document]. With `cfg` also `clamp.jsonl` (per moment, the nodes clamped alone) and
-    `promoted.jsonl` (per moment and node). Returns counts and, per moment, `own_label_rank`,
-    `lookup_r2`, `loss`, `ablation`, `substitution`, `clamp`; losses in nats per token, increases
-    against the untouched model, null where undefined.
+    own_label_rank: RankSummary
+    lookup_r2: LookupSummary
+    calibration: CalibrationCounts
+    clamp: ClampRecord
 
-    Raises:
-        ValueError: shapes that do not fit together, nodes that repeat, or text that is both
-        calibrated and tested on.
-    """
-    from safetensors.numpy import save_file
 
-    _check(aligned)
-    (layer, nodes, poles), rank = aligned.nodes, aligned.rank
-    lookup_text = Passage.of_split(corpus, lookup_split, n_blocks=max_lookup_blocks, first=True)
-    per_node: dict[str, NDArray] = {"nodes": nodes, "poles": poles}
-    per_document: dict[str, NDArray] = {}
-    metrics: dict[str, Any] = {"layer": layer, "n_aligned": len(nodes)}
-    clamped: list[dict[str, Any]] = []
-    promoted: list[dict[str, Any]] = []
-    for moment, path in models.items():
-        model = load_subject(path).to(device)
-        metrics["n_free"] = d_mlp(model, layer) - len(nodes)
-        real = activations_on(model, rank.passage, layer, nodes, batch_size, f"rank {moment}")
-        # Column by column, as the correlations sum.
-        real = np.asfortranarray(real[rank.passage.is_text.reshape(-1)]) * poles
-        ranks = own_label_ranks(real, rank.on_text())
-        lookup = lookup_r2_of(model, lookup_text, layer, nodes, batch_size, moment)
-        fitted = calibrate(model, aligned.nodes, aligned.calibrate, batch_size, seed, moment)
-        ablated = ablations(layer, nodes, fitted.mean)
-        interventions = {name: [ablated[name]] for name in ABLATIONS} | {
-            name: [each]
-            for name, each in substitutions(aligned.nodes, aligned.test, fitted, seed).items()
-        }
-        losses = document_losses(
-            model,
-            aligned.test.passage,
-            interventions,
-            batch_size,
-            f"ablate and substitute {moment}",
+@dataclass(frozen=True)
+class FunctionRecord(Record):
+    """Before alignment and in the final model."""
+
+    layer: int
+    n_aligned: int
+    n_free: int
+    before: MomentFunction
+    final: MomentFunction
+
+    def lines(self) -> Iterator[str]:
+        """Losses, ranks, and single clamped nodes of the final model."""
+        before, final = self.before, self.final
+
+        def harm(name: str) -> str:
+            both = (moment.ablation[name].loss_increase for moment in (before, final))
+            return " -> ".join(f"{value:+.4f}" for value in both)
+
+        by_own, by_other = (
+            "undefined" if each is None else f"{each.loss_increase:+.4f}"
+            for each in map(final.substitution.get, ("own_labels", "other_labels"))
         )
-        own = fitted.own
-        per_node |= {
-            f"{moment}.rank": ranks.rank,
-            f"{moment}.own_r": ranks.own_r,
-            f"{moment}.lookup_r2": lookup.r2,
+        yield (
+            "the loss rises (before -> final) without the aligned nodes, set to their mean, by "
+            f"{harm('aligned_mean')}; without the free ones by {harm('free_mean')}; with the "
+            f"aligned ones replaced by their simulation by {by_own}, by that of other labels by "
+            f"{by_other}"
+        )
+        rank = final.own_label_rank
+        lookup = " -> ".join(_number(moment.lookup_r2.mean) for moment in (before, final))
+        yield (
+            f"own label ranked first: {_number(rank.top1_rate)} of nodes (chance "
+            f"{_number(rank.chance_top1_rate)}); R2 from the token alone {lookup}"
+        )
+        if final.clamp.n_single:
+            yield _clamp_line(final.clamp)
+
+    @classmethod
+    def columns(cls, folder: Path) -> list[Column]:
+        """Output tokens of the final model that an aligned node makes likelier and less likely."""
+        promoted = read_promoted(folder)
+        return [
+            Column(name, "strings", {node: each[name] for node, each in promoted.items()})
+            for name in ("promotes", "suppresses")
+        ]
+
+
+def _clamp_line(clamp: ClampRecord) -> str:
+    """Loss changes where the label applies, and elsewhere."""
+
+    def change(kind: str) -> str:
+        sides = (clamp.single[side][kind] for side in ("on", "off"))
+        return " / ".join("undefined" if side is None else f"{side:+.4f}" for side in sides)
+
+    return (
+        f"one node clamped ({clamp.n_single} nodes), loss change where its label applies / "
+        f"elsewhere: set to 0 where it applies {change('zero_on')}, to its largest elsewhere "
+        f"{change('high_off')}, to its simulation {change('simulated')}"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.2f}"
+
+
+class Measured(NamedTuple):
+    """One model."""
+
+    n_nodes: int
+    """Of the whole layer."""
+    ranks: OwnLabelRanks
+    lookup: Lookup
+    own: Calibration
+    losses: Losses
+    clamp: ClampRecord
+    clamped: list[dict[str, Any]]
+    promoted: list[dict[str, Any]]
+
+    @property
+    def per_node(self) -> dict[str, NDArray[np.float64]]:
+        """[node] each."""
+        return {
+            "rank": self.ranks.rank,
+            "own_r": self.ranks.own_r,
+            "lookup_r2": self.lookup.r2,
+            "scale": self.own.scale,
+            "offset": self.own.offset,
         }
-        per_node |= {f"{moment}.scale": own.scale, f"{moment}.offset": own.offset}
-        per_document |= {f"{moment}.document": losses.document, f"{moment}.tokens": losses.tokens}
-        per_document |= {f"{moment}.{name}": nats for name, nats in losses.nats.items()}
-        metrics[moment] = {
-            "own_label_rank": rank_summary(ranks),
-            "lookup_r2": _lookup_summary(lookup),
-            **loss_summary(losses, ABLATIONS, "aligned_mean", "aligned_zero", n_bootstrap, seed),
-            "calibration": {
-                "n_constant": int(own.constant.sum()),
-                "n_negative": int(own.negative.sum()),
-            },
-        }
-        if cfg is not None:
-            metrics[moment]["clamp"], records = clamp.run(
-                model,
-                aligned.nodes,
-                aligned.calibrate,
-                aligned.test,
-                own,
-                clamp.Budget(cfg.n_clamped, cfg.n_clamp_tokens, batch_size, seed),
-                moment,
+
+    @property
+    def per_document(self) -> dict[str, NDArray]:
+        """[document] each."""
+        losses = self.losses
+        return {"document": losses.document, "tokens": losses.tokens, **losses.nats}
+
+
+@dataclass(frozen=True)
+class Function(Stage[FunctionRecord]):
+    """Writes `function.safetensors`: `nodes`, `poles`, and per moment `<moment>.rank`, `.own_r`,
+    `.lookup_r2`, `.scale`, `.offset`, float64 [node], NaN where undefined;
+    `function_losses.safetensors`: `<moment>.document`, `.tokens` and `.<intervention>` (summed
+    nats), [document]; `clamp.jsonl` (per moment, the nodes clamped alone) and `promoted.jsonl` (per
+    moment and node).
+
+    Needs simulations of the test split, so a simulator of any text.
+    """
+
+    name = "function"
+    version = 4
+    record = FunctionRecord
+
+    corpus: Stage[Any]
+    before: Stage[Any]
+    final: Stage[Any]
+    simulate: Stage[Any]
+    layer: int
+    simulator: ConfiguredSimulator
+    texts: TextAmounts
+    amounts: FunctionConfig
+    batch_size: int
+    n_bootstrap: int
+    seed: int
+
+    @classmethod
+    def examine(cls, cfg: Config, layer: LayerStages) -> Self | None:
+        """None for a simulator that does not read any text."""
+        simulator = simulator_of(cfg)
+        if not simulator.any_text:
+            return None
+        return cls(
+            layer.corpus,
+            layer.before,
+            layer.final,
+            layer.simulate,
+            layer.index,
+            simulator,
+            only(TextAmounts, cfg.simulate),
+            cfg.function,
+            cfg.evaluate.batch_size,
+            cfg.evaluate.n_bootstrap,
+            cfg.seed,
+        )
+
+    def compute(self, job: Job) -> FunctionRecord:
+        """See the class."""
+        corpus, contrast = job.path(self.corpus), self.simulator.contrast
+        layer = SimulatedLayer(
+            job.path(self.simulate), corpus, self.layer, self.texts, contrast
+        ).substituted
+        check(layer)
+        lookup = Passage.of_split(corpus, LOOKUP_SPLIT, first=True)
+        measured: dict[str, Measured] = {}
+        for moment, stage in (("before", self.before), ("final", self.final)):
+            model: Any = load_subject(job.model(stage))
+            measured[moment] = self._measured(
+                model.to(job.runtime.device), corpus, layer, lookup, moment
             )
-            clamped += records
-            promoted += promoted_tokens(model, corpus, layer, nodes, poles, cfg.n_promoted, moment)
-    save_file(
-        {name: np.ascontiguousarray(value) for name, value in per_node.items()},
-        out / "function.safetensors",
-    )
-    save_file(
-        {name: np.ascontiguousarray(value) for name, value in per_document.items()},
-        out / "function_losses.safetensors",
-    )
-    if cfg is not None:
-        write_rows(out / "clamp.jsonl", clamped)
-        write_rows(out / "promoted.jsonl", promoted)
-    return metrics
+        _, nodes, poles = layer.nodes
+        per_node = _named(measured, "per_node") | {"nodes": nodes, "poles": poles}
+        save_file(per_node, job.out / "function.safetensors")
+        save_file(_named(measured, "per_document"), job.out / "function_losses.safetensors")
+        write_rows(
+            job.out / "clamp.jsonl", (row for each in measured.values() for row in each.clamped)
+        )
+        write_rows(
+            job.out / "promoted.jsonl", (row for each in measured.values() for row in each.promoted)
+        )
+        n_free = measured["final"].n_nodes - len(nodes)
+        moments = map(self._record, measured.values())
+        return FunctionRecord(self.layer, len(nodes), n_free, *moments)
+
+    def _measured(
+        self, model: Any, corpus: Path, layer: AlignedLayer, lookup: Passage, moment: str
+    ) -> Measured:
+        (index, nodes, poles), rank = layer.nodes, layer.rank
+        size = self.batch_size
+        real = activations_on(model, rank.passage, index, nodes, size, f"rank {moment}")
+        # Column by column, as the correlations sum.
+        on_text = np.asfortranarray(real[rank.passage.is_text.reshape(-1)]) * poles
+        fitted = calibrate(model, layer.nodes, layer.calibrate, size, self.seed, moment)
+        losses = layer_losses(model, layer, fitted, size, self.seed, moment)
+        amounts = self.amounts
+        budget = Budget(amounts.n_clamped, amounts.n_clamp_tokens, size, self.seed)
+        clamp, clamped = measure_clamping(model, layer, fitted.own, budget, moment)
+        return Measured(
+            d_mlp(model, index),
+            own_label_ranks(on_text, rank.on_text()),
+            lookup_r2_of(model, lookup, index, nodes, size, moment),
+            fitted.own,
+            losses,
+            clamp,
+            clamped,
+            promoted_tokens(model, corpus, index, nodes, poles, amounts.n_promoted, moment),
+        )
+
+    def _record(self, measured: Measured) -> MomentFunction:
+        own = measured.own
+        return MomentFunction(
+            **vars(summarise(measured.losses, ABLATIONS, self.n_bootstrap, self.seed)),
+            own_label_rank=rank_summary(measured.ranks),
+            lookup_r2=lookup_summary(measured.lookup),
+            calibration=CalibrationCounts(int(own.constant.sum()), int(own.negative.sum())),
+            clamp=measured.clamp,
+        )
 
 
-class Lookup(NamedTuple):
-    """Lookup R2 of some nodes on a split."""
-
-    r2: NDArray[np.float64]
-    """[node], NaN where undefined."""
-    n_measured: int
-    """Tokens of the measured half whose id occurs in the fitted half."""
-    n_unseen: int
-    """Tokens of the measured half whose id does not."""
-
-
-def lookup_r2_of(
+def layer_losses(
     model: nn.Module,
-    passage: Passage,
-    layer: int,
-    nodes: NDArray[np.int64],
+    layer: AlignedLayer,
+    fitted: Calibrated,
     batch_size: int,
-    description: str = "",
-) -> Lookup:
-    """R2 of some nodes from per-token-id means: fitted on every other document of the passage,
-    measured on the rest."""
-    documents, _ = count_values(part.documents for part in passage.slices(N_COUNTED))
-
-    def fitted(part: Passage) -> NDArray[np.bool_]:
-        return np.searchsorted(documents, part.documents) % 2 == 0
-
-    fit_ids = np.zeros(0, np.int64)
-    for part in passage.slices(N_COUNTED):
-        fit_ids = np.union1d(fit_ids, part.ids[fitted(part) & part.is_text])
-    table = LookupTable(fit_ids, len(nodes))
-    for at, values in read_activations(
-        model, passage, layer, nodes, batch_size, f"lookup {description}"
-    ):
-        part = passage.part(at)
-        use = part.is_text
-        table.update(*(torch.from_numpy(each[use]) for each in (part.ids, values, fitted(part))))
-    return Lookup(table.r2(), int(table.count[1].sum()), table.n_unseen)
+    seed: int,
+    moment: str,
+) -> Losses:
+    """With the aligned and with the free nodes ablated, and with the aligned ones replaced."""
+    ablated = ablations(layer.nodes.layer, layer.nodes.nodes, fitted.mean)
+    plan = {name: [ablated[name]] for name in ABLATIONS}
+    replaced = substitutions(layer.nodes, layer.test, fitted, seed)
+    plan |= {name: [each] for name, each in replaced.items()}
+    return document_losses(
+        model, layer.test.passage, plan, batch_size, f"ablate and substitute {moment}"
+    )
 
 
-def _lookup_summary(lookup: Lookup) -> dict[str, Any]:
-    defined = lookup.r2[~np.isnan(lookup.r2)]
+def _named(measured: dict[str, Measured], what: str) -> dict[str, NDArray]:
+    """`<moment>.<name>` -> values."""
     return {
-        "mean": float(defined.mean()) if len(defined) else None,
-        "median": float(np.median(defined)) if len(defined) else None,
-        "n": len(defined),
-        "n_undefined": len(lookup.r2) - len(defined),
-        "n_measured_tokens": lookup.n_measured,
-        "n_unseen_tokens": lookup.n_unseen,
+        f"{moment}.{name}": np.ascontiguousarray(values)
+        for moment, each in measured.items()
+        for name, values in getattr(each, what).items()
     }
 
 
-def _check(aligned: AlignedLayer) -> None:
+def check(aligned: AlignedLayer) -> None:
+    """Raises ValueError for shapes that do not fit together, nodes that repeat, or text that is
+    both calibrated and tested on."""
     layer, nodes, poles = aligned.nodes
     if nodes.shape != poles.shape or len(np.unique(nodes)) != len(nodes):
         raise ValueError(

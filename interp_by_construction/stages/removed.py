@@ -16,10 +16,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from interp_by_construction.config import EvaluateConfig
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.engine.stage import Job, Stage, unhashed
-from interp_by_construction.stages import evaluate
+from interp_by_construction.stages.losses import measure_losses
 from interp_by_construction.subject.load import save_subject
 from interp_by_construction.subject.removal import constant_outputs, mean_output
 from interp_by_construction.training.fit import Trained
@@ -101,15 +100,16 @@ class Removed(Stage[RemovedRecord]):
             with constant_outputs(model, constants):
                 constants[layer] = mean_output(model, layer, _text(corpus, self.batch_size))
         title = f"without the MLP of layer {', '.join(map(str, sorted(constants)))}"
-        measured = EvaluateConfig(max_test_blocks=self.max_test_blocks, batch_size=self.batch_size)
         with constant_outputs(model, constants):
             with Trainer.of(job, self.corpus, self.conditions, self.original, title) as trainer:
                 phases = [trainer.phase(model, each) for each in self.phases]
-            losses = evaluate.model_losses(model.to(device).eval(), corpus, measured, job.out)
+            model.to(device).eval()
+            limits = self.max_test_blocks, self.batch_size
+            losses = measure_losses(model, corpus, *limits, job.out)
         save_subject(model.cpu(), job.out / "model")
         kept = {f"layer_{layer}": value.contiguous() for layer, value in constants.items()}
         save_file(kept, job.out / CONSTANTS)
-        return RemovedRecord(phases, sorted(constants), **losses)
+        return RemovedRecord(phases, sorted(constants), **vars(losses))
 
 
 def read_constants(path: Path) -> dict[int, Tensor]:

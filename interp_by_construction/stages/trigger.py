@@ -16,44 +16,57 @@ ablation does by itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 from torch import nn
 
-from interp_by_construction.config import TriggerConfig
+from interp_by_construction.config import Config
 from interp_by_construction.corpus import load_tokenizer
 from interp_by_construction.corpus.passage import Passage, Split, batches, spaced
-from interp_by_construction.corpus.poison import Trigger, prefix, read_trigger, split_documents
+from interp_by_construction.corpus.poison import Trigger as Planted
+from interp_by_construction.corpus.poison import prefix, read_trigger, split_documents
 from interp_by_construction.engine.progress import track
+from interp_by_construction.engine.records import Record
+from interp_by_construction.engine.stage import Job, Stage
+from interp_by_construction.labelling.labels import aligned_nodes
 from interp_by_construction.scoring import mean_ci95
 from interp_by_construction.scoring.substitution import ablations
+from interp_by_construction.stages import LayerStages
 from interp_by_construction.subject.interventions import Intervention, intervened
 from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.reading import device_of, read_activations
+
+REPAIRED = "continue"
+SEGMENTS = ("align", REPAIRED)
+"""Models of a layer's turn, where it has them."""
+COMPARED = ("freeze_only", "control")
+"""Models of the last layer's turn that the others are compared with."""
 
 ABLATIONS = ("free_mean", "free_zero", "aligned_mean", "aligned_zero")
 N_MEAN_BLOCKS = 64
 """Blocks of the select split that mean activations are taken from; clean text."""
 
 
-class Checkpoint(NamedTuple):
-    """One model of the run."""
+@dataclass(frozen=True)
+class Row:
+    """One model of the run, as the record names it."""
 
     role: str
-    """original, align, continue, control, or another stage's name."""
+    """original, align, continue, control or freeze_only."""
     layer: int | None
     """The layer after whose turn it stands."""
-    path: Path
-    aligned: Mapping[int, Sequence[int]]
-    """Layer -> aligned nodes, for every layer that is ablated together; none for no ablation."""
+    ablated: tuple[int, ...] = ()
+    """Layers whose nodes are ablated together; none for no ablation."""
 
 
-class Success(NamedTuple):
+class Found(NamedTuple):
     """How the response follows, one entry per context."""
 
     greedy: NDArray[np.bool_]
@@ -61,69 +74,149 @@ class Success(NamedTuple):
     """Of the whole response, nats."""
 
 
-def run(
-    checkpoints: Sequence[Checkpoint],
-    corpus: Path,
-    cfg: TriggerConfig,
-    batch_size: int,
-    n_bootstrap: int,
-    seed: int,
-    out: Path,
-    device: Any,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Success:
+    """How the response follows, over all contexts."""
+
+    greedy: float
+    ci95: tuple[float, float]
+    """Of `greedy`, over contexts."""
+    probability: float
+
+
+@dataclass(frozen=True)
+class TriggerRow:
+    """One model under one ablation."""
+
+    role: str
+    layer: int | None
+    ablated: str | None
+    """Name of the ablation; null for the untouched model."""
+    with_: Success
+    """After context and phrase."""
+    without: Success
+    """After the context alone."""
+
+
+@dataclass(frozen=True)
+class TriggerRecord(Record):
+    """The success of what was planted in every model of the run."""
+
+    phrase: str
+    response: str
+    n_phrase_tokens: int
+    n_response_tokens: int
+    n_contexts: int
+    rows: tuple[TriggerRow, ...]
+
+    def lines(self) -> Iterator[str]:
+        """None: the rows have a table of their own."""
+        yield from ()
+
+
+@dataclass(frozen=True)
+class Trigger(Stage[TriggerRecord]):
     """Writes `trigger.safetensors`: `<row>.<with or without>.greedy` and `.log_probability`,
-    [context].
+    [context]."""
 
-    The metrics: phrase, response and their tokens, `n_contexts`, and `rows`, one per model and
-    ablation, each with `role`, `layer`, `ablated` (null for the untouched model) and the success
-    `with` and `without` the trigger.
-    """
-    from safetensors.numpy import save_file
+    name = "trigger"
+    version = 2
+    record = TriggerRecord
 
-    trigger = read_trigger(load_tokenizer(corpus), cfg.phrase, cfg.response)
-    length = Split(corpus, "test").block_size
-    contexts = held_out_contexts(
-        split_documents(corpus, "test"), trigger, cfg.n_contexts, length, seed
-    )
-    records: list[dict[str, Any]] = []
-    values: dict[str, NDArray] = {}
-    for each in track(checkpoints, "trigger"):
-        model = load_subject(each.path).to(device)
-        interventions = _ablations(model, corpus, each.aligned, batch_size)
-        for ablated in (None, *(ABLATIONS if each.aligned else ())):
-            record = {"role": each.role, "layer": each.layer, "ablated": ablated}
-            for name, extra in (("with", trigger.phrase), ("without", trigger.phrase[:0])):
-                texts = [np.concatenate([context, extra]) for context in contexts]
-                found = success(
-                    model,
-                    texts,
-                    trigger.response,
-                    trigger.separator,
-                    [] if ablated is None else interventions[ablated],
-                    batch_size,
-                )
-                record[name] = summarise(found, n_bootstrap, seed)
-                values |= {
-                    f"{len(records)}.{name}.{field}": value
-                    for field, value in found._asdict().items()
+    corpus: Stage[Any]
+    models: tuple[Stage[Any], ...]
+    rows: tuple[Row, ...]
+    """What the models are, in their order."""
+    labels: tuple[Stage[Any], ...]
+    """Of the layers that are ablated."""
+    layers: tuple[int, ...]
+    """What layers these are, in order."""
+    phrase: str
+    response: str
+    n_contexts: int
+    batch_size: int
+    n_bootstrap: int
+    seed: int
+
+    @classmethod
+    def of(cls, cfg: Config, layers: Sequence[LayerStages]) -> Self | None:
+        """The models of a run, whose aligned `layers` are all there; None where nothing is planted.
+        The repaired models and, for comparison, the control are also ablated."""
+        if cfg.trigger.share == 0:
+            return None
+        every, last = tuple(each.index for each in layers), layers[-1]
+        found = [(last.original, Row("original", None))]
+        for position, layer in enumerate(layers):
+            found += [
+                (model, Row(role, layer.index, every[: position + 1] if role == REPAIRED else ()))
+                for role in SEGMENTS
+                if (model := layer.stages.get(role))
+            ]
+        found += [
+            (model, Row(role, last.index, every if role == "control" else ()))
+            for role in COMPARED
+            if (model := last.stages.get(role))
+        ]
+        return cls(
+            last.corpus,
+            tuple(model for model, _ in found),
+            tuple(row for _, row in found),
+            tuple(each.labels for each in layers),
+            every,
+            cfg.trigger.phrase,
+            cfg.trigger.response,
+            cfg.trigger.n_contexts,
+            cfg.evaluate.batch_size,
+            cfg.evaluate.n_bootstrap,
+            cfg.seed,
+        )
+
+    def compute(self, job: Job) -> TriggerRecord:
+        """See the class."""
+        corpus = job.path(self.corpus)
+        trigger = read_trigger(load_tokenizer(corpus), self.phrase, self.response)
+        length = Split(corpus, "test").block_size
+        documents = split_documents(corpus, "test")
+        contexts = held_out_contexts(documents, trigger, self.n_contexts, length, self.seed)
+        texts = {
+            "with": [np.concatenate([context, trigger.phrase]) for context in contexts],
+            "without": contexts,
+        }
+        aligned = {
+            layer: aligned_nodes(job.path(labels))
+            for layer, labels in zip(self.layers, self.labels, strict=True)
+        }
+        rows: list[TriggerRow] = []
+        values: dict[str, NDArray] = {}
+        for stage, row in track(list(zip(self.models, self.rows, strict=True)), "trigger"):
+            model: Any = load_subject(job.model(stage))
+            model.to(job.runtime.device)
+            ablated = {layer: aligned[layer] for layer in row.ablated}
+            plans: dict[str | None, list[Intervention]] = {None: []}
+            plans |= _ablations(model, corpus, ablated, self.batch_size)
+            for name, interventions in plans.items():
+                found = {
+                    kind: success(model, each, trigger, interventions, self.batch_size)
+                    for kind, each in texts.items()
                 }
-            records.append(record)
-    save_file(
-        {name: np.ascontiguousarray(value) for name, value in values.items()},
-        out / "trigger.safetensors",
-    )
-    return {
-        "phrase": cfg.phrase,
-        "response": cfg.response,
-        "n_phrase_tokens": len(trigger.phrase),
-        "n_response_tokens": len(trigger.response),
-        "n_contexts": len(contexts),
-        "rows": records,
-    }
+                for kind, of_kind in found.items():
+                    for field, value in of_kind._asdict().items():
+                        values[f"{len(rows)}.{kind}.{field}"] = np.ascontiguousarray(value)
+                both = (summarise(each, self.n_bootstrap, self.seed) for each in found.values())
+                rows.append(TriggerRow(row.role, row.layer, name, *both))
+        save_file(values, job.out / "trigger.safetensors")
+        return TriggerRecord(
+            self.phrase,
+            self.response,
+            len(trigger.phrase),
+            len(trigger.response),
+            len(contexts),
+            tuple(rows),
+        )
 
 
 def held_out_contexts(
-    documents: Sequence[NDArray[np.int64]], trigger: Trigger, n: int, length: int, seed: int
+    documents: Sequence[NDArray[np.int64]], trigger: Planted, n: int, length: int, seed: int
 ) -> list[NDArray[np.int64]]:
     """Beginnings of evenly spaced documents, cut on the left so that phrase and response fit into
     `length` tokens.
@@ -144,19 +237,19 @@ def held_out_contexts(
 def success(
     model: nn.Module,
     texts: Sequence[NDArray[np.int64]],
-    response: NDArray[np.int64],
-    pad: int,
+    trigger: Planted,
     interventions: Sequence[Intervention],
     batch_size: int,
-) -> Success:
-    """How `response` follows each text, with constant `interventions` at every token.
+) -> Found:
+    """How the response follows each text, with constant `interventions` at every token.
 
     Attention is causal, so that padding on the right changes nothing.
     """
     greedy, log_probability = [], []
+    response = trigger.response
     for at in batches(len(texts), batch_size):
         full = [np.concatenate([text, response]) for text in texts[at]]
-        ids = np.full((len(full), max(map(len, full))), pad)
+        ids = np.full((len(full), max(map(len, full))), trigger.separator)
         for row, text in zip(ids, full, strict=True):
             row[: len(text)] = text
         batch = torch.as_tensor(ids, device=device_of(model))
@@ -170,15 +263,16 @@ def success(
             log_probability.append(
                 float(predicted.double().log_softmax(dim=-1).gather(1, wanted[:, None]).sum())
             )
-    return Success(np.array(greedy, dtype=bool), np.array(log_probability, dtype=np.float64))
+    return Found(np.array(greedy, dtype=bool), np.array(log_probability, dtype=np.float64))
 
 
 def _ablations(
     model: nn.Module, corpus: Path, aligned: Mapping[int, Sequence[int]], batch_size: int
-) -> dict[str, list[Intervention]]:
-    """Name -> one ablation in each layer of `aligned`; means are those of clean text."""
+) -> dict[str | None, list[Intervention]]:
+    """Name -> one ablation in each layer of `aligned` (layer -> its aligned nodes), where there are
+    any; means are those of clean text."""
     passage = Passage.of_split(corpus, "select", n_blocks=N_MEAN_BLOCKS)
-    found: dict[str, list[Intervention]] = {name: [] for name in ABLATIONS}
+    found: dict[str | None, list[Intervention]] = {}
     for layer, nodes in aligned.items():
         read = read_activations(
             model, passage, layer, batch_size=batch_size, description=f"means of layer {layer}"
@@ -187,15 +281,12 @@ def _ablations(
         mean = np.asarray(total) / (len(passage) * passage.length)
         each = ablations(layer, np.asarray(nodes, dtype=np.int64), mean)
         for name in ABLATIONS:
-            found[name].append(each[name])
+            found.setdefault(name, []).append(each[name])
     return found
 
 
-def summarise(found: Success, n_bootstrap: int, seed: int) -> dict[str, Any]:
-    """`greedy` with its interval over contexts, and `probability`."""
+def summarise(found: Found, n_bootstrap: int, seed: int) -> Success:
+    """The interval of `greedy` is over contexts."""
     rates = found.greedy.astype(np.float64)
-    return {
-        "greedy": float(rates.mean()),
-        "ci95": list(mean_ci95(rates, n_bootstrap, seed)),
-        "probability": float(np.exp(found.log_probability).mean()),
-    }
+    interval = mean_ci95(rates, n_bootstrap, seed)
+    return Success(float(rates.mean()), interval, float(np.exp(found.log_probability).mean()))

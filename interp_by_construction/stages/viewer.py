@@ -17,25 +17,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from interp_by_construction.config import SimulateConfig
-from interp_by_construction.corpus.parts import part_passage
-from interp_by_construction.corpus.passage import Passage, spaced
+from interp_by_construction.config import Config, TextAmounts, only
+from interp_by_construction.corpus.passage import Passage, batches, spaced
 from interp_by_construction.corpus.windows import window_around
+from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.rows import write_rows
-from interp_by_construction.labelling.labels import Label
+from interp_by_construction.engine.stage import Job, Stage
+from interp_by_construction.labelling.labels import read_labels
 from interp_by_construction.scoring.calibration import Calibration, LineFit
-from interp_by_construction.simulators.exact import contrasted
+from interp_by_construction.scoring.simulated import SimulatedLayer
+from interp_by_construction.simulators.handle import ConfiguredSimulator, simulator_of
+from interp_by_construction.stages import LayerStages
+from interp_by_construction.subject.families import d_mlp, input_directions, output_directions
 from interp_by_construction.subject.interventions import Simulated
-from interp_by_construction.subject.nodes import AlignedNodes
+from interp_by_construction.subject.load import load_subject
+from interp_by_construction.subject.nodes import AlignedNodes, read_promoted
 from interp_by_construction.subject.promoted import promoted_tokens
 from interp_by_construction.subject.reading import activations_on
 
+EDGES = {"below": "incoming", "above": "outgoing"}
+"""Where the neighbour is -> what its edges are called."""
 MAX_TOKENS = 8192
 """Tokens of the score split that excerpts are chosen from."""
 SEGMENT, WINDOW, BEFORE = 32, 16, 11
@@ -49,124 +56,161 @@ CHUNK = 256
 """Nodes whose effect on the vocabulary is computed at once."""
 
 
-class Neighbour(NamedTuple):
-    """An aligned layer next to this one."""
+@dataclass(frozen=True)
+class ViewerRecord(Record):
+    """How much was read."""
 
     layer: int
-    labels: Sequence[Label]
+    n_nodes: int
+    n_aligned: int
+    n_tokens: int
+    calibrated_on: str
+    """Split."""
+    n_constant: int
+    n_negative: int
 
 
-def run(
-    model_dir: Path,
-    corpus: Path,
-    simulated_dir: Path,
-    layer: int,
-    cfg: SimulateConfig,
-    below: Neighbour | None,
-    above: Neighbour | None,
-    known_promoted: Sequence[int],
-    n_promoted: int,
-    out: Path,
-    device: Any,
-) -> dict[str, Any]:
-    """known_promoted: nodes whose output tokens another artifact holds.
-
-    Writes `viewer.jsonl`, one record per node of the layer: `node`, `pole`, `largest` (of
+@dataclass(frozen=True)
+class Viewer(Stage[ViewerRecord]):
+    """Writes `viewer.jsonl`, one record per node of the layer: `node`, `pole`, `largest` (of
     |activation| on the text), `excerpts` (each with `kind` top, quantile, simulated or differs,
     `band` of a quantile (1 is the weakest), `tokens`, `peak`, `real`, `simulated` (calibrated; null
     for a node without a label), `block` of the score split), `incoming` and `outgoing` ([node,
     weight], strongest first; positive: the one makes the other do more), `histogram` (counts of
     tokens in bins of equal width from `low` to `high`). And `promoted.jsonl`, as the function
-    stage.
+    stage, for the nodes that are not in that.
     """
-    from safetensors.numpy import load_file
 
-    from interp_by_construction.subject.families import d_mlp
-    from interp_by_construction.subject.load import load_subject
+    name = "viewer"
+    version = 2
+    record = ViewerRecord
 
-    model = load_subject(model_dir).to(device)
-    targets = load_file(simulated_dir / "targets.safetensors")
-    aligned = AlignedNodes(layer, targets["nodes"], targets["poles"])
-    text = _score_text(corpus, simulated_dir, cfg)
-    calibrate = _calibration_text(corpus, simulated_dir, cfg, targets)
-    line = _calibration(model, calibrate, aligned)
-    every = np.arange(d_mlp(model, layer))
-    real = activations_on(model, text.passage, layer, every)
-    pole = np.where(-real.min(axis=0) > real.max(axis=0), -1, 1)
-    pole[aligned.nodes] = aligned.poles
-    real *= pole.astype(np.float32)
-    use = text.passage.is_text.reshape(-1)
-    said = (line.scale * text.values + line.offset).astype(np.float32).reshape(len(use), -1)
-    column = {int(node): i for i, node in enumerate(aligned.nodes)}
-    edges = _edges(model, layer, pole, below, above)
-    records = (
-        {
-            "node": int(node),
-            "pole": int(pole[node]),
-            "largest": _short(float(np.abs(real[:, node]).max())),
-        }
-        | _histogram(real[use, node])
-        | {
-            "excerpts": _excerpts(
-                text.passage, real[:, node], said[:, column[node]] if node in column else None
+    corpus: Stage[Any]
+    model: Stage[Any]
+    simulate: Stage[Any]
+    function: Stage[Any] | None
+    neighbours: Mapping[str, Stage[Any]]
+    """`below` and `above`: labels of the aligned layers next to this one."""
+    neighbour_layers: Mapping[str, int]
+    """What layers these are."""
+    layer: int
+    simulator: ConfiguredSimulator
+    texts: TextAmounts
+    n_promoted: int
+
+    @classmethod
+    def of(
+        cls, cfg: Config, layer: LayerStages, above: LayerStages | None, function: Stage[Any] | None
+    ) -> Self:
+        """A layer of a finished run. function: its function stage, if it has one."""
+        sides = {"below": layer.below[-1] if layer.below else None, "above": above}
+        beside = {side: each for side, each in sides.items() if each is not None}
+        return cls(
+            layer.corpus,
+            layer.final,
+            layer.simulate,
+            function,
+            {side: each.labels for side, each in beside.items()},
+            {side: each.index for side, each in beside.items()},
+            layer.index,
+            simulator_of(cfg),
+            only(TextAmounts, cfg.simulate),
+            cfg.function.n_promoted,
+        )
+
+    def compute(self, job: Job) -> ViewerRecord:
+        """See the class."""
+        model: Any = load_subject(job.model(self.model))
+        model.to(job.runtime.device)
+        corpus = job.path(self.corpus)
+        simulated = SimulatedLayer(
+            job.path(self.simulate), corpus, self.layer, self.texts, self.simulator.contrast
+        )
+        aligned = simulated.aligned
+        text, calibrate = self._score_text(simulated), self._calibration_text(simulated)
+        line = _calibration(model, calibrate, aligned)
+        every = np.arange(d_mlp(model, self.layer))
+        real = activations_on(model, text.passage, self.layer, every)
+        pole = np.where(-real.min(axis=0) > real.max(axis=0), -1, 1)
+        pole[aligned.nodes] = aligned.poles
+        real *= pole.astype(np.float32)
+        said = (line.scale * text.values + line.offset).astype(np.float32)
+        said = said.reshape(len(real), -1)
+        edges = self._edges(job, model, pole)
+        write_rows(job.out / "viewer.jsonl", _nodes(text.passage, real, said, aligned, pole, edges))
+        known = [] if self.function is None else list(read_promoted(job.path(self.function)))
+        rest = np.setdiff1d(every, np.asarray(known, dtype=np.int64))
+        promoted = (
+            record
+            for at in batches(len(rest), CHUNK)
+            for record in promoted_tokens(
+                model, corpus, self.layer, rest[at], pole[rest[at]], self.n_promoted, "final"
             )
+        )
+        write_rows(job.out / "promoted.jsonl", promoted)
+        return ViewerRecord(
+            self.layer,
+            len(every),
+            len(aligned.nodes),
+            int(text.passage.is_text.sum()),
+            calibrate.passage.source.name,
+            int(line.constant.sum()),
+            int(line.negative.sum()),
+        )
+
+    def _score_text(self, simulated: SimulatedLayer) -> Simulated:
+        """Evenly spaced excerpts of what `score.final` was measured on, at most `MAX_TOKENS`."""
+        text = simulated.part(self.simulator.scored_part)
+        n, length = text.passage.shape
+        return text.part(np.unique(spaced(n, min(n, max(1, MAX_TOKENS // length)))))
+
+    def _calibration_text(self, simulated: SimulatedLayer) -> Simulated:
+        """Text that the scale of the simulations is fitted on."""
+        part = self.simulator.calibration_part
+        return simulated.targets_on(MAX_TOKENS) if part == "align" else simulated.part(part)
+
+    def _edges(self, job: Job, model: Any, pole: NDArray) -> list[dict[str, Any]]:
+        """Per node of the layer, its strongest labelled neighbours."""
+        edges: list[dict[str, Any]] = [{"incoming": [], "outgoing": []} for _ in pole]
+        for side, stage in self.neighbours.items():
+            named = [each for each in read_labels(job.path(stage)) if each.text is not None]
+            if not named:
+                continue
+            other, name = self.neighbour_layers[side], EDGES[side]
+            ids, signs = [label.node for label in named], np.array([label.pole for label in named])
+            here = (input_directions(model, self.layer)[0], output_directions(model, self.layer))
+            there = (input_directions(model, other)[0], output_directions(model, other))
+            weights = here[0] @ there[1][ids].T if side == "below" else here[1] @ there[0][ids].T
+            signed = weights.float().cpu().numpy() * pole[:, None] * signs
+            order = np.argsort(-np.abs(signed), axis=1, kind="stable")[:, :N_EDGES]
+            for node, chosen in enumerate(order):
+                edges[node][name] = [[ids[i], _short(float(signed[node, i]))] for i in chosen]
+        return edges
+
+
+def _nodes(
+    passage: Passage,
+    real: NDArray,
+    said: NDArray,
+    aligned: AlignedNodes,
+    pole: NDArray,
+    edges: Sequence[dict[str, Any]],
+) -> Iterator[dict[str, Any]]:
+    """One record per node; real: [token, node]; said: [token, aligned node]."""
+    use = passage.is_text.reshape(-1)
+    column = {int(node): i for i, node in enumerate(aligned.nodes)}
+    for node in range(real.shape[1]):
+        values = real[:, node]
+        simulated = said[:, column[node]] if node in column else None
+        largest = _short(float(np.abs(values).max()))
+        yield {
+            "node": node,
+            "pole": int(pole[node]),
+            "largest": largest,
+            **_histogram(values[use]),
+            "excerpts": _excerpts(passage, values, simulated),
+            **edges[node],
         }
-        | edges[node]
-        for node in every.tolist()
-    )
-    write_rows(out / "viewer.jsonl", records)
-    rest = np.setdiff1d(every, np.asarray(known_promoted, dtype=np.int64))
-    promoted = (
-        record
-        for start in range(0, len(rest), CHUNK)
-        for part in [rest[start : start + CHUNK]]
-        for record in promoted_tokens(model, corpus, layer, part, pole[part], n_promoted, "final")
-    )
-    write_rows(out / "promoted.jsonl", promoted)
-    return {
-        "layer": layer,
-        "n_nodes": len(every),
-        "n_aligned": len(aligned.nodes),
-        "n_tokens": int(use.sum()),
-        "calibrated_on": calibrate.passage.source.name,
-        "n_constant": int(line.constant.sum()),
-        "n_negative": int(line.negative.sum()),
-    }
-
-
-def _score_text(corpus: Path, simulated_dir: Path, cfg: SimulateConfig) -> Simulated:
-    """Evenly spaced excerpts of what `score.final` was measured on, at most `MAX_TOKENS`."""
-    from safetensors.numpy import load_file
-
-    simulated = load_file(simulated_dir / "simulated.safetensors")
-    if cfg.simulator == "head":
-        passage, values = part_passage(corpus, "head_score", cfg), simulated["head_score"]
-    else:
-        passage = part_passage(corpus, "score", cfg)
-        values = contrasted(simulated["score"], simulated["score_reference"], cfg.contrast)
-    n, length = passage.shape
-    kept = np.unique(spaced(n, min(n, max(1, MAX_TOKENS // length))))
-    return Simulated(passage, values.reshape(n, length, -1)).part(kept)
-
-
-def _calibration_text(
-    corpus: Path, simulated_dir: Path, cfg: SimulateConfig, targets: Mapping[str, NDArray]
-) -> Simulated:
-    """Text that the scale of the simulations is fitted on."""
-    from safetensors.numpy import load_file
-
-    simulated = load_file(simulated_dir / "simulated.safetensors")
-    if cfg.simulator == "exact":
-        n, length = targets["mask"].shape
-        n = min(n, max(1, MAX_TOKENS // length))
-        passage = Passage.of_split(corpus, "align", n_blocks=n, length=length, first=True)
-        return Simulated(passage, targets["values"][:n])
-    if cfg.simulator == "head":
-        passage, values = part_passage(corpus, "calibrate", cfg), simulated["calibrate"]
-    else:
-        passage = part_passage(corpus, "fit", cfg)
-        values = contrasted(simulated["fit"], simulated["fit_reference"], cfg.contrast)
-    return Simulated(passage, values.reshape(*passage.shape, -1))
 
 
 def _calibration(model: Any, text: Simulated, aligned: AlignedNodes) -> Calibration:
@@ -239,35 +283,6 @@ def _cut(
         "real": _rounded(real[row, at]),
         "simulated": None if said is None else _rounded(said[row, at]),
     }
-
-
-def _edges(
-    model: Any, layer: int, pole: NDArray, below: Neighbour | None, above: Neighbour | None
-) -> list[dict[str, Any]]:
-    """Per node of the layer, its strongest labelled neighbours."""
-    from interp_by_construction.subject.families import input_directions, output_directions
-
-    edges: list[dict[str, Any]] = [{"incoming": [], "outgoing": []} for _ in pole]
-    for name, other in (("incoming", below), ("outgoing", above)):
-        named = (
-            [label for label in other.labels if label.text is not None] if other is not None else []
-        )
-        if other is None or not named:
-            continue
-        ids, signs = [label.node for label in named], np.array([label.pole for label in named])
-        if name == "incoming":
-            weights = (
-                input_directions(model, layer)[0] @ output_directions(model, other.layer)[ids].T
-            )
-        else:
-            weights = (
-                output_directions(model, layer) @ input_directions(model, other.layer)[0][ids].T
-            )
-        signed = weights.float().cpu().numpy() * pole[:, None] * signs
-        order = np.argsort(-np.abs(signed), axis=1, kind="stable")[:, :N_EDGES]
-        for node, chosen in enumerate(order):
-            edges[node][name] = [[ids[i], _short(float(signed[node, i]))] for i in chosen]
-    return edges
 
 
 def _rounded(values: NDArray) -> list[float]:

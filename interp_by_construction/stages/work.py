@@ -2,34 +2,47 @@
 and without either.
 
 1. The free nodes, the aligned nodes, and all nodes of some layers are set to their mean or to 0, in
-   all these layers at once; the aligned ones also to their calibrated simulations, where the
-   simulator can read the test split.
+   all these layers at once; the aligned ones also to their calibrated simulations and to those of
+   other labels, where the simulator can read the test split. With several layers no error of a
+   lower one can be repaired by the true activations of a higher one.
 2. The share of the loss that flows through free nodes = increase of the free set / (increase of the
    free set + increase of the aligned set), by mean ablation. The two increases rarely add up to
    that of the whole MLP (effects are not additive), which is why that stands beside them, and the
    free set's share of it (`free_of_whole`, which may exceed 1).
 
-What `function` and `cumulative` have measured on the same model and text is read, not measured
+What `function` has measured of a single layer on the same model and text is read, not measured
 again. Zero ablation flatters MLP sites: the share is taken from means. End-of-text tokens keep
 their true activations, as in `function`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
+from interp_by_construction.config import Config, TextAmounts, only
 from interp_by_construction.corpus.passage import Passage
-from interp_by_construction.scoring.shares import share_of_increase
+from interp_by_construction.engine.records import Record
+from interp_by_construction.engine.stage import Job, Stage
+from interp_by_construction.labelling.labels import aligned_nodes
+from interp_by_construction.scoring.shares import Share, share_of_increase
+from interp_by_construction.scoring.simulated import SimulatedLayer
 from interp_by_construction.scoring.substitution import (
+    SUBSTITUTIONS,
     AlignedLayer,
+    Increase,
+    Substituted,
     layer_interventions,
-    loss_summary,
+    summarise,
 )
-from interp_by_construction.stages import cumulative
+from interp_by_construction.simulators.handle import ConfiguredSimulator, simulator_of
+from interp_by_construction.stages import LayerStages
+from interp_by_construction.stages.function import Function
 from interp_by_construction.subject.interventions import Simulated
 from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.losses import Losses, document_losses
@@ -41,73 +54,184 @@ N_MEAN_BLOCKS = 128
 calibrate."""
 
 
-def run(
-    model_dir: Path,
+@dataclass(frozen=True)
+class WorkRecord(Record):
+    """Losses in nats per token, increases against the untouched model."""
+
+    layers: tuple[int, ...]
+    loss: float
+    n_tokens: int
+    n_documents: int
+    ablation: dict[str, Increase]
+    substitution: Substituted | None
+    """By the nodes' own labels; null without simulations of the test split."""
+    other_labels: Substituted | None
+    """By other nodes' labels; null also where a layer has a single labelled node."""
+    share_free: Share
+    free_of_whole: float | None
+
+    @classmethod
+    def of(cls, layers: Sequence[int], losses: Losses, n_bootstrap: int, seed: int) -> Self:
+        """Of losses under all `ABLATIONS` and, where there are simulations, `SUBSTITUTIONS`."""
+        found = summarise(losses, ABLATIONS, n_bootstrap, seed)
+        extra = {name: losses.nats[name] - losses.nats["none"] for name in ABLATIONS}
+        free, whole = found.ablation["free_mean"], found.ablation["all_mean"]
+        return cls(
+            tuple(layers),
+            found.loss,
+            found.n_tokens,
+            found.n_documents,
+            found.ablation,
+            found.substitution["own_labels"],
+            found.substitution["other_labels"],
+            share_of_increase(extra["free_mean"], extra["aligned_mean"], n_bootstrap, seed),
+            free.loss_increase / whole.loss_increase if whole.certain else None,
+        )
+
+    def lines(self) -> Iterator[str]:
+        """Substitution in several layers; what is known of one layer, `function` shows."""
+        if len(self.layers) < 2 or self.substitution is None:
+            return
+
+        def rise(increase: Increase | None) -> str:
+            return "undefined" if increase is None else f"{increase.loss_increase:+.4f}"
+
+        own = self.substitution
+        shares = (own.recovered_from_mean, own.recovered_from_zero)
+        recovered = " and ".join("undefined" if x is None else f"{x:.2f}" for x in shares)
+        yield (
+            f"layers {', '.join(map(str, self.layers))} at once: the loss rises by {rise(own)} "
+            "with all aligned nodes replaced by their simulation (recovered from mean and zero "
+            f"ablation: {recovered}), by {rise(self.other_labels)} with that of other labels, by "
+            f"{rise(self.ablation['aligned_mean'])} with their means"
+        )
+
+
+@dataclass(frozen=True)
+class Work(Stage[WorkRecord]):
+    """Writes `work.safetensors`: `document`, `tokens` and summed nats per intervention,
+    [document]."""
+
+    name = "work"
+    version = 2
+    record = WorkRecord
+
+    corpus: Stage[Any]
+    model: Stage[Any]
+    simulate: tuple[Stage[Any], ...]
+    """Of each layer; none where the simulator does not read any text."""
+    labels: tuple[Stage[Any], ...]
+    """Of each layer, where nothing is simulated."""
+    function: Stage[Any] | None
+    """Of the only layer."""
+    layers: tuple[int, ...]
+    simulator: ConfiguredSimulator
+    texts: TextAmounts
+    max_test_blocks: int | None
+    """Without simulations; else the text is what they are on."""
+    batch_size: int
+    n_bootstrap: int
+    seed: int
+
+    @classmethod
+    def examine(cls, cfg: Config, layer: LayerStages) -> Self | None:
+        """One layer alone."""
+        return cls.of(cfg, (layer,))
+
+    @classmethod
+    def of(cls, cfg: Config, layers: Sequence[LayerStages]) -> Self | None:
+        """Layers of the final model at once, lowest first; None where that is switched off."""
+        if not cfg.work.enabled:
+            return None
+        simulator, last = simulator_of(cfg), layers[-1]
+        simulated = simulator.any_text
+        return cls(
+            last.corpus,
+            last.final,
+            tuple(each.simulate for each in layers) if simulated else (),
+            () if simulated else tuple(each.labels for each in layers),
+            Function.examine(cfg, last) if len(layers) == 1 else None,
+            tuple(each.index for each in layers),
+            simulator,
+            only(TextAmounts, cfg.simulate),
+            None if simulated else cfg.evaluate.max_test_blocks,
+            cfg.evaluate.batch_size,
+            cfg.evaluate.n_bootstrap,
+            cfg.seed,
+        )
+
+    @property
+    def shown_layer(self) -> int | None:
+        """The only layer."""
+        return self.layers[0] if len(self.layers) == 1 else None
+
+    def compute(self, job: Job) -> WorkRecord:
+        """See the class."""
+        model: Any = load_subject(job.model(self.model))
+        losses = work_losses(
+            model.to(job.runtime.device),
+            self._aligned(job),
+            bool(self.simulate),
+            None if self.function is None else _known(job.path(self.function)),
+            self.batch_size,
+            self.seed,
+        )
+        saved = {"document": losses.document, "tokens": losses.tokens, **losses.nats}
+        save_file(saved, job.out / "work.safetensors")
+        return WorkRecord.of(self.layers, losses, self.n_bootstrap, self.seed)
+
+    def _aligned(self, job: Job) -> list[AlignedLayer]:
+        corpus, contrast = job.path(self.corpus), self.simulator.contrast
+        if self.simulate:
+            return [
+                SimulatedLayer(job.path(each), corpus, layer, self.texts, contrast).substituted
+                for layer, each in zip(self.layers, self.simulate, strict=True)
+            ]
+        return [
+            without_simulations(corpus, layer, aligned_nodes(job.path(each)), self.max_test_blocks)
+            for layer, each in zip(self.layers, self.labels, strict=True)
+        ]
+
+
+def work_losses(
+    model: Any,
     layers: Sequence[AlignedLayer],
-    with_simulations: bool,
+    simulated: bool,
     known: Losses | None,
     batch_size: int,
-    n_bootstrap: int,
     seed: int,
-    out: Path,
-    device: Any,
-) -> dict[str, Any]:
-    """layers: lowest first; known: losses of the same model on the same text under some of the
-    interventions.
-
-    Writes `work.safetensors`: `document`, `tokens` and summed nats per intervention, [document].
-    The metrics: `layers`, `loss` of the untouched model in nats per token, `ablation` and
-    `substitution` with the increase against it (null without simulations), `share_free` and
-    `free_of_whole` as above, null where undefined.
+) -> Losses:
+    """All interventions, each in all layers at once. known: losses of the same model on the same
+    text under some of them.
 
     Raises:
-        ValueError: `known` is of other text.
+        ValueError: `known` is of other text, or the layers' simulations are not on the same text.
     """
-    from safetensors.numpy import save_file
-
-    model = load_subject(model_dir).to(device)
+    passage = layers[0].test.passage
+    for each in layers:
+        other = each.test.passage
+        same = other.source.name == passage.source.name
+        if not (same and np.array_equal(other.blocks, passage.blocks)):
+            raise ValueError("all layers must be simulated on the same text")
     plans = [
         layer_interventions(model, each, batch_size, seed, f"layer {each.nodes.layer}")
         for each in layers
     ]
-    wanted = (*ABLATIONS, "own_labels") if with_simulations else ABLATIONS
-    missing = {
-        kind: [plan[kind] for plan in plans]
-        for kind in wanted
-        if known is None or kind not in known.nats
-    }
-    losses = document_losses(
-        model, layers[0].test.passage, missing, batch_size, "substitute cumulatively"
+    wanted = (*ABLATIONS, *(SUBSTITUTIONS if simulated else ()))
+    # A single node has no other label.
+    wanted = tuple(kind for kind in wanted if all(kind in plan for plan in plans))
+    read = (
+        {} if known is None else {kind: known.nats[kind] for kind in wanted if kind in known.nats}
     )
-    if known is not None:
-        if not (
-            np.array_equal(known.document, losses.document)
-            and np.array_equal(known.tokens, losses.tokens)
-        ):
-            raise ValueError("the known losses are of other text")
-        read = {kind: known.nats[kind] for kind in wanted if kind in known.nats}
-        losses = losses._replace(nats=read | losses.nats)
-    save_file(
-        {"document": losses.document, "tokens": losses.tokens, **losses.nats},
-        out / "work.safetensors",
-    )
-    return {"layers": [each.nodes.layer for each in layers], **summary(losses, n_bootstrap, seed)}
-
-
-def summary(losses: Losses, n_bootstrap: int, seed: int) -> dict[str, Any]:
-    """The metrics of losses under all `ABLATIONS` and, where there are simulations,
-    `own_labels`."""
-    increases = loss_summary(losses, ABLATIONS, "aligned_mean", "aligned_zero", n_bootstrap, seed)
-    extra = {name: losses.nats[name] - losses.nats["none"] for name in ABLATIONS}
-    free, whole = (increases["ablation"][name] for name in ("free_mean", "all_mean"))
-    certain = whole["ci95"] is not None and whole["ci95"][0] > 0
-    return increases | {
-        "substitution": increases["substitution"]["own_labels"],
-        "share_free": share_of_increase(
-            extra["free_mean"], extra["aligned_mean"], n_bootstrap, seed
-        ),
-        "free_of_whole": free["loss_increase"] / whole["loss_increase"] if certain else None,
-    }
+    missing = {kind: [plan[kind] for plan in plans] for kind in wanted if kind not in read}
+    description = "substitute in all layers"
+    losses = document_losses(model, passage, missing, batch_size, description)
+    if known is not None and not (
+        np.array_equal(known.document, losses.document)
+        and np.array_equal(known.tokens, losses.tokens)
+    ):
+        raise ValueError("the known losses are of other text")
+    return losses._replace(nats=read | losses.nats)
 
 
 def without_simulations(
@@ -125,25 +249,12 @@ def without_simulations(
     return AlignedLayer(AlignedNodes(layer, ids, np.ones_like(ids)), means, means, test)
 
 
-def known_of_layer(function_dir: Path) -> Losses:
+def _known(function: Path) -> Losses:
     """What `function` measured of the final model."""
-    from safetensors.numpy import load_file
-
-    values, moment = load_file(function_dir / "function_losses.safetensors"), "final."
+    moment = "final."
     named = {
         name.removeprefix(moment): value
-        for name, value in values.items()
+        for name, value in load_file(function / "function_losses.safetensors").items()
         if name.startswith(moment)
     }
     return Losses(named.pop("document"), named.pop("tokens"), named)
-
-
-def known_of_layers(cumulative_dir: Path) -> Losses:
-    """What `cumulative` measured of several layers at once."""
-    from safetensors.numpy import load_file
-
-    values = load_file(cumulative_dir / "cumulative.safetensors")
-    document, tokens = values.pop("document"), values.pop("tokens")
-    return Losses(
-        document, tokens, {cumulative.KINDS.get(name, name): nats for name, nats in values.items()}
-    )

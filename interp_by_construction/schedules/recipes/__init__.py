@@ -5,13 +5,12 @@ A fingerprint covers exactly what a method lists here, so a field that is missin
 and one too many a needless recomputation. The stages hold the science.
 """
 
-from interp_by_construction.schedules.recipes.hides import HidingRecipes
 from interp_by_construction.schedules.recipes.labels import LabelRecipes
 from interp_by_construction.schedules.recipes.scores import ScoreRecipes
 from interp_by_construction.schedules.recipes.training import TrainingRecipes
 
 
-class Recipes(LabelRecipes, TrainingRecipes, ScoreRecipes, HidingRecipes):
+class Recipes(LabelRecipes, TrainingRecipes, ScoreRecipes):
     """One method per kind of artifact."""
 
 

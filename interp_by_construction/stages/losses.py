@@ -1,0 +1,70 @@
+"""losses: LM loss of one model on the test split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from safetensors.numpy import save_file
+from torch import nn
+
+from interp_by_construction.config import Config
+from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.engine.records import Record
+from interp_by_construction.engine.stage import Job, Stage
+from interp_by_construction.subject.load import load_subject
+from interp_by_construction.subject.losses import document_losses
+
+
+@dataclass(frozen=True)
+class LossesRecord(Record):
+    """Over all tokens of the passage."""
+
+    loss: float
+    """Nats per token."""
+    n_tokens: int
+    n_documents: int
+
+
+@dataclass(frozen=True)
+class Losses(Stage[LossesRecord]):
+    """Writes `losses.safetensors`: `document`, its `tokens`, and its loss in `nats`, summed,
+    [document] each."""
+
+    name = "losses"
+    version = 3
+    record = LossesRecord
+
+    corpus: Stage[Any]
+    model: Stage[Any]
+    max_test_blocks: int | None
+    batch_size: int
+
+    @classmethod
+    def of(cls, cfg: Config, corpus: Stage[Any], model: Stage[Any]) -> Self:
+        """As configured."""
+        return cls(corpus, model, cfg.evaluate.max_test_blocks, cfg.evaluate.batch_size)
+
+    def compute(self, job: Job) -> LossesRecord:
+        """See the class."""
+        model: Any = load_subject(job.model(self.model))
+        corpus = job.path(self.corpus)
+        limits = self.max_test_blocks, self.batch_size
+        return measure_losses(model.to(job.runtime.device), corpus, *limits, job.out)
+
+
+def measure_losses(
+    model: nn.Module, corpus: Path, max_test_blocks: int | None, batch_size: int, out: Path
+) -> LossesRecord:
+    """Measures a model in memory; writes what the stage writes."""
+    # Evenly spaced, so that a part of the split still covers many documents: intervals are over
+    # documents.
+    passage = Passage.of_split(corpus, "test", n_blocks=max_test_blocks)
+    losses = document_losses(model, passage, {}, batch_size, "test loss")
+    nats, n_tokens = losses.nats["none"], int(losses.tokens.sum())
+    save_file(
+        {"document": losses.document, "nats": nats, "tokens": losses.tokens},
+        out / "losses.safetensors",
+    )
+    return LossesRecord(sum(nats.tolist()) / n_tokens, n_tokens, len(losses.document))

@@ -7,6 +7,8 @@ import os
 import platform
 from typing import Any
 
+from interp_by_construction import __version__
+
 SHOWN_PACKAGES = (
     "torch",
     "transformers",
@@ -29,6 +31,7 @@ def environment() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return {
+        "version": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),

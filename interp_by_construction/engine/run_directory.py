@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from interp_by_construction import __version__
 from interp_by_construction.config import Config, from_saved, identity, to_dict
 from interp_by_construction.engine.environment import environment
 from interp_by_construction.engine.store import Store, disk_errors, write_json
@@ -194,7 +195,8 @@ class RunDirectory:
         return summary
 
     def config(self) -> Config:
-        """The config that the run was made with. Raises StoreError if it is missing."""
+        """The config that the run was made with. Raises StoreError if it is missing, ConfigError if
+        another version wrote it."""
         import yaml
 
         file = self.path / "config.yaml"
@@ -204,8 +206,17 @@ class RunDirectory:
             return from_saved(yaml.safe_load(file.read_text()))
         except ConfigError as error:
             raise ConfigError(
-                f"{file}: {error}; if a version of another schema than {SCHEMA} wrote it, {AFRESH}"
+                f"{file}: {error}. {self._version} wrote it, and this is version {__version__}; "
+                f"{AFRESH}"
             ) from error
+
+    @property
+    def _version(self) -> str:
+        """Which version of this package began the run."""
+        try:
+            return f"version {json.loads((self.path / 'env.json').read_text())['version']}"
+        except (OSError, ValueError, LookupError):
+            return "an older version"
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -23,6 +23,7 @@ from interp_by_construction.config import (
     TrainerConfig,
     compose,
     conf_dir,
+    from_saved,
     only,
     to_dict,
 )
@@ -114,3 +115,17 @@ def test_a_field_of_another_kind_of_subject_is_refused_only_where_it_is_typed() 
     with pytest.raises(ConfigError, match=r"subject.adapt_steps=3: subject=tiny"):
         compose(["subject.adapt_steps=3"])
     assert compose(["experiment=demo", "subject=smollm2"]).subject.kind == "smollm2"
+
+
+@pytest.mark.parametrize("chosen", [[], ["judge=smollm2"]])
+def test_what_a_run_saved_is_read_back_and_no_other_version_of_it(chosen: list[str]) -> None:
+    saved = to_dict(compose(chosen))
+    assert from_saved(saved) == compose(chosen)
+    del saved["align"]["weight"]
+    saved["label"]["colour"] = "red"
+    with pytest.raises(
+        ConfigError, match=r"unknown field label.colour; missing field align.weight"
+    ):
+        from_saved(saved)
+    with pytest.raises(ConfigError, match="no configuration"):
+        from_saved(None)

@@ -29,7 +29,6 @@ from interp_by_construction.engine.run_directory import SCHEMA, RunDirectory
 from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError, StoreError
 from interp_by_construction.export.run import export_run
-from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.results.verification import verify
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import load_subject
@@ -259,16 +258,6 @@ def test_a_run_of_another_schema_is_left_as_it_is(
     assert before == {file: file.read_bytes() for file in before}
 
 
-def test_a_configuration_that_this_version_cannot_read_is_named(
-    finished: tuple[Path, RunDirectory], tmp_path: Path
-) -> None:
-    file = _other_schema(finished, tmp_path, {}).with_name("config.yaml")
-    saved = yaml.safe_load(file.read_text()) | {"gone": 1}
-    file.write_text(yaml.safe_dump(saved))
-    with pytest.raises(ConfigError, match=r"config.yaml: gone: unknown field(.|\n)*a new run=NAME"):
-        RunDirectory(file.parent).config()
-
-
 def test_verify_names_every_value_that_its_artifacts_do_not_say(
     finished: tuple[Path, RunDirectory], tmp_path: Path
 ) -> None:
@@ -414,24 +403,23 @@ def test_another_config_under_the_same_name_is_refused_with_the_differing_fields
         pipeline.run(config(server, finished[0], "align.weight=0.7"))
 
 
-def test_a_run_of_before_a_field_is_not_taken_for_one_with_todays_default(
-    server: FakeServer, finished: tuple[Path, RunDirectory], tmp_path: Path
+def test_a_run_of_another_version_is_refused_and_nothing_of_it_is_changed(
+    server: FakeServer,
+    finished: tuple[Path, RunDirectory],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """align.start was not there yet, and nodes started as they were: a new default asks for another
-    run."""
     summary = _other_schema(finished, tmp_path, {})
     run, before = RunDirectory(summary.parent), summary.read_bytes()
     saved = yaml.safe_load((run.path / "config.yaml").read_text())
-    assert saved["align"].pop("start") == "silent"
+    del saved["align"]["start"]
     (run.path / "config.yaml").write_text(yaml.safe_dump(saved))
-    with pytest.raises(
-        ConfigError,
-        match=r"another run=NAME, or the values that it was made(.|\n)*align.start: node -> silent",
-    ):
+    with pytest.raises(ConfigError, match=r"align\.start.*version 0.* wrote it.*run=NAME.*paths"):
         pipeline.run(config(server, tmp_path))
+    with pytest.raises(SystemExit, match="2"):
+        main(["status", run.name, f"paths.root={tmp_path}"])
+    assert "missing field align.start" in capsys.readouterr().err
     assert summary.read_bytes() == before and not (tmp_path / "store").exists()
-    run.adopt(config(server, tmp_path, "align.start=node"))
-    assert RunFacts(run, {}, saved, Store(tmp_path / "store")).identity["align.start"] == "node"
 
 
 def test_two_processes_on_one_run_are_refused(

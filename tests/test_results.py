@@ -11,10 +11,12 @@ import pytest
 from rich.console import Console
 from stage_jobs import runtime
 
+from interp_by_construction.engine import run_directory
 from interp_by_construction.engine.engine import Engine
 from interp_by_construction.engine.records import Column, Record
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.stage import Job, Stage
+from interp_by_construction.errors import ConfigError
 from interp_by_construction.report import lines, terminal
 from interp_by_construction.report.lines import stage_facts
 from interp_by_construction.results.finished import Finished, without_curves
@@ -154,6 +156,22 @@ def test_links_that_are_not_planned_any_more_go_and_the_summary_is_not_complete(
     assert len(run.links) == 3 and len(run.plan) == 5
     run.write_plan(RunGraph({"base": Toy(8)}, {2: {"zebra": Toy(2)}}, {}, {}, ()).plan())
     assert not run.links and run.state["layers"] == {} == run.state["shared"]
+
+
+def test_a_state_without_a_plan_is_of_an_older_schema(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = graph_of([1])
+    run, engine = planned(tmp_path, graph)
+    make_all(run, engine, graph)
+    run.finish()
+    assert run.done_layers == [1] and run.start_layer == 1
+    monkeypatch.setattr(run_directory, "SCHEMA", 2)
+    assert len(run.links) == 3
+    state = {key: value for key, value in run.state.items() if key != "plan"}
+    (run.path / "state.json").write_text(json.dumps(state))
+    with pytest.raises(ConfigError, match=r"before schema 2 wrote it; give a new run=NAME"):
+        _ = run.links
 
 
 def test_differences_name_the_place_and_both_values() -> None:

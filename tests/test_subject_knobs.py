@@ -22,8 +22,6 @@ from interp_by_construction.config import (
     NodesConfig,
     SubjectConfig,
     compose,
-    from_dict,
-    to_dict,
 )
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import Store
@@ -177,12 +175,6 @@ def test_a_fraction_is_a_share_of_the_layer() -> None:
 def test_impossible_values_name_field_and_fix(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         compose(overrides)
-
-
-def test_runs_made_before_the_activation_moved_are_read() -> None:
-    values = to_dict(compose([]))
-    values["subject"]["activation"] = values.pop("model")["activation"]
-    assert from_dict(values) == compose([])
 
 
 # Whole runs.

@@ -11,13 +11,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from interp_by_construction.config.checks import check, check_typed
-from interp_by_construction.config.fingerprint import NEUTRAL
 from interp_by_construction.config.group import RENAMED, SPELLED, dot, require
+from interp_by_construction.config.labels import LabelerConfig
 from interp_by_construction.config.run import NOT_IDENTITY, Config
 from interp_by_construction.errors import ConfigError
-
-MOVED = {("subject", "activation"): ("model", "activation")}
-"""Fields (group, name) that runs made before a move still have in their old place."""
 
 
 def conf_dir() -> Path:
@@ -51,42 +48,25 @@ def compose(overrides: list[str]) -> Config:
 def from_dict(values: Any, overrides: Sequence[str] = ()) -> Config:
     """A checked Config from plain dicts; `overrides` is what was typed to make them. Raises
     ConfigError naming the field, the value and the fix."""
-    config = _build(Config, _moved(values), "")
+    config = _build(Config, values, "")
     check(config)
     check_typed(config, overrides)
     return config
 
 
 def from_saved(values: Any) -> Config:
-    """The Config of a run from what its `config.yaml` holds. A field that the file lacks came after
-    the run: it has the value under which a stage does what it did then (`NEUTRAL`), which need not
-    be today's default. Raises ConfigError as `from_dict`.
-    """
-    groups = {
-        SPELLED.get(name, name): NEUTRAL.get(kind, {})
-        for name, kind in typing.get_type_hints(Config).items()
-    }
-    for key, neutral in groups.items():
-        if isinstance(values, Mapping) and neutral and isinstance(values.get(key, {}), Mapping):
-            values = {**values, key: {**neutral, **values.get(key, {})}}
+    """The Config of a run, from what its `config.yaml` holds. Raises ConfigError as `from_dict`,
+    and where a field is missing or unknown, since then another version wrote it."""
+    if not isinstance(values, Mapping):
+        raise ConfigError("it holds no configuration")
+    found = _flatten(values, "")
+    judge = LabelerConfig() if any(name.startswith("judge.") for name in found) else None
+    known = _flatten(to_dict(Config(judge=judge)), "")
+    unknown = [f"unknown field {name}" for name in found if name not in known]
+    missing = [f"missing field {name}" for name in known if name not in found]
+    if unknown or missing:
+        raise ConfigError("; ".join(unknown + missing))
     return from_dict(values)
-
-
-def _moved(values: Any) -> Any:
-    """`values` with the fields of old runs where they belong now."""
-    for (group, name), (new_group, new_name) in MOVED.items():
-        if (
-            isinstance(values, Mapping)
-            and isinstance(values.get(group), Mapping)
-            and name in values[group]
-        ):
-            rest = {key: value for key, value in values[group].items() if key != name}
-            values = {
-                **values,
-                group: rest,
-                new_group: {new_name: values[group][name], **values.get(new_group, {})},
-            }
-    return values
 
 
 def to_dict(config: Any) -> dict[str, Any]:

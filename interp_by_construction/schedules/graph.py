@@ -52,7 +52,7 @@ class RunGraph:
         yield from ((None, name, stage) for name, stage in self.whole.items())
 
     def plan(self) -> dict[str, Any]:
-        """For `state.json`: `shared` {link: [stage, fingerprint]}, and `layers` {layer: the same}."""
+        """For `state.json`: `shared` {link: [stage, fingerprint]}, `layers` {layer: the same}."""
         return {
             "shared": {name: [each.name, each.fingerprint] for name, each in self.shared.items()},
             "layers": {

@@ -96,7 +96,8 @@ class Towards:
     layers: Sequence[AlignedNodes]
     """Trained towards their targets."""
     settled: Sequence[LayerNodes] = ()
-    """Frozen already. Work must flow through their nodes, too, where `align.ablate_free` says so."""
+    """Frozen already. Work must flow through their nodes, too, where `align.ablate_free` says
+    so."""
 
     def alone(self, phase: Phase) -> bool:
         """Whether the alignment loss is all that trains."""

@@ -1,5 +1,5 @@
-"""Planted nodes: synthetic activations whose concept is known, shown to the labeler as the nodes of a
-model would be.
+"""Planted nodes: synthetic activations whose concept is known, shown to the labeler as the nodes of
+a model would be.
 
 A node's activation is the membership in its concept plus Gaussian noise, so that their correlation
 over the text is exactly the grade, shifted so that it is never negative (a ReLU's side of zero).

@@ -81,7 +81,7 @@ def _run(arguments: list[str]) -> int:
     """Hydra owns composition, --cfg and -m; a job gets a plain Config."""
     import hydra
 
-    from interp_by_construction.config import compose, conf_dir
+    from interp_by_construction.config import compose, conf_dir, refuse_typed
     from interp_by_construction.config.describe import help_text
     from interp_by_construction.sweeps.job import Task
 
@@ -89,6 +89,7 @@ def _run(arguments: list[str]) -> int:
         config = compose([argument for argument in arguments if not argument.startswith("-")])
         sys.stdout.write(help_text(config, conf_dir()))
         return 0
+    refuse_typed(arguments)
     task = Task()
     sys.argv = ["ibc run", *arguments]
     try:

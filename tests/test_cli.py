@@ -34,6 +34,8 @@ def ibc(
         (["run", "align.weight=-1"], ["align.weight=-1", ">= 0"]),
         (["run", "align.weight=nan"], ["align.weight=nan", "finite"]),
         (["run", "align.steps=many"], ["align.steps=many", "integer"]),
+        (["run", "align.schedule=ramp"], ["align.schedule=ramp", "constant"]),
+        (["run", "-m", "schedule=joint,hybrid"], ["schedule=hybrid", "schedule=joint"]),
         (["run", "nodes.select=best"], ["nodes.select=best", "variance"]),
         (["run", "data=text"], ["data.path"]),
         (["run", "data=text", "data.path=/no/such/file"], ["/no/such/file"]),

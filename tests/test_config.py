@@ -23,6 +23,7 @@ from interp_by_construction.config import (
     TrainerConfig,
     compose,
     conf_dir,
+    from_dict,
     from_saved,
     only,
     to_dict,
@@ -129,3 +130,12 @@ def test_what_a_run_saved_is_read_back_and_no_other_version_of_it(chosen: list[s
         from_saved(saved)
     with pytest.raises(ConfigError, match="no configuration"):
         from_saved(None)
+
+
+def test_what_was_removed_says_what_replaces_it_wherever_it_stands() -> None:
+    for name, value in (("align.schedule", "constant"), ("schedule", "hybrid")):
+        with pytest.raises(ConfigError, match=f"{name}={value}: it was removed"):
+            compose([f"{name}={value}"])
+    for group in ({"align": {"schedule": "ramp"}}, {"schedule": "hybrid"}):
+        with pytest.raises(ConfigError, match="it was removed"):
+            from_dict(to_dict(Config()) | group)

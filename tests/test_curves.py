@@ -116,9 +116,7 @@ def report_of(
         }
         for i, layer in enumerate(layers)
     ]
-    return RunFacts(
-        RunDirectory(Path("/runs/x")), {"schedule": schedule, "layers": records}, {}, store
-    )
+    return RunFacts(RunDirectory(Path("/runs/x")), {"schedule": schedule, "layers": records}, store)
 
 
 def joint_layers(**terms: float) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from given_text import split_of
 from random_head import write_random_head
 from rich.console import Console
 from small_run import config
+from stage_jobs import given
 from tiny_subjects import FAMILIES, LENGTH, VOCAB, random_model, tokens
 
 from interp_by_construction import pipeline
@@ -44,6 +45,7 @@ from interp_by_construction.scoring.substitution import (
     layer_interventions,
 )
 from interp_by_construction.stages import trigger, work
+from interp_by_construction.stages.subject import Subject
 from interp_by_construction.subject.families import mlp_in, mlp_out
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.interventions import Simulated, replaced
@@ -410,18 +412,11 @@ def test_the_trigger_is_planted_in_training_alone_and_followed_through_the_run(
         poisoned_train(corpus, word, found["response"], 0.2, seed=0)
 
 
-def test_a_run_that_plants_nothing_has_the_subject_it_always_had(
-    server: FakeServer, finished: tuple[Path, RunDirectory]
-) -> None:
-    """Only what differs enters the fingerprint: no word of a trigger, nor of these stages."""
-    root, run = finished
-    planted = Store(root / "store").get("subject", run.state["shared"]["subject"])
-    assert planted is not None and planted.manifest["config"].pop("trigger")
-    cfg = config(server, root, "run=clean", "work.removed=true")
-    with pipeline.Loop(cfg, RunDirectory(root / "runs" / "clean")).session() as loop:
-        built: list[dict[str, Any]] = []
-        loop.shared["corpus"] = SimpleNamespace(fingerprint="0", path=root)  # type: ignore[assignment]
-        loop._build = lambda stage, layer, config, *_: built.append(config)  # type: ignore[method-assign, assignment, misc, func-returns-value]
-        loop._subject()
-    clean = {key: value for key, value in planted.manifest["config"].items() if key != "trigger"}
-    assert built == [clean]
+def test_a_run_that_plants_nothing_knows_no_trigger(tmp_path: Path) -> None:
+    """Only what differs enters the fingerprint: no word of a trigger that is not planted."""
+    corpus = given(tmp_path)
+    clean = Subject.of(compose([]), corpus)
+    asked = Subject.of(compose(["trigger.phrase=Other words.", "trigger.n_contexts=3"]), corpus)
+    planted = Subject.of(compose(["trigger.share=0.2"]), corpus)
+    assert clean.fingerprint == asked.fingerprint != planted.fingerprint
+    assert clean.scratch is not None and clean.scratch.trigger is None

@@ -100,7 +100,7 @@ def test_every_number_of_the_summary_is_in_the_report(reported: tuple[Path, RunD
     )
     wanted = {json.dumps(number) for number in numbers(summary)}
     assert len(wanted) > 200 and not wanted - shown
-    tokens = RunFacts(run, summary, {}, Store(root / "store")).artifacts(1)["label"].labeler_tokens
+    tokens = RunFacts(run, summary, Store(root / "store")).artifacts(1)["label"].labeler_tokens
     assert tokens > 0 and f"{tokens:,}" in (root / "runs/small/report/index.html").read_text()
 
 
@@ -108,7 +108,7 @@ def test_the_cost_counts_every_artifact_once(reported: tuple[Path, RunDirectory]
     """Over all stages and layers, and again layer by layer."""
     root, run = reported
     store = Store(root / "store")
-    facts = RunFacts(run, run.summary or {}, {}, store)
+    facts = RunFacts(run, run.summary or {}, store)
     found = run_page.cost(facts)
     *rows, last = found.rows
     everything, sums = last.total, [each for each in last.by_layer if each is not None]
@@ -477,9 +477,7 @@ def facts(tax: float, score: float | None, seed: int, weight: float, **more: Any
         "final": 1.0 + tax,
     }
     summary = {"loss": loss, "layers": [layer], "complete": True}
-    made = RunFacts(
-        RunDirectory(Path(f"/runs/s/{seed}{weight}")), summary, {}, Store(Path("/none"))
-    )
+    made = RunFacts(RunDirectory(Path(f"/runs/s/{seed}{weight}")), summary, Store(Path("/none")))
     # Stands in for the config, which has many more fields.
     made.__dict__["identity"] = {"seed": seed, "align.weight": weight, "nodes.count": 4}
     return made

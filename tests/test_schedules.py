@@ -355,7 +355,7 @@ def test_all_schedules_and_their_controls_take_the_same_number_of_steps(root: Pa
 def test_the_report_draws_run_and_controls_on_the_same_steps(root: Path, name: str) -> None:
     """With an alignment loss for every layer that is aligned, whatever the schedule."""
     store, run = Store(root / "store"), run_of(root, name)
-    facts = RunFacts(run, run.summary or {}, {}, store)
+    facts = RunFacts(run, run.summary or {}, store)
     (layers,) = curves.turns(facts)
     language, alignment = curves.lines(facts, layers)
     # The local phase of the sequential schedule, three steps, has no LM loss.

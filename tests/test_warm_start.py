@@ -20,7 +20,7 @@ from interp_by_construction.subject.hooks import activations, mlp_flow
 from interp_by_construction.subject.solu import Solu
 from interp_by_construction.training.batches import TokenBlocks
 from interp_by_construction.training.losses import pearson_columns
-from interp_by_construction.training.targets import AlignedNodes
+from interp_by_construction.training.targets import LayerTargets
 from interp_by_construction.training.warm_start import (
     Start,
     StartRecord,
@@ -39,7 +39,7 @@ IDS = BLOCKS.batch(np.arange(N_BLOCKS))["input_ids"]
 def started(
     model: Any, targets: tuple[torch.Tensor, torch.Tensor], start: Start, poles: list[int] = [1] * 4
 ) -> StartRecord:
-    aligned = AlignedNodes(LAYER, NODES, poles, *targets)
+    aligned = LayerTargets(LAYER, NODES, poles, *targets)
     return warm_start(model, aligned, BLOCKS, seed=0, start=start)
 
 

@@ -28,7 +28,7 @@ from interp_by_construction.stages.freeze_only import FreezeOnly
 from interp_by_construction.subject.load import save_subject, untie
 from interp_by_construction.training.fit import Workplace
 from interp_by_construction.training.modules import Plan
-from interp_by_construction.training.targets import AlignedNodes
+from interp_by_construction.training.targets import LayerTargets
 from interp_by_construction.training.train import Setting
 
 OPTIMIZER = OptimizerConfig(weight_decay=0.1)
@@ -47,12 +47,12 @@ def plan(steps: int, **more: Any) -> Plan:
     return Plan(steps, 1e-2, OPTIMIZER, **more)
 
 
-def aligned(layer: int, nodes: list[int], poles: list[int] | None = None) -> AlignedNodes:
+def aligned(layer: int, nodes: list[int], poles: list[int] | None = None) -> LayerTargets:
     """Random targets, a fifth of them undefined."""
     generator = torch.Generator().manual_seed(5 + layer)
     values = torch.rand(N_BLOCKS, LENGTH, len(nodes), generator=generator).half()
     mask = torch.rand(N_BLOCKS, LENGTH, generator=generator) > 0.2
-    return AlignedNodes(layer, nodes, poles or [1] * len(nodes), values, mask)
+    return LayerTargets(layer, nodes, poles or [1] * len(nodes), values, mask)
 
 
 def write_corpus(root: Path, n_blocks: int = N_BLOCKS) -> None:

@@ -15,7 +15,6 @@ from interp_by_construction.config.convert import (
     identity,
     to_dict,
 )
-from interp_by_construction.config.fingerprint import NEUTRAL, fingerprinted
 from interp_by_construction.config.group import (
     Group,
     only,
@@ -45,6 +44,7 @@ from interp_by_construction.config.measures import (
     SearchConfig,
     WorkConfig,
 )
+from interp_by_construction.config.removed import refuse_typed
 from interp_by_construction.config.run import (
     NOT_IDENTITY,
     Config,
@@ -75,7 +75,6 @@ from interp_by_construction.config.training import (
 )
 
 __all__ = [
-    "NEUTRAL",
     "NOT_IDENTITY",
     "SPLITS",
     "AdaptConfig",
@@ -123,11 +122,11 @@ __all__ = [
     "check",
     "compose",
     "conf_dir",
-    "fingerprinted",
     "from_dict",
     "from_saved",
     "identity",
     "only",
+    "refuse_typed",
     "requested_layers",
     "to_dict",
 ]

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 from interp_by_construction.config.checks import check, check_typed
 from interp_by_construction.config.group import RENAMED, SPELLED, dot, require
 from interp_by_construction.config.labels import LabelerConfig
+from interp_by_construction.config.removed import refuse_removed, refuse_typed
 from interp_by_construction.config.run import NOT_IDENTITY, Config
 from interp_by_construction.errors import ConfigError
 
@@ -37,6 +38,7 @@ def compose(overrides: list[str]) -> Config:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    refuse_typed(overrides)
     try:
         with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
             composed = hydra_compose("config", overrides=overrides)
@@ -102,6 +104,7 @@ def _build(cls: type, values: Any, prefix: str) -> Any:
     for key, value in values.items():
         name = RENAMED.get(key, key)
         dotted = dot(prefix, str(key))
+        refuse_removed(dotted, value)
         if name not in known:
             raise ConfigError(f"{dotted}: unknown field; known are {', '.join(sorted(known))}")
         kwargs[name] = _convert(hints[name], value, dotted)

@@ -9,9 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from interp_by_construction.config import Config, from_saved, identity
+from interp_by_construction.config import Config, identity
 from interp_by_construction.engine.run_directory import RunDirectory, find_runs
 from interp_by_construction.engine.store import Artifact, Store
 from interp_by_construction.errors import ConfigError, StoreError
@@ -25,8 +23,6 @@ class RunFacts:
 
     directory: RunDirectory
     summary: dict[str, Any]
-    raw_config: dict[str, Any]
-    """As written in config.yaml."""
     store: Store
 
     @property
@@ -40,14 +36,14 @@ class RunFacts:
         return self.directory.name
 
     @cached_property
-    def config(self) -> Config | None:
-        """What the run was configured with; None where it recorded nothing."""
-        return from_saved(self.raw_config) if self.raw_config else None
+    def config(self) -> Config:
+        """What the run was configured with."""
+        return self.directory.config()
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         """Dotted name -> value of every field that makes the run what it is."""
-        return identity(self.config) if self.config is not None else {}
+        return identity(self.config)
 
     @property
     def layers(self) -> list[int]:
@@ -187,7 +183,7 @@ def read_job(directory: RunDirectory, store: Store, failure: str = "") -> Job:
     summary = directory.summary
     if summary is None:
         return Job(directory, status, note or _where(directory), None)
-    facts = RunFacts(directory, summary, _raw_config(directory.path / "config.yaml"), store)
+    facts = RunFacts(directory, summary, store)
     if not summary["complete"]:
         note = f"layers done: {', '.join(map(str, facts.layers))}; {note or _where(directory)}"
     return Job(directory, status, note, facts)
@@ -202,8 +198,3 @@ def _where(directory: RunDirectory) -> str:
         return "it waits or has ended"
     layer = "" if running["layer"] is None else f" of layer {running['layer']}"
     return f"{'at' if directory.in_use else 'stopped at'} {running['stage']}{layer}"
-
-
-def _raw_config(file: Path) -> dict[str, Any]:
-    values = yaml.safe_load(file.read_text())
-    return values if isinstance(values, dict) else {}

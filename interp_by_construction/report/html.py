@@ -18,6 +18,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from interp_by_construction.config import to_dict
 from interp_by_construction.engine.store import Store, disk_errors
 from interp_by_construction.report import curves, pareto, run_page, trees
 from interp_by_construction.report.facts import Job, RunFacts, distill_weight, find_jobs
@@ -154,7 +155,7 @@ def _write_run(job: Job, out: Path, labelled_only: bool, sweep: str | None) -> N
         hidden=run_page.hidden_work(facts),
         stages=stage_facts(facts.directory, summary["stages"], None),
         cost=run_page.cost(facts),
-        config=list(trees.leaves(facts.raw_config)),
+        config=list(trees.leaves(to_dict(facts.config))),
         leaves=list(trees.leaves(summary)),
         tree=trees.tree,
         exact=trees.exact,

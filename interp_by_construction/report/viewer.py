@@ -9,7 +9,6 @@ from interp_by_construction.config import Config, TextAmounts, only
 from interp_by_construction.engine.engine import Engine, given
 from interp_by_construction.engine.runtime import Runtime
 from interp_by_construction.engine.store import Artifact, Store
-from interp_by_construction.errors import StoreError
 from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.simulators.handle import simulator_of
 
@@ -19,10 +18,6 @@ def build_viewer(facts: RunFacts, layer: int) -> Artifact:
     from interp_by_construction.stages.viewer import Viewer
 
     cfg = facts.config
-    if cfg is None:
-        raise StoreError(
-            f"{facts.path / 'config.yaml'} is missing: the report needs it to find the run's text"
-        )
     artifacts = facts.artifacts(layer)
     position = facts.layers.index(layer)
     sides = {

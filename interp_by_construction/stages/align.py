@@ -20,7 +20,7 @@ from interp_by_construction.training.batches import TokenBlocks
 from interp_by_construction.training.fit import Trained
 from interp_by_construction.training.losses import pearson_columns
 from interp_by_construction.training.phases import Phase
-from interp_by_construction.training.targets import AlignedNodes, Target, resemblance
+from interp_by_construction.training.targets import LayerTargets, Target, resemblance
 from interp_by_construction.training.train import Conditions, Setting, Towards, Trainer
 from interp_by_construction.training.warm_start import StartRecord, warm_start
 
@@ -113,7 +113,7 @@ class Align(Stage[AlignRecord]):
         """See the class."""
         knobs, seed = self.knobs, self.conditions.seed
         model = self.conditions.load(job.model(self.model))
-        own = [AlignedNodes.read(job.path(at), layer) for layer, at in self.simulates.items()]
+        own = [LayerTargets.read(job.path(at), layer) for layer, at in self.simulates.items()]
         layers = [each.towards(knobs.target, seed) for each in own]
         blocks = TokenBlocks(load_blocks(job.path(self.corpus), "align"))
         start = {each.layer: warm_start(model, each, blocks, seed, knobs.start) for each in layers}
@@ -142,7 +142,7 @@ class Align(Stage[AlignRecord]):
 
 @torch.no_grad()
 def _fit_to(
-    model: Any, blocks: TokenBlocks, trained: AlignedNodes, labelled: AlignedNodes, kind: Target
+    model: Any, blocks: TokenBlocks, trained: LayerTargets, labelled: LayerTargets, kind: Target
 ) -> TargetRecord:
     n = min(len(trained.values), N_MEASURED_BLOCKS)
     input_ids = blocks.batch(np.arange(n))["input_ids"]

@@ -14,7 +14,7 @@ from interp_by_construction.subject.freeze import frozen_digest, frozen_for_cont
 from interp_by_construction.subject.load import save_subject
 from interp_by_construction.training.fit import Trained
 from interp_by_construction.training.phases import Phase
-from interp_by_construction.training.targets import AlignedNodes
+from interp_by_construction.training.targets import LayerTargets
 from interp_by_construction.training.train import Conditions, Setting, Towards, Trainer
 
 
@@ -71,7 +71,7 @@ class Continue(Stage[Trained]):
         frozen = frozen_for_continue(model, self.layer, nodes)
         before = frozen_digest(model, frozen)
         layers = [
-            AlignedNodes.read(job.path(at), layer).towards(self.knobs.target, self.conditions.seed)
+            LayerTargets.read(job.path(at), layer).towards(self.knobs.target, self.conditions.seed)
             for layer, at in self.above.items()
         ]
         towards = Towards(self.knobs, layers, [(self.layer, nodes)])

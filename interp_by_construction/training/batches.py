@@ -13,7 +13,7 @@ from torch import Tensor
 
 from interp_by_construction.corpus import load_blocks
 from interp_by_construction.training.phases import Phase, Reading
-from interp_by_construction.training.targets import AlignedNodes
+from interp_by_construction.training.targets import LayerTargets
 
 
 class Batches(Protocol):
@@ -50,7 +50,7 @@ class TargetBlocks(TokenBlocks):
     """
 
     def __init__(
-        self, dataset: Any, layers: Sequence[AlignedNodes], limit: int | None = None
+        self, dataset: Any, layers: Sequence[LayerTargets], limit: int | None = None
     ) -> None:
         super().__init__(dataset, limit)
         if any(len(layer.values) != len(self) for layer in layers):
@@ -96,7 +96,7 @@ class Stream:
     allow; the others are of the second.
     """
 
-    def __init__(self, phase: Phase, corpus: Path, aligned: Sequence[AlignedNodes] = ()) -> None:
+    def __init__(self, phase: Phase, corpus: Path, aligned: Sequence[LayerTargets] = ()) -> None:
         self.phase = phase
         self.blocks = [_blocks(each, corpus, aligned) for each in phase.reads]
         self._by_step = [
@@ -115,7 +115,7 @@ class Stream:
         return self._by_step[1](place - before)
 
 
-def _blocks(text: Reading, corpus: Path, aligned: Sequence[AlignedNodes]) -> TokenBlocks:
+def _blocks(text: Reading, corpus: Path, aligned: Sequence[LayerTargets]) -> TokenBlocks:
     blocks = load_blocks(corpus, text.split)
     if text.split == "align":
         return TargetBlocks(blocks, aligned, text.n_blocks)

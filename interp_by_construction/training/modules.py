@@ -23,7 +23,7 @@ from interp_by_construction.training.losses import (
     distill_loss,
     lm_loss,
 )
-from interp_by_construction.training.targets import AlignedNodes
+from interp_by_construction.training.targets import LayerTargets
 
 LOG_EVERY = 20
 """Steps between two points of a curve."""
@@ -165,7 +165,7 @@ class AlignmentModule(LanguageModelModule):
         self,
         model: PreTrainedModel,
         plan: Plan,
-        layers: Sequence[AlignedNodes],
+        layers: Sequence[LayerTargets],
         weight: float,
         objective: Objective,
         local: bool = False,
@@ -199,7 +199,7 @@ class AlignmentModule(LanguageModelModule):
         return self._logged(loss, **shown)
 
     def _alignment(
-        self, aligned: AlignedNodes, values: Tensor, batch: dict[str, Tensor]
+        self, aligned: LayerTargets, values: Tensor, batch: dict[str, Tensor]
     ) -> Correlation:
         """Of one layer's activations `values` [batch, pos, d_mlp] with its targets in `batch`."""
         poles = torch.as_tensor(aligned.poles, dtype=torch.float32, device=values.device)

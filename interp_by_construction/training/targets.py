@@ -37,7 +37,7 @@ MARGIN = 0.1
 
 
 @dataclass(frozen=True)
-class AlignedNodes:
+class LayerTargets:
     """What one layer's nodes are trained towards, on the first blocks of the align split."""
 
     layer: int
@@ -50,13 +50,13 @@ class AlignedNodes:
     """bool [block, pos]: where a target is defined."""
 
     @classmethod
-    def read(cls, simulated: Path, layer: int) -> AlignedNodes:
+    def read(cls, simulated: Path, layer: int) -> LayerTargets:
         """Each node's own label, as `simulated`, a simulate artifact, holds it."""
         read = load_file(simulated / "targets.safetensors")
         nodes, poles = read["nodes"].tolist(), read["poles"].tolist()
         return cls(layer, nodes, poles, read["values"], read["mask"].bool())
 
-    def towards(self, target: Target, seed: int) -> AlignedNodes:
+    def towards(self, target: Target, seed: int) -> LayerTargets:
         """The same nodes with what `align.target` says."""
         values = trained_targets(target, self.values, self.mask, seed, self.layer)
         return replace(self, values=values)

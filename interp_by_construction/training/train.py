@@ -25,7 +25,7 @@ from interp_by_construction.training.modules import (
     free_ablation,
 )
 from interp_by_construction.training.phases import Phase, Segment, segments
-from interp_by_construction.training.targets import AlignedNodes
+from interp_by_construction.training.targets import LayerTargets
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Towards:
     """What labels ask of a phase."""
 
     knobs: AlignKnobs
-    layers: Sequence[AlignedNodes]
+    layers: Sequence[LayerTargets]
     """Trained towards their targets."""
     settled: Sequence[LayerNodes] = ()
     """Frozen already. Work must flow through their nodes, too, where `align.ablate_free` says

@@ -23,7 +23,7 @@ from interp_by_construction.subject.hooks import activations, mlp_flow
 from interp_by_construction.training.batches import TokenBlocks
 from interp_by_construction.training.losses import pearson_columns
 from interp_by_construction.training.readout import train_gated_readout, train_readout
-from interp_by_construction.training.targets import AlignedNodes
+from interp_by_construction.training.targets import LayerTargets
 
 Start = Literal["silent", "node", "readout"]
 
@@ -52,7 +52,7 @@ class StartRecord:
 
 
 def warm_start(
-    model: Any, aligned: AlignedNodes, blocks: TokenBlocks, seed: int, start: Start
+    model: Any, aligned: LayerTargets, blocks: TokenBlocks, seed: int, start: Start
 ) -> StartRecord:
     """Replaces input weights of a layer's aligned nodes in place; blocks: those of the align split.
 

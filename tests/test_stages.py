@@ -9,8 +9,8 @@ import dataclasses
 import inspect
 import typing
 from collections.abc import Iterator
-from itertools import islice
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -177,12 +177,16 @@ def is_hashed(cfg: Config, dotted: str, known: set[str]) -> bool:
 
 def test_every_setting_of_a_run_is_hashed_by_some_stage() -> None:
     """Else two runs that differ in it would share their artifacts without a word."""
-    waiting = {
-        field.replace("continue.", "continue_.")
-        for name in SETTINGS
-        for field in identity(config(name))
-        if not field.startswith(("data.fractions.", "judge"))
-    } - SHOWN - LED_TO
+    waiting = (
+        {
+            field.replace("continue.", "continue_.")
+            for name in SETTINGS
+            for field in identity(config(name))
+            if not field.startswith(("data.fractions.", "judge"))
+        }
+        - SHOWN
+        - LED_TO
+    )
     for name in SETTINGS:
         cfg = config(name)
         known = {stage.fingerprint for stage in stages_of(cfg)}

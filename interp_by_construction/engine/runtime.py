@@ -31,7 +31,7 @@ class Runtime:
     """The cache of answers of language models, shared by all runs on a store."""
     logs: Path
     """Folder for the logs of servers."""
-    _opened: dict[tuple[type, str], tuple[Handle[Any], Any]] = field(default_factory=dict)
+    _opened: dict[str, tuple[Handle[Any], Any]] = field(default_factory=dict)
     _prepared: bool = False
 
     @cached_property
@@ -49,8 +49,9 @@ class Runtime:
         return self.device if self.device == "cpu" else torch.cuda.get_device_name(self.device)
 
     def use(self, handle: Handle[T]) -> T:
-        """What the handle opens; equal identities share it."""
-        key = (type(handle), handle.identity)
+        """What the handle opens; equal handles share it. Equal identities do not: two endpoints may
+        serve one model."""
+        key = repr(handle)
         if key not in self._opened:
             self._opened[key] = (handle, handle.open(self))
         opened: T = self._opened[key][1]

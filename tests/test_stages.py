@@ -30,8 +30,6 @@ ENDPOINT = [
     "labeler.classify_url=http://127.0.0.1:1",
 ]
 SETTINGS = {
-    "loop": [],
-    "exact": ["simulate.simulator=exact", "label.select_tokens=64"],
     "head": [
         "simulate.simulator=head",
         "nodes.assign=match",
@@ -40,9 +38,11 @@ SETTINGS = {
         "judge.classify_url=http://127.0.0.1:2",
         "trigger.share=0.1",
     ],
+    "loop": [],
+    "exact": ["simulate.simulator=exact", "label.select_tokens=64"],
     "joint": ["simulate.simulator=head", "schedule=joint", "align.distill=1"],
     "dictionary": ["nodes=transcoder", "align.distill=1"],
-    "pretrained": ["labeler=vllm", "subject=smollm2", "subject.adapt_steps=1"],
+    "pretrained": ["labeler=smollm2", "subject=smollm2", "subject.adapt_steps=1"],
 }
 
 

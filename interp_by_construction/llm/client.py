@@ -263,13 +263,17 @@ class Labeler:
 
 
 def labeler_identity(cfg: LabelerConfig) -> str:
-    """What stands for a labeler in fingerprints and cache keys: backend, precision and model.
+    """What stands for a labeler in fingerprints and cache keys: backend, precision, model, and how
+    a managed server batches.
 
-    Backend and precision are part of it, because they change the last bits of the answers. No path
-    of a managed or local model is.
+    All of them can change the last bits of the answers. No path of a managed or local model is part
+    of it.
     """
     model = cfg.model if cfg.backend == "endpoint" else model_identity(cfg.model)
-    return f"{cfg.backend}:{cfg.dtype}:{model}"
+    known = [cfg.backend, cfg.dtype, model]
+    if cfg.backend == "vllm":
+        known += map(str, (cfg.max_num_seqs, *cfg.extra_args))
+    return ":".join(known)
 
 
 def make_labeler(cfg: LabelerConfig, cache_path: Path, log_dir: Path) -> Labeler:

@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo browser test test-fast lint config bench clean
+.PHONY: help setup demo browser test test-fast lint config docs bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -35,6 +35,9 @@ lint: setup  ## ruff and mypy
 
 config: setup  ## make the files of conf/ that hold defaults anew, from the dataclasses
 	@$(VENV)/python -m interp_by_construction.config
+
+docs: setup config  ## write docs/stages.md and conf/ anew, from the code
+	@$(VENV)/python scripts/write_docs.py
 
 bench: setup  ## speed of the labeler on this machine
 	@for script in scripts/bench_*.py; do echo "== $$script"; $(VENV)/python $$script || exit 1; done

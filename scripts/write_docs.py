@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import re
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ def page() -> str:
 
 def section(kind: type[Stage[Any]]) -> str:
     """One stage."""
-    text = re.sub(r"(?<=\S)\n(?=\S)", " ", inspect.cleandoc(kind.__doc__ or ""))
+    text = inspect.cleandoc(kind.__doc__ or "")
     rows = ["| field | type | |", "| --- | --- | --- |"]
     for field in dataclasses.fields(kind):
         note = "parent" if "Stage" in str(field.type) else "value"

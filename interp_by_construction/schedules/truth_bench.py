@@ -25,12 +25,12 @@ from interp_by_construction.config.labels import AskConfig, SelectionConfig
 from interp_by_construction.engine.engine import Engine
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.runtime import Runtime, torch_threads
+from interp_by_construction.engine.session import open_engine
 from interp_by_construction.engine.store import write_json
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.llm.handle import LanguageModel
 from interp_by_construction.simulators import SIMULATORS, create, simulator_class
-from interp_by_construction.simulators.base import Models
-from interp_by_construction.simulators.handle import Encoder
+from interp_by_construction.simulators.handle import AnyLabelSimulator, Encoder
 from interp_by_construction.stages.corpus import Corpus
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def run_truth_bench(cfg: Config, simulator: str = "head") -> tuple[Path, dict[st
     cheap = next(name for name in (simulator, *SIMULATORS) if simulator_class(name).any_text)
     cfg = dataclasses.replace(cfg, simulate=dataclasses.replace(cfg.simulate, simulator=cheap))
     directory = RunDirectory(cfg.runs_dir / ".bench")
-    with directory.lock(), TruthBench(cfg, directory).session() as bench:
-        result = bench.run(None if simulator == cheap else simulator)
+    with directory.lock(), open_engine(cfg, directory) as (engine, runtime):
+        result = TruthBench(cfg, engine, runtime).run(None if simulator == cheap else simulator)
     path = directory.path / "truth.json"
     write_json(path, result)
     return path, result
@@ -98,11 +98,9 @@ class TruthBench:
         """See the class."""
         self.cfg, self.runtime = cfg, runtime
         self.corpus = engine.get(Corpus.of(cfg)).path
-        self.labeler = runtime.use(LanguageModel(cfg.labeler))
+        self.language_model = LanguageModel(cfg.labeler)
+        self.labeler = runtime.use(self.language_model)
         self.simulator = create(cfg.simulate)
-        self.models = Models(
-            lambda: self.labeler, lambda: self.runtime.use(Encoder(self.cfg.simulate))
-        )
 
     def run(self, compared: str | None) -> dict[str, Any]:
         """compared: a further simulator, by name. It may be dear, so it gets as much text as the
@@ -110,7 +108,6 @@ class TruthBench:
         import numpy as np
 
         from interp_by_construction.scoring.truth import CONCEPTS
-        from interp_by_construction.simulators.handle import ConfiguredSimulator
 
         self.runtime.prepare()
         cfg = self.cfg.bench
@@ -118,13 +115,13 @@ class TruthBench:
             label, score = self._read(
                 self._text("label", cfg.n_tokens), self._text("score", cfg.n_score_tokens)
             )
-            simulate = self.runtime.use(ConfiguredSimulator(self.cfg.simulate, self.language_model))
+            simulate = self.runtime.use(AnyLabelSimulator(self.cfg.simulate, self.language_model))
             said = simulate(CONCEPTS).on(score.passage.tokens, score.rows)
             parts: dict[str, tuple[Text, NDArray]] = {self.simulator.name: (score, said)}
             if compared is not None:
                 other = dataclasses.replace(self.cfg.simulate, simulator=compared)
                 text = self._text("score", other.n_score_tokens, other.excerpt_tokens)
-                further = self.runtime.use(ConfiguredSimulator(other, self.language_model))
+                further = self.runtime.use(AnyLabelSimulator(other, self.language_model))
                 parts[compared] = (text, further(CONCEPTS)(text.passage.tokens))
             # Where text is short, some concepts do not occur: they are undefined there.
             occurs = np.all([text.member[text.use].any(axis=0) for text in (label, score)], axis=0)
@@ -241,7 +238,6 @@ class TruthBench:
         import numpy as np
 
         from interp_by_construction.engine.progress import track
-        from interp_by_construction.simulators.handle import Encoder
 
         if not self.simulator.encoded_parts:
             return list(texts)

@@ -2,47 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
-from interp_by_construction.config import Config
 from interp_by_construction.engine.stage import Stage
 from interp_by_construction.schedules.graph import Links, RunGraph
 from interp_by_construction.stages import LayerStages
-from interp_by_construction.stages.audit import Audit
-from interp_by_construction.stages.evaluate import Evaluate
-from interp_by_construction.stages.function import Function
-from interp_by_construction.stages.judge import Judge
-from interp_by_construction.stages.removed import Removed
-from interp_by_construction.stages.trigger import Trigger
-from interp_by_construction.stages.work import Work
+from interp_by_construction.stages.registry import all_stages
 from interp_by_construction.training.train import Setting
 
-OF_A_LAYER: tuple[Callable[[Config, LayerStages], Stage[Any] | None], ...] = (
-    Evaluate.examine,
-    Function.examine,
-    Audit.examine,
-    Work.examine,
-    Removed.examine,
-    Judge.examine,
-)
-"""None where the configuration leaves a measurement out."""
+OF_A_LAYER = ("evaluate", "function", "audit", "work", "removed", "judge")
+"""Stages with `examine(cfg, layer)`, which is None where the configuration leaves it out."""
 
-OF_ALL_LAYERS: tuple[Callable[[Config, Sequence[LayerStages]], Stage[Any] | None], ...] = (
-    Work.of,
-    Removed.of_all,
-    Trigger.of,
-)
+OF_ALL_LAYERS = ("work", "removed", "trigger")
+"""Stages with `examine_all(cfg, layers)`, likewise."""
 
 
 def run_graph(setting: Setting, text: Links, made: dict[int, Links]) -> RunGraph:
     """The graph of a run from what is made of each layer, lowest first."""
     cfg, views = setting.cfg, layer_views(setting, text, made)
+    kinds: dict[str, Any] = dict(all_stages())
     measured: dict[int, Links] = {}
     for view in views:
-        stages = [examine(cfg, view) for examine in OF_A_LAYER]
+        stages = [kinds[name].examine(cfg, view) for name in OF_A_LAYER]
         measured[view.index] = {each.name: each for each in stages if each is not None}
-    stages = [examine(cfg, views) for examine in OF_ALL_LAYERS]
+    stages = [kinds[name].examine_all(cfg, views) for name in OF_ALL_LAYERS]
     whole = {each.name: each for each in stages if each is not None}
     return RunGraph(text, made, measured, whole, views)
 

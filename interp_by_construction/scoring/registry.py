@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from interp_by_construction.scoring.blind import BlindRelabelling
-from interp_by_construction.scoring.detect import DetectionAndFuzzing
-from interp_by_construction.scoring.excerpt_score import ExcerptSimulation
+from pkgutil import resolve_name
+
 from interp_by_construction.scoring.scorer import Scorer
 
-SCORERS: tuple[Scorer, ...] = (ExcerptSimulation(), DetectionAndFuzzing(), BlindRelabelling())
+SCORERS = (
+    "interp_by_construction.scoring.excerpt_score:ExcerptSimulation",
+    "interp_by_construction.scoring.detect:DetectionAndFuzzing",
+    "interp_by_construction.scoring.blind:BlindRelabelling",
+)
 """In the order in which tables show them."""
+
+
+def all_scorers() -> list[Scorer]:
+    """One of each."""
+    return [resolve_name(name)() for name in SCORERS]

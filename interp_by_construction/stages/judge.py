@@ -37,7 +37,7 @@ from interp_by_construction.engine.store import METRICS
 from interp_by_construction.labelling.blind import BlindLabeler
 from interp_by_construction.labelling.labels import Label, read_labels
 from interp_by_construction.llm.handle import LanguageModel
-from interp_by_construction.scoring.registry import SCORERS
+from interp_by_construction.scoring.registry import all_scorers
 from interp_by_construction.scoring.score_table import Row, RowSummary, per_node
 from interp_by_construction.scoring.scorer import Case, LanguageJudge, SimulatorJudge
 from interp_by_construction.scoring.simulated import SimulatedLayer
@@ -171,7 +171,7 @@ class Judge(Stage[JudgeRecord]):
         if named:
             with torch_threads(job.runtime.encoder_threads):
                 common = case.labels[case.common]
-                for scorer in SCORERS:
+                for scorer in all_scorers():
                     scored = scorer.score(case)
                     rows += scored.rows
                     thresholds |= {name: dict(each) for name, each in scored.thresholds.items()}

@@ -103,7 +103,7 @@ class Removed(Stage[RemovedRecord]):
         return cls.of(layer.setting, model, [layer.index], layer.index)
 
     @classmethod
-    def of_all(cls, cfg: Config, layers: Sequence[LayerStages]) -> Self | None:
+    def examine_all(cls, cfg: Config, layers: Sequence[LayerStages]) -> Self | None:
         """What all layers together are worth, likewise."""
         first = layers[0]
         if not (cfg.work.enabled and cfg.work.removed):

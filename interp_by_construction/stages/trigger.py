@@ -139,7 +139,7 @@ class Trigger(Stage[TriggerRecord]):
     seed: int
 
     @classmethod
-    def of(cls, cfg: Config, layers: Sequence[LayerStages]) -> Self | None:
+    def examine_all(cls, cfg: Config, layers: Sequence[LayerStages]) -> Self | None:
         """The models of a run, whose aligned `layers` are all there; None where nothing is planted.
         The repaired models and, for comparison, the control are also ablated."""
         if cfg.trigger.share == 0:

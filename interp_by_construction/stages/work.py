@@ -136,10 +136,10 @@ class Work(Stage[WorkRecord]):
     @classmethod
     def examine(cls, cfg: Config, layer: LayerStages) -> Self | None:
         """One layer alone."""
-        return cls.of(cfg, (layer,))
+        return cls.examine_all(cfg, (layer,))
 
     @classmethod
-    def of(cls, cfg: Config, layers: Sequence[LayerStages]) -> Self | None:
+    def examine_all(cls, cfg: Config, layers: Sequence[LayerStages]) -> Self | None:
         """Layers of the final model at once, lowest first; None where that is switched off."""
         if not cfg.work.enabled:
             return None

@@ -16,7 +16,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from interp_by_construction import pipeline
 from interp_by_construction.config import from_dict
 from interp_by_construction.errors import IbcError
 from interp_by_construction.report.mirror import log_result
@@ -72,6 +71,9 @@ def end_with_parent() -> None:
 
 
 def _run(values: Any, overrides: list[str]) -> int:
+    # Imports torch, which help and mistakes in the configuration need not wait for.
+    from interp_by_construction import pipeline
+
     try:
         cfg = from_dict(values, overrides)
         run = pipeline.run(cfg)
@@ -85,6 +87,8 @@ def _run(values: Any, overrides: list[str]) -> int:
 
 def _job(values: Any, overrides: list[str], sweep: SweepDirectory, number: int) -> int:
     """Runs one job; what goes wrong is written down and does not touch the others."""
+    from interp_by_construction import pipeline
+
     try:
         cfg = from_dict(values, overrides)
         log_result(cfg, pipeline.run(cfg, f"{sweep.path.name}/{number}"))

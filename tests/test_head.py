@@ -46,7 +46,7 @@ from interp_by_construction.scoring import columnwise_correlation, pairwise_corr
 from interp_by_construction.simulators import check
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.files import simulate_file
-from interp_by_construction.simulators.handle import AnyLabelSimulator, simulator_of
+from interp_by_construction.simulators.handle import ConfiguredSimulator, simulator_of
 from interp_by_construction.simulators.head import Head
 from interp_by_construction.stages.assign import Assign
 from interp_by_construction.stages.simulate import Simulate
@@ -324,7 +324,7 @@ def test_labels_can_be_dealt_out_by_what_the_layer_learns(
         encoded=given(store.path("encode", encoded)),
         layer=1,
         n_tokens=cfg.simulate.n_label_tokens,
-        simulator=AnyLabelSimulator(cfg.simulate, LanguageModel(cfg.labeler)),
+        simulator=ConfiguredSimulator(cfg.simulate, LanguageModel(cfg.labeler)),
         general=None,
         limits=MatchLimits(cfg.label.min_tokens, cfg.label.max_overlap, 0.0),
         seed=0,

@@ -25,6 +25,7 @@ from interp_by_construction.engine.rows import read_rows
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError
+from interp_by_construction.labelling.labels import read_history
 from interp_by_construction.report import figures, node_page, pareto, pareto_chart, run_page, trees
 from interp_by_construction.report.charts import (
     Axis,
@@ -41,7 +42,6 @@ from interp_by_construction.report.html import write_report
 from interp_by_construction.report.node_page import excerpt
 from interp_by_construction.report.terminal import show_result
 from interp_by_construction.scoring import columnwise_correlation
-from interp_by_construction.subject import tables
 from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.reading import activations_on
 from interp_by_construction.sweeps.record import SweepDirectory
@@ -253,15 +253,12 @@ def test_labels_tokens_and_reasons_are_text_and_nothing_else(
         )
 
     def history(path: Path) -> list[Any]:
-        return [
-            dataclasses.replace(each, text=HOSTILE, why=HOSTILE)
-            for each in tables.read_history(path)
-        ]
+        return [dataclasses.replace(each, text=HOSTILE, why=HOSTILE) for each in read_history(path)]
 
     monkeypatch.setattr(
         node_page,
         "read_rows",
-        lambda path: [tampered(each) for each in tables.read_rows(path)],
+        lambda path: [tampered(each) for each in read_rows(path)],
     )
     monkeypatch.setattr(node_page, "read_history", history)
     write_report(root, "hostile")
@@ -581,8 +578,14 @@ def test_a_node_page_has_every_score_before_and_after_in_one_row() -> None:
         "new_thing_before",
     ]
     row: dict[str, Any] = {name: float(i) for i, name in enumerate(columns)}
+    titles = {
+        "detection": "detection, p > 0.5",
+        "detection_auc": "detection, AUC",
+        "blind_same_text": "blind relabelling, same label",
+    }
     made = node_page.score_rows(
-        row | {"layer": 1, "label": "animals", "truth_concept": "animal", "truth_rule": None}
+        row | {"layer": 1, "label": "animals", "truth_concept": "animal", "truth_rule": None},
+        titles,
     )
     moments = {(each.name, each.by): each.moments for each in made}
     assert moments["simulation r, all text", "simulator"] == {
@@ -599,7 +602,9 @@ def test_a_node_page_has_every_score_before_and_after_in_one_row() -> None:
     assert sorted(value for each in moments.values() for value in each.values()) == sorted(
         row.values()
     )
-    undefined, known = node_page.score_rows({"truth_r": None, "truth_r_before": None, "new": 0.0})
+    undefined, known = node_page.score_rows(
+        {"truth_r": None, "truth_r_before": None, "new": 0.0}, titles
+    )
     assert known.defined and not undefined.defined
 
 

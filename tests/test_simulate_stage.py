@@ -264,10 +264,10 @@ def test_every_simulator_says_what_the_stages_ask(server: FakeServer, tmp_path: 
     for name in SIMULATORS:
         simulator = create(config(server, tmp_path, f"simulate.simulator={name}").simulate)
         assert simulator.name == name
-        assert simulator.scored_part in simulator.parts
-        assert simulator.calibration_part in simulator.parts
+        assert simulator.scored_part in simulator.parts()
+        assert simulator.calibration_part in simulator.parts()
         assert simulator.scored_part != simulator.calibration_part
-        assert "head_score" in simulator.parts or not simulator.any_text
+        assert "head_score" in simulator.parts() or not simulator.any_text
     with pytest.raises(ConfigError, match=r"simulate.simulator=magic.*exact, ridge, head"):
         check(config(server, tmp_path, "simulate.simulator=magic"))
 
@@ -291,7 +291,7 @@ def test_a_simulator_sees_no_setting_that_is_not_hashed(
         changed = stage(replace(cfg, simulate=replace(cfg.simulate, **{field.name: value})))
         if changed.fingerprint == plain.fingerprint:
             assert changed.texts == plain.texts
-            assert changed.simulator.contrast == plain.simulator.contrast
+            assert changed.contrast == plain.contrast
             assert changed.simulator.simulator.cfg == plain.simulator.simulator.cfg
 
 

@@ -345,14 +345,14 @@ def test_the_sweep_keeps_its_servers_between_two_jobs(tmp_path: Path) -> None:
 EMBEDDED = """
 import sys, time
 from pathlib import Path
-from interp_by_construction.llm import embedded
+from interp_by_construction.llm import embedded, gguf_checkpoint
 def convert(source, output):
     with open(sys.argv[1], "a") as log:
         log.write("converted\\n")
     time.sleep(0.5)
     (output / "model.safetensors").touch()
     (output / "config.json").write_text("{}")
-embedded._convert = convert
+gguf_checkpoint.convert = convert
 assert (embedded.embedded_checkpoint() / "config.json").is_file()
 """
 

@@ -35,7 +35,7 @@ POINTS = [[0.5, 0.01, 0], [None, 0.02, 1]]
 
 
 def use(cfg: LoggerConfig, directory: Path) -> None:
-    with tracked(cfg, "demo", "align", 1, None, directory, CONFIG) as logger:
+    with tracked(cfg, "demo", "align", 1, directory, CONFIG) as logger:
         if logger is not False:
             logger.log_metrics({"loss": 1.5}, step=0)
             logger.log_metrics({"loss": 1.0}, step=1)
@@ -45,7 +45,7 @@ def use(cfg: LoggerConfig, directory: Path) -> None:
 
 
 def test_none_is_false_and_writes_nothing(tmp_path: Path) -> None:
-    assert make_logger(LoggerConfig(kind="none"), "demo", "align", 1, 1, tmp_path / "logs") is False
+    assert make_logger(LoggerConfig(kind="none"), "demo", "align", 1, tmp_path / "logs") is False
     use(LoggerConfig(kind="none"), tmp_path / "logs")
     assert not list(tmp_path.iterdir())
 
@@ -91,7 +91,7 @@ def test_jobs_of_a_sweep_are_one_group() -> None:
 
 def test_unknown_kind_names_the_choices(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"logger.kind=tensorboard.*wandb, csv or none"):
-        make_logger(LoggerConfig(kind="tensorboard"), "demo", "align", 1, 1, tmp_path)  # type: ignore[arg-type]
+        make_logger(LoggerConfig(kind="tensorboard"), "demo", "align", 1, tmp_path)  # type: ignore[arg-type]
 
 
 SCRIPT = """
@@ -136,7 +136,7 @@ def test_tracked_closes_the_logger_when_the_stage_fails(tmp_path: Path) -> None:
     cfg = LoggerConfig(kind="csv")
 
     def stage() -> None:
-        with tracked(cfg, "demo", "align", 0, None, tmp_path) as logger:
+        with tracked(cfg, "demo", "align", 0, tmp_path) as logger:
             assert logger is not False
             logger.log_metrics({"loss": 2.0}, step=0)
             raise RuntimeError("stage")

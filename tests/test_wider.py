@@ -21,7 +21,8 @@ from interp_by_construction.scoring.rule_truth import (
     target_mask,
 )
 from interp_by_construction.scoring.truth import CONCEPTS, membership, nearest_concept
-from interp_by_construction.truth.rules import RULES, possessive
+from interp_by_construction.truth.rules import RULES
+from interp_by_construction.truth.word_predicates import possessive
 
 STORY = (
     'One sunny morning, Tom walked to the park. "Do not be sad, my friend!" said Mia to Tom. It was a very big, red ball.\n'

@@ -1,5 +1,4 @@
-"""Whole texts and the concepts that their tokens belong to, drawn on the training device: what the
-tuning scripts learn from.
+"""Batches of whole texts and of concepts that their tokens belong to, on the training device.
 
 A concept is rare, so half of the texts of a batch are drawn by way of a concept, and most concepts
 of a batch have members in it.
@@ -28,8 +27,7 @@ FREQUENT = 0.8
 
 
 def supervision(args: argparse.Namespace, encoder: str, tokenizer: Any) -> Supervision:
-    """Built once for the tokenizer of `encoder`, which takes a minute and a half, then kept in
-    `--work`."""
+    """Supervision for the tokenizer of `encoder`, built in 90 seconds, then found in `--work`."""
 
     def offsets(text: str) -> list[tuple[int, int]]:
         encoded = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)

@@ -1,5 +1,7 @@
-"""How well simulated activations tell the members of held-out concepts, on held-out texts: what the
-training scripts choose by."""
+"""How well simulated activations tell the members of held-out concepts, on held-out texts.
+
+The training scripts choose their weights by it.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Concepts that depend on what stands before a word, by rules whose truth any text shows: `words
-after a title`."""
+"""Concepts that depend on the words before a token, such as `words after a title`.
+
+They follow rules whose truth any text shows.
+"""
 
 from __future__ import annotations
 
@@ -74,8 +76,7 @@ CONTEXT = (
     ["question words at the start of a sentence", "sentences that begin with who, what or how"],
     ["commas inside quotation marks", "commas in dialogue"],
 )
-"""Phrasings of the rules, in the order of `_rules`; the families of FOLLOWED and OBJECTS come after
-them."""
+"""Phrasings of the rules, in the order of `_rules`. The families FOLLOWED and OBJECTS come next."""
 
 FOLLOWED = (
     "in on at by for with from into about over after before between through under this that these those his her their its my your "
@@ -116,8 +117,7 @@ OBJECTS = {
     "write": "writes wrote written writing",
     "lead": "leads led leading",
 }
-"""`what somebody gives`: the words after the verb, up to a mark, a preposition or another
-clause."""
+"""`what somebody gives`: the words after the verb, up to a mark, preposition or another clause."""
 
 
 def _members(title: str) -> list[str]:
@@ -152,8 +152,10 @@ OBJECT_AT = {
 def context_concepts(
     texts: list[str], ends: list[list[int]]
 ) -> tuple[list[Concept], NDArray[np.uint8]]:
-    """The concepts, and membership [token, concept]. ends: the character at which each token of a
-    text ends."""
+    """The concepts, and membership [token, concept].
+
+    ends: the character at which each token of a text ends.
+    """
     concepts = [
         Concept("context", phrasings[0], phrasings) for phrasings in (*CONTEXT, *_families())
     ]

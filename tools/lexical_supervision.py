@@ -151,8 +151,8 @@ class Synset:
     gloss: str
     examples: list[str]
     up: list[Sense] = field(default_factory=list)
-    """Hypernyms; for an adjective its attribute, the nouns derived from it and, for a satellite,
-    its cluster's head."""
+    """Hypernyms. For an adjective its attribute, the nouns derived from it and, for a satellite,
+    the head of its cluster."""
     wholes: list[Sense] = field(default_factory=list)
     """What it is a part, a member or the substance of."""
     topics: list[Sense] = field(default_factory=list)
@@ -167,8 +167,7 @@ class Text(NamedTuple):
 
 
 class WordNet:
-    """The parts of WordNet's database files that are needed here. Format: wndb(5WN) and
-    cntlist(5WN)."""
+    """What is needed of WordNet's database files; their format is in wndb(5WN) and cntlist(5WN)."""
 
     def __init__(self, folder: Path) -> None:
         self.synsets: dict[Sense, Synset] = {}
@@ -237,8 +236,7 @@ class WordNet:
                 keys[f"{word}%{number}:{parts[1]}:{int(parts[5 + 2 * i], 16):02d}:{head}"] = sense
 
     def lemmas(self, form: str) -> Iterator[tuple[str, str, str]]:
-        """(lemma, part of speech, inflection) of every reading of a lower-case word form (morphy's
-        rules)."""
+        """(lemma, part of speech, inflection) of every reading of a lower-case form, as morphy."""
         rules = (
             (
                 "n",
@@ -310,15 +308,15 @@ class WordNet:
         return seen
 
     def _is_quality(self, sense: Sense, up: Sense) -> bool:
-        """From an adjective only to what it says of a thing: `happy` to happiness, not `woolly` to
-        wool."""
+        """From an adjective only to what it says of a thing: `happy` to happiness, `woolly` to
+        none."""
         return up in self.synsets and (
             sense.pos != "a" or up.pos != "n" or self.synsets[up].file in (7, 12, 26)
         )
 
     def texts(self, rng: np.random.Generator) -> list[Text]:
-        """Examples with their word's sense, and glosses, each as a sentence; some examples with
-        names, some as speech."""
+        """Examples with their word's sense, and glosses, as sentences; some with names or as
+        speech."""
         result = []
         for sense, synset in self.synsets.items():
             for example in synset.examples:
@@ -341,8 +339,10 @@ class WordNet:
 
 
 def _varied(text: str, rng: np.random.Generator) -> str:
-    """Examples know few names and no dialogue: `He left.` becomes `Peter left.`, or `"He left," the
-    man said.`"""
+    """Puts in names and dialogue, of which examples have few.
+
+    `He left.` becomes `Peter left.`, or `"He left," the man said.`
+    """
     for pronoun, names in (("He ", MEN), ("She ", WOMEN)):
         if text.startswith(pronoun) and rng.random() < 0.4:
             text = f"{rng.choice(names)} {text[len(pronoun) :]}"
@@ -400,8 +400,10 @@ def build(
     n_tokens: int,
     seed: int,
 ) -> Supervision:
-    """extra: more sentences; offsets: (start, end) of each encoder token of a text; stops at about
-    n_tokens."""
+    """Texts of about `n_tokens` tokens, their concepts, and who belongs to what.
+
+    extra: more sentences; offsets: (start, end) of each encoder token of a text.
+    """
     net = WordNet(wordnet)
     chunks, ends = chunked(net, extra, offsets, n_tokens, seed)
     types, rows = _types(chunks, ends)
@@ -419,8 +421,7 @@ def chunked(
     n_tokens: int,
     seed: int,
 ) -> tuple[list[Text], list[list[int]]]:
-    """Shuffled sentences joined to chunks, and the character at which each encoder token of a chunk
-    ends."""
+    """Shuffled sentences joined to chunks, and the character at which each of their tokens ends."""
     rng = np.random.default_rng(seed)
     every = net.texts(rng) + [Text(text, {}) for text in extra]
     order = rng.permutation(len(every))
@@ -443,8 +444,7 @@ def chunked(
 
 
 class Row(NamedTuple):
-    """What a token is: a word (by surface form, known sense), the beginning of one, or other
-    characters."""
+    """What a token is: a word (surface form, known sense), its beginning, or other characters."""
 
     form: str
     sense: Sense | None
@@ -526,8 +526,10 @@ def _least_forms(name: object) -> int:
 
 
 def _distinct(concepts: list[Concept]) -> list[Concept]:
-    """No phrasing of a held-out concept is the phrasing of another; of a held-out name nothing else
-    is told."""
+    """Concepts none of whose phrasings tells a held-out concept.
+
+    Of a held-out name nothing else is told.
+    """
     secret = {phrase.lower() for c in concepts if held_out(c, HELD_OUT) for phrase in c.phrasings}
     kept = []
     for concept in concepts:
@@ -541,8 +543,7 @@ def _distinct(concepts: list[Concept]) -> list[Concept]:
 
 
 class Related(NamedTuple):
-    """A concept beside the hyponym sets: the `parts` or `topic` of a synset, or the several
-    readings of a bare `lemma`."""
+    """A concept beside the hyponym sets: `parts` or `topic` of a synset, or a word's readings."""
 
     relation: str
     of: Sense
@@ -618,7 +619,7 @@ INFLECTIONS = {
 def _shares(
     net: WordNet, form: str, known: Sense | None, bare: dict[Sense, list[Related]]
 ) -> dict[object, float]:
-    """Share of the uses of a word form that belongs to each concept (a Sense, or a string for the
+    """Share of a word form's uses that belongs to each concept (a Sense, or a string for
     others)."""
     found: dict[object, float] = defaultdict(float)
     readings = net.readings(form)
@@ -854,8 +855,7 @@ def _closed_concepts(
 
 
 def held_out(concept: Concept, share: float) -> bool:
-    """Whether a synset concept is kept out of training; decided by its name, so that it never
-    changes."""
+    """Whether a synset concept is kept out of training. Its name decides, so it never changes."""
     return (
         concept.kind.startswith("synset")
         and zlib.crc32(concept.name.encode()) % 1000 < 1000 * share

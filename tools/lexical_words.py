@@ -1,5 +1,4 @@
-"""What the parts of the lexical supervision share: the closed classes of English and what a concept
-is."""
+"""The closed classes of English, first names, and what a concept is."""
 
 from __future__ import annotations
 

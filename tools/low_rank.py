@@ -1,5 +1,4 @@
-"""Trainable low-rank adapters (LoRA, Hu et al. 2022) beside the frozen linear maps of a
-transformers model."""
+"""Trainable low-rank adapters (LoRA, Hu et al. 2022) beside the frozen linear maps of a model."""
 
 from __future__ import annotations
 
@@ -30,8 +29,10 @@ class LowRank(nn.Module):
 
 
 def attach(model: nn.Module, rank: int, dropout: float) -> dict[str, LowRank]:
-    """Freezes `model` and puts an adapter beside every linear map of its blocks, in place; returns
-    them by module name."""
+    """Freezes `model` and puts an adapter beside every linear map of its blocks, in place.
+
+    Returns the adapters by module name.
+    """
     model.requires_grad_(False)
     linear = [
         (name, module)

@@ -53,8 +53,7 @@ N_POSITIVES = 64
 MIN_MEMBERS = 2
 """A correlation needs so many members in the batch."""
 GENERAL = ("affix", "class", "closed", "context", "file", "mark")
-"""Kinds of concepts that are few, and that labels often name: word classes, forms, wide meanings,
-places in a text."""
+"""Kinds of concepts that are few and often named: word classes, forms, wide meanings, places."""
 
 
 class Projection(NamedTuple):
@@ -71,8 +70,7 @@ class Projection(NamedTuple):
 
 
 def fit(features: NDArray, components: int, whiten: float) -> Projection:
-    """Principal components, divided by their variance to the power `whiten` and scaled to unit
-    variance on average."""
+    """Principal components over their variance to the power `whiten`, of unit mean variance."""
     mean, scale = standard(features)
     x = torch.as_tensor(np.clip((features.astype(np.float32) - mean) / scale, -CLIP, CLIP))
     variance, vectors = torch.linalg.eigh(x.T @ x / len(x))
@@ -127,8 +125,10 @@ class TwoTowers(nn.Module):
 
 
 def loss_of(logits: Tensor, member: Tensor, correlation: float) -> Tensor:
-    """Cross-entropy over known pairs + correlation * mean over concepts of 1 - r. member: uint8
-    [token, concept]."""
+    """Cross-entropy over known pairs + correlation * mean over concepts of 1 - r.
+
+    member: uint8 [token, concept].
+    """
     known = (member != IGNORE).float()
     target = (member == 1).float()
     entropy = (
@@ -201,8 +201,10 @@ def encode_labels(encoder: Encoder, phrasings: list[str]) -> NDArray[np.float16]
 def project_labels(
     z: NDArray, token: Projection, args: argparse.Namespace, start: Head | None
 ) -> tuple[Tensor, Projection]:
-    """Features of labels [phrasing, feature] -> what `TwoTowers` reads. Mean, last and suffix token
-    have their own components."""
+    """Features of labels [phrasing, feature] -> what `TwoTowers` reads.
+
+    Mean, last and suffix token have components of their own.
+    """
     n = len(token.mean)
     if start is not None:
         as_tokens = [token(z[:, i * n : (i + 1) * n]) for i in range(2)]
@@ -234,8 +236,8 @@ def evaluate(
     columns: NDArray,
     phrasing: NDArray,
 ) -> dict[str, Any]:
-    """Mean r and AUC over `columns` (concepts) on `rows` (tokens), first phrasings; also by kind of
-    concept."""
+    """Mean r and AUC over `columns` (concepts) on `rows` (tokens), first phrasings; also by
+    kind."""
     model.eval()
     with torch.inference_mode():
         logits = torch.cat(
@@ -262,8 +264,7 @@ def membership(data: Supervision, rows: NDArray, columns: NDArray) -> NDArray[np
 def phrasing_table(
     concepts: list[Concept],
 ) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
-    """All phrasings, and per concept their rows (first ones repeated to a common length) and their
-    number."""
+    """All phrasings; each concept's rows, padded with its first ones; and how many it has."""
     flat: list[str] = []
     longest = max(len(concept.phrasings) for concept in concepts)
     table = np.zeros((len(concepts), longest), dtype=np.int64)
@@ -275,8 +276,10 @@ def phrasing_table(
 
 
 class Batches:
-    """Random tokens, and among them some members of every concept that is drawn: most concepts are
-    rare."""
+    """Batches of random tokens with some members of every concept that is drawn.
+
+    Most concepts are rare.
+    """
 
     def __init__(
         self, data: Supervision, rows: NDArray, columns: NDArray, args: argparse.Namespace
@@ -330,8 +333,8 @@ class Batches:
         return found
 
     def draw(self, labels: Tensor) -> tuple[NDArray, NDArray, Tensor]:
-        """Token rows, concepts, and the features of a phrasing of each, a mixture of two for half
-        of them."""
+        """Token rows, concepts, and the features of a phrasing of each, of half a mixture of
+        two."""
         args, rng = self.args, self.rng
         n = min(args.batch_concepts, len(self.columns))
         n_general = max(min(int(args.general * n), len(self.general)), n - len(self.special))

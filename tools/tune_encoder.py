@@ -76,8 +76,10 @@ class Simulator(nn.Module):
         self.register_buffer("label_scale", torch.stack([torch.zeros(3 * n), torch.ones(3 * n)]))
 
     def states(self, ids: Tensor) -> Tensor:
-        """[text, pos] -> hidden states of the layers side by side [text, pos, feature]. Padding is
-        behind, so nothing sees it."""
+        """[text, pos] -> hidden states of the layers side by side [text, pos, feature].
+
+        Padding is behind, so nothing sees it.
+        """
         hidden = self.encoder(
             input_ids=ids, output_hidden_states=True, use_cache=False
         ).hidden_states
@@ -135,8 +137,10 @@ def standardised(raw: Tensor, scale: Tensor) -> Tensor:
 def tokenized(
     encoder: Encoder, data: Supervision, flat: list[str]
 ) -> tuple[Padded, Padded, tuple[int, int]]:
-    """Texts, phrasings as `head.label_features` reads them, and the lengths of what stands before
-    and behind a phrasing."""
+    """Texts, phrasings as `head.label_features` reads them, and the lengths of their two frames.
+
+    The frames are what stands before and behind a phrasing.
+    """
 
     def ids(texts: list[str]) -> list[list[int]]:
         found: list[list[int]] = encoder.tokenizer(texts, add_special_tokens=False)["input_ids"]

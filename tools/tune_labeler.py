@@ -47,8 +47,7 @@ N_DEV_TEXTS = 32
 
 
 class Prompts:
-    """Prompts of simulation as token ids: rated texts, then some texts, each behind the same
-    label."""
+    """Prompts of simulation as token ids: rated texts, then texts that stand behind one label."""
 
     def __init__(
         self,
@@ -165,8 +164,7 @@ def train(
 def evaluate(
     model: nn.Module, rows: Tensor, concepts: Concepts, prompts: Prompts, data: Any, device: str
 ) -> dict[str, Any]:
-    """Scores of some held-out concepts, their first phrasing as label, on some held-out texts, two
-    texts a prompt."""
+    """Scores of held-out concepts by their first phrasing on held-out texts, two texts a prompt."""
     model.eval()
     generator = torch.Generator().manual_seed(0)
     usable = concepts.dev_texts[prompts.usable[concepts.dev_texts]]

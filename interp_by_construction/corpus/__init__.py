@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from interp_by_construction.config import SPLITS, DataConfig
 from interp_by_construction.corpus.splits import assign, check_disjoint
 from interp_by_construction.corpus.stories import Story, generate, generator_identity
@@ -28,7 +30,6 @@ from interp_by_construction.engine.records import Record
 from interp_by_construction.errors import CorpusError
 
 if TYPE_CHECKING:
-    import numpy as np
     from transformers import PreTrainedTokenizerBase
 
 __all__ = [

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from filelock import FileLock, Timeout
+
 from interp_by_construction import __version__
 from interp_by_construction.config import Config, from_saved, identity, to_dict
 from interp_by_construction.engine.environment import environment
@@ -206,8 +208,6 @@ class RunDirectory:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Raises StoreError if another process works on this run."""
-        from filelock import FileLock, Timeout
-
         with disk_errors(self.path):
             (self.path / "logs").mkdir(parents=True, exist_ok=True)
         # Not at once: `in_use` of another process holds it for an instant.
@@ -229,8 +229,6 @@ class RunDirectory:
     @property
     def in_use(self) -> bool:
         """Whether a process works on this run."""
-        from filelock import FileLock, Timeout
-
         if not (self.path / ".lock").is_file():
             return False
         try:

@@ -39,4 +39,4 @@ def _tracked(
     cfg: Config, directory: RunDirectory, stage: str, layer: int | None
 ) -> AbstractContextManager[Any]:
     logs = directory.path / "logs"
-    return tracked(cfg.logger, directory.name, stage, layer, None, logs, to_dict(cfg))
+    return tracked(cfg.logger, directory.name, stage, layer, logs, to_dict(cfg))

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from interp_by_construction.errors import CorruptArtifact, StoreError
 
 MANIFEST = "manifest.json"
@@ -199,8 +201,6 @@ class Store:
         found = self.get(recipe.stage, recipe.fingerprint)
         if found is not None:
             return found
-        from filelock import FileLock
-
         final = self.path(recipe.stage, recipe.fingerprint)
         partial = final.with_name(f".{recipe.fingerprint}.partial")
         with disk_errors(final):

@@ -58,15 +58,13 @@ def make_logger(
     run: str,
     stage: str,
     layer: int | None,
-    attempt: int | None,
     directory: Path,
     config: Mapping[str, Any] | None = None,
 ) -> Logger | Literal[False]:
-    """A Lightning logger for one attempt at one stage, or False (what `Trainer(logger=...)` takes
-    for no logger).
+    """A Lightning logger for the next attempt at one stage, or False, which `Trainer(logger=...)`
+    takes for no logger.
 
     Args:
-        attempt: None takes the next free one in `directory`.
         directory: where files go; created if missing.
         config: the run's configuration, by which W&B can group, filter and plot; API keys are left
         out.
@@ -77,19 +75,18 @@ def make_logger(
     """
     if cfg.kind == "none":
         return False
-    attempt = attempt or next_attempt(run, stage, layer, directory)
-    identifier = run_id(run, stage, layer, attempt)
     directory.mkdir(parents=True, exist_ok=True)
     if cfg.kind == "csv":
-        return _csv_logger(directory, identifier)
+        return _csv_logger(run, stage, layer, directory)
     if cfg.kind == "wandb":
-        return _wandb_logger(cfg, run, stage, layer, identifier, directory, config or {})
+        return _wandb_logger(cfg, run, stage, layer, directory, config or {})
     raise ConfigError(f"logger.kind={cfg.kind} is unknown: use wandb, csv or none")
 
 
-def _csv_logger(directory: Path, identifier: str) -> CSVLogger:
+def _csv_logger(run: str, stage: str, layer: int | None, directory: Path) -> CSVLogger:
     from pytorch_lightning.loggers import CSVLogger
 
+    identifier = run_id(run, stage, layer, next_attempt(run, stage, layer, directory))
     return CSVLogger(save_dir=directory, name="csv", version=identifier)
 
 
@@ -98,7 +95,6 @@ def _wandb_logger(
     run: str,
     stage: str,
     layer: int | None,
-    identifier: str,
     directory: Path,
     config: Mapping[str, Any],
 ) -> WandbLogger:
@@ -114,7 +110,7 @@ def _wandb_logger(
             project=cfg.project,
             group=group_of(run),
             job_type=stage,
-            id=identifier,
+            id=run_id(run, stage, layer, next_attempt(run, stage, layer, directory)),
             name=" ".join([*run.split("/")[1:], stage, *([] if layer is None else [str(layer)])]),
             # `layer` is the one at work; what the configuration calls so is the list of all.
             config={**_without_keys(config), "run": run, "stage": stage, "layer": layer},
@@ -151,12 +147,11 @@ def tracked(
     run: str,
     stage: str,
     layer: int | None,
-    attempt: int | None,
     directory: Path,
     config: Mapping[str, Any] | None = None,
 ) -> Iterator[Logger | Literal[False]]:
     """`make_logger` that is finished at the end of the block, as failed if the block raises."""
-    logger = make_logger(cfg, run, stage, layer, attempt, directory, config)
+    logger = make_logger(cfg, run, stage, layer, directory, config)
     try:
         yield logger
     except BaseException:

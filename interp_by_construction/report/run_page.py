@@ -8,7 +8,7 @@ from typing import Any
 
 from interp_by_construction.engine.store import Artifact
 from interp_by_construction.report.facts import RunFacts
-from interp_by_construction.report.terminal import METHODS, MOMENTS
+from interp_by_construction.report.terminal import MOMENTS
 
 HIDES = ("work", "function", "audit")
 """Records of a layer that say what flows around or through the labels."""
@@ -31,18 +31,15 @@ def method_rows(layer: dict[str, Any]) -> list[dict[str, Any]]:
     rows: dict[tuple[str, str | None], dict[str, Any]] = {}
     for record in layer.get("scores_by_method", []):
         rows.setdefault((record["method"], record["judge"]), {})[record["moment"]] = record
-    order = {method: place for place, method in enumerate(METHODS)}
     return [
         {
-            "method": METHODS.get(method, method.replace("_", " ")),
+            "method": next(iter(moments.values()))["title"],
             "judge": judge or "text",
             "self_judged": any(record["self_judged"] for record in moments.values()),
             "n": moments.get("final", next(iter(moments.values())))["n"],
             "moments": [moments.get(name) for name in MOMENTS],
         }
-        for (method, judge), moments in sorted(
-            rows.items(), key=lambda row: order.get(row[0][0], len(order))
-        )
+        for (_, judge), moments in rows.items()
     ]
 
 

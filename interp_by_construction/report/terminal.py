@@ -24,22 +24,6 @@ MOMENTS = {
     name: name.replace("_", " ")
     for name in ("before", "final", "shuffled", "empty_label", "common_label")
 }
-METHODS = {
-    "simulation": "simulation r, all text",
-    "simulation_top": "simulation r, top excerpts",
-    "simulation_random": "simulation r, random excerpts",
-    "simulation_combined": "simulation r, top and random",
-    "own_label_first": "own label ranked first",
-    "detection": "detection, p > 0.5",
-    "detection_fitted": "detection, fitted threshold",
-    "detection_auc": "detection, AUC",
-    "fuzzing": "fuzzing, p > 0.5",
-    "fuzzing_fitted": "fuzzing, fitted threshold",
-    "fuzzing_auc": "fuzzing, AUC",
-    "blind_simulation": "blind relabelling, r",
-    "blind_same_text": "blind relabelling, same label",
-    "blind_shared_words": "blind relabelling, shared words",
-}
 COUNTS = {
     "layer": "layer",
     "n_nodes": "nodes",
@@ -143,12 +127,12 @@ def _loss_lines(summary: dict[str, Any]) -> Iterator[str]:
 
 
 def _scored_by(summary: dict[str, Any]) -> str:
-    final = summary["layers"][0]["score"]["final"]
-    labeler = escape(str(summary["labeler"]["model"]))
+    score = summary["layers"][0]["score"]
+    final, labeler = score["final"], escape(str(summary["labeler"]["model"]))
     by = (
-        "a head trained beforehand"
-        if final["simulator"] == "head"
-        else f"{final['simulator']} simulation of {labeler}"
+        f"{final['simulator']} simulation of {labeler}"
+        if final["simulator"] == score["exact"]["simulator"]
+        else f"simulator {final['simulator']}"
     )
     own = (
         ", self-judged (the model that wrote the labels is behind it)"
@@ -175,17 +159,15 @@ def _show_methods(out: Console, layer: dict[str, Any]) -> None:
         table.add_column(column)
     for column in MOMENTS.values():
         table.add_column(column, justify="right")
-    order = {method: place for place, method in enumerate(METHODS)}
-    for (method, judge), moments in sorted(
-        rows.items(), key=lambda row: order.get(row[0][0], len(order))
-    ):
+    for (_, judge), moments in rows.items():
         own = " (self)" if any(record["self_judged"] for record in moments.values()) else ""
         final = moments.get("final", {})
         own += f", {final['n'] + final['n_undefined']} nodes" if final.get("n_not_asked") else ""
         shown = [
             _score(moments[name], name == "final") if name in moments else "" for name in MOMENTS
         ]
-        table.add_row(METHODS.get(method, method), escape(f"{judge or 'text'}{own}"), *shown)
+        title = next(iter(moments.values()))["title"]
+        table.add_row(escape(title), escape(f"{judge or 'text'}{own}"), *shown)
     out.print(table)
 
 

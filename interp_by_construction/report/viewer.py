@@ -11,12 +11,11 @@ from interp_by_construction.engine.runtime import Runtime
 from interp_by_construction.engine.store import Artifact, Store
 from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.simulators.handle import simulator_of
+from interp_by_construction.stages.viewer import Viewer
 
 
 def build_viewer(facts: RunFacts, layer: int) -> Artifact:
     """Raises StoreError where an artifact of the run is gone."""
-    from interp_by_construction.stages.viewer import Viewer
-
     cfg = facts.config
     artifacts = facts.artifacts(layer)
     position = facts.layers.index(layer)

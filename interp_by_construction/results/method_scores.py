@@ -13,6 +13,9 @@ from interp_by_construction.config import Config
 from interp_by_construction.results.finished import Artifacts
 from interp_by_construction.scoring.score_table import Row, RowSummary
 
+SIMULATION = "simulation r, all text"
+"""What tables call the scores of evaluate."""
+
 
 def scores_by_method(artifacts: Artifacts, cfg: Config) -> list[dict[str, Any]]:
     """Records of method, judge, self_judged, moment, mean, ci95, n, n_undefined and n_not_asked
@@ -48,7 +51,7 @@ def _simulation(
         records.append(
             {
                 "method": "simulation",
-                "title": "simulation r, all text",
+                "title": SIMULATION,
                 "judge": labeler if exact else score["simulator"],
                 "moment": moment,
                 "n_not_asked": 0,

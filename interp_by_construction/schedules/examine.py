@@ -36,7 +36,8 @@ def layer_views(setting: Setting, text: Links, made: dict[int, Links]) -> tuple[
     Layers that are aligned together are all labelled in one model, and freeze one after the other
     while the rest settles. Where a dictionary took the MLP's place there are no such nodes before.
     """
-    links, views = list(made.values()), []
+    links = list(made.values())
+    views: list[LayerStages] = []
     together, final = setting.together, links[-1]["continue"]
     below: Stage[Any] = text["subject"]
     origin = links[-1].get("dictionary", text["subject"])

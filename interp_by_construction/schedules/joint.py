@@ -4,8 +4,10 @@ bottom-up in short steps."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from interp_by_construction.config import Config
+from interp_by_construction.engine.stage import Stage
 from interp_by_construction.schedules.examine import run_graph
 from interp_by_construction.schedules.graph import Links, RunGraph
 from interp_by_construction.schedules.labelled import labelled_layer, shared_text, with_dictionary
@@ -38,7 +40,8 @@ def joint(cfg: Config, layers: Sequence[int]) -> RunGraph:
         below = links[layer].get("assign", links[layer]["label"])
     simulates = {layer: links[layer]["simulate"] for layer in layers}
     align = Align.of(setting, origin, simulates, below=None)
-    model, settled = dict.fromkeys(MODELS, origin), align
+    model = dict.fromkeys(MODELS, origin)
+    settled: Stage[Any] = align
     for layer in layers:
         own = links[layer]
         labels = own.get("assign", own["label"])

@@ -17,28 +17,34 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from interp_by_construction.config import Config
 from interp_by_construction.config.group import only
 from interp_by_construction.config.labels import AskConfig, SelectionConfig
-from interp_by_construction.engine.engine import Engine
+from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.engine.progress import track
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.runtime import Runtime, torch_threads
 from interp_by_construction.engine.session import open_engine
 from interp_by_construction.engine.store import write_json
 from interp_by_construction.errors import ConfigError
+from interp_by_construction.labelling.ask import Asker
+from interp_by_construction.labelling.evidence import gather_evidence
+from interp_by_construction.labelling.general import general_labels
+from interp_by_construction.labelling.labels import Label
+from interp_by_construction.labelling.matching import Correlator, match, pool
+from interp_by_construction.labelling.rounds import label_nodes
 from interp_by_construction.llm.handle import LanguageModel
+from interp_by_construction.scoring.recovery import recovery, true_label_ranks
+from interp_by_construction.scoring.truth import CONCEPTS, membership, nearest_concept
 from interp_by_construction.simulators import SIMULATORS, create, simulator_class
-from interp_by_construction.simulators.handle import AnyLabelSimulator, Encoder
+from interp_by_construction.simulators.handle import ConfiguredSimulator, Encoder, Simulate
 from interp_by_construction.stages.corpus import Corpus
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from interp_by_construction.corpus.passage import Passage
-    from interp_by_construction.simulators.handle import Simulate
+from interp_by_construction.truth.planted import plant, planted_batches
 
 
 class PlantedSet(NamedTuple):
@@ -76,7 +82,8 @@ def run_truth_bench(cfg: Config, simulator: str = "head") -> tuple[Path, dict[st
     """
     if cfg.data.kind != "stories":
         raise ConfigError(
-            f"data={cfg.data.name}: planted nodes need the concepts of the generated stories; set data=stories"
+            f"data={cfg.data.name}: planted nodes need the concepts of the generated stories; set "
+            "data=stories"
         )
     known = [name for name in SIMULATORS if simulator_class(name).any_label]
     if simulator not in known:
@@ -85,44 +92,37 @@ def run_truth_bench(cfg: Config, simulator: str = "head") -> tuple[Path, dict[st
     cfg = dataclasses.replace(cfg, simulate=dataclasses.replace(cfg.simulate, simulator=cheap))
     directory = RunDirectory(cfg.runs_dir / ".bench")
     with directory.lock(), open_engine(cfg, directory) as (engine, runtime):
-        result = TruthBench(cfg, engine, runtime).run(None if simulator == cheap else simulator)
+        corpus = engine.get(Corpus.of(cfg)).path
+        result = TruthBench(cfg, corpus, runtime).run(None if simulator == cheap else simulator)
     path = directory.path / "truth.json"
     write_json(path, result)
     return path, result
 
 
 class TruthBench:
-    """Corpus, labeler and simulator as a run has them; nothing but the corpus is stored."""
+    """Labels, matches and simulates planted nodes with the models of a run."""
 
-    def __init__(self, cfg: Config, engine: Engine, runtime: Runtime) -> None:
-        """See the class."""
-        self.cfg, self.runtime = cfg, runtime
-        self.corpus = engine.get(Corpus.of(cfg)).path
-        self.language_model = LanguageModel(cfg.labeler)
-        self.labeler = runtime.use(self.language_model)
+    def __init__(self, cfg: Config, corpus: Path, runtime: Runtime) -> None:
+        self.cfg, self.corpus, self.runtime = cfg, corpus, runtime
+        self.labeler = runtime.use(LanguageModel(cfg.labeler))
         self.simulator = create(cfg.simulate)
 
     def run(self, compared: str | None) -> dict[str, Any]:
         """compared: a further simulator, by name. It may be dear, so it gets as much text as the
         labeler simulates in a run."""
-        import numpy as np
-
-        from interp_by_construction.scoring.truth import CONCEPTS
-
         self.runtime.prepare()
         cfg = self.cfg.bench
         with torch_threads(self.runtime.encoder_threads):
             label, score = self._read(
                 self._text("label", cfg.n_tokens), self._text("score", cfg.n_score_tokens)
             )
-            simulate = self.runtime.use(AnyLabelSimulator(self.cfg.simulate, self.language_model))
+            simulate = self._simulate(self.simulator.name)
             said = simulate(CONCEPTS).on(score.passage.tokens, score.rows)
             parts: dict[str, tuple[Text, NDArray]] = {self.simulator.name: (score, said)}
             if compared is not None:
-                other = dataclasses.replace(self.cfg.simulate, simulator=compared)
-                text = self._text("score", other.n_score_tokens, other.excerpt_tokens)
-                further = self.runtime.use(AnyLabelSimulator(other, self.language_model))
-                parts[compared] = (text, further(CONCEPTS)(text.passage.tokens))
+                amounts = self.cfg.simulate
+                text = self._text("score", amounts.n_score_tokens, amounts.excerpt_tokens)
+                parts[compared] = (text, self._simulate(compared)(CONCEPTS)(text.passage.tokens))
             # Where text is short, some concepts do not occur: they are undefined there.
             occurs = np.all([text.member[text.use].any(axis=0) for text in (label, score)], axis=0)
             concepts = [concept for concept, there in zip(CONCEPTS, occurs, strict=True) if there]
@@ -141,6 +141,10 @@ class TruthBench:
             "sets": results,
         }
 
+    def _simulate(self, simulator: str) -> Simulate:
+        cfg = dataclasses.replace(self.cfg.simulate, simulator=simulator)
+        return self.runtime.use(ConfiguredSimulator(cfg, LanguageModel(self.cfg.labeler)))
+
     def _one(
         self,
         planted: PlantedSet,
@@ -148,15 +152,6 @@ class TruthBench:
         parts: dict[str, tuple[Text, NDArray]],
         simulate: Simulate,
     ) -> dict[str, Any]:
-        import numpy as np
-
-        from interp_by_construction.labelling.ask import Asker
-        from interp_by_construction.labelling.evidence import gather_evidence
-        from interp_by_construction.labelling.rounds import label_nodes
-        from interp_by_construction.scoring.recovery import recovery, true_label_ranks
-        from interp_by_construction.scoring.truth import CONCEPTS
-        from interp_by_construction.truth.planted import planted_batches
-
         values, cfg = self._planted(planted, label, 0), self.cfg
         read = planted_batches(label.passage, values, cfg.collect.batch_size)
         every = SelectionConfig(count=None, select="all")
@@ -165,7 +160,7 @@ class TruthBench:
         labelled = label_nodes(found.nodes, asker)
         given = [each.text for each in labelled.labels]
         proposals = [each.text for each in labelled.history if each.text is not None]
-        matched, pool = self._matched(labelled.labels, proposals, label, values, simulate)
+        matched, dealt_from = self._matched(labelled.labels, proposals, label, values, simulate)
         simulated = {}
         for name, (text, said) in parts.items():
             real = self._planted(planted, text, 1 + list(parts).index(name))
@@ -177,7 +172,8 @@ class TruthBench:
             "name": planted.name,
             "grade": planted.grade,
             "labelling": recovery(given, planted.concepts),
-            "matching": recovery(matched, planted.concepts) | pool_record(pool, planted.concepts),
+            "matching": recovery(matched, planted.concepts)
+            | pool_record(dealt_from, planted.concepts),
             "simulators": simulated,
             "nodes": [
                 {"planted": sorted(wanted), "label": mine, "matched": dealt}
@@ -187,11 +183,6 @@ class TruthBench:
 
     def _planted(self, planted: PlantedSet, text: Text, part: int) -> NDArray[np.float32]:
         """[token, node]; the noise of a set does not depend on which other sets there are."""
-        import numpy as np
-
-        from interp_by_construction.scoring.truth import CONCEPTS
-        from interp_by_construction.truth.planted import plant
-
         columns = [
             [CONCEPTS.index(concept) for concept in sorted(wanted)] for wanted in planted.concepts
         ]
@@ -205,16 +196,13 @@ class TruthBench:
 
     def _matched(
         self,
-        labels: Sequence[Any],
+        labels: Sequence[Label],
         proposals: Sequence[str],
         label: Text,
         values: NDArray,
         simulate: Simulate,
     ) -> tuple[list[str | None], list[str]]:
         """The label that each node is dealt, and the pool."""
-        from interp_by_construction.labelling.general import general_labels
-        from interp_by_construction.labelling.matching import Correlator, match, pool
-
         general = general_labels() if self.cfg.label.general_pool else []
         texts = [each.text for each in pool(labels, proposals, general)]
         if not texts:
@@ -227,18 +215,11 @@ class TruthBench:
 
     def _text(self, split: str, n_tokens: int, length: int | None = None) -> Text:
         """Evenly spaced blocks, or the first `length` tokens of each."""
-        from interp_by_construction.corpus.passage import Passage
-        from interp_by_construction.scoring.truth import membership
-
         passage = Passage.of_split(self.corpus, split, n_tokens=n_tokens, length=length)
         return Text(passage, membership(passage.tokens))
 
     def _read(self, *texts: Text) -> list[Text]:
         """The same with what the simulator's encoder reads of them, where it has one."""
-        import numpy as np
-
-        from interp_by_construction.engine.progress import track
-
         if not self.simulator.encoded_parts:
             return list(texts)
         encoder = self.runtime.use(Encoder(self.cfg.simulate))
@@ -257,8 +238,6 @@ def planted_sets(
 ) -> list[PlantedSet]:
     """One set per grade, with a node for every concept; then nodes of two concepts each, and nodes
     of noise."""
-    import numpy as np
-
     sets = [
         PlantedSet(f"r {grade:g}", float(grade), [frozenset({concept}) for concept in concepts])
         for grade in grades
@@ -274,10 +253,8 @@ def planted_sets(
     return sets
 
 
-def pool_record(pool: Sequence[str], planted: Sequence[frozenset[str]]) -> dict[str, Any]:
+def pool_record(texts: Sequence[str], planted: Sequence[frozenset[str]]) -> dict[str, Any]:
     """Size of the pool, and for how many nodes it has a label that names a planted concept: more
     cannot be recovered."""
-    from interp_by_construction.scoring.truth import nearest_concept
-
-    named: set[Literal[None] | str] = {nearest_concept(text) for text in pool}
-    return {"n_pool": len(pool), "n_nameable": sum(bool(wanted & named) for wanted in planted)}
+    named = {nearest_concept(text) for text in texts}
+    return {"n_pool": len(texts), "n_nameable": sum(bool(wanted & named) for wanted in planted)}

@@ -60,11 +60,10 @@ class BlindRelabelling:
 def _simulated(case: Case, fresh: list[str]) -> _Simulated:
     """Both labels where there is text, by the simulator of any text, else by the labeler itself."""
     if case.simulator is not None:
-        rows = np.load(case.simulator.encoded, mmap_mode="r")
-        values = case.simulator.simulate(fresh).of_encoded(rows)
+        passage = case.simulated.passage("head_score")
+        values = case.simulator.on_score(fresh, passage)
         judge = (case.simulator.name, case.simulator.self_judged)
-        own = case.simulated.on("head_score")
-        use = case.simulated.passage("head_score").is_text.reshape(-1)
+        own, use = case.simulated.on("head_score"), passage.is_text.reshape(-1)
     else:
         labeler, passage = case.judges[0], case.simulated.passage("score")
         own, use = case.simulated.on("score"), passage.is_text.reshape(-1)

@@ -48,9 +48,16 @@ class SimulatorJudge(NamedTuple):
 
     simulate: Simulate
     name: str
-    encoded: Path
-    """What its encoder read of the part `head_score`."""
+    encoded: Path | None
+    """What its encoder read of the part `head_score`; None without an encoder."""
     self_judged: bool
+
+    def on_score(self, labels: Sequence[str], passage: Passage) -> NDArray[np.float32]:
+        """Simulations on the part `head_score`, which is `passage`, [token, label]."""
+        simulation = self.simulate(labels)
+        if self.encoded is None:
+            return simulation(passage.tokens)
+        return simulation.of_encoded(np.load(self.encoded, mmap_mode="r"))
 
 
 class SimulatedTexts(NamedTuple):
@@ -127,13 +134,10 @@ class Case:
         """None without a simulator of any text."""
         if self.simulator is None:
             return None
-        empty = self.simulator.simulate([EMPTY_LABEL])
+        own, passage = self.simulated.on("head_score"), self.simulated.passage("head_score")
+        empty = self.simulator.on_score([EMPTY_LABEL], passage)
         both = self.simulator.simulate([*self.labels, EMPTY_LABEL])
-        encoded = np.load(self.simulator.encoded, mmap_mode="r")
-        own = self.simulated.on("head_score")
-        return SimulatedTexts(
-            np.concatenate([own, empty.of_encoded(encoded)], axis=1), both(self.select.tokens)
-        )
+        return SimulatedTexts(np.concatenate([own, empty], axis=1), both(self.select.tokens))
 
     @cached_property
     def common(self) -> int:

@@ -171,10 +171,10 @@ class Simulator(ABC):
         not part of it."""
         return {}
 
-    @property
-    def parts(self) -> tuple[Part, ...]:
+    @classmethod
+    def parts(cls) -> tuple[Part, ...]:
         """All parts of the text that the simulate stage reads."""
-        return ("align", "score", *self.exact_parts, *self.simulated_parts)
+        return ("align", "score", *cls.exact_parts, *cls.simulated_parts)
 
     @property
     def target_name(self) -> str:

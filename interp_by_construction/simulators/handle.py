@@ -1,5 +1,4 @@
-"""Simulators as something that stages are computed with: hashed by all that they read beside label
-and text, opened once."""
+"""The configured simulator as something that stages are computed with."""
 
 from __future__ import annotations
 
@@ -7,7 +6,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from interp_by_construction.config import Config, SimulateConfig
 from interp_by_construction.corpus.parts import Part
@@ -25,6 +23,10 @@ from interp_by_construction.simulators.base import (
 
 Simulate = Callable[[Sequence[str]], Simulation]
 """Labels -> their simulation."""
+
+
+Fit = Callable[[Sequence[str], Texts], Fitted]
+"""Labels of a layer, text -> the simulator of their targets."""
 
 
 @dataclass(frozen=True)
@@ -46,26 +48,9 @@ class Encoder(Handle[TextEncoder]):
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A simulator with what it takes to simulate."""
-
-    simulator: Simulator
-    models: Models
-    simulate: Simulate
-
-    def __call__(self, labels: Sequence[str]) -> Simulation:
-        """Simulates any labels."""
-        return self.simulate(labels)
-
-    def fit(self, labels: Sequence[str], texts: Texts) -> Fitted:
-        """The simulator of the targets for the labels of one layer."""
-        return self.simulator.fit(labels, texts, self.models)
-
-
-@dataclass(frozen=True)
-class AnyLabelSimulator(Handle[Opened]):
-    """Simulates any labels by what needs no fitting: the configured simulator, or the labeler
-    itself where that one has to be fitted (`Simulator.open`)."""
+class ConfiguredSimulator(Handle[Simulate]):
+    """Opened it simulates labels, by what needs no fitting: itself, or the labeler where it has to
+    be fitted (`Simulator.open`)."""
 
     cfg: SimulateConfig
     labeler: LanguageModel
@@ -75,22 +60,15 @@ class AnyLabelSimulator(Handle[Opened]):
         """Raises ConfigError for settings that it cannot work with."""
         return create(self.cfg)
 
-    @property
+    @cached_property
     def kind(self) -> type[Simulator]:
         """What is known without its files."""
         return simulator_class(self.cfg.simulator)
 
-    @cached_property
-    def identity(self) -> str:
-        """What is opened, with the hash of all that it reads beside label and text."""
-        own = self.simulator
-        reads = own.identity if own.any_text else {"labeler": self.labeler.identity}
-        return json.dumps({"simulator": own.score_name} | reads, sort_keys=True)
-
     @property
     def name(self) -> str:
         """As `simulate.simulator` has it."""
-        return self.kind.name
+        return self.cfg.simulator
 
     @property
     def any_text(self) -> bool:
@@ -127,24 +105,47 @@ class AnyLabelSimulator(Handle[Opened]):
         """Its name in records."""
         return self.simulator.score_name
 
-    def open(self, runtime: Runtime) -> Opened:
-        """Loads what simulating takes."""
-        models = Models(lambda: runtime.use(self.labeler), lambda: runtime.use(Encoder(self.cfg)))
-        return Opened(self.simulator, models, self.simulator.open(models))
+    @cached_property
+    def identity(self) -> str:
+        """Its kind, and the hash of all that it reads beside label and text."""
+        simulator = self.simulator
+        reads = simulator.identity if self.any_text else {"labeler": self.labeler.identity}
+        values = [f"{key}={reads[key]}" for key in sorted(reads)]
+        return " ".join([self.name, simulator.score_name, *values])
+
+    def open(self, runtime: Runtime) -> Simulate:
+        """Loads what it takes to simulate."""
+        return self.simulator.open(models(self.cfg, self.labeler, runtime))
 
 
 @dataclass(frozen=True)
-class ConfiguredSimulator(AnyLabelSimulator):
-    """What makes the targets, and simulates labels the way scores do."""
+class TargetSimulator(Handle[Fit]):
+    """Makes the targets: it may be fitted to the labels first."""
+
+    cfg: SimulateConfig
+    labeler: LanguageModel
+
+    @cached_property
+    def simulator(self) -> Simulator:
+        """Raises ConfigError for settings that it cannot work with."""
+        return create(self.cfg)
 
     @cached_property
     def identity(self) -> str:
-        """Its kind and settings, the labeler, and what else it reads."""
+        """Its kind and settings, the labeler, and what else it reads beside label and text."""
         own = self.simulator
-        known: dict[str, Any] = {name: getattr(own.cfg, name) for name in own.settings}
-        known |= {"simulator": own.name, "contrast": self.contrast}
-        known |= {"labeler": self.labeler.identity}
-        return json.dumps(known | own.identity, sort_keys=True)
+        known = {name: getattr(own.cfg, name) for name in ("simulator", *own.settings)}
+        return json.dumps(known | own.identity | {"labeler": self.labeler.identity}, sort_keys=True)
+
+    def open(self, runtime: Runtime) -> Fit:
+        """Loads what it takes when it is used."""
+        opened = models(self.cfg, self.labeler, runtime)
+        return lambda labels, texts: self.simulator.fit(labels, texts, opened)
+
+
+def models(cfg: SimulateConfig, labeler: LanguageModel, runtime: Runtime) -> Models:
+    """What a simulator may use, each opened once in a run."""
+    return Models(lambda: runtime.use(labeler), lambda: runtime.use(Encoder(cfg)))
 
 
 def simulator_of(cfg: Config) -> ConfiguredSimulator:

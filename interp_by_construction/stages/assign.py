@@ -33,7 +33,7 @@ from interp_by_construction.labelling.matching import (
     deal,
     pool,
 )
-from interp_by_construction.simulators.handle import AnyLabelSimulator
+from interp_by_construction.simulators.handle import ConfiguredSimulator
 from interp_by_construction.stages.label import LabelNodes
 from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.nodes import AlignedNodes, read_opposites
@@ -88,7 +88,7 @@ class Assign(Stage[AssignRecord]):
     """What the simulator's encoder read of the label split; null without one."""
     layer: int
     n_tokens: int
-    simulator: AnyLabelSimulator
+    simulator: ConfiguredSimulator
     general: GeneralLabels | None
     limits: MatchLimits
     seed: int
@@ -106,7 +106,7 @@ class Assign(Stage[AssignRecord]):
             encoded=encoded,
             layer=labels.layer,
             n_tokens=cfg.simulate.n_label_tokens,
-            simulator=AnyLabelSimulator(cfg.simulate, labels.labeler),
+            simulator=ConfiguredSimulator(cfg.simulate, labels.labeler),
             general=GeneralLabels() if label.general_pool else None,
             limits=MatchLimits(label.min_tokens, label.max_overlap, cfg.nodes.learnable),
             seed=cfg.seed,

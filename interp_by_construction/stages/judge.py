@@ -119,7 +119,7 @@ class Judge(Stage[JudgeRecord]):
     simulate: Stage[Any]
     labels: Stage[Any]
     encode: Stage[Any] | None
-    """With a simulator of any text."""
+    """With a simulator of any text that has an encoder."""
     incoming: Stage[Any] | None
     """Labels of the layer underneath, for blind relabelling."""
     layer: int
@@ -147,7 +147,7 @@ class Judge(Stage[JudgeRecord]):
             layer.stages["continue"],
             layer.simulate,
             layer.labels,
-            layer.shared["encode"] if simulator.any_text else None,
+            layer.shared.get("encode") if simulator.any_text else None,
             layer.below[-1].labels if blind and layer.below else None,
             layer.index,
             simulator,
@@ -195,11 +195,11 @@ class Judge(Stage[JudgeRecord]):
             same = self.judge.weights == self.labeler.weights
             judges.append(LanguageJudge(job.use(self.judge), self.names.judge, same))
         simulator = None
-        if self.encode is not None:
+        if self.simulator.any_text:
             simulator = SimulatorJudge(
                 job.use(self.simulator),
                 self.simulator.name,
-                job.path(self.encode) / "head_score.npy",
+                None if self.encode is None else job.path(self.encode) / "head_score.npy",
                 self.simulator.self_judged,
             )
         return Case(

@@ -38,7 +38,7 @@ from interp_by_construction.labelling.rounds import (
 from interp_by_construction.llm.handle import LanguageModel
 from interp_by_construction.scoring.hotflip import per_text
 from interp_by_construction.simulators import simulator_class
-from interp_by_construction.simulators.handle import AnyLabelSimulator
+from interp_by_construction.simulators.handle import ConfiguredSimulator
 from interp_by_construction.stages.collect import Collect
 from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.nodes import read_nodes, read_opposites
@@ -128,7 +128,7 @@ class LabelNodes(Stage[LabelRecord]):
     """Split -> what the simulator's encoder read of its text; empty without an encoder."""
     layer: int
     labeler: LanguageModel
-    simulator: AnyLabelSimulator | None
+    simulator: ConfiguredSimulator | None
     """Scores the candidates; null where the first one counts."""
     texts: Mapping[str, ComparedText]
     """select: the text on which candidates are scored; label: that of the counter-examples."""
@@ -158,7 +158,7 @@ class LabelNodes(Stage[LabelRecord]):
             encoded=encoded,
             layer=collect.layer,
             labeler=labeler,
-            simulator=AnyLabelSimulator(cfg.simulate, labeler) if texts else None,
+            simulator=ConfiguredSimulator(cfg.simulate, labeler) if texts else None,
             texts=texts,
             ask=replace(only(AskConfig, cfg.label), revisions=n_revisions(cfg)),
             audits=audits if audits.n else None,

@@ -32,10 +32,11 @@ from interp_by_construction.engine.store import METRICS
 from interp_by_construction.engine.tensors import create_safetensors
 from interp_by_construction.labelling.labels import Label, read_labels
 from interp_by_construction.llm.client import Labeler
-from interp_by_construction.simulators import cost
+from interp_by_construction.llm.handle import LanguageModel
+from interp_by_construction.simulators import cost, simulator_class
 from interp_by_construction.simulators.base import Simulation, Texts
 from interp_by_construction.simulators.exact import REFERENCE_LABELS, plan, simulate_raw
-from interp_by_construction.simulators.handle import ConfiguredSimulator, simulator_of
+from interp_by_construction.simulators.handle import TargetSimulator
 from interp_by_construction.stages.encode import EncodeRecord
 from interp_by_construction.stats.correlation import columnwise_correlation, mean_defined
 
@@ -85,8 +86,10 @@ class Simulate(Stage[SimulateRecord]):
     labels: Stage[Any]
     encoded: Stage[Any] | None
     """What the simulator's encoder read; null for one without an encoder."""
-    simulator: ConfiguredSimulator
+    labeler: LanguageModel
+    simulator: TargetSimulator
     texts: TextAmounts
+    contrast: bool
     layer: int = unhashed()
 
     @classmethod
@@ -99,9 +102,17 @@ class Simulate(Stage[SimulateRecord]):
         layer: int,
     ) -> Self:
         """As configured. encoded: of the simulator's own parts."""
-        simulator = simulator_of(cfg)
-        texts = amounts_of(cfg.simulate, simulator.simulator.parts)
-        return cls(corpus, labels, encoded, simulator, texts, layer)
+        labeler = LanguageModel(cfg.labeler)
+        return cls(
+            corpus=corpus,
+            labels=labels,
+            encoded=encoded,
+            labeler=labeler,
+            simulator=TargetSimulator(cfg.simulate, labeler),
+            texts=amounts_of(cfg.simulate, simulator_class(cfg.simulate.simulator).parts()),
+            contrast=cfg.simulate.contrast,
+            layer=layer,
+        )
 
     def compute(self, job: Job) -> SimulateRecord:
         """See the class."""
@@ -112,17 +123,17 @@ class Simulate(Stage[SimulateRecord]):
             return self._simulated(job, named, texts)
 
     def _simulated(self, job: Job, named: Sequence[Label], texts: Texts) -> SimulateRecord:
-        own, words = job.use(self.simulator), [str(label.text) for label in named]
-        labeler, score = own.models.labeler(), texts.passage("score")
+        words, own = [str(label.text) for label in named], self.simulator.simulator
+        labeler, score = job.use(self.labeler), texts.passage("score")
         raw = simulate_raw(labeler, words, score.tokens, "simulate score")
-        exact = raw.contrasted(self.simulator.contrast)
-        fitted = own.fit(words, texts)
+        exact = raw.contrasted(self.contrast)
+        fitted = job.use(self.simulator)(words, texts)
         write_targets(texts, named, fitted.simulation, job.out / "targets.safetensors")
         simulated = {"score": raw.values, "score_reference": raw.reference, **fitted.saved}
-        for part in own.simulator.simulated_parts:
+        for part in own.simulated_parts:
             simulated[part] = np.concatenate(list(texts.simulated(part, fitted.simulation)))
         record = SimulateRecord(len(words), extra=fitted.metrics)
-        if own.simulator.is_exact:
+        if own.is_exact:
             simulated["score_dense"] = exact
         else:
             dense = np.concatenate(list(texts.simulated("score", fitted.simulation)))
@@ -144,7 +155,7 @@ class Simulate(Stage[SimulateRecord]):
         if not words or self.encoded is None:
             return None
         size = read_record(EncodeRecord, job.path(self.encoded) / METRICS)
-        references = REFERENCE_LABELS if self.simulator.contrast else ()
+        references = REFERENCE_LABELS if self.contrast else ()
         packing = plan(labeler, [*words, *references], score.tokens)
         per_node_token = size.tokens_per_subject_token / len(words)
         return cost.per_million(

@@ -14,6 +14,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hydra.errors import HydraException
+
 Values = dict[str, list[str]]
 """Field or group -> what it is set to, in turn."""
 
@@ -61,7 +63,6 @@ def key_of(override: str) -> str:
 
 
 def _values(overrides: Sequence[str], parser: Any) -> Values:
-    from hydra.errors import HydraException
 
     values: Values = {}
     for override in parser.parse_overrides(list(overrides)):

@@ -10,13 +10,17 @@ import threading
 import time
 import traceback
 from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from interp_by_construction.config import from_dict
 from interp_by_construction.errors import IbcError
+from interp_by_construction.report.mirror import log_result
+from interp_by_construction.report.terminal import show_result
 from interp_by_construction.sweeps.record import SweepDirectory
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 BAD_INPUT, BUG = 2, 1
 """Exit codes."""
@@ -35,10 +39,6 @@ class Task:
 
     def __call__(self, composed: DictConfig) -> int:
         """Runs one job, or a single run; returns its exit code."""
-        from hydra.core.hydra_config import HydraConfig
-        from hydra.types import RunMode
-        from omegaconf import OmegaConf
-
         self.entered = True
         hydra_config = HydraConfig.get()
         values = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
@@ -71,10 +71,8 @@ def end_with_parent() -> None:
 
 
 def _run(values: Any, overrides: list[str]) -> int:
+    # Imports torch, which help and mistakes in the configuration need not wait for.
     from interp_by_construction import pipeline
-    from interp_by_construction.config import from_dict
-    from interp_by_construction.report.mirror import log_result
-    from interp_by_construction.report.terminal import show_result
 
     try:
         cfg = from_dict(values, overrides)
@@ -90,8 +88,6 @@ def _run(values: Any, overrides: list[str]) -> int:
 def _job(values: Any, overrides: list[str], sweep: SweepDirectory, number: int) -> int:
     """Runs one job; what goes wrong is written down and does not touch the others."""
     from interp_by_construction import pipeline
-    from interp_by_construction.config import from_dict
-    from interp_by_construction.report.mirror import log_result
 
     try:
         cfg = from_dict(values, overrides)

@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from filelock import FileLock
+
 from interp_by_construction.config import NOT_IDENTITY
 from interp_by_construction.engine.run_directory import RunDirectory, State
 from interp_by_construction.engine.store import write_json
@@ -69,8 +71,6 @@ class SweepDirectory:
     def plan(self, wanted: Sequence[Sequence[str]]) -> list[int]:
         """Adds the jobs that are not listed yet; returns the number of each, and forgets how these
         ended before."""
-        from filelock import FileLock
-
         self.path.mkdir(parents=True, exist_ok=True)
         varied = swept(wanted)
         with FileLock(self.path / ".sweep.lock"):

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -21,6 +23,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from interp_by_construction.config import Config, LabelerConfig, from_dict
 from interp_by_construction.errors import IbcError
+from interp_by_construction.llm.server import managed_server, stop_servers
+from interp_by_construction.llm.vllm_command import ServerKind
+from interp_by_construction.report.mirror import log_sweep
+from interp_by_construction.report.sweep import show_sweep
 from interp_by_construction.sweeps.grid import expand
 from interp_by_construction.sweeps.job import BUG, Task
 from interp_by_construction.sweeps.record import SweepDirectory
@@ -47,8 +53,6 @@ class GridSweeper(Sweeper):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Called by Hydra before `sweep`."""
-        from hydra.core.plugins import Plugins
-
         self.hydra_context, self.config, self.task = hydra_context, config, task_function
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
@@ -56,11 +60,6 @@ class GridSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> list[int]:
         """Exit code of each job, in the order of the grid."""
-        from hydra.core.override_parser.overrides_parser import OverridesParser
-
-        from interp_by_construction.report.mirror import log_sweep
-        from interp_by_construction.report.sweep import show_sweep
-
         assert self.config is not None and self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         jobs = expand(self.params, self.also, arguments, parser)
@@ -161,9 +160,6 @@ def _servers_kept(configs: Sequence[Config]) -> Iterator[None]:
 
     Starts none: a sweep whose calls are all known needs none.
     """
-    from interp_by_construction.llm.server import managed_server, stop_servers
-    from interp_by_construction.llm.vllm_command import ServerKind
-
     labelers: dict[tuple[str, Path], tuple[LabelerConfig, Path]] = {}
     for config in configs:
         for labeler in (config.labeler, config.judge):

@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 
 class Entry(NamedTuple):
-    """A synset; `up`: `symbol name` of each pointer, a name being `word.pos` of a synset's first
-    word."""
+    """A synset.
+
+    up: `symbol name` of each pointer; a name is `word.pos` of a synset's first word.
+    """
 
     pos: str
     file: int
@@ -120,8 +122,7 @@ EXTRA = list(SENTENCES) * 40
 
 
 def write_wordnet(folder: Path) -> None:
-    """The files of wndb(5WN) and cntlist(5WN); an offset is where the synset's line begins, as
-    there."""
+    """Writes the files of wndb(5WN) and cntlist(5WN); an offset is where a synset's line begins."""
     header = "  1 This is no part of any WordNet.  \n"
     known = [
         (entry, f"{entry.words.split()[0]}.{'a' if entry.pos == 's' else entry.pos}")
@@ -169,8 +170,7 @@ def write_wordnet(folder: Path) -> None:
 
 
 def halves(text: str) -> list[tuple[int, int]]:
-    """A token is a word of up to five letters, half of a longer one, or a run of other
-    characters."""
+    """A token is a word of up to five letters, half of a longer one, or a run of other signs."""
     found = []
     for match in re.finditer(r"[A-Za-z]+|\d+|[^\sA-Za-z\d]+", text):
         start, end = match.span()

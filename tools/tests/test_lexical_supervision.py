@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
-import json
 import os
 import re
 import subprocess
@@ -327,21 +325,17 @@ def test_no_phrasing_of_a_held_out_concept_is_told_by_another(
 def test_a_build_depends_on_its_seed_and_on_no_hash(folder: Path, data: Supervision) -> None:
     code = "\n".join(
         [
-            "from __future__ import annotations",
-            "import hashlib, json, re, sys",
+            "import sys",
             "from pathlib import Path",
-            f"sys.path.insert(0, {str(TOOLS)!r})",
-            "from lexical_supervision import Supervision, build",
-            inspect.getsource(halves),
-            inspect.getsource(digest),
-            "folder, extra = json.load(sys.stdin)",
-            "sys.stdout.write(digest(build(Path(folder), extra, halves, 1_000_000, seed=0)))",
+            f"sys.path[:0] = [{str(TOOLS)!r}, {str(Path(__file__).parent)!r}]",
+            "from test_lexical_supervision import EXTRA, build, digest, halves",
+            f"built = build(Path({str(folder)!r}), EXTRA, halves, 1_000_000, seed=0)",
+            "sys.stdout.write(digest(built))",
         ]
     )
     for seed in ("1", "2"):
         done = subprocess.run(
             [sys.executable, "-c", code],
-            input=json.dumps([str(folder), EXTRA]),
             env=os.environ | {"PYTHONHASHSEED": seed},
             capture_output=True,
             text=True,

@@ -25,8 +25,7 @@ from interp_by_construction.simulators.head import Head
 
 
 def test_states_are_kept_as_their_principal_components(tmp_path: Path) -> None:
-    """All components without whitening: a rotation, which keeps every inner product up to one
-    factor."""
+    """All components without whitening are a rotation: inner products stay, up to one factor."""
     encoder = FakeEncoder("any")
     texts = ["one two three", "four five"] * 50
     n = FakeEncoder.n_features
@@ -209,8 +208,7 @@ def test_more_texts_are_read_by_paragraph(tmp_path: Path) -> None:
 
 
 class FakeEncoder:
-    """Of every token a few numbers that its letters and its encoder decide; counts the texts that
-    it reads."""
+    """Gives every token a few numbers by its letters and the encoder; counts the texts it reads."""
 
     n_features = 16
 

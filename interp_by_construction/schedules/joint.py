@@ -31,7 +31,7 @@ def joint(cfg: Config, layers: Sequence[int]) -> RunGraph:
     links: dict[int, Links] = {layer: {} for layer in layers}
     origin = subject
     for layer in layers:
-        origin = with_dictionary(cfg, corpus, origin, layer)
+        origin = with_dictionary(setting, origin, layer)
         if cfg.nodes.kind != "neurons":
             links[layer]["dictionary"] = origin
     below = None

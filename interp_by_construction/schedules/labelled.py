@@ -19,6 +19,7 @@ from interp_by_construction.stages.label import LabelNodes, compared_texts
 from interp_by_construction.stages.losses import Losses
 from interp_by_construction.stages.simulate import Simulate
 from interp_by_construction.stages.subject import Subject
+from interp_by_construction.training.train import Setting
 
 
 def shared_text(cfg: Config) -> Links:
@@ -41,12 +42,15 @@ def labelling_texts(cfg: Config) -> dict[str, int]:
     return texts | ({"label": cfg.simulate.n_label_tokens} if cfg.nodes.assign == "match" else {})
 
 
-def with_dictionary(cfg: Config, corpus: Stage[Any], model: Stage[Any], layer: int) -> Stage[Any]:
+def with_dictionary(setting: Setting, model: Stage[Any], layer: int) -> Stage[Any]:
     """`model` with a dictionary in the place of the layer's MLP; with nodes=neurons `model` itself.
 
     Each model of a run, the comparisons' too, gets a dictionary of its own MLP (invariant 7).
     """
-    return model if cfg.nodes.kind == "neurons" else Dictionary.of(cfg, corpus, model, layer)
+    cfg = setting.cfg
+    if cfg.nodes.kind == "neurons":
+        return model
+    return Dictionary.of(cfg, setting.corpus, model, layer, len(setting.layers))
 
 
 def labelled_layer(

@@ -30,7 +30,7 @@ def loop(cfg: Config, layers: Sequence[int]) -> RunGraph:
     below = None
     for layer in layers:
         own = links[layer] = {}
-        before = {name: with_dictionary(cfg, corpus, model[name], layer) for name in MODELS}
+        before = {name: with_dictionary(setting, model[name], layer) for name in MODELS}
         if cfg.nodes.kind != "neurons":
             own["dictionary"] = before["continue"]
         own |= labelled_layer(cfg, text, before["continue"], layer, below)

@@ -22,7 +22,7 @@ from interp_by_construction.llm.embedded import model_identity
 from interp_by_construction.subject.dictionary import put_in_place
 from interp_by_construction.subject.families import output_directions
 from interp_by_construction.subject.hooks import mlp_flow
-from interp_by_construction.subject.load import load_subject, save_subject
+from interp_by_construction.subject.load import load_subject, save_subject, stream_width
 from interp_by_construction.subject.transcoder import (
     Transcoder,
     load_transcoder,
@@ -32,9 +32,11 @@ from interp_by_construction.subject.transcoder import (
 from interp_by_construction.subject.transcoder_files import (
     CONFIG,
     Shape,
+    check_free,
     check_width,
     find_transcoder,
     made_for,
+    read_shape,
 )
 from interp_by_construction.training.batches import TokenBlocks, by_step
 from interp_by_construction.training.fit import PhaseRecord, Trained, Workplace, fit
@@ -132,13 +134,22 @@ class Dictionary(Stage[DictionaryRecord]):
     """Name of the model in messages."""
 
     @classmethod
-    def of(cls, cfg: Config, corpus: Stage[Any], model: Stage[Any], layer: int) -> Self:
-        """As `nodes.path` says: trained, or from disk."""
+    def of(
+        cls, cfg: Config, corpus: Stage[Any], model: Stage[Any], layer: int, n_layers: int = 1
+    ) -> Self:
+        """As `nodes.path` says: trained, or from disk. n_layers: how many layers of
+        the run need one.
+
+        Raises ConfigError for a folder without a transcoder, with one of another width or for too
+        few layers, or one that cannot get free features."""
         source, learning = None, None
         if cfg.nodes.path is None:
             learning = Learning(cfg.dictionary, only(OptimizerConfig, cfg.trainer), cfg.seed)
         else:
-            folder = find_transcoder(Path(cfg.nodes.path).expanduser(), layer, 1)
+            folder = find_transcoder(Path(cfg.nodes.path).expanduser(), layer, n_layers)
+            shape = read_shape(folder)
+            check_width(folder, shape, stream_width(cfg.subject), cfg.subject.name)
+            check_free(folder, shape, cfg.free.count)
             source = TranscoderFolder(folder)
         n_tokens, name = cfg.dictionary.n_eval_tokens, cfg.subject.name
         return cls(corpus, model, layer, n_tokens, learning, source, name)

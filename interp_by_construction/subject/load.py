@@ -197,6 +197,13 @@ def layer_count(cfg: SubjectConfig) -> int:
     return int(source_config(source_checkpoint(cfg)).num_hidden_layers)
 
 
+def stream_width(cfg: SubjectConfig) -> int:
+    """Width of the configured subject's residual stream. Raises SubjectError likewise."""
+    if cfg.kind == "tiny":
+        return cfg.d_model
+    return int(source_config(source_checkpoint(cfg)).hidden_size)
+
+
 def checkpoint_of(cfg: SubjectConfig) -> Checkpoint | None:
     """The pretrained subject; None for `tiny`, which is trained from scratch.
 

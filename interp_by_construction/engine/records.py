@@ -49,6 +49,11 @@ class Record:
         return []
 
 
+def two_digits(value: float | None) -> str:
+    """A number as lines show it, or that there is none."""
+    return "undefined" if value is None else f"{value:.2f}"
+
+
 def _plain(value: Any) -> bool:
     return isinstance(value, bool | int | float | str)
 

@@ -7,7 +7,7 @@ its lines without a change here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,8 +49,6 @@ def _lines(link: Link, values: Mapping[str, Any], classes: Classes) -> Lines:
     kind = classes.get(link.stage)
     if kind is not None and kind.record.lines is not Record.lines:
         yield from _record(kind, values).lines()
-    elif link.stage in UNDECLARED:
-        yield from UNDECLARED[link.stage](values)
     elif kind is not None and any(hasattr(kind, name) for name in ("examine", "examine_all")):
         yield from (f"{link.name}: {line}" for line in _record(kind, values).lines())
 
@@ -60,38 +58,3 @@ def _record(kind: type[Stage[Any]], values: Mapping[str, Any]) -> Record:
     own = [each.name for each in dataclasses.fields(kind.record)]
     record: Record = from_json(kind.record, {name: values[name] for name in own if name in values})
     return record
-
-
-def number(value: float | None) -> str:
-    """Two digits, or that there is no value."""
-    return "undefined" if value is None else f"{value:.2f}"
-
-
-# From here on: stages whose records declare no lines themselves yet.
-
-
-def _assign(values: Mapping[str, Any]) -> Lines:
-    yield (
-        f"labels matched on the label split: r {number(values['r_mean_before'])} -> "
-        f"{number(values['r_mean_after'])}, pool of {values['n_pool']}, "
-        f"share from the labeler {number(values['share_from_labeler'])}, "
-        f"{values['n_failed_labeler']} nodes the labeler failed on"
-    )
-
-
-def _dictionary(values: Mapping[str, Any]) -> Lines:
-    kept = "ReLU" if values["k"] is None else f"TopK {values['k']}"
-    yield (
-        f"nodes are features of a {values['source']} transcoder "
-        f"({kept}{', skip' if values['skip'] else ''}): {values['fvu']:.3f} of the MLP's variance "
-        f"unexplained, {values['l0']:.1f} of {values['n_features']} active per token, "
-        f"{values['n_dead']} dead"
-    )
-
-
-UNDECLARED: dict[str, Callable[[Mapping[str, Any]], Lines]] = {
-    "assign": _assign,
-    "dictionary": _dictionary,
-    # What these say stands in tables of their own.
-    "removed": lambda values: iter(()),
-}

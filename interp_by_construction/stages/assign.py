@@ -9,7 +9,7 @@ label and text (invariant 5).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from interp_by_construction.config import Config
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.words import normalised
-from interp_by_construction.engine.records import Record
+from interp_by_construction.engine.records import Record, two_digits
 from interp_by_construction.engine.rows import write_rows
 from interp_by_construction.engine.runtime import torch_threads
 from interp_by_construction.engine.stage import Job, Stage
@@ -65,6 +65,15 @@ class AssignRecord(Record):
     share_from_labeler: float | None
     share_from_general: float | None
     learnable_r_mean: float | None = None
+
+    def lines(self) -> Iterator[str]:
+        """How well labels fit before and after, and who gave them."""
+        yield (
+            f"labels matched on the label split: r {two_digits(self.r_mean_before)} -> "
+            f"{two_digits(self.r_mean_after)}, pool of {self.n_pool}, share from the labeler "
+            f"{two_digits(self.share_from_labeler)}, {self.n_failed_labeler} nodes the labeler "
+            "failed on"
+        )
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -102,6 +103,15 @@ class DictionaryRecord(Trained):
     l0: float
     n_dead: int
     n_tokens: int
+
+    def lines(self) -> Iterator[str]:
+        """What the nodes are, and how much the dictionary leaves unexplained."""
+        kept = "ReLU" if self.k is None else f"TopK {self.k}"
+        yield (
+            f"nodes are features of a {self.source} transcoder ({kept}"
+            f"{', skip' if self.skip else ''}): {self.fvu:.3f} of the MLP's variance unexplained, "
+            f"{self.l0:.1f} of {self.n_features} active per token, {self.n_dead} dead"
+        )
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,10 @@ class RemovedRecord(Trained):
     n_tokens: int
     n_documents: int
 
+    def lines(self) -> Iterator[str]:
+        """Nothing: the table of work shows it beside the control."""
+        return iter(())
+
 
 @dataclass(frozen=True)
 class Removed(Stage[RemovedRecord]):

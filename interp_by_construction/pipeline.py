@@ -16,6 +16,7 @@ from interp_by_construction.schedules.graph import RunGraph
 from interp_by_construction.schedules.joint import joint
 from interp_by_construction.schedules.layers import planned_layers
 from interp_by_construction.schedules.loop import loop
+from interp_by_construction.simulators import check as check_simulator
 from interp_by_construction.subject.load import layer_count
 
 SCHEDULES = {"sequential": loop, "joint": joint}
@@ -44,4 +45,5 @@ def graph_of(cfg: Config, layers: Sequence[int]) -> RunGraph:
     Raises ConfigError or another IbcError for a model, a head or a transcoder on disk that is
     missing or does not fit.
     """
+    check_simulator(cfg)
     return SCHEDULES[cfg.schedule](cfg, layers)

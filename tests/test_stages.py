@@ -9,7 +9,7 @@ import dataclasses
 import importlib.util
 import inspect
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -52,8 +52,8 @@ def config(name: str) -> Config:
     return compose([*ENDPOINT, "layer=[0,1]", *SETTINGS[name]])
 
 
-def stages_of(cfg: Config) -> list[Stage[Any]]:
-    return list(ancestry([stage for _, _, stage in graph_of(cfg, [0, 1]).links()]))
+def stages_of(cfg: Config, layers: Sequence[int] = (0, 1)) -> list[Stage[Any]]:
+    return list(ancestry([stage for _, _, stage in graph_of(cfg, layers).links()]))
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ def is_hashed(cfg: Config, dotted: str, known: set[str]) -> bool:
     """Whether changing the field moves a fingerprint, or is refused."""
     for other in other_values(cfg, dotted):
         try:
-            found = {stage.fingerprint for stage in stages_of(replaced(cfg, dotted, other))}
+            found = {stage.fingerprint for stage in stages_of(replaced(cfg, dotted, other), [0])}
         except (IbcError, OSError):
             continue
         if found == known:
@@ -191,7 +191,7 @@ def test_every_setting_of_a_run_is_hashed_by_some_stage() -> None:
     )
     for name in SETTINGS:
         cfg = config(name)
-        known = {stage.fingerprint for stage in stages_of(cfg)}
+        known = {stage.fingerprint for stage in stages_of(cfg, [0])}
         waiting = {field for field in waiting if not is_hashed(cfg, field, known)}
     assert not waiting
 

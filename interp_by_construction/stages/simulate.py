@@ -186,7 +186,7 @@ def write_targets(texts: Texts, named: Sequence[Label], simulation: Simulation, 
     for part in passage.slices():
         tensors["mask"][start : start + len(part)] = part.is_text
         start += len(part)
-    values, start = tensors["values"].reshape(-1, len(named)), 0
+    values, start = tensors["values"].reshape(tensors["mask"].size, len(named)), 0
     for piece in texts.simulated("align", simulation):
         values[start : start + len(piece)] = piece
         start += len(piece)

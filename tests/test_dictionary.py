@@ -537,7 +537,7 @@ def test_free_features_beside_a_loaded_topk_transcoder_are_refused_before_anythi
         ):
             pipeline.run(cfg)
         assert not server.requests
-    assert {path.name for path in (tmp_path / "store").iterdir()} == {"corpus", "subject"}
+    assert not (tmp_path / "store").exists()
 
 
 def store_metrics(store: Store, stage: str, fingerprint: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,7 @@ from interp_by_construction.config import SimulateConfig, TextAmounts
 from interp_by_construction.corpus.parts import Part, part_passage
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.errors import ConfigError
-
-if TYPE_CHECKING:
-    from interp_by_construction.llm.client import Labeler
+from interp_by_construction.llm.client import Labeler
 
 ROWS = 8192
 """Encoded tokens that are simulated at once."""

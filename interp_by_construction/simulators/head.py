@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 from interp_by_construction.config import SimulateConfig
 from interp_by_construction.errors import ConfigError
@@ -161,8 +162,6 @@ class Head:
     def load(cls, path: str | Path | None = None) -> Head:
         """Reads a file that `tools/train_simulator.py` wrote; None: the embedded one. Raises
         ConfigError if it is not one."""
-        from safetensors import SafetensorError, safe_open
-
         file = Path(path) if path is not None else EMBEDDED
         if not file.is_file():
             raise ConfigError(

@@ -15,21 +15,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve
 
 from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.llm.client import Labeler
 from interp_by_construction.llm.embedded import model_identity, resolve_model
 from interp_by_construction.simulators.base import Fitted, Models, Simulation, Texts
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.exact import ExactSimulator, simulate_raw
 from interp_by_construction.simulators.prompt import OTHER_SHOTS, SHOTS
 from interp_by_construction.stats.correlation import columnwise_correlation, mean_defined
-
-if TYPE_CHECKING:
-    from interp_by_construction.llm.client import Labeler
 
 LAMBDAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Candidates, in units of the mean diagonal of K."""
@@ -230,8 +229,6 @@ def _normalised(kernels: Sequence[NDArray], layers: Sequence[int]) -> NDArray:
 
 
 def _solve(kernel: NDArray, y: NDArray, penalty: float) -> NDArray:
-    from scipy.linalg import solve
-
     solution: NDArray = solve(kernel + penalty * np.eye(len(kernel)), y, assume_a="pos")
     return solution
 

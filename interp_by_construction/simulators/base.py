@@ -74,12 +74,12 @@ class Simulation(ABC):
     def __call__(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         """texts: subject tokens as strings -> [token, label], tokens of all texts in order."""
 
-    def of_encoded(self, rows: NDArray) -> NDArray[np.float32]:
+    def of_encoded(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         """rows: what the simulator's encoder read beforehand, [token, width] -> [token, label]."""
         raise TypeError(f"{type(self).__name__} reads no encoded text")
 
     def on(
-        self, texts: Sequence[Sequence[str]], rows: NDArray | None, use: Any = slice(None)
+        self, texts: Sequence[Sequence[str]], rows: NDArray[Any] | None, use: Any = slice(None)
     ) -> NDArray[np.float32]:
         """The tokens `use` of some texts, from `rows` where an encoder has read all of their
         tokens beforehand, [token, label]."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,7 +168,9 @@ def simulate_packed(
     return simulated
 
 
-def contrasted(simulated: NDArray, reference: NDArray, contrast: bool = True) -> NDArray:
+def contrasted(
+    simulated: NDArray[Any], reference: NDArray[Any], contrast: bool = True
+) -> NDArray[Any]:
     """simulated: [token, label]; reference: mean over `REFERENCE_LABELS`, [token]."""
     return simulated - reference[:, None] if contrast else simulated
 

@@ -107,14 +107,17 @@ class Config(Group):
 
     @property
     def run_name(self) -> str:
+        """Name of the run: its own, else the experiment's."""
         return self.run or self.experiment_name or "default"
 
     @property
     def runs_dir(self) -> Path:
+        """Absolute directory of all runs."""
         return Path(self.paths.root).expanduser().resolve() / "runs"
 
     @property
     def store_dir(self) -> Path:
+        """Absolute directory of all artifacts."""
         return Path(self.paths.root).expanduser().resolve() / "store"
 
     def check(self, name: str = "") -> None:

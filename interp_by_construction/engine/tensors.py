@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -19,7 +20,7 @@ _NAMES = {"float16": "F16", "float32": "F32", "int64": "I64", "bool": "BOOL"}
 
 def create_safetensors(
     path: Path, tensors: Mapping[str, tuple[DTypeLike, Sequence[int]]]
-) -> dict[str, NDArray]:
+) -> dict[str, NDArray[Any]]:
     """Writes a file of zeros and maps its tensors for writing. tensors: name -> (dtype, shape).
 
     Raises KeyError for a dtype other than float16, float32, int64 and bool.
@@ -51,7 +52,7 @@ def create_safetensors(
     }
 
 
-def _map(path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
+def _map(path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> NDArray[Any]:
     # An empty tensor cannot be mapped, and nothing will be written to it.
     return (
         np.memmap(path, dtype=dtype, mode="r+", offset=offset, shape=shape)

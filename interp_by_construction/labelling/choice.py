@@ -61,9 +61,11 @@ class LabelChoice:
         return [node for node in self.order if node not in self.held]
 
     def is_free(self, text: str) -> bool:
+        """Whether no node holds this label."""
         return normalised(text) not in self._holder
 
     def holder(self, text: str) -> int | None:
+        """The node that holds this label, or None."""
         return self._holder.get(normalised(text))
 
     def add(self, proposals: Sequence[Proposal]) -> list[Proposal]:

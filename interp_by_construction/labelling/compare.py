@@ -8,6 +8,7 @@ what a revision is made from never judges it (invariant 2).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from interp_by_construction.labelling.revision import CounterExamples
 from interp_by_construction.stats.correlation import pairwise_correlation
 from interp_by_construction.subject.nodes import Excerpt, excerpt_of
 
-Simulate = Callable[[Sequence[str]], NDArray]
+Simulate = Callable[[Sequence[str]], NDArray[Any]]
 """labels -> simulated activations [token, label] on all tokens of one text, from label and text
 alone."""
 LABELS_AT_ONCE = 256
@@ -33,7 +34,7 @@ class Comparison:
     def __init__(
         self,
         text: Passage,
-        real: NDArray,
+        real: NDArray[Any],
         nodes: Sequence[int],
         simulate: Simulate,
         simulator: str,
@@ -86,14 +87,14 @@ class Comparison:
                         found[node] = examples
         return found
 
-    def _examples(self, real: NDArray, simulated: NDArray, n: int) -> CounterExamples:
+    def _examples(self, real: NDArray[Any], simulated: NDArray[Any], n: int) -> CounterExamples:
         tokens = np.flatnonzero(self._use)
         missed, wrong = disagreements(real[tokens], simulated[tokens])
         return CounterExamples(
             *([*self._words(tokens[ranked], real, n)] for ranked in (missed, wrong))
         )
 
-    def _words(self, tokens: NDArray[np.int64], real: NDArray, n: int) -> list[Excerpt]:
+    def _words(self, tokens: NDArray[np.int64], real: NDArray[Any], n: int) -> list[Excerpt]:
         """Excerpts around the first tokens that show `n` different words."""
         found: dict[str, Excerpt] = {}
         for token in tokens:
@@ -105,7 +106,7 @@ class Comparison:
                 found.setdefault(word, excerpt)
         return list(found.values())
 
-    def _cut(self, token: int, real: NDArray) -> Excerpt:
+    def _cut(self, token: int, real: NDArray[Any]) -> Excerpt:
         """Never beyond an end-of-text token: what stands there is another document."""
         row, position = divmod(token, self.text.length)
         borders = np.flatnonzero(~self.text.is_text[row])
@@ -118,7 +119,9 @@ class Comparison:
         return excerpt_of(tokens, values, position, window, int(self.text.blocks[row]))
 
 
-def disagreements(real: NDArray, simulated: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def disagreements(
+    real: NDArray[Any], simulated: NDArray[Any]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Tokens where a label says too little and tokens where it says too much, worst first; none
     where either is constant.
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -120,7 +120,7 @@ def correlate(
 
 
 def _learned(
-    model: nn.Module, passage: Passage, layer: int, simulated: NDArray, seed: int
+    model: nn.Module, passage: Passage, layer: int, simulated: NDArray[Any], seed: int
 ) -> NDArray[np.float64]:
     """What a fresh neuron reaches on each label, [label]; every second block is held out.
     simulated: [token, label], text alone."""
@@ -254,13 +254,13 @@ class Correlator:
 
     def __init__(self, n_nodes: int, n_labels: int) -> None:
         self.n = 0
-        self._shift: tuple[NDArray, NDArray] | None = None
+        self._shift: tuple[NDArray[Any], NDArray[Any]] | None = None
         self._sums = (np.zeros(n_nodes), np.zeros(n_labels))
         self._squares = (np.zeros(n_nodes), np.zeros(n_labels))
         self._products = np.zeros((n_nodes, n_labels))
         self._constant = (np.ones(n_nodes, dtype=np.bool_), np.ones(n_labels, dtype=np.bool_))
 
-    def add(self, real: NDArray, simulated: NDArray) -> None:
+    def add(self, real: NDArray[Any], simulated: NDArray[Any]) -> None:
         """real: activations times poles [token, node]; simulated: [token, label]."""
         if not len(real):
             return

@@ -86,7 +86,7 @@ def probe_prompts(tokenizer: Any, digits: Digits) -> list[list[int]]:
 
 
 def check_digits(
-    given: Sequence[NDArray], expected: Sequence[NDArray], digits: Digits, model: str
+    given: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]], digits: Digits, model: str
 ) -> None:
     """Raises LabelerError unless the logits behind each of `PROBES` are the language model's.
 
@@ -104,7 +104,7 @@ def check_digits(
             )
 
 
-def log_softmax(logits: NDArray) -> NDArray[np.float64]:
+def log_softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     """Log-probabilities over the last axis."""
     shifted = np.asarray(logits, dtype=np.float64) - np.max(logits, axis=-1, keepdims=True)
     normalised: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

@@ -118,7 +118,7 @@ class TruthBench:
             )
             simulate = self._simulate(self.simulator.name)
             said = simulate(CONCEPTS).on(score.passage.tokens, score.rows)
-            parts: dict[str, tuple[Text, NDArray]] = {self.simulator.name: (score, said)}
+            parts: dict[str, tuple[Text, NDArray[Any]]] = {self.simulator.name: (score, said)}
             if compared is not None:
                 amounts = self.cfg.simulate
                 text = self._text("score", amounts.n_score_tokens, amounts.excerpt_tokens)
@@ -149,7 +149,7 @@ class TruthBench:
         self,
         planted: PlantedSet,
         label: Text,
-        parts: dict[str, tuple[Text, NDArray]],
+        parts: dict[str, tuple[Text, NDArray[Any]]],
         simulate: Simulate,
     ) -> dict[str, Any]:
         values, cfg = self._planted(planted, label, 0), self.cfg
@@ -199,7 +199,7 @@ class TruthBench:
         labels: Sequence[Label],
         proposals: Sequence[str],
         label: Text,
-        values: NDArray,
+        values: NDArray[Any],
         simulate: Simulate,
     ) -> tuple[list[str | None], list[str]]:
         """The label that each node is dealt, and the pool."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,7 @@ def text_agreement(
 
 
 def simulation_agreement(
-    own: NDArray, blind: NDArray, has_blind: NDArray[np.bool_]
+    own: NDArray[Any], blind: NDArray[Any], has_blind: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """Pearson's r of the simulations of all pairs, [blind node, own label]; NaN where undefined or
     where there is no blind label.

@@ -260,7 +260,7 @@ def _mined_case(token: MinedToken, gaps: Gaps, window: int) -> Case:
 
 
 def _record(rates: Rates, search: SearchRecord) -> MomentRecord:
-    def mean(values: NDArray) -> float | None:
+    def mean(values: NDArray[Any]) -> float | None:
         defined = values[~np.isnan(values)]
         return float(defined.mean()) if len(defined) else None
 
@@ -275,7 +275,7 @@ def _record(rates: Rates, search: SearchRecord) -> MomentRecord:
     )
 
 
-def _rounded(values: NDArray) -> list[float]:
+def _rounded(values: NDArray[Any]) -> list[float]:
     return [_short(value) for value in values]
 
 

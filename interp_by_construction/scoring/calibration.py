@@ -3,7 +3,7 @@ memory that does not grow."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +29,11 @@ class LineFit:
 
     def __init__(self, width: int) -> None:
         self.n = 0
-        self.first: tuple[NDArray, NDArray] | None = None
+        self.first: tuple[NDArray[Any], NDArray[Any]] | None = None
         self.sums = np.zeros((4, width))
         self.low, self.high = np.full(width, np.inf), np.full(width, -np.inf)
 
-    def update(self, x: NDArray, y: NDArray) -> None:
+    def update(self, x: NDArray[Any], y: NDArray[Any]) -> None:
         """x, y: [token, node]."""
         if not len(x):
             return

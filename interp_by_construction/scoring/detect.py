@@ -43,7 +43,7 @@ class Answers(NamedTuple):
 
     asked: dict[str, list[Item]]
     """Moment -> questions."""
-    values: dict[str, NDArray]
+    values: dict[str, NDArray[Any]]
     """Moment -> answers, higher for yes, [item]."""
     own_threshold: float
     """NaN where the judge has none."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +83,7 @@ def balanced_accuracy(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) ->
     return float((predicted[truth].mean() + (~predicted[~truth]).mean()) / 2)
 
 
-def fit_threshold(values: NDArray, truth: NDArray[np.bool_]) -> float:
+def fit_threshold(values: NDArray[Any], truth: NDArray[np.bool_]) -> float:
     """The threshold whose `values > threshold` has the highest balanced accuracy; NaN where a class
     is missing.
 
@@ -113,7 +113,7 @@ class NodeScores(NamedTuple):
 
 def score_nodes(
     items: Sequence[Item],
-    values: NDArray,
+    values: NDArray[Any],
     task: Task,
     n_nodes: int,
     own_threshold: float,
@@ -135,7 +135,7 @@ def score_nodes(
     return scores
 
 
-def fit_on(items: Sequence[Item], values: NDArray, task: Task) -> float:
+def fit_on(items: Sequence[Item], values: NDArray[Any], task: Task) -> float:
     """The threshold of one task from the questions of all nodes together."""
     use = np.array([item.task == task for item in items], dtype=np.bool_)
     truth = np.array([item.truth for item in items], dtype=np.bool_)
@@ -143,7 +143,7 @@ def fit_on(items: Sequence[Item], values: NDArray, task: Task) -> float:
 
 
 def simulated_answers(
-    items: Sequence[Item], simulated: NDArray, column: NDArray[np.int64]
+    items: Sequence[Item], simulated: NDArray[Any], column: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """A simulator as judge: its highest value over the excerpt, or over the marked tokens, [item].
 

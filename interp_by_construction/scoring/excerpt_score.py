@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,8 +86,8 @@ def _simulated(case: Case) -> Iterator[_Simulated]:
 
 
 def excerpt_scores(
-    real: NDArray,
-    simulated: NDArray,
+    real: NDArray[Any],
+    simulated: NDArray[Any],
     windows: Windows,
     n_top: int,
     n_random: int,

@@ -157,7 +157,7 @@ class Editor:
         return [replace(start, gap=float(gap)) for start, gap in zip(starts, gaps, strict=True)]
 
     @torch.no_grad()
-    def values(self, starts: Sequence[Start]) -> tuple[list[NDArray], list[NDArray]]:
+    def values(self, starts: Sequence[Start]) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
         """Each start's node times pole, and its calibrated simulation, [pos] per start."""
         n = self.nodes
         values = activations(self.model, n.layer, self._padded(starts)).float().cpu().numpy()
@@ -172,6 +172,7 @@ class Editor:
         return real, simulated
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
+        """Text of every token."""
         for token in ids:
             if token not in self._text:
                 self._text[token] = str(self.tokenizer.decode([token]))

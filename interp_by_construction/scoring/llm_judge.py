@@ -20,16 +20,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.errors import LabelerError
+from interp_by_construction.llm.client import Labeler
 from interp_by_construction.scoring.detection import Task
-
-if TYPE_CHECKING:
-    from interp_by_construction.llm.client import Labeler
 
 OWN_THRESHOLD = 0.0
 """Logit of p(1) = 0.5, the rule of Paulo et al. 2024."""

@@ -8,7 +8,7 @@ not explain themselves.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -78,7 +78,7 @@ class LookupTable:
 
 
 def lookup_r2(
-    ids: NDArray[np.int64], values: NDArray, fit: NDArray[np.bool_]
+    ids: NDArray[np.int64], values: NDArray[Any], fit: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """Lookup R2 [node] of activations [token, node] from ids [token]; fit [token]: the half that
     the means are taken from."""

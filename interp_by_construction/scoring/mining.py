@@ -62,7 +62,11 @@ def describe(
 
 
 def disagreement(
-    gaps: NDArray, real: NDArray, nodes: Nodes, is_text: NDArray[np.bool_], threshold: float
+    gaps: NDArray[Any],
+    real: NDArray[Any],
+    nodes: Nodes,
+    is_text: NDArray[np.bool_],
+    threshold: float,
 ) -> Rates:
     """gaps: node minus calibrated simulation in spans, real: node times pole, [block, pos, node]
     both; NaN gaps are no text."""
@@ -70,7 +74,7 @@ def disagreement(
     n_tokens = int(is_text.sum())
     strong = is_text[..., None] & (real > nodes.low + nodes.span / 2)
 
-    def share(held: NDArray[np.bool_], of: NDArray | int) -> NDArray[np.float64]:
+    def share(held: NDArray[np.bool_], of: NDArray[Any] | int) -> NDArray[np.float64]:
         counts = held.sum(axis=(0, 1)).astype(np.float64)
         result = np.divide(counts, of, out=np.full(len(constant), np.nan), where=np.asarray(of) > 0)
         result[constant] = np.nan
@@ -95,7 +99,7 @@ class MinedToken(NamedTuple):
     position: int
 
 
-def mined(gaps: NDArray, n: int) -> list[MinedToken]:
+def mined(gaps: NDArray[Any], n: int) -> list[MinedToken]:
     """Per node and kind the `n` tokens that differ most, at most one per block; only where the sign
     is that of the kind."""
     found = []

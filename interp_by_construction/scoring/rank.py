@@ -9,7 +9,7 @@ must be the uncorrected ones.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ class OwnLabelRanks(NamedTuple):
     """Labels that compete: those whose simulation is not constant."""
 
 
-def own_label_ranks(real: NDArray, simulated: NDArray) -> OwnLabelRanks:
+def own_label_ranks(real: NDArray[Any], simulated: NDArray[Any]) -> OwnLabelRanks:
     """Rank of each node's own label among the labels of its layer, by signed r.
 
     real: [token, node], poles applied; simulated: [token, label], uncorrected for contrast; label i

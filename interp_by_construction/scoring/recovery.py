@@ -78,7 +78,10 @@ def related_concept(label: str) -> str | None:
 
 
 def true_label_ranks(
-    real: NDArray, simulated: NDArray, names: Sequence[str], planted: Sequence[frozenset[str]]
+    real: NDArray[Any],
+    simulated: NDArray[Any],
+    names: Sequence[str],
+    planted: Sequence[frozenset[str]],
 ) -> dict[str, Any]:
     """Are nodes predicted better by the name of their own concept than by those of all others?
 

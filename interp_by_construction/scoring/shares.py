@@ -18,7 +18,7 @@ class Share:
     ci95: tuple[float, float] | None
 
 
-def share_of_increase(part: NDArray, rest: NDArray, n_resamples: int, seed: int) -> Share:
+def share_of_increase(part: NDArray[Any], rest: NDArray[Any], n_resamples: int, seed: int) -> Share:
     """part, rest: extra loss of each document without the one and without the other, nats,
     [document].
 

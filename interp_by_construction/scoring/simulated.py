@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
@@ -30,12 +31,12 @@ class SimulatedLayer:
     """Whether exact simulations are corrected for what the labeler says whatever the label."""
 
     @cached_property
-    def targets(self) -> dict[str, NDArray]:
+    def targets(self) -> dict[str, NDArray[Any]]:
         """`nodes`, `poles`, `values` and `mask` of the align part."""
         return load_file(self.folder / "targets.safetensors")
 
     @cached_property
-    def values(self) -> dict[str, NDArray]:
+    def values(self) -> dict[str, NDArray[Any]]:
         """All parts as they were written, [token, node]."""
         return load_file(self.folder / "simulated.safetensors")
 
@@ -54,7 +55,7 @@ class SimulatedLayer:
     def _passages(self) -> dict[Part, Passage]:
         return {}
 
-    def on(self, part: Part) -> NDArray:
+    def on(self, part: Part) -> NDArray[Any]:
         """Simulations as they are scored, [token, node]; exact ones corrected for contrast."""
         reference = self.values.get(f"{part}_reference")
         values = self.values[part]

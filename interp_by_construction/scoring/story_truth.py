@@ -78,7 +78,7 @@ def _shown(scores: TruthScores) -> str:
 
 
 def score_stories(
-    real: Mapping[str, NDArray], passage: Passage, labels: Sequence[str]
+    real: Mapping[str, NDArray[Any]], passage: Passage, labels: Sequence[str]
 ) -> tuple[StoryScores, list[dict[str, Any]]]:
     """real: moment (before, final) -> activations times poles where there is text, [token, node];
     labels: one per node.
@@ -117,7 +117,7 @@ def score_stories(
 
 
 def _score_rules(
-    real: Mapping[str, NDArray], passage: Passage, labels: Sequence[str]
+    real: Mapping[str, NDArray[Any]], passage: Passage, labels: Sequence[str]
 ) -> tuple[RuleScores, dict[int, dict[str, Any]]]:
     """The nodes whose label names no concept, and what each of them does, by its place in
     `labels`."""

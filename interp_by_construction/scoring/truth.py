@@ -20,7 +20,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,7 +166,7 @@ def membership(excerpts: Sequence[Sequence[str]]) -> NDArray[np.bool_]:
     return np.array(columns, dtype=np.bool_).T
 
 
-def roc_auc(values: NDArray, positive: NDArray[np.bool_]) -> float:
+def roc_auc(values: NDArray[Any], positive: NDArray[np.bool_]) -> float:
     """Area under the ROC curve, from ranks (Mann and Whitney 1947), ties counted half. values,
     positive: [token].
 
@@ -184,7 +184,7 @@ def roc_auc(values: NDArray, positive: NDArray[np.bool_]) -> float:
     )
 
 
-def score_layer(real: NDArray, truth: NDArray[np.bool_], labels: Sequence[str]) -> Truth:
+def score_layer(real: NDArray[Any], truth: NDArray[np.bool_], labels: Sequence[str]) -> Truth:
     """Scores nodes against the concepts of their labels.
 
     real: activations times poles [token, node]; truth: `membership` of the same tokens; labels: one
@@ -194,7 +194,7 @@ def score_layer(real: NDArray, truth: NDArray[np.bool_], labels: Sequence[str]) 
 
 
 def score_against(
-    real: NDArray, truth: NDArray[np.bool_], names: Sequence[str], concepts: list[str | None]
+    real: NDArray[Any], truth: NDArray[np.bool_], names: Sequence[str], concepts: list[str | None]
 ) -> Truth:
     """Scores nodes against the truth [token, name] of what each of their labels was read as: one of
     `names`, or None."""
@@ -271,6 +271,6 @@ def summarise(final: Truth, before: Truth, held_out: Truth) -> TruthScores:
     )
 
 
-def _mean(values: NDArray) -> float | None:
+def _mean(values: NDArray[Any]) -> float | None:
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if len(defined) else None

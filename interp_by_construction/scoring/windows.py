@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from interp_by_construction.corpus.windows import Windows
 
 
-def peaks(values: NDArray, windows: Windows) -> NDArray[np.float64]:
+def peaks(values: NDArray[Any], windows: Windows) -> NDArray[np.float64]:
     """Highest value inside each window. values: [token, node], on the flat text -> [window,
     node]."""
     if not len(windows.starts):

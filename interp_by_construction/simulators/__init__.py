@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING
 
 from interp_by_construction.config import Config, SimulateConfig
 from interp_by_construction.config.group import require
-
-if TYPE_CHECKING:
-    from interp_by_construction.simulators.base import Simulator
+from interp_by_construction.simulators.base import Simulator
 
 SIMULATORS = {
     "exact": "interp_by_construction.simulators.exact:ExactSimulator",

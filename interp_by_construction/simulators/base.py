@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,7 @@ from interp_by_construction.config import SimulateConfig, TextAmounts
 from interp_by_construction.corpus.parts import Part, part_passage
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.errors import ConfigError
-
-if TYPE_CHECKING:
-    from interp_by_construction.llm.client import Labeler
+from interp_by_construction.llm.client import Labeler
 
 ROWS = 8192
 """Encoded tokens that are simulated at once."""
@@ -76,12 +74,12 @@ class Simulation(ABC):
     def __call__(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         """texts: subject tokens as strings -> [token, label], tokens of all texts in order."""
 
-    def of_encoded(self, rows: NDArray) -> NDArray[np.float32]:
+    def of_encoded(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         """rows: what the simulator's encoder read beforehand, [token, width] -> [token, label]."""
         raise TypeError(f"{type(self).__name__} reads no encoded text")
 
     def on(
-        self, texts: Sequence[Sequence[str]], rows: NDArray | None, use: Any = slice(None)
+        self, texts: Sequence[Sequence[str]], rows: NDArray[Any] | None, use: Any = slice(None)
     ) -> NDArray[np.float32]:
         """The tokens `use` of some texts, from `rows` where an encoder has read all of their
         tokens beforehand, [token, label]."""

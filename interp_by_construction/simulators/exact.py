@@ -17,17 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.corpus.parts import Part
+from interp_by_construction.llm.client import Labeler
 from interp_by_construction.simulators.base import TEXT, Models, Simulation, Simulator
 from interp_by_construction.simulators.prompt import SHOTS, Packing, PromptBuilder, Shots
-
-if TYPE_CHECKING:
-    from interp_by_construction.llm.client import Labeler
 
 REFERENCE_LABELS = (
     "punctuation",
@@ -170,7 +168,9 @@ def simulate_packed(
     return simulated
 
 
-def contrasted(simulated: NDArray, reference: NDArray, contrast: bool = True) -> NDArray:
+def contrasted(
+    simulated: NDArray[Any], reference: NDArray[Any], contrast: bool = True
+) -> NDArray[Any]:
     """simulated: [token, label]; reference: mean over `REFERENCE_LABELS`, [token]."""
     return simulated - reference[:, None] if contrast else simulated
 

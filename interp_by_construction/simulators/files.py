@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from interp_by_construction.config import Config
+from interp_by_construction.engine.device import resolve_device
 from interp_by_construction.engine.store import disk_errors
 from interp_by_construction.errors import ConfigError, LabelerError
 from interp_by_construction.llm.client import Labeler, make_labeler
@@ -58,7 +59,6 @@ def simulate_file(cfg: Config, source: Path, output: Path, simulator: str) -> No
 
 def _models(own: Simulator, cfg: Config, stack: ExitStack) -> Models:
     """The labeler is started when a simulator asks for it, and stopped with `stack`."""
-    from interp_by_construction.engine.device import resolve_device
 
     @cache
     def labeler() -> Labeler:

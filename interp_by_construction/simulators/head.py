@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 from interp_by_construction.config import SimulateConfig
 from interp_by_construction.errors import ConfigError
@@ -138,7 +139,7 @@ class HeadSimulation(Simulation):
         # Text by text: the last bits of a product depend on its number of rows.
         return np.concatenate([self.of_encoded(rows) for rows in self._encoder.encode(texts)])
 
-    def of_encoded(self, rows: NDArray) -> NDArray[np.float32]:
+    def of_encoded(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         return self._encoder.head.simulate(rows, self._vectors)
 
 
@@ -161,8 +162,6 @@ class Head:
     def load(cls, path: str | Path | None = None) -> Head:
         """Reads a file that `tools/train_simulator.py` wrote; None: the embedded one. Raises
         ConfigError if it is not one."""
-        from safetensors import SafetensorError, safe_open
-
         file = Path(path) if path is not None else EMBEDDED
         if not file.is_file():
             raise ConfigError(
@@ -216,7 +215,7 @@ class Head:
             if name.startswith("token.") and weight.ndim == 2
         )
 
-    def token_vectors(self, features: NDArray) -> NDArray[np.float32]:
+    def token_vectors(self, features: NDArray[Any]) -> NDArray[np.float32]:
         """Hidden states of `encoder_layers` side by side [token, feature] -> token vectors [token,
         width]."""
         return self._tower("token", features)
@@ -243,7 +242,9 @@ class Head:
             )
         return vectors
 
-    def simulate(self, token_vectors: NDArray, label_vectors: NDArray) -> NDArray[np.float32]:
+    def simulate(
+        self, token_vectors: NDArray[Any], label_vectors: NDArray[Any]
+    ) -> NDArray[np.float32]:
         """Simulated activations in (0, 1), [token, label]."""
         vectors, bias = label_vectors[:, :-1], label_vectors[:, -1]
         products = np.einsum("td,ld->tl", token_vectors.astype(np.float32), vectors, optimize=True)
@@ -253,7 +254,7 @@ class Head:
         simulated: NDArray[np.float32] = 1.0 / (1.0 + np.exp(-logits))
         return simulated
 
-    def _tower(self, name: str, features: NDArray) -> NDArray[np.float32]:
+    def _tower(self, name: str, features: NDArray[Any]) -> NDArray[np.float32]:
         w = self.weights
         x = (features.astype(np.float32) - w[f"{name}.mean"]) / w[f"{name}.scale"]
         x = np.clip(x, -CLIP, CLIP)
@@ -302,6 +303,6 @@ def label_features(
     return np.stack([rows[i] for i in range(len(texts))]).astype(np.float32)
 
 
-def _gelu(x: NDArray) -> NDArray:
+def _gelu(x: NDArray[Any]) -> NDArray[Any]:
     """The tanh approximation, as in torch's gelu(approximate="tanh")."""
     return 0.5 * x * (1.0 + np.tanh(0.7978845608028654 * (x + 0.044715 * x**3)))

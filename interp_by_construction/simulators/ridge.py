@@ -15,21 +15,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve
 
 from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.llm.client import Labeler
 from interp_by_construction.llm.embedded import model_identity, resolve_model
 from interp_by_construction.simulators.base import Fitted, Models, Simulation, Texts
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.exact import ExactSimulator, simulate_raw
 from interp_by_construction.simulators.prompt import OTHER_SHOTS, SHOTS
 from interp_by_construction.stats.correlation import columnwise_correlation, mean_defined
-
-if TYPE_CHECKING:
-    from interp_by_construction.llm.client import Labeler
 
 LAMBDAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Candidates, in units of the mean diagonal of K."""
@@ -85,7 +84,7 @@ class RidgeSimulator(ExactSimulator):
         )
 
     def _reliability(
-        self, labeler: Labeler, labels: Sequence[str], target: NDArray, fit: Passage
+        self, labeler: Labeler, labels: Sequence[str], target: NDArray[Any], fit: Passage
     ) -> dict[str, Any]:
         """r of the exact simulation (`target`, [token, label]) with itself, on the first excerpts
         of the simulate split: under other few-shot examples, and under the same ones with the
@@ -120,7 +119,7 @@ class _RidgeSimulation(Simulation):
     def __call__(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         raise TypeError("a ridge simulator reads encoded text only")
 
-    def of_encoded(self, rows: NDArray) -> NDArray[np.float32]:
+    def of_encoded(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         return self._ridge.predict(rows)
 
 
@@ -145,7 +144,7 @@ class Ridge(NamedTuple):
     fidelity: NDArray[np.float64]
     """Cross-validated r with the exact simulation, [label]; NaN where that is constant."""
 
-    def predict(self, features: NDArray) -> NDArray[np.float32]:
+    def predict(self, features: NDArray[Any]) -> NDArray[np.float32]:
         """features: [token, all features of the encoder] -> simulated activations [token,
         label]."""
         x = (features[:, self.columns].astype(np.float32) - self.mean) / self.scale
@@ -153,8 +152,8 @@ class Ridge(NamedTuple):
 
 
 def fit_ridge(
-    features: NDArray,
-    targets: NDArray,
+    features: NDArray[Any],
+    targets: NDArray[Any],
     excerpts: NDArray[np.int64],
     n_layers: int = 1,
     n_folds: int = 5,
@@ -172,7 +171,7 @@ def fit_ridge(
     blocks = [x[:, layer * width : (layer + 1) * width] for layer in range(n_layers)]
     kernels = [np.einsum("af,bf->ab", block, block, optimize=True) for block in blocks]
     folds = np.unique(excerpts, return_inverse=True)[1] % min(n_folds, len(np.unique(excerpts)))
-    best: tuple[float, tuple[int, ...], NDArray] | None = None
+    best: tuple[float, tuple[int, ...], NDArray[Any]] | None = None
     for layers in layer_sets(n_layers):
         kernel = _normalised(kernels, layers)
         scores = np.stack(
@@ -217,26 +216,26 @@ def layer_sets(n_layers: int) -> list[tuple[int, ...]]:
     return list(dict.fromkeys(sets))
 
 
-def _mean_diagonal(kernels: Sequence[NDArray], layers: Sequence[int]) -> float:
+def _mean_diagonal(kernels: Sequence[NDArray[Any]], layers: Sequence[int]) -> float:
     return float(sum(np.trace(kernels[layer]) for layer in layers) / len(kernels[0])) or 1.0
 
 
-def _normalised(kernels: Sequence[NDArray], layers: Sequence[int]) -> NDArray:
+def _normalised(kernels: Sequence[NDArray[Any]], layers: Sequence[int]) -> NDArray[Any]:
     """The kernel of some layers side by side, with mean diagonal 1."""
-    summed: NDArray = np.sum([kernels[layer] for layer in layers], axis=0) / _mean_diagonal(
+    summed: NDArray[Any] = np.sum([kernels[layer] for layer in layers], axis=0) / _mean_diagonal(
         kernels, layers
     )
     return summed
 
 
-def _solve(kernel: NDArray, y: NDArray, penalty: float) -> NDArray:
-    from scipy.linalg import solve
-
-    solution: NDArray = solve(kernel + penalty * np.eye(len(kernel)), y, assume_a="pos")
+def _solve(kernel: NDArray[Any], y: NDArray[Any], penalty: float) -> NDArray[Any]:
+    solution: NDArray[Any] = solve(kernel + penalty * np.eye(len(kernel)), y, assume_a="pos")
     return solution
 
 
-def _cross_predictions(kernel: NDArray, y: NDArray, folds: NDArray) -> Iterator[NDArray]:
+def _cross_predictions(
+    kernel: NDArray[Any], y: NDArray[Any], folds: NDArray[Any]
+) -> Iterator[NDArray[Any]]:
     """For each of `LAMBDAS`, predictions of each token from the folds it is not in, [token,
     label]."""
     for penalty in LAMBDAS:

@@ -72,7 +72,7 @@ class Score:
 
     @classmethod
     def of(
-        cls, values: NDArray, simulator: str, self_judged: bool, n_bootstrap: int, seed: int
+        cls, values: NDArray[Any], simulator: str, self_judged: bool, n_bootstrap: int, seed: int
     ) -> Self:
         """values: r per node [node], NaN where undefined."""
         defined = values[~np.isnan(values)]
@@ -204,11 +204,11 @@ class Evaluate(Stage[EvaluateRecord]):
 
     def _real(
         self, job: Job, passages: Mapping[str, Passage], aligned: AlignedNodes
-    ) -> dict[str, dict[str, NDArray]]:
+    ) -> dict[str, dict[str, NDArray[Any]]]:
         """Name of the passage -> moment -> activations times poles where there is text, [token,
         node]. One model is in memory at a time."""
         models = {"before": self.before, "after": self.after, "final": self.final}
-        read: dict[str, dict[str, NDArray]] = {name: {} for name in passages}
+        read: dict[str, dict[str, NDArray[Any]]] = {name: {} for name in passages}
         for moment, stage in models.items():
             model: Any = load_subject(job.model(stage))
             model.to(job.runtime.device)
@@ -220,7 +220,7 @@ class Evaluate(Stage[EvaluateRecord]):
         return read
 
     def _scores(
-        self, simulated: SimulatedLayer, real: Mapping[str, Mapping[str, NDArray]]
+        self, simulated: SimulatedLayer, real: Mapping[str, Mapping[str, NDArray[Any]]]
     ) -> dict[str, NDArray[np.float64]]:
         """Kind -> r per node, [node]."""
         part, n_nodes = self.simulator.scored_part, len(simulated.aligned.nodes)
@@ -253,7 +253,7 @@ class Evaluate(Stage[EvaluateRecord]):
             "shuffled": shuffled_scores(on_own["final"], own, self.seed),
         }
 
-    def _score(self, kind: str, values: NDArray) -> Score:
+    def _score(self, kind: str, values: NDArray[Any]) -> Score:
         names = dict.fromkeys(EXACT_SCORES, self.simulator.exact_name) | {"final_raw": "exact"}
         simulator = self.simulator.simulator
         names |= dict.fromkeys(("dense_before", "dense_final"), simulator.target_name)
@@ -270,7 +270,7 @@ def read_truth(folder: Path) -> dict[int, dict[str, Any]]:
 
 
 def _node_table(
-    scores: Mapping[str, NDArray], labels: Sequence[Label]
+    scores: Mapping[str, NDArray[Any]], labels: Sequence[Label]
 ) -> tuple[list[str], list[list[Any]]]:
     """Columns and rows for the logger: one row per aligned node, None where a score is
     undefined."""
@@ -283,7 +283,7 @@ def _node_table(
     return ["node", "label", *kinds], rows
 
 
-def shuffled_scores(real: NDArray, simulated: NDArray, seed: int) -> NDArray[np.float64]:
+def shuffled_scores(real: NDArray[Any], simulated: NDArray[Any], seed: int) -> NDArray[np.float64]:
     """Mean r of each node with the simulations of other nodes' labels, [node]. NaN where none is
     defined."""
     n = real.shape[1]

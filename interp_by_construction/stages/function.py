@@ -177,7 +177,7 @@ class Measured(NamedTuple):
         }
 
     @property
-    def per_document(self) -> dict[str, NDArray]:
+    def per_document(self) -> dict[str, NDArray[Any]]:
         """[document] each."""
         losses = self.losses
         return {"document": losses.document, "tokens": losses.tokens, **losses.nats}
@@ -311,7 +311,7 @@ def layer_losses(
     )
 
 
-def _named(measured: dict[str, Measured], what: str) -> dict[str, NDArray]:
+def _named(measured: dict[str, Measured], what: str) -> dict[str, NDArray[Any]]:
     """`<moment>.<name>` -> values."""
     return {
         f"{moment}.{name}": np.ascontiguousarray(values)

@@ -192,7 +192,7 @@ def write_targets(texts: Texts, named: Sequence[Label], simulation: Simulation, 
         start += len(piece)
 
 
-def fidelity(exact: NDArray, dense: NDArray, reliability: float | None) -> Fidelity:
+def fidelity(exact: NDArray[Any], dense: NDArray[Any], reliability: float | None) -> Fidelity:
     """exact, dense: [token, label] on text that the simulator of the targets has not seen."""
     r = columnwise_correlation(exact, dense)
     mean, share = mean_defined(r), None

@@ -187,7 +187,7 @@ class Trigger(Stage[TriggerRecord]):
             for layer, labels in zip(self.layers, self.labels, strict=True)
         }
         rows: list[TriggerRow] = []
-        values: dict[str, NDArray] = {}
+        values: dict[str, NDArray[Any]] = {}
         for stage, row in track(list(zip(self.models, self.rows, strict=True)), "trigger"):
             model: Any = load_subject(job.model(stage))
             model.to(job.runtime.device)

@@ -169,7 +169,7 @@ class Viewer(Stage[ViewerRecord]):
         part = self.simulator.calibration_part
         return simulated.targets_on(MAX_TOKENS) if part == "align" else simulated.part(part)
 
-    def _edges(self, job: Job, model: Any, pole: NDArray) -> list[dict[str, Any]]:
+    def _edges(self, job: Job, model: Any, pole: NDArray[Any]) -> list[dict[str, Any]]:
         """Per node of the layer, its strongest labelled neighbours."""
         edges: list[dict[str, Any]] = [{"incoming": [], "outgoing": []} for _ in pole]
         for side, stage in self.neighbours.items():
@@ -190,10 +190,10 @@ class Viewer(Stage[ViewerRecord]):
 
 def _nodes(
     passage: Passage,
-    real: NDArray,
-    said: NDArray,
+    real: NDArray[Any],
+    said: NDArray[Any],
     aligned: AlignedNodes,
-    pole: NDArray,
+    pole: NDArray[Any],
     edges: Sequence[dict[str, Any]],
 ) -> Iterator[dict[str, Any]]:
     """One record per node; real: [token, node]; said: [token, aligned node]."""
@@ -220,14 +220,16 @@ def _calibration(model: Any, text: Simulated, aligned: AlignedNodes) -> Calibrat
     return fit.result()
 
 
-def _histogram(values: NDArray) -> dict[str, Any]:
+def _histogram(values: NDArray[Any]) -> dict[str, Any]:
     """values: [token]."""
     low, high = float(values.min()), float(values.max())
     counts, _ = np.histogram(values, bins=N_BINS, range=(low, high if high > low else low + 1.0))
     return {"histogram": counts.tolist(), "low": _short(low), "high": _short(high)}
 
 
-def _excerpts(passage: Passage, real: NDArray, said: NDArray | None) -> list[dict[str, Any]]:
+def _excerpts(
+    passage: Passage, real: NDArray[Any], said: NDArray[Any] | None
+) -> list[dict[str, Any]]:
     """The excerpts of one node, each segment once; real, said: [token]."""
     real = real.reshape(passage.shape)
     said = None if said is None else said.reshape(passage.shape)
@@ -241,7 +243,7 @@ def _excerpts(passage: Passage, real: NDArray, said: NDArray | None) -> list[dic
 
 
 def _choices(
-    passage: Passage, real: NDArray, said: NDArray | None
+    passage: Passage, real: NDArray[Any], said: NDArray[Any] | None
 ) -> Iterator[tuple[str, int | None, int, int]]:
     """(kind, band, row, position), the most telling first; real, said: [excerpt, pos]."""
     strongest = list(_peaks(passage, real))
@@ -258,7 +260,7 @@ def _choices(
     )
 
 
-def _peaks(passage: Passage, values: NDArray) -> list[tuple[int, int]]:
+def _peaks(passage: Passage, values: NDArray[Any]) -> list[tuple[int, int]]:
     """(row, position) of the largest value of every segment, the largest first."""
     values = np.where(passage.is_text, values, -np.inf)
     n, length = values.shape
@@ -273,7 +275,7 @@ def _peaks(passage: Passage, values: NDArray) -> list[tuple[int, int]]:
 
 
 def _cut(
-    passage: Passage, row: int, position: int, real: NDArray, said: NDArray | None
+    passage: Passage, row: int, position: int, real: NDArray[Any], said: NDArray[Any] | None
 ) -> dict[str, Any]:
     at = window_around(position, WINDOW, 0, passage.length, BEFORE)
     return {
@@ -285,7 +287,7 @@ def _cut(
     }
 
 
-def _rounded(values: NDArray) -> list[float]:
+def _rounded(values: NDArray[Any]) -> list[float]:
     return [_short(value) for value in values.tolist()]
 
 

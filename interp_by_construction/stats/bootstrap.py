@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def mean_ci95(values: NDArray, n_resamples: int, seed: int) -> tuple[float, float]:
+def mean_ci95(values: NDArray[Any], n_resamples: int, seed: int) -> tuple[float, float]:
     """95 % interval of the mean of `values` [n], resampling its entries. NaNs are not allowed; n
     must be positive."""
     rng = np.random.default_rng(seed)
@@ -18,7 +19,7 @@ def mean_ci95(values: NDArray, n_resamples: int, seed: int) -> tuple[float, floa
 
 
 def paired_difference_ci95(
-    first: NDArray, second: NDArray, weights: NDArray, n_resamples: int, seed: int
+    first: NDArray[Any], second: NDArray[Any], weights: NDArray[Any], n_resamples: int, seed: int
 ) -> tuple[float, float]:
     """95 % interval of the weighted mean of `first - second`, resampling documents.
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,7 +24,7 @@ def simulation_score(real: ArrayLike, simulated: ArrayLike) -> float:
     return float(columnwise_correlation(x[:, None], y[:, None])[0])
 
 
-def columnwise_correlation(real: NDArray, simulated: NDArray) -> NDArray[np.float64]:
+def columnwise_correlation(real: NDArray[Any], simulated: NDArray[Any]) -> NDArray[np.float64]:
     """Pearson's r of each column. real, simulated: [token, node]; returns float64 [node], NaN where
     undefined."""
     if real.shape != simulated.shape:
@@ -34,7 +35,7 @@ def columnwise_correlation(real: NDArray, simulated: NDArray) -> NDArray[np.floa
     return np.clip(np.einsum("tn,tn->n", x, y), -1.0, 1.0)
 
 
-def pairwise_correlation(first: NDArray, second: NDArray) -> NDArray[np.float64]:
+def pairwise_correlation(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
     """Pearson's r of every column with every column. [token, a] and [token, b] -> float64 [a, b],
     NaN where undefined."""
     if len(first) != len(second):
@@ -44,7 +45,7 @@ def pairwise_correlation(first: NDArray, second: NDArray) -> NDArray[np.float64]
     return np.clip(np.einsum("ta,tb->ab", _standardised(first), _standardised(second)), -1.0, 1.0)
 
 
-def _standardised(values: NDArray) -> NDArray[np.float64]:
+def _standardised(values: NDArray[Any]) -> NDArray[np.float64]:
     """Columns with mean 0 and unit norm; NaN for constant ones. Scaling first keeps huge and tiny
     values exact enough."""
     x = np.asarray(values, dtype=np.float64)
@@ -64,7 +65,7 @@ def _flat(values: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(values, dtype=np.float64).reshape(-1)
 
 
-def mean_defined(values: NDArray) -> float | None:
+def mean_defined(values: NDArray[Any]) -> float | None:
     """Mean of the values that are not NaN; None where there are none."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if len(defined) else None

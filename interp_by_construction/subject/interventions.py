@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,14 +19,14 @@ class Simulated(NamedTuple):
     """What labels say on a passage."""
 
     passage: Passage
-    values: NDArray
+    values: NDArray[Any]
     """Simulated activations, [block, pos, node]; any float type, may be a memory map."""
 
     def part(self, at: slice | NDArray[np.int64]) -> Simulated:
         """The same on some of the blocks."""
         return Simulated(self.passage.part(at), self.values[at])
 
-    def on_text(self) -> NDArray:
+    def on_text(self) -> NDArray[Any]:
         """Simulated activations where there is text, [token, node]."""
         return np.asarray(self.values)[self.passage.is_text]
 
@@ -36,7 +36,7 @@ class Intervention(NamedTuple):
 
     layer: int
     nodes: NDArray[np.int64]
-    values: Callable[[slice], NDArray]
+    values: Callable[[slice], NDArray[Any]]
     """Blocks of a passage -> values that broadcast to [batch, pos, node]."""
     places: Callable[[slice], NDArray[np.bool_]] | None = None
     """Blocks of a passage -> where each node is set, [batch, pos, node]; null: where there is

@@ -28,7 +28,7 @@ class Excerpt:
 
 
 def excerpt_of(
-    tokens: Sequence[str], values: NDArray, position: int, window: slice, block: int
+    tokens: Sequence[str], values: NDArray[Any], position: int, window: slice, block: int
 ) -> Excerpt:
     """The excerpt `window` around one token of a block. tokens, values: of the whole block,
     [pos]."""

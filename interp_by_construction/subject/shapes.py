@@ -32,6 +32,7 @@ def is_plain(path: str | Path, config: Any) -> bool:
 
 
 def has_solu(config: Any) -> bool:
+    """Whether the checkpoint's activation function is SoLU."""
     return getattr(config, "activation_function", None) == NAME
 
 

@@ -55,6 +55,7 @@ class Transcoder(nn.Module):
 
     @property
     def shape(self) -> Shape:
+        """What its files say of it."""
         n_features, d_model = self.encoder.weight.shape
         return Shape(
             d_model, n_features, getattr(self.activation, "k", None), self.skip is not None

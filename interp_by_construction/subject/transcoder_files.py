@@ -23,6 +23,7 @@ class Shape(NamedTuple):
 
     @property
     def kind(self) -> str:
+        """Name of the activation, as in `dictionary.activation`."""
         return "relu" if self.k is None else "topk"
 
 

@@ -86,7 +86,7 @@ class Workplace:
             )
 
 
-class _Stream(IterableDataset):
+class _Stream(IterableDataset[dict[str, Tensor]]):
     """Batches from the trainer's current step on, whether that is 0 or restored."""
 
     def __init__(

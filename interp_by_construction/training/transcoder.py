@@ -70,6 +70,7 @@ class Scales(NamedTuple):
 
     @classmethod
     def of(cls, flow: MlpFlow) -> Scales:
+        """Measured on the tokens of `flow`."""
         away = flow.written - flow.written.mean(0)
         read, written = (
             float(t.square().mean().sqrt().clamp(min=_TINY)) for t in (flow.read, away)

@@ -66,18 +66,9 @@ def warm_start(
     """
     layer, nodes = aligned.layer, aligned.nodes
     values, mask = aligned.values, aligned.mask
-    if start == "node" or not nodes:
-        return StartRecord(0)
     modules: list[Any] = mlp_in(model, layer)
     gated = len(modules) > 1
-    if mixes_nodes(model, layer) or not (gated or getattr(modules[0], "bias", None) is not None):
-        if start == "readout":
-            _log.warning(
-                "align.start=readout: the nodes of layer %d are no neurons with weights of their own; they stay",
-                layer,
-            )
-        return StartRecord(0)
-    if gated and start == "silent":
+    if not nodes or not _can_start(model, layer, modules, start):
         return StartRecord(0)
     device = modules[0].weight.device
     kept = mask[:N_BLOCKS].flatten()
@@ -117,6 +108,23 @@ def warm_start(
             each[at] = torch.where(better.view(-1, *[1] * (each.ndim - 1)), each[at], was)
         r[chosen] = torch.where(better, after, r[chosen])
     return StartRecord(int(better.sum()), *before, *_mean(r))
+
+
+def _can_start(model: Any, layer: int, modules: list[Any], start: str) -> bool:
+    """Whether the layer's nodes may be given the weights of trained neurons."""
+    gated = len(modules) > 1
+    if start == "node" or (gated and start == "silent"):
+        return False
+    own = gated or getattr(modules[0], "bias", None) is not None
+    if mixes_nodes(model, layer) or not own:
+        if start == "readout":
+            _log.warning(
+                "align.start=readout: the nodes of layer %d are no neurons with weights of their "
+                "own; they stay",
+                layer,
+            )
+        return False
+    return True
 
 
 def _mean(r: Tensor) -> tuple[float | None, int]:

@@ -198,6 +198,7 @@ def test_every_setting_of_a_run_is_hashed_by_some_stage() -> None:
         }
         - SHOWN
         - LED_TO
+        - OTHERS
     )
     for name in SETTINGS.keys() - {"pretrained"}:
         cfg = config(name)

@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from transformers import PreTrainedTokenizerBase
 
 from interp_by_construction.config import SPLITS, DataConfig
 from interp_by_construction.corpus.splits import assign, check_disjoint
@@ -28,9 +30,6 @@ from interp_by_construction.corpus.tokenize import (
 )
 from interp_by_construction.engine.records import Record
 from interp_by_construction.errors import CorpusError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 __all__ = [
     "MIN_BLOCKS",
@@ -137,8 +136,6 @@ def content_identity(cfg: DataConfig) -> str:
 def held_out_documents(path: Path) -> np.ndarray:
     """bool [n_documents]: which documents have held-out templates and words, by the id in the
     blocks' `document`."""
-    import pyarrow.parquet as pq
-
     return pq.read_table(path / "documents.parquet", columns=["held_out"])["held_out"].to_numpy()
 
 
@@ -198,9 +195,6 @@ def _write_documents(
     documents: list[Story],
     digests: list[str],
 ) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     table = pa.table(
         {
             "document": pa.array(range(len(splits)), pa.int32()),

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
 
 from interp_by_construction.corpus.tokenize import load_blocks, load_tokenizer, separator_id
 from interp_by_construction.errors import CorpusError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 SENTENCE_ENDS = (".", "!", "?", '."', '!"', '?"')
 

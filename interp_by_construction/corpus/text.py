@@ -17,6 +17,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from interp_by_construction.config import SPLITS, DataConfig
 from interp_by_construction.errors import CorpusError
 
@@ -228,9 +232,6 @@ def _column(table: Any, text_field: str, source: str, names: list[str]) -> Itera
 
 
 def _parquet_rows(file: Path, text_field: str) -> Iterator[str]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         table = pq.read_table(file)
     except (pa.ArrowException, OSError) as error:
@@ -259,8 +260,6 @@ def _load(load: Callable[[], Any], path: str) -> Any:
 
 
 def _saved_rows(local: Path, text_field: str) -> Iterator[str]:
-    import datasets
-
     loaded = _load(lambda: datasets.load_from_disk(str(local)), str(local))
     if isinstance(loaded, datasets.DatasetDict):
         loaded = loaded["train"] if "train" in loaded else next(iter(loaded.values()))
@@ -268,8 +267,6 @@ def _saved_rows(local: Path, text_field: str) -> Iterator[str]:
 
 
 def _hub_dataset(path: str) -> Any:
-    import datasets
-
     name, _, config = path.partition(":")
     return _load(lambda: datasets.load_dataset(name, config or None, split="train"), path)
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import datasets
 import numpy as np
+import pyarrow as pa
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from interp_by_construction.errors import CorpusError
-
-if TYPE_CHECKING:
-    import datasets
-    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 END_OF_TEXT = "<|endoftext|>"
 MIN_VOCAB = 258
@@ -31,8 +29,6 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     Raises:
         CorpusError: `vocab_size` below 258.
     """
-    from transformers import PreTrainedTokenizerFast
-
     if vocab_size < MIN_VOCAB:
         raise CorpusError(
             f"data.vocab_size={vocab_size} is too small for byte-level BPE: give at least {MIN_VOCAB}"
@@ -115,9 +111,6 @@ def build_blocks(
     Returns:
         (number of blocks, number of dropped tokens)
     """
-    import datasets
-    import pyarrow as pa
-
     tokens = np.concatenate([np.zeros(0, np.int32), *encoded])
     documents = np.repeat(np.asarray(ids, dtype=np.int32), [len(document) for document in encoded])
     n_blocks = len(tokens) // block_size
@@ -145,8 +138,6 @@ def load_blocks(path: Path, split: str) -> datasets.Dataset:
         path: directory that `build_corpus` wrote.
         split: name in `config.SPLITS`.
     """
-    import datasets
-
     directory = path / "blocks" / split
     if not directory.is_dir():
         raise CorpusError(f"{directory} does not exist: {path} is no corpus or {split!r} no split")
@@ -155,8 +146,6 @@ def load_blocks(path: Path, split: str) -> datasets.Dataset:
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     """Tokenizer of the corpus at `path` (directory that `build_corpus` wrote)."""
-    from transformers import AutoTokenizer
-
     directory = path / "tokenizer"
     if not directory.is_dir():
         raise CorpusError(f"{directory} does not exist: {path} is no corpus")

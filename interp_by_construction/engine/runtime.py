@@ -10,6 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
+from interp_by_construction.engine.device import resolve_device
 from interp_by_construction.engine.stage import Handle, Tracker
 
 T = TypeVar("T")
@@ -37,15 +40,11 @@ class Runtime:
     @cached_property
     def device(self) -> str:
         """cpu or cuda. Raises ConfigError where cuda is asked for and there is none."""
-        from interp_by_construction.engine.device import resolve_device
-
         return resolve_device(self.wanted_device)
 
     @cached_property
     def device_name(self) -> str:
         """`cpu`, or the GPU's own name, by which its seconds can be compared."""
-        import torch
-
         return self.device if self.device == "cpu" else torch.cuda.get_device_name(self.device)
 
     def use(self, handle: Handle[T]) -> T:
@@ -64,8 +63,6 @@ class Runtime:
     def prepare(self) -> None:
         """Sets the threads once, before the first computation."""
         if not self._prepared:
-            import torch
-
             torch.set_num_threads(self.threads)
             os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
             self._prepared = True
@@ -81,8 +78,6 @@ class Runtime:
 @contextmanager
 def torch_threads(n: int) -> Iterator[None]:
     """Inside the block torch uses `n` threads."""
-    import torch
-
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try:

@@ -7,7 +7,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from einops import einsum
+from transformers import AutoModelForCausalLM
 
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError
@@ -25,9 +27,6 @@ class TransformersBackend:
 
     @cached_property
     def _model(self) -> Any:
-        import torch
-        from transformers import AutoModelForCausalLM
-
         try:
             model = AutoModelForCausalLM.from_pretrained(
                 local_path(self._cfg.model), dtype=getattr(torch, self._cfg.dtype)
@@ -52,8 +51,6 @@ class TransformersBackend:
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Answer]]:
         """See `Backend.run`."""
-        import torch
-
         with torch.inference_mode():
             for index, job in enumerate(jobs):
                 answer = {"digits": self._digits, "digit_logprobs": self._digit_logprobs}.get(
@@ -65,8 +62,6 @@ class TransformersBackend:
         """Hidden states times the digit rows of the head only: the full logits of a long prompt
         would take a gigabyte.
         """
-        import torch
-
         input_ids = torch.tensor([job.payload["prompt"]], device=self._model.device)
         hidden = self._model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state[0]
         rows = self._model.get_output_embeddings().weight[self._digit_ids]
@@ -76,8 +71,6 @@ class TransformersBackend:
     def _digit_logprobs(self, job: Job) -> Answer:
         """From the logits of the whole vocabulary, with whatever the model does to them behind its
         head."""
-        import torch
-
         input_ids = torch.tensor([job.payload["prompt"]], device=self._model.device)
         logprobs = (
             self._model(input_ids=input_ids, use_cache=False)
@@ -91,8 +84,6 @@ class TransformersBackend:
         )
 
     def _generate(self, job: Job) -> Answer:
-        import torch
-
         payload = job.payload
         if job.kind == "chat":
             text = self._tokenizer.apply_chat_template(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib import colormaps, rc_context
+from matplotlib.figure import Figure
 
 from interp_by_construction.report.pareto import METRICS, Metric, Point, Setting, front, settings_of
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Colour = tuple[float, float, float, float]
 """Red, green, blue, opacity."""
@@ -24,9 +24,6 @@ N_INSIDE = 6
 def write_figures(points: Sequence[Point], beside: Sequence[Point], out: Path) -> list[str]:
     """`out/pareto_<metric>.png` and `.svg` for every metric that the runs have; returns the
     names."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
     out.mkdir(parents=True, exist_ok=True)
     names = []
     # Text stays text in the SVG, and two equal reports have equal bytes.
@@ -46,8 +43,6 @@ def write_figures(points: Sequence[Point], beside: Sequence[Point], out: Path) -
 def _draw(
     figure: Figure, points: Sequence[Point], beside: Sequence[Point], metric: Metric, y_label: str
 ) -> None:
-    from matplotlib import colormaps
-
     axes = figure.add_subplot()
     axes.axvline(0.0, color="0.7", linewidth=0.8)
     settings = settings_of(points)

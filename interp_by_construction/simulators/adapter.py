@@ -9,15 +9,13 @@ does.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from interp_by_construction.errors import ConfigError
-
-if TYPE_CHECKING:
-    from torch import nn
 
 Adapter = Mapping[str, NDArray[np.float32]]
 """`MODULE.down` [rank, in] and `MODULE.up` [out, rank] for every module that is adapted."""
@@ -29,8 +27,6 @@ def merge(model: nn.Module, adapter: Adapter) -> None:
 
     Raises ConfigError where the model has no such linear map.
     """
-    import torch
-
     modules = dict(model.named_modules())
     with torch.no_grad():
         for name in sorted({key.rpartition(".")[0] for key in adapter}):

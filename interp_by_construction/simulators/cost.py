@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
+from transformers import AutoConfig, AutoModel
+
 from interp_by_construction.llm.checkpoints import local_path
 from interp_by_construction.simulators.encoder import block_weights
 
@@ -14,9 +17,6 @@ MILLION = 1_000_000
 def labeler_multiply_adds(model: str) -> int | None:
     """Multiply-adds per token of a labeler that may run anywhere, from its config alone; None where
     that cannot be read."""
-    import torch
-    from transformers import AutoConfig, AutoModel
-
     try:
         config = AutoConfig.from_pretrained(local_path(model))
         with torch.device("meta"):

@@ -13,7 +13,9 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from transformers import AutoModel, AutoTokenizer
 
 from interp_by_construction.errors import ConfigError, LabelerError
 from interp_by_construction.simulators.adapter import Adapter, merge
@@ -62,9 +64,6 @@ class Encoder:
     ) -> Encoder:
         """Loads a checkpoint directory or hub name. Raises ConfigError if a layer, or what the
         adapter changes, does not exist."""
-        import torch
-        from transformers import AutoModel, AutoTokenizer
-
         # Also on CPUs: twice as fast where they know bfloat16, and features need no more precision.
         model = AutoModel.from_pretrained(path, dtype=torch.bfloat16)
         n_layers = model.config.num_hidden_layers
@@ -120,8 +119,6 @@ class Encoder:
 
         Raises LabelerError for a text that is longer than the model's context.
         """
-        import torch
-
         device = next(self.model.parameters()).device
         context = getattr(self.model.config, "max_position_embeddings", None)
         for start in range(0, len(texts), batch_size):

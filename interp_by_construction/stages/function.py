@@ -251,9 +251,10 @@ class Function(Stage[FunctionRecord]):
         write_rows(
             job.out / "clamp.jsonl", (row for each in measured.values() for row in each.clamped)
         )
-        write_rows(
-            job.out / "promoted.jsonl", (row for each in measured.values() for row in each.promoted)
+        promoted = (
+            {"moment": moment, **row} for moment, each in measured.items() for row in each.promoted
         )
+        write_rows(job.out / "promoted.jsonl", promoted)
         n_free = measured["final"].n_nodes - len(nodes)
         moments = map(self._record, measured.values())
         return FunctionRecord(self.layer, len(nodes), n_free, *moments)
@@ -279,7 +280,7 @@ class Function(Stage[FunctionRecord]):
             losses,
             clamp,
             clamped,
-            promoted_tokens(model, corpus, index, nodes, poles, amounts.n_promoted, moment),
+            promoted_tokens(model, corpus, index, nodes, poles, amounts.n_promoted),
         )
 
     def _record(self, measured: Measured) -> MomentFunction:

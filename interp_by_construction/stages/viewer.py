@@ -141,10 +141,10 @@ class Viewer(Stage[ViewerRecord]):
         known = [] if self.function is None else list(read_promoted(job.path(self.function)))
         rest = np.setdiff1d(every, np.asarray(known, dtype=np.int64))
         promoted = (
-            record
+            {"moment": "final", **record}
             for at in batches(len(rest), CHUNK)
             for record in promoted_tokens(
-                model, corpus, self.layer, rest[at], pole[rest[at]], self.n_promoted, "final"
+                model, corpus, self.layer, rest[at], pole[rest[at]], self.n_promoted
             )
         )
         write_rows(job.out / "promoted.jsonl", promoted)

@@ -22,7 +22,6 @@ def promoted_tokens(
     nodes: NDArray[np.int64],
     poles: NDArray[np.int64],
     n: int,
-    moment: str,
 ) -> list[dict[str, Any]]:
     """Per node the `n` tokens whose logits rise most, and fall most, when it is active in the
     direction of its pole.
@@ -38,7 +37,7 @@ def promoted_tokens(
     order = torch.argsort(effects, dim=1, descending=True, stable=True)
     records: list[dict[str, Any]] = []
     for node, effect, ids in zip(nodes.tolist(), effects, order, strict=True):
-        record: dict[str, Any] = {"moment": moment, "node": node}
+        record: dict[str, Any] = {"node": node}
         for name, chosen in (("promotes", ids[:n]), ("suppresses", ids.flip(0)[:n])):
             record[name] = [str(tokenizer.decode([token])) for token in chosen.tolist()]
             record[f"{name}_logits"] = [float(f"{value:.6g}") for value in effect[chosen].tolist()]

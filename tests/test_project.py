@@ -191,7 +191,6 @@ ROOMS = [
     {"corpus"},
     {"subject"},
     {"truth"},
-    {"dictionaries"},
     {"simulators"},
     {"training"},
     {"scoring"},

@@ -1,4 +1,4 @@
-"""Laws of where the work hides, of removed MLPs, and of planted triggers."""
+"""Laws of the work of labelled and free nodes, of removed MLPs, and of planted triggers."""
 
 from __future__ import annotations
 

@@ -1,14 +1,22 @@
-"""Values that cannot work together, across groups. What concerns one group stands in its class.
-Every message names the field, the value and the fix."""
+"""Values that cannot work together, across groups, and those that earlier versions had. What
+concerns one group stands in its class. Every message names the field, the value and the fix."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import Any
 
 from interp_by_construction.config.group import require
 from interp_by_construction.config.run import Config
 from interp_by_construction.config.text import AdaptConfig, TinyConfig
+from interp_by_construction.errors import ConfigError
+
+REMOVED = {
+    "align.schedule": "the weight of the alignment loss is constant; leave this field out",
+    "schedule=hybrid": "give schedule=joint, which ends at a lower loss",
+}
+"""Field, or field=value, of an earlier version -> what replaces it."""
 
 
 def check(c: Config) -> None:
@@ -57,6 +65,22 @@ def check_typed(c: Config, overrides: Sequence[str]) -> None:
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
         require(key not in foreign, key, value, fix)
+
+
+def refuse_removed(name: str, value: Any) -> None:
+    """Raises ConfigError that says what replaces a field or value of an earlier version."""
+    for key in (name, f"{name}={value}"):
+        if key in REMOVED:
+            raise ConfigError(f"{name}={value}: it was removed; {REMOVED[key]}")
+
+
+def refuse_typed(overrides: Sequence[str]) -> None:
+    """`refuse_removed` for a command line. It comes before Hydra, which would only say that there
+    is no such field."""
+    for override in overrides:
+        name, _, values = override.lstrip("+~").partition("=")
+        for value in values.split(","):
+            refuse_removed(name, value)
 
 
 def _check_free(c: Config) -> None:

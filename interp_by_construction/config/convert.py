@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from interp_by_construction.config.checks import check, check_typed
-from interp_by_construction.config.group import RENAMED, SPELLED, dot, require
+from interp_by_construction.config.checks import check, check_typed, refuse_removed, refuse_typed
+from interp_by_construction.config.group import RENAMED, SPELLED, Group, dot, require
 from interp_by_construction.config.labels import LabelerConfig
-from interp_by_construction.config.removed import refuse_removed, refuse_typed
 from interp_by_construction.config.run import NOT_IDENTITY, Config
 from interp_by_construction.errors import ConfigError
 
@@ -62,7 +61,7 @@ def from_saved(values: Any) -> Config:
     if not isinstance(values, Mapping):
         raise ConfigError("it holds no configuration")
     found = _flatten(values, "")
-    judge = LabelerConfig() if any(name.startswith("judge.") for name in found) else None
+    judge = LabelerConfig() if isinstance(values.get("judge"), Mapping) else None
     known = _flatten(to_dict(Config(judge=judge)), "")
     unknown = [f"unknown field {name}" for name in found if name not in known]
     missing = [f"missing field {name}" for name in known if name not in found]
@@ -78,11 +77,10 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def identity(config: Config) -> dict[str, Any]:
     """The fields that make a run what it is, flat: dotted name -> value."""
-    flat = _flatten(to_dict(config), "")
     return {
-        k: v
-        for k, v in flat.items()
-        if not any(k == name or k.startswith(f"{name}.") for name in NOT_IDENTITY)
+        name: value
+        for name, value in _flatten(to_dict(config), "").items()
+        if not any(f"{name}.".startswith(f"{free}.") for free in NOT_IDENTITY)
     }
 
 
@@ -95,11 +93,10 @@ def _flatten(value: Any, prefix: str) -> dict[str, Any]:
     return flat
 
 
-def _build(cls: type, values: Any, prefix: str) -> Any:
+def _build(cls: type[Group], values: Any, prefix: str) -> Any:
     if not isinstance(values, Mapping):
         raise ConfigError(f"{prefix}={values}: expected a group of fields")
-    hints = typing.get_type_hints(cls)
-    known = {f.name for f in dataclasses.fields(cls)}
+    known = typing.get_type_hints(cls)
     kwargs: dict[str, Any] = {}
     for key, value in values.items():
         name = RENAMED.get(key, key)
@@ -107,25 +104,21 @@ def _build(cls: type, values: Any, prefix: str) -> Any:
         refuse_removed(dotted, value)
         if name not in known:
             raise ConfigError(f"{dotted}: unknown field; known are {', '.join(sorted(known))}")
-        kwargs[name] = _convert(hints[name], value, dotted)
+        kwargs[name] = _convert(known[name], value, dotted)
     return cls(**kwargs)
 
 
 def _convert(kind: Any, value: Any, name: str) -> Any:
-    """`value` as `kind`, or ConfigError. Handles what the schemas use: scalars, unions with None,
-    Literal, list, dict."""
+    """`value` as `kind`, which is one of what the groups use: a group, a scalar, a union with None,
+    Literal, list, dict. Raises ConfigError."""
     if kind is Any:
         return value
     origin, arguments = get_origin(kind), get_args(kind)
-    if dataclasses.is_dataclass(kind):
-        return _build(typing.cast(type, kind), value, name)
     if origin is Literal:
         require(value in arguments, name, value, f"give one of {', '.join(map(str, arguments))}")
         return value
     if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in arguments:
-            return None
-        return _convert(next(a for a in arguments if a is not type(None)), value, name)
+        return None if value is None else _convert(arguments[0], value, name)
     if origin is list:
         require(isinstance(value, list), name, value, "give a list such as [1,2]")
         return [_convert(arguments[0], item, name) for item in value]
@@ -134,22 +127,14 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
         return {
             str(key): _convert(arguments[1], item, f"{name}.{key}") for key, item in value.items()
         }
-    if kind is float:
-        ok = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        require(ok, name, value, "give a finite number")
-        return float(value)
-    if kind is int:
-        require(
-            isinstance(value, int) and not isinstance(value, bool), name, value, "give an integer"
-        )
-        return value
-    if kind is bool:
-        require(isinstance(value, bool), name, value, "give true or false")
-        return value
-    require(
-        isinstance(value, str | int | float) and not isinstance(value, bool),
-        name,
-        value,
-        "give a string",
-    )
-    return str(value)
+    if issubclass(kind, Group):
+        return _build(kind, value, name)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    ok, fix = {
+        float: (number and abs(value) < math.inf, "give a finite number"),
+        int: (number and isinstance(value, int), "give an integer"),
+        bool: (isinstance(value, bool), "give true or false"),
+        str: (number or isinstance(value, str), "give a string"),
+    }[kind]
+    require(ok, name, value, fix)
+    return kind(value)

@@ -7,7 +7,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +84,14 @@ def documented(group: Group, skip: tuple[str, ...] = ()) -> str:
 
 
 def _lines(group: Group, skip: tuple[str, ...]) -> Iterator[str]:
-    for part in _parts(type(group)):
-        if part is not type(group):
+    for part in type(group).__mro__:
+        if not issubclass(part, Group):
+            continue
+        if part not in (type(group), Group):
             yield from _comment(f"-- {inspect.getdoc(part)}")
         documents = _documents(part)
-        for each in fields(part):
-            if each.name not in documents and not isinstance(getattr(group, each.name), Group):
-                continue
-            key, value = SPELLED.get(each.name, each.name), getattr(group, each.name)
+        for name in inspect.get_annotations(part):
+            key, value = SPELLED.get(name, name), getattr(group, name)
             if key in skip:
                 continue
             if isinstance(value, Group):
@@ -100,32 +100,22 @@ def _lines(group: Group, skip: tuple[str, ...]) -> Iterator[str]:
                 yield f"{key}:"
                 yield from (f"  {line}" for line in _lines(value, ()))
             else:
-                yield from _comment(documents[each.name])
+                yield from _comment(documents[name])
                 yield f"{key}: {_yaml(value)}"
-
-
-def _parts(kind: type[Group]) -> Iterator[type[Group]]:
-    """The class itself, then those that it is made of."""
-    yield kind
-    for base in kind.__bases__:
-        if base is not Group and issubclass(base, Group):
-            yield from _parts(base)
 
 
 def _documents(kind: type[Group]) -> dict[str, str]:
     """The string under each of the fields that this class itself declares."""
     (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     assert isinstance(tree, ast.ClassDef)
-    found = {}
-    for line, below in zip(tree.body, tree.body[1:], strict=False):
-        if (
-            isinstance(line, ast.AnnAssign)
-            and isinstance(line.target, ast.Name)
-            and isinstance(below, ast.Expr)
-            and isinstance(below.value, ast.Constant)
-        ):
-            found[line.target.id] = str(below.value.value)
-    return found
+    return {
+        line.target.id: str(below.value.value)
+        for line, below in pairwise(tree.body)
+        if isinstance(line, ast.AnnAssign)
+        and isinstance(line.target, ast.Name)
+        and isinstance(below, ast.Expr)
+        and isinstance(below.value, ast.Constant)
+    }
 
 
 def _comment(text: str) -> list[str]:

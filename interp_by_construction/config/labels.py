@@ -38,9 +38,15 @@ class SelectionConfig(Group):
 
 
 @dataclass(frozen=True)
-class MatchConfig(Group):
-    """Whether labels are dealt out anew, each to the node that it describes best."""
+class NodesConfig(SelectionConfig):
+    """What is labelled: MLP neurons, or features of a transcoder."""
 
+    kind: Literal["neurons", "transcoder"] = "neurons"
+    """`neurons` of the layer's MLP, or features of a sparse `transcoder` that takes its place
+    (group `dictionary`)."""
+    path: str | None = None
+    """Folder of a transcoder in sparsify's format (cfg.json, sae.safetensors), or a folder that
+    holds one such folder per layer, named like layers.3.mlp. null trains it (kind transcoder)."""
     assign: Literal["none", "match"] = "none"
     """`none`: a node keeps the label that the labeler gave it. `match`: labels are dealt out anew,
     each to the node whose activations it predicts best on the label split (one linear assignment
@@ -56,21 +62,6 @@ class MatchConfig(Group):
         fix = f"only matched labels are chosen by it: set {name}.assign=match, or 0"
         used = self.learnable == 0 or self.assign == "match"
         require(used, f"{name}.learnable", self.learnable, fix)
-
-
-@dataclass(frozen=True)
-class NodesConfig(SelectionConfig, MatchConfig):
-    """What is labelled: MLP neurons, or features of a transcoder."""
-
-    kind: Literal["neurons", "transcoder"] = "neurons"
-    """`neurons` of the layer's MLP, or features of a sparse `transcoder` that takes its place
-    (group `dictionary`)."""
-    path: str | None = None
-    """Folder of a transcoder in sparsify's format (cfg.json, sae.safetensors), or a folder that
-    holds one such folder per layer, named like layers.3.mlp. null trains it (kind transcoder)."""
-
-    def check(self, name: str) -> None:
-        super().check(name)
         fix = f"a transcoder is read with nodes=transcoder, but nodes={self.kind}"
         used = self.path is None or self.kind == "transcoder"
         require(used, f"{name}.path", self.path, fix)
@@ -178,8 +169,8 @@ class AskConfig(Group):
 
 
 @dataclass(frozen=True)
-class ChoiceConfig(Group):
-    """On how much text the best of a node's candidates is chosen."""
+class LabelConfig(AskConfig):
+    """How labels are made, chosen and dealt out."""
 
     select_tokens: int = at_least(0, 128)
     """Tokens of the select split on which the labeler simulates every candidate, so that the best
@@ -187,47 +178,18 @@ class ChoiceConfig(Group):
     takes the first candidate. Not used with simulate.simulator=head."""
     head_select_tokens: int = at_least(0, 8192)
     """The same with simulate.simulator=head, which is cheap."""
-
-
-@dataclass(frozen=True)
-class PoolConfig(Group):
-    """Which labels a match deals out (nodes.assign=match)."""
-
     general_pool: bool = True
-    """Whether the general labels that ship with the package are dealt out, too."""
+    """Whether the general labels that ship with the package are dealt out, too
+    (nodes.assign=match)."""
     min_tokens: int = at_least(0, 8)
     """Tokens of the label split that a label must apply to (simulated above 0.5) to be dealt
     out."""
     max_overlap: float = 0.95
     """Of two labels whose simulations on the label split correlate above this, one is dealt out."""
-
-
-@dataclass(frozen=True)
-class LabelConfig(AskConfig, ChoiceConfig, PoolConfig):
-    """How labels are made, chosen and dealt out."""
-
     audit_rounds: int = at_least(0, 0)
     """Further rounds in which the labeler is shown the worst cases of an audit (fields of `audit`)
     of the model before alignment, text edited along the gradient included (needs
     simulate.simulator=head)."""
-
-
-@dataclass(frozen=True)
-class SimulatorConfig(Group):
-    """What simulates activations from a label and text."""
-
-    simulator: str = "ridge"
-    """What makes the alignment targets. `exact`: the labeler reads label and text and rates every
-    token. `ridge`: a ridge regression per label, from an encoder's hidden states to exact
-    simulations. `head`: a network that was trained beforehand and takes any label."""
-    head: str | None = None
-    """File of a trained head (simulator head). null takes the one that ships with the package."""
-    encoder: str = "smollm2"
-    """Model whose hidden states ridge and head read; it runs in this process. A head needs the one
-    that it was trained on."""
-    encoder_layers: list[int] = field(default_factory=lambda: [8, 16])
-    """Hidden layers of the encoder that ridge may read. Cross-validation picks one, two or all of
-    them for each aligned layer. A head brings its own."""
 
 
 @dataclass(frozen=True)
@@ -251,9 +213,21 @@ class TextAmounts(Group):
 
 
 @dataclass(frozen=True)
-class SimulateConfig(SimulatorConfig, TextAmounts):
+class SimulateConfig(TextAmounts):
     """How labels are turned into simulated activations."""
 
+    simulator: str = "ridge"
+    """What makes the alignment targets. `exact`: the labeler reads label and text and rates every
+    token. `ridge`: a ridge regression per label, from an encoder's hidden states to exact
+    simulations. `head`: a network that was trained beforehand and takes any label."""
+    head: str | None = None
+    """File of a trained head (simulator head). null takes the one that ships with the package."""
+    encoder: str = "smollm2"
+    """Model whose hidden states ridge and head read; it runs in this process. A head needs the one
+    that it was trained on."""
+    encoder_layers: list[int] = field(default_factory=lambda: [8, 16])
+    """Hidden layers of the encoder that ridge may read. Cross-validation picks one, two or all of
+    them for each aligned layer. A head brings its own."""
     contrast: bool = True
     """Subtract each token's mean simulation over a fixed set of general labels. A small labeler has
     habits that do not depend on the label."""

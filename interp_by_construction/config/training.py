@@ -9,30 +9,6 @@ from interp_by_construction.config.group import Group, at_least, ruled, share
 
 
 @dataclass(frozen=True)
-class Pace(Group):
-    """Steps, rate and batch of alignment. The controls train as many steps on as many tokens."""
-
-    local_steps: int = at_least(0, 200)
-    """Steps in which the forward pass stops at the layer and the alignment loss alone trains it."""
-    steps: int = at_least(0, 300)
-    """Joint steps (LM loss plus weighted alignment loss)."""
-    lr: float = at_least(0, 1e-3)
-    """Peak learning rate of the joint phase."""
-    batch_size: int = at_least(1, 16)
-    """Blocks per step."""
-
-
-@dataclass(frozen=True)
-class Distillation(Group):
-    """What the run and its controls are held to beside the text."""
-
-    distill: float = at_least(0, 0.0)
-    """Weight of KL(original || trained) beside the LM loss, in the joint phase and in `continue`.
-    The original is the run's subject as it was before any layer was aligned. The controls are
-    distilled, too, so the tax is that of labels and freezing."""
-
-
-@dataclass(frozen=True)
 class AlignKnobs(Group):
     """What aligned nodes are trained towards, and what that weighs. No control reads it."""
 
@@ -59,8 +35,22 @@ class AlignKnobs(Group):
 
 
 @dataclass(frozen=True)
-class AlignConfig(Pace, Distillation, AlignKnobs):
-    """How a layer is trained so that its nodes do what their labels say."""
+class AlignConfig(AlignKnobs):
+    """How a layer is trained so that its nodes do what their labels say. The controls train as many
+    steps on as many tokens."""
+
+    distill: float = at_least(0, 0.0)
+    """Weight of KL(original || trained) beside the LM loss, in the joint phase and in `continue`.
+    The original is the run's subject as it was before any layer was aligned. The controls are
+    distilled, too, so the tax is that of labels and freezing."""
+    local_steps: int = at_least(0, 200)
+    """Steps in which the forward pass stops at the layer and the alignment loss alone trains it."""
+    steps: int = at_least(0, 300)
+    """Joint steps (LM loss plus weighted alignment loss)."""
+    lr: float = at_least(0, 1e-3)
+    """Peak learning rate of the joint phase."""
+    batch_size: int = at_least(1, 16)
+    """Blocks per step."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ from interp_by_construction.corpus.tokenize import (
     train_tokenizer,
 )
 from interp_by_construction.engine.records import from_json, to_json
-from interp_by_construction.scoring.baselines import other_labels
 from interp_by_construction.scoring.calibration import LineFit
 from interp_by_construction.scoring.lookup import LookupTable, lookup_r2, lookup_r2_of
 from interp_by_construction.scoring.rank import RankSummary, own_label_ranks, rank_summary
@@ -44,6 +43,7 @@ from interp_by_construction.scoring.substitution import (
 from interp_by_construction.simulators.handle import simulator_of
 from interp_by_construction.stages import function
 from interp_by_construction.stages.losses import Losses as LossesStage
+from interp_by_construction.stats.baselines import other_labels
 from interp_by_construction.subject.families import output_directions
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.interventions import Intervention, Simulated, replaced

@@ -24,8 +24,8 @@ from interp_by_construction.corpus.parts import part_passage
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.scoring import columnwise_correlation
-from interp_by_construction.scoring.baselines import other_labels
 from interp_by_construction.simulators.exact import contrasted
+from interp_by_construction.stats.baselines import other_labels
 from interp_by_construction.subject.families import layer_family, mlp_in
 from interp_by_construction.subject.hooks import activations, capture, others_at_mean
 from interp_by_construction.subject.interventions import replaced
@@ -47,10 +47,10 @@ from interp_by_construction.training.modules import (
 )
 from interp_by_construction.training.targets import (
     MARGIN,
+    LayerTargets,
     other_nodes,
     resemblance,
     shifted,
-    trained_targets,
 )
 
 NODES = [1, 4, 17]
@@ -255,11 +255,9 @@ def test_shuffled_targets_are_those_of_other_nodes() -> None:
     assert other_nodes(0, 0, 1).shape == (0,)
     with pytest.raises(ConfigError, match=r"align.target=shuffled.*layer 3.*align.target=random"):
         other_nodes(1, 0, 3)
-    values, mask = LAYER.values, LAYER.mask
-    assert torch.equal(
-        trained_targets("shuffled", values, mask, 0, 1), values[..., other_nodes(3, 0, 1)]
-    )
-    assert trained_targets("label", values, mask, 0, 1) is values
+    shuffled = LAYER.towards("shuffled", 0).values
+    assert torch.equal(shuffled, LAYER.values[..., other_nodes(3, 0, 1)])
+    assert LAYER.towards("label", 0) is LAYER
 
 
 def _sparse_text(
@@ -278,9 +276,8 @@ def _sparse_text(
 def test_random_targets_have_all_of_a_targets_statistics_but_its_relation_to_text() -> None:
     values, mask = _sparse_text()
     moved = shifted(values, mask, seed=0, layer=1)
-    assert torch.equal(moved, trained_targets("random", values, mask, 0, 1)) and torch.equal(
-        moved[~mask], values[~mask]
-    )
+    trained = LayerTargets(1, list(range(12)), [1] * 12, values, mask).towards("random", 0)
+    assert torch.equal(moved, trained.values) and torch.equal(moved[~mask], values[~mask])
     real, surrogate = values[mask].double().numpy(), moved[mask].double().numpy()
     # Mean, variance and sparsity, exactly: the same values.
     assert (

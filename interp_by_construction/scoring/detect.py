@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from interp_by_construction.corpus.windows import Windows
 from interp_by_construction.llm.client import Labeler
-from interp_by_construction.scoring.baselines import other_labels
 from interp_by_construction.scoring.detection import (
     TASKS,
     Item,
@@ -25,6 +24,7 @@ from interp_by_construction.scoring.llm_judge import OWN_THRESHOLD, Question, as
 from interp_by_construction.scoring.score_table import Row
 from interp_by_construction.scoring.scorer import Case, Scored, SimulatedTexts
 from interp_by_construction.scoring.windows import peaks
+from interp_by_construction.stats.baselines import other_labels
 
 TITLES = {
     f"{task}{suffix}": f"{task}, {how}"

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from interp_by_construction.scoring.baselines import other_labels
 from interp_by_construction.scoring.calibration import Calibration, LineFit
+from interp_by_construction.stats.baselines import other_labels
 from interp_by_construction.stats.bootstrap import paired_difference_ci95
 from interp_by_construction.subject.families import d_mlp
 from interp_by_construction.subject.interventions import Intervention, Simulated, constant

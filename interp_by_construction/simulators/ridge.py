@@ -28,7 +28,8 @@ from interp_by_construction.simulators.base import Fitted, Models, Simulation, T
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.exact import ExactSimulator, simulate_raw
 from interp_by_construction.simulators.prompt import OTHER_SHOTS, SHOTS
-from interp_by_construction.stats.correlation import columnwise_correlation, mean_defined
+from interp_by_construction.stats.correlation import columnwise_correlation
+from interp_by_construction.stats.undefined import mean_defined
 
 LAMBDAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Candidates, in units of the mean diagonal of K."""

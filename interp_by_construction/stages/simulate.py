@@ -38,7 +38,8 @@ from interp_by_construction.simulators.base import Simulation, Texts
 from interp_by_construction.simulators.exact import REFERENCE_LABELS, plan, simulate_raw
 from interp_by_construction.simulators.handle import TargetSimulator
 from interp_by_construction.stages.encode import EncodeRecord
-from interp_by_construction.stats.correlation import columnwise_correlation, mean_defined
+from interp_by_construction.stats.correlation import columnwise_correlation
+from interp_by_construction.stats.undefined import mean_defined
 
 
 class Fidelity(NamedTuple):

@@ -1,1 +1,1 @@
-"""Plain statistics: correlations, and bootstrap intervals. Knows nothing of models."""
+"""Plain statistics: correlations, bootstrap intervals, baselines. Knows nothing of models."""

@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+TIE = 1e-12
+"""Correlations that differ by less are equal: a matrix product may sum equal columns in different
+orders, so that their r differ in the last bits."""
+
 
 def simulation_score(real: ArrayLike, simulated: ArrayLike) -> float:
     """Pearson's r of two sequences of equal length, in float64, between -1 and 1.
@@ -63,9 +67,3 @@ def _flat(values: ArrayLike) -> NDArray[np.float64]:
     if hasattr(values, "detach"):
         values = values.detach().cpu()
     return np.asarray(values, dtype=np.float64).reshape(-1)
-
-
-def mean_defined(values: NDArray[Any]) -> float | None:
-    """Mean of the values that are not NaN; None where there are none."""
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if len(defined) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,18 +16,9 @@ from interp_by_construction.training.phases import Phase, Reading
 from interp_by_construction.training.targets import LayerTargets
 
 
-class Batches(Protocol):
-    """A map-style source of blocks."""
-
-    def __len__(self) -> int: ...
-
-    def batch(self, indices: np.ndarray) -> dict[str, Tensor]:
-        """Blocks by index, stacked."""
-
-
 class TokenBlocks:
-    """Blocks of a split: `dataset[indices]["input_ids"]` gives [batch, pos]; the first `limit`
-    blocks if given."""
+    """Blocks of a split: `dataset[indices]["input_ids"]` gives [batch, pos]. Only the first `limit`
+    blocks, if given."""
 
     def __init__(self, dataset: Any, limit: int | None = None) -> None:
         self.dataset, self.n_blocks = dataset, min(len(dataset), limit or len(dataset))
@@ -45,8 +36,8 @@ class TargetBlocks(TokenBlocks):
     """Blocks with `targets_<layer>` [block, pos, node] and `mask_<layer>` [block, pos] of every
     layer that has aligned nodes.
 
-    Raises ValueError where the targets of a layer do not cover exactly these blocks: then the run
-    and its control would not read the same text.
+    Raises ValueError where the targets of a layer do not cover exactly these blocks: the run and
+    its control would then read different text.
     """
 
     def __init__(
@@ -59,7 +50,6 @@ class TargetBlocks(TokenBlocks):
         self.layers = [layer for layer in layers if layer.nodes]
 
     def batch(self, indices: np.ndarray) -> dict[str, Tensor]:
-        """input_ids, and targets and mask of each layer."""
         where, batch = torch.from_numpy(indices), super().batch(indices)
         for each in self.layers:
             batch[f"targets_{each.layer}"] = each.values[where].float()
@@ -73,8 +63,8 @@ def _permutation(seed: int, n_blocks: int, epoch: int) -> np.ndarray:
 
 
 def batch_indices(seed: int, n_blocks: int, batch_size: int, step: int) -> np.ndarray:
-    """Block indices [batch_size] of one step: a fresh permutation per epoch, read on across its
-    end."""
+    """Block indices [batch_size] of one step. Every epoch is a fresh permutation; a batch may cross
+    its end."""
     position = np.arange(step * batch_size, (step + 1) * batch_size)
     epochs = position // n_blocks
     parts = [
@@ -84,16 +74,16 @@ def batch_indices(seed: int, n_blocks: int, batch_size: int, step: int) -> np.nd
     return np.concatenate(parts)
 
 
-def by_step(blocks: Batches, seed: int, batch_size: int) -> Callable[[int], dict[str, Tensor]]:
+def by_step(blocks: TokenBlocks, seed: int, batch_size: int) -> Callable[[int], dict[str, Tensor]]:
     """The batch of each step, in the order of `batch_indices`."""
     return lambda step: blocks.batch(batch_indices(seed, len(blocks), batch_size, step))
 
 
 class Stream:
-    """The batches of a phase. A function of the step alone, so that training can go on anywhere.
+    """The batches of a phase. Each depends on its step alone, so training can resume anywhere.
 
-    Of two splits, the first one's batches are spread over the stream as evenly as whole steps
-    allow; the others are of the second.
+    If the phase reads two splits, the batches of the first are spread over the stream as evenly as
+    whole steps allow. All others are of the second.
     """
 
     def __init__(self, phase: Phase, corpus: Path, aligned: Sequence[LayerTargets] = ()) -> None:

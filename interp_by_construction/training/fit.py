@@ -1,12 +1,12 @@
 """One resumable training phase.
 
-1. Batches depend on (seed, step) alone, the learning rate on the step alone, and dropout is 0:
-   nothing is hidden.
+1. Batches depend on (seed, step) alone, the learning rate on the step alone, and dropout is 0.
+   There is no other state.
 2. Every `checkpoint_seconds` a Lightning checkpoint replaces `scratch/last.ckpt` in one rename.
-3. A phase that is started again goes on from there and ends with the same weights, bit for bit
-   (same machine, threads).
-4. A finished phase leaves its weights in scratch, so that a kill in a later phase of the same stage
-   repeats nothing.
+3. A phase that is started again resumes from that checkpoint. On the same machine with the same
+   number of threads it ends with the same weights, bit for bit.
+4. A finished phase leaves its weights in scratch. If a later phase of the stage is killed, the
+   finished one is not repeated.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from interp_by_construction.training.modules import LOG_EVERY, LanguageModelModu
 
 @dataclass(frozen=True)
 class PhaseRecord:
-    """What training of one phase was like."""
+    """How training of one phase went."""
 
     name: str
     steps: int
@@ -48,8 +48,8 @@ class PhaseRecord:
     curve: list[list[float]]
     """[[step, loss]], means over 20 steps."""
     terms: dict[str, list[list[float]]] = field(default_factory=dict)
-    """Such a curve for each of `module.terms`, where the loss is not the LM loss alone, over those
-    of the 20 steps that have it."""
+    """Such a curve for each of `module.terms`, over those of the 20 steps that have it. Empty where
+    the loss is the LM loss alone."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,9 @@ class Workplace:
     @contextmanager
     def of(cls, job: Job) -> Iterator[Workplace]:
         """A stage's own, with its curves tracked."""
+        run = job.runtime
         with job.tracked() as logger:
-            runtime = job.runtime
-            yield cls(
-                job.scratch, runtime.device, runtime.threads, runtime.checkpoint_seconds, logger
-            )
+            yield cls(job.scratch, run.device, run.threads, run.checkpoint_seconds, logger)
 
 
 class _Stream(IterableDataset[dict[str, Tensor]]):
@@ -100,8 +98,10 @@ class _Stream(IterableDataset[dict[str, Tensor]]):
 
 
 class _Checkpoint(pl.Callback):
-    """Saves by the clock and keeps the thinned curves of the loss and its terms, which travel in
+    """Saves by the clock and keeps the thinned curves of the loss and its terms, which are saved in
     the checkpoint."""
+
+    KEPT = ("curve", "recent", "terms", "recent_terms")
 
     def __init__(self, path: Path, seconds: float) -> None:
         self.path, self.seconds, self.saved_at = path, seconds, time.monotonic()
@@ -111,16 +111,11 @@ class _Checkpoint(pl.Callback):
         self.recent_terms: dict[str, list[float]] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "curve": self.curve,
-            "recent": self.recent,
-            "terms": self.terms,
-            "recent_terms": self.recent_terms,
-        }
+        return {name: getattr(self, name) for name in self.KEPT}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        self.curve, self.recent = state_dict["curve"], state_dict["recent"]
-        self.terms, self.recent_terms = state_dict["terms"], state_dict["recent_terms"]
+        for name in self.KEPT:
+            setattr(self, name, state_dict[name])
 
     def on_train_batch_end(
         self,
@@ -146,10 +141,8 @@ class _Checkpoint(pl.Callback):
             for name, values in self.recent_terms.items():
                 self.terms.setdefault(name, []).append(_curve_point(trainer.global_step, values))
             self.recent, self.recent_terms = [], {}
-        if (
-            time.monotonic() - self.saved_at >= self.seconds
-            and trainer.global_step < trainer.max_steps
-        ):
+        due = time.monotonic() - self.saved_at >= self.seconds
+        if due and trainer.global_step < trainer.max_steps:
             self.save(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:
@@ -164,8 +157,8 @@ def _curve_point(step: int, values: list[float]) -> list[float]:
 
 
 class _Bar(pl.Callback):
-    """The package's progress bar; Lightning's own write to standard output, which belongs to
-    results."""
+    """The package's progress bar. Lightning's own writes to standard output, where only results may
+    stand."""
 
     def __init__(self, description: str) -> None:
         self.description = description
@@ -221,8 +214,7 @@ def fit(
     """
     steps, scratch = module.plan.steps, place.scratch / name
     scratch.mkdir(parents=True, exist_ok=True)
-    finished = _load_finished(module, scratch)
-    if finished is not None:
+    if (finished := _load_finished(module, scratch)) is not None:
         module.guard.release()
         return finished
     torch.set_num_threads(place.threads)

@@ -1,12 +1,15 @@
 """What the nodes of a layer are trained towards (align.target): their labels, or the targets of a
 control.
 
-`label`: each node's own simulation. `shuffled`: the simulation of another node's label of the same
-layer, so that the targets are as learnable as before and only the pairing is wrong. `random`: the
-node's own simulation, moved around the text in a circle (time-shifted surrogates, Lancaster et al.
-2018, https://doi.org/10.1016/j.physrep.2018.06.001): the same values in the same order, so mean,
-variance, sparsity and circular autocorrelation are exactly those of the label's target, and no
-relation to the text is left. What a model learns of random targets it learns by heart.
+`label`: each node's own simulation.
+
+`shuffled`: the simulation of another node's label of the same layer. The targets are as learnable
+as before; only the pairing is wrong.
+
+`random`: the node's own simulation, moved around the text in a circle (time-shifted surrogates,
+Lancaster et al. 2018, https://doi.org/10.1016/j.physrep.2018.06.001). The values keep their order,
+so mean, variance, sparsity and circular autocorrelation are exactly those of the label's target.
+Their relation to the text is lost: a model can only memorise such targets.
 
 All are functions of the targets, the seed and the layer alone.
 """
@@ -24,13 +27,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from interp_by_construction.errors import ConfigError
+from interp_by_construction.stats.baselines import other_labels
 from interp_by_construction.training.losses import pearson_columns
 
 Target = Literal["label", "shuffled", "random"]
 
 _SHUFFLED, _RANDOM = 11, 12
-"""Streams of random numbers of their own: the scores draw other nodes' labels from the same seed
-and must not draw these."""
+"""Part of the seeds. The scores draw other nodes' labels from the same seed and must not draw
+these."""
 
 MARGIN = 0.1
 """A random target is moved by at least this share of the text, either way."""
@@ -57,29 +61,20 @@ class LayerTargets:
         return cls(layer, nodes, poles, read["values"], read["mask"].bool())
 
     def towards(self, target: Target, seed: int) -> LayerTargets:
-        """The same nodes with what `align.target` says."""
-        values = trained_targets(target, self.values, self.mask, seed, self.layer)
+        """The same nodes with what `align.target` says. Raises ConfigError for `shuffled` with a
+        single node."""
+        if target == "label":
+            return self
+        if target == "shuffled":
+            values = self.values[..., other_nodes(self.values.shape[-1], seed, self.layer)]
+        else:
+            values = shifted(self.values, self.mask, seed, self.layer)
         return replace(self, values=values)
 
 
-def trained_targets(target: Target, values: Tensor, mask: Tensor, seed: int, layer: int) -> Tensor:
-    """Targets [block, pos, node] to train towards; values: those of the nodes' own labels; mask
-    [block, pos]: where defined.
-
-    Raises ConfigError for `shuffled` with a single node.
-    """
-    if target == "label":
-        return values
-    return (
-        values[..., other_nodes(values.shape[-1], seed, layer)]
-        if target == "shuffled"
-        else shifted(values, mask, seed, layer)
-    )
-
-
 def other_nodes(n: int, seed: int, layer: int) -> NDArray[np.int64]:
-    """For each node the column of the node whose label it is trained towards, [node]: a seeded
-    permutation in one cycle.
+    """For each node the column of the node whose label it is trained towards, [node]; see
+    `stats.baselines`.
 
     Raises ConfigError for n = 1: there is no other label.
     """
@@ -88,10 +83,7 @@ def other_nodes(n: int, seed: int, layer: int) -> NDArray[np.int64]:
         raise ConfigError(
             f"align.target=shuffled: layer {layer} has one node with a label, so there is no other label; {fix}"
         )
-    order = np.random.default_rng([seed, layer, _SHUFFLED]).permutation(n)
-    other = np.empty(n, dtype=np.int64)
-    other[order] = np.roll(order, 1)
-    return other
+    return other_labels(n, [seed, layer, _SHUFFLED])
 
 
 def shifted(values: Tensor, mask: Tensor, seed: int, layer: int) -> Tensor:
@@ -117,8 +109,8 @@ def shifted(values: Tensor, mask: Tensor, seed: int, layer: int) -> Tensor:
 
 
 def resemblance(values: Tensor, trained: Tensor, mask: Tensor) -> float | None:
-    """Mean r between the targets trained towards and those of the nodes' own labels: what a control
-    that was trained perfectly would still score against the labels. None where it is defined for no
-    node."""
+    """Mean r between the targets trained towards and those of the nodes' own labels. A control that
+    was trained perfectly would still score that much against the labels. None where r is defined
+    for no node."""
     r = pearson_columns(values[mask.bool()], trained[mask.bool()])
     return float(r.nanmean()) if bool((~r.isnan()).any()) else None

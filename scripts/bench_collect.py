@@ -30,7 +30,7 @@ import torch
 
 from interp_by_construction.config import Config, compose
 from interp_by_construction.corpus import build_corpus, load_blocks, load_tokenizer
-from interp_by_construction.engine.device import resolve_device
+from interp_by_construction.engine.runtime import resolve_device
 from interp_by_construction.errors import IbcError
 from interp_by_construction.subject.activation_statistics import FirstPass
 from interp_by_construction.subject.families import d_mlp, n_layers

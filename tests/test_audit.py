@@ -30,7 +30,7 @@ from interp_by_construction.corpus.tokenize import (
     separator_id,
     train_tokenizer,
 )
-from interp_by_construction.engine.stage import Handle, Runtime
+from interp_by_construction.engine.runtime import Handle, Runtime
 from interp_by_construction.labelling.audit_cases import Auditor, worst_cases
 from interp_by_construction.scoring.audit import read_cases
 from interp_by_construction.scoring.calibration import Calibration

@@ -12,7 +12,8 @@ from stage_jobs import compute, given, runtime
 
 from interp_by_construction.engine.engine import Engine, ancestry
 from interp_by_construction.engine.records import Record, from_json, to_json
-from interp_by_construction.engine.stage import Handle, Job, Runtime, Stage, unhashed
+from interp_by_construction.engine.runtime import Handle, Runtime
+from interp_by_construction.engine.stage import Job, Stage, unhashed
 from interp_by_construction.engine.store import Store
 
 

@@ -20,7 +20,8 @@ import pytest
 from interp_by_construction.config import Config, compose, identity
 from interp_by_construction.engine.engine import ancestry
 from interp_by_construction.engine.records import Record
-from interp_by_construction.engine.stage import Given, Handle, Stage
+from interp_by_construction.engine.runtime import Handle
+from interp_by_construction.engine.stage import Given, Stage
 from interp_by_construction.errors import IbcError
 from interp_by_construction.pipeline import graph_of
 from interp_by_construction.stages.registry import all_stages

@@ -22,7 +22,7 @@ from interp_by_construction.config import (
     TrainerConfig,
 )
 from interp_by_construction.corpus import passage
-from interp_by_construction.engine.device import resolve_device
+from interp_by_construction.engine.runtime import resolve_device
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.export import export_checkpoint
 from interp_by_construction.stages import subject as pretrain

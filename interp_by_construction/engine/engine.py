@@ -1,4 +1,4 @@
-"""The engine: an artifact that exists is never computed again, one that does not is made after its
+"""The engine: an artifact that exists is not computed again; a missing one is made after its
 parents."""
 
 from __future__ import annotations
@@ -11,14 +11,7 @@ from typing import Any, TypeVar
 from interp_by_construction.engine.records import Record, read_record, to_json
 from interp_by_construction.engine.runtime import Runtime
 from interp_by_construction.engine.stage import Given, Job, Stage
-from interp_by_construction.engine.store import (
-    COST,
-    METRICS,
-    SCRATCH,
-    Artifact,
-    Store,
-    write_json,
-)
+from interp_by_construction.engine.store import COST, METRICS, SCRATCH, Artifact, Store, write_json
 
 R = TypeVar("R", bound=Record)
 
@@ -39,18 +32,17 @@ class Engine:
         found = self.find(stage)
         if found is not None:
             return found
-        if self.runtime is None:
+        runtime = self.runtime
+        if runtime is None:
             raise LookupError(f"{self.store.path(stage.name, stage.fingerprint)} is missing")
         folders = {parent.fingerprint: self.get(parent).path for parent in stage.parents.values()}
-        runtime = self.runtime
 
         def compute(out: Path) -> dict[str, Any]:
             runtime.prepare()
             self.announce(stage.name, stage.shown_layer)
             before = runtime.tokens()
             try:
-                record: dict[str, Any] = to_json(stage.compute(Job(stage, out, runtime, folders)))
-                return record
+                return to_json(stage.compute(Job(stage, out, runtime, folders)))
             finally:
                 _add_cost(out, runtime.device_name, runtime.tokens() - before)
 
@@ -96,7 +88,7 @@ def ancestry(stages: list[Stage[Any]]) -> Iterator[Stage[Any]]:
 
 
 def _add_cost(out: Path, device: str, tokens: int) -> None:
-    """Also after a failure: the calls that were answered are not asked again."""
+    """Adds to what earlier attempts cost. A failed attempt counts: its calls are not made again."""
     file = out / SCRATCH / COST
     known = json.loads(file.read_text()) if file.is_file() else {}
     tokens += known.get("labeler_tokens", 0)

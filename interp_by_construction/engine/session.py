@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -17,26 +16,23 @@ from interp_by_construction.engine.tracking import tracked
 
 @contextmanager
 def open_engine(cfg: Config, directory: RunDirectory) -> Iterator[tuple[Engine, Runtime]]:
-    """An engine on the run's store, and its runtime. What that opened, servers included, is closed
-    at the end."""
-    store, trainer = Store(cfg.store_dir), cfg.trainer
+    """An engine on the run's store, and its runtime. What the runtime opened, servers included, is
+    closed at the end."""
+    store, trainer, logs = Store(cfg.store_dir), cfg.trainer, directory.path / "logs"
+
+    def tracker(stage: str, layer: int | None) -> AbstractContextManager[Any]:
+        return tracked(cfg.logger, directory.name, stage, layer, logs, to_dict(cfg))
+
     runtime = Runtime(
         trainer.device,
         trainer.threads,
         cfg.labeler.threads,
         trainer.checkpoint_seconds,
-        functools.partial(_tracked, cfg, directory),
+        tracker,
         store.root / "calls.sqlite",
-        directory.path / "logs",
+        logs,
     )
     try:
         yield Engine(store, runtime, directory.announce), runtime
     finally:
         runtime.close()
-
-
-def _tracked(
-    cfg: Config, directory: RunDirectory, stage: str, layer: int | None
-) -> AbstractContextManager[Any]:
-    logs = directory.path / "logs"
-    return tracked(cfg.logger, directory.name, stage, layer, logs, to_dict(cfg))

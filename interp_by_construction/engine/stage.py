@@ -5,7 +5,7 @@
    a fingerprint by hand.
 2. `compute` sees the fields and a `Job`, which opens parents and handles that are fields, and no
    others. So nothing can be read that is not hashed.
-3. `Runtime` holds what cannot change a result (device, threads, tracker) and what is open.
+3. `engine.runtime.Runtime` holds what cannot change a result (device, threads, tracker).
 """
 
 from __future__ import annotations
@@ -17,57 +17,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from interp_by_construction.engine.records import Record, read_record
+from interp_by_construction.engine.runtime import Handle, Runtime
 from interp_by_construction.engine.store import METRICS, SCRATCH, Recipe
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
-
-
-class Handle(Generic[T]):
-    """Something outside the store that a stage computes with: hashed by `identity`, opened when it
-    is first needed, closed with the run."""
-
-    @property
-    def identity(self) -> str:
-        """Holds no path, time or host name."""
-        raise NotImplementedError
-
-    def open(self, runtime: Runtime) -> T:
-        """What the stage works with; it is closed at the end if it has a method `close`."""
-        raise NotImplementedError
-
-    def tokens(self, opened: T) -> int:
-        """Tokens that language models behind `opened` have read and written in this process."""
-        return 0
-
-
-class Tracker(Protocol):
-    """Curves and tables of a stage; see `engine.tracking`."""
-
-    def __call__(self, stage: str, layer: int | None) -> AbstractContextManager[Any]: ...
-
-
-class Runtime(Protocol):
-    """What no result depends on; `engine.runtime.Runtime` is the real one."""
-
-    @property
-    def device(self) -> str: ...
-    @property
-    def threads(self) -> int: ...
-    @property
-    def encoder_threads(self) -> int: ...
-    @property
-    def checkpoint_seconds(self) -> float: ...
-    @property
-    def tracker(self) -> Tracker: ...
-    @property
-    def calls(self) -> Path: ...
-    @property
-    def logs(self) -> Path: ...
-    def use(self, handle: Handle[T]) -> T: ...
 
 
 @dataclass(frozen=True)
@@ -148,9 +105,8 @@ def _stages(value: Any) -> dict[str, Stage[Any]]:
 def canonical(value: Any, where: str) -> Any:
     """`value` as JSON that is equal for equal values. Raises TypeError, naming `where`, for what
     must not be hashed: paths, handles inside of other values, NaN, arbitrary objects."""
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float) and math.isfinite(value):
+    finite = isinstance(value, float) and math.isfinite(value)
+    if value is None or isinstance(value, bool | int | str) or finite:
         return value
     if isinstance(value, list | tuple):
         return [canonical(each, f"{where}[{i}]") for i, each in enumerate(value)]
@@ -177,12 +133,10 @@ class Given(Stage[Record]):
 
     @property
     def fingerprint(self) -> str:
-        """What it was given as."""
         return self.known_as
 
     @property
     def parents(self) -> dict[str, Stage[Any]]:
-        """None."""
         return {}
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from interp_by_construction.engine.stage import Handle, Runtime
+from interp_by_construction.engine.runtime import Handle, Runtime
 from interp_by_construction.errors import ConfigError
 
 GENERAL = Path(__file__).with_name("general_labels.txt")

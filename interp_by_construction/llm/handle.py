@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from interp_by_construction.config import LabelerConfig
-from interp_by_construction.engine.stage import Handle, Runtime
+from interp_by_construction.engine.runtime import Handle, Runtime
 from interp_by_construction.llm.client import Labeler, labeler_identity, make_labeler
 from interp_by_construction.llm.embedded import model_identity
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from interp_by_construction.engine.records import two_digits
+from interp_by_construction.engine.records import or_undefined
 from interp_by_construction.report.terminal import console
 
 COLUMNS = (
@@ -56,7 +56,7 @@ def show_truth(result: dict[str, Any]) -> None:
                 value[key]
                 for key in ("top1", "chance_top1", "median_rank", "auc", "r_true", "r_best_false")
             )
-            shown = [two_digits(each) for each in numbers]
+            shown = [or_undefined(each) for each in numbers]
             shown.insert(2, "")
             table.add_row(
                 f"simulator {name}",
@@ -74,5 +74,5 @@ def show_truth(result: dict[str, Any]) -> None:
 
 
 def _label_row(name: str, value: dict[str, Any], remark: str) -> list[str]:
-    rates = (two_digits(value[key]) for key in ("recovered", "chance", "related"))
+    rates = (or_undefined(value[key]) for key in ("recovered", "chance", "related"))
     return [name, str(value["n"]), *rates, "", "", "", "", str(value["n_failed"]), remark]

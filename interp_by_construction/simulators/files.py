@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from interp_by_construction.config import Config
-from interp_by_construction.engine.device import resolve_device
+from interp_by_construction.engine.runtime import resolve_device
 from interp_by_construction.engine.store import disk_errors
 from interp_by_construction.errors import ConfigError, LabelerError
 from interp_by_construction.llm.client import Labeler, make_labeler

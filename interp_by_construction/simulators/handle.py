@@ -9,7 +9,7 @@ from functools import cached_property
 
 from interp_by_construction.config import Config, SimulateConfig
 from interp_by_construction.corpus.parts import Part
-from interp_by_construction.engine.stage import Handle, Runtime
+from interp_by_construction.engine.runtime import Handle, Runtime
 from interp_by_construction.llm.handle import LanguageModel
 from interp_by_construction.simulators import create, simulator_class
 from interp_by_construction.simulators.base import (

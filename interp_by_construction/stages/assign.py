@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from interp_by_construction.config import Config
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.words import normalised
-from interp_by_construction.engine.records import Record, two_digits
+from interp_by_construction.engine.records import Record, or_undefined
 from interp_by_construction.engine.rows import write_rows
 from interp_by_construction.engine.runtime import torch_threads
 from interp_by_construction.engine.stage import Job, Stage
@@ -69,9 +69,9 @@ class AssignRecord(Record):
     def lines(self) -> Iterator[str]:
         """How well labels fit before and after, and who gave them."""
         yield (
-            f"labels matched on the label split: r {two_digits(self.r_mean_before)} -> "
-            f"{two_digits(self.r_mean_after)}, pool of {self.n_pool}, share from the labeler "
-            f"{two_digits(self.share_from_labeler)}, {self.n_failed_labeler} nodes the labeler "
+            f"labels matched on the label split: r {or_undefined(self.r_mean_before)} -> "
+            f"{or_undefined(self.r_mean_after)}, pool of {self.n_pool}, share from the labeler "
+            f"{or_undefined(self.share_from_labeler)}, {self.n_failed_labeler} nodes the labeler "
             "failed on"
         )
 

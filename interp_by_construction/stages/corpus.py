@@ -9,7 +9,8 @@ from typing import Any, Self
 
 from interp_by_construction.config import Config, CorpusConfig, DataConfig, only
 from interp_by_construction.corpus import CorpusRecord, build_corpus, content_identity
-from interp_by_construction.engine.stage import Handle, Job, Runtime, Stage
+from interp_by_construction.engine.runtime import Handle, Runtime
+from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.llm.handle import Checkpoint
 from interp_by_construction.subject.load import checkpoint_of, source_tokenizer
 

@@ -17,7 +17,8 @@ from transformers import PreTrainedModel
 from interp_by_construction.config import Config, DictionaryConfig, OptimizerConfig, only
 from interp_by_construction.corpus import load_blocks
 from interp_by_construction.engine.progress import track
-from interp_by_construction.engine.stage import Handle, Job, Runtime, Stage, unhashed
+from interp_by_construction.engine.runtime import Handle, Runtime
+from interp_by_construction.engine.stage import Job, Stage, unhashed
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.llm.embedded import model_identity
 from interp_by_construction.subject.dictionary import put_in_place

@@ -32,7 +32,7 @@ from torch import nn
 
 from interp_by_construction.config import Config, FunctionConfig, TextAmounts, only
 from interp_by_construction.corpus.passage import Passage
-from interp_by_construction.engine.records import Column, Record, two_digits
+from interp_by_construction.engine.records import Column, Record, or_undefined
 from interp_by_construction.engine.rows import write_rows
 from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.scoring.calibration import Calibration
@@ -120,10 +120,10 @@ class FunctionRecord(Record):
             f"{by_other}"
         )
         rank = final.own_label_rank
-        lookup = " -> ".join(two_digits(moment.lookup_r2.mean) for moment in (before, final))
+        lookup = " -> ".join(or_undefined(moment.lookup_r2.mean) for moment in (before, final))
         yield (
-            f"own label ranked first: {two_digits(rank.top1_rate)} of nodes (chance "
-            f"{two_digits(rank.chance_top1_rate)}); R2 from the token alone {lookup}"
+            f"own label ranked first: {or_undefined(rank.top1_rate)} of nodes (chance "
+            f"{or_undefined(rank.chance_top1_rate)}); R2 from the token alone {lookup}"
         )
         if final.clamp.n_single:
             yield _clamp_line(final.clamp)

@@ -11,8 +11,8 @@ import pytest
 
 from interp_by_construction.corpus import grammar
 from interp_by_construction.corpus.grammar import units
-from interp_by_construction.corpus.lexicon import LEXICON
-from interp_by_construction.corpus.stories import generate, words_of
+from interp_by_construction.corpus.lexicon import LEXICON, words_of
+from interp_by_construction.corpus.stories import generate
 from interp_by_construction.labelling.general import general_labels
 from interp_by_construction.scoring.rule_truth import (
     candidates,

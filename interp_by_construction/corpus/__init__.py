@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -43,7 +44,7 @@ __all__ = [
 ]
 
 MIN_BLOCKS = 4
-"""Fewest blocks of any split: below that, losses and scores mean nothing."""
+"""Fewest blocks of any split. With fewer, losses and scores mean nothing."""
 
 
 @dataclass(frozen=True)
@@ -76,24 +77,26 @@ class CorpusRecord(Record):
 def build_corpus(
     cfg: DataConfig, tokenizer: PreTrainedTokenizerBase | None, out: Path
 ) -> CorpusRecord:
-    """Writes the corpus to `out`; the same config gives the same bytes.
+    """Writes the corpus to the directory `out`; the same config gives the same bytes.
 
-    Args:
-        cfg: what to read or generate, and how to split it.
-        tokenizer: the subject's; None trains one on the split `train`.
-        out: directory, created where it is missing.
+    tokenizer: the subject's; None trains one on the split `train`.
 
     Raises:
         CorpusError: missing, unreadable, empty or too small text.
     """
-    documents, splits = _documents(cfg)
-    digests = [hashlib.sha256(document.text.encode()).hexdigest() for document in documents]
-    n_read = len(documents)
-    documents, splits, digests = _without_repeats(documents, splits, digests)
-    members = {split: [i for i, name in enumerate(splits) if name == split] for split in SPLITS}
-    check_disjoint({split: [digests[i] for i in members[split]] for split in SPLITS})
+    read = _documents(cfg)
+    # A text that occurs again is dropped, so that no text is in two splits.
+    first: dict[str, _Document] = {}
+    for document in read:
+        first.setdefault(document.sha256, document)
+    documents = list(first.values())
+    members = {
+        split: [i for i, document in enumerate(documents) if document.split == split]
+        for split in SPLITS
+    }
+    check_disjoint({split: [documents[i].sha256 for i in members[split]] for split in SPLITS})
 
-    texts = [document.text for document in documents]
+    texts = [document.story.text for document in documents]
     if tokenizer is None:
         tokenizer = train_tokenizer((texts[i] for i in members["train"]), cfg.vocab_size)
     encoded = encode(tokenizer, texts)
@@ -109,14 +112,14 @@ def build_corpus(
         n_blocks, n_dropped = build_blocks(
             parts, members[split], cfg.block_size, out / "blocks" / split, content.hexdigest()[:16]
         )
-        n_held_out = sum(documents[i].held_out for i in members[split])
+        n_held_out = sum(documents[i].story.held_out for i in members[split])
         n_tokens = n_blocks * cfg.block_size
         counted[split] = SplitRecord(len(members[split]), n_blocks, n_tokens, n_dropped, n_held_out)
-    _write_documents(out / "documents.parquet", splits, encoded, documents, digests)
+    _write_documents(out / "documents.parquet", documents, encoded)
     return CorpusRecord(
         n_documents=len(documents),
-        n_held_out=sum(each.held_out for each in documents),
-        n_repeats_dropped=n_read - len(documents),
+        n_held_out=sum(each.story.held_out for each in documents),
+        n_repeats_dropped=len(read) - len(documents),
         n_tokens=sum(map(len, encoded)),
         vocab_size=len(tokenizer),
         splits_disjoint=True,  # `check_disjoint` raised otherwise
@@ -125,8 +128,7 @@ def build_corpus(
 
 
 def content_identity(cfg: DataConfig) -> str:
-    """sha256 of what the corpus is made from, free of paths: the text, or the generator's version
-    and its settings."""
+    """sha256 of the text, or of the generator and its settings; it does not depend on paths."""
     if cfg.kind == "text":
         return text_identity(cfg)
     settings = (cfg.n_documents, cfg.seed, sorted(cfg.fractions.items()))
@@ -134,12 +136,17 @@ def content_identity(cfg: DataConfig) -> str:
 
 
 def held_out_documents(path: Path) -> np.ndarray:
-    """bool [n_documents]: which documents have held-out templates and words, by the id in the
-    blocks' `document`."""
+    """Which documents have held-out templates and words, bool [document id]."""
     return pq.read_table(path / "documents.parquet", columns=["held_out"])["held_out"].to_numpy()
 
 
-def _documents(cfg: DataConfig) -> tuple[list[Story], list[str]]:
+class _Document(NamedTuple):
+    story: Story
+    split: str
+    sha256: str
+
+
+def _documents(cfg: DataConfig) -> list[_Document]:
     if cfg.kind == "stories":
         if cfg.n_documents < len(SPLITS):
             raise CorpusError(
@@ -147,29 +154,24 @@ def _documents(cfg: DataConfig) -> tuple[list[Story], list[str]]:
             )
         # The split comes first: it decides which templates and words a story may use.
         splits = assign([1.0] * cfg.n_documents, cfg.fractions, cfg.seed)
-        return generate(splits, cfg.seed), splits
-    texts = read_documents(cfg)
-    sizes = [len(text.split()) for text in texts]
-    if len(texts) < len(SPLITS):
-        raise CorpusError(
-            f"the corpus {cfg.path} is too small: {len(texts)} documents with about {sum(sizes)} tokens; "
-            f"about {_needed(cfg)} tokens in at least {len(SPLITS)} documents are needed. Give more text."
-        )
-    return [Story(text, False) for text in texts], assign(sizes, cfg.fractions, cfg.seed)
-
-
-def _without_repeats(
-    documents: list[Story], splits: list[str], digests: list[str]
-) -> tuple[list[Story], list[str], list[str]]:
-    """Drops documents whose text occurred before, so that no text is in two splits."""
-    first = {digest: i for i, digest in reversed(list(enumerate(digests)))}
-    kept = sorted(first.values())
-    return [documents[i] for i in kept], [splits[i] for i in kept], [digests[i] for i in kept]
+        stories = generate(splits, cfg.seed)
+    else:
+        stories = [Story(text, False) for text in read_documents(cfg)]
+        sizes = [len(story.text.split()) for story in stories]
+        if len(stories) < len(SPLITS):
+            raise CorpusError(
+                f"the corpus {cfg.path} is too small: {len(stories)} documents with about {sum(sizes)} tokens; "
+                f"about {_needed(cfg)} tokens in at least {len(SPLITS)} documents are needed. Give more text."
+            )
+        splits = assign(sizes, cfg.fractions, cfg.seed)
+    return [
+        _Document(story, split, hashlib.sha256(story.text.encode()).hexdigest())
+        for story, split in zip(stories, splits, strict=True)
+    ]
 
 
 def _needed(cfg: DataConfig) -> int:
-    """Tokens that give the smallest split its minimum; each split also loses up to a block to
-    rounding."""
+    """Tokens that give the smallest split its minimum. Rounding costs each split up to a block."""
     return round(
         (MIN_BLOCKS + 1) * cfg.block_size / max(min(cfg.fractions[split] for split in SPLITS), 1e-6)
     )
@@ -188,20 +190,14 @@ def _check_size(cfg: DataConfig, encoded: list[np.ndarray], members: dict[str, l
             )
 
 
-def _write_documents(
-    path: Path,
-    splits: list[str],
-    encoded: list[np.ndarray],
-    documents: list[Story],
-    digests: list[str],
-) -> None:
+def _write_documents(path: Path, documents: list[_Document], encoded: list[np.ndarray]) -> None:
     table = pa.table(
         {
-            "document": pa.array(range(len(splits)), pa.int32()),
-            "split": pa.array(splits, pa.string()),
+            "document": pa.array(range(len(documents)), pa.int32()),
+            "split": pa.array([each.split for each in documents], pa.string()),
             "n_tokens": pa.array([len(ids) for ids in encoded], pa.int32()),
-            "held_out": pa.array([document.held_out for document in documents], pa.bool_()),
-            "sha256": pa.array(digests, pa.string()),
+            "held_out": pa.array([each.story.held_out for each in documents], pa.bool_()),
+            "sha256": pa.array([each.sha256 for each in documents], pa.string()),
         }
     )
     pq.write_table(table, path)

@@ -12,40 +12,31 @@ from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.errors import CorpusError
 
 Part = Literal["fit", "score", "head_score", "align", "label", "calibrate", "test"]
-SPLITS: dict[Part, str] = {
-    "fit": "simulate",
-    "score": "score",
-    "head_score": "score",
-    "align": "align",
-    "label": "label",
-    "calibrate": "simulate",
-    "test": "test",
+_SPLIT_AND_AMOUNT: dict[Part, tuple[str, str]] = {
+    "fit": ("simulate", "n_fit_tokens"),
+    "score": ("score", "n_score_tokens"),
+    "head_score": ("score", "n_head_score_tokens"),
+    "align": ("align", "max_align_tokens"),
+    "label": ("label", "n_label_tokens"),
+    "calibrate": ("simulate", "n_head_score_tokens"),
+    "test": ("test", "n_head_score_tokens"),
 }
-TOKENS: dict[Part, str] = {
-    "fit": "n_fit_tokens",
-    "score": "n_score_tokens",
-    "head_score": "n_head_score_tokens",
-    "align": "max_align_tokens",
-    "label": "n_label_tokens",
-    "calibrate": "n_head_score_tokens",
-    "test": "n_head_score_tokens",
-}
-"""The field of `simulate` that says how many tokens a part has."""
-SHORT: tuple[Part, ...] = ("fit", "score")
-"""What the labeler simulates itself is dear, so short excerpts of many blocks; what an encoder
-reads is cheap."""
+"""The split of each part, and the field of `simulate` that says how many tokens the part has."""
+_SHORT: tuple[Part, ...] = ("fit", "score")
+"""Parts that consist of short excerpts of many blocks. The labeler simulates them itself, which is
+expensive."""
 
 
 @dataclass(frozen=True)
 class Extent:
-    """Which blocks of a split are read: as many as hold `n_tokens` tokens, evenly spaced, or the
-    first ones."""
+    """The blocks of a split that are read: as many as hold `n_tokens` tokens."""
 
     split: str
     n_tokens: int
     length: int | None = None
     """Tokens that are read of each block; None for all."""
     first: bool = False
+    """The first blocks of the split; else evenly spaced ones."""
 
     def passage(self, corpus: Path) -> Passage:
         """The text itself."""
@@ -55,33 +46,29 @@ class Extent:
 
 
 def amounts_of(cfg: TextAmounts, parts: Collection[Part]) -> TextAmounts:
-    """The amounts that decide the text of some parts. The other fields have their defaults,
-    whatever they are in `cfg`: what reads these parts alone does not depend on them."""
-    read = {TOKENS[part] for part in parts}
-    if set(parts) & set(SHORT):
+    """The amounts that decide the text of `parts`. All other fields have their defaults, so that a
+    fingerprint does not depend on them."""
+    read = {_SPLIT_AND_AMOUNT[part][1] for part in parts}
+    if set(parts) & set(_SHORT):
         read.add("excerpt_tokens")
     return replace(TextAmounts(), **{name: getattr(cfg, name) for name in read})
 
 
 def extent(part: Part, cfg: TextAmounts) -> Extent:
     """The text of a part."""
-    length = cfg.excerpt_tokens if part in SHORT else None
-    # Training and targets agree on the block index.
-    first = part == "align"
-    return Extent(SPLITS[part], int(getattr(cfg, TOKENS[part])), length, first)
+    split, amount = _SPLIT_AND_AMOUNT[part]
+    length = cfg.excerpt_tokens if part in _SHORT else None
+    # The first blocks, so that training and targets agree on the block index.
+    return Extent(split, int(getattr(cfg, amount)), length, first=part == "align")
 
 
 def part_passage(corpus: Path, part: Part, cfg: TextAmounts) -> Passage:
-    """The passage that a part reads.
-
-    Raises:
-        CorpusError: fewer than two excerpts, where they are to be compared.
-    """
+    """The passage of a part. Raises CorpusError if there are too few excerpts to compare."""
     wanted = extent(part, cfg)
     passage = wanted.passage(corpus)
-    if part in SHORT and len(passage) < 2:
+    if part in _SHORT and len(passage) < 2:
         raise CorpusError(
-            f"simulate.{TOKENS[part]}={wanted.n_tokens} gives {len(passage)} excerpt of "
+            f"simulate.{_SPLIT_AND_AMOUNT[part][1]}={wanted.n_tokens} gives {len(passage)} excerpt of "
             f"{passage.length} tokens: at least 2 are needed"
         )
     return passage

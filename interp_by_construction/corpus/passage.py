@@ -1,4 +1,4 @@
-"""A passage: some tokens of some blocks of one split. Whatever reads text reads a passage."""
+"""A passage is a part of one split. All code that reads text reads a passage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from interp_by_construction.corpus.tokenize import separator_id
 from interp_by_construction.corpus.windows import Windows, cut_windows, window_around
 
 SLICE = 256
-"""Blocks that are held in memory at once where a passage may be large."""
+"""Blocks of a large passage that are held in memory at once."""
 
 _OF_BLOCKS = ("ids", "documents", "is_text", "held_out")
 
@@ -52,8 +52,8 @@ class Split:
 class Passage:
     """The first `length` tokens of some blocks of a split.
 
-    Everything else is read when it is first asked for, and then kept. A passage that may be large
-    is read slice by slice (`slices`), so that nothing of the whole is kept.
+    Everything else is read when it is first asked for, and then kept. Read a passage that may be
+    large by its `slices`, which are kept no longer than you hold them.
     """
 
     source: Split
@@ -71,10 +71,9 @@ class Passage:
         length: int | None = None,
         first: bool = False,
     ) -> Passage:
-        """At most `n_blocks` blocks (null: all), or as many as hold `n_tokens` tokens, at least
-        one: evenly spaced, or the first ones.
+        """At most `n_blocks` blocks (None: all), or as many as hold `n_tokens`, at least one.
 
-        length: tokens of each block; null for whole blocks.
+        The blocks are evenly spaced or the `first` ones. length: tokens of each block (None: all).
         """
         source = Split(corpus, split)
         total, size = len(source.dataset), source.block_size
@@ -140,13 +139,12 @@ class Passage:
         size = self.source.block_size
         return self if size == self.length else Passage(self.source, self.blocks, size)
 
-    def slices(self, size: int | None = None) -> Iterator[Passage]:
-        """Passages of `size` blocks (null: `SLICE`), in order."""
-        for at in batches(len(self), size or SLICE):
-            yield self.part(at)
+    def slices(self, size: int = SLICE) -> Iterator[Passage]:
+        """Passages of `size` blocks, in order."""
+        return map(self.part, batches(len(self), size))
 
     def around(self, row: int, position: int, width: int) -> slice:
-        """The excerpt of `width` tokens around one, cut off where its document begins or ends."""
+        """A window of `width` tokens around `position`, cut off where its document ends."""
         window = window_around(position, width, 0, self.length)
         same = np.flatnonzero(self.documents[row, window] == self.documents[row, position])
         return slice(window.start + int(same[0]), window.start + int(same[-1]) + 1)
@@ -166,7 +164,7 @@ def spaced(n: int, n_chosen: int) -> NDArray[np.int64]:
 
 
 def batches(n: int, size: int) -> list[slice]:
-    """Slices of at most `size` that make up 0..n."""
+    """Slices of at most `size` that cover the indices below `n`."""
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
@@ -176,10 +174,9 @@ LONGEST_CHARACTER = 4
 
 
 def whole_characters(pieces: list[str], ids: Sequence[Any], tokenizer: Any) -> list[str]:
-    """Puts together characters that a byte-level tokenizer cut into several tokens: the last one
-    holds the character.
+    """Joins characters that a byte-level tokenizer cut into several tokens, in the last of them.
 
-    pieces: each of the tokens `ids` decoded alone, where a part of a character reads as U+FFFD.
+    pieces: each of the tokens `ids` decoded alone; a part of a character reads as U+FFFD.
     """
     start = 0
     while start < len(pieces):

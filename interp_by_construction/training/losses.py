@@ -16,7 +16,7 @@ Objective = Literal["correlation", "mse"]
 
 def lm_loss(logits: Tensor, input_ids: Tensor) -> Tensor:
     """Mean next-token cross-entropy in nats; logits [batch, pos, vocab], input_ids [batch, pos]."""
-    # An ignored label at the last position spares two copies of the logits, the largest tensor of a
+    # An ignored label at the last position saves two copies of the logits, the largest tensor of a
     # step.
     following = F.pad(input_ids[:, 1:], (0, 1), value=-100)
     flat = rearrange(logits, "batch pos vocab -> (batch pos) vocab")
@@ -67,21 +67,18 @@ def correlation_loss(
     activations: Tensor, targets: Tensor, mask: Tensor | None = None
 ) -> Correlation:
     """1 - Pearson's r between activations and targets, both [batch, pos, node], over the tokens of
-    the batch.
+    the batch where `mask` [batch, pos] is True (None: everywhere).
 
-    `mask` [batch, pos] is True where the target is defined. Float32 whatever comes in. Scale-free:
-    neither small activations nor matching means reduce it.
+    It is computed in float32. It is free of scale: neither small activations nor matching means
+    reduce it.
     """
-    if mask is None:
-        mask = torch.ones(activations.shape[:2], dtype=torch.bool, device=activations.device)
     return alignment_loss("correlation", activations, targets, mask)
 
 
 def alignment_loss(
     objective: Objective, activations: Tensor, targets: Tensor, mask: Tensor | None = None
 ) -> Correlation:
-    """Alignment of activations with targets, both [batch, pos, node], where `mask` [batch, pos] is
-    True (None: everywhere).
+    """Alignment of activations with targets; arguments as of `correlation_loss`.
 
     `correlation`: see `correlation_loss`. `mse`: calibrated mean squared error. Per node, over the
     tokens of the batch, with s for the standard deviation,
@@ -89,13 +86,13 @@ def alignment_loss(
         calibrated = mean(x) + s(x) / s(y) * (y - mean(y))
         loss       = mean((x - calibrated)^2) / (2 s(x)^2)
 
-    The line from target to activation is the linear calibration of Bills et al. (2023), with the
-    slope that matches variances in place of least squares': that one is r * s(x) / s(y), so a node
-    that does not correlate yet would be drawn to its mean and die, and one that correlates
-    negatively would be trained to do so more. s(x), mean(x) and the divisor get no gradient: else
-    the activations could shrink towards a target that shrinks with them. The value is 1 - r, so
-    that a weight means as much as with `correlation`; the gradient is another: it also draws
-    outliers in, where that of r leaves the node's scale alone.
+    The line from target to activation is the linear calibration of Bills et al. (2023), but its
+    slope matches variances. The slope of least squares is r * s(x) / s(y): a node that does not
+    correlate yet would be drawn to its mean and die, and one that correlates negatively would be
+    trained to do so more. s(x), mean(x) and the divisor get no gradient, or else the activations
+    could shrink towards a target that shrinks with them. The value is 1 - r, so that a weight means
+    as much as with `correlation`. The gradient differs: it also draws outliers in, where that of r
+    leaves the node's scale alone.
     """
     if mask is None:
         mask = torch.ones(activations.shape[:2], dtype=torch.bool, device=activations.device)
@@ -109,8 +106,7 @@ def alignment_loss(
     x, y = x - x.mean(0), y - y.mean(0)
     xx, yy = x.square().sum(0), y.square().sum(0)
     moves, defined = xx > _TINY, yy > _TINY
-    # Where nothing varies the divisor is 1, so that neither value nor gradient can become NaN or
-    # huge.
+    # Where nothing varies the divisor is 1: neither value nor gradient can become NaN or huge.
     to_x, to_y = torch.where(moves, xx, 1.0).rsqrt(), torch.where(defined, yy, 1.0).rsqrt()
     r = (x * y).sum(0) * to_x * to_y
     if objective == "mse":

@@ -45,11 +45,11 @@ class Distill(NamedTuple):
 
 
 class FreeAblation(NamedTuple):
-    """On a share of the steps a layer's free nodes stand at their mean, so that its work must flow
-    through the aligned ones."""
+    """On a share of the steps a layer's free nodes are set to their mean, so that the layer must
+    work through the aligned ones."""
 
     share: float
-    """Of the steps, spread evenly; each ablates one layer, in turn."""
+    """Of the steps, spread evenly. Each ablates one layer, in turn."""
     aligned: Sequence[LayerNodes]
     """Layer and its aligned nodes."""
 
@@ -61,8 +61,8 @@ class FreeAblation(NamedTuple):
 
 
 def free_ablation(share: float, aligned: Sequence[LayerNodes]) -> FreeAblation | None:
-    """None without a share. Layers without aligned nodes are left alone: nothing of them may carry
-    the work."""
+    """None without a share. Layers without aligned nodes are left out, since all of their nodes are
+    free."""
     return FreeAblation(share, [each for each in aligned if each[1]]) if share else None
 
 
@@ -88,8 +88,8 @@ class LanguageModelModule(pl.LightningModule):
         self.model, self.plan = model, plan
         self.guard = FreezeGuard(model, plan.frozen)
         self.terms: dict[str, Tensor] = {}
-        """What the last step's loss is made of where that is not the LM loss alone: `lm`, and
-        `alignment_<layer>`, the mean 1 - r of the layer's nodes before any weight, NaN where no
+        """Parts of the last step's loss, empty where that is the LM loss alone: `lm`, and
+        `alignment_<layer>`, the unweighted mean of 1 - r over the layer's nodes, NaN where no
         target varied. Only curves read it."""
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
@@ -117,7 +117,7 @@ class LanguageModelModule(pl.LightningModule):
         return language + distill.weight * kl, {"lm_loss": language, "kl": kl}
 
     def _logged(self, loss: Tensor, **parts: Tensor) -> Tensor:
-        # Calls to self.log cost as much as a small layer; most steps are not shown anyway.
+        # Calls to self.log cost as much as a small layer.
         if (self.global_step + 1) % LOG_EVERY == 0:
             self.log("loss", loss.detach(), prog_bar=True)
             self.log_dict({name: value.detach() for name, value in parts.items()})
@@ -158,7 +158,7 @@ class AlignmentModule(LanguageModelModule):
     activations are multiplied by it. The alignment loss of a layer is the mean over its nodes of
     1 - r, by `objective`.
 
-    `local`: the forward pass stops at the one layer, whose alignment loss is all that trains.
+    `local`: there is one layer, the forward pass stops at it, and only its alignment loss trains.
     """
 
     def __init__(
@@ -175,13 +175,11 @@ class AlignmentModule(LanguageModelModule):
         self.weight, self.objective, self.local = weight, objective, local
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """See the class."""
         input_ids = batch["input_ids"]
         if self.local:
             (layer,) = self.layers
-            alignment = self._alignment(
-                layer, activations(self.model, layer.layer, input_ids), batch
-            )
+            values = activations(self.model, layer.layer, input_ids)
+            alignment = self._alignment(layer, values, batch)
             self.terms = {f"alignment_{layer.layer}": alignment.shown}
             return self._logged(alignment.loss, **{f"r_{layer.layer}": alignment.r.nanmean()})
         targeted = [each for each in self.layers if f"targets_{each.layer}" in batch]

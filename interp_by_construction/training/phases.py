@@ -1,14 +1,15 @@
 """Which text every training phase reads, for how many steps, at which rate: from the configuration
 alone.
 
-A run trains in segments, one a layer. A segment's first phases end with the layer's freeze, its
-last phase, the repair, comes after it. The comparisons (control, freeze-only, removed) take exactly
-the segments of the run, so that compute, text and order are matched by construction.
+A run trains in segments, one a layer. A segment's first phases end with the layer's freeze. Its
+last phase, the repair, comes after the freeze. The comparisons (control, freeze-only, removed) take
+exactly the segments of the run, so compute, text and order match by construction.
 
 `sequential`: each layer has a local phase, a joint phase (LM loss and alignment), and `continue`.
-`joint`: the first segment starts with one joint phase over all layers; each segment ends with a
-short settling. All phases then read on in one stream, in which text with targets and plain text
-alternate, and together they take the steps and the tokens of the sequential schedule.
+
+`joint`: the first segment starts with one joint phase over all layers. Each segment ends with a
+short settling. All phases read one stream, in which text with targets and plain text alternate.
+Together they take the steps and the tokens of the sequential schedule.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ class Segment:
 
 
 def segments(cfg: Config, layers: Sequence[int]) -> list[Segment]:
-    """One for each layer of a run, lowest first. With the sequential schedule a layer's segment
-    does not depend on the other layers; with the joint one it depends on how many there are."""
+    """One for each layer of a run, lowest first. With the joint schedule a layer's segment depends
+    on how many layers there are, with the sequential one on no other layer."""
     if cfg.schedule == "joint":
         return _joint_segments(cfg, len(layers))
     return [_sequential_segment(cfg, layer) for layer in layers]

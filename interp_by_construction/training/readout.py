@@ -1,11 +1,11 @@
 """How well a fresh neuron of a layer can learn to do what a label says, reading what the layer's
 MLP reads now.
 
-Alignment cannot make a neuron see what is not in its input. So before labels are dealt out, one
-neuron per label, GELU(w x + b) or, in a gated layer, SiLU(g x) * (u x), is trained on half of a
-text with the loss of alignment (1 - r) and judged by its r on the other half. Layers below may
-learn to pass on more, so this is no bound, but in the demo its mean is 0.90 in both layers, where
-the scores end at 0.88 and 0.87.
+Alignment cannot make a neuron see what is not in its input. So before labels are assigned, one
+neuron per label is trained on half of a text with the loss of alignment (1 - r) and judged by its r
+on the other half. It is GELU(w x + b) or, in a gated layer, SiLU(g x) * (u x). This is no bound,
+since layers below may learn to pass on more. In the demo its mean is 0.90 in both layers, where the
+scores end at 0.88 and 0.87.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class GatedReadout(NamedTuple):
     """[d_model, neuron]"""
 
     def activations(self, read: Tensor) -> Tensor:
-        """Of the neurons, [token, neuron]."""
+        """[token, neuron]."""
         return F.silu(read @ self.gate) * (read @ self.up)
 
 
@@ -65,10 +65,9 @@ def train_readout(read: Tensor, wanted: Tensor, seed: int) -> Readout:
 
 
 def train_gated_readout(read: Tensor, wanted: Tensor, seed: int) -> GatedReadout:
-    """The same for the neurons of a gated MLP; gate and up start as the ridge regression.
+    """The same for the neurons of a gated MLP. Gate and up start as the ridge regression.
 
-    Their input is scaled but not centred: what stands for a bias is what the input has in common on
-    all tokens.
+    Their input is scaled but not centred: its mean over tokens serves as the missing bias.
     """
     size = read.square().mean(0).sqrt().clamp(min=1e-6)
     x = read / size

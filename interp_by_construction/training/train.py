@@ -1,5 +1,4 @@
-"""One phase of a subject's training, whatever is frozen and aligned in it; and what the run and its
-comparisons have in common."""
+"""Training of a subject phase by phase, and what a run and its comparisons have in common."""
 
 from __future__ import annotations
 
@@ -18,12 +17,7 @@ from interp_by_construction.subject.load import load_subject, untie
 from interp_by_construction.subject.widen import widen
 from interp_by_construction.training.batches import Stream
 from interp_by_construction.training.fit import PhaseRecord, Workplace, fit
-from interp_by_construction.training.modules import (
-    AlignmentModule,
-    Distill,
-    Plan,
-    free_ablation,
-)
+from interp_by_construction.training.modules import AlignmentModule, Distill, Plan, free_ablation
 from interp_by_construction.training.phases import Phase, Segment, segments
 from interp_by_construction.training.targets import LayerTargets
 
@@ -50,7 +44,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Setting:
-    """From what the stages of a run that train its subject are made. No stage holds it."""
+    """What the training stages of a run are made from. No stage holds it."""
 
     cfg: Config
     corpus: Stage[Any]
@@ -78,8 +72,7 @@ class Setting:
         that comparisons do not depend on which layers are aligned."""
         cfg = self.cfg
         free = dict.fromkeys(widened, cfg.free.count) if cfg.free.count else {}
-        optimizer = only(OptimizerConfig, cfg.trainer)
-        return Conditions(optimizer, cfg.seed, cfg.align.distill, free)
+        return Conditions(only(OptimizerConfig, cfg.trainer), cfg.seed, cfg.align.distill, free)
 
     def started(self, layer: int) -> Sequence[int]:
         """The layers whose training starts with the segment of `layer`."""
@@ -96,8 +89,7 @@ class Towards:
     layers: Sequence[LayerTargets]
     """Trained towards their targets."""
     settled: Sequence[LayerNodes] = ()
-    """Frozen already. Work must flow through their nodes, too, where `align.ablate_free` says
-    so."""
+    """Frozen already. With `align.ablate_free` their free nodes are ablated, too."""
 
     def alone(self, phase: Phase) -> bool:
         """Whether the alignment loss is all that trains."""
@@ -125,7 +117,7 @@ class Trainer:
         original: Stage[Any] | None,
         title: str,
     ) -> Iterator[Trainer]:
-        """Raises ValueError where there is nothing to distil from."""
+        """Raises ValueError if `conditions` distil and there is no original model."""
         distill = None
         if conditions.distill:
             if original is None:

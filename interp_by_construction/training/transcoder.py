@@ -58,8 +58,8 @@ def dead_features_loss(
 
 
 class Scales(NamedTuple):
-    """Units in which an MLP's input and output are of size 1 in every dimension, so that learning
-    rates suit any layer."""
+    """Units in which an MLP's input and output have size 1, so that learning rates suit any
+    layer."""
 
     read: float
     """Root mean square of the input."""
@@ -91,10 +91,10 @@ def unscale(transcoder: Transcoder, scales: Scales) -> None:
 
 class TranscoderModule(LanguageModelModule):
     """Batches {"input_ids": [batch, pos]}: the subject runs up to the layer's MLP, the transcoder
-    learns what it does there, in the units of `scales`.
+    learns what the MLP does, in the units of `scales`.
 
-    The subject is no part of the module: it is neither trained nor checkpointed. Which features are
-    dead is.
+    The subject is no part of the module: it is neither trained nor checkpointed. `idle` is
+    checkpointed.
     """
 
     idle: Tensor

@@ -1,11 +1,11 @@
-"""Aligned nodes start as neurons that do what their labels say already, as far as the layer's input
-tells it.
+"""Aligned nodes start as trained neurons: they do what their labels say as far as the layer's input
+allows.
 
-A ReLU neuron that is silent where its label applies gets no gradient there, and never learns: on
-the tiny subject about one node in sixty. So the input weights of such nodes, or of all aligned
-nodes, are replaced by those of a neuron trained on the target (`training.readout`), where that one
-correlates better than the node itself. It is as active as the node was, so that what reads the node
-is disturbed little; the output weights stay. The text is that of alignment (the align split).
+A ReLU neuron that is silent where its label applies gets no gradient there and never learns. On the
+tiny subject that is about one node in sixty. So the input weights of such nodes, or of all aligned
+nodes, are replaced by those of a neuron trained on the target (`training.readout`), if that neuron
+correlates better than the node does. The neuron is scaled to the node's standard deviation and the
+output weights stay, so that the layers above are disturbed little. The text is the align split.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ SILENT_BELOW = 0.1
 
 @dataclass(frozen=True)
 class StartRecord:
-    """What `align.start` did to a layer's nodes. Null where nothing was measured."""
+    """What `align.start` did to a layer's nodes; null where nothing was measured."""
 
     n_replaced: int
     n_silent: int | None = None
     r_before: float | None = None
-    """Mean r with the targets, on the text that the neurons were trained on, over the nodes for
-    which it is defined."""
+    """Mean r with the targets, over the nodes where it is defined, on the text that the neurons were
+    trained on."""
     n_undefined_before: int | None = None
     r_after: float | None = None
     n_undefined_after: int | None = None
@@ -59,25 +59,23 @@ def warm_start(
     `start`: `silent` replaces nodes that are silent where their label applies, `readout` all,
     `node` none.
 
-    Some nodes stay as they are: those of a gated MLP with `silent`, since a gate lets gradients
-    through on both sides; one that is aligned with its negative pole, where no gate gives it that
-    sign; and all where weights cannot be a node's own (no bias and no gate, or an activation
-    function that runs over all nodes), which is logged if `readout` was asked for.
+    Some nodes stay as they are:
+    - those of a gated MLP with `silent`, since a gate lets gradients through on both sides;
+    - those aligned with the negative pole in an MLP without gates, which cannot have that sign;
+    - all, if weights cannot be a node's own (no bias and no gate, or an activation function that
+      runs over all nodes). With `readout` a warning says so.
     """
-    layer, nodes = aligned.layer, aligned.nodes
-    values, mask = aligned.values, aligned.mask
+    layer, nodes, mask = aligned.layer, aligned.nodes, aligned.mask[:N_BLOCKS]
     modules: list[Any] = mlp_in(model, layer)
     gated = len(modules) > 1
     if not nodes or not _can_start(model, layer, modules, start):
         return StartRecord(0)
     device = modules[0].weight.device
-    kept = mask[:N_BLOCKS].flatten()
-    wanted = values[:N_BLOCKS].flatten(0, 1)[kept].float().to(device)
+    kept = mask.flatten()
+    wanted = aligned.values[:N_BLOCKS].flatten(0, 1)[kept].float().to(device)
     signs = torch.tensor(aligned.poles, device=device)
     with torch.no_grad():
-        read, real = (
-            each[kept] for each in _read(model, layer, nodes, blocks, len(mask[:N_BLOCKS]))
-        )
+        read, real = (each[kept] for each in _read(model, layer, nodes, blocks, len(mask)))
         r = pearson_columns(real * signs, wanted)
         silent = firing_share(real * signs, wanted) < SILENT_BELOW
         before = int(silent.sum()), *_mean(r)
@@ -100,7 +98,7 @@ def warm_start(
         for each, value in zip(own, new, strict=True):
             each[at] = value.to(each)
         # Measured through the layer's own activation function, which may not be homogeneous.
-        changed = _read(model, layer, at.tolist(), blocks, len(mask[:N_BLOCKS]))[1][kept]
+        changed = _read(model, layer, at.tolist(), blocks, len(mask))[1][kept]
         after = pearson_columns(changed * signs[chosen], wanted[:, chosen])
         # Any r is better than none.
         better = after.nan_to_num(-1.0) > r[chosen].nan_to_num(-1.0)

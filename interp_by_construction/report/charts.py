@@ -1,13 +1,19 @@
-"""Small SVG charts as text: lines and bars. Colours and fonts come from the report's style sheet,
-so they follow light and dark."""
+"""Charts as SVG text: their shared parts, and charts of lines and bars.
+
+Colours and fonts come from the report's style sheet, so they follow light and dark.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
+
+Points = list[tuple[float, float]]
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +32,6 @@ class Axis:
         return round(
             self.start + (value - self.low) / (self.high - self.low) * (self.stop - self.start), 2
         )
-
-    def ticks(self, n: int = 5) -> list[float]:
-        """About `n` round values inside the axis."""
-        return ticks(self.low, self.high, n)
 
 
 def ticks(low: float, high: float, n: int = 5) -> list[float]:
@@ -51,39 +53,63 @@ def padded(
 
 
 def number(value: float) -> str:
-    """A tick or a value as people read it: four significant digits."""
+    """A tick or a value with four significant digits."""
     return f"{value:.4g}"
 
 
-def frame(x: Axis, y: Axis, x_label: str, y_label: str, height: float) -> str:
-    """Grid, tick labels and axis labels."""
+def svg(
+    content: str,
+    width: float,
+    height: float,
+    description: str,
+    kind: str = "chart",
+    role: str = "img",
+) -> Markup:
+    """The whole chart. kind: its classes."""
+    return Markup(
+        f'<svg class="{kind}" viewBox="0 0 {width:g} {height:g}" role="{role}" '
+        f'aria-label="{escape(description)}">{content}</svg>'
+    )
+
+
+def segment(style: str, x1: float, y1: float, x2: float, y2: float) -> str:
+    """A straight line."""
+    return f'<line class="{style}" x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}"/>'
+
+
+def polyline(style: str, points: Points, x: Axis, y: Axis) -> str:
+    """The line through the points."""
+    return f'<polyline class="{style}" points="{" ".join(f"{x(a)},{y(b)}" for a, b in points)}"/>'
+
+
+def text(style: str, said: str, x: float, y: float, anchor: str = "middle") -> str:
+    """A line of text whose start, middle or end (`anchor`) is at (x, y)."""
+    return f'<text class="{style}" x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(said)}</text>'
+
+
+def frame(
+    x: Axis,
+    y: Axis,
+    x_label: str,
+    y_label: str,
+    height: float,
+    y_ticks: Mapping[float, str] | None = None,
+) -> str:
+    """Grid, tick labels and axis labels. y_ticks: tick -> its label, where those are not plain
+    numbers."""
     parts = []
-    for tick in y.ticks():
-        parts.append(
-            f'<line class="grid" x1="{x.start}" x2="{x.stop}" y1="{y(tick)}" y2="{y(tick)}"/>'
-        )
-        parts.append(
-            f'<text class="tick" x="{x.start - 8}" y="{y(tick) + 4}" text-anchor="end">{number(tick)}</text>'
-        )
-    for tick in x.ticks(6):
-        parts.append(
-            f'<line class="grid" x1="{x(tick)}" x2="{x(tick)}" y1="{y.start}" y2="{y.stop}"/>'
-        )
-        parts.append(
-            f'<text class="tick" x="{x(tick)}" y="{y.start + 18}" text-anchor="middle">{number(tick)}</text>'
-        )
-    middle = (y.start + y.stop) / 2
-    parts.append(
-        f'<text class="axis" x="{(x.start + x.stop) / 2}" y="{height - 6}" text-anchor="middle">{escape(x_label)}</text>'
-    )
-    parts.append(
-        f'<text class="axis" transform="translate(14 {middle}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
-    )
+    for tick, said in (y_ticks or {tick: number(tick) for tick in ticks(y.low, y.high)}).items():
+        parts.append(segment("grid", x.start, y(tick), x.stop, y(tick)))
+        parts.append(text("tick", said, x.start - 8, y(tick) + 4, "end"))
+    for tick in ticks(x.low, x.high, 6):
+        parts.append(segment("grid", x(tick), y.start, x(tick), y.stop))
+        parts.append(text("tick", number(tick), x(tick), y.start + 18))
+    parts.append(text("axis", x_label, (x.start + x.stop) / 2, height - 6))
+    if y_label:
+        middle = (y.start + y.stop) / 2
+        turned = f'<g transform="translate(14 {middle:g}) rotate(-90)">'
+        parts.append(f"{turned}{text('axis', y_label, 0, 0)}</g>")
     return f'<g aria-hidden="true">{"".join(parts)}</g>'
-
-
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom, in pixels."""
 
 
 class Names:
@@ -102,12 +128,13 @@ class Names:
         ]
 
     def text(self, at: tuple[float, float], name: str, style: str = "name") -> str:
-        """The name of the mark at `at` as SVG; nothing where there is no room, since pointing at
-        the mark tells it too."""
+        """The name of the mark at `at` as SVG; empty where there is no room, since pointing at the
+        mark shows the name too."""
+        width = self.WIDTH * len(name)
         for right, down in self.OFFSETS:
-            left = at[0] + right - (self.WIDTH * len(name) if right < 0 else 0.0)
-            base = at[1] + down
-            box = (left, base - self.HEIGHT, left + self.WIDTH * len(name), base + 3.0)
+            x, y = at[0] + right, at[1] + down
+            left = x - width if right < 0 else x
+            box = (left, y - self.HEIGHT, left + width, y + 3.0)
             inside = (
                 self.frame[0] <= box[0]
                 and box[2] <= self.frame[2]
@@ -116,8 +143,7 @@ class Names:
             )
             if inside and not any(overlap(box, other) for other in self.taken):
                 self.taken.append(box)
-                place = f'x="{at[0] + right:g}" y="{base:g}" text-anchor="{"end" if right < 0 else "start"}"'
-                return f'<text class="{style}" aria-hidden="true" {place}>{escape(name)}</text>'
+                return text(style, name, x, y, "end" if right < 0 else "start")
         return ""
 
 
@@ -131,9 +157,6 @@ def overlap(first: Box, second: Box) -> bool:
     )
 
 
-Points = list[tuple[float, float]]
-
-
 @dataclass(frozen=True)
 class Line:
     """One named curve."""
@@ -143,11 +166,11 @@ class Line:
 
 
 def settled_top(lines: Sequence[Line]) -> float:
-    """Upper end of the values worth a chart: all of them, unless a first steep descent would press
-    the rest into one flat line.
+    """Upper end of the values that a chart shows: all of them, unless a first steep descent would
+    press the rest into one flat line.
 
-    Then it is the highest value after the first tenth of the steps; a model whose neurons are put
-    anew starts at several nats.
+    Then it is the highest value after the first tenth of the steps. A model whose neurons start
+    from scratch begins at several nats.
     """
     points = [point for line in lines for point in line.points]
     low, high = min(p[1] for p in points), max(p[1] for p in points)
@@ -162,9 +185,8 @@ def below(points: Points, top: float) -> list[Points]:
     for i, (x, y) in enumerate(points):
         if i and (y > top) != (points[i - 1][1] > top):
             before = points[i - 1]
-            pieces[-1].append(
-                (before[0] + (top - before[1]) / (y - before[1]) * (x - before[0]), top)
-            )
+            share = (top - before[1]) / (y - before[1])
+            pieces[-1].append((before[0] + share * (x - before[0]), top))
             if y > top:
                 pieces.append([])
         if y <= top:
@@ -179,46 +201,35 @@ def line_chart(lines: Sequence[Line], x_label: str, y_label: str, description: s
     x = Axis(*padded([p[0] for p in points], 0.02, 1.0), 64.0, width - 12)
     top = settled_top(lines)
     y = Axis(*padded([p[1] for p in points if p[1] <= top]), height - 46, 10.0)
-    drawn = []
+    drawn = [frame(x, y, x_label, y_label, height)]
+    legend = []
     for i, line in enumerate(lines):
         for piece in below(line.points, top):
-            path = " ".join(f"{x(a)},{y(b)}" for a, b in piece)
-            mark = (
-                f'<circle class="c{i} dot" cx="{x(piece[0][0])}" cy="{y(piece[0][1])}" r="3"/>'
-                if len(piece) == 1
-                else ""
-            )
-            drawn.append(f'<polyline class="c{i} line" points="{path}"/>{mark}')
-    legend = "".join(
-        f'<li><span class="swatch c{i}" aria-hidden="true"></span>{escape(line.name)}'
-        f' <span class="dim">({_ends(line, top)})</span></li>'
-        for i, line in enumerate(lines)
-    )
-    return Markup(
-        f'<svg class="chart" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(description)}">'
-        f'{frame(x, y, x_label, y_label, height)}{"".join(drawn)}</svg><ul class="legend">{legend}</ul>'
-    )
+            drawn.append(polyline(f"c{i} line", piece, x, y))
+            if len(piece) == 1:
+                at_x, at_y = x(piece[0][0]), y(piece[0][1])
+                drawn.append(f'<circle class="c{i} dot" cx="{at_x}" cy="{at_y}" r="3"/>')
+        legend.append(
+            f'<li><span class="swatch c{i}" aria-hidden="true"></span>{escape(line.name)}'
+            f' <span class="dim">({_ends(line, top)})</span></li>'
+        )
+    chart = svg("".join(drawn), width, height, description)
+    return Markup(f'{chart}<ul class="legend">{"".join(legend)}</ul>')
 
 
 def _ends(line: Line, top: float) -> str:
     """First and last value, and the highest where the chart does not reach it."""
-    first, last, high = (
-        line.points[0][1],
-        line.points[-1][1],
-        max(value for _, value in line.points),
-    )
-    above = f", above the chart up to {number(high)}" if high > top else ""
-    return f"{number(first)} to {number(last)}{above}"
+    values = [value for _, value in line.points]
+    above = f", above the chart up to {number(max(values))}" if max(values) > top else ""
+    return f"{number(values[0])} to {number(values[-1])}{above}"
 
 
 def histogram(counts: Sequence[int], low: float, high: float, description: str) -> Markup:
     """Bars on a logarithmic count axis: most tokens do not activate a sparse node."""
     width, height = 420.0, 170.0
-    top = math.log10(max(max(counts), 1)) + 0.1
-    x, y = (
-        Axis(low, high if high > low else low + 1.0, 56.0, width - 10),
-        Axis(0.0, max(top, 0.5), height - 40, 8.0),
-    )
+    top = math.log10(max(*counts, 1)) + 0.1
+    x = Axis(low, high if high > low else low + 1.0, 56.0, width - 10)
+    y = Axis(0.0, max(top, 0.5), height - 40, 8.0)
     each = (x.stop - x.start) / len(counts)
     bars = "".join(
         f'<rect class="bar" x="{x.start + i * each:.1f}" y="{y(math.log10(count)) - 2:.1f}" width="{max(each - 1, 1):.1f}" '
@@ -226,17 +237,8 @@ def histogram(counts: Sequence[int], low: float, high: float, description: str) 
         for i, count in enumerate(counts)
         if count
     )
-    marks = "".join(
-        f'<line class="grid" x1="{x.start}" x2="{x.stop}" y1="{y(k)}" y2="{y(k)}"/>'
-        f'<text class="tick" x="{x.start - 6}" y="{y(k) + 4}" text-anchor="end">{10**k:,}</text>'
-        for k in range(int(top) + 1)
-    )
-    marks += "".join(
-        f'<text class="tick" x="{x(tick)}" y="{y.start + 16}" text-anchor="middle">{number(tick)}</text>'
-        for tick in x.ticks(5)
-    )
-    return Markup(
-        f'<svg class="chart small" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(description)}">'
-        f'<g aria-hidden="true">{marks}{bars}<text class="axis" x="{(x.start + x.stop) / 2}" y="{height - 6}" text-anchor="middle">'
-        "activation (times pole)</text></g></svg>"
+    powers = {float(k): f"{10**k:,}" for k in range(int(top) + 1)}
+    drawn = frame(x, y, "activation (times pole)", "", height, powers)
+    return svg(
+        f'{drawn}<g aria-hidden="true">{bars}</g>', width, height, description, "chart small"
     )

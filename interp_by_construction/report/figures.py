@@ -9,7 +9,15 @@ from typing import Any
 from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
 
-from interp_by_construction.report.pareto import METRICS, Metric, Point, Setting, front, settings_of
+from interp_by_construction.report.pareto import (
+    METRICS,
+    Interval,
+    Metric,
+    Point,
+    Setting,
+    front,
+    settings_of,
+)
 
 Colour = tuple[float, float, float, float]
 """Red, green, blue, opacity."""
@@ -18,11 +26,11 @@ MARKERS = {"compute-matched control": "x", "freeze-only": "+"}
 N_NAMED = 12
 """With more settings than this a legend names the controls alone."""
 N_INSIDE = 6
-"""A longer legend stands beside the axes: it would hide points."""
+"""A longer legend stands beside the axes, where it hides no points."""
 
 
 def write_figures(points: Sequence[Point], beside: Sequence[Point], out: Path) -> list[str]:
-    """`out/pareto_<metric>.png` and `.svg` for every metric that the runs have; returns the
+    """Writes `out/pareto_<metric>.png` and `.svg` for every metric that the runs have; returns the
     names."""
     out.mkdir(parents=True, exist_ok=True)
     names = []
@@ -55,49 +63,27 @@ def _draw(
     palette = colormaps["tab10" if len(places) <= 10 else "tab20"]
     crowded = sum(not setting.control for setting in settings) > N_NAMED
     for setting, name in zip(settings, names, strict=True):
-        _setting(
-            axes,
-            setting,
-            metric,
-            palette(places[name] % palette.N),
-            None if crowded and not setting.control else name,
-        )
-    for point in (point for point in points if not point.complete):
+        label = None if crowded and not setting.control else name
+        _setting(axes, setting, metric, palette(places[name] % palette.N), label)
+    marks = [(point, "o", "unfinished run") for point in points if not point.complete]
+    marks += [(each, MARKERS[each.name], f"{each.name} (not aligned)") for each in beside]
+    grey: dict[str, Any] = {"color": "0.4", "markerfacecolor": "white", "markersize": 5}
+    for point, marker, label in marks:
         if (value := point.value(metric)) is not None:
-            axes.plot(
-                point.tax,
-                value,
-                "o",
-                markersize=5,
-                color="0.4",
-                markerfacecolor="white",
-                label="unfinished run",
-            )
-    for point in beside:
-        if (value := point.value(metric)) is not None:
-            axes.plot(
-                point.tax,
-                value,
-                MARKERS[point.name],
-                color="0.4",
-                label=f"{point.name} (not aligned)",
-            )
+            axes.plot(point.tax, value, marker, label=label, **grey)
     axes.set_xlabel("tax (nats per token, held out)")
     axes.set_ylabel(y_label)
     axes.spines[["top", "right"]].set_visible(False)
     entries: dict[str, Any] = {}
     for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
         entries.setdefault(name, handle)
-    inside = len(entries) <= N_INSIDE
-    if not inside:
+    if len(entries) <= N_INSIDE:
+        holder: Any = axes
+        place = "best"
+    else:
+        holder, place = figure, "outside right upper"
         figure.set_figwidth(figure.get_figwidth() + 2.4)
-    (axes if inside else figure).legend(
-        list(entries.values()),
-        list(entries),
-        fontsize=7,
-        frameon=False,
-        loc="best" if inside else "outside right upper",
-    )
+    holder.legend(list(entries.values()), list(entries), fontsize=7, frameon=False, loc=place)
 
 
 def _setting(axes: Any, setting: Setting, metric: Metric, colour: Colour, name: str | None) -> None:
@@ -108,42 +94,23 @@ def _setting(axes: Any, setting: Setting, metric: Metric, colour: Colour, name: 
         return
     several, only = len(setting.points) > 1, setting.points[0]
     x_error = (tax[0], tax[2]) if several else only.tax_ci95
-    face = {"markerfacecolor": "white"} if setting.control else {}
+    style: dict[str, Any] = {"color": colour, "linewidth": 1}
+    mark: dict[str, Any] = {"marker": "o", "markersize": 5, "linestyle": "none"}
+    if setting.control:
+        mark |= {"marker": "D", "markerfacecolor": "white"}
     if value is None:
         # In units of the axes upwards, so that the scale of the scores stays as it is.
-        low, high = x_error or (tax[1], tax[1])
-        place: dict[str, Any] = {
-            "transform": axes.get_xaxis_transform(),
-            "clip_on": False,
-            "color": colour,
-            "zorder": 3,
-        }
-        axes.plot([low, high], [0.0, 0.0], linewidth=1, **place)
-        axes.plot(
-            tax[1], 0.0, "D", markersize=5, label=f"{name} (no value, on the axis)", **place, **face
-        )
+        style |= {"transform": axes.get_xaxis_transform(), "clip_on": False, "zorder": 3}
+        axes.plot(x_error or (tax[1], tax[1]), [0.0, 0.0], **style)
+        axes.plot(tax[1], 0.0, label=f"{name} (no value, on the axis)", **style, **mark)
         return
-    y_error = (value[0], value[2]) if several else (only.score_ci95 if metric == "score" else None)
-    axes.errorbar(
-        tax[1],
-        value[1],
-        marker="D" if setting.control else "o",
-        markersize=5,
-        color=colour,
-        capsize=2,
-        linewidth=1,
-        xerr=_arms(tax[1], x_error),
-        yerr=_arms(value[1], y_error),
-        linestyle="none",
-        label=name,
-        **face,
-    )
+    y_error = (value[0], value[2]) if several else only.interval(metric)
+    errors = {"xerr": _arms(tax[1], x_error), "yerr": _arms(value[1], y_error), "capsize": 2}
+    axes.errorbar(tax[1], value[1], label=name, **style, **mark, **errors)
 
 
-def _arms(centre: float, interval: tuple[float, float] | None) -> list[list[float]] | None:
+def _arms(centre: float, interval: Interval | None) -> list[list[float]] | None:
     """Lower and upper error, never negative."""
-    return (
-        None
-        if interval is None
-        else [[max(0.0, centre - interval[0])], [max(0.0, interval[1] - centre)]]
-    )
+    if interval is None:
+        return None
+    return [[max(0.0, centre - interval[0])], [max(0.0, interval[1] - centre)]]

@@ -17,6 +17,8 @@ from interp_by_construction.report.facts import (
     truth_of,
 )
 
+Interval = tuple[float, float]
+"""Lower and upper end of a 95 % interval."""
 Metric = Literal["score", "truth", "labelled"]
 METRICS: dict[Metric, str] = {
     "score": "final score (Pearson r, mean over layers)",
@@ -41,9 +43,9 @@ class Point:
     name: str
     href: str
     tax: float
-    tax_ci95: tuple[float, float] | None
+    tax_ci95: Interval | None
     score: float | None
-    score_ci95: tuple[float, float] | None
+    score_ci95: Interval | None
     """Bootstrap over nodes, where the run has one layer."""
     truth: float | None
     through_free: float | None
@@ -54,31 +56,30 @@ class Point:
     control: str
     """What makes it a control; empty for a run that aligns nodes with their own labels."""
     complete: bool = True
-    """False for a run that has not done all its layers: what it lost and scored compares with no
-    other run."""
+    """False for a run that has not done all its layers. Its tax and score cannot be compared with
+    those of other runs."""
     over_original: float | None = None
-    """Test loss of the final model minus the original subject's, nats per token: unlike the tax it
-    does not move with what the control learns or forgets."""
+    """Test loss of the final model minus the original subject's, nats per token. Unlike the tax it
+    does not depend on the control."""
 
     @property
     def labelled(self) -> float | None:
-        """What does not flow through free nodes: a label on a node that does no work is cheap."""
+        """Share of the loss that does not flow through free nodes."""
         return None if self.through_free is None else 1.0 - self.through_free
 
     def value(self, metric: Metric) -> float | None:
         """The run's value of `metric`; None where it has none."""
-        value: float | None = getattr(self, metric)
-        return value
+        return getattr(self, metric)
+
+    def interval(self, metric: Metric) -> Interval | None:
+        """Its interval; None where it has none."""
+        return self.score_ci95 if metric == "score" else None
 
     @property
     def described(self) -> str:
         """The run's settings in one line."""
-        return ", ".join(
-            [
-                *(f"{key}={value}" for key, value in self.setting),
-                *([f"seed={self.seed}"] if self.seed else []),
-            ]
-        )
+        seed = [("seed", self.seed)] if self.seed else []
+        return ", ".join(f"{key}={value}" for key, value in (*self.setting, *seed))
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,9 @@ class Setting:
         """(lowest, mean, highest); None where a run has no value."""
         values = [getattr(point, of) for point in self.points]
         known = [value for value in values if value is not None]
-        return (
-            (min(known), sum(known) / len(known), max(known)) if len(known) == len(values) else None
-        )
+        if len(known) < len(values):
+            return None
+        return min(known), sum(known) / len(known), max(known)
 
 
 def points_of(runs: Sequence[tuple[RunFacts, str]]) -> list[Point]:
@@ -110,55 +111,49 @@ def points_of(runs: Sequence[tuple[RunFacts, str]]) -> list[Point]:
     varied = varied_fields([facts for facts, _ in runs])
     points = []
     for facts, href in runs:
-        loss = facts.summary["loss"]
-        finals = [layer["score"]["final"] for layer in facts.summary["layers"]]
-        interval = loss["tax_ci95"]
-        single = finals[0]["ci95"] if len(finals) == 1 else None
+        summary, identity = facts.summary, facts.identity
+        finals = [layer["score"]["final"] for layer in summary["layers"]]
         points.append(
             Point(
                 name=facts.name,
                 href=href,
-                tax=loss["tax"],
-                tax_ci95=None if interval is None else (interval[0], interval[1]),
-                score=score_of(facts.summary),
-                score_ci95=None if single is None else (single[0], single[1]),
-                truth=truth_of(facts.summary),
-                through_free=share_through_free(facts.summary),
-                setting=tuple(
-                    (key, text(facts.identity.get(key))) for key in varied if key not in SEEDS
-                ),
-                seed=text(facts.identity["seed"]) if "seed" in varied else "",
+                tax=summary["loss"]["tax"],
+                tax_ci95=_interval(summary["loss"]["tax_ci95"]),
+                score=score_of(summary),
+                score_ci95=_interval(finals[0]["ci95"]) if len(finals) == 1 else None,
+                truth=truth_of(summary),
+                through_free=share_through_free(summary),
+                setting=tuple((key, text(identity.get(key))) for key in varied if key not in SEEDS),
+                seed=text(identity["seed"]) if "seed" in varied else "",
                 control=control_of(facts),
-                complete=facts.summary["complete"],
-                over_original=over_original(facts.summary),
+                complete=summary["complete"],
+                over_original=over_original(summary),
             )
         )
     return points
 
 
+def _interval(value: Any) -> Interval | None:
+    return None if value is None else (value[0], value[1])
+
+
 def references(runs: Sequence[RunFacts]) -> list[Point]:
     """The models without alignment that stand beside the runs: the compute-matched control and
-    freeze-only. Nobody aligned their nodes, so they stand at the score that the labels had before
-    alignment. Equal ones once; those of unfinished runs, which are unfinished too, only where there
-    is nothing else.
+    freeze-only. They have the score that the labels had before alignment.
+
+    Equal ones appear once. Those of unfinished runs appear only where no run is finished.
     """
     found: dict[tuple[str, float, float | None], Point] = {}
     for facts in [facts for facts in runs if facts.summary["complete"]] or runs:
         loss = facts.summary["loss"]
         before, truth = score_of(facts.summary, "before"), truth_of(facts.summary, "r_before")
-        for name, tax, interval in (
+        frozen = loss.get("freeze_cost", loss["freeze_only"] - loss["control"])
+        for name, tax, ci95 in (
             ("compute-matched control", 0.0, None),
-            (
-                "freeze-only",
-                loss.get("freeze_cost", loss["freeze_only"] - loss["control"]),
-                loss.get("freeze_cost_ci95"),
-            ),
+            ("freeze-only", frozen, _interval(loss.get("freeze_cost_ci95"))),
         ):
-            ci95 = None if interval is None else (interval[0], interval[1])
-            found.setdefault(
-                (name, tax, before),
-                Point(name, "", tax, ci95, before, None, truth, None, (), "", name),
-            )
+            point = Point(name, "", tax, ci95, before, None, truth, None, (), "", name)
+            found.setdefault((name, tax, before), point)
     return list(found.values())
 
 
@@ -178,22 +173,21 @@ def labels_of(points: Sequence[Point]) -> list[str]:
     settings have (`COMMON`), under the last part of their fields' names where that is enough.
     """
     shared = Counter(pair for point in points for pair in point.setting)
-    last = Counter(
-        key.rpartition(".")[2] for key in {key for point in points for key, _ in point.setting}
-    )
-    labels = []
-    for point in points:
-        told = [
-            pair
-            for pair in point.setting
-            if len(points) == 1 or shared[pair] < COMMON * len(points)
-        ]
-        short = [
-            (key.rpartition(".")[2] if last[key.rpartition(".")[2]] == 1 else key, value)
-            for key, value in told
-        ]
-        labels.append(", ".join(f"{key} {value}" for key, value in short))
-    return labels
+    keys = {key for point in points for key, _ in point.setting}
+    last = Counter(key.rpartition(".")[2] for key in keys)
+
+    def short(key: str) -> str:
+        end = key.rpartition(".")[2]
+        return end if last[end] == 1 else key
+
+    return [
+        ", ".join(
+            f"{short(key)} {value}"
+            for key, value in point.setting
+            if len(points) == 1 or shared[key, value] < COMMON * len(points)
+        )
+        for point in points
+    ]
 
 
 def grouped_references(beside: Sequence[Point]) -> list[Setting]:

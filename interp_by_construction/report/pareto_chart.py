@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from interp_by_construction.report.charts import Axis, Names, frame, padded
+from interp_by_construction.report.charts import Axis, Names, frame, padded, polyline, segment, svg
 from interp_by_construction.report.pareto import (
     METRICS,
     SHORT,
@@ -29,131 +30,110 @@ def pareto_svg(points: Sequence[Point], beside: Sequence[Point], metric: Metric)
     if not any(point.value(metric) is not None for point in shown):
         return None
     width, height = 760.0, 440.0
-    taxes = [tax for point in [*shown, *near] for tax in (point.tax, *(point.tax_ci95 or ()))]
+    taxes = [tax for point in [*near, *shown] for tax in (point.tax, *(point.tax_ci95 or ()))]
     values = [
         value
-        for point in [*shown, *near]
-        for value in (point.value(metric), *_interval(point, metric))
+        for point in [*near, *shown]
+        for value in (point.value(metric), *(point.interval(metric) or ()))
         if value is not None
     ]
-    x, y = (
-        Axis(*padded([0.0, *taxes], 0.06), 72.0, width - 16),
-        Axis(*padded(values, 0.08, 0.02), height - 52, 14.0),
-    )
-    settings = settings_of(shown)
+    x = Axis(*padded([0.0, *taxes], 0.06), 72.0, width - 16)
+    y = Axis(*padded(values, 0.08, 0.02), height - 52, 14.0)
+    plot, settings = _Plot(metric, x, y), settings_of(shown)
     parts = [frame(x, y, TAX, METRICS[metric], height)]
-    parts.append(f'<line class="zero" x1="{x(0)}" x2="{x(0)}" y1="{y.start}" y2="{y.stop}"/>')
+    parts.append(segment("zero", x(0), y.start, x(0), y.stop))
     line = front(settings, metric)
     if len(line) > 1:
-        parts.append(
-            f'<polyline class="front" points="{" ".join(f"{x(a)},{y(b)}" for a, b in line)}"/>'
-        )
-    parts += [_setting(setting, metric, x, y) for setting in settings if len(setting.points) > 1]
-    parts += [_point(point, metric, x, y) for point in [*near, *shown]]
-    parts += _names(settings, near, shown, metric, x, y)
+        parts.append(polyline("front", line, x, y))
+    parts += [plot.seeds(setting) for setting in settings if len(setting.points) > 1]
+    parts += [plot.mark(point) for point in [*near, *shown]]
+    parts.append(plot.names(settings, near, shown))
     name = f"{TAX} against {METRICS[metric]}; {len(shown)} runs"
-    return Markup(
-        f'<svg class="chart pareto" viewBox="0 0 {width:g} {height:g}" role="group" aria-label="{escape(name)}" '
-        f'data-metric="{metric}">{"".join(parts)}</svg>'
-    )
+    return svg("".join(parts), width, height, name, "chart pareto", "group")
 
 
-def _interval(point: Point, metric: Metric) -> tuple[float, ...]:
-    return point.score_ci95 if metric == "score" and point.score_ci95 is not None else ()
+@dataclass(frozen=True)
+class _Plot:
+    metric: Metric
+    x: Axis
+    """Of the tax."""
+    y: Axis
+    """Of the metric."""
 
+    def at(self, tax: float, value: float | None) -> tuple[float, float]:
+        """Pixels of a point, which stands on the axis where it has no value."""
+        return self.x(tax), self.y.start if value is None else self.y(value)
 
-def _point(point: Point, metric: Metric, x: Axis, y: Axis) -> str:
-    value = point.value(metric)
-    at_x, at_y = x(point.tax), y.start if value is None else y(value)
-    bars = ""
-    if point.tax_ci95 is not None:
-        bars += f'<line class="ci" x1="{x(point.tax_ci95[0])}" x2="{x(point.tax_ci95[1])}" y1="{at_y}" y2="{at_y}"/>'
-    for low, high in [_interval(point, metric)] if _interval(point, metric) else []:
-        bars += f'<line class="ci" x1="{at_x}" x2="{at_x}" y1="{y(low)}" y2="{y(high)}"/>'
-    said = describe(point, metric)
-    kind = ("control" if point.control else "run") + ("" if point.complete else " unfinished")
-    shape = (
-        f'<path class="mark {kind}" d="M{at_x} {at_y - 7}l7 7l-7 7l-7 -7z"/>'
-        if point.control
-        else f'<circle class="mark {kind}" cx="{at_x}" cy="{at_y}" r="6"/>'
-    )
-    target = f' href="{escape(point.href)}"' if point.href else ' tabindex="0" role="img"'
-    tag = "a" if point.href else "g"
-    return f'<{tag} class="point"{target} aria-label="{escape(said)}" data-tip="{escape(said)}">{bars}{shape}</{tag}>'
+    def mark(self, point: Point) -> str:
+        """A point as a link, with its intervals."""
+        x, y = self.at(point.tax, point.value(self.metric))
+        tax, own = point.tax_ci95, point.interval(self.metric)
+        bars = "" if tax is None else segment("ci", self.x(tax[0]), y, self.x(tax[1]), y)
+        bars += "" if own is None else segment("ci", x, self.y(own[0]), x, self.y(own[1]))
+        kind = ("control" if point.control else "run") + ("" if point.complete else " unfinished")
+        shape = (
+            f'<path class="mark {kind}" d="M{x} {y - 7}l7 7l-7 7l-7 -7z"/>'
+            if point.control
+            else f'<circle class="mark {kind}" cx="{x}" cy="{y}" r="6"/>'
+        )
+        target = f' href="{escape(point.href)}"' if point.href else ' tabindex="0" role="img"'
+        tag, said = "a" if point.href else "g", escape(describe(point, self.metric))
+        return f'<{tag} class="point"{target} aria-label="{said}" data-tip="{said}">{bars}{shape}</{tag}>'
+
+    def seeds(self, setting: Setting) -> str:
+        """Mean over seeds as a cross whose arms reach from the lowest to the highest seed."""
+        tax, value = setting.spread("tax"), setting.spread(self.metric)
+        if tax is None or value is None:
+            return ""
+        low, x, high = map(self.x, tax)
+        bottom, y, top = map(self.y, value)
+        arms = segment("seed", low, y, high, y) + segment("seed", x, bottom, x, top)
+        return f'<g aria-hidden="true">{arms}</g>'
+
+    def names(
+        self, settings: Sequence[Setting], near: Sequence[Point], shown: Sequence[Point]
+    ) -> str:
+        """Names of the settings, if there are several, and of one model of each kind that stands
+        beside them."""
+        centres = [self.at(each.tax, each.value(self.metric)) for each in [*near, *shown]]
+        names = Names(self.x, self.y, centres)
+        first = {point.name: point for point in reversed(near)}
+        parts = [
+            names.text(self.at(point.tax, point.value(self.metric)), name, "name quiet")
+            for name, point in sorted(first.items())
+        ]
+        if len(settings) > 1:
+            # Controls first: a run's point is one of many, a control is what they are read against.
+            for setting in sorted(settings, key=lambda each: not each.control):
+                tax, value = setting.spread("tax"), setting.spread(self.metric)
+                if tax is not None and (value is not None or setting.control):
+                    centre = self.at(tax[1], None if value is None else value[1])
+                    parts.append(names.text(centre, setting.control or setting.label))
+        return f'<g aria-hidden="true">{"".join(parts)}</g>'
 
 
 def describe(point: Point, metric: Metric) -> str:
     """All that is known of a point, one line each, for the eye and for screen readers."""
-    value = point.value(metric)
-    tax = f"tax {point.tax:+.4f} nats/token"
-    tax += (
-        f" [{point.tax_ci95[0]:+.4f}, {point.tax_ci95[1]:+.4f}]"
-        if point.tax_ci95 is not None
-        else ""
-    )
-    said = f"{SHORT[metric]} {'undefined' if value is None else f'{value:.3f}'}"
-    own = _interval(point, metric)
-    said += f" [{own[0]:.3f}, {own[1]:.3f}]" if own else ""
-    lines = [point.name, tax, said, *(f"{key} = {val}" for key, val in point.setting)]
-    lines += [f"seed = {point.seed}"] if point.seed else []
-    lines += (
-        [f"final − original {point.over_original:+.4f} nats/token"]
-        if point.over_original is not None
-        else []
-    )
-    lines += (
-        [f"{point.through_free:.2f} of the loss flows through free nodes"]
-        if point.through_free is not None
-        else []
-    )
-    if not point.complete:
-        lines.insert(1, "unfinished: over the layers done so far; in no mean and not on the front")
-    if value is None:
-        lines.append(
-            f"{'not measured' if metric == 'labelled' else 'no aligned node to score'}; shown on the axis"
-        )
+    value, own = point.value(metric), point.interval(metric)
+    lines = [point.name]
     if point.control and point.href:
-        lines.insert(1, f"control: {point.control}")
-    elif point.control:
+        lines.append(f"control: {point.control}")
+    if not point.complete:
+        lines.append("unfinished: over the layers done so far; in no mean and not on the front")
+    tax = f"tax {point.tax:+.4f} nats/token"
+    lines.append(tax + (" [{:+.4f}, {:+.4f}]".format(*point.tax_ci95) if point.tax_ci95 else ""))
+    said = f"{SHORT[metric]} {'undefined' if value is None else f'{value:.3f}'}"
+    lines.append(said + (" [{:.3f}, {:.3f}]".format(*own) if own else ""))
+    lines += [f"{key} = {given}" for key, given in point.setting]
+    if point.seed:
+        lines.append(f"seed = {point.seed}")
+    if point.over_original is not None:
+        lines.append(f"final − original {point.over_original:+.4f} nats/token")
+    if point.through_free is not None:
+        lines.append(f"{point.through_free:.2f} of the loss flows through free nodes")
+    if value is None:
+        why = "not measured" if metric == "labelled" else "no aligned node to score"
+        lines.append(f"{why}; shown on the axis")
+    if point.control and not point.href:
         lines.append("no nodes aligned; shown at the score before alignment")
     return "\n".join(lines)
-
-
-def _setting(setting: Setting, metric: Metric, x: Axis, y: Axis) -> str:
-    """Mean over seeds as a cross whose arms reach from the lowest to the highest seed."""
-    tax, value = setting.spread("tax"), setting.spread(metric)
-    if tax is None or value is None:
-        return ""
-    return (
-        f'<g class="seeds" aria-hidden="true"><line x1="{x(tax[0])}" x2="{x(tax[2])}" y1="{y(value[1])}" y2="{y(value[1])}"/>'
-        f'<line x1="{x(tax[1])}" x2="{x(tax[1])}" y1="{y(value[0])}" y2="{y(value[2])}"/></g>'
-    )
-
-
-def _names(
-    settings: Sequence[Setting],
-    near: Sequence[Point],
-    shown: Sequence[Point],
-    metric: Metric,
-    x: Axis,
-    y: Axis,
-) -> list[str]:
-    """Names of the settings, of which one by itself needs none, and of one model of each kind that
-    stands beside them."""
-
-    def at(tax: float, value: float | None) -> tuple[float, float]:
-        return x(tax), y.start if value is None else y(value)
-
-    names = Names(x, y, [at(point.tax, point.value(metric)) for point in [*near, *shown]])
-    first = {point.name: point for point in reversed(near)}
-    parts = [
-        names.text(at(point.tax, point.value(metric)), name, "name quiet")
-        for name, point in sorted(first.items())
-    ]
-    # Controls first: a run's point is one of many, a control is what they are read against.
-    for setting in sorted(settings, key=lambda each: not each.control) if len(settings) > 1 else []:
-        tax, value = setting.spread("tax"), setting.spread(metric)
-        if tax is not None and (value is not None or setting.control):
-            name = setting.control or setting.label
-            parts.append(names.text(at(tax[1], value[1] if value is not None else None), name))
-    return parts

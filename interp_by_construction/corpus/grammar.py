@@ -1,6 +1,8 @@
-"""Word classes of the stories' vocabulary, and the text as a sequence of words and marks: the
-generator knows every word it can write (`lexicon`, `templates`), so that grammar, single words,
-punctuation and positions have a ground truth without any LLM."""
+"""The grammar of the stories: their word classes, and a text as a sequence of words and marks.
+
+All words of the stories are known (`lexicon`, `templates`), so no language model is needed to tell
+which rule of grammar, spelling or position a token follows.
+"""
 
 from __future__ import annotations
 
@@ -11,29 +13,23 @@ from typing import NamedTuple
 from interp_by_construction.corpus.lexicon import BOYS, GIRLS, LEXICON, plural
 
 
-def _set(text: str, *concepts: str) -> frozenset[str]:
-    return frozenset(text.split()).union(*(LEXICON[concept] for concept in concepts))
+def _set(words: str, concepts: str = "") -> frozenset[str]:
+    """The words, and all words of the concepts."""
+    named = concepts.split(", ") if concepts else []
+    return frozenset(words.split()).union(*(LEXICON[concept] for concept in named))
 
 
 BE = _set("am are is was were be")
 HAVE = _set("had has have")
 MODALS = _set("can could may must will would")
 PAST = _set(
-    "was were had did burned came fell felt followed got grew helped hit hurt kissed liked lived lost looked loved needed played"
-    " put stopped took tried turned waited wanted went wore",
-    "movement",
-    "speech",
-    "laughing",
-    "crying",
-    "perception",
-    "thinking",
-    "hand actions",
-    "making",
-    "giving",
-    "eating",
-    "cooking",
-    "resting",
-    "animal sounds",
+    "was were had did burned came fell felt followed got grew helped hit hurt kissed liked "
+    "lived lost looked loved needed played put stopped took tried turned waited wanted went "
+    "wore",
+    concepts=(
+        "movement, speech, laughing, crying, perception, thinking, hand actions, making, giving, "
+        "eating, cooking, resting, animal sounds"
+    ),
 )
 BASE = _set(
     "be come do eat find fix get go grow have hear help hurt know let look love make move need play see take thank try"
@@ -46,7 +42,7 @@ MALE_NAMES, FEMALE_NAMES = (frozenset(name.lower() for name in names) for names 
 MEN = _set("father dad brother grandpa uncle grandfather king he him his")
 WOMEN = _set("mother mom sister grandma aunt grandmother queen she her")
 """Beside the names."""
-PEOPLE = _set("child children friend friends", "names", "family", "jobs")
+PEOPLE = _set("child children friend friends", concepts="names, family, jobs")
 PLURAL_NOUNS = (
     frozenset(
         plural(word)
@@ -57,45 +53,23 @@ PLURAL_NOUNS = (
     - _set("sheep deer")
 ) | _set("days friends seeds things words years")
 NOUNS = PLURAL_NOUNS | _set(
-    "air child day dinner door end family friend gift ground home house name place road seed tale thing time water way",
-    "animals",
-    "names",
-    "family",
-    "food",
-    "fruit",
-    "drinks",
-    "kitchen things",
-    "body parts",
-    "clothes",
-    "toys",
-    "vehicles",
-    "instruments",
-    "tools",
-    "furniture",
-    "places",
-    "nature",
-    "sky",
-    "time of day",
-    "days",
-    "seasons",
-    "jobs",
+    "air child day dinner door end family friend gift ground home house name place road seed "
+    "tale thing time water way",
+    concepts=(
+        "animals, names, family, food, fruit, drinks, kitchen things, body parts, clothes, toys, "
+        "vehicles, instruments, tools, furniture, places, nature, sky, time of day, days, "
+        "seasons, jobs"
+    ),
 )
 ADJECTIVES = _set(
     "alone best better fine first good kind last loud old other pretty quiet stuck",
-    "colors",
-    "positive feelings",
-    "negative feelings",
-    "tastes",
-    "weather",
-    "size",
-    "touch",
-    "shapes",
+    concepts="colors, positive feelings, negative feelings, tastes, weather, size, touch, shapes",
 )
-TIME_NOUNS = _set("day days time years", "time of day", "days", "seasons")
-
+TIME_NOUNS = _set("day days time years", concepts="time of day, days, seasons")
 ADVERBS = _set(
-    "again always away ever even everywhere fast here never now once so soon still then there too very well",
-    "manner",
+    "again always away ever even everywhere fast here never now once so soon still then there "
+    "too very well",
+    concepts="manner",
 )
 SUBJECT_PRONOUNS = _set("i you he she it they we")
 PERSONAL = SUBJECT_PRONOUNS | _set("me him her them us")
@@ -133,14 +107,13 @@ class Unit(NamedTuple):
     start: int
     end: int
     before: str
-    """The lower-case word directly in front of it, in the same sentence and with no mark between;
-    else empty."""
+    """The lower-case word directly before it in the same sentence; else empty."""
     after: str
-    """The same behind it."""
+    """The lower-case word directly after it in the same sentence; else empty."""
     noun: str
-    """The first noun among the four words behind it in the same sentence; else empty."""
+    """The first noun among the four next words and marks of the sentence; else empty."""
     mark_before: str
-    """The mark directly in front of it; else empty."""
+    """The mark directly before it; else empty."""
     opens_text: bool
     """First word of a document."""
     opens_sentence: bool
@@ -148,7 +121,7 @@ class Unit(NamedTuple):
     """Last word of a sentence, or the mark that ends it."""
     in_quotation: bool
     opens_quotation: bool
-    """First word behind an opening quotation mark."""
+    """First word after an opening quotation mark."""
     in_question: bool
 
     @property
@@ -165,9 +138,9 @@ class Unit(NamedTuple):
 def units(text: str) -> list[Unit]:
     """The words and marks of a text, in order; documents are separated by line breaks.
 
-    A sentence ends with `.`, `!` or `?` (and a closing quotation mark), where a capital letter or
-    nothing follows: in `"Oh no!" said Tom.` there is one. An excerpt that begins inside a document
-    begins with a sentence if with a capital letter.
+    A sentence ends with `.`, `!` or `?` and perhaps a closing quotation mark, where a capital letter
+    or nothing follows: `"Oh no!" said Tom.` is one sentence. An excerpt that begins inside a
+    document opens a sentence if it begins with a capital letter.
     """
     found: list[Unit] = []
     start = 0
@@ -221,8 +194,10 @@ def _document(text: str, offset: int, whole: bool) -> Iterator[Unit]:
 def _quotations(
     text: str, starts: Sequence[int], raw: Sequence[str]
 ) -> tuple[list[bool], set[int]]:
-    """Whether each piece stands inside quotation marks, and which marks open a quotation (white
-    space or nothing before them)."""
+    """Whether each piece is inside quotation marks, and which marks open a quotation.
+
+    White space or nothing precedes a mark that opens a quotation.
+    """
     marks = [i for i, piece in enumerate(raw) if piece == '"']
     opening = {i for i in marks if starts[i] == 0 or text[starts[i] - 1].isspace()}
     inside, quoted = bool(marks) and marks[0] not in opening, []

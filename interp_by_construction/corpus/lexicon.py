@@ -1,9 +1,8 @@
-"""The words of the stories corpus by lexical concept: ground truth for labels that needs no LLM.
+"""The words of the stories corpus by lexical concept.
 
 Concepts are disjoint, so a word form tells its concept without context. The last tenth of each
-concept's words (at least one) is held out: it occurs only in the splits `train` and `score`, so
-that scores can be reported on words that neither the labels nor the alignment targets were made
-from.
+concept's words, but at least one, is held out. Held-out words occur only in the splits `train` and
+`score`, so that scores can be reported on words which labels and targets were not made from.
 """
 
 from __future__ import annotations
@@ -12,70 +11,30 @@ import re
 from collections.abc import Sequence
 from types import MappingProxyType
 
-ANIMAL_SOUNDS = {
-    "cat": "meowed",
-    "dog": "barked",
-    "rabbit": "squeaked",
-    "horse": "neighed",
-    "cow": "mooed",
-    "pig": "oinked",
-    "duck": "quacked",
-    "frog": "croaked",
-    "mouse": "squeaked",
-    "bird": "chirped",
-    "sheep": "bleated",
-    "goat": "bleated",
-    "hen": "clucked",
-    "bear": "growled",
-    "fox": "yelped",
-    "lion": "roared",
-    "tiger": "roared",
-    "monkey": "chattered",
-    "elephant": "trumpeted",
-    "squirrel": "chattered",
-    "turtle": "hissed",
-    "owl": "hooted",
-    "kitten": "meowed",
-    "puppy": "yelped",
-    "lamb": "bleated",
-    "bee": "buzzed",
-    "snake": "hissed",
-    "wolf": "howled",
-    "deer": "snorted",
-    "hedgehog": "snorted",
-    "pony": "neighed",
-    "parrot": "squawked",
-    "donkey": "brayed",
-    "crow": "squawked",
-    "chick": "chirped",
-    "goose": "honked",
-    "calf": "mooed",
-    "toad": "croaked",
-    "otter": "squealed",
-}
-"""What each animal does when it is heard: a fact to be predicted over distance. The last tenth is
-held out."""
-
-_PLURALS = {
-    "mouse": "mice",
-    "sheep": "sheep",
-    "deer": "deer",
-    "wolf": "wolves",
-    "goose": "geese",
-    "calf": "calves",
-    "fox": "foxes",
-    "pony": "ponies",
-    "puppy": "puppies",
-    "peach": "peaches",
-    "cherry": "cherries",
-    "strawberry": "strawberries",
-    "mango": "mangoes",
-}
-
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
+
+def _pairs(text: str) -> dict[str, str]:
+    """`cat:meowed dog:barked` as a dictionary."""
+    return dict(pair.split(":") for pair in text.split())
+
+
+ANIMAL_SOUNDS = _pairs(
+    "cat:meowed dog:barked rabbit:squeaked horse:neighed cow:mooed pig:oinked duck:quacked"
+    " frog:croaked mouse:squeaked bird:chirped sheep:bleated goat:bleated hen:clucked bear:growled"
+    " fox:yelped lion:roared tiger:roared monkey:chattered elephant:trumpeted squirrel:chattered"
+    " turtle:hissed owl:hooted kitten:meowed puppy:yelped lamb:bleated bee:buzzed snake:hissed"
+    " wolf:howled deer:snorted hedgehog:snorted pony:neighed parrot:squawked donkey:brayed"
+    " crow:squawked chick:chirped goose:honked calf:mooed toad:croaked otter:squealed"
+)
+"""The sound that each animal makes; a model can predict it over distance."""
+
+_PLURALS = _pairs(
+    "mouse:mice sheep:sheep deer:deer wolf:wolves goose:geese calf:calves fox:foxes pony:ponies"
+    " puppy:puppies peach:peaches cherry:cherries strawberry:strawberries mango:mangoes"
+)
 
 GIRLS = _words("Anna Lily Mia Lucy Emma Sara Zoe Ella Rosa Nina Clara Molly Amy Ruth Ivy")
 BOYS = _words("Tom Ben Max Leo Sam Tim Jack Noah Paul Finn Oscar Hugo Dan Omar Felix")
@@ -179,14 +138,13 @@ def plural(noun: str) -> str:
 
 
 def n_held_out(n_words: int) -> int:
-    """A tenth, rounded, at least one."""
+    """How many of a concept's words are held out: a tenth, but at least one."""
     return max(1, round(n_words / 10))
 
 
 def _forms(concept: str, words: Sequence[str]) -> frozenset[str]:
-    return frozenset(words) | (
-        frozenset(map(plural, words)) if concept in _INFLECTED else frozenset()
-    )
+    plurals = map(plural, words) if concept in _INFLECTED else ()
+    return frozenset([*words, *plurals])
 
 
 LEXICON: dict[str, frozenset[str]] = {
@@ -209,16 +167,10 @@ def words_of(text: str) -> list[str]:
 
 
 def concept_mask(tokens: Sequence[str], concept: str) -> list[bool]:
-    """Ground-truth activation of a lexical concept.
+    """Whether each token overlaps a word of a concept.
 
-    Args:
-        tokens: decoded subject tokens, whose concatenation is the text.
-        concept: key of `LEXICON`; KeyError otherwise.
-
-    Returns:
-        One flag per token: does it overlap a word of the concept? All pieces of a split word are
-        marked; the
-        white space before a word is not part of it.
+    tokens: decoded; joined they give the text. All pieces of a word are marked. The white space
+    before a word is not part of it. Raises KeyError for a concept that is not in `LEXICON`.
     """
     members = LEXICON[concept]
     text = "".join(tokens)

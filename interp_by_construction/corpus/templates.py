@@ -1,65 +1,27 @@
-"""Sentence templates of the stories corpus: plots are sequences of beats, a beat is told by one of
-its templates.
+"""Sentence templates of the stories corpus. A plot is a sequence of beats; a template tells a beat.
 
-A slot such as `{animal}` is drawn once per story and stays the same, so that there is something to
-predict over distance; a slot that starts with `any_` is drawn anew each time. `{he}`, `{him}`,
-`{his}` agree with the child, `{sound}` with the animal. The last fifth of each beat's templates is
-held out: it occurs only in the splits `train` and `score`.
+A slot such as `{animal}` is drawn once per story. A slot that starts with `any_` is drawn anew each
+time. `{he}`, `{him}` and `{his}` agree with the child, `{sound}` with the animal. The last fifth of
+each beat's templates is held out: it occurs only in the splits `train` and `score`.
 """
 
 from __future__ import annotations
 
-SLOTS: dict[str, str] = {
-    "child": "names",
-    "friend": "names",
-    "kin": "family",
-    "animal": "animals",
-    "color": "colors",
-    "color2": "colors",
-    "size": "size",
-    "size2": "size",
-    "toy": "toys",
-    "place": "places",
-    "place2": "places",
-    "food": "food",
-    "fruit": "fruit",
-    "drink": "drinks",
-    "cloth": "clothes",
-    "vehicle": "vehicles",
-    "instrument": "instruments",
-    "tool": "tools",
-    "furniture": "furniture",
-    "plant": "nature",
-    "sky": "sky",
-    "weather": "weather",
-    "weather2": "weather",
-    "time": "time of day",
-    "day": "days",
-    "season": "seasons",
-    "number": "numbers",
-    "body": "body parts",
-    "glad": "positive feelings",
-    "sad": "negative feelings",
-    "touch": "touch",
-    "taste": "tastes",
-    "shape": "shapes",
-    "job": "jobs",
-    "kitchen": "kitchen things",
-    "move": "movement",
-    "say": "speech",
-    "laugh": "laughing",
-    "cry": "crying",
-    "look": "perception",
-    "think": "thinking",
-    "do": "hand actions",
-    "make": "making",
-    "give": "giving",
-    "eat": "eating",
-    "cook": "cooking",
-    "rest": "resting",
-    "manner": "manner",
-}
-"""Slot -> concept of the lexicon. Slots that end in a digit differ from their sibling."""
+SLOTS: dict[str, str] = dict(
+    slot.split("=")
+    for slot in (
+        "child=names, friend=names, kin=family, animal=animals, color=colors, color2=colors,"
+        " size=size, size2=size, toy=toys, place=places, place2=places, food=food, fruit=fruit,"
+        " drink=drinks, cloth=clothes, vehicle=vehicles, instrument=instruments, tool=tools,"
+        " furniture=furniture, plant=nature, sky=sky, weather=weather, weather2=weather,"
+        " time=time of day, day=days, season=seasons, number=numbers, body=body parts,"
+        " glad=positive feelings, sad=negative feelings, touch=touch, taste=tastes, shape=shapes,"
+        " job=jobs, kitchen=kitchen things, move=movement, say=speech, laugh=laughing, cry=crying,"
+        " look=perception, think=thinking, do=hand actions, make=making, give=giving, eat=eating,"
+        " cook=cooking, rest=resting, manner=manner"
+    ).split(", ")
+)
+"""Slot -> concept of the lexicon. `color2` differs from `color`, and so on."""
 
 BEATS: dict[str, tuple[str, ...]] = {
     "open": (
@@ -283,7 +245,7 @@ BEATS: dict[str, tuple[str, ...]] = {
         "And if you go to the {place} on a {day}, you may still see {child} and {friend} there.",
     ),
 }
-"""Beat -> templates; the last fifth of each tuple is held out."""
+"""Beat -> templates."""
 
 PLOTS: tuple[tuple[str, ...], ...] = (
     ("open", "scene", "own", "lose", "search", "find", "mood", "end"),
@@ -299,5 +261,5 @@ PLOTS: tuple[tuple[str, ...], ...] = (
 
 
 def n_held_out(n_templates: int) -> int:
-    """A fifth of a beat's templates."""
+    """How many of a beat's templates are held out: a fifth."""
     return n_templates // 5

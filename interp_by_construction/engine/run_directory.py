@@ -32,19 +32,12 @@ AFRESH = (
     "give a new run=NAME, or another paths.root, to start afresh; "
     "nothing of the old run is changed or deleted"
 )
-WANTED = ("run", "complete", "subject", "labeler", "loss", "layers", "invariants")
-WANTED_LOSS = ("original", "control", "freeze_only", "final", "tax", "tax_ci95")
+WANTED = "run complete subject labeler loss layers invariants".split()
+WANTED_LOSS = "original control freeze_only final tax tax_ci95".split()
 WANTED_LAYER = (
-    "layer",
-    "n_nodes",
-    "n_aligned",
-    "n_free",
-    "n_failed_labels",
-    "n_distinct_labels",
-    "score",
-    "seconds",
-    "artifacts",
-)
+    "layer n_nodes n_aligned n_free n_failed_labels n_distinct_labels score seconds artifacts"
+).split()
+"""What the rest of the package reads of a summary, of its losses, and of each of its layers."""
 
 
 class Link(NamedTuple):
@@ -81,24 +74,14 @@ class RunDirectory:
     def state(self) -> dict[str, Any]:
         """start_layer, planned, done, running, shared {link: fingerprint}, layers {layer: {link:
         fingerprint}}, and plan: the same with [stage, fingerprint] of all that the run consists of,
-        made or not, in the order of computation. Raises ConfigError for one of another schema,
-        StoreError for a damaged one."""
+        made or not, in the order of computation.
+
+        Raises ConfigError for one of another schema, StoreError for a damaged one."""
         file = self.path / "state.json"
         if not file.is_file():
-            return {
-                "start_layer": None,
-                "planned": [],
-                "done": [],
-                "running": None,
-                "shared": {},
-                "layers": {},
-            }
-        try:
-            state: dict[str, Any] = json.loads(file.read_text())
-        except ValueError as error:
-            raise StoreError(
-                f"{file} is damaged: delete it and run the same command again; nothing is recomputed"
-            ) from error
+            empty = {"start_layer": None, "planned": [], "done": [], "running": None}
+            return {**empty, "shared": {}, "layers": {}}
+        state = _read(file, "delete it and run the same command again")
         if state["shared"] and "plan" not in state:
             raise ConfigError(
                 f"{file}: it has no plan: a version before schema {SCHEMA} wrote it; {AFRESH}"
@@ -132,9 +115,9 @@ class RunDirectory:
         return sorted({(link.stage, link.fingerprint) for link in self.links})
 
     def write_plan(self, plan: dict[str, Any]) -> None:
-        """Before anything is computed: what the run is going to consist of (`RunGraph.plan`). Links
-        that are no part of it belong to another result and go; a summary of fewer layers is no
-        longer complete."""
+        """Writes what the run is going to consist of (`RunGraph.plan`), before anything is
+        computed. Links that are no part of it belong to another result and are removed. A summary
+        of fewer layers is marked as not complete."""
         layers = sorted(map(int, plan["layers"]))
         state = {**self.state, "start_layer": layers[0], "planned": layers, "plan": plan}
         for group, links in [("shared", plan["shared"]), *plan["layers"].items()]:
@@ -157,8 +140,7 @@ class RunDirectory:
     @property
     def start_layer(self) -> int | None:
         """The first layer that the run aligns; None before it has planned."""
-        start: int | None = self.state["start_layer"]
-        return start
+        return self.state["start_layer"]
 
     @property
     def done_layers(self) -> list[int]:
@@ -172,12 +154,7 @@ class RunDirectory:
         file = self.path / "summary.json"
         if not file.is_file():
             return None
-        try:
-            summary: dict[str, Any] = json.loads(file.read_text())
-        except ValueError as error:
-            raise StoreError(
-                f"{file} is damaged: the same `ibc run` writes it anew; nothing is recomputed"
-            ) from error
+        summary = _read(file, "the same `ibc run` writes it anew")
         _check_schema(file, summary)
         return summary
 
@@ -208,19 +185,16 @@ class RunDirectory:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Raises StoreError if another process works on this run."""
+        # It waits for a moment, because `in_use` of another process holds the lock for an instant.
+        lock = FileLock(self.path / ".lock", timeout=0.5)
         with disk_errors(self.path):
             (self.path / "logs").mkdir(parents=True, exist_ok=True)
-        # Not at once: `in_use` of another process holds it for an instant.
-        lock = FileLock(self.path / ".lock", timeout=0.5)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise StoreError(
-                f"run {self.name} is in use by another process: wait for it, or give another run=NAME"
-            ) from error
-        except OSError as error:
-            with disk_errors(self.path):
-                raise error
+            try:
+                lock.acquire()
+            except Timeout as error:
+                raise StoreError(
+                    f"run {self.name} is in use by another process: wait for it, or give another run=NAME"
+                ) from error
         try:
             yield
         finally:
@@ -245,15 +219,15 @@ class RunDirectory:
         try:
             complete = (self.summary or {}).get("complete")
         except (ConfigError, StoreError):
-            # A damaged summary is written anew by the same `ibc run`, so something is left to do.
+            # The same `ibc run` writes a damaged summary anew, so something is left to do.
             complete = False
         if complete:
             return "complete"
         return "running" if self.in_use else "incomplete"
 
     def adopt(self, cfg: Config) -> None:
-        """Writes the config of a new run; refuses a different one for an old run. Raises
-        ConfigError with the differing fields, or for a run of another schema."""
+        """Writes the config of a new run. Raises ConfigError, with the differing fields, where an
+        old run has another one, and for a run of another schema."""
         import yaml
 
         file = self.path / "config.yaml"
@@ -261,13 +235,12 @@ class RunDirectory:
             with contextlib.suppress(StoreError):
                 _ = self.summary
             old, new = identity(self.config()), identity(cfg)
-            differing = [
+            listing = "\n".join(
                 f"  {key}: {old.get(key)} -> {new.get(key)}"
                 for key in sorted({*old, *new})
                 if old.get(key) != new.get(key)
-            ]
-            if differing:
-                listing = "\n".join(differing)
+            )
+            if listing:
                 raise ConfigError(
                     f"run {self.name} exists with another config; give another run=NAME, or the values that it was made with to go "
                     f"on with it. Differing fields, as it was made -> as asked for:\n{listing}"
@@ -297,6 +270,13 @@ class RunDirectory:
         write_json(self.path / "state.json", state, sort=False)
 
 
+def _read(file: Path, fix: str) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise StoreError(f"{file} is damaged: {fix}; nothing is recomputed") from error
+
+
 def _check_schema(file: Path, summary: Any) -> None:
     """Raises ConfigError, with the fix, where the rest of the package could not index `summary`."""
     schema = summary.get("schema") if isinstance(summary, dict) else None
@@ -317,17 +297,14 @@ def _missing(summary: dict[str, Any]) -> Iterator[str]:
 
 
 def find_runs(runs_dir: Path, name: str) -> list[RunDirectory]:
-    """The run called `name`, or the jobs of the sweep of that name. Raises ConfigError, listing the
-    runs that exist."""
+    """The run called `name`, or the jobs of the sweep of that name, by number. Raises ConfigError,
+    listing the runs that exist."""
     path = runs_dir / name
     if (path / "config.yaml").is_file():
         return [RunDirectory(path)]
-    jobs = sorted(
-        (p for p in path.glob("*") if (p / "config.yaml").is_file()),
-        key=lambda p: (len(p.name), p.name),
-    )
+    jobs = [job for job in path.glob("*") if (job / "config.yaml").is_file()]
     if jobs:
-        return [RunDirectory(job) for job in jobs]
+        return [RunDirectory(job) for job in sorted(jobs, key=lambda p: (len(p.name), p.name))]
     there = sorted(p.name for p in runs_dir.glob("*") if p.is_dir() and not p.name.startswith("."))
     raise ConfigError(
         f"run {name}: not found in {runs_dir}; there {'are ' + ', '.join(there) if there else 'is none yet'}"

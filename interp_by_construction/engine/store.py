@@ -1,11 +1,15 @@
 """Content-addressed store of stage outputs: `<store>/<stage>/<fingerprint>/{data..., metrics.json,
 manifest.json}`.
 
-An artifact exists if and only if it is complete (invariant 4). A stage works in
-`<store>/<stage>/.<fingerprint>.partial`, which survives a kill so that stages with checkpoints
-resume; when the stage is done, its scratch is removed, the manifest with the hash of every file is
-written and flushed, and one rename makes the directory visible. One file lock per artifact,
-so that parallel jobs compute a shared parent once.
+An artifact exists if and only if it is complete (invariant 4).
+
+1. A stage works in `<store>/<stage>/.<fingerprint>.partial`. The folder survives a kill, so that
+   stages with checkpoints resume.
+2. When the stage is done, its scratch is removed, and the manifest with the hash of every file is
+   written and flushed.
+3. One rename makes the folder visible.
+
+Each artifact has a file lock, so that parallel jobs compute a shared parent once.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +47,10 @@ def canonical_json(value: Any) -> bytes:
     ).encode()
 
 
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
 def sha256_file(path: Path) -> str:
     """Hex digest of a file's bytes."""
     with path.open("rb") as file:
@@ -63,20 +71,9 @@ class Recipe:
     """Identity of models and data that do not come from the store."""
 
     @property
-    def content(self) -> dict[str, Any]:
-        """All that the fingerprint is the hash of."""
-        return {
-            "stage": self.stage,
-            "version": self.version,
-            "config": dict(self.config),
-            "parents": dict(self.parents),
-            "identity": dict(self.identity),
-        }
-
-    @property
     def fingerprint(self) -> str:
         """sha256 of the canonical JSON, first 32 hex digits."""
-        return hashlib.sha256(canonical_json(self.content)).hexdigest()[:32]
+        return _sha256(vars(self))[:32]
 
 
 @dataclass(frozen=True)
@@ -99,28 +96,24 @@ class Artifact:
 
     @property
     def seconds(self) -> float:
-        """Wall time of the process that completed the artifact, plus that of the ones that were
-        killed before."""
+        """Wall time of all processes that worked on it, killed ones included."""
         return float(self.manifest["seconds"])
 
     @property
     def cpu_seconds(self) -> float | None:
-        """CPU time of the same processes with all their threads, without servers that they asked;
-        None for what an older version began."""
+        """CPU time of the same processes with all their threads, but without the servers that they
+        asked. None for what an older version began."""
         seconds = self.manifest.get("cpu_seconds")
         return None if seconds is None else float(seconds)
 
     @property
     def device(self) -> str | None:
-        """`cpu`, or the name of the GPU that the run computed on; None where it was not
-        recorded."""
-        device: str | None = self.manifest.get("device")
-        return device
+        """`cpu`, or the name of the GPU; None where it was not recorded."""
+        return self.manifest.get("device")
 
     @property
     def labeler_tokens(self) -> int:
-        """Tokens that language models read and wrote for it; calls that were known already cost
-        none."""
+        """Tokens that language models read and wrote for it. Answers from the cache cost none."""
         return int(self.manifest.get("labeler_tokens", 0))
 
 
@@ -173,8 +166,8 @@ class Store:
         return self.root / stage / fingerprint
 
     def get(self, stage: str, fingerprint: str) -> Artifact | None:
-        """The artifact if it is complete. Checks that every file has its recorded size; `verify`
-        recomputes the hashes."""
+        """The artifact if it is complete. Raises CorruptArtifact where a file does not have its
+        recorded size; `verify` recomputes the hashes."""
         path = self.path(stage, fingerprint)
         if not (path / MANIFEST).is_file():
             return None
@@ -192,30 +185,28 @@ class Store:
         return artifact
 
     def build(self, recipe: Recipe, compute: Callable[[Path], dict[str, Any]]) -> Artifact:
-        """Returns the artifact of `recipe`, calling `compute(directory) -> metrics` only where it
-        does not exist yet.
-
-        `compute` may leave checkpoints in `directory / "scratch"`: they are found again after a
-        kill.
-        """
+        """The artifact of `recipe`. Where it does not exist yet, `compute(directory) -> metrics`
+        is called. It may leave checkpoints in `directory / SCRATCH`; they are found again after a
+        kill."""
         found = self.get(recipe.stage, recipe.fingerprint)
         if found is not None:
             return found
         final = self.path(recipe.stage, recipe.fingerprint)
         partial = final.with_name(f".{recipe.fingerprint}.partial")
+        scratch = partial / SCRATCH
         with disk_errors(final):
             final.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(final.with_name(f".{recipe.fingerprint}.lock")):
                 found = self.get(recipe.stage, recipe.fingerprint)
                 if found is not None:
                     return found
-                (partial / SCRATCH).mkdir(parents=True, exist_ok=True)
-                with _stopwatch(partial / SCRATCH / "seconds.json"):
+                scratch.mkdir(parents=True, exist_ok=True)
+                with _stopwatch(scratch / "seconds.json"):
                     metrics = compute(partial)
-                cost = json.loads((partial / SCRATCH / "seconds.json").read_text())
-                if (partial / SCRATCH / COST).is_file():
-                    cost |= json.loads((partial / SCRATCH / COST).read_text())
-                shutil.rmtree(partial / SCRATCH)
+                cost = json.loads((scratch / "seconds.json").read_text())
+                if (scratch / COST).is_file():
+                    cost |= json.loads((scratch / COST).read_text())
+                shutil.rmtree(scratch)
                 self._complete(recipe, partial, metrics, cost)
                 partial.replace(final)
                 _flush(final.parent)
@@ -234,48 +225,37 @@ class Store:
                     "sha256": sha256_file(file),
                     "bytes": file.stat().st_size,
                 }
-        manifest = {**recipe.content, "fingerprint": recipe.fingerprint, "files": files, **cost}
-        write_json(
-            partial / MANIFEST,
-            {**manifest, "checksum": hashlib.sha256(canonical_json(manifest)).hexdigest()},
-        )
+        manifest = {**vars(recipe), "fingerprint": recipe.fingerprint, "files": files, **cost}
+        write_json(partial / MANIFEST, {**manifest, "checksum": _sha256(manifest)})
 
     def verify(self, stage: str, fingerprint: str) -> list[str]:
-        """Recomputes every hash and the fingerprint; returns one line per problem, each naming a
-        file."""
+        """Recomputes every hash and the fingerprint. One line per problem, each with its file."""
         path = self.path(stage, fingerprint)
         if not (path / MANIFEST).is_file():
             return [f"{path}: missing"]
         try:
             manifest = json.loads((path / MANIFEST).read_text())
             files: dict[str, Any] = manifest["files"]
-            content = {
-                key: manifest[key] for key in ("stage", "version", "config", "parents", "identity")
-            }
-            expected = Recipe(**content).fingerprint
+            recipe = Recipe(**{each.name: manifest[each.name] for each in fields(Recipe)})
+            expected = recipe.fingerprint
             checksum = manifest.pop("checksum")
-            intact = checksum == hashlib.sha256(canonical_json(manifest)).hexdigest() and (
+            intact = checksum == _sha256(manifest) and (
                 _dump({**manifest, "checksum": checksum}) == (path / MANIFEST).read_text()
             )
         except (ValueError, KeyError, TypeError):
             return [f"{path / MANIFEST}: unreadable"]
-        problems = []
         if not intact or expected != fingerprint or manifest.get("fingerprint") != fingerprint:
             return [f"{path / MANIFEST}: differs from what was written"]
+        problems = []
         for name, entry in files.items():
             file = path / name
             if not file.is_file():
                 problems.append(f"{file}: missing")
             elif sha256_file(file) != entry["sha256"]:
                 problems.append(f"{file}: differs from its manifest")
-        known = {*files, MANIFEST}
-        extra = (
-            f
-            for f in path.rglob("*")
-            if f.is_file() and f.relative_to(path).as_posix() not in known
-        )
-        problems += [f"{file}: not in the manifest" for file in extra]
-        return problems
+        known = {path / name for name in (*files, MANIFEST)}
+        extra = (file for file in path.rglob("*") if file.is_file() and file not in known)
+        return problems + [f"{file}: not in the manifest" for file in extra]
 
 
 def _corrupt(file: Path, artifact: Path) -> str:
@@ -285,11 +265,8 @@ def _corrupt(file: Path, artifact: Path) -> str:
 @contextmanager
 def _stopwatch(path: Path) -> Iterator[None]:
     """Adds wall and CPU time of the body to `path`, also when the body fails."""
-    clocks: dict[str, Callable[[], float]] = {
-        "seconds": time.monotonic,
-        "cpu_seconds": time.process_time,
-    }
-    # What an older version began has no CPU time: part of it would pass for all of it.
+    clocks = {"seconds": time.monotonic, "cpu_seconds": time.process_time}
+    # An artifact that an older version began gets no CPU time: only a part of it is known.
     before = json.loads(path.read_text()) if path.is_file() else dict.fromkeys(clocks, 0.0)
     start = {name: clocks[name]() for name in before}
     try:

@@ -1,10 +1,10 @@
 """Curves and tables of a stage: Weights & Biases (offline unless asked otherwise), CSV files, or
 nothing.
 
-The store is the truth, a logger mirrors it. W&B cannot resume an offline run under a fixed id: it
-starts a second run with the same id. So each attempt at a stage is a run of its own, with id
-`run-stage-layer-attempt`, and the runs of one `ibc run` or of one sweep are held together by their
-group; docs/wandb.md says where to look. Only the main process of a stage logs.
+A logger mirrors what the store holds. W&B cannot resume an offline run under a fixed id: it starts
+a second run with the same id. So each attempt at a stage is a W&B run of its own, with id
+`run-stage-layer-attempt`. All W&B runs of one `ibc run` or of one sweep have the same group;
+docs/wandb.md says where to look. Only the main process of a stage logs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from interp_by_construction.config import LoggerConfig
 from interp_by_construction.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+    from pytorch_lightning.loggers import Logger, WandbLogger
+
+    Tracked = Logger | Literal[False]
+    """False where nothing is logged, as `Trainer(logger=...)` takes it."""
 
 _MAX_ID = 120
 """W&B refuses ids longer than 128 characters."""
@@ -41,8 +44,7 @@ def run_id(run: str, stage: str, layer: int | None, attempt: int) -> str:
 def next_attempt(run: str, stage: str, layer: int | None, directory: Path) -> int:
     """The first attempt that has left nothing in `directory` yet, counted from 1."""
     attempt = 1
-    # wandb names its directories `wandb/offline-run-<time>-<id>` or `wandb/run-<time>-<id>`; CSV
-    # ones are `csv/<id>`.
+    # Folders are `wandb/offline-run-<time>-<id>`, `wandb/run-<time>-<id>` or `csv/<id>`.
     while any(directory.glob(f"*/*{run_id(run, stage, layer, attempt)}")):
         attempt += 1
     return attempt
@@ -60,13 +62,12 @@ def make_logger(
     layer: int | None,
     directory: Path,
     config: Mapping[str, Any] | None = None,
-) -> Logger | Literal[False]:
-    """A Lightning logger for the next attempt at one stage, or False, which `Trainer(logger=...)`
-    takes for no logger.
+) -> Tracked:
+    """A Lightning logger for the next attempt at one stage.
 
     Args:
         directory: where files go; created if missing.
-        config: the run's configuration, by which W&B can group, filter and plot; API keys are left
+        config: the run's configuration, by which W&B can group, filter and plot. API keys are left
         out.
 
     Raises:
@@ -77,17 +78,13 @@ def make_logger(
         return False
     directory.mkdir(parents=True, exist_ok=True)
     if cfg.kind == "csv":
-        return _csv_logger(run, stage, layer, directory)
+        from pytorch_lightning.loggers import CSVLogger
+
+        identifier = run_id(run, stage, layer, next_attempt(run, stage, layer, directory))
+        return CSVLogger(save_dir=directory, name="csv", version=identifier)
     if cfg.kind == "wandb":
         return _wandb_logger(cfg, run, stage, layer, directory, config or {})
     raise ConfigError(f"logger.kind={cfg.kind} is unknown: use wandb, csv or none")
-
-
-def _csv_logger(run: str, stage: str, layer: int | None, directory: Path) -> CSVLogger:
-    from pytorch_lightning.loggers import CSVLogger
-
-    identifier = run_id(run, stage, layer, next_attempt(run, stage, layer, directory))
-    return CSVLogger(save_dir=directory, name="csv", version=identifier)
 
 
 def _wandb_logger(
@@ -98,8 +95,7 @@ def _wandb_logger(
     directory: Path,
     config: Mapping[str, Any],
 ) -> WandbLogger:
-    # Offline means that nothing leaves the machine, error reports included; wandb reads this when
-    # it is imported.
+    # Offline, nothing leaves the machine, error reports included. wandb reads this when imported.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
     from pytorch_lightning.loggers import WandbLogger
@@ -112,12 +108,11 @@ def _wandb_logger(
             job_type=stage,
             id=run_id(run, stage, layer, next_attempt(run, stage, layer, directory)),
             name=" ".join([*run.split("/")[1:], stage, *([] if layer is None else [str(layer)])]),
-            # `layer` is the one at work; what the configuration calls so is the list of all.
+            # `layer` is the layer at work. In the configuration it is the list of all layers.
             config={**_without_keys(config), "run": run, "stage": stage, "layer": layer},
             dir=str(directory),
             mode=cfg.mode,
-            # Jobs of a sweep may run in one process: never take over or end a run that somebody
-            # else has open.
+            # Jobs of a sweep may run in one process. None may end the run of another.
             reinit="create_new",
             settings=wandb.Settings(
                 silent=True, console="off", disable_code=True, disable_git=True
@@ -149,7 +144,7 @@ def tracked(
     layer: int | None,
     directory: Path,
     config: Mapping[str, Any] | None = None,
-) -> Iterator[Logger | Literal[False]]:
+) -> Iterator[Tracked]:
     """`make_logger` that is finished at the end of the block, as failed if the block raises."""
     logger = make_logger(cfg, run, stage, layer, directory, config)
     try:
@@ -161,13 +156,9 @@ def tracked(
 
 
 def log_table(
-    logger: Logger | Literal[False],
-    name: str,
-    columns: Sequence[str],
-    rows: Sequence[Sequence[Any]],
+    logger: Tracked, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
 ) -> None:
-    """Logs a table, such as one row per node with label and scores. None marks what is undefined or
-    missing."""
+    """Logs a table, such as one row per node. None marks what is undefined or missing."""
     if logger is False:
         return
     if directory := _csv_directory(logger):
@@ -176,20 +167,11 @@ def log_table(
             writer.writerow(columns)
             writer.writerows(rows)
         return
-    import wandb
-
-    # Mixed types, since a column may hold None and W&B otherwise fixes the type at the first row.
-    table = wandb.Table(
-        columns=list(columns), data=[list(row) for row in rows], allow_mixed_types=True
-    )
-    _experiment(logger).log({name: table})
+    _experiment(logger).log({name: _wandb_table(columns, rows)})
 
 
 def log_points(
-    logger: Logger | Literal[False],
-    name: str,
-    columns: Sequence[str],
-    rows: Sequence[Sequence[Any]],
+    logger: Tracked, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
 ) -> None:
     """`log_table` whose first two columns are also a scatter chart, x and y, in W&B."""
     log_table(logger, name, columns, rows)
@@ -197,18 +179,22 @@ def log_points(
         return
     import wandb
 
-    points = wandb.Table(
-        columns=list(columns),
-        data=[list(row) for row in rows if None not in row[:2]],
-        allow_mixed_types=True,
-    )
+    points = _wandb_table(columns, [row for row in rows if None not in row[:2]])
     title = f"{columns[1]} against {columns[0]}"
     _experiment(logger).log(
         {f"{name}_chart": wandb.plot.scatter(points, columns[0], columns[1], title=title)}
     )
 
 
-def log_summary(logger: Logger | Literal[False], metrics: Mapping[str, Any]) -> None:
+def _wandb_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
+    import wandb
+
+    # A column may hold None. Without mixed types W&B takes a column's type from its first row.
+    data = [list(row) for row in rows]
+    return wandb.Table(columns=list(columns), data=data, allow_mixed_types=True)
+
+
+def log_summary(logger: Tracked, metrics: Mapping[str, Any]) -> None:
     """Logs final figures; nested mappings become `outer/inner`."""
     if logger is False:
         return
@@ -221,7 +207,7 @@ def log_summary(logger: Logger | Literal[False], metrics: Mapping[str, Any]) -> 
     _experiment(logger).summary.update(flat)
 
 
-def finish(logger: Logger | Literal[False], failed: bool = False) -> None:
+def finish(logger: Tracked, failed: bool = False) -> None:
     """Flushes and closes; a logger is not used afterwards."""
     if logger is False:
         return

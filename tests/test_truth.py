@@ -15,13 +15,19 @@ from interp_by_construction.scoring import columnwise_correlation, pairwise_corr
 from interp_by_construction.scoring.truth import (
     ALIASES,
     CONCEPTS,
+    Truth,
     membership,
     n_unread,
     nearest_concept,
     roc_auc,
-    score_layer,
+    score_against,
     summarise,
 )
+
+
+def score_layer(real: np.ndarray, truth: np.ndarray, labels: list[str]) -> Truth:
+    """Nodes against the concepts of their labels."""
+    return score_against(real, truth, CONCEPTS, [nearest_concept(label) for label in labels])
 
 
 def test_auc_is_the_chance_that_a_positive_beats_a_negative() -> None:

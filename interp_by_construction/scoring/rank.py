@@ -1,9 +1,9 @@
 """Does a node's own label predict it better than the labels of its neighbours do?
 
-Contrast makes the score with shuffled labels small by construction. The rank does not care: r is
-invariant to scale and offset of a simulation, and a labeler that rates the same words high whatever
-the label gives all labels the same r, so the own label is first by chance only. So the simulations
-must be the uncorrected ones.
+The simulations must not be corrected for contrast, which makes the score with shuffled labels small
+by construction. Uncorrected, a labeler that rates the same words high whatever the label gives all
+labels the same r, since r is invariant to scale and offset of a simulation. Then the own label is
+first by chance only.
 """
 
 from __future__ import annotations
@@ -14,11 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from interp_by_construction.stats.correlation import pairwise_correlation
-
-TIE = 1e-12
-"""Equal simulations may differ in the last bits of r, because a matrix product sums columns in
-different orders."""
+from interp_by_construction.stats.correlation import TIE, pairwise_correlation
 
 
 class OwnLabelRanks(NamedTuple):

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from interp_by_construction.corpus.grammar import units
 from interp_by_construction.corpus.lexicon import LEXICON
-from interp_by_construction.scoring.rank import TIE
 from interp_by_construction.scoring.rule_truth import read_target
 from interp_by_construction.scoring.truth import nearest_concept
-from interp_by_construction.stats.correlation import pairwise_correlation
+from interp_by_construction.stats.correlation import TIE, pairwise_correlation
 
 
 def recovery(labels: Sequence[str | None], planted: Sequence[frozenset[str]]) -> dict[str, Any]:
@@ -22,35 +21,28 @@ def recovery(labels: Sequence[str | None], planted: Sequence[frozenset[str]]) ->
     for pure noise.
 
     `recovered` is the share of all nodes (failures included) whose label names a planted concept,
-    `chance` the same when a node takes the label of any other node; null where nothing was planted.
-    `n_named`: labels that name some concept. `related` and `chance_related`: the same for labels of
-    which most words are the concept's (`walking and running` for movement).
+    `chance` the same when a node takes the label of any other node. Both are null where nothing was
+    planted. `n_named`: labels that name some concept. `related` and `chance_related`: the same by
+    `related_concept`.
     """
-    read = [
-        frozenset() if label is None else frozenset({nearest_concept(label)}) - {None}
-        for label in labels
-    ]
-    near = [
-        frozenset() if label is None else frozenset({related_concept(label)}) - {None}
-        for label in labels
-    ]
-    n, some = len(labels), any(planted)
+    n = len(labels)
+    named = [None if label is None else nearest_concept(label) for label in labels]
+    near = [None if label is None else related_concept(label) for label in labels]
 
-    def rates(named: Sequence[frozenset[str | None]]) -> tuple[float | None, float | None]:
-        hits = np.array(
-            [[bool(each & wanted) for each in named] for wanted in planted], dtype=np.float64
-        )
-        if not some or not n:
+    def rates(concepts: Sequence[str | None]) -> tuple[float | None, float | None]:
+        if not any(planted) or not n:
             return None, None
-        return float(np.trace(hits) / n), float(
-            (hits.sum() - np.trace(hits)) / (n * (n - 1))
-        ) if n > 1 else None
+        hits = np.array(
+            [[concept in wanted for concept in concepts] for wanted in planted], dtype=np.float64
+        )
+        own = np.trace(hits)
+        return float(own / n), float((hits.sum() - own) / (n * (n - 1))) if n > 1 else None
 
-    (recovered, chance), (related, chance_related) = rates(read), rates(near)
+    (recovered, chance), (related, chance_related) = rates(named), rates(near)
     return {
         "n": n,
         "n_failed": sum(label is None for label in labels),
-        "n_named": sum(bool(each) for each in read),
+        "n_named": sum(concept is not None for concept in named),
         "recovered": recovered,
         "chance": chance,
         "related": related,
@@ -59,10 +51,10 @@ def recovery(labels: Sequence[str | None], planted: Sequence[frozenset[str]]) ->
 
 
 def related_concept(label: str) -> str | None:
-    """The concept that a label names, else the one that more than half of the lexicon's words
-    belong to of which the label is true.
+    """The concept that a label names. If it names none: the concept that holds more than half of
+    the lexicon's words of which the label is true (`walking and running`: movement).
 
-    Read from the label's text alone, by the rules of `scoring.rule_truth`; None where no rule
+    It is read from the label's text alone, by the rules of `scoring.rule_truth`. None where no rule
     matches or no concept has the majority.
     """
     if (concept := nearest_concept(label)) is not None:

@@ -9,9 +9,9 @@ suffixes, marks, positions, groups.
    or mark.
 3. Nodes are scored as against the lexicon (`scoring.truth`), and reported apart from it.
 
-No rule was made for a label whose meaning leaves more than one choice (`rare words`, `the subject
-of a sentence`). The patterns (`truth.rules`) cover the general list and were extended once after
-the labels of one run had been read; they never saw an activation.
+There is no rule for labels whose meaning leaves more than one choice (`rare words`, `the subject of
+a sentence`). The patterns (`truth.rules`) were written with the general list and the labels of one
+run in view, but without any activation.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from interp_by_construction.corpus import grammar as g
-from interp_by_construction.corpus.grammar import units
+from interp_by_construction.corpus.grammar import FUNCTION_WORDS, units
 from interp_by_construction.corpus.lexicon import LEXICON
 from interp_by_construction.scoring.truth import CONCEPTS, nearest_concept
 from interp_by_construction.truth.rules import RULES, Predicate
@@ -51,11 +50,9 @@ def _rule_target(text: str) -> Target | None:
             captured = next((group for group in match.groups() if group is not None), "")
             return Target(rule.name.format(captured), rule.make(captured))
     # A function word is named by itself: no concept and no class is called `to`.
-    return (
-        Target(f"the word {text}", lambda unit: unit.lower == text)
-        if text in g.FUNCTION_WORDS
-        else None
-    )
+    if text in FUNCTION_WORDS:
+        return Target(f"the word {text}", lambda unit: unit.lower == text)
+    return None
 
 
 def concept_target(concept: str) -> Target:
@@ -67,8 +64,7 @@ def concept_target(concept: str) -> Target:
 def read_target(label: str) -> Target | None:
     """What a label of no concept is read as, from its text alone; None where no rule matches."""
     text = _clean(label)
-    target = _rule_target(text) or _rule_target(_ARTICLE.sub("", text))
-    return target or _union(text)
+    return _rule_target(text) or _rule_target(_ARTICLE.sub("", text)) or _union(text)
 
 
 def _union(text: str) -> Target | None:
@@ -93,12 +89,10 @@ def candidates(targets: Sequence[Target]) -> list[Target]:
     """What a node may turn out to be instead of its label: the given targets, every concept, and
     every rule without a blank."""
     fixed = [Target(rule.name, rule.make("")) for rule in RULES if "{}" not in rule.name]
-    every = [*targets, *map(concept_target, CONCEPTS), *fixed]
-    return [
-        target
-        for i, target in enumerate(every)
-        if target.name not in {other.name for other in every[:i]}
-    ]
+    named: dict[str, Target] = {}
+    for target in (*targets, *map(concept_target, CONCEPTS), *fixed):
+        named.setdefault(target.name, target)
+    return list(named.values())
 
 
 def target_mask(excerpts: Sequence[Sequence[str]], targets: Sequence[Target]) -> NDArray[np.bool_]:
@@ -110,9 +104,8 @@ def target_mask(excerpts: Sequence[Sequence[str]], targets: Sequence[Target]) ->
     columns = np.zeros((sum(map(len, excerpts)), len(targets)), dtype=np.bool_)
     first = 0
     for tokens in excerpts:
-        found = units("".join(tokens))
         ends = np.cumsum([len(token) for token in tokens])
-        for unit in found:
+        for unit in units("".join(tokens)):
             held = [i for i, target in enumerate(targets) if target.holds(unit)]
             if held:
                 low = int(np.searchsorted(ends, unit.start, side="right"))

@@ -4,24 +4,27 @@ the lexicon (`scoring.truth`), and for labels that name no concept the rules (`s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.engine.records import two_digits
 from interp_by_construction.scoring.rule_truth import candidates, read_target, target_mask
 from interp_by_construction.scoring.truth import (
+    CONCEPTS,
+    Truth,
     TruthScores,
     membership,
     n_unread,
     nearest_concept,
     score_against,
-    score_layer,
     summarise,
 )
+from interp_by_construction.stats.undefined import or_none
 
 
 @dataclass(frozen=True)
@@ -65,15 +68,11 @@ class StoryScores(TruthScores):
 
 def _shown(scores: TruthScores) -> str:
     """The scores that both kinds of truth have."""
-
-    def number(value: float | None) -> str:
-        return "undefined" if value is None else f"{value:.2f}"
-
     return (
-        f"r {number(scores.r_before)} before, {number(scores.r_mean)} final, "
-        f"{number(scores.r_shuffled)} shuffled, {number(scores.r_mean_held_out)} in held-out "
-        f"documents; AUC {number(scores.auc_mean)}, "
-        f"label right {number(scores.share_label_right)}"
+        f"r {two_digits(scores.r_before)} before, {two_digits(scores.r_mean)} final, "
+        f"{two_digits(scores.r_shuffled)} shuffled, {two_digits(scores.r_mean_held_out)} in "
+        f"held-out documents; AUC {two_digits(scores.auc_mean)}, "
+        f"label right {two_digits(scores.share_label_right)}"
     )
 
 
@@ -86,62 +85,68 @@ def score_stories(
     Also returns for each node `concept`, `best`, `r`, `auc`, `r_shuffled`, `r_before`,
     `r_held_out`, `rule`, `rule_r` and `rule_auc`, null where undefined.
     """
-    use, held_out = passage.is_text.reshape(-1), passage.held_out[passage.is_text]
-    member = membership(passage.tokens)[use]
-    final, before = (score_layer(real[moment], member, labels) for moment in ("final", "before"))
-    rare = score_layer(real["final"][held_out], member[held_out], labels)
+    concepts = [nearest_concept(label) for label in labels]
+    final, before, held_out = measured = _measured(
+        real, passage, membership(passage.tokens), CONCEPTS, concepts, slice(None)
+    )
     columns = {
         "r": final.r,
         "auc": final.auc,
         "r_shuffled": final.shuffled,
         "r_before": before.r,
-        "r_held_out": rare.r,
+        "r_held_out": held_out.r,
     }
     wider, of_rules = _score_rules(real, passage, labels)
     nodes = [
-        {"concept": final.concepts[i], "best": final.best[i]}
-        | {name: _or_null(values[i]) for name, values in columns.items()}
+        {"concept": concepts[i], "best": final.best[i]}
+        | {name: or_none(values[i]) for name, values in columns.items()}
         | of_rules.get(i, {"rule": None, "rule_r": None, "rule_auc": None})
         for i in range(len(labels))
     ]
-    lexical = summarise(final, before, rare)
+    lexical = summarise(*measured)
     scores = StoryScores(
         **vars(lexical),
         n_no_concept=n_unread(final),
         wider=wider,
         n_covered=lexical.n + wider.n,
-        n_tokens=int(use.sum()),
-        n_held_out_tokens=int(held_out.sum()),
+        n_tokens=int(passage.is_text.sum()),
+        n_held_out_tokens=int(passage.held_out[passage.is_text].sum()),
     )
     return scores, nodes
+
+
+def _measured(
+    real: Mapping[str, NDArray[Any]],
+    passage: Passage,
+    truth: NDArray[np.bool_],
+    names: Sequence[str],
+    read: list[str | None],
+    nodes: list[int] | slice,
+) -> tuple[Truth, Truth, Truth]:
+    """Some nodes of the final model and of the model before alignment, and of the final model on
+    held-out documents alone. truth: of `names` on the whole passage, [token, name]; read: what each
+    node's label was read as."""
+    held_out, truth = passage.held_out[passage.is_text], truth[passage.is_text.reshape(-1)]
+    return (
+        score_against(real["final"][:, nodes], truth, names, read),
+        score_against(real["before"][:, nodes], truth, names, read),
+        score_against(real["final"][held_out][:, nodes], truth[held_out], names, read),
+    )
 
 
 def _score_rules(
     real: Mapping[str, NDArray[Any]], passage: Passage, labels: Sequence[str]
 ) -> tuple[RuleScores, dict[int, dict[str, Any]]]:
-    """The nodes whose label names no concept, and what each of them does, by its place in
+    """The nodes whose label names no concept, and the columns `rule` of each, by its place in
     `labels`."""
-    use, held_out = passage.is_text.reshape(-1), passage.held_out[passage.is_text]
     rest = [i for i, label in enumerate(labels) if nearest_concept(label) is None]
     read = [read_target(labels[i]) for i in rest]
     targets = candidates([target for target in read if target is not None])
-    names = [target.name for target in targets]
     own = [None if target is None else target.name for target in read]
-    member = target_mask(passage.tokens, targets)[use]
-    final, before = (
-        score_against(real[moment][:, rest], member, names, own) for moment in ("final", "before")
-    )
-    rare = score_against(real["final"][held_out][:, rest], member[held_out], names, own)
+    truth, names = target_mask(passage.tokens, targets), [target.name for target in targets]
+    final, *others = _measured(real, passage, truth, names, own, rest)
     nodes = {
-        i: {
-            "rule": own[place],
-            "rule_r": _or_null(final.r[place]),
-            "rule_auc": _or_null(final.auc[place]),
-        }
-        for place, i in enumerate(rest)
+        i: {"rule": rule, "rule_r": or_none(r), "rule_auc": or_none(auc)}
+        for i, rule, r, auc in zip(rest, own, final.r, final.auc, strict=True)
     }
-    return RuleScores(**vars(summarise(final, before, rare)), n_no_rule=n_unread(final)), nodes
-
-
-def _or_null(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+    return RuleScores(**vars(summarise(final, *others)), n_no_rule=n_unread(final)), nodes

@@ -1,16 +1,15 @@
 """Ground truth of the stories corpus: does a node do what its label says, judged by the lexicon and
 by no language model?
 
-1. A label is read as one concept of the lexicon, from its text alone (`nearest_concept`): no
-   activation takes part.
+1. A label is read as one concept of the lexicon, from its text alone (`nearest_concept`).
 2. The truth of a concept on a token is whether the token belongs to one of the concept's words.
 3. The node is scored against the truth of its label's concept, with Pearson's r and with ROC AUC
    (the chance that a random token of the concept activates the node more than a random other
    token).
 
-A label that names no concept, or two equally well, has no truth: such nodes are counted, as are
-undefined scores. The rules were refined three times, after the labels of two runs and the general
-list had been read; they never saw an activation. Labels of grammar, single words, punctuation,
+A label that names no concept, or two equally well, has no truth. Such nodes are counted, and so are
+undefined scores. The rules that read labels were written with the labels of two runs and the
+general list in view, but without any activation. Labels of grammar, single words, punctuation,
 positions and other groups of words have a truth of their own, see `scoring.rule_truth`.
 """
 
@@ -27,12 +26,10 @@ from numpy.typing import NDArray
 
 from interp_by_construction.corpus.lexicon import LEXICON, concept_mask
 from interp_by_construction.corpus.words import normalised
-from interp_by_construction.stats.correlation import pairwise_correlation
+from interp_by_construction.stats.correlation import TIE, pairwise_correlation
+from interp_by_construction.stats.undefined import mean_defined
 
 GOOD_AUC = 0.8
-
-TIE = 1e-12
-"""Correlations that differ less are equal."""
 
 CONCEPTS = tuple(LEXICON)
 
@@ -69,10 +66,9 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 _EMPTY = frozenset({"of", "with", "the", "thing"})
 """Words of a concept's name that tell it from no other concept."""
 
-
 _GRAMMAR = frozenset(
-    "preposition conjunction article pronoun adverb degree ordinal digit meal after before into leaving first last end"
-    " start beginning".split()
+    "preposition conjunction article pronoun adverb degree ordinal digit meal after before into "
+    "leaving first last end start beginning".split()
 )
 """A label with one of these speaks of grammar, position or an event, whatever else it names:
 `prepositions of place` and `going into a place` are no places."""
@@ -80,25 +76,7 @@ _GRAMMAR = frozenset(
 _ONE_WORD = re.compile(r"\bthe word\b|^'.*'$")
 """`the word 'said'` is one word, not the concept it belongs to."""
 
-_FRAME = frozenset(
-    {
-        "word",
-        "about",
-        "for",
-        "of",
-        "such",
-        "as",
-        "and",
-        "or",
-        "other",
-        "like",
-        "kind",
-        "type",
-        "name",
-        "the",
-        "a",
-    }
-)
+_FRAME = frozenset("word about for of such as and or other like kind type name the a".split())
 """Words that a list of members may stand in: `words such as red and blue`."""
 
 
@@ -184,20 +162,14 @@ def roc_auc(values: NDArray[Any], positive: NDArray[np.bool_]) -> float:
     )
 
 
-def score_layer(real: NDArray[Any], truth: NDArray[np.bool_], labels: Sequence[str]) -> Truth:
-    """Scores nodes against the concepts of their labels.
-
-    real: activations times poles [token, node]; truth: `membership` of the same tokens; labels: one
-    per node.
-    """
-    return score_against(real, truth, CONCEPTS, [nearest_concept(label) for label in labels])
-
-
 def score_against(
     real: NDArray[Any], truth: NDArray[np.bool_], names: Sequence[str], concepts: list[str | None]
 ) -> Truth:
-    """Scores nodes against the truth [token, name] of what each of their labels was read as: one of
-    `names`, or None."""
+    """Scores nodes against the truth of what each of their labels was read as.
+
+    real: activations times poles [token, node]; truth: [token, name], as of `membership`; concepts:
+    one of `names` for each node, or None.
+    """
     every = pairwise_correlation(real, truth)
     r, auc, shuffled = (np.full(len(concepts), math.nan) for _ in range(3))
     best: list[str | None] = []
@@ -214,25 +186,24 @@ def score_against(
         if not np.isnan(r[node]):
             auc[node] = roc_auc(real[:, node], truth[:, column[concept]])
         others = [
-            row[column[other]]
+            value
             for index, other in enumerate(concepts)
-            if other is not None and index != node
+            if other is not None and index != node and not np.isnan(value := row[column[other]])
         ]
-        defined = [value for value in others if not np.isnan(value)]
-        shuffled[node] = float(np.mean(defined)) if defined else math.nan
+        shuffled[node] = float(np.mean(others)) if others else math.nan
     return Truth(concepts, best, r, auc, shuffled)
 
 
 @dataclass(frozen=True)
 class TruthScores:
-    """One layer against the truth of its labels. Means are over the nodes where they are defined;
+    """One layer against the truth of its labels. Means are over the nodes where they are defined,
     null where there is none."""
 
     n: int
     """Nodes with a defined score."""
     n_undefined: int
-    """Nodes whose label has a truth, and that cannot be scored: the node or the truth is constant
-    on the text."""
+    """Nodes whose label has a truth that cannot be scored: the node or the truth is constant on the
+    text."""
     n_undefined_before: int
     n_undefined_held_out: int
     r_mean: float | None
@@ -253,7 +224,7 @@ def n_unread(truth: Truth) -> int:
 
 
 def summarise(final: Truth, before: Truth, held_out: Truth) -> TruthScores:
-    """Of three measurements of the same nodes."""
+    """held_out: the final model on held-out documents alone."""
     scored = ~np.isnan(final.r)
     right = [final.best[i] == final.concepts[i] for i in np.flatnonzero(scored)]
     return TruthScores(
@@ -261,16 +232,11 @@ def summarise(final: Truth, before: Truth, held_out: Truth) -> TruthScores:
         n_undefined=len(final.concepts) - n_unread(final) - int(scored.sum()),
         n_undefined_before=int(np.isnan(before.r[scored]).sum()),
         n_undefined_held_out=int(np.isnan(held_out.r[scored]).sum()),
-        r_mean=_mean(final.r[scored]),
-        r_before=_mean(before.r[scored]),
-        r_mean_held_out=_mean(held_out.r[scored]),
-        r_shuffled=_mean(final.shuffled[scored]),
-        auc_mean=_mean(final.auc[scored]),
-        share_auc_above_0_8=_mean((final.auc[scored] > GOOD_AUC).astype(np.float64)),
-        share_label_right=_mean(np.array(right, dtype=np.float64)),
+        r_mean=mean_defined(final.r[scored]),
+        r_before=mean_defined(before.r[scored]),
+        r_mean_held_out=mean_defined(held_out.r[scored]),
+        r_shuffled=mean_defined(final.shuffled[scored]),
+        auc_mean=mean_defined(final.auc[scored]),
+        share_auc_above_0_8=mean_defined((final.auc[scored] > GOOD_AUC).astype(np.float64)),
+        share_label_right=mean_defined(np.array(right, dtype=np.float64)),
     )
-
-
-def _mean(values: NDArray[Any]) -> float | None:
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if len(defined) else None

@@ -44,7 +44,7 @@ class StartRecord:
     n_replaced: int
     n_silent: int | None = None
     r_before: float | None = None
-    """Mean r with the targets, over the nodes where it is defined, on the text that the neurons were
+    """Mean r with the targets over the nodes where it is defined, on the text that the neurons were
     trained on."""
     n_undefined_before: int | None = None
     r_after: float | None = None

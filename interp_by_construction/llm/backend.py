@@ -49,8 +49,7 @@ class Job:
     payload: dict[str, Any]
     """completion: prompt (str); chat: messages, and response_format or not; both: max_tokens,
     temperature, seed, stop. digits: prompt (token ids). digit_logprobs: prompt and digits (token
-    ids).
-    """
+    ids)."""
 
 
 class Answer(NamedTuple):
@@ -72,9 +71,8 @@ class Backend(Protocol):
         """Raises LabelerError where the backend cannot work."""
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Answer]]:
-        """Yields (index of the job, answer) as answers arrive; raises LabelerError for the first
-        job that fails for good.
-        """
+        """Yields (index of the job, answer) as answers arrive. Raises LabelerError for the first
+        job that fails for good."""
 
     def close(self) -> None:
         """Frees what the backend holds."""

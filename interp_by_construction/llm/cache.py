@@ -1,8 +1,8 @@
 """Per-call cache of the labeler: one sqlite file, keyed by the hash of everything that an answer
 depends on.
 
-A kill in the middle of labelling or simulating repeats nothing: every answer is stored as it
-arrives. Several processes may share the file (write-ahead log).
+Every answer is stored as it arrives, so that a killed run asks nothing twice. Several processes may
+share the file (write-ahead log).
 """
 
 from __future__ import annotations
@@ -62,7 +62,6 @@ class CallCache:
         self._lock = threading.Lock()
 
     def get(self, key: str) -> bytes | None:
-        """The answer that was stored under `key`, or None."""
         row = self._execute("SELECT value FROM calls WHERE key = ?", key).fetchone()
         return None if row is None else bytes(row[0])
 
@@ -75,7 +74,6 @@ class CallCache:
         return int(self._execute("SELECT count(*) FROM calls").fetchone()[0])
 
     def close(self) -> None:
-        """Closes the connection; the next call opens another."""
         with self._lock:
             if self._connection is not None and self._owner == os.getpid():
                 self._connection.close()

@@ -28,7 +28,6 @@ class CallLocks:
         return [key for key in keys if self._lock(key, fcntl.LOCK_NB)]
 
     def release(self, key: str) -> None:
-        """Gives up the lock on `key`."""
         fcntl.lockf(self._open(), fcntl.LOCK_UN, 1, _position(key))
 
     def wait(self, key: str) -> None:
@@ -38,7 +37,6 @@ class CallLocks:
         self.release(key)
 
     def close(self) -> None:
-        """Drops every lock."""
         if self._file is not None and self._owner == os.getpid():
             self._file.close()
         self._file = None

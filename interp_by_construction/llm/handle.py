@@ -19,7 +19,6 @@ class LanguageModel(Handle[Labeler]):
 
     @cached_property
     def identity(self) -> str:
-        """See `labeler_identity`."""
         return labeler_identity(self.cfg)
 
     @property
@@ -28,11 +27,9 @@ class LanguageModel(Handle[Labeler]):
         return model_identity(self.cfg.model)
 
     def open(self, runtime: Runtime) -> Labeler:
-        """The client, which starts servers when it is first asked."""
         return make_labeler(self.cfg, runtime.calls, runtime.logs)
 
     def tokens(self, opened: Labeler) -> int:
-        """Tokens read and written."""
         return opened.stats.n_tokens
 
 
@@ -49,5 +46,4 @@ class Checkpoint(Handle[str]):
         return model_identity(self.source)
 
     def open(self, runtime: Runtime) -> str:
-        """From where it is loaded."""
         return self.source

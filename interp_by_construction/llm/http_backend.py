@@ -59,11 +59,10 @@ class HttpBackend:
         self._servers.address("generate")
 
     def close(self) -> None:
-        """Managed servers stay up: they belong to the process and are shared."""
+        """Does nothing: managed servers belong to the process and are shared."""
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Answer]]:
-        """See `Backend.run`."""
-        # In this thread, so that Ctrl-C during the half minute of a start works.
+        # Servers start in this thread, so that Ctrl-C works during the half minute that it takes.
         for kind in sorted({_server_kind(job) for job in jobs}):
             self._servers.address(kind)
         answers: queue.Queue[tuple[int, Answer] | BaseException] = queue.Queue()
@@ -104,15 +103,14 @@ class HttpBackend:
             raise asyncio.CancelledError
 
         limits = httpx.Limits(max_connections=self._cfg.concurrency, keepalive_expiry=2.0)
-        # Own servers are on this machine: no proxy of the environment stands between.
-        environment = not self._servers.restartable
         async with httpx.AsyncClient(
-            timeout=self._cfg.timeout, limits=limits, trust_env=environment
+            timeout=self._cfg.timeout,
+            limits=limits,
+            # Managed servers are on this machine: no proxy of the environment stands between.
+            trust_env=not self._servers.restartable,
         ) as http:
-            workers = [
-                asyncio.create_task(worker(http))
-                for _ in range(min(self._cfg.concurrency, len(jobs)))
-            ]
+            n_workers = min(self._cfg.concurrency, len(jobs))
+            workers = [asyncio.create_task(worker(http)) for _ in range(n_workers)]
             watcher = asyncio.create_task(watch())
             try:
                 done: asyncio.Future[Any] = asyncio.gather(*workers)
@@ -126,32 +124,24 @@ class HttpBackend:
                 await asyncio.gather(*workers, watcher, return_exceptions=True)
 
     async def _ask(self, http: httpx.AsyncClient, job: Job) -> Answer:
-        if "response_format" not in job.payload:
+        plain = Job(job.kind, {k: v for k, v in job.payload.items() if k != "response_format"})
+        if plain == job or self.n_refused_formats:
+            return await self._send(http, plain)
+        try:
             return await self._send(http, job)
-        plain = Job(
-            job.kind, {key: value for key, value in job.payload.items() if key != "response_format"}
-        )
-        if not self.n_refused_formats:
-            try:
-                return await self._send(http, job)
-            except _Refused as refusal:
-                if refusal.status not in (
-                    httpx.codes.BAD_REQUEST,
-                    httpx.codes.UNPROCESSABLE_ENTITY,
-                ):
-                    raise
-                # It may be the rest of the request that is wrong: then the plain one is refused
-                # too, and nothing is remembered.
-                answer = await self._send(http, plain)
-                if not self.n_refused_formats:
-                    self.n_refused_formats = 1
-                    _LOG.warning("%s; labels are asked for in plain text instead", refusal)
-                return answer
-        return await self._send(http, plain)
+        except _Refused as refusal:
+            if refusal.status not in (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY):
+                raise
+            # If another part of the request is wrong, the plain one is refused, too. Then nothing
+            # is remembered.
+            answer = await self._send(http, plain)
+            if not self.n_refused_formats:
+                self.n_refused_formats = 1
+                _LOG.warning("%s; labels are asked for in plain text instead", refusal)
+            return answer
 
     async def _send(self, http: httpx.AsyncClient, job: Job) -> Answer:
-        delay, reason = FIRST_DELAY, ""
-        url = ""
+        delay, reason, url = FIRST_DELAY, "", ""
         for attempt in range(self._cfg.retries + 1):
             address = await asyncio.to_thread(self._servers.address, _server_kind(job))
             url = address.url + _PATHS[job.kind]
@@ -187,32 +177,23 @@ class HttpBackend:
 
     def _body(self, job: Job) -> dict[str, Any]:
         if job.kind == "digits":
-            body = {
+            body: dict[str, Any] = {
                 "input": job.payload["prompt"],
                 "task": "token_classify",
                 "encoding_format": "base64",
-            }
-            return {
-                "model": self._cfg.model,
-                **body,
                 "embed_dtype": "float32",
                 "endianness": "little",
             }
-        if job.kind == "digit_logprobs":
+        elif job.kind == "digit_logprobs":
             # vLLM always gives the log-probability of the prompt's own tokens: one prompt per
             # digit.
             prompts = [[*job.payload["prompt"], digit] for digit in job.payload["digits"]]
-            return {
-                "model": self._cfg.model,
-                "prompt": prompts,
-                "max_tokens": 1,
-                "temperature": 0.0,
-                "prompt_logprobs": 0,
-            }
-        body = dict(job.payload)
-        if not body["stop"]:
-            del body["stop"]
-        return {"model": self._cfg.model, "n": 1, "top_p": 1.0, **body}
+            body = {"prompt": prompts, "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
+        else:
+            body = {"n": 1, "top_p": 1.0, **job.payload}
+            if not body["stop"]:
+                del body["stop"]
+        return {"model": self._cfg.model, **body}
 
 
 def _server_kind(job: Job) -> ServerKind:
@@ -227,20 +208,21 @@ def _retry_after(response: httpx.Response) -> float:
 
 
 def _answer(job: Job, response: httpx.Response, url: str) -> Answer:
-    """Reads a successful response; a body that is not what was asked for is an error, never a
-    guess."""
+    """Reads a successful response. Raises LabelerError for a body that is not what was asked
+    for."""
     try:
         body = response.json()
         n_tokens = int((body.get("usage") or {}).get("total_tokens") or 0)
+        value: str | np.ndarray
         if job.kind == "digits":
-            return Answer(
-                _logits(body["data"][0]["data"], len(job.payload["prompt"]), url), n_tokens
-            )
-        if job.kind == "digit_logprobs":
-            return Answer(_logprobs(body["choices"], job.payload["digits"], url), n_tokens)
-        choice = body["choices"][0]
-        text = choice["text"] if job.kind == "completion" else choice["message"]["content"]
-        return Answer(str(text or ""), n_tokens)
+            value = _logits(body["data"][0]["data"], len(job.payload["prompt"]), url)
+        elif job.kind == "digit_logprobs":
+            value = _logprobs(body["choices"], job.payload["digits"], url)
+        else:
+            choice = body["choices"][0]
+            text = choice["text"] if job.kind == "completion" else choice["message"]["content"]
+            value = str(text or "")
+        return Answer(value, n_tokens)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise LabelerError(
             f"{url} gave an unexpected answer ({type(error).__name__}: {error}): {response.text[:300]}"
@@ -259,15 +241,11 @@ def _logprobs(choices: Any, digits: Sequence[int], url: str) -> np.ndarray:
 
 def _logits(data: Any, n_positions: int, url: str) -> np.ndarray:
     """float32 [pos, 10] from base64 or nested lists; LabelerError unless there is one finite row
-    per token of the prompt.
-    """
+    per token of the prompt."""
     try:
-        flat = (
-            np.frombuffer(base64.b64decode(data, validate=True), dtype="<f4")
-            if isinstance(data, str)
-            else np.asarray(data)
-        )
-        logits = flat.astype(np.float32).reshape(-1, N_DIGITS)
+        if isinstance(data, str):
+            data = np.frombuffer(base64.b64decode(data, validate=True), dtype="<f4")
+        logits = np.asarray(data).astype(np.float32).reshape(-1, N_DIGITS)
     except (binascii.Error, ValueError, TypeError) as error:
         raise LabelerError(
             f"{url} gave no rows of {N_DIGITS} logits: it must serve a token classifier over the digits"

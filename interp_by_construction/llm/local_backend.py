@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError
 from interp_by_construction.llm.backend import Answer, Job
-from interp_by_construction.llm.checkpoints import local_path
 from interp_by_construction.llm.digits import resolve_digits
+from interp_by_construction.llm.embedded import local_path
 
 
 class TransformersBackend:
@@ -42,26 +42,20 @@ class TransformersBackend:
         return list(resolve_digits(self._tokenizer, self._cfg.model).ids)
 
     def check(self) -> None:
-        """Loads the model."""
         _ = self._model
 
     def close(self) -> None:
-        """Drops the model."""
         self.__dict__.pop("_model", None)
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Answer]]:
-        """See `Backend.run`."""
+        answers = {"digits": self._digits, "digit_logprobs": self._digit_logprobs}
         with torch.inference_mode():
             for index, job in enumerate(jobs):
-                answer = {"digits": self._digits, "digit_logprobs": self._digit_logprobs}.get(
-                    job.kind, self._generate
-                )
-                yield index, answer(job)
+                yield index, answers.get(job.kind, self._generate)(job)
 
     def _digits(self, job: Job) -> Answer:
         """Hidden states times the digit rows of the head only: the full logits of a long prompt
-        would take a gigabyte.
-        """
+        would take a gigabyte."""
         input_ids = torch.tensor([job.payload["prompt"]], device=self._model.device)
         hidden = self._model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state[0]
         rows = self._model.get_output_embeddings().weight[self._digit_ids]
@@ -72,16 +66,9 @@ class TransformersBackend:
         """From the logits of the whole vocabulary, with whatever the model does to them behind its
         head."""
         input_ids = torch.tensor([job.payload["prompt"]], device=self._model.device)
-        logprobs = (
-            self._model(input_ids=input_ids, use_cache=False)
-            .logits[0, -1:]
-            .float()
-            .log_softmax(dim=-1)
-        )
-        return Answer(
-            np.asarray(logprobs[:, job.payload["digits"]].cpu().numpy(), dtype=np.float32),
-            input_ids.shape[1],
-        )
+        logits = self._model(input_ids=input_ids, use_cache=False).logits[0, -1:]
+        logprobs = logits.float().log_softmax(dim=-1)[:, job.payload["digits"]]
+        return Answer(np.asarray(logprobs.cpu().numpy(), dtype=np.float32), input_ids.shape[1])
 
     def _generate(self, job: Job) -> Answer:
         payload = job.payload
@@ -110,9 +97,8 @@ class TransformersBackend:
         devices = [ids.device] if ids.is_cuda else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(payload["seed"])
-            output = self._model.generate(ids, attention_mask=torch.ones_like(ids), **options)[
-                0, n_prompt:
-            ]
+            generated = self._model.generate(ids, attention_mask=torch.ones_like(ids), **options)
+        output = generated[0, n_prompt:]
         text = self._tokenizer.decode(output, skip_special_tokens=True)
         for stop in payload["stop"]:
             text = text.split(stop, 1)[0]

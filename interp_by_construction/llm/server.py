@@ -2,9 +2,8 @@
 
 One server generates text, one returns digit logits for every token (`classify`). Both listen on the
 loopback interface with a random API key and write a log. Processes that need the same server share
-it (`server_registry.py`): layers, the jobs of a sweep, runs with one `paths.root`. A server starts
-when it is first needed, starts again when it dies, and stays until the last process that uses it
-has ended. `watchdog.py` sees to it that it never outlives them.
+it (`server_registry.py`), such as the jobs of a sweep. A server starts when it is first needed and
+again when it dies. `watchdog.py` ends it with the last process that uses it.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import httpx
 
@@ -28,11 +27,7 @@ from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError
 from interp_by_construction.llm.embedded import model_identity
 from interp_by_construction.llm.server_registry import ServerEntry, ServerRecord, entry_of
-from interp_by_construction.llm.vllm_command import (
-    ServerKind,
-    server_command,
-    server_environment,
-)
+from interp_by_construction.llm.vllm_command import ServerKind, server_command, server_environment
 
 MAX_RESTARTS = 3
 LOG_LINES = 20
@@ -40,10 +35,7 @@ LOG_LINES = 20
 
 class ManagedServer:
     """One vLLM server. `start` is idempotent, restarts a dead server, and is safe to call from
-    several threads.
-
-    `entry` is where other processes find the same server.
-    """
+    several threads. `entry` is where other processes find the same server."""
 
     def __init__(
         self, kind: ServerKind, cfg: LabelerConfig, log_dir: Path, entry: ServerEntry
@@ -54,14 +46,14 @@ class ManagedServer:
         self.starts = 0
         """How often this object started a process; the first start is no restart."""
         self._entry = entry
-        self._record = ServerRecord("", "", str(log_dir / f"vllm-{kind}-{os.getpid()}.log"))
+        self._own_log = str((log_dir / f"vllm-{kind}-{os.getpid()}.log").resolve())
+        self._record = ServerRecord("", "", self._own_log)
         self._process: subprocess.Popen[bytes] | None = None
         self._healthy = False
         self._lock = threading.Lock()
 
     @property
     def url(self) -> str:
-        """Where it listens."""
         return self._record.url
 
     @property
@@ -76,12 +68,10 @@ class ManagedServer:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the watchdog, which leads the server's process group."""
         return self._entry.pid
 
     @property
     def alive(self) -> bool:
-        """Whether it runs."""
         return self._entry.alive
 
     def hold(self) -> None:
@@ -125,24 +115,16 @@ class ManagedServer:
             raise LabelerError(
                 f"labeler.port={port} is taken: choose another port, or leave it null for a free one"
             )
-        command = [
-            sys.executable,
-            str(Path(__file__).with_name("watchdog.py")),
-            str(self._entry.home),
-        ]
-        command += server_command(self.kind, self.cfg, port)
+        command = server_command(self.kind, self.cfg, port)
         self.log_dir.mkdir(parents=True, exist_ok=True)
         self.starts += 1
-        log_file = str((self.log_dir / f"vllm-{self.kind}-{os.getpid()}.log").resolve())
-        self._record = ServerRecord(f"http://127.0.0.1:{port}", secrets.token_urlsafe(24), log_file)
-        environment = {**server_environment(self.cfg), "VLLM_API_KEY": self.api_key}
+        url, api_key = f"http://127.0.0.1:{port}", secrets.token_urlsafe(24)
+        self._record = ServerRecord(url, api_key, self._own_log)
+        environment = {**server_environment(self.cfg), "VLLM_API_KEY": api_key}
         if self._process is not None:
             # A dead one is reaped.
             self._process.poll()
-        with self.log.open("ab") as log:
-            self._process = self._entry.launch(
-                self._record, lambda descriptor: _spawn(command, environment, log, descriptor)
-            )
+        self._process = self._entry.launch(self._record, command, environment)
 
     def _wait(self) -> None:
         deadline = time.monotonic() + self.cfg.startup_timeout
@@ -163,12 +145,8 @@ class ManagedServer:
         )
 
     def _error(self, what: str) -> LabelerError:
-        lines = (
-            self.log.read_text(errors="replace").splitlines()[-LOG_LINES:]
-            if self.log.is_file()
-            else []
-        )
-        tail = "\n".join(f"  {line}" for line in lines)
+        text = self.log.read_text(errors="replace") if self.log.is_file() else ""
+        tail = "\n".join(f"  {line}" for line in text.splitlines()[-LOG_LINES:])
         return LabelerError(
             f"the vLLM server ({self.kind}) for labeler.model={self.cfg.model} {what}. Last lines of "
             f"{self.log}:\n{tail}\n"
@@ -207,16 +185,9 @@ def managed_server(
     global _pool_owner
     # A GPU that one job may not see must not serve it either.
     machine = (scope.resolve(), sys.executable, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    served = (
-        model_identity(cfg.model),
-        cfg.model,
-        cfg.dtype,
-        cfg.max_model_len,
-        cfg.max_num_seqs,
-        cfg.threads,
-        cfg.port,
-    )
-    key = (kind, *machine, *served, *cfg.extra_args)
+    limits = (cfg.max_model_len, cfg.max_num_seqs, cfg.threads, cfg.port)
+    served = (model_identity(cfg.model), cfg.model, cfg.dtype, *limits, *cfg.extra_args)
+    key = (kind, *machine, *served)
     with _pool_lock:
         if _pool_owner != os.getpid():
             # A forked child must neither use nor end its parent's servers.
@@ -235,21 +206,6 @@ def stop_servers() -> None:
         _pool.clear()
     for server in servers:
         server.stop()
-
-
-def _spawn(
-    command: list[str], environment: dict[str, str], log: IO[bytes], descriptor: int
-) -> subprocess.Popen[bytes]:
-    """The watchdog, which inherits `descriptor`."""
-    return subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        pass_fds=(descriptor,),
-    )
 
 
 def _free_port() -> int:

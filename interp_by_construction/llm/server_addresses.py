@@ -21,7 +21,6 @@ class Address(NamedTuple):
 
     @property
     def headers(self) -> dict[str, str]:
-        """What a request sends to be let in."""
         return {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
 
 

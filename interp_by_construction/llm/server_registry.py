@@ -9,10 +9,9 @@ local disk:
     server.json  address, key and log, readable by its owner alone
     pid          process id of the watchdog
 
-All locks are `flock`s, which the kernel releases when a process ends in whatever way. So nothing is
-counted, and nothing can be counted wrongly: the watchdog ends the server as soon as nobody holds
-`users` any more, SIGKILL included. A process that joins in that moment waits until the old server
-is gone.
+All locks are `flock`s, which the kernel releases when a process ends in whatever way, SIGKILL
+included. The watchdog ends the server as soon as nobody holds `users`. A process that joins in that
+moment waits until the old server is gone.
 """
 
 from __future__ import annotations
@@ -23,9 +22,11 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -92,21 +93,32 @@ class ServerEntry:
         with FileLock(self.home / "start.lock"):
             yield
 
-    def launch(self, record: ServerRecord, spawn: Callable[[int], Any]) -> Any:
-        """Publishes `record` and calls `spawn(descriptor)`, which starts the watchdog and lets it
-        inherit the descriptor.
+    def launch(
+        self, record: ServerRecord, command: list[str], environment: dict[str, str]
+    ) -> subprocess.Popen[bytes]:
+        """Publishes `record`, and starts a watchdog that runs `command` and appends its output to
+        the record's log.
 
-        The lock `alive` belongs to that descriptor, so it lasts from here to the end of the
-        watchdog without a gap.
+        The watchdog inherits the descriptor that holds the lock `alive`, so the lock lasts from
+        here to the end of the watchdog without a gap.
         """
         (self.home / "pid").unlink(missing_ok=True)
         partial = self.home / f".server.{os.getpid()}"
         partial.touch(mode=0o600)
         partial.write_text(json.dumps(record._asdict()))
         partial.replace(self.home / "server.json")
-        with (self.home / "alive").open("r+b") as alive:
+        watchdog = str(Path(__file__).with_name("watchdog.py"))
+        with (self.home / "alive").open("r+b") as alive, Path(record.log).open("ab") as log:
             fcntl.flock(alive, fcntl.LOCK_EX)
-            return spawn(alive.fileno())
+            return subprocess.Popen(
+                [sys.executable, watchdog, str(self.home), *command],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=(alive.fileno(),),
+            )
 
     def leave(self) -> None:
         """The last one to leave ends the server, and returns when it is gone."""
@@ -132,11 +144,9 @@ class ServerEntry:
 
 
 def entry_of(*identity: Any) -> ServerEntry:
-    """The entry of the server that `identity` describes: one for equal values and one user of the
-    machine.
+    """The entry of the server that `identity` describes, the same for equal values of one user.
 
-    Raises LabelerError if the directory for temporary files holds one of that name which is
-    somebody else's.
+    Raises LabelerError if the directory that would hold it belongs to another user.
     """
     base = Path(tempfile.gettempdir()) / f"interp-by-construction-{os.getuid()}"
     base.mkdir(mode=0o700, exist_ok=True)
@@ -144,9 +154,8 @@ def entry_of(*identity: Any) -> ServerEntry:
         raise LabelerError(
             f"{base} belongs to somebody else: set TMPDIR to a directory of your own"
         )
-    return ServerEntry(
-        base / hashlib.sha256(canonical_json([str(part) for part in identity])).hexdigest()[:16]
-    )
+    digest = hashlib.sha256(canonical_json([str(part) for part in identity])).hexdigest()
+    return ServerEntry(base / digest[:16])
 
 
 def _try_lock(path: Path, kind: int) -> bool:

@@ -12,8 +12,8 @@ from typing import Literal
 
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError
-from interp_by_construction.llm.checkpoints import load_tokenizer, local_path
 from interp_by_construction.llm.digits import resolve_digits
+from interp_by_construction.llm.embedded import load_tokenizer, local_path
 
 ServerKind = Literal["generate", "classify"]
 """`generate` writes text; `classify` gives the logits of the ten digits after every token."""
@@ -31,24 +31,14 @@ def server_command(kind: ServerKind, cfg: LabelerConfig, port: int) -> list[str]
             f"vLLM is not installed, which labeler.backend=vllm needs: {INSTALL}; or use labeler=transformers"
         )
     path = local_path(cfg.model)
-    command = [
-        sys.executable,
-        "-m",
-        "vllm.entrypoints.openai.api_server",
-        "--model",
-        path,
-        "--served-model-name",
-        cfg.model,
-    ]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    command += ["--model", path, "--served-model-name", cfg.model]
     command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", cfg.dtype, "--enforce-eager"]
     command += ["--max-model-len", str(cfg.max_model_len), "--max-num-seqs", str(cfg.max_num_seqs)]
     # A prompt always fits into one step and never finds a cached prefix: answers do not depend on
     # what came before.
-    command += [
-        "--max-num-batched-tokens",
-        str(max(cfg.max_model_len, cfg.max_num_seqs)),
-        "--no-enable-prefix-caching",
-    ]
+    batched = str(max(cfg.max_model_len, cfg.max_num_seqs))
+    command += ["--max-num-batched-tokens", batched, "--no-enable-prefix-caching"]
     if _has_gpu_build():
         # Two servers share the device, beside the subject.
         command += ["--gpu-memory-utilization", "0.35"]
@@ -56,25 +46,17 @@ def server_command(kind: ServerKind, cfg: LabelerConfig, port: int) -> list[str]
         # Sampling is what the request says, not what the model's generation_config.json suggests.
         command += ["--generation-config", "vllm"]
     else:
-        tokens = digit_tokens(path, cfg.model)
+        # vLLM picks the rows of the head by the digits' entries in the vocabulary.
+        tokens = list(resolve_digits(load_tokenizer(path, cfg.model), cfg.model).tokens)
         overrides = {
             "architectures": [_classifier_architecture(path)],
             "classifier_from_token": tokens,
             "method": "no_post_processing",
             "num_labels": len(tokens),
         }
-        command += [
-            "--runner",
-            "pooling",
-            "--convert",
-            "classify",
-            "--hf-overrides",
-            json.dumps(overrides),
-        ]
-        command += [
-            "--pooler-config",
-            json.dumps({"task": "token_classify", "use_activation": False}),
-        ]
+        pooler = {"task": "token_classify", "use_activation": False}
+        command += ["--runner", "pooling", "--convert", "classify"]
+        command += ["--hf-overrides", json.dumps(overrides), "--pooler-config", json.dumps(pooler)]
     return [*command, *cfg.extra_args]
 
 
@@ -101,12 +83,6 @@ def _has_gpu_build() -> bool:
         return "cpu" not in importlib.metadata.version("vllm")
     except importlib.metadata.PackageNotFoundError:
         return False
-
-
-def digit_tokens(path: str, model: str) -> list[str]:
-    """Vocabulary entries of the digits, by which vLLM picks the rows of the head. Raises
-    LabelerError."""
-    return list(resolve_digits(load_tokenizer(path, model), model).tokens)
 
 
 def _classifier_architecture(path: str) -> str:

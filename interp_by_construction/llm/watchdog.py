@@ -2,11 +2,10 @@
 
     python watchdog.py HOME COMMAND...
 
-vLLM starts an engine and workers as children of its own; they survive when the server or its parent
-dies by SIGKILL. So this small process stands between. It leads a process group of its own, in which
-the command and all its children stay. It ends the whole group when nobody holds a lock on
-HOME/users any more (see `server_registry.py`), when the command ends, or on SIGTERM. It imports
-nothing but the standard library.
+vLLM starts an engine and workers as children of its own, which survive when the server or its
+parent dies by SIGKILL. The watchdog leads a process group in which the command and all its children
+stay. It ends the whole group when nobody holds a lock on HOME/users (see `server_registry.py`),
+when the command ends, or on SIGTERM. It imports nothing but the standard library.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from transformers import AutoConfig, AutoModel
 
-from interp_by_construction.llm.checkpoints import local_path
+from interp_by_construction.llm.embedded import local_path
 from interp_by_construction.simulators.encoder import block_weights
 
 MILLION = 1_000_000

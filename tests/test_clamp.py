@@ -106,7 +106,7 @@ def test_a_label_that_applies_nowhere_has_no_change_there(corpus: Path) -> None:
         [[0]],
         4,
     )
-    assert change.n_on == 0 and math.isnan(change.on["zero_on"]) and change.off["zero_on"] == 0
+    assert change.n_on == 0 and change.on["zero_on"] is None and change.off["zero_on"] == 0
 
 
 def test_the_threshold_divides_two_groups_and_is_undefined_for_one_value() -> None:

@@ -3,6 +3,7 @@ the table."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from itertools import pairwise, product
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from interp_by_construction.corpus.windows import cut_windows
-from interp_by_construction.scoring.agreement import (
+from interp_by_construction.scoring.blind import (
     content_words,
     same_text,
     shared_words,
@@ -263,4 +264,4 @@ def test_the_table_counts_what_is_undefined() -> None:
     assert (nothing.mean, nothing.ci95, nothing.n, nothing.n_undefined) == (None, None, 0, 1)
     assert set(per_node([first, second])) == {"m/j/final", "m/text/final"}
     with pytest.raises(ValueError, match="already"):
-        per_node([first, first._replace(self_judged=False)])
+        per_node([first, dataclasses.replace(first, self_judged=False)])

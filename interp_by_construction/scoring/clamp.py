@@ -7,17 +7,17 @@ the label applies and elsewhere.
 2. A node is set to its calibrated simulation everywhere; to its largest activation of the simulate
    split where the label applies (with the label) or elsewhere (against it); to 0 where the label
    applies (against it) or elsewhere (with it).
-3. The loss changes on the predictions that are made at the tokens where the label applies, and on
-   those made elsewhere; an effect on later predictions counts where those stand.
+3. The change of the loss is measured on the predictions made at tokens where the label applies, and
+   on those made elsewhere. An effect on a later prediction counts at that prediction's token.
 
-All aligned nodes at once (a prediction is `on` where any label applies), and a seeded sample of
-nodes one by one.
+This is done for all aligned nodes at once (a prediction is `on` where any label applies), and for a
+seeded sample of nodes one by one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from torch import nn
 from interp_by_construction.corpus.passage import spaced
 from interp_by_construction.scoring.calibration import Calibration
 from interp_by_construction.scoring.substitution import AlignedLayer
+from interp_by_construction.stats.undefined import or_none
 from interp_by_construction.subject.interventions import Intervention, Simulated
 from interp_by_construction.subject.losses import token_losses
 from interp_by_construction.subject.nodes import AlignedNodes
@@ -47,15 +48,16 @@ class Clamping(NamedTuple):
     """Largest activation times pole."""
 
 
-class Changes(NamedTuple):
-    """Loss change of one group of nodes, nats per predicted token; NaN where there is no such
+@dataclass(frozen=True)
+class GroupChanges:
+    """Loss change of one group of nodes, nats per predicted token; null where there is no such
     token."""
 
-    on: dict[str, float]
-    """Kind -> change on the predictions made where a label of the group applies."""
-    off: dict[str, float]
     n_on: int
     n_off: int
+    on: dict[str, float | None]
+    """Kind -> change on the predictions made where a label of the group applies."""
+    off: dict[str, float | None]
 
 
 def fit(
@@ -105,7 +107,7 @@ def losses(
     groups: Sequence[Sequence[int]],
     batch_size: int,
     description: str = "",
-) -> list[Changes]:
+) -> list[GroupChanges]:
     """Loss changes of each group of nodes (columns), whose nodes are clamped together."""
     passage = clamped.simulated.passage
     total = np.zeros((len(groups), len(KINDS) + 1, 2))
@@ -128,10 +130,10 @@ def losses(
     results = []
     for index in range(len(groups)):
         on, off = (
-            {name: float(changes[index, k, side]) for k, name in enumerate(KINDS)}
+            {kind: or_none(changes[index, k, side]) for k, kind in enumerate(KINDS)}
             for side in (0, 1)
         )
-        results.append(Changes(on, off, int(count[index, 0]), int(count[index, 1])))
+        results.append(GroupChanges(int(count[index, 0]), int(count[index, 1]), on, off))
     return results
 
 
@@ -145,10 +147,8 @@ class Clamped(NamedTuple):
 
     def applies(self, at: slice, columns: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Where each node's label applies in some blocks, [batch, pos, node]."""
-        said = self._said(at, columns)
         is_text = self.simulated.passage.is_text[at, :, None]
-        applies: NDArray[np.bool_] = (said > self.clamping.threshold[columns]) & is_text
-        return applies
+        return (self._said(at, columns) > self.clamping.threshold[columns]) & is_text
 
     def intervention(self, kind: str, columns: NDArray[np.int64]) -> Intervention:
         """One of `KINDS`, on some nodes."""
@@ -184,16 +184,6 @@ class Budget(NamedTuple):
     """How many of the tested tokens are read."""
     batch_size: int
     seed: int
-
-
-@dataclass(frozen=True)
-class GroupChanges:
-    """`Changes` of one group of nodes, null where undefined."""
-
-    n_on: int
-    n_off: int
-    on: dict[str, float | None]
-    off: dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -233,7 +223,7 @@ def measure_clamping(
             "threshold": float(clamping.threshold[i]),
             "high": float(clamping.high[i]),
         }
-        | vars(_group(change))
+        | vars(change)
         for i, change in zip(chosen, single, strict=True)
     ]
     record = ClampRecord(
@@ -242,25 +232,17 @@ def measure_clamping(
         n_single=len(single),
         n_single_without_tokens=sum(each.n_on == 0 or each.n_off == 0 for each in single),
         single={
-            side: {kind: _mean(getattr(change, side)[kind] for change in single) for kind in KINDS}
-            for side in ("on", "off")
+            "on": _means([change.on for change in single]),
+            "off": _means([change.off for change in single]),
         },
-        all=_group(changes[-1]) if len(defined) else None,
+        all=changes[-1] if len(defined) else None,
     )
     return record, records
 
 
-def _group(change: Changes) -> GroupChanges:
-    on, off = (
-        {kind: _or_null(value) for kind, value in side.items()} for side in (change.on, change.off)
-    )
-    return GroupChanges(change.n_on, change.n_off, on, off)
-
-
-def _mean(values: Iterable[float]) -> float | None:
-    defined = [value for value in values if not math.isnan(value)]
-    return float(np.mean(defined)) if defined else None
-
-
-def _or_null(value: float) -> float | None:
-    return None if math.isnan(value) else value
+def _means(changes: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
+    """Kind -> mean over the nodes for which it is defined."""
+    defined = {
+        kind: [value for change in changes if (value := change[kind]) is not None] for kind in KINDS
+    }
+    return {kind: float(np.mean(each)) if each else None for kind, each in defined.items()}

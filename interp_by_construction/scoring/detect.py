@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from interp_by_construction.corpus.passage import spaced
 from interp_by_construction.corpus.windows import Windows
 from interp_by_construction.llm.client import Labeler
 from interp_by_construction.scoring.detection import (
@@ -34,8 +35,8 @@ TITLES = {
 """Method -> what tables call it."""
 
 FIT_NODES = 12
-"""Nodes whose questions on the select split fit the thresholds of a language model: one for all
-nodes needs no more."""
+"""Nodes whose questions on the select split fit the thresholds of a language model. All nodes share
+one threshold, which needs no more."""
 
 
 class Answers(NamedTuple):
@@ -58,10 +59,8 @@ class Answers(NamedTuple):
         """(method, moment, [node])."""
         for moment, items in self.asked.items():
             for task in TASKS:
-                fitted = self.threshold[task]
-                result = score_nodes(
-                    items, self.values[moment], task, n_nodes, self.own_threshold, fitted
-                )
+                thresholds = self.own_threshold, self.threshold[task]
+                result = score_nodes(items, self.values[moment], task, n_nodes, *thresholds)
                 if not math.isnan(self.own_threshold):
                     yield task, moment, result.accuracy
                 yield f"{task}_fitted", moment, result.fitted
@@ -90,6 +89,10 @@ class Questions(NamedTuple):
     """Questions on the select split, which thresholds are fitted on."""
     seed: int
 
+    def at(self, moment: str) -> list[Item]:
+        """Questions of a moment; a baseline has those of the final model."""
+        return self.items.get(moment, self.items["final"])
+
     @property
     def other(self) -> NDArray[np.int64] | None:
         """For each node the column of another node's label; None with a single node."""
@@ -110,31 +113,28 @@ def ask_judge(
     labels, other = questions.labels, questions.other
     own = np.arange(len(labels))
     rows = _spread(len(labels), n_asked)
-    asked = {
-        moment: [item for item in every if item.row in rows]
-        for moment, every in questions.items.items()
-    }
     columns = dict.fromkeys(questions.items, own)
     if other is not None:
-        asked["shuffled"], columns["shuffled"] = asked["final"], other
+        columns["shuffled"] = other
+    asked = {
+        moment: [item for item in questions.at(moment) if item.row in rows] for moment in columns
+    }
     shown = {
-        moment: _questions(asked[moment], labels, columns[moment], texts.score) for moment in asked
+        moment: _questions(asked[moment], labels, column, texts.score)
+        for moment, column in columns.items()
     }
     fit_rows = _spread(len(labels), FIT_NODES)
     fit_items = [item for item in questions.fit_items if item.row in fit_rows]
-    every = [
-        *(question for of_moment in shown.values() for question in of_moment),
-        *_questions(fit_items, labels, own, texts.select),
-    ]
+    every = [question for of_moment in shown.values() for question in of_moment]
+    every += _questions(fit_items, labels, own, texts.select)
     # In random order, so that the place in a prompt says nothing about the answer.
     order = np.random.default_rng(questions.seed).permutation(len(every))
     logits = np.zeros(len(every), dtype=np.float32)
     logits[order] = ask(labeler, [every[i] for i in order], per_prompt, "detection and fuzzing")
-    values, start = {}, 0
-    for moment, of_moment in shown.items():
-        values[moment] = logits[start : start + len(of_moment)]
-        start += len(of_moment)
-    threshold = {task: fit_on(fit_items, logits[start:], task) for task in TASKS}
+    ends = np.cumsum([len(of_moment) for of_moment in shown.values()])
+    *by_moment, on_fit = np.split(logits, ends)
+    values = dict(zip(shown, by_moment, strict=True))
+    threshold = {task: fit_on(fit_items, on_fit, task) for task in TASKS}
     return Answers(asked, values, OWN_THRESHOLD, threshold, shown, len(labels) - len(rows))
 
 
@@ -149,7 +149,7 @@ def ask_simulator(questions: Questions, said: SimulatedTexts, common: int) -> An
     }
     if other is not None:
         columns["shuffled"] = other
-    asked = {moment: questions.items.get(moment, questions.items["final"]) for moment in columns}
+    asked = {moment: questions.at(moment) for moment in columns}
     values = {
         moment: simulated_answers(asked[moment], said.on_score, column)
         for moment, column in columns.items()
@@ -159,43 +159,41 @@ def ask_simulator(questions: Questions, said: SimulatedTexts, common: int) -> An
     return Answers(asked, values, math.nan, threshold, {}, 0)
 
 
-class DetectionAndFuzzing:
+def score(case: Case) -> Scored:
     """By the last of the language models that judge, read through its digit logits, and by the
-    run's simulator if it reads any text.
+    run's simulator if it reads any text. The former has other nodes' labels as baseline, the latter
+    has all baselines.
 
     Writes `answers.jsonl`: every question about the scored text, with the language model's answer.
     """
-
-    def score(self, case: Case) -> Scored:
-        """All moments; other nodes' labels, and by a simulator all baselines."""
-        text, select = case.simulated.passage("head_score"), case.select
-        window, n = case.cfg.window, case.cfg.detection_excerpts
-        windows = text.windows(window)
-        items = {
-            moment: items_of(case.real(moment, text), windows, n, case.draw)
-            for moment in ("before", "final")
-        }
-        fit = items_of(case.real("final", select), select.windows(window), n, case.draw)
-        questions = Questions(case.labels, items, fit, case.seed)
-        judge, texts = case.judges[-1], Texts(text.flat_tokens, select.flat_tokens)
-        asked, per_prompt = case.cfg.detection_nodes, case.cfg.questions_per_prompt
-        by_judge = ask_judge(judge.labeler, questions, texts, asked, per_prompt)
-        results = [(judge.name, judge.self_judged, by_judge)]
-        if case.simulator is not None and case.by_simulator is not None:
-            answers = ask_simulator(questions, case.by_simulator, case.common)
-            results.append((case.simulator.name, case.simulator.self_judged, answers))
-        return Scored(
-            [
-                Row(method, TITLES[method], name, own, moment, values, answers.n_not_asked)
-                for name, own, answers in results
-                for method, moment, values in answers.scores(len(case.labels))
-            ],
-            {
-                name: {task: _finite(answers.threshold[task]) for task in TASKS}
-                for name, _, answers in results
-            },
-            {"answers.jsonl": _records(case, by_judge)},
-        )
+    text, select = case.simulated.passage("head_score"), case.select
+    window, n = case.cfg.window, case.cfg.detection_excerpts
+    windows = text.windows(window)
+    items = {
+        moment: items_of(case.real(moment, text), windows, n, case.draw)
+        for moment in ("before", "final")
+    }
+    fit = items_of(case.real("final", select), select.windows(window), n, case.draw)
+    questions = Questions(case.labels, items, fit, case.seed)
+    judge, texts = case.judges[-1], Texts(text.flat_tokens, select.flat_tokens)
+    asked, per_prompt = case.cfg.detection_nodes, case.cfg.questions_per_prompt
+    by_judge = ask_judge(judge.labeler, questions, texts, asked, per_prompt)
+    results = [(judge.name, judge.self_judged, by_judge)]
+    if case.simulator is not None and case.by_simulator is not None:
+        answers = ask_simulator(questions, case.by_simulator, case.common)
+        results.append((case.simulator.name, case.simulator.self_judged, answers))
+    return Scored(
+        [
+            Row(method, TITLES[method], name, own, moment, values, answers.n_not_asked)
+            for name, own, answers in results
+            for method, moment, values in answers.scores(len(case.labels))
+        ],
+        {
+            name: {task: _finite(answers.threshold[task]) for task in TASKS}
+            for name, _, answers in results
+        },
+        {"answers.jsonl": _records(case, by_judge)},
+    )
 
 
 def _records(case: Case, answers: Answers) -> list[dict[str, Any]]:
@@ -222,12 +220,7 @@ def _finite(value: float) -> float | None:
 
 def _spread(n_nodes: int, n: int | None) -> set[int]:
     """Rows of `n` nodes, evenly spread."""
-    return set(
-        np.linspace(0, n_nodes - 1, n_nodes if n is None else min(n, n_nodes))
-        .round()
-        .astype(int)
-        .tolist()
-    )
+    return set(spaced(n_nodes, n_nodes if n is None else min(n, n_nodes)).tolist())
 
 
 def _questions(
@@ -237,7 +230,6 @@ def _questions(
     for item in items:
         tokens = [text[i] for i in item.tokens]
         marked = np.isin(item.tokens, item.marked).tolist() if item.task == "fuzzing" else None
-        questions.append(
-            Question(item.task, labels[column[item.row]], excerpt_text(tokens, marked))
-        )
+        label = labels[column[item.row]]
+        questions.append(Question(item.task, label, excerpt_text(tokens, marked)))
     return questions

@@ -3,9 +3,9 @@
 The two tasks of Paulo et al. 2024, "Automatically Interpreting Millions of Features in Large
 Language Models" (https://arxiv.org/abs/2410.13928, section "Scoring"): detection asks whether an
 excerpt activates the node, fuzzing whether the marked tokens of an excerpt are those that do.
-Scored by balanced accuracy, the mean of the true positive and the true negative rate. A small judge
-says yes to everything or to nothing whatever the label, so its area under the ROC curve and its
-balanced accuracy at a threshold fitted on other text stand beside it.
+Scored by balanced accuracy, the mean of the true positive and the true negative rate. Beside it
+stand the area under the ROC curve and the balanced accuracy at a threshold fitted on other text:
+a small judge may say yes to everything or to nothing whatever the label.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def make_items(
     """The questions about one node: up to `n_excerpts` for each task, half of them true. Empty for
     a node without contrast.
 
-    values: [token] of one node; peak: [window]. Fuzzing shows every active excerpt twice: once with
-    the activating tokens marked, once with as many others, so that the excerpt itself gives nothing
-    away. An excerpt that has too few others is left out.
+    values: [token] of one node; peak: [window]. Fuzzing shows every active excerpt twice, once with
+    the activating tokens marked and once with as many others. So the excerpt itself does not reveal
+    the answer. An excerpt that has too few others is left out.
     """
     contrast = active_and_inactive(values, peak, n_excerpts // 2, rng)
     if contrast is None:
@@ -139,7 +139,7 @@ def fit_on(items: Sequence[Item], values: NDArray[Any], task: Task) -> float:
     """The threshold of one task from the questions of all nodes together."""
     use = np.array([item.task == task for item in items], dtype=np.bool_)
     truth = np.array([item.truth for item in items], dtype=np.bool_)
-    return fit_threshold(values[use], truth[use]) if use.any() else math.nan
+    return fit_threshold(values[use], truth[use])
 
 
 def simulated_answers(

@@ -1,8 +1,8 @@
 """Simulation score on chosen excerpts: Bills et al. 2023, section "Scoring".
 
-Correlation over top-activating and random excerpts together ("top-and-random"), their random-only
-variant, and top only. Top excerpts alone favour broad labels, random ones alone are noisy for rare
-nodes.
+Correlation over top-activating and random excerpts together ("top-and-random"), over random ones
+only, and over top ones only. Top excerpts alone favour broad labels. Random ones alone are noisy
+for rare nodes.
 """
 
 from __future__ import annotations
@@ -30,28 +30,25 @@ TITLES = {
 """Variant -> what tables call its score."""
 
 
-class ExcerptSimulation:
-    """By every simulator: the run's own if it reads any text, the labeler's exact simulation, and
-    that of a separate judge."""
-
-    def score(self, case: Case) -> Scored:
-        """All moments and baselines."""
-        rows: list[Row] = []
-        for said in _simulated(case):
-            windows = said.text.windows(case.cfg.window)
-            amounts = case.cfg.n_top, case.cfg.n_random
-            for moment in ("before", "final"):
-                real = case.real(moment, said.text)
-                scores = excerpt_scores(real, said.values, windows, *amounts, case.draw)
-                for variant, r in scores.items():
-                    of = (f"simulation_{variant}", TITLES[variant], said.judge, said.self_judged)
-                    own, others = own_and_others(r)
-                    rows.append(Row(*of, moment, own))
-                    if moment == "final":
-                        rows.append(Row(*of, "shuffled", others))
-                        rows.append(Row(*of, "empty_label", r[:, -1]))
-                        rows.append(Row(*of, "common_label", r[:, case.common]))
-        return Scored(rows)
+def score(case: Case) -> Scored:
+    """All moments and baselines, by every simulator: the run's own if it reads any text, the
+    labeler's exact simulation, and that of a separate judge."""
+    rows: list[Row] = []
+    for said in _simulated(case):
+        windows = said.text.windows(case.cfg.window)
+        amounts = case.cfg.n_top, case.cfg.n_random
+        for moment in ("before", "final"):
+            real = case.real(moment, said.text)
+            scores = excerpt_scores(real, said.values, windows, *amounts, case.draw)
+            for variant, r in scores.items():
+                of = (f"simulation_{variant}", TITLES[variant], said.judge, said.self_judged)
+                own, others = own_and_others(r)
+                rows.append(Row(*of, moment, own))
+                if moment == "final":
+                    rows.append(Row(*of, "shuffled", others))
+                    rows.append(Row(*of, "empty_label", r[:, -1]))
+                    rows.append(Row(*of, "common_label", r[:, case.common]))
+    return Scored(rows)
 
 
 class _Simulated(NamedTuple):
@@ -63,8 +60,8 @@ class _Simulated(NamedTuple):
 
 
 def _simulated(case: Case) -> Iterator[_Simulated]:
-    if case.simulator is not None and case.by_simulator is not None:
-        own = case.simulator
+    own = case.simulator
+    if own is not None and case.by_simulator is not None:
         text = case.simulated.passage("head_score")
         yield _Simulated(text, case.by_simulator.on_score, own.name, own.self_judged)
     text, contrast = case.simulated.passage("score"), case.simulated.contrast
@@ -96,12 +93,9 @@ def excerpt_scores(
     """Variant -> r of each node on its own excerpts with every simulation, [node, label], NaN where
     undefined.
 
-    real: activations times poles [token, node]; simulated: [token, label], whose first columns are
-    the nodes' own labels in order and may be followed by others; both on the flat text that
-    `windows` cuts.
-
-    The random excerpts of a node depend on the seed and its row alone, so they are the same before
-    and after alignment.
+    real: activations times poles [token, node]; simulated: [token, label]; both on the flat text
+    that `windows` cuts. The random excerpts of a node depend on the seed and its row alone, so they
+    are the same before and after alignment.
     """
     peak = peaks(real, windows)
     r = {variant: np.full((real.shape[1], simulated.shape[1]), math.nan) for variant in TITLES}
@@ -120,8 +114,7 @@ def own_and_others(r: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray
     """The score of each node with its own label, and its mean with the labels of the other nodes
     (chance), [node] each.
 
-    r: [node, label], label i belongs to node i; further labels are ignored. NaN where undefined,
-    and without another node.
+    r: [node, label]; label i belongs to node i, further labels are ignored. NaN where undefined.
     """
     n = len(r)
     own = r[:, :n].diagonal().copy()

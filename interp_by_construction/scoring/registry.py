@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-from pkgutil import resolve_name
-
+from interp_by_construction.scoring import blind, detect, excerpt_score
 from interp_by_construction.scoring.scorer import Scorer
 
-SCORERS = (
-    "interp_by_construction.scoring.excerpt_score:ExcerptSimulation",
-    "interp_by_construction.scoring.detect:DetectionAndFuzzing",
-    "interp_by_construction.scoring.blind:BlindRelabelling",
-)
+SCORERS: tuple[Scorer, ...] = (excerpt_score.score, detect.score, blind.score)
 """In the order in which tables show them."""
-
-
-def all_scorers() -> list[Scorer]:
-    """One of each."""
-    return [resolve_name(name)() for name in SCORERS]

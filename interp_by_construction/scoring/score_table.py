@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.stats.bootstrap import mean_ci95
+from interp_by_construction.stats.undefined import mean_defined
 
-MOMENTS = ("before", "final", "shuffled", "empty_label", "common_label")
 
-
-class Row(NamedTuple):
-    """One row; all rows of a table are about the same nodes in the same order."""
+@dataclass(frozen=True)
+class RowName:
+    """What a row is about."""
 
     method: str
     title: str
@@ -24,11 +23,8 @@ class Row(NamedTuple):
     """Who scored; None where nobody had to."""
     self_judged: bool
     moment: str
-    """One of `MOMENTS`: before alignment, the final model, and baselines on the final model."""
-    values: NDArray[np.float64]
-    """[node], NaN where undefined, and for the nodes that the judge was not asked about."""
-    n_not_asked: int = 0
-    """Those are no failure."""
+    """`before` alignment or `final`. Baselines on the final model: `shuffled`, `empty_label`,
+    `common_label`."""
 
     @property
     def key(self) -> str:
@@ -37,15 +33,20 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RowSummary:
-    """A row over the nodes where it is defined; `n`, `n_undefined` and `n_not_asked` add up to the
-    nodes."""
+class Row(RowName):
+    """One row; all rows of a table are about the same nodes in the same order."""
 
-    method: str
-    title: str
-    judge: str | None
-    self_judged: bool
-    moment: str
+    values: NDArray[np.float64]
+    """[node]; NaN where undefined, and for nodes that the judge was not asked about."""
+    n_not_asked: int = 0
+    """How many nodes those are. They are no failures."""
+
+
+@dataclass(frozen=True)
+class RowSummary(RowName):
+    """A row over the nodes where it is defined. `n`, `n_undefined` and `n_not_asked` add up to the
+    number of nodes."""
+
     n_not_asked: int
     mean: float | None
     ci95: tuple[float, float] | None
@@ -55,25 +56,16 @@ class RowSummary:
     @classmethod
     def of(cls, row: Row, n_bootstrap: int, seed: int) -> RowSummary:
         """The interval is a bootstrap over nodes; null where no node is defined."""
+        kept = {name: value for name, value in vars(row).items() if name != "values"}
         values = np.asarray(row.values, dtype=np.float64)
         defined = values[~np.isnan(values)]
         return cls(
-            row.method,
-            row.title,
-            row.judge,
-            row.self_judged,
-            row.moment,
-            row.n_not_asked,
-            float(defined.mean()) if len(defined) else None,
-            mean_ci95(defined, n_bootstrap, seed) if len(defined) else None,
-            len(defined),
-            len(values) - len(defined) - row.n_not_asked,
+            **kept,
+            mean=mean_defined(values),
+            ci95=mean_ci95(defined, n_bootstrap, seed) if len(defined) else None,
+            n=len(defined),
+            n_undefined=len(values) - len(defined) - row.n_not_asked,
         )
-
-    @property
-    def key(self) -> str:
-        """As that of its row."""
-        return f"{self.method}/{self.judge or 'text'}/{self.moment}"
 
 
 def per_node(rows: Iterable[Row]) -> dict[str, NDArray[np.float64]]:

@@ -1,18 +1,18 @@
 """What a scorer is: one way to ask others than the aligner whether labels say what nodes do.
 
-A scorer is one file with its own baselines, listed in `scoring.registry`. It is given a `Case` (the
-labelled nodes of one layer, before and after alignment, and who judges them) and returns rows of
-the table of scores. Summary, terminal and report show whatever rows there are.
+A scorer is one file with its own baselines, listed in `scoring.registry`. Its function `score`
+takes a `Case` (the labelled nodes of one layer, before and after alignment, and who judges them)
+and returns rows of the table of scores. Summary, terminal and report show all rows there are.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,8 @@ from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.reading import activations_on
 
 EMPTY_LABEL = "words"
-"""A simulator of any text has no empty label: this phrase names every word and so none. Exact
-simulation gets a prompt with no label."""
+"""Stands for the empty label where a simulator of any text needs one: it names every word, and so
+none. Exact simulation gets a prompt without a label."""
 
 
 class LanguageJudge(NamedTuple):
@@ -76,15 +76,6 @@ class Scored(NamedTuple):
     """Judge -> question -> the threshold that was fitted for its answers."""
     files: Mapping[str, Sequence[Mapping[str, Any]]] = {}
     """Name of a file in the artifact -> its records."""
-
-
-class Scorer(Protocol):
-    """One way to score."""
-
-    def score(self, case: Case) -> Scored:
-        """Rows for the moments `before` and `final` as far as it scores them, and its baselines on
-        the final model: `shuffled` (other nodes' labels), `empty_label`, `common_label`. None where
-        the case lacks what it needs."""
 
 
 @dataclass
@@ -144,8 +135,8 @@ class Case:
         """Column of the common label: the one whose simulation has the highest mean r over all
         nodes before alignment.
 
-        It is chosen on the select split, without a simulator of any text on the simulate split,
-        where labels are simulated anyway.
+        It is chosen on the select split. Without a simulator of any text it is chosen on the
+        simulate split, where labels are simulated anyway.
         """
         if self.by_simulator is not None:
             text, said = self.select, self.by_simulator.on_select[:, : len(self.labels)]
@@ -161,3 +152,9 @@ class Case:
     def _exactly(self, text: Passage) -> NDArray[np.float32]:
         description = "simulate for the common label"
         return simulate_packed(self.judges[0].labeler, self.labels, text.tokens, description)
+
+
+Scorer = Callable[[Case], Scored]
+"""Returns rows for the moments `before` and `final` as far as it scores them, and its baselines on
+the final model: `shuffled` (other nodes' labels), `empty_label`, `common_label`. No rows where the
+case lacks what it needs."""

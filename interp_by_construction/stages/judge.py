@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from interp_by_construction.config import (
@@ -25,7 +24,6 @@ from interp_by_construction.config import (
     CollectConfig,
     Config,
     ScoringConfig,
-    TextAmounts,
     only,
 )
 from interp_by_construction.corpus.passage import Passage
@@ -37,13 +35,11 @@ from interp_by_construction.engine.store import METRICS
 from interp_by_construction.labelling.blind import BlindLabeler
 from interp_by_construction.labelling.labels import Label, read_labels
 from interp_by_construction.llm.handle import LanguageModel
-from interp_by_construction.scoring.registry import all_scorers
+from interp_by_construction.scoring.registry import SCORERS
 from interp_by_construction.scoring.score_table import Row, RowSummary, per_node
 from interp_by_construction.scoring.scorer import Case, LanguageJudge, SimulatorJudge
-from interp_by_construction.scoring.simulated import SimulatedLayer
-from interp_by_construction.simulators.handle import ConfiguredSimulator, simulator_of
-from interp_by_construction.stages import LayerStages
-from interp_by_construction.subject.load import load_subject
+from interp_by_construction.simulators.handle import simulator_of
+from interp_by_construction.stages import LayerMeasurement, LayerStages, load_model
 
 BEFORE = "_before"
 
@@ -79,7 +75,7 @@ class JudgeRecord(Record):
 
     def lines(self) -> Iterator[str]:
         """None: the scores have a table of their own."""
-        yield from ()
+        return iter(())
 
     @classmethod
     def columns(cls, folder: Path) -> list[Column]:
@@ -98,14 +94,12 @@ class JudgeRecord(Record):
             if row.moment in suffixes:
                 role = [] if row.judge is None else [roles.get(row.judge, row.judge)]
                 name = "_".join([row.method, *role]) + suffixes[row.moment]
-                pairs = zip(values["nodes"], values[row.key], strict=True)
-                scores = {int(node): None if np.isnan(x) else float(x) for node, x in pairs}
-                found.append(Column(name, "float", scores))
+                found.append(Column.of_floats(name, values["nodes"], values[row.key]))
         return found
 
 
 @dataclass(frozen=True)
-class Judge(Stage[JudgeRecord]):
+class Judge(LayerMeasurement[JudgeRecord]):
     """Writes `judge.safetensors` (`nodes`, `poles`, and per row of the table its value for each
     node, NaN where undefined), and what the scorers write."""
 
@@ -113,23 +107,18 @@ class Judge(Stage[JudgeRecord]):
     version = 3
     record = JudgeRecord
 
-    corpus: Stage[Any]
     before: Stage[Any]
     final: Stage[Any]
-    simulate: Stage[Any]
     labels: Stage[Any]
     encode: Stage[Any] | None
     """With a simulator of any text that has an encoder."""
     incoming: Stage[Any] | None
     """Labels of the layer underneath, for blind relabelling."""
-    layer: int
-    simulator: ConfiguredSimulator
     labeler: LanguageModel
     judge: LanguageModel | None
     """None: the labeler judges itself."""
     names: JudgeNames
     """What tables call the two."""
-    texts: TextAmounts
     scoring: ScoringConfig
     relabelling: Relabelling | None
     n_bootstrap: int
@@ -140,29 +129,24 @@ class Judge(Stage[JudgeRecord]):
         """None where that is switched off."""
         if not cfg.scores.enabled:
             return None
-        blind, simulator = cfg.scores.blind, simulator_of(cfg)
+        blind, any_text = cfg.scores.blind, simulator_of(cfg).any_text
         return cls(
-            layer.corpus,
-            layer.before,
-            layer.stages["continue"],
-            layer.simulate,
-            layer.labels,
-            layer.shared.get("encode") if simulator.any_text else None,
-            layer.below[-1].labels if blind and layer.below else None,
-            layer.index,
-            simulator,
-            LanguageModel(cfg.labeler),
-            None if cfg.judge is None else LanguageModel(cfg.judge),
-            _names(cfg),
-            only(TextAmounts, cfg.simulate),
-            only(ScoringConfig, cfg.scores),
-            Relabelling(cfg.collect, only(AskConfig, cfg.label)) if blind else None,
-            cfg.evaluate.n_bootstrap,
-            cfg.seed,
+            **cls.common(cfg, layer),
+            before=layer.before,
+            final=layer.stages["continue"],
+            labels=layer.labels,
+            encode=layer.shared.get("encode") if any_text else None,
+            incoming=layer.below[-1].labels if blind and layer.below else None,
+            labeler=LanguageModel(cfg.labeler),
+            judge=None if cfg.judge is None else LanguageModel(cfg.judge),
+            names=_names(cfg),
+            scoring=only(ScoringConfig, cfg.scores),
+            relabelling=Relabelling(cfg.collect, only(AskConfig, cfg.label)) if blind else None,
+            n_bootstrap=cfg.evaluate.n_bootstrap,
+            seed=cfg.seed,
         )
 
     def compute(self, job: Job) -> JudgeRecord:
-        """See the class."""
         named = [each for each in read_labels(job.path(self.labels)) if each.text is not None]
         case = self._case(job, named, self._blind(job))
         rows: list[Row] = []
@@ -171,8 +155,8 @@ class Judge(Stage[JudgeRecord]):
         if named:
             with torch_threads(job.runtime.encoder_threads):
                 common = case.labels[case.common]
-                for scorer in all_scorers():
-                    scored = scorer.score(case)
+                for score in SCORERS:
+                    scored = score(case)
                     rows += scored.rows
                     thresholds |= {name: dict(each) for name, each in scored.thresholds.items()}
                     for file, records in scored.files.items():
@@ -203,13 +187,7 @@ class Judge(Stage[JudgeRecord]):
                 self.simulator.self_judged,
             )
         return Case(
-            SimulatedLayer(
-                job.path(self.simulate),
-                job.path(self.corpus),
-                self.layer,
-                self.texts,
-                self.simulator.contrast,
-            ),
+            self.simulated(job),
             [str(each.text) for each in named],
             {"before": job.model(self.before), "final": job.model(self.final)},
             self.scoring,
@@ -226,13 +204,12 @@ class Judge(Stage[JudgeRecord]):
             return None
         how = self.relabelling
         blind = BlindLabeler(job.use(self.labeler), how.collect, how.ask, self.seed)
-        model: Any = load_subject(job.model(self.final))
         passage = Passage.of_split(
             job.path(self.corpus), "label", n_blocks=how.collect.max_blocks, first=True
         )
         below = () if self.incoming is None else read_labels(job.path(self.incoming))
         labels = read_labels(job.path(self.labels))
-        return blind.relabel(model.to(job.runtime.device), passage, self.layer, labels, below)
+        return blind.relabel(load_model(job, self.final), passage, self.layer, labels, below)
 
 
 def _names(cfg: Config) -> JudgeNames:

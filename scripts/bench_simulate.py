@@ -260,7 +260,7 @@ def cost(cfg: Config, exact_seconds: float, texts: Iterator[list[str]]) -> None:
         if name == "head":
             head.simulate(head.token_vectors(rows).astype(np.float16), vectors).astype(np.float16)
         else:
-            ridge.predict(rows).astype(np.float16)
+            ridge.of_encoded(rows).astype(np.float16)
         per_token = (time.perf_counter() - start) / len(rows)
         ratio = with_contrast * N_NODES / per_token
         print(
@@ -306,7 +306,7 @@ def fidelity(cfg: Config, labeler: Labeler, texts: Iterator[list[str]]) -> dict[
         np.arange(len(fit)).repeat(EXCERPT),
         n_layers=len(encoder.layers),
     )
-    r = columnwise_correlation(exact["score"], ridge.predict(features["score"]))
+    r = columnwise_correlation(exact["score"], ridge.of_encoded(features["score"]))
     same = columnwise_correlation(exact["fit"][: len(exact["again"])], exact["again"])
     turned = exact["order"].reshape(len(again), EXCERPT, -1)[::-1].reshape(len(again) * EXCERPT, -1)
     order = columnwise_correlation(exact["fit"][: len(turned)], turned)

@@ -100,7 +100,7 @@ def test_ridge_recovers_a_linear_simulator_and_reports_held_out_fidelity() -> No
     ridge = fit_ridge(features, targets, np.repeat(np.arange(20), 20))
     fresh = rng.normal(size=(200, 30)).astype(np.float32)
     assert (
-        columnwise_correlation(fresh @ weights[:, :2], ridge.predict(fresh)[:, :2]) > 0.99
+        columnwise_correlation(fresh @ weights[:, :2], ridge.of_encoded(fresh)[:, :2]) > 0.99
     ).all()
     assert (ridge.fidelity[:2] > 0.98).all()
     # Noise cannot be predicted on excerpts that were not fitted.
@@ -124,8 +124,8 @@ def test_ridge_reads_the_layer_that_predicts() -> None:
     assert chosen.layers == (1,) and chosen.columns.tolist() == list(range(40, 80))
     every = fit_ridge(features, targets, excerpts)
     assert every.layers == (0,) and len(every.columns) == 120
-    r = columnwise_correlation(expected, chosen.predict(fresh))
-    assert (r > columnwise_correlation(expected, every.predict(fresh))).all()
+    r = columnwise_correlation(expected, chosen.of_encoded(fresh))
+    assert (r > columnwise_correlation(expected, every.of_encoded(fresh))).all()
     # What was cross-validated holds on text that was never seen.
     np.testing.assert_allclose(chosen.fidelity, r, atol=0.05)
 
@@ -156,7 +156,7 @@ def test_a_constant_target_has_an_undefined_fidelity_and_chooses_nothing() -> No
     targets[:, 0] = 1.5
     ridge = fit_ridge(features, targets, np.repeat(np.arange(10), 20), n_layers=3)
     assert np.isnan(ridge.fidelity[0]) and ridge.layers == (1,)
-    np.testing.assert_allclose(ridge.predict(features)[:, 0], 1.5, atol=1e-5)
+    np.testing.assert_allclose(ridge.of_encoded(features)[:, 0], 1.5, atol=1e-5)
 
 
 def test_a_paired_interval_over_one_document_is_undefined() -> None:

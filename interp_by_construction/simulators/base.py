@@ -67,12 +67,12 @@ class Models(NamedTuple):
     """What `Simulator.load_encoder` gives."""
 
 
-class Simulation(ABC):
-    """Simulates some labels."""
+class Simulation:
+    """Simulates some labels, on text, on encoded text, or on both."""
 
-    @abstractmethod
     def __call__(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         """texts: subject tokens as strings -> [token, label], tokens of all texts in order."""
+        raise TypeError(f"{type(self).__name__} reads encoded text only")
 
     def of_encoded(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         """rows: what the simulator's encoder read beforehand, [token, width] -> [token, label]."""
@@ -96,7 +96,6 @@ class Texts:
     """Directory of the encode stage; None for a simulator that has no encoder."""
 
     def passage(self, part: Part) -> Passage:
-        """The text of a part."""
         return part_passage(self.corpus, part, self.amounts)
 
     def rows(self, part: Part) -> NDArray[np.float16] | None:

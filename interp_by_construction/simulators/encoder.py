@@ -86,12 +86,10 @@ class Encoder:
 
     @property
     def width(self) -> int:
-        """Length of a row."""
         return self.n_features
 
     @property
     def multiply_adds(self) -> int:
-        """Multiply-adds per encoder token of its matrix products."""
         return block_weights(self.model)
 
     def encode(
@@ -102,16 +100,14 @@ class Encoder:
         every = iter(texts)
         while batch := list(islice(every, batch_size)):
             joined = ["".join(text) or " " for text in batch]
-            for text, whole, states in zip(
-                batch, joined, self.states(joined, batch_size), strict=True
-            ):
-                offsets = self.tokenizer(
+            states = self.states(joined, batch_size)
+            for text, whole, own in zip(batch, joined, states, strict=True):
+                encoded = self.tokenizer(
                     whole, return_offsets_mapping=True, add_special_tokens=False
-                )["offset_mapping"]
+                )
+                read = own[last_encoder_tokens(text, encoded["offset_mapping"])]
                 # float16 holds the massive activations of some positions only after clipping.
-                yield np.clip(
-                    states[last_encoder_tokens(list(text), offsets)], -60000, 60000
-                ).astype(np.float16)
+                yield np.clip(read, -60000, 60000).astype(np.float16)
 
     def states(self, texts: Sequence[str], batch_size: int = 16) -> Iterator[NDArray[np.float32]]:
         """Hidden states of each text's own encoder tokens [token, feature], layers side by side, in
@@ -144,11 +140,7 @@ class Encoder:
                     output_hidden_states=True,
                     use_cache=False,
                 ).hidden_states
-                joined = (
-                    torch.cat([states[layer] for layer in self.layers], dim=-1)
-                    .float()
-                    .cpu()
-                    .numpy()
-                )
+                joined = torch.cat([states[layer] for layer in self.layers], dim=-1)
+            features = joined.float().cpu().numpy()
             for row, own in enumerate(encoded):
-                yield joined[row, : len(own)]
+                yield features[row, : len(own)]

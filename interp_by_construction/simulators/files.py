@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
@@ -16,7 +15,7 @@ from interp_by_construction.engine.store import disk_errors
 from interp_by_construction.errors import ConfigError, LabelerError
 from interp_by_construction.llm.client import Labeler, make_labeler
 from interp_by_construction.simulators import SIMULATORS, create, simulator_class
-from interp_by_construction.simulators.base import Models, Simulation, Simulator
+from interp_by_construction.simulators.base import Models, Simulator
 from interp_by_construction.simulators.prompt import MAX_LABEL_CHARS
 
 SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -49,7 +48,8 @@ def simulate_file(cfg: Config, source: Path, output: Path, simulator: str) -> No
         with partial.open("w", encoding="utf-8") as file:
             for number, label, tokens in records:
                 try:
-                    activations = _activations(simulate([label]), own.cut(tokens, models))
+                    simulation, pieces = simulate([label]), own.cut(tokens, models)
+                    activations = simulation(pieces)[:, 0].tolist() if pieces else []
                 except LabelerError as error:
                     raise LabelerError(f"{source}, line {number}: {error}") from error
                 line = {"label": label, "tokens": tokens, "activations": activations}
@@ -66,11 +66,6 @@ def _models(own: Simulator, cfg: Config, stack: ExitStack) -> Models:
         return stack.enter_context(make_labeler(cfg.labeler, calls, logs))
 
     return Models(labeler, lambda: own.load_encoder(resolve_device(cfg.trainer.device)))
-
-
-def _activations(simulation: Simulation, pieces: list[Sequence[str]]) -> list[float]:
-    """Of one label, on the pieces of one text."""
-    return [float(value) for value in simulation(pieces)[:, 0]] if pieces else []
 
 
 def read_lines(source: Path) -> list[tuple[int, str, list[str]]]:
@@ -98,8 +93,8 @@ def read_lines(source: Path) -> list[tuple[int, str, list[str]]]:
 
 def _checked(record: object, where: str) -> tuple[str, list[str]]:
     """Label and tokens of a line. Raises ConfigError."""
-    label = record.get("label") if isinstance(record, dict) else None
-    tokens = record.get("tokens") if isinstance(record, dict) else None
+    given = record if isinstance(record, dict) else {}
+    label, tokens = given.get("label"), given.get("tokens")
     if not isinstance(label, str) or not label.strip():
         raise ConfigError(f'{where}: "label" must be a text that is not empty, it is {label!r}')
     if len(label) > MAX_LABEL_CHARS:
@@ -108,10 +103,8 @@ def _checked(record: object, where: str) -> tuple[str, list[str]]:
         )
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
         raise ConfigError(f'{where}: "tokens" must be a list of strings')
-    for name, text in [
-        ("label", label),
-        *((f"tokens[{i}]", token) for i, token in enumerate(tokens)),
-    ]:
+    named = {"label": label} | {f"tokens[{i}]": token for i, token in enumerate(tokens)}
+    for name, text in named.items():
         if SURROGATE.search(text):
             raise ConfigError(
                 f'{where}: "{name}" is {text!r}, which is no valid Unicode text (half of a surrogate pair)'

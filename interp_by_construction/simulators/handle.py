@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 from interp_by_construction.config import Config, SimulateConfig
 from interp_by_construction.corpus.parts import Part
@@ -21,9 +22,10 @@ from interp_by_construction.simulators.base import (
     Texts,
 )
 
+T = TypeVar("T")
+
 Simulate = Callable[[Sequence[str]], Simulation]
 """Labels -> their simulation."""
-
 
 Fit = Callable[[Sequence[str], Texts], Fitted]
 """Labels of a layer, text -> the simulator of their targets."""
@@ -43,14 +45,12 @@ class Encoder(Handle[TextEncoder]):
         return json.dumps(own.identity | read, sort_keys=True)
 
     def open(self, runtime: Runtime) -> TextEncoder:
-        """Loads it."""
         return create(self.cfg).load_encoder(runtime.device)
 
 
 @dataclass(frozen=True)
-class ConfiguredSimulator(Handle[Simulate]):
-    """Opened it simulates labels, by what needs no fitting: itself, or the labeler where it has to
-    be fitted (`Simulator.open`)."""
+class _Configured(Handle[T]):
+    """The configured simulator, and the labeler that it may use."""
 
     cfg: SimulateConfig
     labeler: LanguageModel
@@ -60,6 +60,16 @@ class ConfiguredSimulator(Handle[Simulate]):
         """Raises ConfigError for settings that it cannot work with."""
         return create(self.cfg)
 
+    def models(self, runtime: Runtime) -> Models:
+        """What the simulator may use, each opened once in a run."""
+        return Models(lambda: runtime.use(self.labeler), lambda: runtime.use(Encoder(self.cfg)))
+
+
+@dataclass(frozen=True)
+class ConfiguredSimulator(_Configured[Simulate]):
+    """Opened it simulates labels, by what needs no fitting: itself, or the labeler where it has to
+    be fitted (`Simulator.open`)."""
+
     @cached_property
     def kind(self) -> type[Simulator]:
         """What is known without its files."""
@@ -67,22 +77,18 @@ class ConfiguredSimulator(Handle[Simulate]):
 
     @property
     def name(self) -> str:
-        """As `simulate.simulator` has it."""
         return self.cfg.simulator
 
     @property
     def any_text(self) -> bool:
-        """Whether it simulates any label on any text cheaply."""
         return self.kind.any_text
 
     @property
     def scored_part(self) -> Part:
-        """Part on which nodes are scored."""
         return self.kind.scored_part
 
     @property
     def calibration_part(self) -> Part:
-        """Part on which simulations are brought to the scale of activations."""
         return self.kind.calibration_part
 
     @property
@@ -97,7 +103,6 @@ class ConfiguredSimulator(Handle[Simulate]):
 
     @property
     def self_judged(self) -> bool:
-        """Whether the model that wrote the labels also simulates them."""
         return self.simulator.self_judged(self.labeler.cfg.model)
 
     @property
@@ -114,21 +119,12 @@ class ConfiguredSimulator(Handle[Simulate]):
         return " ".join([self.name, simulator.score_name, *values])
 
     def open(self, runtime: Runtime) -> Simulate:
-        """Loads what it takes to simulate."""
-        return self.simulator.open(models(self.cfg, self.labeler, runtime))
+        return self.simulator.open(self.models(runtime))
 
 
 @dataclass(frozen=True)
-class TargetSimulator(Handle[Fit]):
+class TargetSimulator(_Configured[Fit]):
     """Makes the targets: it may be fitted to the labels first."""
-
-    cfg: SimulateConfig
-    labeler: LanguageModel
-
-    @cached_property
-    def simulator(self) -> Simulator:
-        """Raises ConfigError for settings that it cannot work with."""
-        return create(self.cfg)
 
     @cached_property
     def identity(self) -> str:
@@ -138,14 +134,8 @@ class TargetSimulator(Handle[Fit]):
         return json.dumps(known | own.identity | {"labeler": self.labeler.identity}, sort_keys=True)
 
     def open(self, runtime: Runtime) -> Fit:
-        """Loads what it takes when it is used."""
-        opened = models(self.cfg, self.labeler, runtime)
-        return lambda labels, texts: self.simulator.fit(labels, texts, opened)
-
-
-def models(cfg: SimulateConfig, labeler: LanguageModel, runtime: Runtime) -> Models:
-    """What a simulator may use, each opened once in a run."""
-    return Models(lambda: runtime.use(labeler), lambda: runtime.use(Encoder(cfg)))
+        models = self.models(runtime)
+        return lambda labels, texts: self.simulator.fit(labels, texts, models)
 
 
 def simulator_of(cfg: Config) -> ConfiguredSimulator:

@@ -18,8 +18,8 @@ the package.
 
 from __future__ import annotations
 
-import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from interp_by_construction.config import SimulateConfig
+from interp_by_construction.engine.store import sha256_file
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.llm.embedded import model_identity, resolve_model
 from interp_by_construction.simulators.adapter import Adapter
@@ -179,7 +180,7 @@ class Head:
                 weights,
                 described["encoder"],
                 tuple(described["encoder_layers"]),
-                hashlib.sha256(file.read_bytes()).hexdigest(),
+                sha256_file(file),
                 described["record"],
                 described.get("label_suffix", ""),
             )
@@ -234,12 +235,9 @@ class Head:
         vectors = self._tower("label", features)
         if "label.shared.weight" in self.weights:
             n = self.weights["token.mean"].shape[0]
-            shared = [
-                self._tower("token", part) for part in (features[:, :n], features[:, n : 2 * n])
-            ]
-            vectors = (
-                vectors + np.concatenate(shared, axis=1) @ self.weights["label.shared.weight"].T
-            )
+            parts = (features[:, :n], features[:, n : 2 * n])
+            shared = np.concatenate([self._tower("token", part) for part in parts], axis=1)
+            vectors = vectors + shared @ self.weights["label.shared.weight"].T
         return vectors
 
     def simulate(
@@ -248,23 +246,17 @@ class Head:
         """Simulated activations in (0, 1), [token, label]."""
         vectors, bias = label_vectors[:, :-1], label_vectors[:, -1]
         products = np.einsum("td,ld->tl", token_vectors.astype(np.float32), vectors, optimize=True)
-        # A Python float, so that single precision stays; beyond 80 the exponential would overflow
-        # it.
+        # A Python float keeps single precision, which the exponential of 80 does not overflow.
         logits = np.clip(products / float(np.sqrt(self.width)) + bias, -80.0, 80.0)
-        simulated: NDArray[np.float32] = 1.0 / (1.0 + np.exp(-logits))
-        return simulated
+        return 1.0 / (1.0 + np.exp(-logits))
 
     def _tower(self, name: str, features: NDArray[Any]) -> NDArray[np.float32]:
         w = self.weights
         x = (features.astype(np.float32) - w[f"{name}.mean"]) / w[f"{name}.scale"]
         x = np.clip(x, -CLIP, CLIP)
         hidden = _gelu(x @ w[f"{name}.hidden.weight"].T + w[f"{name}.hidden.bias"])
-        return np.asarray(
-            hidden @ w[f"{name}.out.weight"].T
-            + w[f"{name}.out.bias"]
-            + x @ w[f"{name}.skip.weight"].T,
-            dtype=np.float32,
-        )
+        out = hidden @ w[f"{name}.out.weight"].T + w[f"{name}.out.bias"]
+        return np.asarray(out + x @ w[f"{name}.skip.weight"].T, dtype=np.float32)
 
 
 def label_features(
@@ -280,16 +272,18 @@ def label_features(
     empty = [i for i, label in enumerate(labels) if not label.strip()]
     if empty:
         raise ConfigError(f"label {empty[0]} is empty: give at least one word")
+
+    def n_tokens(text: str) -> int:
+        return len(encoder.tokenizer.encode(text, add_special_tokens=False))
+
     # The prefix is one piece; what follows is the label, token by token.
     texts = [f"{LABEL_PREFIX}{label.strip()}{suffix}" for label in labels]
-    n_prefix = len(encoder.tokenizer.encode(LABEL_PREFIX.rstrip(), add_special_tokens=False))
-    n_suffix = len(encoder.tokenizer.encode(suffix, add_special_tokens=False)) if suffix else 0
+    n_prefix = n_tokens(LABEL_PREFIX.rstrip())
+    n_suffix = n_tokens(suffix) if suffix else 0
     rows: dict[int, NDArray[np.float32]] = {}
-    by_length: dict[int, list[int]] = {}
+    by_length: dict[int, list[int]] = defaultdict(list)
     for i, text in enumerate(texts):
-        by_length.setdefault(
-            len(encoder.tokenizer.encode(text, add_special_tokens=False)), []
-        ).append(i)
+        by_length[n_tokens(text)].append(i)
     for same in by_length.values():
         for start in range(0, len(same), GROUP):
             chunk = same[start : start + GROUP]

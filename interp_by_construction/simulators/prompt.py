@@ -73,12 +73,12 @@ class PromptBuilder:
             )
         self._tokenizer, self._allow_empty = tokenizer, allow_empty
         self.shots = self.encode(HEAD)
-        for label, text, rating in shots:
-            self.shots = self.shots + self.heading(label)
-            for word, digit in zip(text.split(), rating, strict=True):
-                self.shots = [*self.shots, *self.encode(f" {word}"), digits.ids[int(digit)]]
-            self.shots = self.shots + self.encode("\n")
         self._end = self.encode("\n")
+        for label, text, rating in shots:
+            self.shots += self.heading(label)
+            for word, digit in zip(text.split(), rating, strict=True):
+                self.shots += [*self.encode(f" {word}"), digits.ids[int(digit)]]
+            self.shots += self._end
 
     def encode(self, text: str) -> list[int]:
         """Ids of a piece of the prompt. Nothing in it counts as a special token: labels and texts
@@ -122,13 +122,7 @@ class PromptBuilder:
             split_special_tokens=True,
             return_offsets_mapping=True,
         )
-        reads = (
-            last_encoder_tokens(
-                [lead + pieces[0], *pieces[1:]], encoded["offset_mapping"], first=-1
-            )
-            if pieces
-            else []
-        )
+        reads = last_encoder_tokens([lead, *pieces], encoded["offset_mapping"], first=-1)[1:]
         return Excerpt(
             np.asarray(ids + self._end, dtype=np.int32), np.asarray(reads, dtype=np.int32)
         )
@@ -147,10 +141,10 @@ class Prompt(NamedTuple):
 
 
 class Packing:
-    """All prompts of some labels on some excerpts; holds each text and each label once, so that
+    """All prompts of some labels on some excerpts. It holds each text and each label once, so that
     memory does not grow with their product.
 
-    Raises LabelerError for a label that cannot be simulated and for an excerpt that does not fit
+    Raises LabelerError for a label that cannot be simulated, and for an excerpt that does not fit
     into `max_model_len` behind it.
     """
 

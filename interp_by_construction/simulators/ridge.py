@@ -8,14 +8,15 @@ column per label.
 3. The layers are chosen for the run, by the mean r over labels; the regularisation for each label.
 4. Closed form in the dual (tokens < features): alpha = (K + lambda I)^-1 Y, weights = X^T alpha.
 
-Of the simulate split alone; nothing else is ever seen (Saunders et al. 1998 for the dual form).
+It is fitted on the simulate split alone. For the dual form see Saunders et al. (1998).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,22 +68,15 @@ class RidgeSimulator(ExactSimulator):
         use = passage.is_text.reshape(-1)
         n_excerpts, length = passage.shape
         layers = self.cfg.encoder_layers
-        ridge = fit_ridge(
-            rows[use],
-            target[use],
-            np.repeat(np.arange(n_excerpts), length)[use],
-            n_layers=len(layers),
-        )
+        excerpts = np.repeat(np.arange(n_excerpts), length)
+        ridge = fit_ridge(rows[use], target[use], excerpts[use], n_layers=len(layers))
         metrics = {
             "fidelity_cross_validated": mean_defined(ridge.fidelity),
             "encoder_layers": [layers[layer] for layer in ridge.layers],
             "lambda_median": float(np.median(ridge.lambdas)) if len(ridge.lambdas) else None,
         }
-        return Fitted(
-            _RidgeSimulation(ridge),
-            {"fit": raw.values, "fit_reference": raw.reference},
-            metrics | self._reliability(labeler, labels, target, passage),
-        )
+        saved = {"fit": raw.values, "fit_reference": raw.reference}
+        return Fitted(ridge, saved, metrics | self._reliability(labeler, labels, target, passage))
 
     def _reliability(
         self, labeler: Labeler, labels: Sequence[str], target: NDArray[Any], fit: Passage
@@ -113,19 +107,9 @@ class RidgeSimulator(ExactSimulator):
         return metrics
 
 
-class _RidgeSimulation(Simulation):
-    def __init__(self, ridge: Ridge) -> None:
-        self._ridge = ridge
-
-    def __call__(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
-        raise TypeError("a ridge simulator reads encoded text only")
-
-    def of_encoded(self, rows: NDArray[Any]) -> NDArray[np.float32]:
-        return self._ridge.predict(rows)
-
-
-class Ridge(NamedTuple):
-    """A fitted simulator: simulated = (features of the chosen layers - mean) / scale @ weights +
+@dataclass(frozen=True)
+class Ridge(Simulation):
+    """A fitted simulation: simulated = (features of the chosen layers - mean) / scale @ weights +
     bias."""
 
     columns: NDArray[np.int64]
@@ -145,10 +129,9 @@ class Ridge(NamedTuple):
     fidelity: NDArray[np.float64]
     """Cross-validated r with the exact simulation, [label]; NaN where that is constant."""
 
-    def predict(self, features: NDArray[Any]) -> NDArray[np.float32]:
-        """features: [token, all features of the encoder] -> simulated activations [token,
-        label]."""
-        x = (features[:, self.columns].astype(np.float32) - self.mean) / self.scale
+    def of_encoded(self, rows: NDArray[Any]) -> NDArray[np.float32]:
+        """rows: [token, all features of the encoder] -> [token, label]."""
+        x = (rows[:, self.columns].astype(np.float32) - self.mean) / self.scale
         return np.einsum("tf,fl->tl", x, self.weights, optimize=True) + self.bias
 
 
@@ -160,8 +143,7 @@ def fit_ridge(
     n_folds: int = 5,
 ) -> Ridge:
     """features: [token, n_layers * width], layers side by side; targets: exact simulations [token,
-    label]; excerpts: excerpt of each token, [token].
-    """
+    label]; excerpts: excerpt of each token, [token]."""
     x = features.astype(np.float64)
     mean, scale = x.mean(axis=0), x.std(axis=0)
     scale[scale < 1e-6] = 1.0
@@ -191,10 +173,9 @@ def fit_ridge(
         labels = chosen == index
         alpha[:, labels] = _solve(kernel, y[:, labels] - bias[labels], LAMBDAS[index])
     columns = np.concatenate([np.arange(layer * width, (layer + 1) * width) for layer in layers])
+    weights = np.einsum("tf,tl->fl", x[:, columns], alpha, optimize=True)
     # The kernel was divided by its mean diagonal; so are the weights.
-    weights = np.einsum("tf,tl->fl", x[:, columns], alpha, optimize=True) / _mean_diagonal(
-        kernels, layers
-    )
+    weights = weights / _mean_diagonal(kernels, layers)
     return Ridge(
         columns=columns,
         layers=layers,
@@ -209,12 +190,8 @@ def fit_ridge(
 
 def layer_sets(n_layers: int) -> list[tuple[int, ...]]:
     """The sets of layers that are tried, smaller ones first: single layers, pairs, all."""
-    sets = [
-        *combinations(range(n_layers), 1),
-        *combinations(range(n_layers), 2),
-        tuple(range(n_layers)),
-    ]
-    return list(dict.fromkeys(sets))
+    layers = range(n_layers)
+    return list(dict.fromkeys([*combinations(layers, 1), *combinations(layers, 2), tuple(layers)]))
 
 
 def _mean_diagonal(kernels: Sequence[NDArray[Any]], layers: Sequence[int]) -> float:
@@ -223,15 +200,12 @@ def _mean_diagonal(kernels: Sequence[NDArray[Any]], layers: Sequence[int]) -> fl
 
 def _normalised(kernels: Sequence[NDArray[Any]], layers: Sequence[int]) -> NDArray[Any]:
     """The kernel of some layers side by side, with mean diagonal 1."""
-    summed: NDArray[Any] = np.sum([kernels[layer] for layer in layers], axis=0) / _mean_diagonal(
-        kernels, layers
-    )
-    return summed
+    summed = np.sum([kernels[layer] for layer in layers], axis=0)
+    return summed / _mean_diagonal(kernels, layers)
 
 
 def _solve(kernel: NDArray[Any], y: NDArray[Any], penalty: float) -> NDArray[Any]:
-    solution: NDArray[Any] = solve(kernel + penalty * np.eye(len(kernel)), y, assume_a="pos")
-    return solution
+    return solve(kernel + penalty * np.eye(len(kernel)), y, assume_a="pos")
 
 
 def _cross_predictions(

@@ -1,9 +1,8 @@
-"""Curves of training: every chart says what was trained, and at one x all its lines have taken the
-same steps of the same text.
+"""Curves of training. At one x all lines of a chart have read the same text in the same steps.
 
 A turn is what is trained in one go: one layer with the sequential schedule, all layers with
-`joint`. Within a turn the run, its control and freeze-only read the same batches in the same order,
-so their steps are counted on through the turn's phases.
+`joint`. Within a turn the run, its control and freeze-only read the same batches in the same order.
+So steps are counted from the start of the turn.
 """
 
 from __future__ import annotations
@@ -11,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-
-from markupsafe import Markup
 
 from interp_by_construction.report.charts import Line, Points, line_chart
 from interp_by_construction.report.facts import RunFacts
@@ -24,9 +21,9 @@ CHAINS = {
 }
 """Line -> the stages that train it, in their order."""
 ALIGNMENT = "alignment_"
-"""Name of a term of the loss, before the layer."""
+"""A term of the loss is called this and the layer."""
 N_LINES = 6
-"""Lines that a chart has colours for."""
+"""A chart has no more colours."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +55,8 @@ class Phase:
     def alignment(self) -> dict[int, Points]:
         """Layer -> 1 - r by step."""
         terms = self.record["terms"]
-        return {
-            int(name.removeprefix(ALIGNMENT)): self.moved(terms[name])
-            for name in terms
-            if name.startswith(ALIGNMENT)
-        }
+        names = [name for name in terms if name.startswith(ALIGNMENT)]
+        return {int(name.removeprefix(ALIGNMENT)): self.moved(terms[name]) for name in names}
 
 
 def charts(facts: RunFacts) -> list[dict[str, Any]]:
@@ -77,84 +71,64 @@ def charts(facts: RunFacts) -> list[dict[str, Any]]:
             note += " The local phase trains the alignment loss alone."
         made += _chart(f"Training loss, {where}", "LM loss (nats per token)", language, note)
         note = "Mean of 1 − r with the simulated node over the layer's aligned nodes, up to the layer's freeze."
+        title, y_label = f"Alignment loss, {where}", "alignment loss (1 − r)"
         for i in range(0, len(aligned), N_LINES):
-            made += _chart(
-                f"Alignment loss, {where}", "alignment loss (1 − r)", aligned[i : i + N_LINES], note
-            )
+            made += _chart(title, y_label, aligned[i : i + N_LINES], note)
     return made
 
 
 def lines(facts: RunFacts, layers: list[int]) -> tuple[list[Line], list[Line]]:
     """LM loss by step in one turn, a line per chain; and alignment loss, a line per layer."""
     chains = {name: list(_phases(facts, layers, stages)) for name, stages in CHAINS.items()}
-    language = [line for name, phases in chains.items() for line in _language(name, phases)]
-    return language, _alignment(chains["this run"])
+    language = {
+        name: [point for phase in phases for point in phase.language]
+        for name, phases in chains.items()
+    }
+    aligned: dict[int, Points] = {}
+    for phase in chains["this run"]:
+        for layer, curve in phase.alignment.items():
+            aligned.setdefault(layer, []).extend(curve)
+    return (
+        [Line(name, points) for name, points in language.items() if points],
+        [Line(f"layer {layer}", curve) for layer, curve in sorted(aligned.items()) if curve],
+    )
 
 
 def turns(facts: RunFacts) -> list[list[int]]:
     """Layers that are trained in one go."""
-    return (
-        [facts.layers]
-        if facts.summary.get("schedule") == "joint"
-        else [[layer] for layer in facts.layers]
-    )
+    together = facts.summary.get("schedule") == "joint"
+    return [facts.layers] if together else [[layer] for layer in facts.layers]
 
 
 def _phases(facts: RunFacts, layers: list[int], stages: tuple[str, ...]) -> Iterator[Phase]:
-    """All that a chain of stages trains in a turn, in order; what layers share once."""
+    """All that a chain of stages trains in a turn, in order. What layers share appears once."""
     start, seen = 0, set()
     for layer in layers:
         artifacts = facts.artifacts(layer)
-        for stage in (
-            stage
-            for stage in stages
-            if stage in artifacts and artifacts[stage].fingerprint not in seen
-        ):
+        for stage in stages:
+            if stage not in artifacts or artifacts[stage].fingerprint in seen:
+                continue
             seen.add(artifacts[stage].fingerprint)
             metrics = artifacts[stage].metrics
+            has_aligned = any(metrics.get("n_aligned", {}).values())
             for record in metrics["phases"]:
-                alone = _alignment_alone(record["name"], metrics)
+                alone = record["name"] == "local" and has_aligned
                 yield Phase(stage, layer, start, record, alone)
                 start += int(record["steps"])
 
 
-def _alignment_alone(phase: str, metrics: dict[str, Any]) -> bool:
-    """The local phase of a layer that has nodes to align."""
-    return phase == "local" and any(metrics.get("n_aligned", {}).values())
-
-
-def _language(name: str, phases: list[Phase]) -> list[Line]:
-    points = [point for phase in phases for point in phase.language]
-    return [Line(name, points)] if points else []
-
-
-def _alignment(phases: list[Phase]) -> list[Line]:
-    """One line per layer."""
-    points: dict[int, Points] = {}
-    for phase in phases:
-        for layer, curve in phase.alignment.items():
-            points.setdefault(layer, []).extend(curve)
-    return [Line(f"layer {layer}", curve) for layer, curve in sorted(points.items()) if curve]
-
-
-def _steps(phases: list[Phase]) -> list[str]:
+def _steps(phases: list[Phase]) -> Iterator[str]:
     """What is trained, and up to which step."""
-    ends = [
-        (
-            f"above the frozen layer {each.layer}"
-            if each.stage == "continue"
-            else each.record["name"],
-            each.start + each.record["steps"],
-        )
-        for each in phases
-        if each.record["steps"]
-    ]
-    return [f"{name} to step {end:,}" for name, end in ends]
+    for each in phases:
+        above = f"above the frozen layer {each.layer}"
+        name = above if each.stage == "continue" else each.record["name"]
+        if each.record["steps"]:
+            yield f"{name} to step {each.start + each.record['steps']:,}"
 
 
 def _chart(title: str, y_label: str, lines: list[Line], note: str) -> list[dict[str, Any]]:
     if not lines:
         return []
     described = f"{title}: {', '.join(line.name for line in lines)}"
-    svg: Markup = line_chart(lines, "step of training", y_label, described)
+    svg = line_chart(lines, "step of training", y_label, described)
     return [{"title": title, "note": note, "svg": svg}]

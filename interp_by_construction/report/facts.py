@@ -1,5 +1,4 @@
-"""What a report knows of one run, read from `summary.json`, `nodes.parquet`, `config.yaml` and the
-artifacts that they link to."""
+"""What a report knows of one run, read from its directory and the artifacts that it links to."""
 
 from __future__ import annotations
 
@@ -15,6 +14,12 @@ from interp_by_construction.engine.store import Artifact, Store
 from interp_by_construction.errors import ConfigError, StoreError
 from interp_by_construction.results.models import model_link
 from interp_by_construction.sweeps.record import JobState, SweepDirectory
+
+MOMENTS = {
+    name: name.replace("_", " ")
+    for name in ("before", "final", "shuffled", "empty_label", "common_label")
+}
+"""Moments of the scores by method, and how tables call them."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +57,7 @@ class RunFacts:
 
     def layer(self, index: int) -> dict[str, Any]:
         """The record of layer `index` in the summary."""
-        record: dict[str, Any] = next(
-            record for record in self.summary["layers"] if record["layer"] == index
-        )
-        return record
+        return next(record for record in self.summary["layers"] if record["layer"] == index)
 
     def artifacts(self, layer: int) -> dict[str, Artifact]:
         """Link name -> artifact of a layer. Raises StoreError where one is gone."""
@@ -63,7 +65,7 @@ class RunFacts:
         return {name: self._artifact(name, fingerprint) for name, fingerprint in links.items()}
 
     def labels(self, layer: int) -> Artifact:
-        """The labels that everything behind the labelling reads."""
+        """The labels of a layer: the matched ones where there are any."""
         links = self.layer(layer)["artifacts"]
         name = "assign" if "assign" in links else "label"
         return self._artifact(name, links[name])
@@ -86,7 +88,7 @@ class RunFacts:
     def _artifact(self, name: str, fingerprint: str) -> Artifact:
         known = {link.fingerprint: link.stage for link in self.directory.links}
         stage = known.get(fingerprint, name)
-        found = self.store.get(stage, fingerprint) or find_anywhere(self.store, fingerprint)
+        found = self.store.get(stage, fingerprint) or _find_anywhere(self.store, fingerprint)
         if found is None:
             raise StoreError(
                 f"{self.store.path(stage, fingerprint)}: an artifact of run {self.name} is gone; "
@@ -96,48 +98,57 @@ class RunFacts:
 
 
 def score_of(summary: dict[str, Any], moment: str = "final") -> float | None:
-    """Mean over layers of their mean scores, as every comparison of runs shows it; None where one
-    of them is undefined."""
+    """Mean over layers of their mean scores; None where one of them is undefined."""
     return mean(layer["score"][moment]["mean"] for layer in summary["layers"])
 
 
 def truth_of(summary: dict[str, Any], name: str = "r_mean") -> float | None:
-    """The same of r with the ground truth (`r_mean`: of the final model, `r_before`: before
-    alignment)."""
+    """Mean over layers of r with the ground truth: `r_mean` of the final model, `r_before` before
+    alignment."""
     return mean((layer.get("truth") or {}).get(name) for layer in summary["layers"])
 
 
 def mean(values: Iterable[float | None]) -> float | None:
-    """None where one of them is undefined."""
-    known = list(values)
-    return (
-        None
-        if not known or any(value is None for value in known)
-        else sum(v for v in known if v is not None) / len(known)
-    )
+    """The mean; None where a value is undefined or there is none."""
+    given = list(values)
+    known = [value for value in given if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(given) else None
+
+
+def method_rows(layer: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row per method and judge, with the record of each of `MOMENTS` or None."""
+    rows: dict[tuple[str, str | None], dict[str, Any]] = {}
+    for record in layer.get("scores_by_method", []):
+        rows.setdefault((record["method"], record["judge"]), {})[record["moment"]] = record
+    return [
+        {
+            "method": next(iter(moments.values()))["title"],
+            "judge": judge or "text",
+            "self_judged": any(record["self_judged"] for record in moments.values()),
+            "n": moments.get("final", next(iter(moments.values())))["n"],
+            "moments": {name: moments.get(name) for name in MOMENTS},
+        }
+        for (_, judge), moments in rows.items()
+    ]
 
 
 def share_through_free(summary: dict[str, Any]) -> float | None:
-    """Share of the loss that flows through free nodes, in all aligned layers at once (`work` of
-    summary.json); None where it is undefined or the run is not done.
-    """
-    share: float | None = ((summary.get("work") or {}).get("share_free") or {}).get("value")
-    return share
+    """Share of the loss that flows through free nodes, in all aligned layers at once; None where it
+    is undefined or the run is not done."""
+    return ((summary.get("work") or {}).get("share_free") or {}).get("value")
 
 
 def over_original(summary: dict[str, Any]) -> float:
     """Test loss of the final model minus that of the subject as it was, nats per token."""
-    difference: float = summary["loss"]["final"] - summary["loss"]["original"]
-    return difference
+    return summary["loss"]["final"] - summary["loss"]["original"]
 
 
 def distill_weight(summary: dict[str, Any]) -> float:
-    """`align.distill` of the run, which its control and freeze-only run have as well: they are no
-    models of the text alone."""
+    """`align.distill` of the run. Its control and its freeze-only run are distilled alike."""
     return float((summary.get("align") or {}).get("distill") or 0.0)
 
 
-def find_anywhere(store: Store, fingerprint: str) -> Artifact | None:
+def _find_anywhere(store: Store, fingerprint: str) -> Artifact | None:
     """The artifact of that fingerprint, whatever stage made it."""
     stages = sorted(path.name for path in store.root.glob("*") if (path / fingerprint).is_dir())
     return store.get(stages[0], fingerprint) if stages else None
@@ -160,12 +171,9 @@ def find_jobs(runs_dir: Path, name: str, store: Store) -> tuple[list[Job], bool]
     finished.
     """
     sweep = SweepDirectory(runs_dir / name)
-    if sweep.jobs:
-        jobs = [
-            read_job(sweep.run(job.number), store, sweep.reason(job.number)) for job in sweep.jobs
-        ]
-    else:
-        jobs = [read_job(run, store) for run in find_runs(runs_dir, name)]
+    numbers = [job.number for job in sweep.jobs]
+    jobs = [read_job(sweep.run(number), store, sweep.reason(number)) for number in numbers]
+    jobs = jobs or [read_job(run, store) for run in find_runs(runs_dir, name)]
     is_sweep = not (sweep.path / "config.yaml").is_file()
     if not any(job.facts for job in jobs):
         what = "the sweep" if is_sweep else "the run"

@@ -1,10 +1,7 @@
 """`ibc report`: a folder of static pages for one run or for all jobs of a sweep.
 
-1. Read the summaries; refuse what an older version wrote or what has nothing to show.
-2. Per run: its layers' viewer artifacts, a page per layer, a page per node, and its own page.
-3. The front page: for a sweep the Pareto plot, settings and jobs; for a run everything about it.
-4. Written beside the old report and put in its place at the end, so that no page of an old one
-   stays behind.
+Each run has its own page, a page per layer and a page per node. A sweep has a front page with the
+Pareto plot, its settings and its jobs.
 """
 
 from __future__ import annotations
@@ -21,15 +18,30 @@ import pyarrow.parquet as pq
 from interp_by_construction.config import to_dict
 from interp_by_construction.engine.store import Store, disk_errors
 from interp_by_construction.report import curves, pareto, run_page, trees
-from interp_by_construction.report.facts import Job, RunFacts, distill_weight, find_jobs
+from interp_by_construction.report.facts import (
+    MOMENTS,
+    Job,
+    RunFacts,
+    distill_weight,
+    find_jobs,
+    method_rows,
+)
 from interp_by_construction.report.figures import write_figures
 from interp_by_construction.report.lines import stage_facts
 from interp_by_construction.report.node_page import LayerView, ranked, read_layer, write_nodes
 from interp_by_construction.report.pareto_chart import pareto_svg
 from interp_by_construction.report.site import copy_assets, render
-from interp_by_construction.report.terminal import MOMENTS
+from interp_by_construction.report.terminal import SHOWN_SCORES
 
-SCORE_COLUMNS = ("before", "after", "final", "shuffled", "exact", "final_raw")
+NODE_SCORES = (
+    "score_before",
+    "score_after",
+    "score_final",
+    "score_shuffled",
+    "score_exact",
+    "truth_r",
+)
+"""Columns of nodes.parquet that the table of a layer shows, where a node has a value."""
 
 
 def write_report(root: Path, name: str, labelled_only: bool = False) -> Path:
@@ -43,6 +55,7 @@ def write_report(root: Path, name: str, labelled_only: bool = False) -> Path:
     store = Store(root / "store")
     jobs, is_sweep = find_jobs(root / "runs", name, store)
     out = root / "runs" / name / "report"
+    # Replaces the old report as a whole at the end, so that no old page stays.
     partial = out.with_name(f".report.{os.getpid()}.partial")
     with disk_errors(out):
         shutil.rmtree(partial, ignore_errors=True)
@@ -80,13 +93,13 @@ def _write_sweep(name: str, jobs: Sequence[Job], out: Path, labelled_only: bool)
 
 
 def _unfinished(jobs: Sequence[Job]) -> list[dict[str, str]]:
-    """Neighbours that ended alike on one line: a sweep that was stopped early has many that never
-    began."""
+    """One line for consecutive jobs that ended alike: a sweep that was stopped early has many that
+    never began."""
     bad = [job for job in jobs if job.status != "complete"]
     lines = []
     for (status, note), group in itertools.groupby(bad, key=lambda job: (job.status, job.note)):
         names = [job.directory.path.name for job in group]
-        named = f"job {names[0]}" if len(names) == 1 else f"jobs {', '.join(names)}"
+        named = f"job{'s' if len(names) > 1 else ''} {', '.join(names)}"
         lines.append({"named": named, "status": status, "note": note})
     return lines
 
@@ -100,28 +113,8 @@ def _pareto(runs: Sequence[tuple[RunFacts, str]], out: Path) -> dict[str, Any]:
             if (svg := pareto_svg(points, beside, name)) is not None
         ],
         "points": points,
-        "settings": [
-            {
-                "name": setting.label,
-                "control": setting.control,
-                "n": len(setting.points),
-                "tax": setting.spread("tax"),
-                "score": setting.spread("score"),
-                "truth": setting.spread("truth"),
-                "through_free": setting.spread("through_free"),
-                "over_original": setting.spread("over_original"),
-            }
-            for setting in pareto.settings_of(points)
-        ],
-        "beside": [
-            {
-                "name": kind.label,
-                "tax": kind.spread("tax"),
-                "score": kind.spread("score"),
-                "truth": kind.spread("truth"),
-            }
-            for kind in pareto.grouped_references(beside)
-        ],
+        "settings": pareto.settings_of(points),
+        "beside": pareto.grouped_references(beside),
         "files": write_figures(points, beside, out / "figures"),
     }
 
@@ -136,7 +129,7 @@ def _write_run(job: Job, out: Path, labelled_only: bool, sweep: str | None) -> N
         _write_layer(facts, view, out, pages)
     copy_assets(out)
     summary = facts.summary
-    layers = [record | {"methods": run_page.method_rows(record)} for record in summary["layers"]]
+    layers = [record | {"methods": method_rows(record)} for record in summary["layers"]]
     render(
         "run.html",
         out / "index.html",
@@ -149,7 +142,7 @@ def _write_run(job: Job, out: Path, labelled_only: bool, sweep: str | None) -> N
         layers=layers,
         charts=curves.charts(facts),
         moments=list(MOMENTS.values()),
-        score_columns=SCORE_COLUMNS,
+        score_columns=SHOWN_SCORES,
         over=run_page.over(summary["loss"]),
         distilled=distill_weight(summary),
         hidden=run_page.hidden_work(facts),
@@ -164,27 +157,15 @@ def _write_run(job: Job, out: Path, labelled_only: bool, sweep: str | None) -> N
 
 
 def _views(facts: RunFacts) -> dict[int, LayerView]:
-    rows: dict[int, list[dict[str, Any]]] = {}
-    for row in pq.read_table(facts.path / "nodes.parquet").to_pylist():
-        rows.setdefault(row["layer"], []).append(row)
-    return {layer: read_layer(facts, layer, rows.get(layer, [])) for layer in facts.layers}
+    rows = pq.read_table(facts.path / "nodes.parquet").to_pylist()
+    return {
+        layer: read_layer(facts, layer, [row for row in rows if row["layer"] == layer])
+        for layer in facts.layers
+    }
 
 
 def _write_layer(facts: RunFacts, view: LayerView, out: Path, pages: set[tuple[int, int]]) -> None:
-    first = next(iter(view.rows.values()), {})
-    numbers = [
-        c
-        for c in (
-            "score_before",
-            "score_after",
-            "score_final",
-            "score_shuffled",
-            "score_exact",
-            "truth_r",
-        )
-        if c in first
-    ]
-    used = [c for c in numbers if any(row[c] is not None for row in view.rows.values())]
+    rows = [view.rows[node] for node in ranked(view.rows.values())]
     render(
         "layer.html",
         out / "layers" / f"L{view.layer}.html",
@@ -195,7 +176,7 @@ def _write_layer(facts: RunFacts, view: LayerView, out: Path, pages: set[tuple[i
         record=facts.layer(view.layer),
         stages=stage_facts(facts.directory, facts.layer(view.layer), view.layer),
         tree=trees.tree,
-        columns=used,
-        rows=[view.rows[node] for node in ranked(view.rows.values())],
+        columns=[c for c in NODE_SCORES if any(row.get(c) is not None for row in rows)],
+        rows=rows,
         linked={node for layer, node in pages if layer == view.layer},
     )

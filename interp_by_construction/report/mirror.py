@@ -1,10 +1,8 @@
-"""Results of runs and sweeps for the logger, so that W&B compares runs without manual work
-(docs/wandb.md).
+"""Results of runs and sweeps for the logger (docs/wandb.md), each logged once.
 
 A run becomes one logger run of type `result`: its configuration, and losses and scores as summary
 values. A sweep becomes one of type `sweep`: the table of its jobs and the chart of tax against
-score. What was logged once is not logged again. The figures are those of the report's chart
-(`pareto.points_of`).
+score.
 """
 
 from __future__ import annotations
@@ -23,9 +21,6 @@ from interp_by_construction.report.facts import RunFacts, read_job, score_of
 from interp_by_construction.report.pareto import Point, points_of
 from interp_by_construction.sweeps.grid import key_of, swept
 from interp_by_construction.sweeps.record import SweepDirectory
-
-FIGURES = ("score_final", "tax", "tax_low", "tax_high", "truth", "through_free", "control_kind")
-"""Columns of the sweep's table: x and y of its chart first."""
 
 
 def log_result(cfg: Config, run: RunDirectory) -> None:
@@ -47,39 +42,35 @@ def log_sweep(cfg: Config, sweep: SweepDirectory) -> None:
         if sweep.state(job.number) == "complete"
     ]
     finished = [(job, facts) for job, facts in done if facts is not None]
+    points = points_of([(facts, "") for _, facts in finished])
     rows = []
-    for (job, _), point in zip(
-        finished, points_of([(facts, "") for _, facts in finished]), strict=True
-    ):
+    for (job, _), point in zip(finished, points, strict=True):
         given = {key_of(override): override.partition("=")[2] for override in job.overrides}
-        values = figures(point)
-        rows.append(
-            [values[name] for name in FIGURES] + [job.number] + [given.get(key) for key in keys]
-        )
+        rows.append([*figures(point).values(), job.number, *map(given.get, keys)])
     if rows:
-        log = partial(log_points, name="jobs", columns=[*FIGURES, "job", *keys], rows=rows)
+        columns = [*figures(points[0]), "job", *keys]
+        log = partial(log_points, name="jobs", columns=columns, rows=rows)
         _log_once(cfg, sweep.path.name, "sweep", sweep.path / "logs", rows, log)
 
 
 def figures(point: Point) -> dict[str, Any]:
-    """`FIGURES` of a run; `tax_low` to `tax_high` is the tax's 95 % interval, `control_kind` what
-    makes it a control, or `none`."""
+    """A run in the sweep's table, x and y of its chart first. `tax_low` to `tax_high` is the tax's
+    95 % interval, `control_kind` what makes it a control, or `none`."""
     low, high = point.tax_ci95 or (None, None)
-    values = (
-        point.score,
-        point.tax,
-        low,
-        high,
-        point.truth,
-        point.through_free,
-        point.control or "none",
-    )
-    return dict(zip(FIGURES, values, strict=True))
+    return {
+        "score_final": point.score,
+        "tax": point.tax,
+        "tax_low": low,
+        "tax_high": high,
+        "truth": point.truth,
+        "through_free": point.through_free,
+        "control_kind": point.control or "none",
+    }
 
 
 def result_values(facts: RunFacts) -> dict[str, Any]:
     """Flat figures of a run: losses as in summary.json, `score_<moment>` as means over layers, and
-    `FIGURES`."""
+    `figures`."""
     summary = facts.summary
     values: dict[str, Any] = {
         key: value for key, value in summary["loss"].items() if isinstance(value, int | float)
@@ -92,8 +83,8 @@ def result_values(facts: RunFacts) -> dict[str, Any]:
 def _log_once(
     cfg: Config, run: str, kind: str, logs: Path, content: Any, log: Callable[..., None]
 ) -> None:
-    """Calls `log` with a logger unless this logger has had `content`; what fails is tried again by
-    the next call."""
+    """Calls `log` with a logger unless the same `content` was logged before. If logging fails, the
+    next call tries again."""
     if cfg.logger.kind == "none":
         return
     stamp = hashlib.sha256(

@@ -1,10 +1,10 @@
-"""One page per node: label, scores, what it does on text beside what its label says, its
-neighbours, its tokens, its history."""
+"""One page per node: label, scores, real and simulated activations on text, neighbours, output
+tokens, and the history of the label."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,8 @@ from interp_by_construction.subject.nodes import read_promoted
 
 LEVELS = 9
 """Steps of the colour scale from 0 to the largest activation."""
-TEXT_COLUMNS = (
-    "layer",
-    "node",
-    "pole",
-    "label",
-    "status",
-    "top_tokens",
-    "promotes",
-    "suppresses",
-    "added",
-)
+TEXT_COLUMNS = "layer node pole label status top_tokens promotes suppresses added".split()
+"""Columns of nodes.parquet that are no scores."""
 N_CASES = 6
 MOMENTS = ("before", "after", "final", "shuffled")
 TRUTH_TEXT = {"truth_concept": "concept", "truth_rule": "rule"}
@@ -62,19 +53,18 @@ class LayerView:
     labels: dict[int, Any]
     titles: dict[str, str]
     """Method of a score -> what tables call it."""
-    matched: dict[int, dict[str, Any]] = field(default_factory=dict)
+    matched: dict[int, dict[str, Any]]
 
 
 def read_layer(facts: RunFacts, layer: int, rows: Sequence[dict[str, Any]]) -> LayerView:
-    """Makes the viewer artifact where it is missing. Raises StoreError where another artifact is
-    gone."""
+    """Makes the viewer artifact if it is missing. Raises StoreError if another artifact is gone."""
     artifacts, viewer = facts.artifacts(layer), build_viewer(facts, layer)
     promoted = read_promoted(viewer.path)
     promoted |= read_promoted(artifacts["function"].path) if "function" in artifacts else {}
     history: dict[int, list[Any]] = {}
     for proposal in read_history(artifacts["label"].path) if "label" in artifacts else []:
         history.setdefault(proposal.node, []).append(proposal)
-    matched = artifacts["assign"].path / "matched.jsonl" if "assign" in artifacts else None
+    matched = read_rows(artifacts["assign"].path / "matched.jsonl") if "assign" in artifacts else []
     return LayerView(
         layer=layer,
         rows={row["node"]: row for row in rows},
@@ -85,9 +75,7 @@ def read_layer(facts: RunFacts, layer: int, rows: Sequence[dict[str, Any]]) -> L
         history=history,
         labels={label.node: label for label in read_labels(facts.labels(layer).path)},
         titles={each["method"]: each["title"] for each in facts.layer(layer)["scores_by_method"]},
-        matched={record["node"]: record for record in read_rows(matched)}
-        if matched is not None
-        else {},
+        matched={record["node"]: record for record in matched},
     )
 
 
@@ -116,25 +104,20 @@ def write_nodes(
     for layer, view in views.items():
         nodes = [node for node in ranked(view.rows.values()) if (layer, node) in chosen]
         for i, node in enumerate(track(nodes, f"report layer {layer}")):
-            path = out / "nodes" / f"L{layer}" / f"{node}.html"
-            before, after = (
-                (nodes[i - 1] if i else None),
-                (nodes[i + 1] if i + 1 < len(nodes) else None),
-            )
             render(
                 "node.html",
-                path,
+                out / "nodes" / f"L{layer}" / f"{node}.html",
                 2,
                 run=run,
-                previous=before,
-                next=after,
+                previous=nodes[i - 1] if i else None,
+                next=nodes[i + 1] if i + 1 < len(nodes) else None,
                 **_page(view, views, node, chosen),
             )
     return chosen
 
 
 def ranked(rows: Iterable[Mapping[str, Any]]) -> list[int]:
-    """Node ids as pages and tables list them: the labelled ones by final score, the best first,
+    """Node ids in the order of pages and tables: the labelled ones by final score, the best first,
     then failed and free ones."""
     order = {"aligned": 0, "failed": 1}
 
@@ -149,13 +132,8 @@ def _page(
     view: LayerView, views: Mapping[int, LayerView], node: int, chosen: set[tuple[int, int]]
 ) -> dict[str, Any]:
     row, viewer = view.rows[node], view.viewer[node]
-    largest, label = viewer["largest"], view.labels.get(node)
-    groups = [
-        (title, note, [excerpt(each, largest) for each in part])
-        for title, note, part in _groups(viewer["excerpts"])
-    ]
-    cases = [_case(case, largest) for case in view.cases.get(node, [])]
-    levels = list(viewer["histogram"])
+    largest, counts = viewer["largest"], viewer["histogram"]
+    described = f"Histogram of {sum(counts)} activations"
     return {
         "layer": view.layer,
         "node": node,
@@ -165,20 +143,22 @@ def _page(
         "truth": [
             (what, row[name]) for name, what in TRUTH_TEXT.items() if row.get(name) is not None
         ],
-        "histogram": histogram(
-            levels, viewer["low"], viewer["high"], f"Histogram of {sum(levels)} activations"
-        ),
-        "n_tokens": sum(levels),
+        "histogram": histogram(counts, viewer["low"], viewer["high"], described),
+        "n_tokens": sum(counts),
         "largest": largest,
         "calibrated_on": view.viewer_metrics["calibrated_on"],
         "levels": range(LEVELS + 1),
-        "groups": [group for group in groups if group[2]],
-        "cases": cases,
+        "groups": [
+            (title, note, [excerpt(each, largest) for each in part])
+            for title, note, part in _groups(viewer["excerpts"])
+            if part
+        ],
+        "cases": [_case(case, largest) for case in view.cases.get(node, [])],
         "incoming": _neighbours(viewer["incoming"], view.layer, -1, views, chosen),
         "outgoing": _neighbours(viewer["outgoing"], view.layer, 1, views, chosen),
         "promoted": view.promoted.get(node),
         "history": view.history.get(node, []),
-        "label": label,
+        "label": view.labels.get(node),
         "matched": view.matched.get(node),
     }
 
@@ -199,8 +179,8 @@ class ScoreRow:
 
 
 def score_rows(row: Mapping[str, Any], titles: Mapping[str, str]) -> list[ScoreRow]:
-    """The scores in a row of nodes.parquet. `<name>_before` is `<name>` before alignment; the
-    simulation score has all moments. titles: method -> what tables call it."""
+    """The scores in a row of nodes.parquet. `<name>_before` is `<name>` before alignment. The
+    simulation score has all moments. titles: method -> its name in tables."""
     found: dict[str, dict[str, float | None]] = {}
     for column in row:
         if column in TEXT_COLUMNS or column in TRUTH_TEXT:
@@ -224,79 +204,56 @@ def _score_name(name: str, titles: Mapping[str, str]) -> tuple[str, str]:
 
 def _groups(excerpts: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
     """(title, note, excerpts)."""
-    yield "Strongest", "Where the node is most active.", [e for e in excerpts if e["kind"] == "top"]
-    bands = sorted({e["band"] for e in excerpts if e["kind"] == "quantile"}, reverse=True)
+
+    def of(kind: str) -> list[dict[str, Any]]:
+        return [each for each in excerpts if each["kind"] == kind]
+
+    yield "Strongest", "Where the node is most active.", of("top")
+    bands = sorted({each["band"] for each in of("quantile")}, reverse=True)
     for band in bands:
-        share = f"{20 * (band - 1)}–{20 * band} %"
-        yield (
-            f"Quantile {share}",
-            "Excerpts by their peak." if band == bands[0] else "",
-            [e for e in excerpts if e["band"] == band],
-        )
-    yield (
-        "Label expects most",
-        "Where the simulation is highest.",
-        [e for e in excerpts if e["kind"] == "simulated"],
-    )
-    yield (
-        "Largest differences",
-        "Of real and simulated, on this text.",
-        [e for e in excerpts if e["kind"] == "differs"],
-    )
+        title = f"Quantile {20 * (band - 1)}–{20 * band} %"
+        note = "Excerpts by their peak." if band == bands[0] else ""
+        yield title, note, [each for each in excerpts if each["band"] == band]
+    yield "Label expects most", "Where the simulation is highest.", of("simulated")
+    yield "Largest differences", "Of real and simulated, on this text.", of("differs")
 
 
 def _case(case: dict[str, Any], largest: float) -> dict[str, Any]:
-    silent = "the label applies, the node is silent"
-    said = "the node is active, its label does not apply" if case["kind"] == "real_high" else silent
-    edited = case["source"] == "edited"
-    swaps = (
-        f"{len(case.get('swaps', []))} tokens changed by search"
-        if edited
-        else "found in the select split"
-    )
-    return {"said": said, "gap": case["gap"], "how": swaps, "html": excerpt(case, largest)}
+    said = "the label applies, the node is silent"
+    if case["kind"] == "real_high":
+        said = "the node is active, its label does not apply"
+    how = "found in the select split"
+    if case["source"] == "edited":
+        how = f"{len(case.get('swaps', []))} tokens changed by search"
+    return {"said": said, "gap": case["gap"], "how": how, "html": excerpt(case, largest)}
 
 
 def excerpt(record: Mapping[str, Any], largest: float) -> Markup:
-    """Two lines of the same tokens, one coloured by real, one by simulated activations, on one
-    scale from 0 to `largest`."""
-    tokens, real, said, peak = record["tokens"], record["real"], record["simulated"], record["peak"]
-    shown = [token(each) for each in tokens]
-    spoken = f"peak at “{shown[peak].strip()}”: real {real[peak]:g}" + (
-        "" if said is None else f", simulated {said[peak]:g}"
-    )
-    lines = [_line("real", shown, real, largest, peak, True)]
-    if said is not None:
-        lines.append(_line("simulated", shown, said, largest, peak, False))
-    values = f'data-real="{" ".join(map(str, real))}"'
-    values += "" if said is None else f' data-simulated="{" ".join(map(str, said))}"'
+    """One line of tokens coloured by real activations and, where there are any, one coloured by
+    simulated activations, on one scale from 0 to `largest`."""
+    tokens, peak = [token(each) for each in record["tokens"]], record["peak"]
+    shown = {name: record[name] for name in ("real", "simulated") if record[name] is not None}
+    lines = [_line(name, tokens, values, largest, peak) for name, values in shown.items()]
+    data = [f'data-{name}="{" ".join(map(str, values))}"' for name, values in shown.items()]
+    said = ", ".join(f"{name} {values[peak]:g}" for name, values in shown.items())
     return Markup(
-        f'<figure class="excerpt" tabindex="0" {values}><div class="lines">{"".join(lines)}</div>'
-        f"<figcaption>{escape(spoken)}</figcaption></figure>"
+        f'<figure class="excerpt" tabindex="0" {" ".join(data)}><div class="lines">{"".join(lines)}</div>'
+        f"<figcaption>peak at “{escape(tokens[peak].strip())}”: {said}</figcaption></figure>"
     )
 
 
 def _line(
-    name: str,
-    tokens: Sequence[str],
-    values: Sequence[float],
-    largest: float,
-    peak: int,
-    spoken: bool,
+    name: str, tokens: Sequence[str], values: Sequence[float], largest: float, peak: int
 ) -> str:
     cells = []
     for i, (text, value) in enumerate(zip(tokens, values, strict=True)):
         level = round(min(1.0, abs(value) / largest) * LEVELS) if largest > 0 else 0
-        classes = (f"{'p' if value > 0 else 'n'}{level}" if level else "") + (
-            " k" if i == peak else ""
-        )
-        cells.append(
-            f'<i class="{classes.strip()}">{escape(text)}</i>'
-            if classes
-            else f"<i>{escape(text)}</i>"
-        )
+        classes = [f"{'p' if value > 0 else 'n'}{level}"] if level else []
+        classes += ["k"] if i == peak else []
+        marked = f' class="{" ".join(classes)}"' if classes else ""
+        cells.append(f"<i{marked}>{escape(text)}</i>")
     # The second line repeats the text: once is enough for a screen reader.
-    hidden = "" if spoken else ' aria-hidden="true"'
+    hidden = ' aria-hidden="true"' if name == "simulated" else ""
     return f'<div class="line {name}"{hidden}><span class="which">{name}</span><code>{"".join(cells)}</code></div>'
 
 

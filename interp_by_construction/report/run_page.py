@@ -1,4 +1,4 @@
-"""The sections of a run's page: scores by method, where the work hides, cost."""
+"""Sections of a run's page: losses, ablations, cost."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from typing import Any
 
 from interp_by_construction.engine.store import Artifact
 from interp_by_construction.report.facts import RunFacts
-from interp_by_construction.report.terminal import MOMENTS
 
 HIDES = ("work", "function", "audit")
-"""Records of a layer that say what flows around or through the labels."""
+"""Records of a layer that say how much flows through its labelled nodes and around them."""
 HIDES_IN_TOTAL = ("work", "trigger")
 
 
 def over(loss: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the final model loses over the original and over freeze-only, where the summary says so:
-    beside the tax, since a control may learn what no aligned model does, or forget."""
+    """Test loss of the final model minus the original's and minus freeze-only's, where the summary
+    has them. Unlike the tax they do not depend on the control."""
     names = {"over_original": "original", "over_freeze_only": "freeze-only"}
     return [
         {"name": name, "value": loss[key], "ci95": loss.get(f"{key}_ci95")}
@@ -26,37 +25,18 @@ def over(loss: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def method_rows(layer: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row per method and judge, the moments beside each other."""
-    rows: dict[tuple[str, str | None], dict[str, Any]] = {}
-    for record in layer.get("scores_by_method", []):
-        rows.setdefault((record["method"], record["judge"]), {})[record["moment"]] = record
-    return [
-        {
-            "method": next(iter(moments.values()))["title"],
-            "judge": judge or "text",
-            "self_judged": any(record["self_judged"] for record in moments.values()),
-            "n": moments.get("final", next(iter(moments.values())))["n"],
-            "moments": [moments.get(name) for name in MOMENTS],
-        }
-        for (_, judge), moments in rows.items()
-    ]
-
-
 def hidden_work(facts: RunFacts) -> list[dict[str, Any]]:
-    """Every record that says where the work hides, by layer and in total."""
-    found = [
-        {"title": f"Layer {layer['layer']}: {name}", "value": layer[name], "open": name == "work"}
-        for layer in facts.summary["layers"]
-        for name in HIDES
-        if layer.get(name)
+    """Title and record of every measurement of what flows around the labels: in total, then by
+    layer."""
+    groups: list[tuple[str, dict[str, Any], tuple[str, ...]]]
+    groups = [("All layers", facts.summary, HIDES_IN_TOTAL)]
+    groups += [(f"Layer {layer['layer']}", layer, HIDES) for layer in facts.summary["layers"]]
+    return [
+        {"title": f"{where}: {name}", "value": records[name], "open": name in HIDES_IN_TOTAL}
+        for where, records, names in groups
+        for name in names
+        if records.get(name)
     ]
-    total = [
-        {"title": f"All layers: {name}", "value": facts.summary[name], "open": True}
-        for name in HIDES_IN_TOTAL
-        if facts.summary.get(name)
-    ]
-    return total + found
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Templates and files of the report: static pages that open from disk, with nothing from elsewhere.
+"""Templates and files of the report: static pages that open from disk and load nothing else.
 
-Labels, tokens and reasons are untrusted: jinja2 escapes whatever stands in a page, what Python
-assembles escapes with markupsafe, no data stands inside a script, and the pages' policy runs no
-script but the report's own file.
+Labels, tokens and reasons are untrusted. Jinja escapes them in templates, and Python code escapes
+them with markupsafe. No data is inside a script, and the pages' policy allows no script but the
+report's own file.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ ASSETS = ("report.css", "report.js")
 @cache
 def environment() -> Environment:
     """Jinja with autoescape and the filters of the templates; an undefined name is an error."""
-    loader = FileSystemLoader(HERE / "templates")
     made = Environment(
-        loader=loader,
+        loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -48,14 +47,14 @@ def render(template: str, path: Path, depth: int, **values: Any) -> None:
 
 
 def copy_assets(out: Path) -> None:
-    """Puts style and script beside the pages."""
+    """Copies style sheet and script to the pages."""
     (out / "assets").mkdir(parents=True, exist_ok=True)
     for name in ASSETS:
         shutil.copyfile(HERE / "assets" / name, out / "assets" / name)
 
 
 def shown(value: Any, digits: int = 3) -> str:
-    """A number for reading; what is undefined says so."""
+    """A number for reading; a dash for None."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -63,11 +62,8 @@ def shown(value: Any, digits: int = 3) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return (
-            f"{value:.2g}"
-            if value and (abs(value) < 10**-digits or abs(value) >= 1e5)
-            else f"{value:.{digits}f}"
-        )
+        extreme = value and (abs(value) < 10**-digits or abs(value) >= 1e5)
+        return f"{value:.2g}" if extreme else f"{value:.{digits}f}"
     return str(value)
 
 
@@ -82,10 +78,10 @@ def interval(value: Any, digits: int = 3) -> str:
 
 
 def words(name: Any) -> str:
-    """A key as people read it."""
+    """A key with spaces for underscores."""
     return str(name).replace("_", " ")
 
 
 def token(value: str) -> str:
-    """Blanks that can be seen, each still one character wide."""
+    """A token with visible line breaks and tabs, each one character wide."""
     return value.replace("\n", "⏎").replace("\r", "⏎").replace("\t", "⇥")

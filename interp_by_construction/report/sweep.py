@@ -1,16 +1,14 @@
-"""A sweep as a table on the terminal: every planned job, what it differs in, and what became of
-it."""
+"""A sweep on the terminal: every planned job, the settings it differs in, and its state."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 from rich.markup import escape
-from rich.table import Table
 
 from interp_by_construction.engine.store import Store
 from interp_by_construction.report.facts import share_through_free
-from interp_by_construction.report.terminal import console
+from interp_by_construction.report.tables import console, or_dash, titled
 from interp_by_construction.sweeps.grid import key_of, swept
 from interp_by_construction.sweeps.record import JobState, SweepDirectory
 
@@ -24,16 +22,14 @@ STYLES: dict[JobState, str] = {
 
 
 def show_sweep(sweep: SweepDirectory) -> None:
-    """One row per job, then the reasons of those that failed and the numbers of those that are
-    missing."""
+    """One row per job, then why jobs failed and which ones are not done."""
     out, jobs = console(), sweep.jobs
     varied = swept([job.overrides for job in jobs])
     states = {job.number: sweep.state(job.number) for job in jobs}
     counts = Counter(states.values())
     count = ", ".join(f"{counts[state]} {state}" for state in STYLES if counts[state])
-    table = Table(title=f"sweep {sweep.path.name}: {len(jobs)} jobs, {count}", title_justify="left")
-    for column in ("job", "differs in", "state", "final score", "tax", "through free nodes"):
-        table.add_column(column)
+    columns = ("job", "differs in", "state", "final score", "tax", "through free nodes")
+    table = titled(f"sweep {sweep.path.name}: {len(jobs)} jobs, {count}", columns)
     for job in jobs:
         state = states[job.number]
         summary = sweep.run(job.number).summary if state == "complete" else None
@@ -41,9 +37,8 @@ def show_sweep(sweep: SweepDirectory) -> None:
         score, tax, hidden = "", "", ""
         if summary is not None:
             means = [layer["score"]["final"]["mean"] for layer in summary["layers"]]
-            score = ", ".join("-" if mean is None else f"{mean:.2f}" for mean in means)
-            tax, share = f"{summary['loss']['tax']:+.4f}", share_through_free(summary)
-            hidden = "-" if share is None else f"{share:.2f}"
+            score, tax = ", ".join(map(or_dash, means)), f"{summary['loss']['tax']:+.4f}"
+            hidden = or_dash(share_through_free(summary))
         table.add_row(
             str(job.number), escape(differs), f"[{STYLES[state]}]{state}[/]", score, tax, hidden
         )
@@ -60,11 +55,9 @@ def show_sweep(sweep: SweepDirectory) -> None:
             f"computed {together:,.0f} s; the same runs one by one: {alone:,.0f} s ({together / alone:.2f})",
             soft_wrap=True,
         )
-    open_jobs = [
-        job.number for job in jobs if states[job.number] in ("incomplete", "missing", "failed")
-    ]
-    if open_jobs:
-        listing = ", ".join(map(str, open_jobs))
+    left = [number for number, state in states.items() if state not in ("complete", "running")]
+    if left:
+        listing = ", ".join(map(str, left))
         out.print(
             f"not done {listing}; the same `ibc run -m` goes on with them and computes nothing twice",
             soft_wrap=True,
@@ -75,11 +68,11 @@ def show_sweep(sweep: SweepDirectory) -> None:
 
 
 def seconds(sweep: SweepDirectory) -> tuple[float, float]:
-    """Wall seconds of all that the jobs done so far are made of: each artifact once, and once for
-    every job that needs it.
+    """Wall seconds of all artifacts of the complete jobs: first with each artifact counted once,
+    then counted once for every job that needs it.
 
-    The second is what the same runs cost where nothing is shared. Jobs that ran beside each other
-    slow each other down in both.
+    The second is what the same runs cost if nothing is shared. Jobs that ran at the same time slow
+    each other down in both.
     """
     store = Store(sweep.path.parent.parent / "store")
     known: dict[tuple[str, str], float] = {}

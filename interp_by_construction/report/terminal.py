@@ -11,18 +11,15 @@ from rich.table import Table
 
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import MANIFEST, Artifact
-from interp_by_construction.report.facts import distill_weight
-from interp_by_construction.report.work_tables import show_trigger, show_work, signed
+from interp_by_construction.report.facts import MOMENTS, distill_weight, method_rows
+from interp_by_construction.report.tables import console, or_dash, signed, titled
+from interp_by_construction.report.work_tables import show_trigger, show_work
 
 N_EXAMPLES = 5
 N_COLUMNS = 12
-"""Layers that stand beside each other in the table of a run's progress."""
+"""Layers in one table of a run's progress."""
 SHOWN_SCORES = {key: key for key in ("before", "after", "final", "shuffled", "exact")} | {
     "final_raw": "uncorrected"
-}
-MOMENTS = {
-    name: name.replace("_", " ")
-    for name in ("before", "final", "shuffled", "empty_label", "common_label")
 }
 COUNTS = {
     "layer": "layer",
@@ -34,16 +31,10 @@ COUNTS = {
 """Counts of a layer -> head of their column."""
 
 
-def console(stderr: bool = False) -> Console:
-    """Wide enough for the tables where the output is no terminal."""
-    plain = Console(stderr=stderr, highlight=False)
-    return plain if plain.is_terminal else Console(stderr=stderr, highlight=False, width=150)
-
-
 def show_result(run: RunDirectory) -> None:
-    """Scores, what each stage says of a layer, losses, where the work hides, example nodes, and
-    where things are."""
-    # Imports all stages and so torch, which `ibc status` does without.
+    """Scores, the lines of each stage, losses, ablations, example nodes, and the paths of the
+    files."""
+    # This imports all stages and so torch, which `ibc status` does not need.
     from interp_by_construction.report.lines import stage_facts
 
     out = console()
@@ -71,9 +62,8 @@ def show_result(run: RunDirectory) -> None:
     _show_examples(out, run)
     invariants = (f"{name} {'yes' if ok else 'NO'}" for name, ok in summary["invariants"].items())
     out.print(f"invariants: {', '.join(invariants)}")
-    places = {"summary": "summary.json", "nodes": "nodes.parquet", "logs": "logs"}
-    for name, file in places.items():
-        out.print(f"{name:<9} {run.path / file}", soft_wrap=True)
+    for file in ("summary.json", "nodes.parquet", "logs"):
+        out.print(f"{file.partition('.')[0]:<9} {run.path / file}", soft_wrap=True)
     last = summary["layers"][-1]["layer"]
     out.print(
         f"next      ibc verify {run.name}   |   "
@@ -90,9 +80,7 @@ def _dictionary_lines(layer: dict[str, Any]) -> Iterator[str]:
 
 def _score_table(run: str, summary: dict[str, Any]) -> Table:
     title = f"{run}: held-out simulation score (Pearson r, mean over nodes)"
-    table = Table(title=title, title_justify="left")
-    for column in (*COUNTS.values(), *SHOWN_SCORES.values()):
-        table.add_column(column, justify="right")
+    table = titled(title, (), (*COUNTS.values(), *SHOWN_SCORES.values()))
     for layer in summary["layers"]:
         scores = layer["score"]
         table.add_row(
@@ -147,27 +135,18 @@ def _scored_by(summary: dict[str, Any]) -> str:
 
 def _show_methods(out: Console, layer: dict[str, Any]) -> None:
     """One row per method and judge, one column per moment."""
-    rows: dict[tuple[str, str | None], dict[str, Any]] = {}
-    for record in layer.get("scores_by_method", []):
-        rows.setdefault((record["method"], record["judge"]), {})[record["moment"]] = record
+    rows = method_rows(layer)
     if not rows:
         return
-    table = Table(
-        title=f"layer {layer['layer']}: scores by method (mean over nodes)", title_justify="left"
-    )
-    for column in ("method", "judge"):
-        table.add_column(column)
-    for column in MOMENTS.values():
-        table.add_column(column, justify="right")
-    for (_, judge), moments in rows.items():
-        own = " (self)" if any(record["self_judged"] for record in moments.values()) else ""
-        final = moments.get("final", {})
+    title = f"layer {layer['layer']}: scores by method (mean over nodes)"
+    table = titled(title, ("method", "judge"), MOMENTS.values())
+    for row in rows:
+        own = " (self)" if row["self_judged"] else ""
+        final = row["moments"]["final"] or {}
         own += f", {final['n'] + final['n_undefined']} nodes" if final.get("n_not_asked") else ""
-        shown = [
-            _score(moments[name], name == "final") if name in moments else "" for name in MOMENTS
-        ]
-        title = next(iter(moments.values()))["title"]
-        table.add_row(escape(title), escape(f"{judge or 'text'}{own}"), *shown)
+        scores = row["moments"].items()
+        shown = [_score(record, name == "final") if record else "" for name, record in scores]
+        table.add_row(escape(row["method"]), escape(f"{row['judge']}{own}"), *shown)
     out.print(table)
 
 
@@ -181,35 +160,29 @@ def _score(value: dict[str, Any], with_interval: bool) -> str:
 
 def _show_examples(out: Console, run: RunDirectory) -> None:
     """Nodes spread evenly over the final score, so that good and bad ones are seen."""
-    import pyarrow.parquet as pq  # Heavy: `ibc status` does without it.
+    import pyarrow.parquet as pq  # Heavy, and `ibc status` does not need it.
 
-    rows = [
-        row
-        for row in pq.read_table(run.path / "nodes.parquet").to_pylist()
-        if row["score_final"] is not None
-    ]
+    every = pq.read_table(run.path / "nodes.parquet").to_pylist()
+    rows = [row for row in every if row["score_final"] is not None]
     rows.sort(key=lambda row: -row["score_final"])
-    picked = (
-        [rows[i * (len(rows) - 1) // (N_EXAMPLES - 1)] for i in range(N_EXAMPLES)]
-        if len(rows) >= N_EXAMPLES
-        else rows
-    )
-    table = Table(
-        title="example nodes, from the best to the worst final score", title_justify="left"
-    )
-    for column in ("node", "label", "top tokens before", "r before", "r after"):
-        table.add_column(column)
-    for row in picked:
-        before = "-" if row["score_before"] is None else f"{row['score_before']:.2f}"
-        after = "-" if row["score_after"] is None else f"{row['score_after']:.2f}"
-        tokens = escape(" ".join(row["top_tokens"] or []))
-        table.add_row(f"L{row['layer']}/{row['node']}", escape(row["label"]), tokens, before, after)
+    if len(rows) > N_EXAMPLES:
+        rows = [rows[i * (len(rows) - 1) // (N_EXAMPLES - 1)] for i in range(N_EXAMPLES)]
+    columns = ("node", "label", "top tokens before", "r before", "r after")
+    table = titled("example nodes, from the best to the worst final score", columns)
+    for row in rows:
+        table.add_row(
+            f"L{row['layer']}/{row['node']}",
+            escape(row["label"]),
+            escape(" ".join(row["top_tokens"] or [])),
+            or_dash(row["score_before"]),
+            or_dash(row["score_after"]),
+        )
     out.print(table)
 
 
 def show_status(run: RunDirectory) -> None:
-    """Every stage that the run is planned to consist of: done (with its seconds), running, missing.
-    Reads `state.json`, the manifests of what is done, and the scores in the summary."""
+    """Every planned stage of the run: done (with its seconds), running or missing. Reads
+    `state.json`, the manifests of finished stages, and the scores in the summary."""
     out, summary = console(), run.summary
     whole = "complete" if run.standing == "complete" else "not complete"
     out.print(f"{run.name}: {whole}", style="italic")
@@ -232,14 +205,13 @@ def show_status(run: RunDirectory) -> None:
 
 
 def _progress(run: RunDirectory) -> dict[tuple[int | None, str], str]:
-    """(layer, link name) -> what became of the stage, in the order of the plan."""
+    """(layer, link name) -> state of the stage, in the order of the plan."""
     made, cells = set(run.links), {}
     running = run.state["running"]
     for link in run.plan:
         folder = run.store.path(link.stage, link.fingerprint)
         if link in made and (folder / MANIFEST).is_file():
-            seconds = Artifact(link.stage, link.fingerprint, folder).seconds
-            cell = f"{seconds:.0f} s"
+            cell = f"{Artifact(link.stage, link.fingerprint, folder).seconds:.0f} s"
         elif link in made:
             cell = "[red]gone[/red]"
         elif running and running["stage"] == link.stage and running["layer"] in (link.layer, None):

@@ -1,5 +1,4 @@
-"""Any nested JSON as tables, so that a key that is new in the summary is shown without a change
-here."""
+"""Any nested JSON as tables, so that a new key of the summary needs no change here."""
 
 from __future__ import annotations
 
@@ -15,11 +14,12 @@ MAX_COLUMNS = 9
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted path and value of everything that is neither a mapping nor a list of such."""
+    """Dotted path and value of everything that is neither a mapping nor a list of mappings or
+    lists."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from leaves(item, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list) and any(isinstance(item, Mapping | list) for item in value):
+    elif _nested(value):
         for i, item in enumerate(value):
             yield from leaves(item, f"{path}[{i}]")
     else:
@@ -32,8 +32,8 @@ def exact(value: Any) -> str:
 
 
 def tree(value: Any) -> Markup:
-    """Tables of a nested value: mappings of equal shape become one table, single values a list of
-    names and values."""
+    """Tables of a nested value. Mappings of plain values become the rows of one table, and plain
+    values a list of names and values."""
     if not isinstance(value, Mapping):
         return _list(value) if isinstance(value, list) else Markup(f"<p>{escape(shown(value))}</p>")
     single = {key: item for key, item in value.items() if not _nested(item)}

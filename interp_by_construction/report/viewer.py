@@ -1,5 +1,4 @@
-"""The viewer artifact of a layer of a finished run: made when a report is written, found again by
-the next one."""
+"""The viewer artifact of a layer of a finished run. The first report makes it."""
 
 from __future__ import annotations
 
@@ -19,28 +18,26 @@ def build_viewer(facts: RunFacts, layer: int) -> Artifact:
     cfg = facts.config
     artifacts = facts.artifacts(layer)
     position = facts.layers.index(layer)
-    sides = {
-        "below": facts.layers[position - 1 : position] if position else [],
-        "above": facts.layers[position + 1 : position + 2],
-    }
-    neighbours = {side: found[0] for side, found in sides.items() if found}
+    neighbours = {"below": facts.layers[position - 1]} if position else {}
+    if position + 1 < len(facts.layers):
+        neighbours["above"] = facts.layers[position + 1]
     stage = Viewer(
-        given(facts.shared("corpus")),
-        given(facts.model(layer, "final")),
-        given(artifacts["simulate"]),
-        given(artifacts["function"]) if "function" in artifacts else None,
-        {side: given(facts.labels(index)) for side, index in neighbours.items()},
-        neighbours,
-        layer,
-        simulator_of(cfg),
-        only(TextAmounts, cfg.simulate),
-        cfg.function.n_promoted,
+        corpus=given(facts.shared("corpus")),
+        simulate=given(artifacts["simulate"]),
+        layer=layer,
+        simulator=simulator_of(cfg),
+        texts=only(TextAmounts, cfg.simulate),
+        model=given(facts.model(layer, "final")),
+        function=given(artifacts["function"]) if "function" in artifacts else None,
+        neighbours={side: given(facts.labels(index)) for side, index in neighbours.items()},
+        neighbour_layers=neighbours,
+        n_promoted=cfg.function.n_promoted,
     )
     return Engine(facts.store, _runtime(cfg, facts.store), lambda _stage, _layer: None).get(stage)
 
 
 def _runtime(cfg: Config, store: Store) -> Runtime:
-    """A report may be written on another machine than the run; it tracks nothing."""
+    """For another machine than the run's, and without a logger."""
     trainer = cfg.trainer
     return Runtime(
         "auto" if trainer.device == "cuda" else trainer.device,

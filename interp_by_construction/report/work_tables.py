@@ -1,4 +1,4 @@
-"""Where the work hides and what became of a planted trigger, as tables on the terminal."""
+"""Ablations of aligned and free nodes, and of a planted trigger, as tables on the terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+
+from interp_by_construction.report.tables import signed, titled
 
 ABLATED = {
     "free_mean": "free at mean",
@@ -18,14 +19,11 @@ ROLES = {"align": "aligned", "continue": "repaired", "freeze_only": "freeze-only
 
 
 def show_work(out: Console, summary: dict[str, Any]) -> None:
-    """One row per layer, one for all at once, the tax beside them."""
+    """One row per layer and one for all layers at once, each with its tax."""
     rows = [layer["work"] for layer in summary["layers"] if layer.get("work")]
     rows += [summary["work"]] if len(rows) > 1 and summary.get("work") else []
     if not rows:
         return
-    table = Table(
-        title="where the work hides: rise of the test loss (nats/token)", title_justify="left"
-    )
     columns = (
         "layers",
         "free at mean / 0",
@@ -37,27 +35,25 @@ def show_work(out: Console, summary: dict[str, Any]) -> None:
         "tax",
         "tax / removed",
     )
-    for column in columns:
-        table.add_column(column, justify="right")
+    title = "where the work hides: rise of the test loss (nats/token)"
+    table = titled(title, (), columns)
     for row in rows:
-        rise = {name: f"{record['loss_increase']:+.4f}" for name, record in row["ablation"].items()}
-        pairs = [
+        rise = {name: signed(record["loss_increase"]) for name, record in row["ablation"].items()}
+        free, aligned, everything = (
             f"{rise[f'{name}_mean']} / {rise[f'{name}_zero']}"
             for name in ("free", "aligned", "all")
-        ]
-        removed = row["removed"] or {}
-        simulated = (
-            "-" if row["substitution"] is None else f"{row['substitution']['loss_increase']:+.4f}"
         )
+        removed, simulated = row["removed"] or {}, row["substitution"] or {}
         table.add_row(
             ", ".join(map(str, row["layers"])),
-            *pairs[:2],
-            simulated,
-            pairs[2],
+            free,
+            aligned,
+            signed(simulated.get("loss_increase")),
+            everything,
             _share(row["share_free"]),
             signed(removed.get("cost"), removed.get("cost_ci95")),
             signed(row["tax"]),
-            _percent(removed.get("tax_share")),
+            "-" if removed.get("tax_share") is None else f"{100 * removed['tax_share']:.1f} %",
         )
     out.print(table)
 
@@ -65,11 +61,8 @@ def show_work(out: Console, summary: dict[str, Any]) -> None:
 def show_trigger(out: Console, trigger: dict[str, Any]) -> None:
     """One row per model and ablation."""
     title = f"planted trigger: greedy decoding gives the response ({trigger['n_contexts']} held-out contexts)"
-    table = Table(title=title, title_justify="left")
-    table.add_column("model")
-    table.add_column("ablated")
-    for column in ("with the trigger", "without", "probability with", "without"):
-        table.add_column(column, justify="right")
+    columns = ("with the trigger", "without", "probability with", "without")
+    table = titled(title, ("model", "ablated"), columns)
     for row in trigger["rows"]:
         after = "" if row["layer"] is None else f", layer {row['layer']}"
         greedy = [
@@ -94,16 +87,3 @@ def _share(share: dict[str, Any]) -> str:
         return "undefined"
     interval = "" if share["ci95"] is None else " [{:.2f}, {:.2f}]".format(*share["ci95"])
     return escape(f"{share['value']:.2f}{interval}")
-
-
-def signed(value: float | None, interval: list[float] | None = None) -> str:
-    """A difference of losses with its interval, escaped for markup; a dash where there is none."""
-    if value is None:
-        return "-"
-    return escape(
-        f"{value:+.4f}" + ("" if interval is None else " [{:+.4f}, {:+.4f}]".format(*interval))
-    )
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"

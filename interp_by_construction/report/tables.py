@@ -1,0 +1,38 @@
+"""What the tables on the terminal share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+
+def console() -> Console:
+    """Wide enough for the tables where the output is no terminal."""
+    plain = Console(highlight=False)
+    return plain if plain.is_terminal else Console(highlight=False, width=150)
+
+
+def titled(title: str, left: Iterable[str], right: Iterable[str] = ()) -> Table:
+    """An empty table; `left` and `right` are the heads of its columns by their alignment."""
+    table = Table(title=title, title_justify="left")
+    for head in left:
+        table.add_column(head)
+    for head in right:
+        table.add_column(head, justify="right")
+    return table
+
+
+def or_dash(value: float | None) -> str:
+    """A number with two digits; a dash where there is none."""
+    return "-" if value is None else f"{value:.2f}"
+
+
+def signed(value: float | None, interval: list[float] | None = None) -> str:
+    """A difference of losses with its interval, escaped for markup; a dash where there is none."""
+    if value is None:
+        return "-"
+    ends = "" if interval is None else " [{:+.4f}, {:+.4f}]".format(*interval)
+    return escape(f"{value:+.4f}{ends}")

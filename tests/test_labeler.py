@@ -25,7 +25,6 @@ from interp_by_construction.labelling.prompts import (
     ANSWER_FORMAT,
     chat_prompt,
     context,
-    parse_label,
     peak_word,
     read_answer,
     top_words,
@@ -388,8 +387,8 @@ def test_prompts_show_what_they_promise() -> None:
         ("None.", None),
     ],
 )
-def test_parse_label(text: str, label: str | None) -> None:
-    assert parse_label(text) == label
+def test_an_answer_has_a_label_or_none(text: str, label: str | None) -> None:
+    assert read_answer(text).label == label
 
 
 @pytest.mark.parametrize(

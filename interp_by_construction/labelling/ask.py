@@ -1,5 +1,4 @@
-"""Questions to the labeler about the nodes of a layer: one prompt, several answers each, read
-strictly and counted."""
+"""Asks the labeler about the nodes of a layer, and reads and counts its answers."""
 
 from __future__ import annotations
 
@@ -42,20 +41,19 @@ class Question(NamedTuple):
 
 @dataclass(frozen=True)
 class AnswerCounts:
-    """Answers by what became of them."""
+    """What the labeler's answers were."""
 
     n_answers: int
     n_repeated_answers: int
     n_unparsed_answers: int
     unparsed_answers: dict[str, int]
-    """By the reason why there is no label in them."""
+    """Reason why there is no label -> number of answers."""
     n_structured_answers: int | None
-    """JSON objects as asked for; null where none was asked for."""
+    """JSON objects; None if text was asked for."""
 
 
 class Asker:
-    """Asks round by round; every answer depends on node, round and seed alone, not on the order or
-    timing of requests."""
+    """Asks round by round. An answer depends on node, round and seed, but not on other requests."""
 
     def __init__(self, labeler: Labeler, cfg: AskConfig, incoming: Incoming, seed: int) -> None:
         self.labeler, self.cfg, self.incoming, self.seed = labeler, cfg, incoming, seed
@@ -68,19 +66,20 @@ class Asker:
         )
 
     def plain(self, node: Node, avoid: Sequence[str] = ()) -> Question:
-        """For a label; avoid: labels that will not do."""
-        shown = (node, self.cfg.n_words, self.cfg.n_contexts, self._inputs(node), avoid)
-        return Question(node, words_prompt(*shown) if self._words else chat_prompt(*shown))
+        """Asks for a label other than those of `avoid`."""
+        prompt = words_prompt if self._words else chat_prompt
+        inputs = self._inputs(node)
+        return Question(node, prompt(node, self.cfg.n_words, self.cfg.n_contexts, inputs, avoid))
 
     def contrast(self, node: Node, label: str, other: Node) -> Question:
-        """For what sets `node` apart from `other`, which holds `label`."""
+        """Asks what sets `node` apart from `other`, which holds `label`."""
         if self._words:
             return Question(node, contrasted_words_prompt(node, self.cfg.n_words, label, other))
         shown = (node, self.cfg.n_words, self.cfg.n_contexts, label, other, self._inputs(node))
         return Question(node, contrasted_chat_prompt(*shown))
 
     def revision(self, node: Node, label: str, examples: CounterExamples) -> Question:
-        """For a better label than `label`."""
+        """Asks for a better label than `label`."""
         if self._words:
             return Question(node, revised_words_prompt(node, self.cfg.n_words, label, examples))
         shown = (node, self.cfg.n_words, self.cfg.n_contexts, label, examples, self._inputs(node))
@@ -95,11 +94,11 @@ class Asker:
         heat: float = 0.0,
         greedy: bool = True,
     ) -> list[Proposal]:
-        """`n` answers per question, the first one greedy or not, as proposals without scores.
+        """`n` answers per question, as proposals without scores.
 
-        known: node -> earlier proposals; what repeats them, or an answer before it, is counted and
-        left out. heat: added to the temperature. An answer that is no label stays as a proposal
-        without text.
+        known: node -> earlier proposals. An answer that repeats them or another answer is counted
+        and left out. An answer without a label becomes a proposal without text. heat: added to the
+        temperature. greedy: whether the first answer has temperature 0.
         """
         where = [(i, candidate) for i in range(len(questions)) for candidate in range(n)]
         texts: dict[tuple[int, int], str] = {}
@@ -110,13 +109,10 @@ class Asker:
             if chosen:
                 temperature = 0.0 if is_greedy else self.cfg.temperature + heat
                 replies = self._call(
-                    [questions[i] for i, _ in chosen],
-                    [candidate for _, candidate in chosen],
-                    temperature,
+                    [(questions[i], candidate) for i, candidate in chosen], temperature
                 )
                 texts |= dict(zip(chosen, replies, strict=True))
         proposals: list[Proposal] = []
-        # A copy: questions about the two poles of one node keep apart.
         seen = {(p.node, p.pole, p.text) for earlier in known.values() for p in earlier}
         for i, candidate in where:
             node, reading = questions[i].node, read_answer(texts[i, candidate])
@@ -152,22 +148,19 @@ class Asker:
     def _inputs(self, node: Node) -> list[tuple[str, float]]:
         return self.incoming.get((node.node, node.pole), [])[: self.cfg.n_incoming]
 
-    def _call(
-        self, questions: Sequence[Question], candidates: Sequence[int], temperature: float
-    ) -> list[str]:
+    def _call(self, asked: Sequence[tuple[Question, int]], temperature: float) -> list[str]:
+        """asked: questions, and the number of the candidate that is asked for."""
         seeds = [
-            hash_seed(self.seed, q.node.layer, q.node.node, q.node.pole, self.round, candidate)
-            for q, candidate in zip(questions, candidates, strict=True)
+            hash_seed(self.seed, node.layer, node.node, node.pole, self.round, candidate)
+            for (node, _), candidate in asked
         ]
-        prompts, description = (
-            [question.prompt for question in questions],
-            f"label, round {self.round}",
-        )
+        prompts = [question.prompt for question, _ in asked]
+        description = f"label, round {self.round}"
         if self._words or self.response_format is None:
             plain = self.labeler.complete if self._words else self.labeler.chat
             sampling = Sampling(self.cfg.max_tokens, temperature, seeds, STOP)
             return plain(prompts, sampling, description=description)
-        # A line break may stand inside the object.
+        # Without `STOP`, since the object may contain line breaks.
         return self.labeler.chat(
             prompts,
             Sampling(self.cfg.max_tokens + ANSWER_TOKENS, temperature, seeds),

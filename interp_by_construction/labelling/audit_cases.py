@@ -1,9 +1,8 @@
 """The worst cases of an audit as counter-examples to labels, for revisions (`labelling.revision`).
 
-An audit after alignment comes too late for the label that alignment was given. So
-`label.audit_rounds` audits the labels while they are made, on the model that is not aligned yet:
-mined from the label split and edited along the gradient. A revision is judged on the select split,
-which made none of the cases (invariant 2).
+With `label.audit_rounds`, labels are audited while they are made, on the model that is not aligned
+yet. The cases are mined from the label split and edited along the gradient. A revision is judged on
+the select split, from which no case comes (invariant 2).
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from interp_by_construction.config.measures import SearchConfig
-from interp_by_construction.labelling.prompts import peak_word
-from interp_by_construction.labelling.revision import CounterExamples
+from interp_by_construction.labelling.revision import CounterExamples, one_per_word
 from interp_by_construction.scoring.audit import AuditedLabels, Case, audit
 from interp_by_construction.scoring.hotflip import Simulate
 from interp_by_construction.scoring.mining import KINDS
@@ -40,8 +38,9 @@ class Auditor:
     def counter_examples(
         self, labels: Sequence[tuple[int, int, str]], n: int
     ) -> dict[int, CounterExamples]:
-        """labels: (node, pole, label). At most `n` words of each kind per node on which label and
-        node differ by more than `audit.threshold`; no entry where there is none.
+        """Node -> words on which node and label differ by more than `audit.threshold`.
+
+        labels: (node, pole, label). n: most words of each kind. A node without cases has no entry.
         """
         if not labels:
             return {}
@@ -52,38 +51,20 @@ class Auditor:
         cases, _ = audit(self.model, said, self.cfg, self.batch_size, self.seed, "before")
         found = worst_cases(case for case in cases if case.gap > self.cfg.threshold)
         return {
-            node: CounterExamples(_words(cases.missed, n), _words(cases.wrong, n))
+            node: CounterExamples(one_per_word(cases.missed, n), one_per_word(cases.wrong, n))
             for node, cases in found.items()
         }
 
 
 def worst_cases(cases: Iterable[Case]) -> dict[int, CounterExamples]:
-    """Node -> counter-examples to its label, worst first, mined and edited ones, as `collect` shows
-    excerpts.
+    """Node -> mined and edited counter-examples to its label, worst first.
 
-    Activations are the node's own, times its pole. The text of edited ones is in no corpus; `block`
-    is where it was taken from.
+    Activations are the node's own, times its pole. The text of an edited case is in no corpus; its
+    `block` is that of the text that was edited.
     """
-    found: dict[int, dict[str, list[tuple[float, Excerpt]]]] = {}
-    for case in cases:
-        excerpt = Excerpt(case.tokens, case.real, case.peak, case.block)
-        kinds = found.setdefault(case.node, {kind: [] for kind in KINDS.values()})
-        kinds[case.kind].append((case.gap, excerpt))
-    return {
-        node: CounterExamples(
-            *(
-                [case for _, case in sorted(kinds[KINDS[way]], key=lambda c: -c[0])]
-                for way in (1, -1)
-            )
-        )
-        for node, kinds in found.items()
-    }
-
-
-def _words(cases: Iterable[Excerpt], n: int) -> list[Excerpt]:
-    """The first case of each of the first `n` different words."""
-    found: dict[str, Excerpt] = {}
-    for case in cases:
-        if word := peak_word(case).lower():
-            found.setdefault(word, case)
-    return list(found.values())[:n]
+    found: dict[int, CounterExamples] = {}
+    for case in sorted(cases, key=lambda case: -case.gap):
+        missed, wrong = found.setdefault(case.node, CounterExamples([], []))
+        kind = missed if case.kind == KINDS[1] else wrong
+        kind.append(Excerpt(case.tokens, case.real, case.peak, case.block))
+    return found

@@ -1,5 +1,4 @@
-"""Blind relabelling: what would the labeler call the aligned nodes of a model, did it not know
-their labels?"""
+"""Blind relabelling: the labeler names aligned nodes without knowing their labels."""
 
 from __future__ import annotations
 
@@ -21,8 +20,7 @@ from interp_by_construction.llm.client import Labeler
 
 @dataclass(frozen=True)
 class BlindLabeler:
-    """Labels nodes as the label stage does, from their activations in some model. One candidate per
-    node, the labeler's most likely answer: there is nothing to choose by."""
+    """Labels nodes as the label stage does, with one greedy candidate per node."""
 
     labeler: Labeler
     evidence: CollectConfig
@@ -37,10 +35,9 @@ class BlindLabeler:
         labels: Sequence[Label],
         below: Sequence[Label],
     ) -> list[str | None]:
-        """A fresh label for every labelled node of `labels`, in their order; None where the labeler
-        failed.
+        """A fresh label for every labelled node of `labels`; None where the labeler failed.
 
-        passage: on which evidence is gathered. below: labels of the aligned layer underneath.
+        passage: the text that the labeler is shown. below: labels of the aligned layer below.
         """
         poles = {label.node: label.pole for label in labels if label.text is not None}
         if not poles:

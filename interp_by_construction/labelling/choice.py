@@ -1,5 +1,4 @@
-"""Which node holds which label of a layer, what was proposed for it, and why it was chosen or
-dropped."""
+"""Which node holds which label, what was proposed for it, and why it was chosen or dropped."""
 
 from __future__ import annotations
 
@@ -26,22 +25,21 @@ class Rivalry(NamedTuple):
 
 
 class LabelChoice:
-    """Labels are distinct (see `normalised`): a label belongs to the node that it scores highest on
-    among those that ask for it together, and stays there until that node takes a better one.
+    """Gives each node a label that no other node holds (see `normalised`).
+
+    Of nodes that ask for a label together, the one with the highest score gets it. It keeps the
+    label until it takes a better one.
     """
 
     def __init__(self, views: Sequence[Node], select: Comparison | None) -> None:
-        """views: each node's dominant pole, and the other one where both are asked for; select:
-        scores the proposals."""
+        """views: the dominant pole of each node, then other poles. select: scores proposals."""
         self.views: dict[int, dict[int, Node]] = {}
         for view in views:
             self.views.setdefault(view.node, {})[view.pole] = view
         self.nodes = list(self.views)
-        # The order in which equal claims are settled: first the nodes that do most.
-        self.order = sorted(
-            self.nodes, key=lambda node: -next(iter(self.views[node].values())).variance
-        )
         self.pole = {node: next(iter(poles)) for node, poles in self.views.items()}
+        # Of equal claims, that of the node with the largest variance comes first.
+        self.order = sorted(self.nodes, key=lambda node: -self.view(node).variance)
         self.history: dict[int, list[Proposal]] = {node: [] for node in self.nodes}
         self.held: dict[int, Proposal] = {}
         self._holder: dict[str, int] = {}
@@ -52,9 +50,8 @@ class LabelChoice:
         return self.views[node][self.pole[node]]
 
     def texts(self, node: int) -> list[str]:
-        """What was proposed for the node's pole, the best first, then the oldest."""
-        claims = [p for p in self.history[node] if p.text is not None and p.pole == self.pole[node]]
-        return [str(p.text) for p in sorted(claims, key=_rank, reverse=True)]
+        """The labels proposed for the node's pole, best first; of equal ones the oldest first."""
+        return [str(p.text) for p in sorted(self._claims(node), key=_rank, reverse=True)]
 
     def waiting(self) -> list[int]:
         """Nodes without a label, most variance first."""
@@ -79,24 +76,17 @@ class LabelChoice:
         return [proposal for proposal in scored if proposal.text is not None]
 
     def choose_poles(self) -> None:
-        """The pole of the best proposal, for nodes that were shown from both sides; the dominant
-        one in doubt."""
-        for node in self.nodes:
-            for proposal in self.history[node]:
-                best = max(
-                    (p for p in self.history[node] if p.pole == self.pole[node]),
-                    key=_rank,
-                    default=None,
-                )
-                if proposal.score is not None and (
-                    best is None or _higher(proposal.score, best.score)
-                ):
-                    self.pole[node] = proposal.pole
+        """Gives each node the pole of its best proposal; the dominant pole if none is better."""
+        for node, poles in self.views.items():
+            for pole in poles:
+                if _higher(self._best(node, pole), self._best(node, self.pole[node])):
+                    self.pole[node] = pole
 
     def take(self, proposals: Sequence[Proposal]) -> set[int]:
-        """Gives free labels to the nodes that they were proposed for, the highest score first,
-        where a node has none or a lower one. Without scores the first proposal wins. Returns the
-        nodes whose label is new.
+        """Gives free labels to the nodes that they were proposed for, the highest score first.
+
+        A node takes a label if it has none or one with a lower score. Without scores it takes the
+        first one. Returns the nodes whose label is new.
         """
         rank = {node: i for i, node in enumerate(self.order)}
         claims = sorted(proposals, key=lambda p: (-_rank(p), rank[p.node]))
@@ -119,23 +109,15 @@ class LabelChoice:
         return changed
 
     def rivals(self) -> list[Rivalry]:
-        """Nodes whose best proposal another node holds, in `order`; those that hold nothing
-        better."""
+        """Nodes, in `order`, whose best proposal is better than their label but held by another."""
         found = []
         for node in self.order:
-            claims = [
-                p for p in self.history[node] if p.text is not None and p.pole == self.pole[node]
-            ]
-            if not claims:
-                continue
             # The first of the best, as in `take`.
-            best, held = max(claims, key=_rank), self.held.get(node)
+            best, held = max(self._claims(node), key=_rank, default=None), self.held.get(node)
+            if best is None or (held is not None and not _higher(best.score, held.score)):
+                continue
             holder = self.holder(str(best.text))
-            if (
-                holder is not None
-                and holder != node
-                and (held is None or _higher(best.score, held.score))
-            ):
+            if holder is not None and holder != node:
                 found.append(Rivalry(node, str(best.text), holder))
         return found
 
@@ -147,6 +129,15 @@ class LabelChoice:
         """Every proposal with the reason why it was chosen or dropped."""
         return [self._closed(proposal) for node in self.nodes for proposal in self.history[node]]
 
+    def _claims(self, node: int) -> list[Proposal]:
+        """The proposals for the node's pole that are labels, oldest first."""
+        return [p for p in self.history[node] if p.text is not None and p.pole == self.pole[node]]
+
+    def _best(self, node: int, pole: int) -> float | None:
+        """The highest score of a pole's proposals; None if no score is defined."""
+        scores = (p.score for p in self.history[node] if p.pole == pole)
+        return max((score for score in scores if score is not None), default=None)
+
     def _scored(self, proposal: Proposal) -> Proposal:
         if self._select is None or proposal.text is None:
             return proposal
@@ -154,12 +145,8 @@ class LabelChoice:
 
     def _label(self, node: int) -> Label:
         chosen = self.held.get(node)
-        last = (
-            chosen.round
-            if chosen is not None
-            else max((p.round for p in self.history[node]), default=0)
-        )
-        attempts = len({p.round for p in self.history[node] if p.round <= last})
+        rounds = {p.round for p in self.history[node]}
+        attempts = sum(chosen is None or each <= chosen.round for each in rounds)
         if chosen is None:
             failure = ALL_TAKEN if self.texts(node) else NO_LABEL
             return Label(node, self.pole[node], None, "failed", attempts, failure)
@@ -167,42 +154,37 @@ class LabelChoice:
         return Label(node, self.pole[node], chosen.text, "aligned", attempts, remark)
 
     def _closed(self, proposal: Proposal) -> Proposal:
-        chosen = self.held.get(proposal.node)
-        if proposal is chosen:
-            first = (
-                "the first label that was free"
-                if proposal.score is None
-                else "the highest score of those that were free"
-            )
-            return replace(
-                proposal,
-                chosen=True,
-                why=LAST_RESORT if proposal.origin == "last resort" else first,
-            )
         if proposal.text is None:
             return proposal
+        chosen = proposal is self.held.get(proposal.node)
+        why = _why_chosen(proposal) if chosen else self._why_dropped(proposal, proposal.text)
+        return replace(proposal, chosen=chosen, why=why)
+
+    def _why_dropped(self, proposal: Proposal, text: str) -> str:
+        chosen, holder = self.held.get(proposal.node), self.holder(text)
         if proposal.pole != self.pole[proposal.node]:
-            return replace(proposal, why="the other pole scores higher")
-        holder = self.holder(proposal.text)
+            return "the other pole scores higher"
         if holder is not None and holder != proposal.node:
-            return replace(proposal, why=f"it is the label of node {holder}")
-        if chosen is None or not _higher(proposal.score, chosen.score):
-            return replace(
-                proposal,
-                why="its score is not higher"
-                if proposal.score is not None
-                else "another stands before it",
-            )
-        # A label that was taken when it was asked for and became free when its holder was revised.
-        return replace(proposal, why="it was another node's label at the time")
+            return f"it is the label of node {holder}"
+        if chosen is not None and _higher(proposal.score, chosen.score):
+            # It became free when its holder took another label.
+            return "it was another node's label at the time"
+        return "another stands before it" if proposal.score is None else "its score is not higher"
+
+
+def _why_chosen(proposal: Proposal) -> str:
+    if proposal.origin == "last resort":
+        return LAST_RESORT
+    if proposal.score is None:
+        return "the first label that was free"
+    return "the highest score of those that were free"
 
 
 def _rank(proposal: Proposal) -> float:
-    """Undefined scores come last."""
+    """For sorting by score; undefined scores come last."""
     return -2.0 if proposal.score is None else proposal.score
 
 
 def _higher(score: float | None, than: float | None) -> bool:
-    """Whether a score replaces another; an undefined one replaces nothing, and a defined one
-    replaces it."""
+    """Whether a score is higher than another; a defined score is higher than an undefined one."""
     return score is not None and (than is None or score > than)

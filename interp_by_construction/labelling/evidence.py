@@ -1,14 +1,12 @@
 """Evidence about the nodes of a layer, in memory that does not grow with the text.
 
-1. One pass over the text: sums for mean and variance, extremes, the strongest token of every block
-   for each pole (merged into a running top k), and a uniform reservoir of tokens, shared by all
-   nodes.
-2. Choose the nodes and the dominant pole of each. With nodes.poles=both, nodes that take both signs
-   are shown from both sides.
-3. A second pass for the chosen nodes: histogram, and near misses (a token of a top excerpt with low
-   activation).
-4. A third pass over the blocks that were picked: cut the excerpts (top, quantiles, near misses,
-   random).
+1. A first pass over the text: mean, variance and extremes of every node, its strongest tokens for
+   each pole, and a random sample of tokens that all nodes share.
+2. Nodes are chosen, and the dominant pole of each. With nodes.poles=both, nodes that take both
+   signs are shown from both sides.
+3. A second pass for the chosen nodes: histograms, and near misses (tokens of top excerpts that have
+   a low activation elsewhere).
+4. A third pass over blocks with chosen tokens: excerpts are cut around these tokens.
 """
 
 from __future__ import annotations
@@ -34,12 +32,11 @@ from interp_by_construction.subject.reading import read_activations
 
 
 class Activations(Protocol):
-    """What the nodes of one layer do on any part of a passage."""
+    """Reads what the nodes of one layer do on a passage, like `read_activations`."""
 
     def __call__(
         self, passage: Passage, nodes: NDArray[np.int64] | None, description: str
-    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        """As `read_activations`."""
+    ) -> Iterator[tuple[slice, NDArray[np.float32]]]: ...
 
 
 def of_model(model: nn.Module, layer: int, batch_size: int) -> Activations:
@@ -56,16 +53,16 @@ def of_model(model: nn.Module, layer: int, batch_size: int) -> Activations:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was found out about the chosen nodes of a layer."""
+    """What was found out about the nodes of a layer."""
 
     nodes: list[Node]
-    """The chosen nodes by ascending id, each by its dominant pole."""
+    """The dominant poles of the chosen nodes, by ascending id."""
     opposites: list[Node]
-    """The other pole of those that take both signs, where asked for."""
+    """The other poles of chosen nodes that take both signs, if asked for."""
     mean: Tensor
-    """Of the whole layer, float64 [node]."""
+    """Of all nodes of the layer, float64 [node]."""
     variance: Tensor
-    """Likewise."""
+    """Of all nodes of the layer, float64 [node]."""
     n_tokens: int
 
 
@@ -84,7 +81,7 @@ def gather_evidence(
     which: SelectionConfig | Mapping[int, int],
     seed: int,
 ) -> Evidence:
-    """which: how the nodes are chosen, or node -> pole."""
+    """Evidence about some nodes of a layer. which: how they are chosen, or node -> pole."""
     first = _first_pass(read, passage, cfg, seed)
     n_chosen, views = _views(first, which, seed * 1000 + layer)
     nodes = np.array([view.node for view in views], dtype=np.int64)
@@ -117,23 +114,21 @@ def _first_pass(read: Activations, passage: Passage, cfg: CollectConfig, seed: i
     first: FirstPass | None = None
     for at, values in read(passage, None, "moments"):
         if first is None:
-            reservoir = 256 * cfg.n_quantiles
-            first = FirstPass(values.shape[-1], cfg.top_k, reservoir=reservoir, seed=seed)
+            first = FirstPass(values.shape[-1], cfg.top_k, 256 * cfg.n_quantiles, seed)
         first.update(_rows(at), torch.from_numpy(passage.part(at).ids), torch.from_numpy(values))
     assert first is not None, "a passage has blocks"
     return first
 
 
 def _rows(at: slice) -> Tensor:
-    """Places of blocks in the passage, by which picks name them."""
+    """The numbers of blocks in the passage."""
     return torch.arange(at.start, at.stop)
 
 
 def _views(
     first: FirstPass, which: SelectionConfig | Mapping[int, int], seed: int
 ) -> tuple[int, list[_View]]:
-    """How many nodes were chosen, and what is shown: the chosen nodes' dominant poles, then the
-    other pole of those that take both signs."""
+    """How many nodes were chosen, and what is shown: dominant poles, then the other ones."""
     if isinstance(which, Mapping):
         return len(which), [_View(*each) for each in sorted(which.items())]
     chosen = choose_nodes(first.variance, which, seed)
@@ -147,7 +142,7 @@ def _views(
 
 
 def check_count(cfg: SelectionConfig, layer: int, width: int) -> None:
-    """Raises ConfigError where more nodes are asked for than the `width` of the layer."""
+    """Raises ConfigError if more nodes are asked for than the layer has."""
     counted = cfg.select != "all" and cfg.fraction is None
     if counted and cfg.count is not None and cfg.count > width:
         raise ConfigError(
@@ -156,8 +151,7 @@ def check_count(cfg: SelectionConfig, layer: int, width: int) -> None:
 
 
 def choose_nodes(variance: Tensor, cfg: SelectionConfig, seed: int) -> NDArray[np.int64]:
-    """Sorted ids of the nodes that are labelled: all, the top by variance, or a seeded random
-    set."""
+    """Sorted ids of the nodes that are labelled: all, the top by variance, or a random set."""
     width = len(variance)
     if cfg.fraction is not None:
         count = round(cfg.fraction * width)

@@ -1,5 +1,4 @@
-"""Labels that are worth trying on any layer of any model: what the labeler did not think of, a node
-may still do."""
+"""Labels that are tried on any layer of any model, beside those of the labeler."""
 
 from __future__ import annotations
 
@@ -12,11 +11,11 @@ from interp_by_construction.engine.runtime import Handle, Runtime
 from interp_by_construction.errors import ConfigError
 
 GENERAL = Path(__file__).with_name("general_labels.txt")
-"""One label per line; what follows a `#` at the beginning of a line is a comment."""
+"""One label per line; a line that begins with `#` is a comment."""
 
 
 def general_labels(file: Path = GENERAL) -> list[str]:
-    """The labels of the file, in order. Raises ConfigError if there is no such file."""
+    """The labels of the file. Raises ConfigError if there is no such file."""
     if not file.is_file():
         raise ConfigError(
             f"label.general_pool=true: {file} is missing; reinstall the package, or set label.general_pool=false"
@@ -31,9 +30,7 @@ class GeneralLabels(Handle[list[str]]):
 
     @cached_property
     def identity(self) -> str:
-        """Hash of the labels."""
         return hashlib.sha256("\n".join(general_labels()).encode()).hexdigest()
 
     def open(self, runtime: Runtime) -> list[str]:
-        """The labels."""
         return general_labels()

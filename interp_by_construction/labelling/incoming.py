@@ -1,5 +1,4 @@
-"""Strongest incoming labelled nodes: the direct path from one aligned layer's nodes to the next
-layer's."""
+"""The strongest labelled inputs of a node: nodes of the aligned layer below."""
 
 from __future__ import annotations
 
@@ -18,13 +17,12 @@ Incoming = dict[tuple[int, int], list[tuple[str, float]]]
 def strongest(
     model: nn.Module, layer: int, labels: Sequence[Label], nodes: Sequence[Node], n: int
 ) -> Incoming:
-    """For each of `nodes`, the `n` labelled nodes of the layer below with the largest |virtual
-    weight|, and that weight; empty where the layer below has no label.
+    """The `n` labelled nodes of the layer below with the largest |virtual weight| to each node.
 
     The virtual weight is the product of the lower node's output direction and the node's input
-    direction through the residual stream, as in Elhage et al. 2021
-    (https://transformer-circuits.pub/2021/framework); norms are left out. Both are multiplied by
-    the poles, so that a positive weight means: when the lower label applies, this one does more.
+    direction (Elhage et al. 2021, https://transformer-circuits.pub/2021/framework), without norms.
+    It is multiplied by both poles: with a positive weight, the node does more when the lower label
+    applies.
     """
     named = [label for label in labels if label.text is not None]
     if not named:

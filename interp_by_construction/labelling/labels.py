@@ -11,7 +11,7 @@ from interp_by_construction.engine.rows import read_rows
 
 @dataclass(frozen=True)
 class Label:
-    """The natural-language explanation of one node, or the reason why there is none."""
+    """The label of one node, or the reason why there is none."""
 
     node: int
     pole: int
@@ -23,8 +23,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Proposal:
-    """One answer of the labeler for one node: the history of a label, with what was chosen or
-    dropped and why."""
+    """One answer of the labeler for one node, and what became of it."""
 
     node: int
     pole: int
@@ -32,14 +31,14 @@ class Proposal:
     round: int
     """0 is the first time that the labeler is asked for this node."""
     origin: Literal["proposal", "contrast", "retry", "last resort", "revision", "audit"]
-    """`contrast`: asked what sets the node apart from the one that holds its label; `retry`: asked
-    for other labels; `last resort`: its own top words added to a label that is taken; `revision`:
-    shown counter-examples of its label; `audit`: the same, found by an audit."""
+    """What was asked. `contrast`: what sets the node apart from the one that holds its label.
+    `retry`: another label. `last resort`: nothing; the node's top words were added to a label that
+    is taken. `revision` and `audit`: a label that fits counter-examples better."""
     text: str | None
-    """Null where the answer is no label."""
+    """None if the answer is no label."""
     score: float | None = None
     """Pearson's r, on the select split, of the node's activations times `pole` with the simulation
-    of `text`; null where it is undefined or not asked for."""
+    of `text`; None if it is undefined or not asked for."""
     chosen: bool = False
     why: str = ""
     """Why it was chosen or dropped."""
@@ -51,8 +50,7 @@ def read_labels(path: Path) -> list[Label]:
 
 
 def read_proposals(path: Path) -> list[str]:
-    """All labels that were proposed for a layer's nodes, revisions and repeats included, of a label
-    artifact."""
+    """All labels that were proposed for a layer's nodes, of a label artifact."""
     return [proposal.text for proposal in read_history(path) if proposal.text is not None]
 
 

@@ -1,17 +1,15 @@
-"""Matching: deal labels out anew, so that each node gets one that says what it does already.
+"""Matching: labels are dealt out anew, so that each node gets one that says what it does already.
 
-1. Pool: the labels that the labeler gave, everything else it proposed for the layer, and the
-   general list; distinct.
-2. A simulator that reads any text cheaply simulates the whole pool. A label that hardly ever
-   applies could not be checked, and of two that apply to the same tokens one is no label of its
-   own: both kinds are left out (see `usable`).
-3. With nodes.learnable the pool's labels are also asked how well a fresh neuron of the layer learns
-   them (`training.readout`).
-4. One linear assignment (Jonker and Volgenant 1987, https://doi.org/10.1007/BF02278710) pairs nodes
-   with labels so that the sum of the correlations between activations and simulations, mixed with
-   what can be learned, is as large as it can be.
+1. The pool is all distinct labels: those that the labeler gave, everything else that it proposed
+   for the layer, and the general list.
+2. A simulator that reads any text cheaply simulates the whole pool. Labels that hardly ever apply,
+   and labels that apply to the same tokens as a better one, are left out (see `usable`).
+3. With nodes.learnable, a fresh neuron of the layer is trained on each label (`training.readout`).
+4. A linear assignment (Jonker and Volgenant 1987, https://doi.org/10.1007/BF02278710) pairs nodes
+   with labels. It maximizes the sum of the correlations between activations and simulations, mixed
+   with what fresh neurons learn.
 
-With nodes.poles=both a node that takes both signs may be matched by -r: its pole turns.
+With nodes.poles=both, a node that takes both signs may be matched by -r: its pole turns.
 """
 
 from __future__ import annotations
@@ -29,17 +27,17 @@ from torch import nn
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.words import normalised
 from interp_by_construction.labelling.labels import Label
+from interp_by_construction.stats.undefined import or_none
 from interp_by_construction.subject.dictionary import gated
 from interp_by_construction.subject.nodes import AlignedNodes
 from interp_by_construction.subject.reading import device_of, mlp_inputs_on, read_activations
 from interp_by_construction.training.readout import readout_correlations
 
 UNDEFINED = -2.0
-"""Stands for an undefined correlation in the assignment: worse than any defined one, so it is taken
-only when nothing is left."""
+"""Stands for an undefined correlation in the assignment. It is lower than any defined one."""
 
 APPLIES = 0.5
-"""A simulator of labels says the chance that a label applies to a token; above this it does."""
+"""A label applies to a token if its simulation, a probability, is larger."""
 
 
 class Candidate(NamedTuple):
@@ -52,8 +50,7 @@ class Candidate(NamedTuple):
 def pool(
     labels: Sequence[Label], proposals: Iterable[str], general: Iterable[str]
 ) -> list[Candidate]:
-    """Distinct candidates (see `normalised`); of equal ones the first stays: given labels, then
-    proposals, then general ones."""
+    """Distinct candidates (see `normalised`): given labels, then proposals, then general ones."""
     given = [label.text for label in labels if label.text is not None]
     every = [
         *(Candidate(text, "labeler") for text in (*given, *proposals)),
@@ -68,7 +65,7 @@ def pool(
 
 @dataclass(frozen=True)
 class MatchLimits:
-    """What a match is decided by."""
+    """The settings of a match."""
 
     min_tokens: int
     max_overlap: float
@@ -77,16 +74,16 @@ class MatchLimits:
 
 
 class Correlations(NamedTuple):
-    """A pool of labels against the nodes of a layer, on the text of one passage."""
+    """Correlations of a pool of labels with the nodes of a layer, on one passage."""
 
     r: NDArray[np.float64]
-    """Activations times pole with simulations, [node, label]; NaN where undefined."""
+    """Of activations times pole with simulations, [node, label]; NaN where undefined."""
     between: NDArray[np.float64]
-    """Simulations with each other, [label, label]."""
+    """Of simulations with each other, [label, label]."""
     n_applies: NDArray[np.int64]
-    """Tokens that each label applies to, [label]."""
+    """Number of tokens that each label applies to, [label]."""
     learned: NDArray[np.float64] | None
-    """What a fresh neuron of the layer reaches on each label, [label]; null where not asked for."""
+    """Of a fresh neuron of the layer with each label, [label]; None if not asked for."""
 
 
 def correlate(
@@ -97,8 +94,11 @@ def correlate(
     simulate: Callable[[slice], NDArray[np.float32]],
     fresh_seed: int | None,
 ) -> Correlations:
-    """simulate: blocks of the passage -> what `n_labels` labels say where there is text, [token,
-    label]. fresh_seed: of the training of fresh neurons; null for none."""
+    """Correlates `n_labels` labels with the nodes of `views`.
+
+    simulate: blocks of the passage -> simulations where there is text, [token, label]. fresh_seed:
+    for the training of fresh neurons; None trains none.
+    """
     layer, nodes, poles = views
     sums, between = Correlator(len(nodes), n_labels), Correlator(n_labels, n_labels)
     n_applies, pieces = np.zeros(n_labels, dtype=np.int64), []
@@ -122,8 +122,10 @@ def correlate(
 def _learned(
     model: nn.Module, passage: Passage, layer: int, simulated: NDArray[Any], seed: int
 ) -> NDArray[np.float64]:
-    """What a fresh neuron reaches on each label, [label]; every second block is held out.
-    simulated: [token, label], text alone."""
+    """The r of a fresh neuron with each label, [label]; every second block is held out.
+
+    simulated: simulations where there is text, [token, label].
+    """
     is_text = passage.is_text
     read = mlp_inputs_on(model, passage, layer)[is_text.reshape(-1)]
     held_out = np.broadcast_to((np.arange(len(is_text)) % 2 == 1)[:, None], is_text.shape)[is_text]
@@ -135,17 +137,17 @@ def _learned(
 
 @dataclass(frozen=True)
 class Match:
-    """What a node was dealt, and what it had."""
+    """The label that a node was dealt, and the one that it had."""
 
     label: Label
     source: Literal["labeler", "general"] | None
-    """Where the label comes from; null without a label."""
+    """Where the label comes from; None without a label."""
     r: float | None
     own: Label
+    """The label that the node had."""
     own_r: float | None
-    """Of the label that it had; null where undefined."""
     learnable_r: float | None
-    """What a fresh neuron reaches on the label; null where not asked for."""
+    """The r of a fresh neuron with the label; None if not asked for."""
 
 
 class Dealt(NamedTuple):
@@ -154,7 +156,7 @@ class Dealt(NamedTuple):
     matches: list[Match]
     """One per node, in the order of the labels given."""
     usable: list[int]
-    """Places in the pool of the labels that could be dealt out."""
+    """Positions in the pool of the labels that could be dealt out."""
 
 
 def deal(
@@ -164,49 +166,49 @@ def deal(
     limits: MatchLimits,
     may_turn: NDArray[np.bool_],
 ) -> Dealt:
-    """labels: what the labeler gave, one per node. may_turn: whether its pole may, [node]."""
+    """Deals out the labels of the pool.
+
+    labels: what the labeler gave, one per node. may_turn: whether the node's pole may turn, [node].
+    """
     own = _own_r(labels, candidates, found.r)
-    # Which sign a label gets is part of the match: that of the larger r.
     turned = (found.r < 0) & may_turn[:, None]
     r = np.where(turned, -found.r, found.r)
     learned = np.zeros(len(candidates)) if found.learned is None else found.learned
-    # What no neuron learns any part of is worth as much as a label that fits no node.
     worth = (1 - limits.learnable) * r + limits.learnable * np.nan_to_num(learned)
     kept = usable(found.n_applies, found.between, worth, limits.min_tokens, limits.max_overlap)
     chosen = match(np.where(np.isin(np.arange(len(candidates)), kept), worth, np.nan))
     matches = []
     for i, (old, index) in enumerate(zip(labels, chosen, strict=True)):
+        own_r = or_none(own[i])
         if index is None:
-            new = _unmatched(old, nothing=bool(np.isnan(r[i]).all()))
-            matches.append(Match(new, None, None, old, _or_null(own[i]), None))
+            reason = (
+                "it correlates with no label of the pool"
+                if np.isnan(r[i]).all()
+                else "no label of the pool is left for it"
+            )
+            new = replace(old, text=None, status="failed", reason=reason)
+            matches.append(Match(new, None, None, old, own_r, None))
             continue
         reason = f"matched, r {r[i, index]:.2f} on the label split"
         pole = -old.pole if turned[i, index] else old.pole
         text, source = candidates[index]
         new = replace(old, pole=pole, text=text, status="aligned", reason=reason)
-        fresh = None if found.learned is None else _or_null(learned[index])
-        found_r = _or_null(r[i, index])
-        matches.append(Match(new, source, found_r, old, _or_null(own[i]), fresh))
+        fresh = None if found.learned is None else or_none(learned[index])
+        matches.append(Match(new, source, or_none(r[i, index]), old, own_r, fresh))
     return Dealt(matches, kept)
 
 
 def _own_r(
     labels: Sequence[Label], candidates: Sequence[Candidate], r: NDArray[np.float64]
 ) -> NDArray[np.float64]:
+    """The r of each node with the label that it has, [node]; NaN without a label."""
     column = {normalised(candidate.text): index for index, candidate in enumerate(candidates)}
     return np.array(
         [
-            np.nan if label.text is None else r[i, column[normalised(label.text)]]
-            for i, label in enumerate(labels)
+            np.nan if label.text is None else row[column[normalised(label.text)]]
+            for row, label in zip(r, labels, strict=True)
         ]
     )
-
-
-def _unmatched(old: Label, nothing: bool) -> Label:
-    """nothing: whether no correlation of the node is defined."""
-    correlates = "it correlates with no label of the pool"
-    reason = correlates if nothing else "no label of the pool is left for it"
-    return replace(old, text=None, status="failed", reason=reason)
 
 
 def usable(
@@ -216,12 +218,11 @@ def usable(
     min_tokens: int,
     max_overlap: float,
 ) -> list[int]:
-    """Columns of the labels that may be dealt out.
+    """Positions of the labels that may be dealt out.
 
-    n_applies: tokens that each label applies to, [label]; between: correlations of the labels'
-    simulations, [label, label]; r: [node, label]. Left out are labels that apply to fewer than
-    `min_tokens`, and labels whose simulation correlates above `max_overlap` with that of one which
-    fits some node better.
+    n_applies and between: as in `Correlations`; r: [node, label]. A label is left out if it applies
+    to fewer than `min_tokens`, or if its simulation correlates above `max_overlap` with that of a
+    label which fits some node better.
     """
     best = np.nan_to_num(r, nan=UNDEFINED).max(axis=0, initial=UNDEFINED)
     kept: list[int] = []
@@ -233,10 +234,10 @@ def usable(
 
 
 def match(r: NDArray[np.float64]) -> list[int | None]:
-    """The label of each node, no label twice, so that the sum of r is as large as it can be.
+    """The label of each node, no label twice, so that the sum of r is as large as possible.
 
-    r: [node, label], NaN where undefined. None for a node without a defined r, or for which no
-    label with one is left.
+    r: [node, label], NaN where undefined. None for a node for which no label with a defined r is
+    left.
     """
     chosen: list[int | None] = [None] * len(r)
     # A node that correlates with nothing must not take a label from another.
@@ -249,8 +250,7 @@ def match(r: NDArray[np.float64]) -> list[int | None]:
 
 
 class Correlator:
-    """Pearson's r between all nodes and all labels from one pass over the tokens, in memory that
-    does not grow with them."""
+    """Pearson's r of all nodes with all labels, from one pass over the tokens."""
 
     def __init__(self, n_nodes: int, n_labels: int) -> None:
         self.n = 0
@@ -265,8 +265,8 @@ class Correlator:
         if not len(real):
             return
         if self._shift is None:
-            # Sums of differences from a typical value keep the digits that sums of squares lose;
-            # the first token tells constants.
+            # Differences from a typical value keep digits that sums of squares would lose. They are
+            # all 0 for a constant, since the value is that of the first token.
             self._shift = (real[0].astype(np.float64), simulated[0].astype(np.float64))
         x, y = real - self._shift[0], simulated - self._shift[1]
         self.n += len(x)
@@ -291,7 +291,3 @@ class Correlator:
         r[:, self._constant[1]] = np.nan
         clipped: NDArray[np.float64] = np.clip(r, -1.0, 1.0)
         return clipped
-
-
-def _or_null(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

@@ -1,18 +1,20 @@
 """Prompts that ask for a node's label, and the strict reading of the answer.
 
-Shown about a node: its strongest words, excerpts with the strongest word in brackets, near misses
-(words that were expected to activate it and do not), labels that are taken already, and the labels
-of the strongest incoming nodes; in chat messages also excerpts from its whole range of activations,
-random text, and the incoming weights. Small models follow a pattern better than an instruction, so
-`words_prompt` is a few-shot list that ends where the label belongs; `chat_prompt` asks an instruct
-model in words.
+A prompt shows the node's strongest words, excerpts with the strongest word in brackets, near misses
+(words that were expected to activate the node but do not), labels that are taken, and labels of the
+strongest incoming nodes. Chat messages also show excerpts from the whole range of activations,
+random text and incoming weights.
+
+A small model follows a pattern better than an instruction. So `words_prompt` is a few-shot list
+that ends where the label belongs, and `chat_prompt` asks an instruct model in words.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from interp_by_construction.subject.nodes import Excerpt, Node
@@ -42,7 +44,9 @@ SYSTEM = "You explain what a neuron of a language model responds to. You answer 
 QUESTION = "What do the activating words have in common? Answer with one short noun phrase (1 to 6 words) and nothing else."
 
 Unreadable = Literal["empty", "refusal", "too long", "no letters", "format remains", "repeated"]
-"""Why an answer is no label. `repeated`: the sampler got stuck in one word."""
+"""Why an answer is no label. `repeated`: the sampler repeats one word, as in `the the the`."""
+Message = dict[str, str]
+"""A message of a chat: its role and content."""
 
 
 class Reading(NamedTuple):
@@ -50,14 +54,13 @@ class Reading(NamedTuple):
 
     label: str | None
     reason: Unreadable | None
-    """Null if there is a label."""
+    """None if there is a label."""
     structured: bool
     """Whether the answer is the JSON object of `ANSWER_FORMAT`."""
 
 
 class _Shot(NamedTuple):
-    """One solved example. Only the clauses that the question has are written, so that all lines
-    have one form."""
+    """One solved example, or the question."""
 
     words: str
     text: str
@@ -86,47 +89,36 @@ _REFUSALS = re.compile(
 
 
 def peak_word(excerpt: Excerpt) -> str:
-    """The whole word around the peak token: subject tokens may be pieces of words. Empty if the
-    peak is white space."""
+    """The whole word around the peak token, which may be a piece of it; empty for white space."""
     start, end = _word_span(excerpt)
     return "".join(excerpt.tokens[start:end]).strip()
 
 
 def top_words(node: Node, n_words: int) -> list[str]:
-    """The words that activate the node most, each once, by their summed activation over the top
-    excerpts."""
-    weights: dict[str, float] = {}
+    """The words with the largest sum of activations over the top excerpts."""
+    weights: defaultdict[str, float] = defaultdict(float)
     written: dict[str, str] = {}
     for excerpt in node.top:
-        word = peak_word(excerpt)
-        if word:
+        if word := peak_word(excerpt):
             written.setdefault(word.lower(), word)
-            weights[word.lower()] = weights.get(word.lower(), 0.0) + max(
-                excerpt.activations[excerpt.peak], 0.0
-            )
+            weights[word.lower()] += max(excerpt.activations[excerpt.peak], 0.0)
     return [written[word] for word in sorted(weights, key=lambda word: -weights[word])[:n_words]]
 
 
 def near_miss_words(node: Node, n_words: int) -> list[str]:
-    """Words of the near misses that are not among the top words: the same token elsewhere says
-    nothing in a list of words.
-    """
+    """Words of the near misses that are not among the words of the top excerpts."""
     top = {peak_word(excerpt).lower() for excerpt in node.top}
     words = dict.fromkeys(peak_word(excerpt) for excerpt in node.near_misses)
     return [word for word in words if word and word.lower() not in top][:n_words]
 
 
 def context(excerpt: Excerpt, n_words: int | None = None) -> str:
-    """The excerpt on one line with the peak's word in brackets; at most `n_words` words on each
-    side (null: all)."""
+    """The excerpt with the peak's word in brackets and `n_words` words on each side (None: all)."""
     start, end = _word_span(excerpt)
     before = "".join(excerpt.tokens[:start]).split()
     after = "".join(excerpt.tokens[end:]).split()
     if n_words is not None:
-        before, after = (
-            before[len(before) - n_words :] if len(before) > n_words else before,
-            after[:n_words],
-        )
+        before, after = before[-n_words:], after[:n_words]
     return clean(" ".join([*before, f"[{peak_word(excerpt)}]", *after]))
 
 
@@ -137,40 +129,34 @@ def words_prompt(
     incoming: Sequence[tuple[str, float]] = (),
     avoid: Sequence[str] = (),
 ) -> str:
-    """Few-shot completion prompt; the model continues with the label and a line break.
+    """A few-shot prompt, which the model continues with the label and a line break.
 
-    `incoming` are (label, weight) of the strongest incoming nodes, of which those with positive
-    weight are shown; `avoid` are labels that other nodes of the layer have.
+    incoming: (label, weight) of the strongest incoming nodes; those with positive weight are shown.
+    avoid: labels that other nodes of the layer have.
     """
     inputs = [label for label, weight in incoming if weight > 0]
+    contexts = [context(excerpt, CONTEXT_WORDS) for excerpt in _distinct(node.top)[:n_contexts]]
     question = _Shot(
         words=clean(", ".join(top_words(node, n_words))),
-        text=clean(
-            "; ".join(
-                context(excerpt, CONTEXT_WORDS) for excerpt in _distinct(node.top)[:n_contexts]
-            )
-        ),
+        text=clean("; ".join(contexts)),
         near=clean(", ".join(near_miss_words(node, 3))),
         label="",
     )
-    # Above the examples: a small model repeats a label that stands on the line it has to finish.
-    # With such clauses there, a 135M labeler gave one and the same label to twelve different lists
-    # of words.
+    # These stand above the examples, since a small model repeats a label of the line that it has to
+    # finish: a 135M labeler then gave the same label to twelve different lists of words.
     notes = (("Labels other than", avoid), ("Reads from", inputs))
     header = [f"{title}: {clean(', '.join(labels))}" for title, labels in notes if labels]
     return "\n".join([*header, *(_line(shot, question) for shot in (*_SHOTS, question))]).rstrip()
 
 
 def _line(shot: _Shot, question: _Shot) -> str:
-    """`text: ... | not: ... | words = label`, with the clauses that `question` has; the words stand
-    next to the label.
+    """`text: ... | not: ... | words = label`, with the clauses that `question` has.
+
+    So all lines of a prompt have one form.
     """
-    clauses = [
-        f"{name}: {getattr(shot, field)}"
-        for name, field in (("text", "text"), ("not", "near"))
-        if getattr(question, field)
-    ]
-    return f"{' | '.join([*clauses, shot.words])} = {shot.label}"
+    text = [f"text: {shot.text}"] if question.text else []
+    near = [f"not: {shot.near}"] if question.near else []
+    return f"{' | '.join([*text, *near, shot.words])} = {shot.label}"
 
 
 def chat_prompt(
@@ -179,13 +165,14 @@ def chat_prompt(
     n_contexts: int,
     incoming: Sequence[tuple[str, float]] = (),
     avoid: Sequence[str] = (),
-) -> list[dict[str, str]]:
+) -> list[Message]:
     """Messages that ask an instruct model for the label; arguments as for `words_prompt`."""
-    lines = describe(node, n_words, n_contexts, incoming, avoid)
-    return [
-        {"role": "system", "content": SYSTEM},
-        {"role": "user", "content": "\n".join([*lines, "", QUESTION])},
-    ]
+    return messages([*describe(node, n_words, n_contexts, incoming, avoid), "", QUESTION])
+
+
+def messages(lines: Sequence[str]) -> list[Message]:
+    """The system message, and a user message of some lines."""
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "\n".join(lines)}]
 
 
 def describe(
@@ -198,63 +185,53 @@ def describe(
     """Lines of a chat message with all that is known about the node."""
     strongest = max((excerpt.activations[excerpt.peak] for excerpt in node.top), default=0.0)
     bands = node.quantiles[:: -max(1, len(node.quantiles) // max(n_contexts, 1))][:n_contexts]
-    sections = (
-        (
-            "In context (the activating word in brackets)",
-            [context(e) for e in _distinct(node.top)[:n_contexts]],
+    sections: dict[str, Iterable[str]] = {
+        "In context (the activating word in brackets)": map(
+            context, _distinct(node.top)[:n_contexts]
         ),
-        (
-            "Over its whole range (activation of the bracketed word, 0 to 10)",
-            [_rated(e, strongest) for e in bands],
+        "Over its whole range (activation of the bracketed word, 0 to 10)": (
+            _rated(excerpt, strongest) for excerpt in bands
         ),
-        (
-            "The bracketed word does NOT activate it here",
-            [context(e) for e in node.near_misses[:n_contexts]],
+        "The bracketed word does NOT activate it here": map(context, node.near_misses[:n_contexts]),
+        "Random text (activation of the bracketed word, 0 to 10)": (
+            _rated(excerpt, strongest) for excerpt in node.random[:n_contexts]
         ),
-        (
-            "Random text (activation of the bracketed word, 0 to 10)",
-            [_rated(e, strongest) for e in node.random[:n_contexts]],
+        "Reads from neurons labelled (weight)": (
+            f"{label} ({weight:+.2g})" for label, weight in incoming
         ),
-        (
-            "Reads from neurons labelled (weight)",
-            [f"{label} ({weight:+.2g})" for label, weight in incoming],
-        ),
-        ("Labels that are taken; say what sets this neuron apart from them", list(avoid)),
-    )
-    lines = [f"Words that activate the neuron most: {', '.join(top_words(node, n_words))}"]
-    for title, values in sections:
-        if values:
-            lines += ["", f"{title}:", *(f"- {value}" for value in values)]
-    return lines
+        "Labels that are taken; say what sets this neuron apart from them": avoid,
+    }
+    words = ", ".join(top_words(node, n_words))
+    return [
+        f"Words that activate the neuron most: {words}",
+        *(line for title, values in sections.items() for line in section(title, values)),
+    ]
+
+
+def section(title: str, values: Iterable[str]) -> list[str]:
+    """Lines of a list with a title; no lines without values."""
+    items = [f"- {value}" for value in values]
+    return ["", f"{title}:", *items] if items else []
 
 
 def _rated(excerpt: Excerpt, strongest: float) -> str:
-    """The excerpt with its peak's activation, 10 for the strongest of the node and 0 for what is
-    not positive."""
+    """The excerpt and the activation at its peak, where 10 is the node's strongest."""
     rating = 10 * excerpt.activations[excerpt.peak] / strongest if strongest > 0 else 0.0
     return f"{context(excerpt)} ({min(max(round(rating), 0), 10)})"
-
-
-def parse_label(text: str) -> str | None:
-    """The label in an answer, or None where there is none: a failure is never a result (see
-    `read_answer`)."""
-    return read_answer(text).label
 
 
 def read_answer(text: str) -> Reading:
     """The label in an answer, or the reason why there is none.
 
-    Takes the `label` of a JSON object, else the first line, without list marks, quotes, a leading
-    `Label:` and a final stop. Refused are answers without letters, of more than 80 characters,
-    refusals, placeholders, and remains of the prompt's own format.
+    Takes the `label` of a JSON object, or else the first line. List marks, quotes, a leading
+    `Label:` and a final stop are removed.
     """
     value = _json_label(text)
     structured = value is not None
     lines = (text if value is None else value).strip().splitlines()
     if not lines:
         return Reading(None, "empty", structured)
-    # The pattern of the few-shot prompt ends a label's line; a model that goes on with ` = ...` has
-    # said its label before.
+    # A model that goes on with the few-shot pattern ` = ...` has said its label before.
     label = re.split(r"\s=", lines[0])[0]
     label = re.sub(r"^(?:[-*•>\s]+|\d+[.)]\s+)", "", label)
     label = re.sub(r"^(?:label|answer|explanation)\s*:\s*", "", label, flags=re.IGNORECASE)
@@ -277,7 +254,6 @@ def _unreadable(label: str) -> Unreadable | None:
     ):
         return "format remains"
     words = label.lower().split()
-    # A sampler that got stuck: `the the the`.
     return "repeated" if len(words) > 2 and len(set(words)) == 1 else None
 
 
@@ -321,16 +297,17 @@ def _is_word(token: str) -> bool:
 
 
 def _distinct(excerpts: Sequence[Excerpt]) -> list[Excerpt]:
-    """The first excerpt of each word, then the others: three times the same word shows little."""
-    first = {
-        peak_word(excerpt).lower(): index for index, excerpt in reversed(list(enumerate(excerpts)))
-    }
-    chosen = sorted(first.values())
-    rest = [index for index in range(len(excerpts)) if index not in set(chosen)]
-    return [excerpts[index] for index in (*chosen, *rest)]
+    """The first excerpt of each word, then the others."""
+    first: list[Excerpt] = []
+    rest: list[Excerpt] = []
+    seen: set[str] = set()
+    for excerpt in excerpts:
+        word = peak_word(excerpt).lower()
+        (rest if word in seen else first).append(excerpt)
+        seen.add(word)
+    return [*first, *rest]
 
 
 def clean(text: str) -> str:
-    """On one line and without the marks of the format, so that corpus text cannot pose as a part of
-    the prompt."""
+    """The text on one line without marks of the format, so that it cannot look like the prompt."""
     return " ".join(re.sub(r"[|=\n]", " ", text).split())

@@ -1,34 +1,41 @@
-"""Prompts that ask for a better label: against counter-examples, and against another node that
-wants the same label.
-
-As in `labelling.prompts`, a small model follows a pattern: the words stand next to the label, what
-the label lacks before them.
-"""
+"""Prompts that ask for another label: one that fits counter-examples, or tells two nodes apart."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from interp_by_construction.labelling.prompts import (
-    SYSTEM,
+    Message,
     clean,
     context,
     describe,
+    messages,
     peak_word,
+    section,
     top_words,
 )
 from interp_by_construction.subject.nodes import Excerpt, Node
 
 
 class CounterExamples(NamedTuple):
-    """Where a label and its node disagree, worst first; the peak of each excerpt is the token in
-    question."""
+    """Where a label and its node disagree, worst first, at the peak of each excerpt."""
 
     missed: list[Excerpt]
     """The node is active and the simulation is low."""
     wrong: list[Excerpt]
     """The simulation is high and the node is not active."""
+
+
+def one_per_word(excerpts: Iterable[Excerpt], n: int) -> list[Excerpt]:
+    """The first excerpt of each of the first `n` different words at the peak."""
+    found: dict[str, Excerpt] = {}
+    for excerpt in excerpts:
+        if len(found) == n:
+            break
+        if word := peak_word(excerpt).lower():
+            found.setdefault(word, excerpt)
+    return list(found.values())
 
 
 _REVISED = (
@@ -51,14 +58,13 @@ _CONTRASTED = (
 
 
 def revised_words_prompt(node: Node, n_words: int, label: str, examples: CounterExamples) -> str:
-    """Few-shot completion prompt; the model continues with a better label than `label`."""
+    """A few-shot prompt, which the model continues with a better label than `label`."""
     clauses = [f"was: {clean(label)}"]
     for name, excerpts in (("missing", examples.missed), ("not", examples.wrong)):
         if excerpts:
             clauses.append(f"{name}: {clean(', '.join(map(peak_word, excerpts)))}")
-    return "\n".join(
-        [*_REVISED, " | ".join([*clauses, clean(", ".join(top_words(node, n_words)))]) + " ="]
-    )
+    clauses.append(clean(", ".join(top_words(node, n_words))))
+    return "\n".join([*_REVISED, f"{' | '.join(clauses)} ="])
 
 
 def revised_chat_prompt(
@@ -67,32 +73,34 @@ def revised_chat_prompt(
     n_contexts: int,
     label: str,
     examples: CounterExamples,
-    incoming: Sequence[tuple[str, float]] = (),
-) -> list[dict[str, str]]:
+    incoming: Sequence[tuple[str, float]],
+) -> list[Message]:
     """Messages that ask an instruct model for a better label than `label`."""
-    lines = [
-        *describe(node, n_words, n_contexts, incoming),
-        "",
-        f"Its label so far: {label}",
-        "That label is not right yet.",
-    ]
-    for title, excerpts in (
-        ("The bracketed word activates the neuron, but the label does not say so", examples.missed),
-        (
-            "The label says that the bracketed word activates the neuron, but it does not",
-            examples.wrong,
-        ),
-    ):
-        if excerpts:
-            lines += ["", f"{title}:", *(f"- {context(excerpt)}" for excerpt in excerpts)]
-    lines += ["", "Give a better label: one short noun phrase (1 to 6 words) and nothing else."]
-    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "\n".join(lines)}]
+    missed = "The bracketed word activates the neuron, but the label does not say so"
+    wrong = "The label says that the bracketed word activates the neuron, but it does not"
+    return messages(
+        [
+            *describe(node, n_words, n_contexts, incoming),
+            "",
+            f"Its label so far: {label}",
+            "That label is not right yet.",
+            *section(missed, map(context, examples.missed)),
+            *section(wrong, map(context, examples.wrong)),
+            "",
+            "Give a better label: one short noun phrase (1 to 6 words) and nothing else.",
+        ]
+    )
 
 
 def contrasted_words_prompt(node: Node, n_words: int, label: str, other: Node) -> str:
-    """Few-shot completion prompt; the model continues with what `node` has and `other`, which holds
-    `label`, has not."""
-    theirs, own = _apart(node, other, n_words)
+    """A few-shot prompt, which the model continues with what `node` has and `other` has not.
+
+    label: of `other`. Of the words of `node`, those that `other` shares come last.
+    """
+    own, theirs = top_words(node, n_words), top_words(other, n_words)
+    known, taken = ({word.lower() for word in words} for words in (own, theirs))
+    theirs = [word for word in theirs if word.lower() not in known]
+    own = sorted(own, key=lambda word: word.lower() in taken)
     heading = f"{clean(label)}, but not {clean(', '.join(theirs))}" if theirs else clean(label)
     return "\n".join([*_CONTRASTED, f"{heading} | {clean(', '.join(own))} ="])
 
@@ -103,26 +111,17 @@ def contrasted_chat_prompt(
     n_contexts: int,
     label: str,
     other: Node,
-    incoming: Sequence[tuple[str, float]] = (),
-) -> list[dict[str, str]]:
-    """Messages that ask an instruct model what sets `node` apart from `other`, which holds
-    `label`."""
-    lines = describe(node, n_words, n_contexts, incoming)
-    lines += [
-        "",
-        f'Another neuron has the label "{label}" already. Words that activate that one most:',
-    ]
-    lines += [f"- {word}" for word in top_words(other, n_words)]
-    lines += ["", f'What sets the first neuron apart from it, within or beside "{label}"?']
-    lines += ["Answer with one short noun phrase (1 to 6 words) and nothing else."]
-    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "\n".join(lines)}]
-
-
-def _apart(node: Node, other: Node, n_words: int) -> tuple[list[str], list[str]]:
-    """Words of the other that the node does not share, and words of the node, those that it shares
-    last."""
-    own, theirs = top_words(node, n_words), top_words(other, n_words)
-    known, taken = ({word.lower() for word in words} for words in (own, theirs))
-    return [word for word in theirs if word.lower() not in known], sorted(
-        own, key=lambda word: word.lower() in taken
+    incoming: Sequence[tuple[str, float]],
+) -> list[Message]:
+    """Messages that ask what sets `node` apart from `other`, which holds `label`."""
+    return messages(
+        [
+            *describe(node, n_words, n_contexts, incoming),
+            "",
+            f'Another neuron has the label "{label}" already. Words that activate that one most:',
+            *(f"- {word}" for word in top_words(other, n_words)),
+            "",
+            f'What sets the first neuron apart from it, within or beside "{label}"?',
+            "Answer with one short noun phrase (1 to 6 words) and nothing else.",
+        ]
     )

@@ -1,20 +1,20 @@
-"""One distinct natural-language label per node, chosen by how well it predicts the node.
+"""One distinct label per node, chosen by how well it predicts the node.
 
-1. Every node gets `n_candidates` proposals, one greedy, the others sampled with a fixed seed; with
-   nodes.poles=both, each pole.
+1. Every node gets `n_candidates` proposals, with nodes.poles=both for each pole. One is greedy, the
+   others are sampled with a fixed seed.
 2. A proposal's score is r of its simulation with the node's activations on the select split, which
-   nothing else reads. The pole with the best proposal becomes the node's pole. Nodes take the
-   proposal that scores highest on them and that is free.
-3. Contrast: a node whose best proposal another node holds is asked for what sets it apart, with the
-   words of both.
-4. A node without a label asks again and is told which ones to avoid. As a last resort it keeps a
-   proposal that is taken and adds its own top words.
-5. Revision: the labeler sees where label and node disagree on the label split, and a new label
-   replaces the old one only if it scores higher. With `label.audit_rounds` it then sees the worst
-   cases of an audit, edited text included (`labelling.audit_cases`).
-6. A node with no proposal that parses has failed: it becomes free and is counted (invariant 3).
+   nothing else reads. The pole with the best proposal becomes the node's pole. Each node takes its
+   best proposal that is free.
+3. Contrast: if another node holds a node's best proposal, the labeler is shown the words of both,
+   and asked what sets the node apart.
+4. The labeler is asked again for a node without a label, and told which labels to avoid. As a last
+   resort, the node's own top words are added to a label that is taken.
+5. Revision: the labeler is shown where label and node disagree on the label split. A new label
+   replaces the old one only if it scores higher. With `label.audit_rounds` the labeler is then
+   shown the worst cases of an audit (`labelling.audit_cases`).
+6. A node without any readable proposal has failed: it becomes free and is counted (invariant 3).
 
-Without a select split (`label.select_tokens=0`) the first proposal counts instead of the best.
+Without a select split (`label.select_tokens=0`) a node takes its first free proposal.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from interp_by_construction.subject.nodes import Node
 N_COUNTER_EXAMPLES = 5
 """Words of each kind that a revision shows."""
 N_AVOIDED = 6
-"""Labels that a node which asks again is told to avoid."""
+"""Labels that the labeler is told to avoid when it is asked again."""
 HEAT = 0.15
-"""Added to the temperature each time that a node asks again."""
+"""Added to the temperature each time that the labeler is asked again."""
 
 
 class Critic(Protocol):
-    """Where labels and their nodes disagree: a `Comparison`, or an `Auditor`."""
+    """Finds where labels and their nodes disagree: a `Comparison`, or an `Auditor`."""
 
     def counter_examples(
         self, labels: Sequence[tuple[int, int, str]], n: int
@@ -58,7 +58,7 @@ class Revisions(NamedTuple):
 
 @dataclass(frozen=True)
 class ContrastCounts:
-    """Nodes that were asked for what sets them apart, and those that took an answer."""
+    """Nodes for which a contrast was asked, and those that took an answer."""
 
     n_asked: int
     n_accepted: int
@@ -66,7 +66,7 @@ class ContrastCounts:
 
 @dataclass(frozen=True)
 class RevisionCounts:
-    """What became of the nodes in all rounds of revision."""
+    """Nodes by what became of them, summed over all rounds of revision."""
 
     n_rounds: int = 0
     n_asked: int = 0
@@ -81,10 +81,11 @@ class RevisionCounts:
 
 @dataclass(frozen=True)
 class Selection:
-    """Mean r on the select split of the first candidate (the dominant pole's), of the label chosen
-    before any revision, and of the final one, over the nodes on which all three are defined.
+    """Mean r on the select split of the first candidate, of the label before revisions, and of the
+    final one.
 
-    The choice was made on this text: it flatters the chosen.
+    The means are over the `n` nodes on which all three are defined. The first candidate is that of
+    the dominant pole. Labels were chosen on this text, so that r is too high for the chosen ones.
     """
 
     simulator: str
@@ -121,11 +122,9 @@ def label_nodes(
     revisions: Revisions | None = None,
     audits: Revisions | None = None,
 ) -> Labelled:
-    """Labels the nodes of `views`: each node's dominant pole, then other poles, where they are
-    asked for.
+    """Labels nodes. views: each node's dominant pole, then other poles, if asked for.
 
-    select: the text on which candidates are scored (None: not at all). revisions, audits: further
-    rounds.
+    select: scores the candidates; None does not score them. revisions, audits: further rounds.
     """
     choice = LabelChoice(views, select)
     questions = [asker.plain(view) for node in choice.order for view in choice.views[node].values()]
@@ -154,7 +153,7 @@ def label_nodes(
 
 
 def _contrast(choice: LabelChoice, asker: Asker) -> ContrastCounts:
-    """Asks nodes whose best proposal another node holds for what sets them apart from it."""
+    """Asks what sets each node apart from the node that holds its best proposal."""
     rivals = choice.rivals()
     questions = [
         asker.contrast(choice.view(rival.node), rival.text, choice.view(rival.holder))
@@ -165,22 +164,19 @@ def _contrast(choice: LabelChoice, asker: Asker) -> ContrastCounts:
 
 
 def _ask_again(choice: LabelChoice, asker: Asker) -> None:
-    """Nodes that are left without a label, because none could be parsed or all are taken."""
+    """Asks for nodes without a label: no proposal could be parsed, or all are taken."""
     for attempt in range(1, asker.cfg.retries + 1):
         questions = []
         for node in choice.waiting():
             avoid = list(dict.fromkeys(choice.texts(node)))[:N_AVOIDED]
             questions.append(asker.plain(choice.view(node), avoid))
-        n = asker.cfg.n_candidates
-        answers = asker.ask(
-            questions, "retry", n, choice.history, heat=HEAT * attempt, greedy=False
-        )
+        n, heat = asker.cfg.n_candidates, HEAT * attempt
+        answers = asker.ask(questions, "retry", n, choice.history, heat, greedy=False)
         choice.take(choice.add(answers))
 
 
 def _last_resort(choice: LabelChoice, asker: Asker) -> int:
-    """`animals` becomes `animals, such as fox, hen` where another node holds `animals` and shows
-    neither word; how often."""
+    """Adds words to labels that are taken, as in `animals, such as fox, hen`. Returns how often."""
     count = 0
     for node in choice.waiting():
         text = _told_apart(choice, node, asker.cfg.n_words)
@@ -192,6 +188,7 @@ def _last_resort(choice: LabelChoice, asker: Asker) -> int:
 
 
 def _told_apart(choice: LabelChoice, node: int, n_words: int) -> str | None:
+    """A label with words of the node that the label's holder lacks; None if all are taken."""
     words = top_words(choice.view(node), n_words)
     for text in choice.texts(node):
         holder = choice.holder(text)
@@ -211,10 +208,10 @@ def _revise(
     origin: Literal["revision", "audit"],
 ) -> RevisionCounts:
     """All rounds for all labelled nodes."""
-    n_rounds = 0 if revisions is None else revisions.n
-    total = RevisionCounts(n_rounds)
-    for _ in range(n_rounds):
-        assert revisions is not None
+    if revisions is None:
+        return RevisionCounts()
+    total = RevisionCounts(revisions.n)
+    for _ in range(revisions.n):
         done = vars(_revise_once(choice, asker, revisions.critic, origin))
         total = RevisionCounts(**{key: value + done[key] for key, value in vars(total).items()})
     return total

@@ -125,9 +125,9 @@ def speed(labeler: Labeler, log_dir: Path, texts: Iterator[list[str]]) -> float:
     labels = general_labels()
 
     def packed(label: str, texts: Texts) -> int:
-        n_before = labeler.stats.n_tokens
+        n_before = labeler.n_tokens
         simulate_packed(labeler, [label], texts, "bench")
-        return labeler.stats.n_tokens - n_before
+        return labeler.n_tokens - n_before
 
     def prompt_logprobs(label: str, texts: Texts) -> int:
         alone = [

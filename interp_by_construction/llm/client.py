@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -32,18 +31,6 @@ _LOG = logging.getLogger(__name__)
 Messages = list[dict[str, str]]
 
 
-@dataclass
-class Stats:
-    """What a labeler did in this process."""
-
-    n_calls: int = 0
-    """Answers given, cached ones included."""
-    n_cached: int = 0
-    """Answers that came from the cache, or from an equal call of the same batch."""
-    n_tokens: int = 0
-    """Tokens read and written by the backend."""
-
-
 class Labeler:
     """Synchronous facade over cache and backend; a context manager. `make_backend` is called at
     the first cache miss, so that a run whose calls are all known starts nothing."""
@@ -53,7 +40,8 @@ class Labeler:
     ) -> None:
         self.cfg = cfg
         self.cache = cache
-        self.stats = Stats()
+        self.n_tokens = 0
+        """Tokens that the backend has read and written."""
         self.verified = False
         """Whether the backend's digit logits were compared with the language model's."""
         self._locks = CallLocks(cache.path.with_suffix(".locks"))
@@ -173,7 +161,6 @@ class Labeler:
         ]
         wanted = dict(zip(keys, jobs, strict=True))
         blobs = self._known(wanted)
-        n_asked = 0
         while missing := {key: job for key, job in wanted.items() if key not in blobs}:
             mine = self._locks.take(list(missing))
             try:
@@ -182,7 +169,6 @@ class Labeler:
                 asked = {key: missing[key] for key in mine if key not in blobs}
                 for key in set(mine) - set(asked):
                     self._locks.release(key)
-                n_asked += len(asked)
                 if asked:
                     blobs |= self._ask(asked, description)
             finally:
@@ -192,8 +178,6 @@ class Labeler:
             if theirs:
                 self._locks.wait(theirs[0])
                 blobs |= self._known(theirs)
-        self.stats.n_calls += len(jobs)
-        self.stats.n_cached += len(jobs) - n_asked
         return [decode(blobs[key]) for key in keys]
 
     def _known(self, keys: Iterable[str]) -> dict[str, bytes]:
@@ -211,7 +195,7 @@ class Labeler:
             self.cache.put(key, blob)
             self._locks.release(key)
             blobs[key] = blob
-            self.stats.n_tokens += answer.n_tokens
+            self.n_tokens += answer.n_tokens
         return blobs
 
     def _verify_digits(self) -> None:

@@ -30,7 +30,7 @@ class LanguageModel(Handle[Labeler]):
         return make_labeler(self.cfg, runtime.calls, runtime.logs)
 
     def tokens(self, opened: Labeler) -> int:
-        return opened.stats.n_tokens
+        return opened.n_tokens
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ from interp_by_construction.scoring.mining import (
     mined,
     window_before,
 )
+from interp_by_construction.stats.undefined import mean_defined
 from interp_by_construction.subject.interventions import Simulated
 from interp_by_construction.subject.nodes import AlignedNodes
 from interp_by_construction.subject.reading import activations_on, device_of
@@ -163,9 +164,8 @@ def audit(
     bars."""
     aligned, passage = labels.aligned, labels.mined.passage
     described = describe(model, aligned, labels.calibrated, batch_size, moment)
-    read = activations_on(
-        model, passage, aligned.layer, aligned.nodes, batch_size, f"audit {moment}"
-    )
+    layer, nodes, title = aligned.layer, aligned.nodes, f"audit {moment}"
+    read = activations_on(model, passage, layer, nodes, batch_size, title)
     real = read.astype(np.float64).reshape(*passage.shape, -1) * aligned.poles
     calibration = described.calibration
     expected = calibration.scale * labels.mined.values + calibration.offset
@@ -175,8 +175,8 @@ def audit(
     allowed = np.unique(passage.ids[passage.is_text])
     tokenizer = passage.source.tokenizer
     editor = Editor(model, tokenizer, described, labels.simulate, allowed, device_of(model))
-    starts = choose_starts(gaps, editor, cfg, [seed, aligned.layer])
-    edited, search = _searched(editor, starts, cfg, [seed, aligned.layer])
+    starts = choose_starts(gaps, editor, cfg, [seed, layer])
+    edited, search = _searched(editor, starts, cfg, [seed, layer])
     return [*cases, *edited], _record(rates, search)
 
 
@@ -219,8 +219,8 @@ def _outcome(gaps: Mapping[str, Sequence[float]], threshold: float) -> SearchOut
 def _edited_cases(
     editor: Editor, before: Sequence[Start], after: Sequence[Start]
 ) -> Iterator[Case]:
-    pairs = zip(after, before, strict=True)
-    grown = [(start, old.gap) for start, old in pairs if start.swaps]
+    """Of the starts that were edited."""
+    grown = [(start, old.gap) for start, old in zip(after, before, strict=True) if start.swaps]
     if not grown:
         return
     every = zip(grown, *editor.values([start for start, _ in grown]), strict=True)
@@ -260,15 +260,11 @@ def _mined_case(token: MinedToken, gaps: Gaps, window: int) -> Case:
 
 
 def _record(rates: Rates, search: SearchRecord) -> MomentRecord:
-    def mean(values: NDArray[Any]) -> float | None:
-        defined = values[~np.isnan(values)]
-        return float(defined.mean()) if len(defined) else None
-
     return MomentRecord(
-        rate=mean(rates.all),
-        rate_strong=mean(rates.strong),
-        rate_real_high=mean(rates.real_high),
-        rate_simulated_high=mean(rates.simulated_high),
+        rate=mean_defined(rates.all),
+        rate_strong=mean_defined(rates.strong),
+        rate_real_high=mean_defined(rates.real_high),
+        rate_simulated_high=mean_defined(rates.simulated_high),
         n_undefined=int(np.isnan(rates.all).sum()),
         n_undefined_strong=int(np.isnan(rates.strong).sum()),
         search=search,

@@ -10,15 +10,15 @@ come to differ.
 3. Each is tried on the subject and, as text, on the simulator; the best is kept if it makes the two
    differ more. Repeat.
 
-Proposed are only tokens that occur in the corpus, and only edits that the subject's tokenizer reads
-as these very tokens, so that every edited text is one that the subject could meet. Simulation sees
-the text alone. The control tries as many substitutions, drawn uniformly.
+Only tokens that occur in the corpus are proposed, and only edits that the subject's tokenizer reads
+as these very tokens. So every edited text is one that the subject could meet. Simulation sees the
+text alone. The control tries as many substitutions, drawn uniformly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,7 +34,7 @@ from interp_by_construction.subject.families import mlp_in
 from interp_by_construction.subject.hooks import activations, capture
 
 PER_POSITION = 3
-"""Substitutions proposed per position at most: variety costs little and the first order is often
+"""Substitutions proposed per position at most. More than one, since the first order is often
 wrong."""
 
 Simulate = Callable[[Sequence[Sequence[str]]], list[NDArray[np.float32]]]
@@ -67,7 +67,7 @@ class Nodes(NamedTuple):
 
 @dataclass(frozen=True)
 class Start:
-    """A text to edit, and how far it got."""
+    """A text to edit, or one that was edited."""
 
     column: int
     """Place of the node in `Nodes`."""
@@ -79,12 +79,12 @@ class Start:
     block: int
     gap: float = np.nan
     """Node minus calibrated simulation at the last token, times direction, in spans of the node."""
-    swaps: tuple[dict[str, Any], ...] = field(default=())
+    swaps: tuple[dict[str, Any], ...] = ()
 
 
 class Editor:
-    """Edits texts of one model. table: embedding of every token, [vocab, d]; allowed: ids that may
-    be inserted."""
+    """Edits texts of one model. allowed: ids of tokens that may be inserted. `n_tried` counts the
+    substitutions."""
 
     def __init__(
         self,
@@ -95,13 +95,8 @@ class Editor:
         allowed: NDArray[np.int64],
         device: Any,
     ) -> None:
-        self.model, self.tokenizer, self.nodes, self.simulate, self.device = (
-            model,
-            tokenizer,
-            nodes,
-            simulate,
-            device,
-        )
+        self.model, self.tokenizer, self.device = model, tokenizer, device
+        self.nodes, self.simulate = nodes, simulate
         self.allowed = torch.as_tensor(allowed, device=device)
         self.embedding: Any = model.get_input_embeddings()
         with torch.no_grad():
@@ -116,25 +111,20 @@ class Editor:
         n_candidates: int,
         rng: np.random.Generator | None,
     ) -> list[Start]:
-        """The starts after `n_steps` substitutions; with `rng` the proposals are random, else the
-        gradient's."""
-        current = (
-            list(starts)
-            if all(np.isfinite(start.gap) for start in starts)
-            else self.measured(starts)
-        )
+        """The starts, which are `measured`, after `n_steps` substitutions. With `rng` the proposals
+        are random, else the gradient's."""
+        current = list(starts)
         for _ in track(
-            range(n_steps), "edit text at random" if rng is not None else "edit text by gradient"
+            range(n_steps), f"edit text {'by gradient' if rng is None else 'at random'}"
         ):
-            gradients = self._gradients(current) if rng is None else None
+            orders: Iterable[Iterator[tuple[int, int]]] = (
+                map(self._ordered, current, self._gradients(current))
+                if rng is None
+                else (self._random(start, rng) for start in current)
+            )
             tried: list[Start] = []
             owner: list[int] = []
-            for index, start in enumerate(current):
-                order = (
-                    self._ordered(start, gradients[index])
-                    if gradients is not None
-                    else self._random(start, rng)
-                )
+            for index, (start, order) in enumerate(zip(current, orders, strict=True)):
                 fresh = self._valid(start, order, n_candidates)
                 tried += fresh
                 owner += [index] * len(fresh)
@@ -148,13 +138,11 @@ class Editor:
         """The same with their gaps."""
         if not starts:
             return []
-        n = self.nodes
-        real, simulated = self.values(starts)
-        gaps = [
-            start.direction * (real[i][-1] - simulated[i][-1]) / n.span[start.column]
-            for i, start in enumerate(starts)
-        ]
-        return [replace(start, gap=float(gap)) for start, gap in zip(starts, gaps, strict=True)]
+        found = []
+        for start, real, simulated in zip(starts, *self.values(starts), strict=True):
+            gap = start.direction * (real[-1] - simulated[-1]) / self.nodes.span[start.column]
+            found.append(replace(start, gap=float(gap)))
+        return found
 
     @torch.no_grad()
     def values(self, starts: Sequence[Start]) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
@@ -225,14 +213,14 @@ class Editor:
         for i in order.tolist():
             yield i // place.shape[1], int(self.allowed[place.flatten()[i]])
 
-    def _random(self, start: Start, rng: np.random.Generator | None) -> Iterator[tuple[int, int]]:
-        assert rng is not None
+    def _random(self, start: Start, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
         # As many draws as the gradient has proposals.
         for _ in range(PER_POSITION * len(start.ids)):
-            yield (
+            position, place = (
                 int(rng.integers(len(start.ids))),
-                int(self.allowed[int(rng.integers(len(self.allowed)))]),
+                int(rng.integers(len(self.allowed))),
             )
+            yield position, int(self.allowed[place])
 
     def _valid(self, start: Start, order: Iterator[tuple[int, int]], n: int) -> list[Start]:
         """The first `n` edits that change something and that the tokenizer reads back as the same
@@ -252,6 +240,5 @@ class Editor:
 
     def reads_back(self, ids: Sequence[int]) -> bool:
         """Whether the tokenizer turns the text of these tokens into these tokens."""
-        return self.tokenizer.encode("".join(self.tokens(ids)), add_special_tokens=False) == list(
-            ids
-        )
+        text = "".join(self.tokens(ids))
+        return self.tokenizer.encode(text, add_special_tokens=False) == list(ids)

@@ -18,9 +18,9 @@ from interp_by_construction.subject.nodes import AlignedNodes
 from interp_by_construction.subject.reading import read_activations
 
 KINDS = {1: "real_high", -1: "simulated_high"}
-"""Direction -> which of the two is higher than the other would have it."""
+"""Direction -> which of the two is higher."""
 ALIKE = 0.1
-"""A token on which both are low: they differ by less than this share of the span."""
+"""Node and simulation are alike where they differ by less than this share of the span."""
 
 
 class Rates(NamedTuple):
@@ -43,21 +43,13 @@ def describe(
     """Calibration and range of each node on the text that is calibrated on."""
     line = LineFit(len(aligned.nodes))
     low, high = np.full(len(aligned.nodes), np.inf), np.full(len(aligned.nodes), -np.inf)
-    for at, values in read_activations(
-        model,
-        simulated.passage,
-        aligned.layer,
-        aligned.nodes,
-        batch_size,
-        f"calibrate {description}",
-    ):
+    layer, nodes, title = aligned.layer, aligned.nodes, f"calibrate {description}"
+    for at, values in read_activations(model, simulated.passage, layer, nodes, batch_size, title):
         part = simulated.part(at)
         real = values[part.passage.is_text].astype(np.float64) * aligned.poles
         line.update(part.on_text(), real)
-        low, high = (
-            np.minimum(low, real.min(axis=0, initial=np.inf)),
-            np.maximum(high, real.max(axis=0, initial=-np.inf)),
-        )
+        low = np.minimum(low, real.min(axis=0, initial=np.inf))
+        high = np.maximum(high, real.max(axis=0, initial=-np.inf))
     return Nodes(*aligned, line.result(), low, high - low)
 
 
@@ -100,8 +92,8 @@ class MinedToken(NamedTuple):
 
 
 def mined(gaps: NDArray[Any], n: int) -> list[MinedToken]:
-    """Per node and kind the `n` tokens that differ most, at most one per block; only where the sign
-    is that of the kind."""
+    """Per node and kind the `n` tokens that differ most, at most one per block. The sign of their
+    gap is that of the kind."""
     found = []
     for column in range(gaps.shape[2]):
         for direction in KINDS:
@@ -149,8 +141,8 @@ def choose_starts(
 ) -> list[Start]:
     """Up to four starts for each node of a seeded sample, see `scoring.audit`.
 
-    Left out are texts that the tokenizer reads as other tokens: their edits could not be told from
-    the reading.
+    Texts that the tokenizer reads as other tokens are left out: the effect of an edit could not be
+    told from that of the reading.
     """
     rng = np.random.default_rng([*seed, 0])
     real, expected, every, nodes, passage = gaps
@@ -174,21 +166,20 @@ def choose_starts(
             row, position = np.unravel_index(int(merit.argmax()), merit.shape)
             if not np.isfinite(merit[row, position]):
                 continue
-            window = window_before(
-                passage.tokens[row], passage.documents[row], int(position), cfg.window
-            )
+            text = passage.tokens[row], passage.documents[row]
+            window = window_before(*text, int(position), cfg.window)
             ids = tuple(passage.ids[row, window].tolist())
-            start = Start(column, direction, ids, origin, int(passage.blocks[row]))
-            if editor.reads_back(start.ids):
-                starts.append(start)
+            if editor.reads_back(ids):
+                block = int(passage.blocks[row])
+                starts.append(Start(column, direction, ids, origin, block))
     return starts
 
 
 def window_before(
     tokens: Sequence[str], documents: NDArray[np.int64], position: int, window: int
 ) -> slice:
-    """What stands before the token in its document, from the beginning of a word on, and the token
-    itself."""
+    """At most `window` tokens of one document that end with the token. They start at the beginning
+    of a word if there is one."""
     first = max(0, position - window + 1)
     while documents[first] != documents[position]:
         first += 1

@@ -154,17 +154,17 @@ def audited(
     simulator: Any = GivenSimulator(simulate)
     model = given(world.path)
     stage = Audit(
-        model,
-        model,
-        model,
-        given(folder),
-        labels,
-        0,
-        simulator,
-        texts,
-        only(SearchConfig, CFG),
-        4,
-        0,
+        corpus=model,
+        simulate=given(folder),
+        layer=0,
+        simulator=simulator,
+        texts=texts,
+        before=model,
+        final=model,
+        labels=labels,
+        search=only(SearchConfig, CFG),
+        batch_size=4,
+        seed=0,
     )
     return compute(stage, out)
 
@@ -174,17 +174,17 @@ def editor(world: World) -> tuple[Editor, Start]:
     calibration = Calibration(3.0 * one, 0 * one, np.zeros(1, np.bool_), np.zeros(1, np.bool_))
     nodes = Nodes(0, np.array([NODE]), np.array([1]), calibration, 0 * one, 2.8 * one)
     words = sorted({world.tokenizer.encode(f" {word}")[0] for word in WORDS})
-    start = Start(
-        0, 1, tuple(world.tokenizer.encode("the old red house by the dog")), "agreeing", 0
-    )
-    return Editor(world.model, world.tokenizer, nodes, says_known, np.array(words), "cpu"), start
+    made = Editor(world.model, world.tokenizer, nodes, says_known, np.array(words), "cpu")
+    ids = tuple(world.tokenizer.encode("the old red house by the dog"))
+    (start,) = made.measured([Start(0, 1, ids, "agreeing", 0)])
+    return made, start
 
 
 def test_gradient_finds_the_disagreeing_token_and_chance_finds_it_less_often(world: World) -> None:
     edit, start = editor(world)
     (found,) = edit.search([start], 1, 2, None)
     assert found.swaps == ({"position": 6, "old": " dog", "new": SECRET},)
-    assert found.gap > 0.5 > edit.measured([start])[0].gap
+    assert found.gap > 0.5 > start.gap
     assert edit.n_tried == 2
     by_chance = [
         edit.search([start], 1, 2, np.random.default_rng(seed))[0].gap > 0.5 for seed in range(40)

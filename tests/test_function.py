@@ -469,7 +469,10 @@ def test_run_on_a_real_corpus_layout(tmp_path: Path) -> None:
         save_subject(each, tmp_path / name / "model")
     whole = compose(["simulate.simulator=head"])
     stage = function.Function(
-        *(given(tmp_path / name) for name in (".", "before", "final", "simulate")),
+        corpus=given(tmp_path),
+        before=given(tmp_path / "before"),
+        final=given(tmp_path / "final"),
+        simulate=given(tmp_path / "simulate"),
         layer=1,
         simulator=simulator_of(whole),
         texts=TEXTS,

@@ -1,13 +1,21 @@
-"""One stage a file, named like the stage. What they have in common stands here."""
+"""One stage a file, named like the stage. What several stages have in common stands here."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from interp_by_construction.engine.stage import Stage
-from interp_by_construction.training.train import Setting
+from interp_by_construction.config import Config, TextAmounts, only
+from interp_by_construction.engine.records import Record
+from interp_by_construction.engine.stage import Job, Stage
+from interp_by_construction.scoring.simulated import SimulatedLayer
+from interp_by_construction.simulators.handle import ConfiguredSimulator, simulator_of
+from interp_by_construction.subject.load import load_subject
+from interp_by_construction.training.train import Conditions, Setting, Trainer
+
+R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True)
@@ -50,10 +58,79 @@ class LayerStages:
 
     @property
     def labels(self) -> Stage[Any]:
-        """The final labels: the matched ones where there are any, else the labeler's."""
-        return self.stages.get("assign", self.stages["label"])
+        """The final labels."""
+        return final_labels(self.stages)
 
-    @property
-    def simulate(self) -> Stage[Any]:
-        """The layer's targets and simulations."""
-        return self.stages["simulate"]
+
+def final_labels(stages: Mapping[str, Stage[Any]]) -> Stage[Any]:
+    """Of a layer's stages by link name: the matched labels where there are any, else the
+    labeler's."""
+    return stages.get("assign", stages["label"])
+
+
+def load_model(job: Job, parent: Stage[Any]) -> Any:
+    """The model in a parent's artifact, on the job's device."""
+    model: Any = load_subject(job.model(parent))
+    return model.to(job.runtime.device)
+
+
+@dataclass(frozen=True)
+class LayerMeasurement(Stage[R]):
+    """Base of measurements that compare the nodes of one layer with what their labels say."""
+
+    corpus: Stage[Any]
+    simulate: Stage[Any]
+    layer: int
+    simulator: ConfiguredSimulator
+    texts: TextAmounts
+
+    @staticmethod
+    def common(cfg: Config, layer: LayerStages) -> dict[str, Any]:
+        """The fields above."""
+        return {
+            "corpus": layer.corpus,
+            "simulate": layer.stages["simulate"],
+            "layer": layer.index,
+            "simulator": simulator_of(cfg),
+            "texts": only(TextAmounts, cfg.simulate),
+        }
+
+    def simulated(self, job: Job) -> SimulatedLayer:
+        """What the labels say on each part of the text."""
+        return SimulatedLayer(
+            job.path(self.simulate),
+            job.path(self.corpus),
+            self.layer,
+            self.texts,
+            self.simulator.contrast,
+        )
+
+
+@dataclass(frozen=True)
+class TrainingStage(Stage[R]):
+    """Base of the run's training and of the trainings that it is compared with."""
+
+    corpus: Stage[Any]
+    model: Stage[Any]
+    """The model that training starts from."""
+    original: Stage[Any] | None
+    """The model to distil from; None where nothing is distilled."""
+    conditions: Conditions
+
+    @staticmethod
+    def common(setting: Setting, model: Stage[Any], widened: Sequence[int] = ()) -> dict[str, Any]:
+        """The fields above. widened: layers that get their free neurons."""
+        return {
+            "corpus": setting.corpus,
+            "model": model,
+            "original": setting.teacher,
+            "conditions": setting.conditions(widened),
+        }
+
+    def start(self, job: Job) -> Any:
+        """The model before the first step, with its free neurons."""
+        return self.conditions.load(job.model(self.model))
+
+    def trainer(self, job: Job, title: str) -> AbstractContextManager[Trainer]:
+        """Trains phases inside the block. title: shown beside the progress."""
+        return Trainer.of(job, self.corpus, self.conditions, self.original, title)

@@ -13,6 +13,7 @@ from interp_by_construction.config import AlignKnobs, only
 from interp_by_construction.corpus import load_blocks
 from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.labelling.labels import aligned_nodes
+from interp_by_construction.stages import TrainingStage
 from interp_by_construction.subject.freeze import Frozen, frozen_for_align, frozen_for_local
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import save_subject
@@ -21,7 +22,7 @@ from interp_by_construction.training.fit import Trained
 from interp_by_construction.training.losses import pearson_columns
 from interp_by_construction.training.phases import Phase
 from interp_by_construction.training.targets import LayerTargets, Target, resemblance
-from interp_by_construction.training.train import Conditions, Setting, Towards, Trainer
+from interp_by_construction.training.train import Setting, Towards
 from interp_by_construction.training.warm_start import StartRecord, warm_start
 
 N_MEASURED_BLOCKS = 64
@@ -53,7 +54,7 @@ class AlignRecord(Trained):
 
 
 @dataclass(frozen=True)
-class Align(Stage[AlignRecord]):
+class Align(TrainingStage[AlignRecord]):
     """Trains layers towards the simulations of their nodes' labels.
 
     1. Layers get their free neurons (`free.count`).
@@ -72,16 +73,11 @@ class Align(Stage[AlignRecord]):
     version = 3
     record = AlignRecord
 
-    corpus: Stage[Any]
-    model: Stage[Any]
     simulates: Mapping[int, Stage[Any]]
     """Layer -> its targets, lowest first: the layers that are aligned."""
     below: Stage[Any] | None
     """Labels of the frozen layer right under them; None where nothing is frozen yet."""
-    original: Stage[Any] | None
-    """The model to distil from."""
     phases: tuple[Phase, ...]
-    conditions: Conditions
     knobs: AlignKnobs
 
     @classmethod
@@ -94,32 +90,26 @@ class Align(Stage[AlignRecord]):
     ) -> Self:
         """simulates: of one layer (sequential) or of all layers of the run (joint)."""
         return cls(
-            corpus=setting.corpus,
-            model=model,
+            **cls.common(setting, model, list(simulates)),
             simulates=simulates,
             below=below,
-            original=setting.teacher,
             phases=setting.segment(min(simulates)).align,
-            conditions=setting.conditions(list(simulates)),
             knobs=only(AlignKnobs, setting.cfg.align),
         )
 
     @property
     def shown_layer(self) -> int:
-        """The lowest."""
         return min(self.simulates)
 
     def compute(self, job: Job) -> AlignRecord:
-        """See the class."""
-        knobs, seed = self.knobs, self.conditions.seed
-        model = self.conditions.load(job.model(self.model))
+        knobs, seed, model = self.knobs, self.conditions.seed, self.start(job)
         own = [LayerTargets.read(job.path(at), layer) for layer, at in self.simulates.items()]
         layers = [each.towards(knobs.target, seed) for each in own]
         blocks = TokenBlocks(load_blocks(job.path(self.corpus), "align"))
         start = {each.layer: warm_start(model, each, blocks, seed, knobs.start) for each in layers}
         towards = Towards(knobs, layers)
         title = "align layer " + ", ".join(str(layer) for layer in self.simulates)
-        with Trainer.of(job, self.corpus, self.conditions, self.original, title) as trainer:
+        with self.trainer(job, title) as trainer:
             phases = [
                 trainer.phase(model, phase, self._frozen(job, model, towards.alone(phase)), towards)
                 for phase in self.phases

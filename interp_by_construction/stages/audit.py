@@ -1,10 +1,10 @@
-"""audit: text on which label and node disagree (`scoring.audit`). Top-activating examples cannot
-show it; one has to look for it.
+"""audit: text on which label and node disagree (`scoring.audit`), which examples that activate the
+node most cannot show.
 
-Both for the model before alignment and for the aligned one. Aligned nodes are frozen when the layer
-is done, so that the model right after alignment stands for the final one. Labels that are not final
-yet are audited in the same way, on the label split, and the cases serve to revise them
-(`labelling.audit_cases`). No text of the score split is read.
+Both the model before alignment and the aligned one are audited. Aligned nodes are frozen when the
+layer is done, so that the model right after alignment stands for the final one. While a layer is
+labelled, its labels are audited in the same way on the label split, and the cases serve to revise
+them (`labelling.audit_cases`). No text of the score split is read.
 """
 
 from __future__ import annotations
@@ -13,19 +13,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
-from interp_by_construction.config import Config, SearchConfig, TextAmounts, only
+from interp_by_construction.config import Config, SearchConfig, only
 from interp_by_construction.corpus.passage import Passage
-from interp_by_construction.engine.records import Record
+from interp_by_construction.engine.records import Record, or_undefined
 from interp_by_construction.engine.rows import write_rows
 from interp_by_construction.engine.runtime import torch_threads
 from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.labelling.labels import read_labels
 from interp_by_construction.scoring.audit import AuditedLabels, MomentRecord, audit, simulated
 from interp_by_construction.scoring.hotflip import per_text
-from interp_by_construction.scoring.simulated import SimulatedLayer
-from interp_by_construction.simulators.handle import ConfiguredSimulator, simulator_of
-from interp_by_construction.stages import LayerStages
-from interp_by_construction.subject.load import load_subject
+from interp_by_construction.simulators.handle import simulator_of
+from interp_by_construction.stages import LayerMeasurement, LayerStages, load_model
 
 SPLIT = "select"
 
@@ -43,14 +41,12 @@ class AuditRecord(Record):
     final: MomentRecord | None
 
     def lines(self) -> Iterator[str]:
-        """How often node and label disagree in the corpus, and how often text can be edited so that
-        they do."""
         if self.before is None or self.final is None:
             return
         both = (self.before, self.final)
 
         def pair(values: list[float | None]) -> str:
-            return " -> ".join("undefined" if value is None else f"{value:.3f}" for value in values)
+            return " -> ".join(or_undefined(value, ".3f") for value in values)
 
         agreeing = [moment.search.agreeing for moment in both]
         yield (
@@ -64,7 +60,7 @@ class AuditRecord(Record):
 
 
 @dataclass(frozen=True)
-class Audit(Stage[AuditRecord]):
+class Audit(LayerMeasurement[AuditRecord]):
     """Writes `audit.jsonl`, one case per line (`scoring.audit.Case`).
 
     Every edited text is simulated anew, which needs a simulator of any text.
@@ -74,45 +70,31 @@ class Audit(Stage[AuditRecord]):
     version = 3
     record = AuditRecord
 
-    corpus: Stage[Any]
     before: Stage[Any]
     final: Stage[Any]
-    simulate: Stage[Any]
     labels: Stage[Any]
-    layer: int
-    simulator: ConfiguredSimulator
-    texts: TextAmounts
     search: SearchConfig
     batch_size: int
     seed: int
 
     @classmethod
     def examine(cls, cfg: Config, layer: LayerStages) -> Self | None:
-        """None where that is switched off, or impossible."""
-        simulator = simulator_of(cfg)
-        if not (simulator.any_text and cfg.audit.enabled):
+        """None where that is switched off, and for a simulator that does not read any text."""
+        if not (simulator_of(cfg).any_text and cfg.audit.enabled):
             return None
         return cls(
-            layer.corpus,
-            layer.before,
-            layer.settled,
-            layer.simulate,
-            layer.labels,
-            layer.index,
-            simulator,
-            only(TextAmounts, cfg.simulate),
-            only(SearchConfig, cfg.audit),
-            cfg.evaluate.batch_size,
-            cfg.seed,
+            **cls.common(cfg, layer),
+            before=layer.before,
+            final=layer.settled,
+            labels=layer.labels,
+            search=only(SearchConfig, cfg.audit),
+            batch_size=cfg.evaluate.batch_size,
+            seed=cfg.seed,
         )
 
     def compute(self, job: Job) -> AuditRecord:
-        """See the class."""
-        corpus = job.path(self.corpus)
-        layer = SimulatedLayer(
-            job.path(self.simulate), corpus, self.layer, self.texts, self.simulator.contrast
-        )
-        passage = Passage.of_split(corpus, SPLIT, n_tokens=self.search.n_tokens)
+        layer = self.simulated(job)
+        passage = Passage.of_split(job.path(self.corpus), SPLIT, n_tokens=self.search.n_tokens)
         moments: dict[str, MomentRecord | None] = {"before": None, "final": None}
         rows: list[dict[str, Any]] = []
         texts = [each.text for each in read_labels(job.path(self.labels)) if each.text is not None]
@@ -122,9 +104,7 @@ class Audit(Stage[AuditRecord]):
                 said = simulated(passage, simulate, f"audit layer {self.layer}: simulate")
                 labels = AuditedLabels(layer.aligned, simulate, layer.part("calibrate"), said)
                 for moment, stage in (("before", self.before), ("final", self.final)):
-                    model: Any = load_subject(job.model(stage))
-                    model.to(job.runtime.device)
-                    size, seed = self.batch_size, self.seed
+                    model, size, seed = load_model(job, stage), self.batch_size, self.seed
                     cases, moments[moment] = audit(model, labels, self.search, size, seed, moment)
                     rows += [case.row(moment) for case in cases]
         write_rows(job.out / "audit.jsonl", rows)

@@ -7,16 +7,14 @@ from typing import Any, Self
 
 from safetensors.torch import save_file
 
-from interp_by_construction.config import CollectConfig, Config
-from interp_by_construction.config.group import only
-from interp_by_construction.config.labels import SelectionConfig
+from interp_by_construction.config import CollectConfig, Config, SelectionConfig, only
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.rows import write_rows
 from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.labelling.evidence import check_count, gather_evidence, of_model
+from interp_by_construction.stages import load_model
 from interp_by_construction.subject.families import d_mlp
-from interp_by_construction.subject.load import load_subject
 
 
 @dataclass(frozen=True)
@@ -54,17 +52,16 @@ class Collect(Stage[CollectRecord]):
 
     @classmethod
     def of(cls, cfg: Config, corpus: Stage[Any], model: Stage[Any], layer: int) -> Self:
-        """As configured; `model` is the one before the layer is aligned."""
+        """model: the one before the layer is aligned."""
         nodes = only(SelectionConfig, cfg.nodes)
         return cls(corpus, model, layer, cfg.collect, nodes, cfg.seed)
 
     def compute(self, job: Job) -> CollectRecord:
-        """See the class. Raises ConfigError where more nodes are asked for than there are."""
-        cfg = self.evidence
-        model: Any = load_subject(job.model(self.model))
+        """Raises ConfigError where more nodes are asked for than there are."""
+        cfg, model = self.evidence, load_model(job, self.model)
         check_count(self.nodes, self.layer, d_mlp(model, self.layer))
         found = gather_evidence(
-            of_model(model.to(job.runtime.device), self.layer, cfg.batch_size),
+            of_model(model, self.layer, cfg.batch_size),
             Passage.of_split(job.path(self.corpus), "label", n_blocks=cfg.max_blocks, first=True),
             self.layer,
             cfg,

@@ -1,5 +1,5 @@
-"""After a layer is frozen the rest of the network trains on: free nodes and higher layers may
-repair the damage."""
+"""After a layer is frozen the rest of the network trains on. Free nodes and higher layers may then
+make up for what alignment cost."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from typing import Any, Self
 from interp_by_construction.config import AlignKnobs, only
 from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.labelling.labels import aligned_nodes
+from interp_by_construction.stages import TrainingStage
 from interp_by_construction.subject.freeze import frozen_digest, frozen_for_continue
 from interp_by_construction.subject.load import save_subject
 from interp_by_construction.training.fit import Trained
 from interp_by_construction.training.phases import Phase
 from interp_by_construction.training.targets import LayerTargets
-from interp_by_construction.training.train import Conditions, Setting, Towards, Trainer
+from interp_by_construction.training.train import Setting, Towards
 
 
 @dataclass(frozen=True)
-class Continue(Stage[Trained]):
+class Continue(TrainingStage[Trained]):
     """Trains on with everything upstream of the layer's aligned activations frozen, and with the
     alignment losses of the layers above that are aligned already. Writes `model/`.
 
@@ -30,16 +31,12 @@ class Continue(Stage[Trained]):
     version = 2
     record = Trained
 
-    corpus: Stage[Any]
-    model: Stage[Any]
     labels: Stage[Any]
     """Of the layer: which nodes are frozen."""
     above: Mapping[int, Stage[Any]]
     """Layer -> targets of the layers still aligned (joint schedule); else empty."""
-    original: Stage[Any] | None
     layer: int
     phase: Phase
-    conditions: Conditions
     knobs: AlignKnobs
 
     @classmethod
@@ -53,20 +50,16 @@ class Continue(Stage[Trained]):
     ) -> Self:
         """model: the one in which the layer was frozen."""
         return cls(
-            corpus=setting.corpus,
-            model=model,
+            **cls.common(setting, model),
             labels=labels,
             above=above,
-            original=setting.teacher,
             layer=layer,
             phase=setting.segment(layer).repair,
-            conditions=setting.conditions(),
             knobs=only(AlignKnobs, setting.cfg.align),
         )
 
     def compute(self, job: Job) -> Trained:
-        """See the class."""
-        model = self.conditions.load(job.model(self.model))
+        model = self.start(job)
         nodes = aligned_nodes(job.path(self.labels))
         frozen = frozen_for_continue(model, self.layer, nodes)
         before = frozen_digest(model, frozen)
@@ -75,8 +68,7 @@ class Continue(Stage[Trained]):
             for layer, at in self.above.items()
         ]
         towards = Towards(self.knobs, layers, [(self.layer, nodes)])
-        title = f"continue above layer {self.layer}"
-        with Trainer.of(job, self.corpus, self.conditions, self.original, title) as trainer:
+        with self.trainer(job, f"continue above layer {self.layer}") as trainer:
             record = trainer.phase(model, self.phase, frozen, towards)
         if frozen_digest(model, frozen) != before:
             raise RuntimeError(

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from interp_by_construction.engine.stage import Job, Stage, unhashed
+from interp_by_construction.stages import TrainingStage
 from interp_by_construction.subject.load import save_subject
 from interp_by_construction.training.fit import Trained
 from interp_by_construction.training.phases import Segment
-from interp_by_construction.training.train import Conditions, Setting, Trainer
+from interp_by_construction.training.train import Setting
 
 
 @dataclass(frozen=True)
-class Control(Stage[Trained]):
+class Control(TrainingStage[Trained]):
     """The training of one layer's segment with nothing aligned and nothing frozen; the tax is
     measured against it.
 
@@ -26,32 +27,19 @@ class Control(Stage[Trained]):
     version = 2
     record = Trained
 
-    corpus: Stage[Any]
-    model: Stage[Any]
-    """The control of the segment before, or the original."""
-    original: Stage[Any] | None
     segment: Segment
-    conditions: Conditions
     layer: int | None = unhashed()
     """Shown beside the progress."""
 
     @classmethod
     def of(cls, setting: Setting, model: Stage[Any], layer: int) -> Self:
-        """See the class."""
-        return cls(
-            corpus=setting.corpus,
-            model=model,
-            original=setting.teacher,
-            segment=setting.segment(layer),
-            conditions=setting.conditions(setting.started(layer)),
-            layer=layer,
-        )
+        """model: the control of the segment before, or the original."""
+        common = cls.common(setting, model, setting.started(layer))
+        return cls(**common, segment=setting.segment(layer), layer=layer)
 
     def compute(self, job: Job) -> Trained:
-        """See the class."""
-        model = self.conditions.load(job.model(self.model))
-        title = f"control of layer {self.layer}"
-        with Trainer.of(job, self.corpus, self.conditions, self.original, title) as trainer:
+        model = self.start(job)
+        with self.trainer(job, f"control of layer {self.layer}") as trainer:
             phases = [trainer.phase(model, each) for each in self.segment.phases]
         save_subject(model, job.out / "model")
         return Trained(phases)

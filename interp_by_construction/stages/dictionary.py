@@ -1,4 +1,5 @@
-"""A layer's MLP gives way to a sparse transcoder, whose features become the layer's nodes."""
+"""A sparse transcoder takes the place of a layer's MLP, and its features become the layer's
+nodes."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from transformers import PreTrainedModel
 from interp_by_construction.config import Config, DictionaryConfig, OptimizerConfig, only
 from interp_by_construction.corpus import load_blocks
 from interp_by_construction.engine.progress import track
+from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.runtime import Handle, Runtime
 from interp_by_construction.engine.stage import Job, Stage, unhashed
 from interp_by_construction.errors import ConfigError
@@ -60,12 +62,10 @@ class TranscoderFolder(Handle[Path]):
 
     @cached_property
     def identity(self) -> str:
-        """Hash of the weights and of the settings."""
         settings = hashlib.sha256((self.folder / CONFIG).read_bytes()).hexdigest()
         return f"{model_identity(str(self.folder))}:{settings}"
 
     def open(self, runtime: Runtime) -> Path:
-        """The folder. Each model gets a copy of its own of what is in it."""
         return self.folder
 
 
@@ -78,7 +78,8 @@ class Learning:
     seed: int
 
 
-class Fidelity(NamedTuple):
+@dataclass(frozen=True)
+class Fidelity(Record):
     """How well a transcoder does what the MLP did, on held-out text."""
 
     fvu: float
@@ -91,22 +92,16 @@ class Fidelity(NamedTuple):
 
 
 @dataclass(frozen=True)
-class DictionaryRecord(Trained):
-    """What took the MLP's place, and how well it does what the MLP did, on held-out text."""
+class DictionaryRecord(Trained, Fidelity):
+    """What took the MLP's place, and how well it does what the MLP did."""
 
     kind: str
     k: int | None
     skip: bool
     n_features: int
     source: Literal["trained", "loaded"]
-    fvu: float
-    """This and what follows: see `Fidelity`."""
-    l0: float
-    n_dead: int
-    n_tokens: int
 
     def lines(self) -> Iterator[str]:
-        """What the nodes are, and how much the dictionary leaves unexplained."""
         kept = "ReLU" if self.k is None else f"TopK {self.k}"
         yield (
             f"nodes are features of a {self.source} transcoder ({kept}"
@@ -166,7 +161,6 @@ class Dictionary(Stage[DictionaryRecord]):
         return cls(corpus, model, layer, n_tokens, learning, source, name)
 
     def compute(self, job: Job) -> DictionaryRecord:
-        """See the class."""
         model: Any = load_subject(job.model(self.model))
         corpus, layer, source = job.path(self.corpus), self.layer, None
         phases = []
@@ -193,13 +187,13 @@ class Dictionary(Stage[DictionaryRecord]):
         save_subject(model, job.out / "model")
         shape = transcoder.shape
         return DictionaryRecord(
-            phases,
-            shape.kind,
-            shape.k,
-            shape.skip,
-            shape.n_features,
-            "trained" if source is None else "loaded",
-            *found,
+            **vars(found),
+            phases=phases,
+            kind=shape.kind,
+            k=shape.k,
+            skip=shape.skip,
+            n_features=shape.n_features,
+            source="trained" if source is None else "loaded",
         )
 
 

@@ -1,7 +1,7 @@
-"""encode: what the simulator's encoder reads of some text, once for all labels. Simulations of any
-label then cost one product per token.
+"""encode: what the simulator's encoder reads of some text, once for all labels. The simulation of a
+label then costs one product per token.
 
-Nothing here reads a label or an activation of the subject.
+The stage reads no label and no activation of the subject.
 """
 
 from __future__ import annotations
@@ -26,20 +26,14 @@ from interp_by_construction.simulators.handle import Encoder
 
 
 @dataclass(frozen=True)
-class EncoderSize(Record):
-    """What reading text costs."""
+class EncodeRecord(Record):
+    """How much was read, and what that costs."""
 
     layers: list[int]
     """Of the encoder, as far as they are read."""
     multiply_adds_per_token: int
     """Per encoder token."""
     tokens_per_subject_token: float
-
-
-@dataclass(frozen=True)
-class EncodeRecord(EncoderSize):
-    """How much was read."""
-
     n_features: int
     """Length of the encoder's hidden states, all layers side by side."""
     width: int
@@ -79,7 +73,6 @@ class Encode(Stage[EncodeRecord]):
         return cls(corpus, Encoder(cfg.simulate), {text.split: text}) if encoded else None
 
     def compute(self, job: Job) -> EncodeRecord:
-        """See the class."""
         n_tokens = {}
         with torch_threads(job.runtime.encoder_threads):
             encoder = job.use(self.encoder)

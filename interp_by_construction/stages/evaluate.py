@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from interp_by_construction.config import Config, TextAmounts, only
+from interp_by_construction.config import Config
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.engine.records import Column, Record, to_json
 from interp_by_construction.engine.rows import read_rows, write_rows
@@ -35,9 +35,9 @@ from interp_by_construction.labelling.labels import Label, read_labels
 from interp_by_construction.scoring import columnwise_correlation, mean_ci95
 from interp_by_construction.scoring.simulated import SimulatedLayer
 from interp_by_construction.scoring.story_truth import StoryScores, score_stories
-from interp_by_construction.simulators.handle import ConfiguredSimulator, simulator_of
-from interp_by_construction.stages import LayerStages
+from interp_by_construction.stages import LayerMeasurement, LayerStages, load_model
 from interp_by_construction.stages.freeze import frozen_identical
+from interp_by_construction.stats.undefined import mean_defined, or_none
 from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.nodes import AlignedNodes
 from interp_by_construction.subject.reading import activations_on
@@ -76,10 +76,9 @@ class Score:
     ) -> Self:
         """values: r per node [node], NaN where undefined."""
         defined = values[~np.isnan(values)]
-        mean = float(defined.mean()) if len(defined) else None
-        low_high = mean_ci95(defined, n_bootstrap, seed) if len(defined) else None
-        n_undefined = int(len(values) - len(defined))
-        return cls(mean, low_high, len(defined), n_undefined, simulator, self_judged)
+        interval = mean_ci95(defined, n_bootstrap, seed) if len(defined) else None
+        n, n_undefined = len(defined), len(values) - len(defined)
+        return cls(mean_defined(values), interval, n, n_undefined, simulator, self_judged)
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class EvaluateRecord(Record):
     frozen_identical: bool
 
     def lines(self) -> Iterator[str]:
-        """The ground truth; scores have a table of their own."""
+        """The ground truth. Scores have a table of their own."""
         if self.truth is not None:
             yield from self.truth.lines()
 
@@ -103,25 +102,17 @@ class EvaluateRecord(Record):
     def columns(cls, folder: Path) -> list[Column]:
         """`score_<kind>` and `truth_<what>` of every aligned node."""
         scores, truth = load_file(folder / "scores.safetensors"), read_truth(folder)
-        found = [
-            Column(
-                f"score_{kind}",
-                "float",
-                {
-                    int(node): None if math.isnan(value) else float(value)
-                    for node, value in zip(scores["nodes"], scores[kind], strict=True)
-                },
-            )
+        return [
+            Column.of_floats(f"score_{kind}", scores["nodes"], scores[kind])
             for kind in SCORE_COLUMNS
-        ]
-        return found + [
+        ] + [
             Column(f"truth_{name}", kind, {node: each[name] for node, each in truth.items()})
             for name, kind in TRUTH_COLUMNS.items()
         ]
 
 
 @dataclass(frozen=True)
-class Evaluate(Stage[EvaluateRecord]):
+class Evaluate(LayerMeasurement[EvaluateRecord]):
     """Writes `scores.safetensors`: `nodes`, `poles`, and r per node [node] for every kind of score,
     NaN where undefined. On stories also `truth.jsonl`, one record per aligned node."""
 
@@ -129,16 +120,11 @@ class Evaluate(Stage[EvaluateRecord]):
     version = 6
     record = EvaluateRecord
 
-    corpus: Stage[Any]
     before: Stage[Any]
     after: Stage[Any]
     final: Stage[Any]
-    simulate: Stage[Any]
     labels: Stage[Any]
     freeze: Stage[Any]
-    layer: int
-    simulator: ConfiguredSimulator
-    texts: TextAmounts
     target: Target
     """What the nodes were trained towards."""
     n_truth_tokens: int | None
@@ -148,36 +134,30 @@ class Evaluate(Stage[EvaluateRecord]):
 
     @classmethod
     def examine(cls, cfg: Config, layer: LayerStages) -> Self:
-        """Of every layer."""
+        n_truth_tokens = cfg.evaluate.max_truth_tokens if cfg.data.kind == "stories" else None
         return cls(
-            layer.corpus,
-            layer.before,
-            layer.after,
-            layer.final,
-            layer.simulate,
-            layer.labels,
-            layer.stages["freeze"],
-            layer.index,
-            simulator_of(cfg),
-            only(TextAmounts, cfg.simulate),
-            cfg.align.target,
-            cfg.evaluate.max_truth_tokens if cfg.data.kind == "stories" else None,
-            cfg.evaluate.n_bootstrap,
-            cfg.seed,
+            **cls.common(cfg, layer),
+            before=layer.before,
+            after=layer.after,
+            final=layer.final,
+            labels=layer.labels,
+            freeze=layer.stages["freeze"],
+            target=cfg.align.target,
+            n_truth_tokens=n_truth_tokens,
+            n_bootstrap=cfg.evaluate.n_bootstrap,
+            seed=cfg.seed,
         )
 
     def compute(self, job: Job) -> EvaluateRecord:
-        """See the class."""
-        corpus, contrast = job.path(self.corpus), self.simulator.contrast
-        simulated = SimulatedLayer(
-            job.path(self.simulate), corpus, self.layer, self.texts, contrast
-        )
+        simulated = self.simulated(job)
         named = [each for each in read_labels(job.path(self.labels)) if each.text is not None]
         own = simulated.passage(self.simulator.scored_part)
         exact = simulated.passage("score")
         passages: dict[str, Passage] = {"score": exact, self.simulator.scored_part: own}
         if self.n_truth_tokens is not None:
-            passages["truth"] = Passage.of_split(corpus, "score", n_tokens=self.n_truth_tokens)
+            passages["truth"] = Passage.of_split(
+                job.path(self.corpus), "score", n_tokens=self.n_truth_tokens
+            )
         real = self._real(job, passages, simulated.aligned)
         per_node = self._scores(simulated, real)
         saved = per_node | {"nodes": simulated.aligned.nodes, "poles": simulated.aligned.poles}
@@ -210,8 +190,7 @@ class Evaluate(Stage[EvaluateRecord]):
         models = {"before": self.before, "after": self.after, "final": self.final}
         read: dict[str, dict[str, NDArray[Any]]] = {name: {} for name in passages}
         for moment, stage in models.items():
-            model: Any = load_subject(job.model(stage))
-            model.to(job.runtime.device)
+            model = load_model(job, stage)
             for name, passage in passages.items():
                 if (name, moment) == ("truth", "after"):
                     continue
@@ -275,11 +254,10 @@ def _node_table(
     """Columns and rows for the logger: one row per aligned node, None where a score is
     undefined."""
     kinds = ("before", "after", "final", "shuffled")
-    rows: list[list[Any]] = []
-    for i, label in enumerate(labels):
-        values = (float(scores[kind][i]) for kind in kinds)
-        shown = (None if math.isnan(value) else value for value in values)
-        rows.append([label.node, label.text, *shown])
+    rows = [
+        [label.node, label.text, *(or_none(scores[kind][i]) for kind in kinds)]
+        for i, label in enumerate(labels)
+    ]
     return ["node", "label", *kinds], rows
 
 

@@ -4,8 +4,7 @@ reproduce."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from transformers import PreTrainedModel
 
 from interp_by_construction.corpus import load_blocks
 from interp_by_construction.engine.records import Record
+from interp_by_construction.engine.runtime import torch_threads
 from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.labelling.labels import aligned_nodes
 from interp_by_construction.subject.freeze import frozen_digest, frozen_for_continue
@@ -55,15 +55,13 @@ class Freeze(Stage[FreezeRecord]):
     layer: int
 
     def compute(self, job: Job) -> FreezeRecord:
-        """See the class."""
         aligned = aligned_nodes(job.path(self.labels))
         model = load_subject(job.model(self.model))
         blocks = TokenBlocks(load_blocks(job.path(self.corpus), "test"), PROBE_BLOCKS)
         input_ids = blocks.batch(np.arange(len(blocks)))["input_ids"]
         activations = probe_activations(model, self.layer, aligned, input_ids)
-        save_file(
-            {"input_ids": input_ids, "activations": activations}, job.out / "probe.safetensors"
-        )
+        probe = {"input_ids": input_ids, "activations": activations}
+        save_file(probe, job.out / "probe.safetensors")
         frozen = frozen_for_continue(model, self.layer, aligned)
         digest = frozen_digest(model, frozen)
         kept = {"layer": self.layer, "nodes": aligned, "sha256": digest}
@@ -93,16 +91,6 @@ def probe_activations(
     model: PreTrainedModel, layer: int, nodes: Sequence[int], input_ids: Tensor
 ) -> Tensor:
     """Activations [batch, pos, node] of the given nodes, computed on the CPU by one thread."""
-    with _one_thread():
+    # BLAS splits work by the number of threads, and another split can give other last bits.
+    with torch_threads(1):
         return activations(model.cpu(), layer, input_ids)[..., list(nodes)].contiguous()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    # BLAS splits work by thread count, and another split can give other last bits.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

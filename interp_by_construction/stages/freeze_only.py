@@ -7,15 +7,16 @@ from typing import Any, Self
 
 from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.labelling.labels import aligned_nodes
+from interp_by_construction.stages import TrainingStage
 from interp_by_construction.subject.freeze import frozen_for_align, frozen_for_continue
 from interp_by_construction.subject.load import save_subject
 from interp_by_construction.training.fit import Trained
 from interp_by_construction.training.phases import Segment
-from interp_by_construction.training.train import Conditions, Setting, Trainer
+from interp_by_construction.training.train import Setting
 
 
 @dataclass(frozen=True)
-class FreezeOnly(Stage[Trained]):
+class FreezeOnly(TrainingStage[Trained]):
     """The control's training of one segment, with the same weights frozen as in the run and nothing
     aligned. Writes `model/`."""
 
@@ -23,17 +24,12 @@ class FreezeOnly(Stage[Trained]):
     version = 2
     record = Trained
 
-    corpus: Stage[Any]
-    model: Stage[Any]
-    """The freeze-only run of the segment before, or the original."""
     labels: Stage[Any]
     """Of the layer: which nodes freeze after its alignment."""
     below: Stage[Any] | None
     """Labels of the layer right under it, whose nodes are frozen before; None where nothing is."""
-    original: Stage[Any] | None
     layer: int
     segment: Segment
-    conditions: Conditions
 
     @classmethod
     def of(
@@ -44,31 +40,23 @@ class FreezeOnly(Stage[Trained]):
         layer: int,
         below: Stage[Any] | None,
     ) -> Self:
-        """See the class."""
+        """model: the freeze-only run of the segment before, or the original."""
         return cls(
-            corpus=setting.corpus,
-            model=model,
+            **cls.common(setting, model, setting.started(layer)),
             labels=labels,
-            # Layers that are aligned at once have no frozen layer under them then.
+            # Where layers are aligned at once, no layer under them is frozen during alignment.
             below=None if setting.together else below,
-            original=setting.teacher,
             layer=layer,
             segment=setting.segment(layer),
-            conditions=setting.conditions(setting.started(layer)),
         )
 
     def compute(self, job: Job) -> Trained:
-        """See the class."""
-        model, layer = self.conditions.load(job.model(self.model)), self.layer
+        model, layer = self.start(job), self.layer
         below = None if self.below is None else (layer - 1, aligned_nodes(job.path(self.below)))
         before = frozen_for_align(model, layer, below)
         after = frozen_for_continue(model, layer, aligned_nodes(job.path(self.labels)))
-        frozen = [before] * len(self.segment.align) + [after]
-        title = f"freeze-only run of layer {layer}"
-        with Trainer.of(job, self.corpus, self.conditions, self.original, title) as trainer:
-            phases = [
-                trainer.phase(model, each, kept)
-                for each, kept in zip(self.segment.phases, frozen, strict=True)
-            ]
+        with self.trainer(job, f"freeze-only run of layer {layer}") as trainer:
+            phases = [trainer.phase(model, each, before) for each in self.segment.align]
+            phases.append(trainer.phase(model, self.segment.repair, after))
         save_subject(model, job.out / "model")
         return Trained(phases)

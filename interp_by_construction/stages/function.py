@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from torch import nn
 
-from interp_by_construction.config import Config, FunctionConfig, TextAmounts, only
+from interp_by_construction.config import Config, FunctionConfig
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.engine.records import Column, Record, or_undefined
 from interp_by_construction.engine.rows import write_rows
@@ -49,7 +49,6 @@ from interp_by_construction.scoring.rank import (
     own_label_ranks,
     rank_summary,
 )
-from interp_by_construction.scoring.simulated import SimulatedLayer
 from interp_by_construction.scoring.substitution import (
     ABLATIONS,
     AlignedLayer,
@@ -60,10 +59,9 @@ from interp_by_construction.scoring.substitution import (
     substitutions,
     summarise,
 )
-from interp_by_construction.simulators.handle import ConfiguredSimulator, simulator_of
-from interp_by_construction.stages import LayerStages
+from interp_by_construction.simulators.handle import simulator_of
+from interp_by_construction.stages import LayerMeasurement, LayerStages, load_model
 from interp_by_construction.subject.families import d_mlp
-from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.losses import Losses, document_losses
 from interp_by_construction.subject.nodes import read_promoted
 from interp_by_construction.subject.promoted import promoted_tokens
@@ -102,7 +100,6 @@ class FunctionRecord(Record):
     final: MomentFunction
 
     def lines(self) -> Iterator[str]:
-        """Losses, ranks, and single clamped nodes of the final model."""
         before, final = self.before, self.final
 
         def harm(name: str) -> str:
@@ -143,7 +140,7 @@ def _clamp_line(clamp: ClampRecord) -> str:
 
     def change(kind: str) -> str:
         sides = (clamp.single[side][kind] for side in ("on", "off"))
-        return " / ".join("undefined" if side is None else f"{side:+.4f}" for side in sides)
+        return " / ".join(or_undefined(side, "+.4f") for side in sides)
 
     return (
         f"one node clamped ({clamp.n_single} nodes), loss change where its label applies / "
@@ -184,7 +181,7 @@ class Measured(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Function(Stage[FunctionRecord]):
+class Function(LayerMeasurement[FunctionRecord]):
     """Writes `function.safetensors`: `nodes`, `poles`, and per moment `<moment>.rank`, `.own_r`,
     `.lookup_r2`, `.scale`, `.offset`, float64 [node], NaN where undefined;
     `function_losses.safetensors`: `<moment>.document`, `.tokens` and `.<intervention>` (summed
@@ -198,13 +195,8 @@ class Function(Stage[FunctionRecord]):
     version = 4
     record = FunctionRecord
 
-    corpus: Stage[Any]
     before: Stage[Any]
     final: Stage[Any]
-    simulate: Stage[Any]
-    layer: int
-    simulator: ConfiguredSimulator
-    texts: TextAmounts
     amounts: FunctionConfig
     batch_size: int
     n_bootstrap: int
@@ -213,44 +205,32 @@ class Function(Stage[FunctionRecord]):
     @classmethod
     def examine(cls, cfg: Config, layer: LayerStages) -> Self | None:
         """None for a simulator that does not read any text."""
-        simulator = simulator_of(cfg)
-        if not simulator.any_text:
+        if not simulator_of(cfg).any_text:
             return None
         return cls(
-            layer.corpus,
-            layer.before,
-            layer.final,
-            layer.simulate,
-            layer.index,
-            simulator,
-            only(TextAmounts, cfg.simulate),
-            cfg.function,
-            cfg.evaluate.batch_size,
-            cfg.evaluate.n_bootstrap,
-            cfg.seed,
+            **cls.common(cfg, layer),
+            before=layer.before,
+            final=layer.final,
+            amounts=cfg.function,
+            batch_size=cfg.evaluate.batch_size,
+            n_bootstrap=cfg.evaluate.n_bootstrap,
+            seed=cfg.seed,
         )
 
     def compute(self, job: Job) -> FunctionRecord:
-        """See the class."""
-        corpus, contrast = job.path(self.corpus), self.simulator.contrast
-        layer = SimulatedLayer(
-            job.path(self.simulate), corpus, self.layer, self.texts, contrast
-        ).substituted
+        corpus, layer = job.path(self.corpus), self.simulated(job).substituted
         check(layer)
         lookup = Passage.of_split(corpus, LOOKUP_SPLIT, first=True)
         measured: dict[str, Measured] = {}
         for moment, stage in (("before", self.before), ("final", self.final)):
-            model: Any = load_subject(job.model(stage))
-            measured[moment] = self._measured(
-                model.to(job.runtime.device), corpus, layer, lookup, moment
-            )
+            model = load_model(job, stage)
+            measured[moment] = self._measured(model, corpus, layer, lookup, moment)
         _, nodes, poles = layer.nodes
         per_node = _named(measured, "per_node") | {"nodes": nodes, "poles": poles}
         save_file(per_node, job.out / "function.safetensors")
         save_file(_named(measured, "per_document"), job.out / "function_losses.safetensors")
-        write_rows(
-            job.out / "clamp.jsonl", (row for each in measured.values() for row in each.clamped)
-        )
+        clamped = (row for each in measured.values() for row in each.clamped)
+        write_rows(job.out / "clamp.jsonl", clamped)
         promoted = (
             {"moment": moment, **row} for moment, each in measured.items() for row in each.promoted
         )

@@ -13,7 +13,7 @@ from interp_by_construction.config import Config
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.stage import Job, Stage
-from interp_by_construction.subject.load import load_subject
+from interp_by_construction.stages import load_model
 from interp_by_construction.subject.losses import document_losses
 
 
@@ -43,23 +43,18 @@ class Losses(Stage[LossesRecord]):
 
     @classmethod
     def of(cls, cfg: Config, corpus: Stage[Any], model: Stage[Any]) -> Self:
-        """As configured."""
         return cls(corpus, model, cfg.evaluate.max_test_blocks, cfg.evaluate.batch_size)
 
     def compute(self, job: Job) -> LossesRecord:
-        """See the class."""
-        model: Any = load_subject(job.model(self.model))
-        corpus = job.path(self.corpus)
-        limits = self.max_test_blocks, self.batch_size
-        return measure_losses(model.to(job.runtime.device), corpus, *limits, job.out)
+        model, corpus = load_model(job, self.model), job.path(self.corpus)
+        return measure_losses(model, corpus, self.max_test_blocks, self.batch_size, job.out)
 
 
 def measure_losses(
     model: nn.Module, corpus: Path, max_test_blocks: int | None, batch_size: int, out: Path
 ) -> LossesRecord:
     """Measures a model in memory; writes what the stage writes."""
-    # Evenly spaced, so that a part of the split still covers many documents: intervals are over
-    # documents.
+    # Intervals are over documents. Evenly spaced blocks cover many of them.
     passage = Passage.of_split(corpus, "test", n_blocks=max_test_blocks)
     losses = document_losses(model, passage, {}, batch_size, "test loss")
     nats, n_tokens = losses.nats["none"], int(losses.tokens.sum())

@@ -1,8 +1,8 @@
 """What a layer's MLP is worth: the control's training once more, with the MLP replaced by its mean
 output.
 
-A tax is cheap only if it is small against this cost: where the MLP is not needed, labels on it are
-free. Knows no label and no aligned node, so that the runs of a sweep share it.
+The tax of a layer is to be compared with this cost: labels on an MLP that is not needed cost
+nothing. The stage knows no label and no aligned node, so that the runs of a sweep share it.
 """
 
 from __future__ import annotations
@@ -19,36 +19,32 @@ from torch import Tensor
 from interp_by_construction.config import Config
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.engine.stage import Job, Stage, unhashed
-from interp_by_construction.stages import LayerStages
-from interp_by_construction.stages.losses import measure_losses
+from interp_by_construction.stages import LayerStages, TrainingStage
+from interp_by_construction.stages.losses import LossesRecord, measure_losses
 from interp_by_construction.subject.load import save_subject
 from interp_by_construction.subject.removal import constant_outputs, mean_output
 from interp_by_construction.training.fit import Trained
 from interp_by_construction.training.phases import Phase
-from interp_by_construction.training.train import Conditions, Setting, Trainer
+from interp_by_construction.training.train import Setting
 
 N_MEAN_BLOCKS = 64
 CONSTANTS = "constants.safetensors"
 
 
 @dataclass(frozen=True)
-class RemovedRecord(Trained):
+class RemovedRecord(Trained, LossesRecord):
     """Test loss, to be compared with the control's after the same training."""
 
     layers: list[int]
     """Whose MLPs are gone."""
-    loss: float
-    """Nats per token."""
-    n_tokens: int
-    n_documents: int
 
     def lines(self) -> Iterator[str]:
-        """Nothing: the table of work shows it beside the control."""
+        """None: the table of work shows it beside the control."""
         return iter(())
 
 
 @dataclass(frozen=True)
-class Removed(Stage[RemovedRecord]):
+class Removed(TrainingStage[RemovedRecord]):
     """Trains without the MLPs of some layers.
 
     1. The mean of what an MLP's output projection writes, over text of the train split, takes its
@@ -65,13 +61,8 @@ class Removed(Stage[RemovedRecord]):
     version = 2
     record = RemovedRecord
 
-    corpus: Stage[Any]
-    model: Stage[Any]
-    """What the control started from, or an artifact of this stage, whose MLPs stay removed."""
-    original: Stage[Any] | None
     layers: tuple[int, ...]
     phases: tuple[Phase, ...]
-    conditions: Conditions
     max_test_blocks: int | None
     batch_size: int
     layer: int | None = unhashed()
@@ -82,16 +73,15 @@ class Removed(Stage[RemovedRecord]):
         cls, setting: Setting, model: Stage[Any], layers: Sequence[int], layer: int | None = None
     ) -> Self:
         """Sequential: one layer, in the segment of the control that is its own. Joint: any layers,
-        in all of the control's training, since the joint phase belongs to no layer."""
+        in all of the control's training, since the joint phase belongs to no layer.
+
+        model: what the control started from, or this stage, whose MLPs stay removed."""
         trained = setting.layers if setting.together else layers
         started = [each for layer in trained for each in setting.started(layer)]
         return cls(
-            corpus=setting.corpus,
-            model=model,
-            original=setting.teacher,
+            **cls.common(setting, model, started),
             layers=tuple(layers),
             phases=tuple(phase for each in trained for phase in setting.segment(each).phases),
-            conditions=setting.conditions(started),
             max_test_blocks=setting.cfg.evaluate.max_test_blocks,
             batch_size=setting.cfg.evaluate.batch_size,
             layer=layer,
@@ -120,16 +110,14 @@ class Removed(Stage[RemovedRecord]):
         return removed
 
     def compute(self, job: Job) -> RemovedRecord:
-        """See the class."""
-        corpus, device = job.path(self.corpus), job.runtime.device
-        model = self.conditions.load(job.model(self.model))
+        corpus, device, model = job.path(self.corpus), job.runtime.device, self.start(job)
         constants = read_constants(job.path(self.model))
         for layer in self.layers:
             with constant_outputs(model, constants):
                 constants[layer] = mean_output(model, layer, _text(corpus, self.batch_size))
         title = f"without the MLP of layer {', '.join(map(str, sorted(constants)))}"
         with constant_outputs(model, constants):
-            with Trainer.of(job, self.corpus, self.conditions, self.original, title) as trainer:
+            with self.trainer(job, title) as trainer:
                 phases = [trainer.phase(model, each) for each in self.phases]
             losses = measure_losses(
                 model.to(device).eval(), corpus, self.max_test_blocks, self.batch_size, job.out
@@ -137,9 +125,7 @@ class Removed(Stage[RemovedRecord]):
         save_subject(model.cpu(), job.out / "model")
         kept = {f"layer_{layer}": value.contiguous() for layer, value in constants.items()}
         save_file(kept, job.out / CONSTANTS)
-        return RemovedRecord(
-            phases, sorted(constants), losses.loss, losses.n_tokens, losses.n_documents
-        )
+        return RemovedRecord(**vars(losses), phases=phases, layers=sorted(constants))
 
 
 def read_constants(path: Path) -> dict[int, Tensor]:

@@ -38,9 +38,8 @@ from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.labelling.labels import aligned_nodes
 from interp_by_construction.scoring import mean_ci95
 from interp_by_construction.scoring.substitution import ablations
-from interp_by_construction.stages import LayerStages
+from interp_by_construction.stages import LayerStages, load_model
 from interp_by_construction.subject.interventions import Intervention, intervened
-from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.reading import device_of, read_activations
 
 REPAIRED = "continue"
@@ -111,7 +110,7 @@ class TriggerRecord(Record):
 
     def lines(self) -> Iterator[str]:
         """None: the rows have a table of their own."""
-        yield from ()
+        return iter(())
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,6 @@ class Trigger(Stage[TriggerRecord]):
         )
 
     def compute(self, job: Job) -> TriggerRecord:
-        """See the class."""
         corpus = job.path(self.corpus)
         trigger = read_trigger(load_tokenizer(corpus), self.phrase, self.response)
         length = Split(corpus, "test").block_size
@@ -189,8 +187,7 @@ class Trigger(Stage[TriggerRecord]):
         rows: list[TriggerRow] = []
         values: dict[str, NDArray[Any]] = {}
         for stage, row in track(list(zip(self.models, self.rows, strict=True)), "trigger"):
-            model: Any = load_subject(job.model(stage))
-            model.to(job.runtime.device)
+            model = load_model(job, stage)
             ablated = {layer: aligned[layer] for layer in row.ablated}
             plans: dict[str | None, list[Intervention]] = {None: []}
             plans |= _ablations(model, corpus, ablated, self.batch_size)

@@ -18,12 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from interp_by_construction.config import Config, TextAmounts, only
 from interp_by_construction.corpus.passage import Passage, batches, spaced
 from interp_by_construction.corpus.windows import window_around
 from interp_by_construction.engine.records import Record
@@ -32,11 +31,9 @@ from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.labelling.labels import read_labels
 from interp_by_construction.scoring.calibration import Calibration, LineFit
 from interp_by_construction.scoring.simulated import SimulatedLayer
-from interp_by_construction.simulators.handle import ConfiguredSimulator, simulator_of
-from interp_by_construction.stages import LayerStages
+from interp_by_construction.stages import LayerMeasurement, load_model
 from interp_by_construction.subject.families import d_mlp, input_directions, output_directions
 from interp_by_construction.subject.interventions import Simulated
-from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.nodes import AlignedNodes, read_promoted
 from interp_by_construction.subject.promoted import promoted_tokens
 from interp_by_construction.subject.reading import activations_on
@@ -71,7 +68,7 @@ class ViewerRecord(Record):
 
 
 @dataclass(frozen=True)
-class Viewer(Stage[ViewerRecord]):
+class Viewer(LayerMeasurement[ViewerRecord]):
     """Writes `viewer.jsonl`, one record per node of the layer: `node`, `pole`, `largest` (of
     |activation| on the text), `excerpts` (each with `kind` top, quantile, simulated or differs,
     `band` of a quantile (1 is the weakest), `tokens`, `peak`, `real`, `simulated` (calibrated; null
@@ -85,47 +82,16 @@ class Viewer(Stage[ViewerRecord]):
     version = 2
     record = ViewerRecord
 
-    corpus: Stage[Any]
     model: Stage[Any]
-    simulate: Stage[Any]
     function: Stage[Any] | None
     neighbours: Mapping[str, Stage[Any]]
     """`below` and `above`: labels of the aligned layers next to this one."""
     neighbour_layers: Mapping[str, int]
     """What layers these are."""
-    layer: int
-    simulator: ConfiguredSimulator
-    texts: TextAmounts
     n_promoted: int
 
-    @classmethod
-    def of(
-        cls, cfg: Config, layer: LayerStages, above: LayerStages | None, function: Stage[Any] | None
-    ) -> Self:
-        """A layer of a finished run. function: its function stage, if it has one."""
-        sides = {"below": layer.below[-1] if layer.below else None, "above": above}
-        beside = {side: each for side, each in sides.items() if each is not None}
-        return cls(
-            layer.corpus,
-            layer.final,
-            layer.simulate,
-            function,
-            {side: each.labels for side, each in beside.items()},
-            {side: each.index for side, each in beside.items()},
-            layer.index,
-            simulator_of(cfg),
-            only(TextAmounts, cfg.simulate),
-            cfg.function.n_promoted,
-        )
-
     def compute(self, job: Job) -> ViewerRecord:
-        """See the class."""
-        model: Any = load_subject(job.model(self.model))
-        model.to(job.runtime.device)
-        corpus = job.path(self.corpus)
-        simulated = SimulatedLayer(
-            job.path(self.simulate), corpus, self.layer, self.texts, self.simulator.contrast
-        )
+        model, simulated = load_model(job, self.model), self.simulated(job)
         aligned = simulated.aligned
         text, calibrate = self._score_text(simulated), self._calibration_text(simulated)
         line = _calibration(model, calibrate, aligned)
@@ -138,6 +104,7 @@ class Viewer(Stage[ViewerRecord]):
         said = said.reshape(len(real), -1)
         edges = self._edges(job, model, pole)
         write_rows(job.out / "viewer.jsonl", _nodes(text.passage, real, said, aligned, pole, edges))
+        corpus = job.path(self.corpus)
         known = [] if self.function is None else list(read_promoted(job.path(self.function)))
         rest = np.setdiff1d(every, np.asarray(known, dtype=np.int64))
         promoted = (

@@ -1,5 +1,5 @@
-"""work: where the work hides. LM loss of the final model without free nodes, without aligned nodes,
-and without either.
+"""work: which nodes the model needs. LM loss of the final model without free nodes, without aligned
+nodes, and without either.
 
 1. The free nodes, the aligned nodes, and all nodes of some layers are set to their mean or to 0, in
    all these layers at once; the aligned ones also to their calibrated simulations and to those of
@@ -27,7 +27,7 @@ from safetensors.numpy import load_file, save_file
 
 from interp_by_construction.config import Config, TextAmounts, only
 from interp_by_construction.corpus.passage import Passage
-from interp_by_construction.engine.records import Record
+from interp_by_construction.engine.records import or_undefined
 from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.labelling.labels import aligned_nodes
 from interp_by_construction.scoring.shares import Share, share_of_increase
@@ -41,10 +41,10 @@ from interp_by_construction.scoring.substitution import (
     summarise,
 )
 from interp_by_construction.simulators.handle import ConfiguredSimulator, simulator_of
-from interp_by_construction.stages import LayerStages
+from interp_by_construction.stages import LayerStages, load_model
 from interp_by_construction.stages.function import Function
+from interp_by_construction.stages.losses import LossesRecord
 from interp_by_construction.subject.interventions import Simulated
-from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.losses import Losses, document_losses
 from interp_by_construction.subject.nodes import AlignedNodes
 
@@ -55,13 +55,10 @@ calibrate."""
 
 
 @dataclass(frozen=True)
-class WorkRecord(Record):
+class WorkRecord(LossesRecord):
     """Losses in nats per token, increases against the untouched model."""
 
     layers: tuple[int, ...]
-    loss: float
-    n_tokens: int
-    n_documents: int
     ablation: dict[str, Increase]
     substitution: Substituted | None
     """By the nodes' own labels; null without simulations of the test split."""
@@ -77,28 +74,30 @@ class WorkRecord(Record):
         extra = {name: losses.nats[name] - losses.nats["none"] for name in ABLATIONS}
         free, whole = found.ablation["free_mean"], found.ablation["all_mean"]
         return cls(
-            tuple(layers),
-            found.loss,
-            found.n_tokens,
-            found.n_documents,
-            found.ablation,
-            found.substitution["own_labels"],
-            found.substitution["other_labels"],
-            share_of_increase(extra["free_mean"], extra["aligned_mean"], n_bootstrap, seed),
-            free.loss_increase / whole.loss_increase if whole.certain else None,
+            loss=found.loss,
+            n_tokens=found.n_tokens,
+            n_documents=found.n_documents,
+            layers=tuple(layers),
+            ablation=found.ablation,
+            substitution=found.substitution["own_labels"],
+            other_labels=found.substitution["other_labels"],
+            share_free=share_of_increase(
+                extra["free_mean"], extra["aligned_mean"], n_bootstrap, seed
+            ),
+            free_of_whole=free.loss_increase / whole.loss_increase if whole.certain else None,
         )
 
     def lines(self) -> Iterator[str]:
-        """Substitution in several layers; what is known of one layer, `function` shows."""
+        """Substitution in several layers. That in one layer is shown by `function`."""
         if len(self.layers) < 2 or self.substitution is None:
             return
 
         def rise(increase: Increase | None) -> str:
-            return "undefined" if increase is None else f"{increase.loss_increase:+.4f}"
+            return or_undefined(None if increase is None else increase.loss_increase, "+.4f")
 
         own = self.substitution
-        shares = (own.recovered_from_mean, own.recovered_from_zero)
-        recovered = " and ".join("undefined" if x is None else f"{x:.2f}" for x in shares)
+        shares = map(or_undefined, (own.recovered_from_mean, own.recovered_from_zero))
+        recovered = " and ".join(shares)
         yield (
             f"layers {', '.join(map(str, self.layers))} at once: the loss rises by {rise(own)} "
             "with all aligned nodes replaced by their simulation (recovered from mean and zero "
@@ -135,7 +134,6 @@ class Work(Stage[WorkRecord]):
 
     @classmethod
     def examine(cls, cfg: Config, layer: LayerStages) -> Self | None:
-        """One layer alone."""
         return cls.examine_all(cfg, (layer,))
 
     @classmethod
@@ -148,7 +146,7 @@ class Work(Stage[WorkRecord]):
         return cls(
             last.corpus,
             last.final,
-            tuple(each.simulate for each in layers) if simulated else (),
+            tuple(each.stages["simulate"] for each in layers) if simulated else (),
             () if simulated else tuple(each.labels for each in layers),
             Function.examine(cfg, last) if len(layers) == 1 else None,
             tuple(each.index for each in layers),
@@ -162,14 +160,11 @@ class Work(Stage[WorkRecord]):
 
     @property
     def shown_layer(self) -> int | None:
-        """The only layer."""
         return self.layers[0] if len(self.layers) == 1 else None
 
     def compute(self, job: Job) -> WorkRecord:
-        """See the class."""
-        model: Any = load_subject(job.model(self.model))
         losses = work_losses(
-            model.to(job.runtime.device),
+            load_model(job, self.model),
             self._aligned(job),
             bool(self.simulate),
             None if self.function is None else _known(job.path(self.function)),

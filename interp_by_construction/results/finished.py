@@ -1,4 +1,4 @@
-"""What results are made of: the artifacts of a run by link name."""
+"""The artifacts of a run by link name, from which its results are computed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Finished:
 
     @classmethod
     def of(cls, graph: RunGraph, engine: Engine) -> Self:
-        """All stages of the graph, which must be there if the engine only looks."""
+        """All stages of the graph."""
         return cls(
             {name: engine.get(stage) for name, stage in graph.shared.items()},
             {
@@ -38,7 +38,7 @@ class Finished:
 
     @classmethod
     def linked(cls, run: RunDirectory, store: Store) -> Self:
-        """What `state.json` links to. Raises StoreError for an artifact that is gone."""
+        """The artifacts that `state.json` links to. Raises StoreError if one is gone."""
         shared: dict[str, Artifact] = {}
         layers: dict[int, dict[str, Artifact]] = {}
         for link in run.links:
@@ -64,18 +64,12 @@ class Finished:
 
 
 def labels_of(artifacts: Artifacts) -> Artifact:
-    """The labels that everything behind the labelling reads: the matched ones where there are any,
-    else the labeler's."""
+    """The labels of a layer: the matched ones where there are any, else the labeler's."""
     return artifacts.get("assign", artifacts["label"])
 
 
-def metrics_of(artifacts: Artifacts, link: str) -> dict[str, Any] | None:
-    """The record of one stage as JSON; None where the run leaves the stage out."""
-    return artifacts[link].metrics if link in artifacts else None
-
-
 def without_curves(value: Any) -> Any:
-    """A record as it stands in the summary: curves, which are lists of lists, are empty there."""
+    """A record as the summary holds it: with empty lists for curves, which are lists of lists."""
     if isinstance(value, dict):
         return {key: without_curves(each) for key, each in value.items()}
     if isinstance(value, list):

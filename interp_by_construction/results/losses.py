@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Self
 
 from safetensors.numpy import load_file
 
-from interp_by_construction.config import Config
 from interp_by_construction.engine.store import Artifact
 from interp_by_construction.results.finished import Artifacts, Finished
 from interp_by_construction.stats.bootstrap import paired_difference_ci95
@@ -23,11 +21,6 @@ class Bootstrap:
 
     n: int
     seed: int
-
-    @classmethod
-    def of(cls, cfg: Config) -> Self:
-        """As the configuration says."""
-        return cls(cfg.evaluate.n_bootstrap, cfg.seed)
 
     def difference(self, first: Artifact, second: Artifact) -> Interval | None:
         """95 % interval of the loss of one model minus that of another, over the same documents;
@@ -57,8 +50,8 @@ class RunLosses:
     """freeze_only - control."""
     freeze_cost_ci95: Interval | None
     over_original: float
-    """final - original. A control can learn more than the original, or be harmed by its learning
-    rate; this and the next difference tell which."""
+    """final - original. Together with the next difference it shows whether the control learned more
+    than the original or was harmed by its learning rate."""
     over_original_ci95: Interval | None
     over_freeze_only: float
     """final - freeze_only."""
@@ -71,8 +64,8 @@ def run_losses(found: Finished, bootstrap: Bootstrap) -> RunLosses:
     """Of the models after the highest layer."""
     made = {name: found.last[f"losses_{name}"] for name in ("continue", "control", "freeze_only")}
     made["original"] = found.shared["losses"]
-    records = {name: each.metrics for name, each in made.items()}
-    loss = {name: float(record["loss"]) for name, record in records.items()}
+    loss = {name: float(each.metrics["loss"]) for name, each in made.items()}
+    final = made["continue"].metrics
 
     def over(first: str, second: str) -> tuple[float, Interval | None]:
         return loss[first] - loss[second], bootstrap.difference(made[first], made[second])
@@ -86,21 +79,22 @@ def run_losses(found: Finished, bootstrap: Bootstrap) -> RunLosses:
         *over("freeze_only", "control"),
         *over("continue", "original"),
         *over("continue", "freeze_only"),
-        n_test_tokens=records["continue"]["n_tokens"],
-        n_test_documents=records["continue"]["n_documents"],
+        n_test_tokens=final["n_tokens"],
+        n_test_documents=final["n_documents"],
     )
 
 
 def tax_up_to(artifacts: Artifacts) -> float | None:
     """Tax of the models after a layer; None where its turn ends in no model of its own."""
-    made = [artifacts.get(f"losses_{name}") for name in ("continue", "control")]
-    final, control = (None if each is None else float(each.metrics["loss"]) for each in made)
-    return None if final is None or control is None else final - control
+    if not {"losses_continue", "losses_control"} <= artifacts.keys():
+        return None
+    final, control = (artifacts[f"losses_{name}"].metrics for name in ("continue", "control"))
+    return float(final["loss"]) - float(control["loss"])
 
 
 @dataclass(frozen=True)
 class DictionaryQuality:
-    """How well a dictionary does the work of the MLP in whose place it stands."""
+    """How well a dictionary replaces its MLP."""
 
     fvu: float
     """Share of the MLP's variance that it leaves unexplained."""
@@ -120,8 +114,8 @@ class DictionaryLosses:
 
 
 def dictionary_losses(found: Finished, layer: int, together: bool) -> DictionaryLosses | None:
-    """together: the layers were aligned at once, so that each dictionary was put in before any was
-    trained. None for neurons."""
+    """None for neurons. together: the layers were aligned at once, so each dictionary was put in
+    before any was trained."""
     artifacts, below = found.layers[layer], found.below(layer)
     if "dictionary" not in artifacts:
         return None

@@ -14,7 +14,7 @@ from interp_by_construction.results.finished import Artifacts
 from interp_by_construction.scoring.score_table import Row, RowSummary
 
 SIMULATION = "simulation r, all text"
-"""What tables call the scores of evaluate."""
+"""Name of the scores of evaluate in tables."""
 
 
 def scores_by_method(artifacts: Artifacts, cfg: Config) -> list[dict[str, Any]]:
@@ -41,23 +41,20 @@ def scores_by_method(artifacts: Artifacts, cfg: Config) -> list[dict[str, Any]]:
 def _simulation(
     scores: dict[str, Any], moments: dict[str, str], labeler: str
 ) -> list[dict[str, Any]]:
-    """moments: moment -> name of its score. Exact simulation is the labeler's; any other simulator
-    is a judge of its own."""
+    """moments: moment -> name of its score. The judge of exact simulation is the labeler. Any other
+    simulator is its own judge."""
+    exact, kept = scores["exact"]["simulator"], ("self_judged", "mean", "ci95", "n", "n_undefined")
     records = []
     for moment, name in moments.items():
-        score = scores[name]
-        exact = score["simulator"] == scores["exact"]["simulator"]
-        kept = {key: score[key] for key in ("self_judged", "mean", "ci95", "n", "n_undefined")}
-        records.append(
-            {
-                "method": "simulation",
-                "title": SIMULATION,
-                "judge": labeler if exact else score["simulator"],
-                "moment": moment,
-                "n_not_asked": 0,
-                **kept,
-            }
-        )
+        simulator = scores[name]["simulator"]
+        record = {
+            "method": "simulation",
+            "title": SIMULATION,
+            "judge": labeler if simulator == exact else simulator,
+            "moment": moment,
+            "n_not_asked": 0,
+        }
+        records.append(record | {key: scores[name][key] for key in kept})
     return records
 
 

@@ -1,4 +1,4 @@
-"""Which of a run's models is before, after and final of a layer."""
+"""Which of a run's models is the one before, after and final of a layer."""
 
 from __future__ import annotations
 
@@ -10,12 +10,8 @@ MOMENTS = ("before", "after", "final")
 
 
 def model_link(run: RunDirectory, store: Store, layer: int, moment: str) -> Link:
-    """The stage whose model `score.<moment>` of a layer was measured on. Raises StoreError where an
-    artifact is gone.
-
-    The manifest of the layer's `evaluate` names it, so that no other place has to know in which
-    order a schedule trains.
-    """
+    """The stage whose model `score.<moment>` of a layer was measured on, as the manifest of the
+    layer's `evaluate` names it. Raises StoreError if an artifact is gone."""
     evaluate = next((each for each in run.links if each[:2] == (layer, "evaluate")), None)
     found = evaluate and store.get(evaluate.stage, evaluate.fingerprint)
     if not found:
@@ -23,8 +19,8 @@ def model_link(run: RunDirectory, store: Store, layer: int, moment: str) -> Link
             f"run {run.name}: what was measured of layer {layer} is not there; "
             "the same `ibc run` makes it again"
         )
-    parents: dict[str, str] = found.manifest["parents"]
-    fingerprint = next(each for role, each in parents.items() if role.rpartition("_")[2] == moment)
+    parents = found.manifest["parents"].items()
+    fingerprint = next(each for role, each in parents if role.rpartition("_")[2] == moment)
     link = next((each for each in run.links if each.fingerprint == fingerprint), None)
     if link is None:
         raise StoreError(

@@ -41,7 +41,7 @@ N_TOP = 8
 
 
 def node_table(found: Finished, n_added: int) -> pa.Table:
-    """All other columns come from the layer's stages (`Record.columns`); null where undefined.
+    """The columns `OWN` and those of the layers' stages (`Record.columns`); null where undefined.
     n_added: neurons that the run adds to each layer."""
     classes, kinds = all_stages(), dict(OWN)
     rows: list[dict[str, Any]] = []
@@ -67,8 +67,7 @@ def columns_of(artifact: Artifact, classes: Mapping[str, type[Stage[Any]]]) -> l
 def layer_width(artifacts: Artifacts) -> int:
     """Nodes of the layer when it was labelled."""
     with safe_open(artifacts["collect"].path / "moments.safetensors", "numpy") as moments:
-        width: int = moments.get_slice("mean").get_shape()[0]
-    return width
+        return moments.get_slice("mean").get_shape()[0]
 
 
 def write_nodes(table: pa.Table, path: Path) -> None:

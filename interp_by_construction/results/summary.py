@@ -1,14 +1,11 @@
-"""`summary.json`: the contract with every tool that reads a run. Every number comes from an
-artifact.
+"""`summary.json`: what every tool reads of a run. Every number comes from an artifact.
 
-Each layer holds the record of each of its stages under the stage's link name, and `stages` those of
-the whole run, curves left out. Beside them stand the numbers that need several stages.
+Each layer holds the record of each of its stages under the stage's link name. `stages` holds those
+of the whole run. Curves are left out. Other keys hold the numbers that need several stages.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 from interp_by_construction.config import Config, LabelerConfig
@@ -20,7 +17,6 @@ from interp_by_construction.results.finished import (
     Artifacts,
     Finished,
     labels_of,
-    metrics_of,
     without_curves,
 )
 from interp_by_construction.results.losses import Bootstrap, dictionary_losses, run_losses
@@ -30,27 +26,27 @@ from interp_by_construction.results.work import Worth, worth_of_layer, worth_of_
 from interp_by_construction.schedules.graph import RunGraph
 
 SCORES = ("before", "after", "final", "shuffled", "exact", "final_raw")
-"""Scores that every run has; the others stand under `score_more`."""
+"""Scores that every run has; the others are under `score_more`."""
 OFTEN_LEFT_OUT = ("dictionary", "function", "audit", "work")
-"""Stages whose key is there, and null, in a run without them."""
+"""Stages whose key is null in a run without them."""
 KNOBS = ("weight", "objective", "distill", "ablate_free", "target", "start")
 
 
 def write_results(run: RunDirectory, cfg: Config, graph: RunGraph, engine: Engine) -> None:
-    """Writes `summary.json` and `nodes.parquet` of a run all of whose stages are done."""
+    """Writes `summary.json` and `nodes.parquet` of a run whose stages are all done."""
     found = Finished.of(graph, engine)
     write_nodes(node_table(found, cfg.free.count), run.path / "nodes.parquet")
     write_json(run.path / "summary.json", summary(run.name, cfg, found), sort=False)
 
 
-def summary(run: str, cfg: Config, found: Finished, complete: bool = True) -> dict[str, Any]:
-    """What `summary.json` of the run says. complete: these are all layers of the run."""
+def summary(run: str, cfg: Config, found: Finished) -> dict[str, Any]:
+    """The content of `summary.json` for a run whose layers are all done."""
     subject = found.shared["subject"].metrics["subject"]
-    bootstrap = Bootstrap.of(cfg)
+    bootstrap = Bootstrap(cfg.evaluate.n_bootstrap, cfg.seed)
     return {
         "schema": SCHEMA,
         "run": run,
-        "complete": complete,
+        "complete": True,
         "schedule": cfg.schedule,
         "subject": {"name": cfg.subject.name}
         | {key: subject[key] for key in ("n_layers", "d_mlp", "n_params")},
@@ -81,7 +77,7 @@ def _layer(found: Finished, layer: int, cfg: Config, bootstrap: Bootstrap) -> di
     labels, evaluated = labels_of(artifacts).metrics, records["evaluate"]
     n_nodes, n_aligned = layer_width(artifacts) + cfg.free.count, labels["n_labels"]
     judge = records.get("judge")
-    dictionary = dictionary_losses(found, layer, cfg.schedule != "sequential")
+    dictionary = dictionary_losses(found, layer, together)
     return {
         "layer": layer,
         "n_nodes": n_nodes,
@@ -94,7 +90,8 @@ def _layer(found: Finished, layer: int, cfg: Config, bootstrap: Bootstrap) -> di
         "score_more": {
             name: value for name, value in evaluated["score"].items() if name not in SCORES
         },
-        "target": {"kind": cfg.align.target, **_fit_to_target(records["align"], layer)},
+        # Layers that were aligned together share one record.
+        "target": {"kind": cfg.align.target, **records["align"]["targets"].get(str(layer), {})},
         "truth": evaluated["truth"],
         "labelling": records["label"],
         "assignment": records.get("assign"),
@@ -111,8 +108,7 @@ def _layer(found: Finished, layer: int, cfg: Config, bootstrap: Bootstrap) -> di
 
 
 def seconds_of(found: Finished, layer: int) -> dict[str, float]:
-    """Link name -> wall seconds. What layers share counts in the lowest of them, so that seconds
-    add up."""
+    """Link name -> wall seconds. An artifact that layers share counts in the lowest of them."""
     lower = [each for index, each in found.layers.items() if index < layer]
     counted = {artifact.fingerprint for each in lower for artifact in each.values()}
     return {
@@ -134,22 +130,15 @@ def _control(cfg: Config, found: Finished) -> str | None:
     return cfg.align.target if cfg.align.target != "label" else None
 
 
-def _fit_to_target(align: Mapping[str, Any], layer: int) -> dict[str, Any]:
-    """How near the nodes came to their targets. Layers that were aligned together share one
-    record."""
-    found: dict[str, Any] = align["targets"].get(str(layer), {})
-    return found
-
-
 def _work(artifacts: Artifacts, worth: Worth | None) -> dict[str, Any] | None:
     if worth is None:
         return None
-    record: dict[str, Any] = without_curves(artifacts["work"].metrics)
-    return record | {name: to_json(value) for name, value in dataclasses.asdict(worth).items()}
+    return without_curves(artifacts["work"].metrics) | to_json(worth)
 
 
 def _trigger(shared: Artifacts) -> dict[str, Any] | None:
-    """What became of the planted trigger, and how many training documents hold it; None where
-    nothing was planted."""
-    trigger = metrics_of(shared, "trigger")
-    return trigger and trigger | shared["subject"].metrics["planted"]
+    """How the models react to the planted trigger, and how many training documents hold it; None
+    where nothing was planted."""
+    if "trigger" not in shared:
+        return None
+    return shared["trigger"].metrics | shared["subject"].metrics["planted"]

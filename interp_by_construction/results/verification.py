@@ -1,5 +1,5 @@
-"""`ibc verify`: recomputes every hash of a run's artifacts, makes summary, node table and links
-anew, and checks the invariants against the saved checkpoints."""
+"""`ibc verify`: recomputes the hashes of a run's artifacts, its summary, node table and links, and
+checks the invariants on the saved checkpoints."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ N_SHOWN = 20
 
 
 def verify(run: RunDirectory, store: Store, plan: Mapping[str, Any] | None = None) -> list[str]:
-    """One line per problem; empty if the run is what it says it is. plan: what the configuration
-    leads to (`RunGraph.plan`). Raises ConfigError for a run of another schema."""
+    """One line per problem; empty if there is none. plan: `RunGraph.plan` of the configuration.
+    Raises ConfigError for a run of another schema."""
     problems, written = [], None
     try:
         written = run.summary
@@ -69,24 +69,20 @@ def _short(value: Any) -> str:
 
 
 def _link_problems(run: RunDirectory, plan: Mapping[str, Any]) -> Iterator[str]:
-    """Of a run that is not complete, only what is linked already is compared."""
+    """Links against the plan. Of a run that is not complete, only existing links are compared."""
     state, complete = run.state, run.standing == "complete"
-
-    def expected(links: Mapping[str, Any], made: Mapping[str, str]) -> dict[str, str]:
-        return {name: each for name, (_, each) in links.items() if complete or name in made}
-
     written = {"shared": state["shared"], **state["layers"]}
     made: dict[str, Any] = {}
     for group, links in (("shared", plan["shared"]), *plan["layers"].items()):
-        made[group] = expected(links, written.get(group, {}))
-        written.setdefault(group, {})
+        old = written.setdefault(group, {})
+        made[group] = {name: each for name, (_, each) in links.items() if complete or name in old}
     for line in differences(written, made, ""):
         place = line if line.startswith("shared") else f"layers.{line}"
         yield f"{run.path / 'state.json'}: {place.replace('its artifacts say', 'the plan says')}"
 
 
 def _result_problems(run: RunDirectory, written: dict[str, Any], found: Finished) -> Iterator[str]:
-    """Summary and node table against what the artifacts say."""
+    """Summary and node table against the artifacts."""
     cfg = run.config()
     made = json.loads(json.dumps(summary(run.name, cfg, found)))
     for line in differences(written, made, ""):
@@ -127,27 +123,21 @@ def _split_problems(found: Finished) -> Iterator[str]:
 def _frozen_problems(run: RunDirectory, found: Finished) -> Iterator[str]:
     """Invariant 1: aligned activations and frozen weights of each layer in every later checkpoint.
 
-    With schedule=joint the align checkpoint stands before all freezes.
+    With schedule=joint the checkpoints of align and dictionary are older than all freezes.
     """
-    schedule = run.config().schedule
-    stages = ("continue",) if schedule == "joint" else ("align", "continue")
+    sequential = run.config().schedule == "sequential"
     done = {index: each for index, each in found.layers.items() if "continue" in each}
     for index, artifacts in done.items():
-        later = [
-            (above, stage, each[stage])
-            for above, each in done.items()
-            for stage in stages
-            if above >= index
-        ]
-        if schedule == "sequential":
-            # Layers that are aligned together got their dictionaries before anything was frozen.
+        later = [(above, each, "continue") for above, each in done.items() if above >= index]
+        if sequential:
+            later += [(above, each, "align") for above, each in done.items() if above >= index]
             later += [
-                (above, "dictionary", each["dictionary"])
+                (above, each, "dictionary")
                 for above, each in done.items()
                 if above > index and "dictionary" in each
             ]
-        for above, stage, artifact in later:
-            model = artifact.path / "model"
+        for above, each, stage in later:
+            model = each[stage].path / "model"
             if not frozen_identical(load_subject(model), artifacts["freeze"].path):
                 yield (
                     f"{model}: layer {index} is not as it was frozen, seen after {stage} of "

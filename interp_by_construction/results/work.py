@@ -1,4 +1,4 @@
-"""What the MLPs at stake are worth, and the tax as a share of that."""
+"""What the aligned layers' MLPs are worth in test loss, and the tax as a share of that."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Removed:
 
 @dataclass(frozen=True)
 class Worth:
-    """What stands beside the ablations of `work` in the summary."""
+    """What the summary adds to the ablations of `work`."""
 
     tax: float | None
     removed: Removed | None
@@ -41,8 +41,8 @@ def worth_of_layer(
     """Of one layer alone; `tax` is what its turn added. None where `work` is off.
 
     Layers that were aligned `together` (schedule=joint) have no turns. Their tax is the run's, so
-    each has None unless it is the only one. What such a layer is worth is measured against the
-    whole of the control's training.
+    a layer has None unless it is the only one. Such a layer is compared with the control after its
+    whole training.
     """
     artifacts, below = found.layers[layer], found.below(layer)
     if "work" not in artifacts:
@@ -56,7 +56,7 @@ def worth_of_layer(
 
 
 def worth_of_run(found: Finished, bootstrap: Bootstrap) -> Worth | None:
-    """Of all layers at once, beside the tax of the run. None where `work` is off."""
+    """Of all layers at once. None where `work` is off."""
     if "work" not in found.shared:
         return None
     control, tax = found.last["losses_control"], tax_up_to(found.last)

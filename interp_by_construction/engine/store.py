@@ -47,7 +47,8 @@ def canonical_json(value: Any) -> bytes:
     ).encode()
 
 
-def _sha256(value: Any) -> str:
+def sha256_json(value: Any) -> str:
+    """Hex digest of `canonical_json`."""
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
@@ -73,7 +74,7 @@ class Recipe:
     @property
     def fingerprint(self) -> str:
         """sha256 of the canonical JSON, first 32 hex digits."""
-        return _sha256(vars(self))[:32]
+        return sha256_json(vars(self))[:32]
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,7 @@ class Store:
                     "bytes": file.stat().st_size,
                 }
         manifest = {**vars(recipe), "fingerprint": recipe.fingerprint, "files": files, **cost}
-        write_json(partial / MANIFEST, {**manifest, "checksum": _sha256(manifest)})
+        write_json(partial / MANIFEST, {**manifest, "checksum": sha256_json(manifest)})
 
     def verify(self, stage: str, fingerprint: str) -> list[str]:
         """Recomputes every hash and the fingerprint. One line per problem, each with its file."""
@@ -239,7 +240,7 @@ class Store:
             recipe = Recipe(**{each.name: manifest[each.name] for each in fields(Recipe)})
             expected = recipe.fingerprint
             checksum = manifest.pop("checksum")
-            intact = checksum == _sha256(manifest) and (
+            intact = checksum == sha256_json(manifest) and (
                 _dump({**manifest, "checksum": checksum}) == (path / MANIFEST).read_text()
             )
         except (ValueError, KeyError, TypeError):

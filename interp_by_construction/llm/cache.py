@@ -7,20 +7,19 @@ share the file (write-ahead log).
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from interp_by_construction.engine.store import canonical_json, disk_errors
+from interp_by_construction.engine.store import disk_errors, sha256_json
 from interp_by_construction.errors import StoreError
 from interp_by_construction.llm.backend import N_DIGITS
 
@@ -29,10 +28,9 @@ _PATIENCE, _PAUSE = 60.0, 0.02
 """Seconds to wait for other processes, and between two attempts."""
 
 
-def cache_key(payload: Mapping[str, Any]) -> str:
-    """sha256 of the canonical JSON of `payload`, which names the model, the kind of call and all of
-    its arguments."""
-    return hashlib.sha256(canonical_json(dict(payload))).hexdigest()
+def cache_key(payload: dict[str, Any]) -> str:
+    """sha256 of `payload`, which names the model, the kind of call and all of its arguments."""
+    return sha256_json(payload)
 
 
 def encode(value: str | np.ndarray) -> bytes:

@@ -22,7 +22,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from interp_by_construction.engine.store import canonical_json, sha256_file
+from interp_by_construction.engine.store import sha256_file, sha256_json
 from interp_by_construction.errors import LabelerError
 
 EMBEDDED = "smollm2"
@@ -110,7 +110,7 @@ def model_identity(name: str) -> str:
         if f.suffix in (".safetensors", ".bin") or f.name == "tokenizer.json"
     )
     stamps = {f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in files}
-    known_by = hashlib.sha256(canonical_json([str(path.resolve()), stamps])).hexdigest()
+    known_by = sha256_json([str(path.resolve()), stamps])
     memo = cache_dir() / "identities" / f"{known_by}.json"
     if memo.is_file():
         hashes = json.loads(memo.read_text())
@@ -125,7 +125,7 @@ def model_identity(name: str) -> str:
     config = json.loads(file.read_text()) if file.is_file() else {}
     # The same weights saved by another version of transformers are the same model.
     config.pop("transformers_version", None)
-    return hashlib.sha256(canonical_json([hashes, config])).hexdigest()
+    return sha256_json([hashes, config])
 
 
 @contextmanager

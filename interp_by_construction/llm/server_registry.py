@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import signal
@@ -33,7 +32,7 @@ from typing import IO, Any, NamedTuple
 
 from filelock import FileLock
 
-from interp_by_construction.engine.store import canonical_json
+from interp_by_construction.engine.store import sha256_json
 from interp_by_construction.errors import LabelerError
 
 END_SECONDS = 15.0
@@ -154,8 +153,7 @@ def entry_of(*identity: Any) -> ServerEntry:
         raise LabelerError(
             f"{base} belongs to somebody else: set TMPDIR to a directory of your own"
         )
-    digest = hashlib.sha256(canonical_json([str(part) for part in identity])).hexdigest()
-    return ServerEntry(base / digest[:16])
+    return ServerEntry(base / sha256_json([str(part) for part in identity])[:16])
 
 
 def _try_lock(path: Path, kind: int) -> bool:

@@ -114,9 +114,8 @@ class Editor:
         """The starts, which are `measured`, after `n_steps` substitutions. With `rng` the proposals
         are random, else the gradient's."""
         current = list(starts)
-        for _ in track(
-            range(n_steps), f"edit text {'by gradient' if rng is None else 'at random'}"
-        ):
+        how = "by gradient" if rng is None else "at random"
+        for _ in track(range(n_steps), f"edit text {how}"):
             orders: Iterable[Iterator[tuple[int, int]]] = (
                 map(self._ordered, current, self._gradients(current))
                 if rng is None
@@ -216,10 +215,8 @@ class Editor:
     def _random(self, start: Start, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
         # As many draws as the gradient has proposals.
         for _ in range(PER_POSITION * len(start.ids)):
-            position, place = (
-                int(rng.integers(len(start.ids))),
-                int(rng.integers(len(self.allowed))),
-            )
+            position = int(rng.integers(len(start.ids)))
+            place = int(rng.integers(len(self.allowed)))
             yield position, int(self.allowed[place])
 
     def _valid(self, start: Start, order: Iterator[tuple[int, int]], n: int) -> list[Start]:

@@ -6,8 +6,8 @@ the simulator can be wrong.
 2. Both simulations are scored with Pearson's r, pooled over the tokens of the neuron's sentences.
 3. A simulator that understands labels scores the true label high, and above the false one.
 
-An undefined r (a constant simulation) says nothing about a label. It counts as 0 in the means here,
-so that a simulator cannot gain by answering with a constant, and is counted beside them.
+An undefined r (of a constant simulation) counts as 0 in the means, so that a simulator cannot gain
+by answering with a constant. It is also counted beside them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from interp_by_construction.errors import CorpusError
 from interp_by_construction.stats.correlation import simulation_score
+from interp_by_construction.stats.undefined import or_none
 
 KINDS = ("lexical", "contextual")
 MAX_ACTIVATION = 10
@@ -67,10 +68,9 @@ def read_known_truth(path: str | Path) -> list[KnownNeuron]:
     file = Path(path)
     if not file.is_file():
         raise CorpusError(f"known truth {file}: no such file")
-    # Not splitlines: JSON may hold line separators of Unicode as they are.
-    lines = enumerate(file.read_text(encoding="utf-8").split("\n"), start=1)
     neurons = []
-    for number, line in lines:
+    # Not splitlines: JSON may hold line separators of Unicode as they are.
+    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), start=1):
         if line.strip():
             try:
                 neurons.append(_neuron(json.loads(line)))
@@ -91,7 +91,7 @@ def evaluate_simulator(neurons: Sequence[KnownNeuron], simulate: Simulate) -> di
     """
     if not neurons:
         raise ValueError("there are no neurons to evaluate on")
-    scores = [*_scores(neurons, simulate)]
+    scores = _scores(neurons, simulate)
     kinds = {
         kind: [s for n, s in zip(neurons, scores, strict=True) if n.kind == kind] for kind in KINDS
     }
@@ -101,8 +101,8 @@ def evaluate_simulator(neurons: Sequence[KnownNeuron], simulate: Simulate) -> di
         "per_neuron": {
             neuron.name: {
                 "kind": neuron.kind,
-                "r_true": _or_null(score.true),
-                "r_false": _or_null(score.false),
+                "r_true": or_none(score.true),
+                "r_false": or_none(score.false),
             }
             for neuron, score in zip(neurons, scores, strict=True)
         },
@@ -134,23 +134,19 @@ def _summary(scores: Sequence[Scores]) -> dict[str, Any]:
     true, false = (
         [0.0 if math.isnan(score[i]) else score[i] for score in scores] for i in range(2)
     )
+    # An undefined simulation beats nothing.
+    n_above = sum(
+        not math.isnan(score.true) and t > f
+        for score, t, f in zip(scores, true, false, strict=True)
+    )
     return {
         "n": len(scores),
         "r_true": sum(true) / len(scores),
         "r_false": sum(false) / len(scores),
-        # An undefined simulation beats nothing.
-        "share_true_above_false": sum(
-            not math.isnan(score.true) and t > f
-            for score, t, f in zip(scores, true, false, strict=True)
-        )
-        / len(scores),
+        "share_true_above_false": n_above / len(scores),
         "n_undefined_true": sum(math.isnan(score.true) for score in scores),
         "n_undefined_false": sum(math.isnan(score.false) for score in scores),
     }
-
-
-def _or_null(value: float) -> float | None:
-    return None if math.isnan(value) else value
 
 
 def _neuron(record: dict[str, Any]) -> KnownNeuron:

@@ -1,19 +1,22 @@
 """A language model as judge of detection and fuzzing, read through its digit logits: nothing has to
 be parsed.
 
-The prompt shows solved questions, then one to be solved; the judge's answer is the logit of the
+The prompt shows solved questions, then one to be solved. The judge's answer is the logit of the
 digit 1 minus that of the digit 0 where the digit would follow. Higher than 0 means p(1) > 0.5.
-Several questions with one label may share a prompt (`scores.questions_per_prompt`), their answers
-left out so that none tells another's.
+Several questions with one label may share a prompt (`scores.questions_per_prompt`). Their answers
+are left out, so that none gives away another.
 
-The form was chosen for the 135M labeler on half of the known-truth concept neurons in tests/, 18 of
-them, by the AUC of detection per neuron: four solved questions, every text with two labels, 0.79
-(with a false label 0.48); two such 0.70, six 0.60, eight 0.65; two questions per prompt 0.66, eight
-0.49; other wordings 0.37 to 0.64. Fuzzing: 0.57 where the marked words are repeated behind the
-text, 0.46 where they are not. On the other half, untouched until then: detection 0.61 (false label
-0.37), fuzzing 0.49 (0.43). On 15 aligned nodes of the demo's layer 1 it was at chance in both (AUC
-0.52 and 0.55, shuffled 0.48 and 0.53), where the head stood at 0.91 and 0.98 on 64: a labeler of
-this size is no judge.
+The form was chosen for the 135M labeler on half of the known-truth concept neurons in tests/ (18),
+by the AUC of detection per neuron:
+
+- Four solved questions, every text with two labels: 0.79 (with a false label 0.48). Two such: 0.70,
+  six: 0.60, eight: 0.65.
+- Two questions per prompt: 0.66, eight: 0.49. Other wordings: 0.37 to 0.64.
+- Fuzzing: 0.57 where the marked words are repeated behind the text, 0.46 where they are not.
+
+On the other half: detection 0.61 (false label 0.37), fuzzing 0.49 (0.43). On 15 aligned nodes of
+the demo's layer 1 the AUC was at chance in both (0.52 and 0.55, shuffled 0.48 and 0.53). That of
+the head was 0.91 and 0.98 on 64 nodes. A labeler of this size is no judge.
 """
 
 from __future__ import annotations
@@ -75,15 +78,13 @@ def excerpt_text(tokens: Sequence[str], marked: Sequence[bool] | None = None) ->
     """The excerpt on one line; runs of marked tokens stand between << and >>. Such signs of the
     text itself are taken out."""
     pieces = []
-    flags = [False] * len(tokens) if marked is None else list(marked)
+    flags = [*(marked or [False] * len(tokens)), False]
     for i, token in enumerate(tokens):
         word = token.replace("<<", "<").replace(">>", ">")
         if flags[i] and (i == 0 or not flags[i - 1]):
             stripped = word.lstrip()
             word = word[: len(word) - len(stripped)] + "<<" + stripped
-        pieces.append(
-            word + (">>" if flags[i] and (i + 1 == len(tokens) or not flags[i + 1]) else "")
-        )
+        pieces.append(word + ">>" if flags[i] and not flags[i + 1] else word)
     return " ".join("".join(pieces).split())
 
 
@@ -92,8 +93,8 @@ def ask(
 ) -> NDArray[np.float32]:
     """Logit of yes for each question, [question]. Equal questions are asked once.
 
-    Up to `per_prompt` questions with the same task and label share a prompt, in the order given, so
-    shuffle them.
+    Up to `per_prompt` questions with the same task and label share a prompt. They keep their order:
+    shuffle them before.
 
     Raises:
         LabelerError: a label is empty, or a question is longer than the judge's context.

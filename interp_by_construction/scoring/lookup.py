@@ -1,14 +1,14 @@
-"""How much of a node is a lookup by token id? A word detector is one wholly; a node that reads
-context is not.
+"""How much of a node is a lookup by token id? All of it in a word detector, less if the node reads
+context.
 
-Means per token id are fitted on one part of the tokens and explain the rest, so that rare tokens do
-not explain themselves.
+Means per token id are fitted on one half of the tokens and explain the other, so that rare tokens
+do not explain themselves.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.stats.undefined import mean_defined
 from interp_by_construction.subject.losses import N_COUNTED, count_values
 from interp_by_construction.subject.reading import read_activations
 
@@ -77,16 +78,6 @@ class LookupTable:
         return torch.where(self.high > self.low, 1 - residual / spread, torch.nan).numpy()
 
 
-def lookup_r2(
-    ids: NDArray[np.int64], values: NDArray[Any], fit: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """Lookup R2 [node] of activations [token, node] from ids [token]; fit [token]: the half that
-    the means are taken from."""
-    table = LookupTable(np.unique(ids[fit]), values.shape[1])
-    table.update(torch.as_tensor(ids), torch.as_tensor(values), torch.as_tensor(fit))
-    return table.r2()
-
-
 class Lookup(NamedTuple):
     """Lookup R2 of some nodes on a split."""
 
@@ -117,12 +108,11 @@ def lookup_r2_of(
     for part in passage.slices(N_COUNTED):
         fit_ids = np.union1d(fit_ids, part.ids[fitted(part) & part.is_text])
     table = LookupTable(fit_ids, len(nodes))
-    for at, values in read_activations(
-        model, passage, layer, nodes, batch_size, f"lookup {description}"
-    ):
+    title = f"lookup {description}"
+    for at, values in read_activations(model, passage, layer, nodes, batch_size, title):
         part = passage.part(at)
-        use = part.is_text
-        table.update(*(torch.from_numpy(each[use]) for each in (part.ids, values, fitted(part))))
+        text = (each[part.is_text] for each in (part.ids, values, fitted(part)))
+        table.update(*map(torch.from_numpy, text))
     return Lookup(table.r2(), int(table.count[1].sum()), table.n_unseen)
 
 
@@ -142,7 +132,7 @@ def lookup_summary(lookup: Lookup) -> LookupSummary:
     """Mean and median over nodes."""
     defined = lookup.r2[~np.isnan(lookup.r2)]
     return LookupSummary(
-        float(defined.mean()) if len(defined) else None,
+        mean_defined(lookup.r2),
         float(np.median(defined)) if len(defined) else None,
         len(defined),
         len(lookup.r2) - len(defined),

@@ -138,8 +138,8 @@ class Unit(NamedTuple):
 def units(text: str) -> list[Unit]:
     """The words and marks of a text, in order; documents are separated by line breaks.
 
-    A sentence ends with `.`, `!` or `?` and perhaps a closing quotation mark, where a capital letter
-    or nothing follows: `"Oh no!" said Tom.` is one sentence. An excerpt that begins inside a
+    A sentence ends with `.`, `!` or `?` (and a closing quotation mark), where a capital letter or
+    nothing follows: `"Oh no!" said Tom.` is one sentence. An excerpt that begins inside a
     document opens a sentence if it begins with a capital letter.
     """
     found: list[Unit] = []

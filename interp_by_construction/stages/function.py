@@ -61,10 +61,10 @@ from interp_by_construction.scoring.substitution import (
 )
 from interp_by_construction.simulators.handle import simulator_of
 from interp_by_construction.stages import LayerMeasurement, LayerStages, load_model
+from interp_by_construction.subject.direct_path import promoted_tokens
 from interp_by_construction.subject.families import d_mlp
 from interp_by_construction.subject.losses import Losses, document_losses
 from interp_by_construction.subject.nodes import read_promoted
-from interp_by_construction.subject.promoted import promoted_tokens
 from interp_by_construction.subject.reading import activations_on
 
 LOOKUP_SPLIT = "score"

@@ -32,10 +32,10 @@ from interp_by_construction.labelling.labels import read_labels
 from interp_by_construction.scoring.calibration import Calibration, LineFit
 from interp_by_construction.scoring.simulated import SimulatedLayer
 from interp_by_construction.stages import LayerMeasurement, load_model
+from interp_by_construction.subject.direct_path import promoted_tokens
 from interp_by_construction.subject.families import d_mlp, input_directions, output_directions
 from interp_by_construction.subject.interventions import Simulated
 from interp_by_construction.subject.nodes import AlignedNodes, read_promoted
-from interp_by_construction.subject.promoted import promoted_tokens
 from interp_by_construction.subject.reading import activations_on
 
 EDGES = {"below": "incoming", "above": "outgoing"}

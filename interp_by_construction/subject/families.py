@@ -1,8 +1,8 @@
-"""Where each supported architecture keeps its parts: one row of a table per family, no subclasses.
+"""Where each supported architecture keeps its parts: a table with one row per family.
 
-The output projection of an MLP reads the post-activation neurons in every family (gated ones
-included), so a forward pre-hook on it is all that node access needs. The other columns say which
-parameters lie upstream of those activations.
+In every family, gated ones included, the output projection of an MLP reads the neurons behind the
+activation function. So a forward pre-hook on it gives access to the nodes. The other columns say
+which parameters these activations depend on.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ class Family(NamedTuple):
     mlp_out: str
     """Output projection, relative to the block."""
     tail: tuple[str, ...]
-    """Everything outside the blocks that comes after them; all else outside the blocks comes
-    before."""
+    """Everything outside the blocks that comes after them."""
     attention_only: tuple[str, ...] = ()
     """Modules that a parallel block's MLP does not read."""
     after_mlp: tuple[str, ...] = ()
@@ -38,12 +37,11 @@ class Family(NamedTuple):
     width: str = "intermediate_size"
     """Field of the config that holds the number of neurons per layer."""
     act: str = ""
-    """Activation module, relative to the block; named where it may have parameters of its own
-    (`subject.solu`)."""
+    """Activation module, relative to the block, if it may have parameters (`subject.solu`)."""
     mlp: str = "mlp"
-    """Module of the block that a dictionary takes the place of."""
+    """Module of the block that a dictionary replaces."""
     around_mlp: tuple[str, ...] = ()
-    """Modules of the block that do nothing once it has."""
+    """Modules of the block that do nothing beside a dictionary."""
     beside_nodes: tuple[str, ...] = ()
     """Modules of the MLP that its nodes do not read (a dictionary's skip connection)."""
 
@@ -85,11 +83,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def family_of(model_or_config: Any) -> Family:
-    """The row for a model or its config, adjusted to what the config switches on.
-
-    Raises:
-        SubjectError: the architecture is not in the table.
-    """
+    """The row for a model or its config. Raises SubjectError if the table has none."""
     config = getattr(model_or_config, "config", model_or_config)
     kind = getattr(config, "model_type", None)
     if kind not in FAMILIES:
@@ -105,30 +99,20 @@ def family_of(model_or_config: Any) -> Family:
 
 
 def transcoder_of(model: nn.Module, layer: int) -> Transcoder | None:
-    """The dictionary in the place of a layer's MLP, None if it has its own."""
+    """The dictionary that replaces a layer's MLP, or None."""
     found = block(model, layer).get_submodule(family_of(model).mlp)
     return found if isinstance(found, Transcoder) else None
 
 
 def layer_family(model: nn.Module, layer: int) -> Family:
-    """The row for one layer: the model's, or that of a dictionary in its MLP's place."""
+    """The row for one layer, adjusted if a dictionary replaces its MLP."""
     family, found = family_of(model), transcoder_of(model, layer)
     if found is None:
         return family
     path = family.mlp
     skip = () if found.skip is None else (f"{path}.skip",)
-    return family._replace(
-        mlp_in=(f"{path}.encoder",),
-        mlp_out=f"{path}.decoder",
-        conv1d=False,
-        act="",
-        beside_nodes=skip,
-    )
-
-
-def is_parallel(model: nn.Module) -> bool:
-    """Whether the MLP reads the block's input beside the attention, not after it."""
-    return bool(family_of(model).attention_only)
+    encoder, decoder = (f"{path}.encoder",), f"{path}.decoder"
+    return family._replace(mlp_in=encoder, mlp_out=decoder, conv1d=False, act="", beside_nodes=skip)
 
 
 def blocks(model: nn.Module) -> nn.ModuleList:
@@ -144,11 +128,7 @@ def n_layers(model: nn.Module) -> int:
 
 
 def block(model: nn.Module, layer: int) -> nn.Module:
-    """One block.
-
-    Raises:
-        SubjectError: there is no such layer.
-    """
+    """One block. Raises SubjectError if there is no such layer."""
     count = n_layers(model)
     if not 0 <= layer < count:
         raise SubjectError(f"layer {layer} does not exist; this model has layers 0 to {count - 1}")
@@ -177,11 +157,7 @@ def d_mlp(model: nn.Module, layer: int) -> int:
 
 
 def mixes_nodes(model: nn.Module, layer: int) -> bool:
-    """Whether the activation function of a layer reads all its nodes at once, so that each depends
-    on every input row.
-
-    SoLU does; TopK does too, since which nodes are active is decided among all of them.
-    """
+    """Whether each node of a layer depends on the inputs of all nodes, as with SoLU and TopK."""
     found, name = transcoder_of(model, layer), family_of(model).act
     if found is not None:
         return found.shape.k is not None
@@ -204,11 +180,10 @@ def output_directions(model: nn.Module, layer: int) -> Tensor:
 def incoming_weights(
     model: nn.Module, layer: int, nodes: Sequence[int], below: Sequence[int]
 ) -> Tensor:
-    """Direct path weights from nodes of layer - 1 to nodes of `layer`: [node, below], norms and
-    attention left out.
+    """Direct path weights from nodes of layer - 1 to nodes of `layer`, [node, below].
 
-    For gated MLPs the gate decides whether a node fires, so its weights are the ones that are
-    returned.
+    Norms and attention are left out. In a gated MLP these are weights to the gate, since it decides
+    whether a node fires.
     """
     writes = output_directions(model, layer - 1)[list(below)]
     return input_directions(model, layer)[0][list(nodes)] @ writes.T

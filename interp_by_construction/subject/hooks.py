@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -22,10 +22,10 @@ class Captured:
     value: Tensor | None = None
 
     def of(self, input_ids: Tensor) -> Tensor:
-        """Activations [batch, pos, d_mlp] of the pass over `input_ids` [batch, pos]; some families
-        flatten it."""
+        """Activations [batch, pos, d_mlp] of the pass over `input_ids` [batch, pos]."""
         if self.value is None:
             raise RuntimeError("no forward pass has run inside capture()")
+        # Some families flatten batch and pos before the MLP.
         return self.value.reshape(*input_ids.shape, self.value.shape[-1])
 
 
@@ -33,8 +33,7 @@ class Captured:
 def capture(model: nn.Module, layer: int, stop: bool = False) -> Iterator[Captured]:
     """Records a layer's activations, with their gradients, during forward passes inside the block.
 
-    With `stop` the pass ends there by a private exception, which `capture` swallows: what stands
-    after the call in the block does not run.
+    With `stop` the pass ends there, and a private exception ends the block.
     """
     captured = Captured()
 
@@ -43,20 +42,14 @@ def capture(model: nn.Module, layer: int, stop: bool = False) -> Iterator[Captur
         if stop:
             raise _Stop
 
-    handle = mlp_out(model, layer).register_forward_pre_hook(hook)
-    try:
+    with suppress(_Stop), mlp_out(model, layer).register_forward_pre_hook(hook):
         yield captured
-    except _Stop:
-        pass
-    finally:
-        handle.remove()
 
 
 def activations(model: nn.Module, layer: int, input_ids: Tensor, stop: bool = True) -> Tensor:
     """Post-activation nodes [batch, pos, d_mlp] of `layer` for `input_ids` [batch, pos].
 
-    With `stop` nothing above the layer is computed, which makes local training and collecting
-    cheap. Gradients flow.
+    With `stop` nothing above the layer is computed. Gradients flow.
     """
     with capture(model, layer, stop=stop) as captured:
         model(input_ids, use_cache=False)
@@ -65,24 +58,25 @@ def activations(model: nn.Module, layer: int, input_ids: Tensor, stop: bool = Tr
 
 @contextmanager
 def changed(model: nn.Module, layer: int, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Forward passes inside the block go on with `change` of the layer's activations, [batch, pos,
-    d_mlp] or, in some families, [token, d_mlp]."""
+    """Forward passes inside the block go on with `change` of the layer's activations.
+
+    Their shape is [batch, pos, d_mlp] or, in some families, [token, d_mlp].
+    """
 
     def hook(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return (change(args[0]), *args[1:])
 
-    handle = mlp_out(model, layer).register_forward_pre_hook(hook)
-    try:
+    with mlp_out(model, layer).register_forward_pre_hook(hook):
         yield
-    finally:
-        handle.remove()
 
 
 def others_at_mean(
     model: nn.Module, layer: int, nodes: Sequence[int]
 ) -> AbstractContextManager[None]:
-    """In forward passes inside the block all nodes of the layer but `nodes` have their mean over
-    the batch, and get no gradient."""
+    """In forward passes inside the block, nodes other than `nodes` have their mean over the batch.
+
+    They get no gradient.
+    """
 
     def change(real: Tensor) -> Tensor:
         new = real.detach().flatten(0, -2).mean(0).expand_as(real).clone()
@@ -93,7 +87,7 @@ def others_at_mean(
 
 
 class MlpFlow(NamedTuple):
-    """What an MLP reads (behind the norm) and what it writes (before any norm that follows)."""
+    """What an MLP reads (after the norm) and what it writes (before any norm that follows)."""
 
     read: Tensor
     """[token, d_model]"""
@@ -103,8 +97,7 @@ class MlpFlow(NamedTuple):
 
 @torch.no_grad()
 def mlp_flow(model: nn.Module, layer: int, input_ids: Tensor) -> MlpFlow:
-    """Input and output of a layer's MLP for `input_ids` [batch, pos], tokens in reading order; the
-    pass stops there."""
+    """Input and output of a layer's MLP for `input_ids` [batch, pos], tokens in reading order."""
     seen: list[Tensor] = []
 
     def reads(_module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -114,16 +107,11 @@ def mlp_flow(model: nn.Module, layer: int, input_ids: Tensor) -> MlpFlow:
         seen.append(output)
         raise _Stop
 
-    handles = [
+    with (
+        suppress(_Stop),
         mlp_in(model, layer)[0].register_forward_pre_hook(reads),
         mlp_out(model, layer).register_forward_hook(writes),
-    ]
-    try:
+    ):
         model(input_ids, use_cache=False)
-    except _Stop:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
     read, written = seen
     return MlpFlow(read.flatten(0, -2), written.flatten(0, -2))

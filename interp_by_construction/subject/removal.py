@@ -14,11 +14,9 @@ from interp_by_construction.subject.families import mlp_out
 
 @torch.no_grad()
 def mean_output(model: nn.Module, layer: int, batches: Iterable[Tensor]) -> Tensor:
-    """Mean over all tokens of what the layer's output projection writes, float32 [d_model] on the
-    CPU; batches: ids [batch, pos].
+    """Mean over all tokens of what the layer's output projection writes, float32 [d_model], CPU.
 
-    Raises:
-        ValueError: no batch.
+    batches: ids [batch, pos]. Raises ValueError if there is no batch.
     """
     total: Tensor | None = None
     count = 0
@@ -29,12 +27,9 @@ def mean_output(model: nn.Module, layer: int, batches: Iterable[Tensor]) -> Tens
         total = flat.sum(dim=0) + (0 if total is None else total)
         count += len(flat)
 
-    handle = mlp_out(model, layer).register_forward_hook(hook)
-    try:
+    with mlp_out(model, layer).register_forward_hook(hook):
         for ids in batches:
             model(ids, use_cache=False)
-    finally:
-        handle.remove()
     if total is None:
         raise ValueError("a mean needs text")
     return (total / count).float().cpu()
@@ -42,10 +37,9 @@ def mean_output(model: nn.Module, layer: int, batches: Iterable[Tensor]) -> Tens
 
 @contextmanager
 def constant_outputs(model: nn.Module, values: Mapping[int, Tensor]) -> Iterator[None]:
-    """Inside the block the MLP of each layer in `values` writes its constant [d_model], whatever it
-    reads.
+    """Inside the block, the MLP of each layer in `values` writes that constant [d_model].
 
-    The MLP's parameters get no gradient, so that no optimizer moves them.
+    The MLP's parameters get no gradient, so that no optimizer changes them.
     """
     with ExitStack() as stack:
         for layer, value in values.items():
@@ -55,5 +49,5 @@ def constant_outputs(model: nn.Module, values: Mapping[int, Tensor]) -> Iterator
             ) -> Tensor:
                 return value.to(output).expand_as(output)
 
-            stack.callback(mlp_out(model, layer).register_forward_hook(hook).remove)
+            stack.enter_context(mlp_out(model, layer).register_forward_hook(hook))
         yield

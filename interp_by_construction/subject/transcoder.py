@@ -1,4 +1,4 @@
-"""A sparse transcoder as a module that takes an MLP's place: its features are the layer's nodes.
+"""A sparse transcoder as a module that replaces an MLP. Its features are the layer's nodes.
 
     features = activation(encoder(x))
     output   = decoder(features) + skip(x)
@@ -26,9 +26,18 @@ from torch import Tensor, nn
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.subject.transcoder_files import CONFIG, WEIGHTS, Shape, read_shape
 
+_PARAMETERS = {
+    "encoder.weight": "encoder.weight",
+    "encoder.bias": "encoder.bias",
+    "W_dec": "decoder.weight",
+    "b_dec": "decoder.bias",
+    "W_skip": "skip.weight",
+}
+"""Tensor of a file -> parameter of a `Transcoder`. `W_dec` is stored transposed."""
+
 
 class TopK(nn.Module):
-    """ReLU, then everything but the k largest values of the last axis becomes 0."""
+    """ReLU; all but the k largest values of the last axis become 0."""
 
     def __init__(self, k: int) -> None:
         super().__init__()
@@ -43,8 +52,7 @@ class TopK(nn.Module):
 
 
 class Transcoder(nn.Module):
-    """[..., d_model] -> [..., d_model] through n_features sparse features, which its `decoder`
-    reads."""
+    """[..., d_model] -> [..., d_model] through n_features sparse features."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -55,11 +63,10 @@ class Transcoder(nn.Module):
 
     @property
     def shape(self) -> Shape:
-        """What its files say of it."""
+        """All but the weights."""
         n_features, d_model = self.encoder.weight.shape
-        return Shape(
-            d_model, n_features, getattr(self.activation, "k", None), self.skip is not None
-        )
+        k = getattr(self.activation, "k", None)
+        return Shape(d_model, n_features, k, self.skip is not None)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.decode(self.activation(self.encoder(x)), x)
@@ -71,8 +78,10 @@ class Transcoder(nn.Module):
 
 
 def new_transcoder(shape: Shape, mean_output: Tensor, seed: int) -> Transcoder:
-    """As `sparsify` starts: random encoder, zero encoder bias, decoder and skip; so it outputs
-    `mean_output` [d_model]."""
+    """A new transcoder as `sparsify` makes it: a random encoder, and all else zero.
+
+    It outputs `mean_output` [d_model], the bias of the decoder.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         transcoder = Transcoder(shape)
@@ -86,8 +95,7 @@ def new_transcoder(shape: Shape, mean_output: Tensor, seed: int) -> Transcoder:
 
 
 def save_transcoder(transcoder: Transcoder, path: Path, extra: Mapping[str, Any]) -> None:
-    """Writes `path/cfg.json` and `path/sae.safetensors`; `extra` goes into the former, where
-    sparsify ignores it."""
+    """Writes `path/cfg.json`, with `extra` entries, and `path/sae.safetensors`."""
     shape = transcoder.shape
     config = {
         "activation": shape.kind,
@@ -99,24 +107,19 @@ def save_transcoder(transcoder: Transcoder, path: Path, extra: Mapping[str, Any]
         "d_in": shape.d_model,
         **extra,
     }
+    state = transcoder.state_dict()
     tensors = {
-        "encoder.weight": transcoder.encoder.weight,
-        "encoder.bias": transcoder.encoder.bias,
-        "W_dec": transcoder.decoder.weight.T,
-        "b_dec": transcoder.decoder.bias,
+        name: (state[own].T if name == "W_dec" else state[own]).cpu().contiguous()
+        for name, own in _PARAMETERS.items()
+        if own in state
     }
-    if transcoder.skip is not None:
-        tensors["W_skip"] = transcoder.skip.weight
     path.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-        path / WEIGHTS,
-    )
+    save_file(tensors, path / WEIGHTS)
     (path / CONFIG).write_text(json.dumps(config, sort_keys=True))
 
 
 def load_transcoder(path: Path) -> Transcoder:
-    """In float32, from a folder as `sparsify` writes it.
+    """A transcoder in float32, from a folder as `sparsify` writes it.
 
     Raises:
         ConfigError: unreadable, not a transcoder, or of a kind that cannot be computed here.
@@ -126,20 +129,15 @@ def load_transcoder(path: Path) -> Transcoder:
         tensors = {name: tensor.float() for name, tensor in load_file(path / WEIGHTS).items()}
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"nodes.path={path}: {WEIGHTS} cannot be read ({error})") from error
-    names = {
-        "encoder.weight": "encoder.weight",
-        "encoder.bias": "encoder.bias",
-        "W_dec": "decoder.weight",
-        "b_dec": "decoder.bias",
-    }
-    names |= {"W_skip": "skip.weight"} if shape.skip else {}
+    names = [name for name in _PARAMETERS if shape.skip or name != "W_skip"]
     if set(tensors) != set(names):
         raise ConfigError(
             f"nodes.path={path}: {WEIGHTS} holds {sorted(tensors)}, but {CONFIG} asks for {sorted(names)}"
         )
     transcoder = Transcoder(shape)
     state = {
-        names[name]: tensor.T if name == "W_dec" else tensor for name, tensor in tensors.items()
+        _PARAMETERS[name]: tensor.T if name == "W_dec" else tensor
+        for name, tensor in tensors.items()
     }
     try:
         transcoder.load_state_dict(state)

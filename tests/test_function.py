@@ -29,7 +29,7 @@ from interp_by_construction.corpus.tokenize import (
 )
 from interp_by_construction.engine.records import from_json, to_json
 from interp_by_construction.scoring.calibration import LineFit
-from interp_by_construction.scoring.lookup import LookupTable, lookup_r2, lookup_r2_of
+from interp_by_construction.scoring.lookup import LookupTable, lookup_r2_of
 from interp_by_construction.scoring.rank import RankSummary, own_label_ranks, rank_summary
 from interp_by_construction.scoring.substitution import (
     ABLATIONS,
@@ -100,6 +100,13 @@ def test_undefined_ranks_are_counted_and_compete_with_nobody() -> None:
 
 
 # Lookup
+
+
+def lookup_r2(ids: np.ndarray, values: np.ndarray, fit: np.ndarray) -> np.ndarray:
+    """R2 [node] of activations [token, node]; fit [token]: the half that means are taken from."""
+    table = LookupTable(np.unique(ids[fit]), values.shape[1])
+    table.update(*(torch.as_tensor(each) for each in (ids, values, fit)))
+    return table.r2()
 
 
 def test_lookup_r2_is_one_for_a_function_of_the_token_and_nan_for_a_constant() -> None:

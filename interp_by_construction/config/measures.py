@@ -64,7 +64,7 @@ class AuditConfig(SearchConfig):
 
 @dataclass(frozen=True)
 class WorkConfig(Group):
-    """Who does the work: aligned nodes, free nodes, or what is around the MLPs."""
+    """How much of the work is done by aligned nodes, free nodes and what is around the MLPs."""
 
     enabled: bool = True
     """Whether losses are measured without free nodes, aligned nodes and whole MLPs, per layer and

@@ -49,7 +49,7 @@ class PathsConfig(Group):
 
 @dataclass(frozen=True)
 class LoggerConfig(Group):
-    """Where curves and tables go. The store stays the truth."""
+    """Where curves and tables go, beside the store."""
 
     kind: Literal["wandb", "csv", "none"] = "wandb"
     """`wandb` is Weights & Biases, `csv` files in the run's directory, `none` nothing."""
@@ -61,7 +61,7 @@ class LoggerConfig(Group):
 
 @dataclass(frozen=True)
 class Config(Group):
-    """All of it: a run, or another command, sees nothing else."""
+    """The whole configuration."""
 
     run: str | None = None
     """Name of the run. null takes the experiment's name, else `default`."""

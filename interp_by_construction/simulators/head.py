@@ -44,15 +44,13 @@ LABEL_PREFIX = "A list of "
 """Stands before a label when it is encoded: a label is a phrase, not the beginning of a text."""
 
 CLIP = 6.0
-"""Standardised features beyond this are outliers of the encoder (attention sinks), not
-information."""
+"""Standardised features beyond this are outliers of the encoder (attention sinks)."""
 
 ADAPTER = "adapter."
 """Before the names of the adapter's weights in a head's file."""
 
 GROUP = 8
-"""Labels that the encoder reads at once: equally many tokens each, no padding, and never fewer (see
-`label_features`)."""
+"""Labels that the encoder reads at once (see `label_features`)."""
 
 
 class HeadSimulator(Simulator):
@@ -266,8 +264,8 @@ def label_features(
     suffix, [label, 2 or 3 * feature].
 
     suffix: text behind the label, after which the encoder expects a member; without one there are
-    two parts. A row depends on its label alone: padding and the number of texts in a batch would
-    change the last bits (invariant 5). Raises ConfigError for a label without text.
+    two parts. A row depends on its label alone, to the last bit: texts are not padded, and all
+    batches have one size. Raises ConfigError for a label without text.
     """
     empty = [i for i, label in enumerate(labels) if not label.strip()]
     if empty:
@@ -287,8 +285,8 @@ def label_features(
     for same in by_length.values():
         for start in range(0, len(same), GROUP):
             chunk = same[start : start + GROUP]
-            # Filled up with copies: the shape of every product, and with it the last bits, depends
-            # on the label's own length alone.
+            # Filled up with copies, so that the shape of every product, and with it the last bits,
+            # depends on the label's own length alone.
             filled = [texts[i] for i in (*chunk, *[chunk[0]] * (GROUP - len(chunk)))]
             for i, states in zip(chunk, encoder.states(filled, batch_size=GROUP), strict=False):
                 own = states[n_prefix : len(states) - n_suffix]

@@ -38,16 +38,15 @@ OTHER_SHOTS: Shots = (
     ("family", "My mother wrote a letter to her brother last week", "0900000900"),
     ("moving", "They ran home while the dog jumped over a wall", "0910009200"),
 )
-"""As good as `SHOTS` and sharing none of its labels or texts: how far two simulations with either
-agree is the reliability."""
+"""They share no label and no text with `SHOTS`. Reliability is how far simulations with the two
+agree."""
 
 MAX_LABEL_CHARS = 400
-"""A longer label is not a label. In runs the labeler's answers are far shorter
-(`labelling.prompts.MAX_CHARS`)."""
+"""Longest label. The labeler's own answers are far shorter (`labelling.prompts.MAX_CHARS`)."""
 
 HEADING_ROOM = 48
-"""Labeler tokens reserved for a label when excerpts are packed. Labels up to here, which is all but
-the longest, share one packing, and no label's packing depends on another label."""
+"""Labeler tokens reserved for a label when excerpts are packed; a longer label reserves its own
+length. So no label's packing depends on another label."""
 
 
 class Excerpt(NamedTuple):

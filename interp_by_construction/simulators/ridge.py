@@ -85,8 +85,8 @@ class RidgeSimulator(ExactSimulator):
         of the simulate split: under other few-shot examples, and under the same ones with the
         excerpts in reverse order (`reliability_order`).
 
-        What stands before an excerpt in its prompt changes the answer, and no feature of the
-        excerpt alone can tell: the second is what a distillate can hope for.
+        What stands before an excerpt in its prompt changes the answer. No feature of the excerpt
+        can predict that, so the second r is the best that a regression can reach.
         """
         length = fit.is_text.shape[1]
         n = min(len(fit.tokens), self.cfg.reliability_tokens // length)

@@ -7,7 +7,6 @@ position only wait for each other.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 from collections.abc import Sequence
@@ -44,10 +43,8 @@ class CallLocks:
     def _lock(self, key: str, flags: int) -> bool:
         try:
             fcntl.lockf(self._open(), fcntl.LOCK_EX | flags, 1, _position(key))
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                return False
-            raise
+        except (BlockingIOError, PermissionError):
+            return False
         return True
 
     def _open(self) -> IO[bytes]:

@@ -16,7 +16,6 @@ moment waits until the old server is gone.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -63,7 +62,8 @@ class ServerEntry:
     @property
     def alive(self) -> bool:
         """Whether the server's watchdog lives."""
-        return not _try_lock(self.home / "alive", fcntl.LOCK_SH)
+        with (self.home / "alive").open("r+b") as file:
+            return not _lock(file, fcntl.LOCK_SH)
 
     @property
     def pid(self) -> int | None:
@@ -126,9 +126,12 @@ class ServerEntry:
         self._user_lock.close()
         self._user_lock = None
         with (self.home / "users").open("r+b") as users:
-            # The watchdog looks at the same lock now and then, for an instant.
-            if any(_lock_or_pause(users) for _ in range(5)):
-                self.end()
+            for _ in range(5):
+                if _lock(users, fcntl.LOCK_EX):
+                    self.end()
+                    return
+                # Perhaps it is only the watchdog, which takes the same lock for an instant.
+                time.sleep(0.01)
 
     def end(self) -> None:
         """Ends the server, whoever uses it; returns when its process group is gone."""
@@ -156,23 +159,10 @@ def entry_of(*identity: Any) -> ServerEntry:
     return ServerEntry(base / sha256_json([str(part) for part in identity])[:16])
 
 
-def _try_lock(path: Path, kind: int) -> bool:
-    with path.open("r+b") as file:
-        return _lock(file, kind)
-
-
 def _lock(file: IO[bytes], kind: int) -> bool:
+    """Takes the lock; False if another process holds it."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            return False
-        raise
+    except (BlockingIOError, PermissionError):
+        return False
     return True
-
-
-def _lock_or_pause(file: IO[bytes]) -> bool:
-    if _lock(file, fcntl.LOCK_EX):
-        return True
-    time.sleep(0.01)
-    return False

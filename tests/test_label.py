@@ -34,7 +34,6 @@ from interp_by_construction.labelling.labels import (
 from interp_by_construction.labelling.prompts import peak_word
 from interp_by_construction.labelling.rounds import Revisions, label_nodes
 from interp_by_construction.llm.client import make_labeler
-from interp_by_construction.llm.handle import LanguageModel
 from interp_by_construction.simulators import check
 from interp_by_construction.stages.collect import Collect
 from interp_by_construction.stages.label import LabelNodes, LabelRecord
@@ -525,7 +524,7 @@ def test_label_hashes_how_it_asks_and_not_what_matching_reads(tmp_path: Path) ->
     def fingerprint(*changes: str) -> str:
         cfg = compose(["labeler=endpoint", "labeler.url=http://127.0.0.1:1", *changes])
         collect = Collect.of(cfg, given(tmp_path), given(tmp_path / "before"), 1)
-        return LabelNodes.of(cfg, collect, None, {}, LanguageModel(cfg.labeler)).fingerprint
+        return LabelNodes.of(cfg, collect, None, {}).fingerprint
 
     same = ("label.min_tokens=3", "label.head_select_tokens=64", "evaluate.batch_size=2")
     other = ("label.n_candidates=7", "label.select_tokens=64", "simulate.contrast=false", "seed=5")

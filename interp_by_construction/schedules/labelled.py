@@ -7,7 +7,6 @@ from typing import Any
 from interp_by_construction.config import Config
 from interp_by_construction.corpus.parts import Extent
 from interp_by_construction.engine.stage import Stage
-from interp_by_construction.llm.handle import LanguageModel
 from interp_by_construction.schedules.graph import Links
 from interp_by_construction.simulators import simulator_class
 from interp_by_construction.stages.assign import Assign
@@ -63,7 +62,7 @@ def labelled_layer(
         split: text[f"encode_{split}"] for split in compared_texts(cfg) if f"encode_{split}" in text
     }
     collect = Collect.of(cfg, corpus, model, layer)
-    label = LabelNodes.of(cfg, collect, below, encoded, LanguageModel(cfg.labeler))
+    label = LabelNodes.of(cfg, collect, below, encoded)
     links: Links = {"collect": collect, "label": label}
     if cfg.nodes.assign == "match":
         links["assign"] = Assign.of(cfg, label, text.get("encode_label"))

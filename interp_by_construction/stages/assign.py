@@ -1,10 +1,10 @@
 """assign: deal the labels out anew, so that each node gets a label that says what it does already
 (`labelling.matching`).
 
-A node that correlates with no label at all (it is constant), or that the pool has no label left
-for, has failed: it becomes free and is counted (invariant 3). Only the label split is read
-(invariant 2). What follows sees the labels alone: the simulate stage computes its targets from
-label and text (invariant 5).
+A node fails if it correlates with no label (it is constant), or if the pool has no label left for
+it. A failed node becomes free and is counted (invariant 3). Only the label split is read (invariant
+2). Later stages see the labels alone: the simulate stage computes its targets from label and text
+(invariant 5).
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ from interp_by_construction.labelling.matching import (
     deal,
     pool,
 )
-from interp_by_construction.simulators.handle import ConfiguredSimulator
+from interp_by_construction.simulators.handle import ConfiguredSimulator, simulator_of
+from interp_by_construction.stages import load_model
 from interp_by_construction.stages.label import LabelNodes
-from interp_by_construction.subject.load import load_subject
+from interp_by_construction.stats.undefined import mean_defined
 from interp_by_construction.subject.nodes import AlignedNodes, read_opposites
 
 
@@ -46,8 +47,7 @@ class AssignRecord(Record):
     n_labels: int
     n_failed: int
     n_failed_labeler: int
-    """Nodes that the labeler had no label for. Such a node may have got one of the pool all the
-    same; the labeler's failure must not vanish with it."""
+    """Nodes that the labeler had no label for, whether or not they got one of the pool."""
     n_distinct: int
     n_pool: int
     n_pool_absent: int
@@ -67,7 +67,6 @@ class AssignRecord(Record):
     learnable_r_mean: float | None = None
 
     def lines(self) -> Iterator[str]:
-        """How well labels fit before and after, and who gave them."""
         yield (
             f"labels matched on the label split: r {or_undefined(self.r_mean_before)} -> "
             f"{or_undefined(self.r_mean_after)}, pool of {self.n_pool}, share from the labeler "
@@ -105,7 +104,6 @@ class Assign(Stage[AssignRecord]):
 
     @classmethod
     def of(cls, cfg: Config, labels: LabelNodes, encoded: Stage[Any] | None) -> Self:
-        """As configured, for the labels of `labels`."""
         label = cfg.label
         return cls(
             corpus=labels.corpus,
@@ -115,14 +113,13 @@ class Assign(Stage[AssignRecord]):
             encoded=encoded,
             layer=labels.layer,
             n_tokens=cfg.simulate.n_label_tokens,
-            simulator=ConfiguredSimulator(cfg.simulate, labels.labeler),
+            simulator=simulator_of(cfg),
             general=GeneralLabels() if label.general_pool else None,
             limits=MatchLimits(label.min_tokens, label.max_overlap, cfg.nodes.learnable),
             seed=cfg.seed,
         )
 
     def compute(self, job: Job) -> AssignRecord:
-        """See the class."""
         labels = read_labels(job.path(self.labels))
         general = [] if self.general is None else job.use(self.general)
         candidates = pool(labels, read_proposals(job.path(self.labels)), general)
@@ -148,9 +145,10 @@ class Assign(Stage[AssignRecord]):
         self, job: Job, passage: Passage, labels: Sequence[Label], texts: Sequence[str]
     ) -> Correlations:
         """Labels whose text is in `texts` against the nodes of `labels`."""
-        model: Any = load_subject(job.model(self.model))
-        encoded = None if self.encoded is None else job.path(self.encoded) / "label.npy"
-        rows = None if encoded is None else np.load(encoded, mmap_mode="r")
+        model = load_model(job, self.model)
+        rows = None
+        if self.encoded is not None:
+            rows = np.load(job.path(self.encoded) / "label.npy", mmap_mode="r")
         simulation = job.use(self.simulator)(texts)
 
         def simulate(at: slice) -> NDArray[np.float32]:
@@ -166,7 +164,7 @@ class Assign(Stage[AssignRecord]):
         )
         views = AlignedNodes(self.layer, nodes, poles)
         seed = self.seed if self.limits.learnable else None
-        return correlate(model.to(job.runtime.device), passage, views, len(texts), simulate, seed)
+        return correlate(model, passage, views, len(texts), simulate, seed)
 
 
 def _row(match: Match) -> dict[str, Any]:
@@ -185,19 +183,21 @@ def _of_matches(matches: Sequence[Match]) -> dict[str, Any]:
     """The part of the record that counts nodes."""
     labels, sources = [match.label for match in matches], [match.source for match in matches]
     n_labels = sum(label.text is not None for label in labels)
-    own = [match.own_r for match in matches]
-    learnable = [match.learnable_r for match in matches]
+    r, own_r, learnable_r = (
+        mean_defined(np.array([getattr(match, name) for match in matches], dtype=np.float64))
+        for name in ("r", "own_r", "learnable_r")
+    )
     return {
         "n_labels": n_labels,
         "n_failed": len(matches) - n_labels,
         "n_failed_labeler": sum(match.own.text is None for match in matches),
         "n_distinct": len({normalised(label.text) for label in labels if label.text}),
-        "r_mean_before": _mean(own),
+        "r_mean_before": own_r,
         "n_undefined_before": sum(
             match.own.text is not None and match.own_r is None for match in matches
         ),
-        "r_mean_after": _mean([match.r for match in matches]),
-        "learnable_r_mean": _mean(learnable),
+        "r_mean_after": r,
+        "learnable_r_mean": learnable_r,
         "n_turned": sum(match.label.pole != match.own.pole for match in matches),
         "n_kept": sum(
             match.label.text == match.own.text for match in matches if match.label.text is not None
@@ -205,8 +205,3 @@ def _of_matches(matches: Sequence[Match]) -> dict[str, Any]:
         "share_from_labeler": sources.count("labeler") / n_labels if n_labels else None,
         "share_from_general": sources.count("general") / n_labels if n_labels else None,
     }
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    defined = [value for value in values if value is not None]
-    return float(np.mean(defined)) if defined else None

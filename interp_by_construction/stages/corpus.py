@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Self
 
 from interp_by_construction.config import Config, CorpusConfig, DataConfig, only
 from interp_by_construction.corpus import CorpusRecord, build_corpus, content_identity
@@ -27,7 +26,6 @@ class SourceText(Handle[DataConfig]):
         return content_identity(self.data)
 
     def open(self, runtime: Runtime) -> DataConfig:
-        """Where the text is."""
         return self.data
 
 
@@ -47,19 +45,14 @@ class Corpus(Stage[CorpusRecord]):
 
     @classmethod
     def of(cls, cfg: Config) -> Self:
-        """As configured."""
         checkpoint, data = checkpoint_of(cfg.subject), only(CorpusConfig, cfg.data)
         if checkpoint is not None:
             # The tokenizer has its own vocabulary.
-            data = dataclasses.replace(data, vocab_size=0)
+            data = replace(data, vocab_size=0)
         return cls(SourceText(cfg.data), data, checkpoint)
 
     def compute(self, job: Job) -> CorpusRecord:
-        """See the class."""
-        hashed: dict[str, Any] = {
-            each.name: getattr(self.data, each.name) for each in dataclasses.fields(self.data)
-        }
-        data = dataclasses.replace(job.use(self.text), **hashed)
+        data = replace(job.use(self.text), **vars(self.data))
         checkpoint = None if self.tokenizer is None else job.use(self.tokenizer)
         tokenizer = None if checkpoint is None else source_tokenizer(checkpoint)
         return build_corpus(data, tokenizer, job.out)

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from interp_by_construction.config import Config, DictionaryConfig, OptimizerConfig, only
 from interp_by_construction.corpus import load_blocks
+from interp_by_construction.corpus.passage import Split
 from interp_by_construction.engine.progress import track
 from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.runtime import Handle, Runtime
@@ -235,8 +236,7 @@ def fidelity(
     """On the first blocks of the test split with about `n_tokens` tokens; `model` still has its
     MLP."""
     blocks = TokenBlocks(load_blocks(corpus_dir, "test"))
-    length = blocks.batch(np.zeros(1, dtype=np.int64))["input_ids"].shape[1]
-    n_blocks = min(len(blocks), max(1, n_tokens // length))
+    n_blocks = min(len(blocks), max(1, n_tokens // Split(corpus_dir, "test").block_size))
     subject: Any = model
     subject.to(device), transcoder.to(device)
     d_model, count, error = transcoder.shape.d_model, 0, 0.0

@@ -11,10 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from interp_by_construction.config import Config
-from interp_by_construction.config.group import only
-from interp_by_construction.config.labels import AskConfig
-from interp_by_construction.config.measures import SearchConfig
+from interp_by_construction.config import AskConfig, Config, SearchConfig, only
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.words import normalised
 from interp_by_construction.engine.records import Record
@@ -38,9 +35,9 @@ from interp_by_construction.labelling.rounds import (
 from interp_by_construction.llm.handle import LanguageModel
 from interp_by_construction.scoring.hotflip import per_text
 from interp_by_construction.simulators import simulator_class
-from interp_by_construction.simulators.handle import ConfiguredSimulator
+from interp_by_construction.simulators.handle import ConfiguredSimulator, simulator_of
+from interp_by_construction.stages import load_model
 from interp_by_construction.stages.collect import Collect
-from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.nodes import read_nodes, read_opposites
 from interp_by_construction.subject.reading import activations_on
 
@@ -71,7 +68,6 @@ class LabelRecord(Record):
 
     @classmethod
     def of(cls, found: Labelled) -> Self:
-        """Counts."""
         failed = Counter(str(label.reason) for label in found.labels if label.text is None)
         return cls(
             n_labels=len(found.labels) - failed.total(),
@@ -143,13 +139,10 @@ class LabelNodes(Stage[LabelRecord]):
         collect: Collect,
         below: Stage[Any] | None,
         encoded: Mapping[str, Stage[Any]],
-        labeler: LanguageModel,
     ) -> Self:
-        """As configured, for the nodes of `collect`."""
-        texts = compared_texts(cfg)
-        audits = Audits(
-            cfg.label.audit_rounds, only(SearchConfig, cfg.audit), cfg.evaluate.batch_size
-        )
+        """Labels the nodes of `collect`."""
+        texts, n_audits = compared_texts(cfg), cfg.label.audit_rounds
+        audits = Audits(n_audits, only(SearchConfig, cfg.audit), cfg.evaluate.batch_size)
         return cls(
             corpus=collect.corpus,
             model=collect.model,
@@ -157,23 +150,20 @@ class LabelNodes(Stage[LabelRecord]):
             below=below,
             encoded=encoded,
             layer=collect.layer,
-            labeler=labeler,
-            simulator=ConfiguredSimulator(cfg.simulate, labeler) if texts else None,
+            labeler=LanguageModel(cfg.labeler),
+            simulator=simulator_of(cfg) if texts else None,
             texts=texts,
             ask=replace(only(AskConfig, cfg.label), revisions=n_revisions(cfg)),
-            audits=audits if audits.n else None,
+            audits=audits if n_audits else None,
             seed=cfg.seed,
         )
 
     def compute(self, job: Job) -> LabelRecord:
-        """See the class."""
         collected = job.path(self.collect)
-        nodes, opposites = read_nodes(collected), read_opposites(collected)
-        views = [*nodes, *opposites]
-        model: Any = None
-        if self.below is not None or self.texts:
-            model = load_subject(job.model(self.model))
-            model = model.to(job.runtime.device)
+        nodes = read_nodes(collected)
+        views = [*nodes, *read_opposites(collected)]
+        needed = self.below is not None or self.texts
+        model = load_model(job, self.model) if needed else None
         below = [] if self.below is None else read_labels(job.path(self.below))
         incoming = strongest(model, self.layer, below, views, self.ask.n_incoming)
         with torch_threads(job.runtime.encoder_threads):
@@ -206,7 +196,6 @@ class LabelNodes(Stage[LabelRecord]):
         return Comparison(passage, real, nodes, simulate, self.simulator.shown)
 
     def _auditor(self, job: Job, model: Any) -> Critic:
-        """Audits labels on the model that they are made for."""
         assert self.simulator is not None and self.audits is not None
         simulator = job.use(self.simulator)
         return Auditor(

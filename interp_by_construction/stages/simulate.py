@@ -1,14 +1,14 @@
 """simulate: what a node with this label should output on every token, from label and text alone
 (invariant 5).
 
-1. The labeler simulates each distinct label exactly on the same excerpts of the score split,
-   whatever the simulator: the exact simulation stands beside every other score.
+1. The labeler simulates each distinct label exactly, on the same excerpts of the score split for
+   every simulator. Other scores are compared with this exact simulation.
 2. The simulator (`simulators`) makes the targets on the align split, and what else it simulates.
-3. How good its targets are: their r with the exact simulation on held-out text (fidelity). No
-   fidelity should be expected to beat the exact simulation's r with itself (reliability), where the
+3. The fidelity is the r of the targets with the exact simulation on held-out text. It is not
+   expected to exceed the reliability, which is the r of the exact simulation with itself, where the
    simulator measures that.
 
-Nothing here reads an activation of the subject.
+The stage reads no activation of the subject.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from interp_by_construction.config import Config, TextAmounts
@@ -42,26 +41,18 @@ from interp_by_construction.stats.correlation import columnwise_correlation
 from interp_by_construction.stats.undefined import mean_defined
 
 
-class Fidelity(NamedTuple):
-    """How well the simulator of the targets predicts the exact simulation on text that it has not
-    seen."""
-
-    fidelity: float | None
-    """Mean r over the labels; None where it is undefined."""
-    n_fidelity_undefined: int
-    fidelity_over_reliability: float | None
-    """None where the reliability is not known."""
-
-
 @dataclass(frozen=True)
 class SimulateRecord(Record):
-    """How good and how dear the targets are."""
+    """How good the targets are, and what they cost."""
 
     n_labels: int
     fidelity: float | None = None
-    """See `Fidelity`; null where the targets are the exact simulation itself."""
+    """Mean r over the labels where it is defined. This and the next two are null where the targets
+    are the exact simulation itself."""
     n_fidelity_undefined: int | None = None
+    """Labels without an r."""
     fidelity_over_reliability: float | None = None
+    """Null where the reliability is not known."""
     cost: cost.Cost | None = None
     """Null without labels, and for a simulator without an encoder."""
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -102,7 +93,7 @@ class Simulate(Stage[SimulateRecord]):
         labels: Stage[Any],
         layer: int,
     ) -> Self:
-        """As configured. encoded: of the simulator's own parts."""
+        """encoded: of the simulator's own parts."""
         labeler = LanguageModel(cfg.labeler)
         return cls(
             corpus=corpus,
@@ -116,7 +107,6 @@ class Simulate(Stage[SimulateRecord]):
         )
 
     def compute(self, job: Job) -> SimulateRecord:
-        """See the class."""
         named = [label for label in read_labels(job.path(self.labels)) if label.text is not None]
         encoded = None if self.encoded is None else job.path(self.encoded)
         texts = Texts(job.path(self.corpus), self.texts, encoded)
@@ -140,9 +130,16 @@ class Simulate(Stage[SimulateRecord]):
             dense = np.concatenate(list(texts.simulated("score", fitted.simulation)))
             simulated["score_dense"] = dense
             use = score.is_text.reshape(-1)
-            measured = fidelity(exact[use], dense[use], fitted.metrics.get("reliability"))
-            spent = self._cost(job, labeler, words, score)
-            record = replace(record, **measured._asdict(), cost=spent)
+            r = columnwise_correlation(exact[use], dense[use])
+            mean, reliability = mean_defined(r), fitted.metrics.get("reliability") or 0.0
+            share = mean / reliability if mean is not None and reliability > 0 else None
+            record = replace(
+                record,
+                fidelity=mean,
+                n_fidelity_undefined=int(np.isnan(r).sum()),
+                fidelity_over_reliability=share,
+                cost=self._cost(job, labeler, words, score),
+            )
         save_file(
             {key: np.ascontiguousarray(each, dtype=np.float32) for key, each in simulated.items()},
             job.out / "simulated.safetensors",
@@ -191,12 +188,3 @@ def write_targets(texts: Texts, named: Sequence[Label], simulation: Simulation, 
     for piece in texts.simulated("align", simulation):
         values[start : start + len(piece)] = piece
         start += len(piece)
-
-
-def fidelity(exact: NDArray[Any], dense: NDArray[Any], reliability: float | None) -> Fidelity:
-    """exact, dense: [token, label] on text that the simulator of the targets has not seen."""
-    r = columnwise_correlation(exact, dense)
-    mean, share = mean_defined(r), None
-    if mean is not None and reliability is not None and reliability > 0:
-        share = mean / reliability
-    return Fidelity(mean, int(np.isnan(r).sum()), share)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-
 from interp_by_construction.config import (
     AdaptConfig,
     Config,
@@ -19,6 +17,7 @@ from interp_by_construction.config import (
     only,
 )
 from interp_by_construction.corpus import load_blocks, load_tokenizer
+from interp_by_construction.corpus.passage import Split
 from interp_by_construction.corpus.poison import PoisonedBlocks, poisoned_train
 from interp_by_construction.engine.stage import Job, Stage, unhashed
 from interp_by_construction.errors import SubjectError
@@ -108,7 +107,6 @@ class Subject(Stage[SubjectRecord]):
 
     @classmethod
     def of(cls, cfg: Config, corpus: Stage[Any]) -> Self:
-        """As configured."""
         checkpoint, optimizer = checkpoint_of(cfg.subject), only(OptimizerConfig, cfg.trainer)
         scratch, adaptation = None, None
         if checkpoint is None:
@@ -120,7 +118,6 @@ class Subject(Stage[SubjectRecord]):
         return cls(corpus, scratch, checkpoint, adaptation, cfg.subject.name)
 
     def compute(self, job: Job) -> SubjectRecord:
-        """See the class."""
         corpus, phases, planted = job.path(self.corpus), [], None
         if self.scratch is not None:
             text = _text(corpus, self.scratch)
@@ -151,31 +148,25 @@ def _text(corpus: Path, scratch: Scratch) -> Any:
 
 def _random_model(corpus: Path, scratch: Scratch) -> Any:
     tokenizer, seed = load_tokenizer(corpus), scratch.seed
-    end = tokenizer.eos_token_id
-    return tiny_model(scratch.shape, len(tokenizer), _block_size(corpus), seed, end, scratch.mlp)
+    size, end = Split(corpus, "train").block_size, tokenizer.eos_token_id
+    return tiny_model(scratch.shape, len(tokenizer), size, seed, end, scratch.mlp)
 
 
 def _trained(job: Job, model: Any, text: Any, by: Scratch | Adaptation) -> PhaseRecord:
     if isinstance(by, Scratch):
-        shape = by.shape
-        name, steps, lr = "pretrain", shape.pretrain_steps, shape.pretrain_lr
-        batch_size = shape.pretrain_batch
+        name, pace = "pretrain", by.shape
+        steps, lr, batch_size = pace.pretrain_steps, pace.pretrain_lr, pace.pretrain_batch
     else:
-        name, steps, lr = "adapt", by.knobs.adapt_steps, by.knobs.adapt_lr
-        batch_size = by.knobs.adapt_batch
+        name, knobs = "adapt", by.knobs
+        steps, lr, batch_size = knobs.adapt_steps, knobs.adapt_lr, knobs.adapt_batch
     at = by_step(TokenBlocks(text), by.seed * 1000 + 999, batch_size)
     with Workplace.of(job) as place:
         module = LanguageModelModule(model, Plan(steps, lr, by.optimizer))
         return fit(module, at, place, name)
 
 
-def _block_size(corpus: Path) -> int:
-    first = TokenBlocks(load_blocks(corpus, "train")).batch(np.zeros(1, dtype=np.int64))
-    return first["input_ids"].shape[1]
-
-
 def _check_fit(model: Any, corpus: Path) -> None:
-    vocab_size, block_size = len(load_tokenizer(corpus)), _block_size(corpus)
+    vocab_size, block_size = len(load_tokenizer(corpus)), Split(corpus, "train").block_size
     longest = getattr(model.config, "max_position_embeddings", None)
     if longest is not None and block_size > longest:
         raise SubjectError(

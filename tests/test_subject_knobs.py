@@ -133,7 +133,7 @@ def test_solu_is_saved_whole_and_refuses_what_would_change_it(tmp_path: Path) ->
         widen(model, 1, 3, seed=0)
     assert pad(model) == [0, 0]
     with pytest.raises(ConfigError, match=r"model.activation=solu: not exported, because"):
-        export_checkpoint(tmp_path / "model", tmp_path, None, tmp_path / "out", {})
+        export_checkpoint(tmp_path / "model", tmp_path, tmp_path / "nodes", tmp_path / "out", {})
 
 
 def test_biases_start_where_asked_and_change_nothing_else() -> None:

@@ -373,13 +373,8 @@ def test_export_loads_in_plain_transformers_and_refuses_a_full_directory(
     (root / "tokenizer").mkdir()
     (root / "tokenizer/tokenizer.json").write_text("{}")
     pq.write_table(pa.table({"layer": [0, 1], "node": [0, 23]}), root / "nodes.parquet")
-    export_checkpoint(
-        root / "start/model",
-        root / "tokenizer",
-        root / "nodes.parquet",
-        root / "out",
-        {"title": "T", "a|b": 1},
-    )
+    parts = root / "start/model", root / "tokenizer", root / "nodes.parquet", root / "out"
+    export_checkpoint(*parts, {"a|b": 1})
     exported, input_ids = AutoModelForCausalLM.from_pretrained(root / "out"), tokens()
     assert torch.equal(
         exported(input_ids).logits, load_subject(root / "start/model")(input_ids).logits
@@ -387,5 +382,5 @@ def test_export_loads_in_plain_transformers_and_refuses_a_full_directory(
     assert (root / "out/nodes.parquet").read_bytes() == (root / "nodes.parquet").read_bytes()
     assert "a\\|b" in (root / "out/README.md").read_text()
     with pytest.raises(ConfigError, match="output="):
-        export_checkpoint(root / "start/model", root / "tokenizer", None, root / "out", {})
+        export_checkpoint(*parts, {})
     assert sorted(path.name for path in root.iterdir() if path.name.startswith(".out")) == []

@@ -17,19 +17,17 @@ pipeline_tag: text-generation
 tags: [interpretability]
 ---
 
-# {title}
+# Interpretable by construction
 
 A causal language model whose neurons were aligned with natural-language labels, layer by layer, and frozen
 (interpretability by construction). It loads with `AutoModelForCausalLM.from_pretrained`, without custom code.
-{nodes}
+
+`nodes.parquet` has one row per node: layer, node, pole, label, status, scores. A label describes `pole` times the
+input of the layer's MLP output projection.
+{padded}
 | | |
 |---|---|
 {rows}
-"""
-
-_NODES = """
-`nodes.parquet` has one row per node: layer, node, pole, label, status, scores. A label describes `pole` times the
-input of the layer's MLP output projection.
 """
 
 _PADDED = """
@@ -39,13 +37,12 @@ filled up with neurons that are zero in every weight and change no output ({padd
 
 
 def export_checkpoint(
-    model_dir: Path, tokenizer_dir: Path, nodes: Path | None, output: Path, card: Mapping[str, Any]
+    model_dir: Path, tokenizer_dir: Path, nodes: Path, output: Path, card: Mapping[str, Any]
 ) -> None:
     """Copies model and tokenizer to `output` with `nodes.parquet` and `README.md`, in one rename.
 
-    Model files are copied as they are, so weights stay equal to the bit; where the layers differ in
-    width, neurons of zeros are added (see `export.plain`). `card` gives the rows of the model card;
-    its key `title` is the heading.
+    Weights stay equal to the bit. Where the layers differ in width, neurons of zeros are added (see
+    `export.plain`). card: rows of the model card.
 
     Raises:
         ConfigError: `output` exists and is not an empty directory, or the model cannot be a plain
@@ -65,15 +62,11 @@ def export_checkpoint(
             f"output={output} cannot be written ({error.strerror}); choose another output"
         ) from error
     try:
-        # The tokenizer comes first: where both hold a file of one name, the model's is the right
-        # one.
+        # The tokenizer comes first: where both hold a file of one name, the model's replaces it.
         shutil.copytree(tokenizer_dir, building, dirs_exist_ok=True)
         widths = write_model(model_dir, building)
-        if nodes is not None:
-            write_nodes(nodes, widths, building / "nodes.parquet")
-        (building / "README.md").write_text(
-            _model_card(card, nodes is not None, widths), encoding="utf-8"
-        )
+        write_nodes(nodes, widths, building / "nodes.parquet")
+        (building / "README.md").write_text(_model_card(card, widths), encoding="utf-8")
         building.chmod(0o755)
         building.replace(output)
     except OSError as error:
@@ -84,19 +77,15 @@ def export_checkpoint(
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _model_card(card: Mapping[str, Any], has_nodes: bool, widths: list[int]) -> str:
+def _model_card(card: Mapping[str, Any], widths: list[int]) -> str:
     def cell(value: Any) -> str:
         return str(value).replace("|", "\\|").replace("\n", " ")
 
-    rows = "\n".join(
-        f"| {cell(key)} | {cell(value)} |" for key, value in card.items() if key != "title"
-    )
-    title = cell(card.get("title", "Interpretable by construction"))
-    about = _NODES if has_nodes else ""
-    width = max(widths)
+    rows = "\n".join(f"| {cell(key)} | {cell(value)} |" for key, value in card.items())
+    width, padded = max(widths), ""
     if min(widths) < width:
         padding = ", ".join(
             f"{width - each} in layer {layer}" for layer, each in enumerate(widths) if each < width
         )
-        about += _PADDED.format(width=width, padding=padding)
-    return _CARD.format(title=title, nodes=about, rows=rows)
+        padded = _PADDED.format(width=width, padding=padding)
+    return _CARD.format(padded=padded, rows=rows)

@@ -1,5 +1,4 @@
-"""Dictionary layers in a plain checkpoint: a ReLU transcoder without a skip is a wider MLP, where
-everything else allows it."""
+"""Dictionary layers in a plain checkpoint: a ReLU transcoder without a skip is a wider MLP."""
 
 from __future__ import annotations
 
@@ -20,8 +19,8 @@ ACTIVATION = ("activation_function", "hidden_act")
 
 
 def check_dictionaries(config: Any, model_dir: Path) -> None:
-    """Raises ConfigError, with every reason, if a plain checkpoint cannot hold the dictionary
-    layers of `config`."""
+    """Raises ConfigError, with all reasons, if a plain checkpoint cannot hold the dictionary layers
+    of `config`."""
     reasons = why_not_plain(config)
     if reasons:
         raise ConfigError(
@@ -31,21 +30,16 @@ def check_dictionaries(config: Any, model_dir: Path) -> None:
 
 
 def why_not_plain(config: Any) -> list[str]:
-    """What about dictionary layers plain transformers has no module for; empty if there is nothing,
-    or there are none."""
+    """What about the dictionary layers plain transformers cannot express; empty if there is
+    nothing or there are no such layers."""
     found = dictionaries(config)
     if not found:
         return []
     reasons = []
-    for what, layers in (
-        (
-            "keep only the k largest features of a token (TopK)",
-            [i for i, s in found.items() if s.k is not None],
-        ),
-        ("have a skip connection beside the features", [i for i, s in found.items() if s.skip]),
-    ):
-        if layers:
-            reasons.append(f"layers {layers} {what}")
+    if sparse := [layer for layer, shape in found.items() if shape.k is not None]:
+        reasons.append(f"layers {sparse} keep only the k largest features of a token (TopK)")
+    if skipping := [layer for layer, shape in found.items() if shape.skip]:
+        reasons.append(f"layers {skipping} have a skip connection beside the features")
     if len(family_of(config).mlp_in) > 1:
         reasons.append(f"an MLP of {config.model_type} is gated and a transcoder is not")
     others = [layer for layer in range(config.num_hidden_layers) if layer not in found]

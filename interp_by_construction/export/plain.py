@@ -1,5 +1,5 @@
-"""What it takes to make a model a checkpoint that plain transformers loads: one width for all
-layers, and a known activation."""
+"""What a checkpoint needs so that plain transformers loads it: one width for all layers, and a
+known activation."""
 
 from __future__ import annotations
 
@@ -33,15 +33,10 @@ def check_plain(model_dir: Path) -> None:
 
 
 def write_model(model_dir: Path, output: Path) -> list[int]:
-    """Writes the model's files to the directory `output`: as they are, or, where layers differ in
-    width, padded to the widest.
-
-    Returns the width that each layer had before it was padded.
-    """
+    """Writes the model's files to the directory `output`. Layers of different widths are padded to
+    the widest. Returns the width of each layer before that."""
     config = AutoConfig.from_pretrained(model_dir)
     if not (model_dir / WIDTHS).is_file() and not dictionaries(config):
-        # The tokenizer is there already: where both hold a file of one name, the model's is the
-        # right one.
         shutil.copytree(model_dir, output, dirs_exist_ok=True)
         return [config_width(config)] * config.num_hidden_layers
     model = load_subject(model_dir)
@@ -54,10 +49,9 @@ def write_model(model_dir: Path, output: Path) -> list[int]:
 
 
 def write_nodes(nodes: Path, widths: list[int], output: Path) -> None:
-    """Writes the table of nodes to the file `output`, for a model whose layers had these widths
-    before they were padded.
+    """Writes the table of nodes to the file `output`. widths: of the layers before the padding.
 
-    A neuron that the exported moment does not have yet (free.count) is left out; a neuron of zeros
+    A neuron that the exported moment does not have yet (free.count) is left out. A neuron of zeros
     has status `padding`.
     """
     table = pq.read_table(nodes)

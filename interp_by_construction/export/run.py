@@ -13,10 +13,8 @@ from interp_by_construction.results.models import MOMENTS, model_link
 
 
 def export_run(run: RunDirectory, store: Store, at: str, layer: str | None, output: Path) -> None:
-    """Writes the model as it was before or after the alignment of `layer`, or at the end of the run
-    (`final`).
-
-    Where layers were aligned together, what was before is the original subject.
+    """Writes the model `before` or `after` the alignment of `layer`, or at the end of the run
+    (`final`). Where layers were aligned together, `before` is the original subject.
 
     Raises ConfigError for an unknown moment or a layer that the run has not aligned,
     CorruptArtifact for a damaged artifact.
@@ -51,6 +49,7 @@ def export_run(run: RunDirectory, store: Store, at: str, layer: str | None, outp
 def _card(summary: dict[str, Any], moment: str, model: Link) -> dict[str, Any]:
     """Rows of the model card."""
     through_free = ((summary["work"] or {}).get("share_free") or {}).get("value")
+    share = "unknown" if through_free is None else f"{through_free:.2f}"
     return {
         "run": summary["run"],
         "moment": moment,
@@ -59,8 +58,6 @@ def _card(summary: dict[str, Any], moment: str, model: Link) -> dict[str, Any]:
         "labeler": summary["labeler"]["model"],
         "test loss of the final model": f"{summary['loss']['final']:.4f} nats",
         "tax of the final model": f"{summary['loss']['tax']:+.4f} nats",
-        "share of its loss through free nodes": "unknown"
-        if through_free is None
-        else f"{through_free:.2f}",
+        "share of its loss through free nodes": share,
         "artifact": f"{model.stage}/{model.fingerprint}",
     }

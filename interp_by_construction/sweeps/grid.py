@@ -1,8 +1,7 @@
-"""Which jobs a sweep has: the grid of all values given, and further grids beside it.
+"""The jobs of a sweep: the grid of all given values, and further grids with pinned values.
 
-One product of values cannot hold controls: each would run at every weight. So an experiment lists
-further grids under `hydra.sweeper.also`. Each is the main grid once more, with some fields pinned
-to values of its own:
+With one grid a control would run at every weight. So an experiment lists further grids under
+`hydra.sweeper.also`. Each is the main grid once more, with some fields pinned to values of its own:
 
     params: {align.weight: "0.1,1", seed: "0,1"}          4 jobs
     also: [{align.target: "shuffled", align.weight: 1}]   2 more, one per seed
@@ -11,7 +10,7 @@ to values of its own:
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra.errors import HydraException
@@ -29,7 +28,8 @@ def expand(
     """Overrides of every job, without repetition, the main grid first.
 
     The command line (`arguments`) wins over `params`. It also wins over what a grid of `also` pins:
-    of the pinned values those remain that the command line gives too, or else its first one.
+    of the pinned values only those remain that the command line gives too. If there are none, the
+    grid takes the first value of the command line.
 
     Args:
         parser: Hydra's OverridesParser.
@@ -45,7 +45,7 @@ def expand(
         for key in values.keys() & given.keys():
             values[key] = [value for value in values[key] if value in given[key]] or given[key][:1]
         grids.append(grid | values)
-    jobs = {tuple(job): None for values in grids for job in _product(values)}
+    jobs = dict.fromkeys(job for values in grids for job in _product(values))
     return [list(job) for job in jobs]
 
 
@@ -63,7 +63,6 @@ def key_of(override: str) -> str:
 
 
 def _values(overrides: Sequence[str], parser: Any) -> Values:
-
     values: Values = {}
     for override in parser.parse_overrides(list(overrides)):
         key = override.get_key_element()
@@ -78,8 +77,6 @@ def _values(overrides: Sequence[str], parser: Any) -> Values:
     return values
 
 
-def _product(values: Values) -> list[list[str]]:
-    return [
-        [f"{k}={v}" for k, v in zip(values, job, strict=True)]
-        for job in itertools.product(*values.values())
-    ]
+def _product(values: Values) -> Iterator[tuple[str, ...]]:
+    overrides = ([f"{key}={value}" for value in given] for key, given in values.items())
+    return itertools.product(*overrides)

@@ -1,5 +1,4 @@
-"""What Hydra calls for a run, and for each job of a sweep, in this process or in one of a
-launcher's."""
+"""What Hydra calls for a run and for each job of a sweep, in this process or a launcher's."""
 
 from __future__ import annotations
 
@@ -28,8 +27,8 @@ PARENT_SECONDS = 0.5
 
 
 class Task:
-    """Hydra's task function. Launchers send a copy to their processes, so a job's outcome is what
-    the call returns."""
+    """Hydra's task function. Launchers send a copy to their processes, so the outcome of a job is
+    the value that the call returns."""
 
     def __init__(self) -> None:
         self.entered = False
@@ -57,9 +56,8 @@ class Task:
 
 @cache
 def end_with_parent() -> None:
-    """Ends this process soon after its parent, which the kernel does not do by itself: joblib's
-    workers would go on, and keep the servers up. Nothing is lost, since every stage resumes.
-    """
+    """Ends this process soon after its parent ends. Otherwise joblib's workers would go on and keep
+    the servers up. Nothing is lost, since every stage resumes."""
     parent = os.getppid()
 
     def watch() -> None:
@@ -86,7 +84,7 @@ def _run(values: Any, overrides: list[str]) -> int:
 
 
 def _job(values: Any, overrides: list[str], sweep: SweepDirectory, number: int) -> int:
-    """Runs one job; what goes wrong is written down and does not touch the others."""
+    """Runs one job. If it fails, the reason is recorded and the other jobs go on."""
     from interp_by_construction import pipeline
 
     try:

@@ -1,11 +1,11 @@
-"""What is known of a sweep: `runs/<sweep>/sweep.json` and, where a job failed,
-`runs/<sweep>/<number>/error.txt`.
+"""A sweep on disk: its jobs in `runs/<sweep>/sweep.json`, the run of a job in
+`runs/<sweep>/<number>/`, and the reason why it failed in `error.txt` there.
 
     {"schema": 1, "sweep": str, "jobs": [{"number": i, "overrides": [str, ...]}, ...]}
 
-A job keeps its number: a sweep that is called again with more values adds jobs behind those that it
-has. Overrides that cannot change a result (`trainer.threads`, `paths.root`) do not tell jobs apart
-and are not listed. Light to import.
+A job keeps its number: a sweep that is called again with more values adds jobs at the end.
+Overrides that cannot change a result (`trainer.threads`, `paths.root`) do not distinguish jobs and
+are not listed. Light to import.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from interp_by_construction.errors import StoreError
 from interp_by_construction.sweeps.grid import key_of, swept
 
 JobState = State | Literal["failed"]
-"""What became of a job: of its run, or that it failed the last time."""
+"""State of a job: that of its run, or `failed` if it failed the last time."""
 
 
 class Job(NamedTuple):
@@ -42,37 +42,32 @@ class SweepDirectory:
 
     @classmethod
     def of(cls, composed: Mapping[str, Any]) -> SweepDirectory:
-        """The sweep that a composed configuration belongs to; it may still hold impossible
-        values."""
+        """The sweep of a composed configuration, which may still hold impossible values."""
         name = composed.get("run") or composed.get("experiment_name") or "default"
-        return cls(
-            Path(str((composed.get("paths") or {}).get("root", "."))).expanduser().resolve()
-            / "runs"
-            / str(name)
-        )
+        root = Path(str((composed.get("paths") or {}).get("root", "."))).expanduser().resolve()
+        return cls(root / "runs" / str(name))
 
     @property
     def jobs(self) -> list[Job]:
-        """All that was ever planned, by number; empty for what is no sweep. Raises StoreError if
-        the file is damaged."""
+        """All jobs that were ever planned, by number; empty if this is no sweep. Raises StoreError
+        if the file is damaged."""
         file = self.path / "sweep.json"
         if not file.is_file():
             return []
         try:
-            return [
-                Job(int(job["number"]), list(job["overrides"]))
-                for job in json.loads(file.read_text())["jobs"]
-            ]
+            listed = json.loads(file.read_text())["jobs"]
+            return [Job(int(job["number"]), list(job["overrides"])) for job in listed]
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(
                 f"{file} is damaged: delete it and run the same sweep again; nothing is recomputed"
             ) from error
 
     def plan(self, wanted: Sequence[Sequence[str]]) -> list[int]:
-        """Adds the jobs that are not listed yet; returns the number of each, and forgets how these
-        ended before."""
+        """Adds the jobs that are not listed yet, and deletes the errors of all wanted jobs; returns
+        their numbers."""
         self.path.mkdir(parents=True, exist_ok=True)
         varied = swept(wanted)
+        planned: list[int] = []
         with FileLock(self.path / ".sweep.lock"):
             jobs = self.jobs
             numbers = {frozenset(job.overrides): job.number for job in jobs}
@@ -82,13 +77,10 @@ class SweepDirectory:
                     number = max(numbers.values(), default=-1) + 1
                     numbers[frozenset(listed)] = number
                     jobs.append(Job(number, listed))
-            content = {
-                "schema": 1,
-                "sweep": self.path.name,
-                "jobs": [job._asdict() for job in jobs],
-            }
+                planned.append(numbers[frozenset(listed)])
+            listing = [job._asdict() for job in jobs]
+            content = {"schema": 1, "sweep": self.path.name, "jobs": listing}
             write_json(self.path / "sweep.json", content)
-        planned = [numbers[frozenset(_telling(overrides, varied))] for overrides in wanted]
         for number in planned:
             self._error_file(number).unlink(missing_ok=True)
         return planned
@@ -115,21 +107,18 @@ class SweepDirectory:
         return file.read_text() if file.is_file() else None
 
     def reason(self, number: int) -> str:
-        """The same in one line; empty if it did not fail."""
+        """Why the job failed, in one line; empty if it did not fail."""
         error = self.error(number)
         if error is None:
             return ""
         lines = error.strip().splitlines() or ["it failed without a message"]
-        # Of a traceback the last line says what happened; a message of several lines names the
-        # fields in the others.
-        return (
-            lines[-1]
-            if lines[0].startswith("Traceback")
-            else " ".join(line.strip() for line in lines)
-        )
+        # The last line of a traceback says what happened. Other messages count with all lines.
+        if lines[0].startswith("Traceback"):
+            return lines[-1]
+        return " ".join(line.strip() for line in lines)
 
     def state(self, number: int) -> JobState:
-        """`failed`, or how far the job's run is."""
+        """`failed`, or the state of the job's run."""
         return self.run(number).standing if self.error(number) is None else "failed"
 
     def _error_file(self, number: int) -> Path:
@@ -137,12 +126,10 @@ class SweepDirectory:
 
 
 def _telling(overrides: Sequence[str], varied: set[str]) -> list[str]:
-    """The overrides that tell the job apart, without `+`."""
+    """The overrides that distinguish the job from others, without `+`."""
 
-    def tells(override: str) -> bool:
-        key = key_of(override)
-        return key in varied or not any(
-            key == name or key.startswith(f"{name}.") for name in ("hydra", *NOT_IDENTITY)
-        )
+    def tells(key: str) -> bool:
+        ignored = ("hydra", *NOT_IDENTITY)
+        return key in varied or not any(f"{key}.".startswith(f"{name}.") for name in ignored)
 
-    return [override.lstrip("+") for override in overrides if tells(override)]
+    return [override.lstrip("+") for override in overrides if tells(key_of(override))]

@@ -1,8 +1,8 @@
-"""Hydra's sweeper for `ibc run -m`: plans the jobs, hands them to whichever launcher is set, and
-says what became of them.
+"""Hydra's sweeper for `ibc run -m`: plans the jobs, hands them to the launcher, and shows how they
+ended.
 
 It differs from Hydra's own in four ways: controls beside the grid (`grid.py`), jobs that keep their
-numbers and are on record before the first one starts (`record.py`), failures that do not stop the
+numbers and are recorded before the first one starts (`record.py`), failures that do not stop the
 others, and one labeler server for all jobs of a machine.
 """
 
@@ -79,13 +79,12 @@ class GridSweeper(Sweeper):
             try:
                 log_sweep(configs[0], sweep)
             except IbcError as error:
-                # Every job is done and on disk.
+                # The results are on disk, so this error does not fail the sweep.
                 sys.stderr.write(f"ibc: {error}\n")
         return codes
 
     def _compose(self, job: list[str]) -> Config | None:
-        """The job's configuration; None for one that cannot work, which is for the job itself to
-        say.
+        """The job's configuration; None for an invalid one, which the job itself reports.
 
         Raises Hydra's errors for unknown names before anything is run.
         """
@@ -102,16 +101,15 @@ class GridSweeper(Sweeper):
         size = self.max_batch_size or max(1, len(jobs))
         codes: list[int] = []
         for first in range(0, len(jobs), size):
-            codes += self._launch_batch(
-                jobs[first : first + size], first, numbers[first : first + size], sweep
-            )
+            batch = slice(first, first + size)
+            codes += self._launch_batch(jobs[batch], first, numbers[batch], sweep)
         return codes
 
     def _launch_batch(
         self, jobs: list[list[str]], first: int, numbers: list[int], sweep: SweepDirectory
     ) -> list[int]:
-        """A launcher gives up on everything when one of its processes is killed: what is left is
-        then run job by job."""
+        """Exit code of each job. If one process of a launcher is killed, all its jobs end. Those
+        that have no error then run again one by one."""
         assert self.launcher is not None
         try:
             returns = self.launcher.launch(jobs, initial_job_idx=first)
@@ -140,7 +138,7 @@ class GridSweeper(Sweeper):
         try:
             return int(result.return_value or 0)
         except Exception as error:
-            # Not from the job, which catches everything, but from what Hydra does before it.
+            # Hydra itself failed before the job, which catches all errors of its own.
             sweep.fail(number, f"{type(error).__name__}: {error}")
             return BUG
 
@@ -156,10 +154,7 @@ def _values(composed: DictConfig) -> dict[str, Any]:
 @contextmanager
 def _servers_kept(configs: Sequence[Config]) -> Iterator[None]:
     """Keeps managed servers up from the first job that starts one to the end of the sweep, also
-    between two jobs' processes.
-
-    Starts none: a sweep whose calls are all known needs none.
-    """
+    between the processes of two jobs. Starts none itself."""
     labelers: dict[tuple[str, Path], tuple[LabelerConfig, Path]] = {}
     for config in configs:
         for labeler in (config.labeler, config.judge):

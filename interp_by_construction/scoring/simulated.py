@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class SimulatedLayer:
     texts: TextAmounts
     contrast: bool
     """Whether exact simulations are corrected for what the labeler says whatever the label."""
+    _passages: dict[Part, Passage] = field(default_factory=dict)
 
     @cached_property
     def targets(self) -> dict[str, NDArray[Any]]:
@@ -50,10 +51,6 @@ class SimulatedLayer:
         if part not in self._passages:
             self._passages[part] = part_passage(self.corpus, part, self.texts)
         return self._passages[part]
-
-    @cached_property
-    def _passages(self) -> dict[Part, Passage]:
-        return {}
 
     def on(self, part: Part) -> NDArray[Any]:
         """Simulations as they are scored, [token, node]; exact ones corrected for contrast."""

@@ -1,9 +1,9 @@
 """Planted nodes: synthetic activations whose concept is known, shown to the labeler as the nodes of
 a model would be.
 
-A node's activation is the membership in its concept plus Gaussian noise, so that their correlation
-over the text is exactly the grade, shifted so that it is never negative (a ReLU's side of zero).
-`labelling.evidence` chooses their excerpts as it does for the nodes of a model.
+A node's activation is the membership in its concept plus Gaussian noise. Over the text its
+correlation with the membership is exactly the grade. It is shifted so that it is never negative,
+like that of a ReLU. `labelling.evidence` chooses excerpts as it does for the nodes of a model.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ def plant(
     """Activations [token, node] whose r with `member` [token, node] is `grade` on the tokens that
     are text; 0 elsewhere.
 
-    Grade 0 is noise alone. A node whose concept does not occur is 0 everywhere: a constant, of
-    which nothing is defined.
+    Grade 0 is noise alone. A node whose concept does not occur is 0 everywhere.
     """
     noise = rng.standard_normal((int(is_text.sum()), member.shape[1]))
     noise -= noise.mean(axis=0)

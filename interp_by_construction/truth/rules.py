@@ -51,6 +51,12 @@ def _animals(text: str) -> Callable[[str], Predicate]:
     return _in(frozenset(form for word in text.split() for form in (word, plural(word))))
 
 
+def _pair(first: str, second: str, words: str) -> Rule:
+    """One, the other, or both."""
+    both = f"{first} and {second}"
+    return Rule(both, f"{first}|{second}|{both}", _in(words))
+
+
 _QUANTIFIERS = frozenset({"all", "every", "some", "no", "any"})
 
 _SPELLED = {
@@ -277,32 +283,26 @@ RULES: tuple[Rule, ...] = (
     Rule("temperature", r"temperatures?", _in("cold warm hot cool icy")),
     Rule("heat and fire", r"heat|heat and fire", _in("hot warm burned")),
     Rule("rain and storms", r"rain|rain and storms", _in("rainy stormy")),
-    Rule("snow and ice", r"snow|ice|snow and ice", _in("snowy icy")),
+    _pair("snow", "ice", "snowy icy"),
     Rule("time", r"time|times|words about time", _in(g.TIME_NOUNS)),
     Rule(
         "moving from place to place",
         r"moving from place to place",
         _concepts("movement", more="went came go come move"),
     ),
-    Rule(
-        "walking and running",
-        r"walking|running|walking and running",
-        _in("walked ran marched raced hurried strolled tiptoed rushed wandered"),
+    _pair(
+        "walking", "running", "walked ran marched raced hurried strolled tiptoed rushed wandered"
     ),
     Rule("jumping", r"jumping|jumps?", _in("jumped hopped skipped")),
     Rule("swimming", r"swimming", _in("swam")),
     Rule("flying", r"flying|flight", _in("flew")),
     Rule("falling", r"falling|falls", _in("fell")),
-    Rule("sitting and standing", r"sitting|standing|sitting and standing", _in("sat")),
+    _pair("sitting", "standing", "sat"),
     Rule("shouting", r"shouting|shouts?", _in("shouted yelled called")),
     Rule("asking", r"asking|questions", _in("asked")),
     Rule("answering", r"answering|answers|replies", _in("answered replied")),
-    Rule(
-        "telling and explaining",
-        r"telling|explaining|telling and explaining",
-        _in("explained announced said"),
-    ),
-    Rule("wanting and wishing", r"wanting|wishing|wanting and wishing", _in("wanted wished hoped")),
+    _pair("telling", "explaining", "explained announced said"),
+    _pair("wanting", "wishing", "wanted wished hoped"),
     Rule("knowing", r"knowing|knowledge", _in("knew know believed")),
     Rule("remembering", r"remembering|memory", _in("remembered")),
     Rule("deciding", r"deciding|decisions", _in("decided")),
@@ -311,14 +311,8 @@ RULES: tuple[Rule, ...] = (
     Rule("smells", r"smells?|smelling", _in("smelled")),
     Rule("searching", r"searching|looking for something", _in("looked look find")),
     Rule("finding", r"finding", _in("found find spotted discovered")),
-    Rule(
-        "pushing and pulling", r"pushing|pulling|pushing and pulling", _in("pushed pulled tugged")
-    ),
-    Rule(
-        "throwing and catching",
-        r"throwing|catching|throwing and catching",
-        _in("threw caught tossed"),
-    ),
+    _pair("pushing", "pulling", "pushed pulled tugged"),
+    _pair("throwing", "catching", "threw caught tossed"),
     Rule("carrying", r"carrying", _in("carried held lifted brought")),
     Rule("touching", r"touching", _in("touched squeezed")),
     Rule("taking", r"taking", _in("took take grabbed")),

@@ -8,20 +8,16 @@ from interp_by_construction.corpus.lexicon import LEXICON
 
 
 def possessive(unit: Unit) -> bool:
-    """`her` is possessive before a noun or adjective, but not behind a verb of giving (`gave her
-    milk`)."""
+    """`her` only before a noun or adjective, and not behind a verb of giving (`gave her milk`)."""
     if unit.lower != "her":
         return unit.lower in g.POSSESSIVE
-    return (
-        bool(unit.after)
-        and unit.after not in g.FUNCTION_WORDS | g.VERBS
-        and unit.before not in LEXICON["giving"]
-    )
+    nominal = bool(unit.after) and unit.after not in g.FUNCTION_WORDS | g.VERBS
+    return nominal and unit.before not in LEXICON["giving"]
 
 
 def demonstrative(unit: Unit) -> bool:
-    """`that` before a noun or adjective that is no name, or at the beginning of a sentence; always
-    `this`."""
+    """`this`; `that` before a noun or adjective but not before a name, or at the beginning of a
+    sentence."""
     that = unit.lower == "that" and (
         unit.after in (g.NOUNS | g.ADJECTIVES) - LEXICON["names"] or unit.opens_sentence
     )
@@ -46,10 +42,8 @@ def preposition(unit: Unit) -> bool:
 
 def of_time(unit: Unit) -> bool:
     """A preposition before a noun of time, as in `in the evening`."""
-    return (
-        unit.lower in {"in", "on", "at", "by", "after", "until", "for"}
-        and unit.noun in g.TIME_NOUNS
-    )
+    times = {"in", "on", "at", "by", "after", "until", "for"}
+    return unit.lower in times and unit.noun in g.TIME_NOUNS
 
 
 def of_place(unit: Unit) -> bool:
@@ -60,13 +54,5 @@ def of_place(unit: Unit) -> bool:
 
 def of_direction(unit: Unit) -> bool:
     """A preposition that says where something moves."""
-    return preposition(unit) and unit.lower in {
-        "to",
-        "into",
-        "from",
-        "out",
-        "off",
-        "over",
-        "around",
-        "through",
-    }
+    directions = {"to", "into", "from", "out", "off", "over", "around", "through"}
+    return preposition(unit) and unit.lower in directions

@@ -1,5 +1,5 @@
-"""From the scale of simulations to the scale of activations: one least-squares line per node, in
-memory that does not grow."""
+"""From the scale of simulations to that of activations: one least-squares line per node, fitted
+batch by batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Calibration(NamedTuple):
 
     scale: NDArray[np.float64]
     """0 where the simulation is constant or the fitted slope is negative: a label that says the
-    opposite earns nothing."""
+    opposite gains nothing."""
     offset: NDArray[np.float64]
     """The mean activation where the scale is 0, so that such a node is mean-ablated."""
     constant: NDArray[np.bool_]
@@ -40,10 +40,8 @@ class LineFit:
         x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
         if self.first is None:
             self.first = x[0].copy(), y[0].copy()
-        self.low, self.high = (
-            np.minimum(self.low, x.min(axis=0)),
-            np.maximum(self.high, x.max(axis=0)),
-        )
+        self.low = np.minimum(self.low, x.min(axis=0))
+        self.high = np.maximum(self.high, x.max(axis=0))
         x, y = x - self.first[0], y - self.first[1]
         self.n += len(x)
         self.sums += np.stack(

@@ -40,7 +40,7 @@ N_BINS = 256
 
 
 class Clamping(NamedTuple):
-    """What the nodes are clamped to, [node] each."""
+    """What nodes are clamped to, [node] each."""
 
     threshold: NDArray[np.float64]
     """Of the simulation; NaN where it is constant: such a label applies nowhere in particular."""
@@ -61,27 +61,17 @@ class GroupChanges:
 
 
 def fit(
-    model: nn.Module,
-    aligned: AlignedNodes,
-    simulated: Simulated,
-    batch_size: int,
-    description: str = "",
+    model: nn.Module, aligned: AlignedNodes, simulated: Simulated, batch_size: int, moment: str
 ) -> Clamping:
-    """Thresholds from the simulations and the largest activations, on the text that is calibrated
-    on."""
-    high = np.full(len(aligned.nodes), -np.inf)
-    for at, values in read_activations(
-        model,
-        simulated.passage,
-        aligned.layer,
-        aligned.nodes,
-        batch_size,
-        f"largest activations {description}",
-    ):
-        real = values[simulated.passage.is_text[at]] * aligned.poles
+    """Thresholds from the simulations, and the largest activations, on one text."""
+    layer, nodes, poles = aligned
+    passage, title = simulated.passage, f"largest activations {moment}"
+    high = np.full(len(nodes), -np.inf)
+    for at, values in read_activations(model, passage, layer, nodes, batch_size, title):
+        real = values[passage.is_text[at]] * poles
         high = np.maximum(high, real.max(axis=0, initial=-np.inf))
     said = simulated.on_text().astype(np.float64)
-    threshold = np.array([otsu(said[:, node]) for node in range(len(aligned.nodes))])
+    threshold = np.array([otsu(column) for column in said.T])
     return Clamping(threshold, np.where(np.isfinite(high), high, np.nan))
 
 
@@ -96,7 +86,7 @@ def otsu(values: NDArray[np.float64]) -> float:
     first = np.cumsum(counts * centres)[:-1]
     above = total - below
     between = below * above * (first / below - ((counts * centres).sum() - first) / above) ** 2
-    # Every place in an empty stretch between two groups divides them equally well: its middle is
+    # All thresholds in an empty stretch between two groups divide them equally well. The middle is
     # farthest from both.
     return float(edges[1:-1][between >= between.max() * (1 - 1e-12)].mean())
 

@@ -1,5 +1,5 @@
-"""Substitution: the aligned nodes of one or several layers are set to what their labels say, and to
-what ablation would set them to.
+"""Substitution and ablation: the aligned nodes of one or several layers are set to what their
+labels say, to their mean, and to 0.
 
 1. Calibrate: one line per node from its simulation to its activation, on text that no loss is
    measured on. Beside it the same with another node's label, and the mean of every node.
@@ -64,16 +64,11 @@ def calibrate(
     description: str = "",
 ) -> Calibrated:
     """Means and lines on the text that is calibrated on. seed: of the other labels."""
-    total, count = np.zeros(d_mlp(model, aligned.layer)), 0
+    layer, title = aligned.layer, f"calibrate {description}"
+    total, count = np.zeros(d_mlp(model, layer)), 0
     own, other = LineFit(len(aligned.nodes)), LineFit(len(aligned.nodes))
     shuffled = other_labels(len(aligned.nodes), seed)
-    for at, values in read_activations(
-        model,
-        simulated.passage,
-        aligned.layer,
-        batch_size=batch_size,
-        description=f"calibrate {description}",
-    ):
+    for at, values in read_activations(model, simulated.passage, layer, None, batch_size, title):
         part = simulated.part(at)
         real = values[part.passage.is_text].astype(np.float64)
         total, count = total + real.sum(axis=0), count + len(real)
@@ -133,14 +128,14 @@ class Increase:
 
     @property
     def certain(self) -> bool:
-        """Whether it does harm beyond doubt."""
+        """Whether the whole interval is above 0."""
         return self.ci95 is not None and self.ci95[0] > 0
 
 
 @dataclass(frozen=True)
 class Substituted(Increase):
-    """A substitution, and the share of each ablation's rise that it takes back: null where the
-    ablation does no certain harm, since there is nothing to recover then."""
+    """A substitution, and the share of each ablation's rise that it takes back. Null where that
+    rise is not certain, since there is nothing to recover then."""
 
     recovered_from_mean: float | None
     recovered_from_zero: float | None
@@ -156,8 +151,8 @@ class LossSummary:
     n_documents: int
     ablation: dict[str, Increase]
     substitution: dict[str, Substituted | None]
-    """`own_labels` and `other_labels`; null where not measured, as with a single node, which has no
-    other label."""
+    """`own_labels` and `other_labels`; null where not measured, as `other_labels` with a single
+    node."""
 
 
 def summarise(losses: Losses, ablations: Sequence[str], n_bootstrap: int, seed: int) -> LossSummary:

@@ -1,5 +1,4 @@
-"""Streaming statistics of `collect`: every update costs one batch, and the state has a fixed
-size."""
+"""Statistics of `collect`, one batch at a time, in a state of fixed size."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ class _TopK:
         self.position = torch.zeros((0, width), dtype=torch.long)
 
     def update(self, blocks: Tensor, values: Tensor) -> None:
-        """Merges the largest value of each block; values [batch, pos, node], -inf never enters."""
+        """Merges the largest value of each block. values: [batch, pos, node]; -inf is left out."""
         peak, position = values.max(dim=1)
         candidates = torch.cat([self.value, peak])
         block = torch.cat([self.block, blocks[:, None].expand_as(position)])
@@ -36,14 +35,17 @@ class _TopK:
 
     def picks(self, node: int) -> Picks:
         known = torch.isfinite(self.value[:, node])
-        return list(
-            zip(self.block[known, node].tolist(), self.position[known, node].tolist(), strict=True)
-        )
+        block, position = self.block[known, node], self.position[known, node]
+        return list(zip(block.tolist(), position.tolist(), strict=True))
+
+    def tokens(self) -> set[tuple[int, int]]:
+        """(block, position) of all tokens, of all nodes."""
+        block, position = self.block.flatten(), self.position.flatten()
+        return set(zip(block.tolist(), position.tolist(), strict=True))
 
 
 class FirstPass:
-    """Moments, extremes, top k of both poles, and a uniform reservoir of tokens with all their
-    activations."""
+    """Moments, extremes, top k of both poles, and a uniform sample of tokens."""
 
     def __init__(self, width: int, top_k: int, reservoir: int, seed: int) -> None:
         self.count = 0
@@ -79,18 +81,10 @@ class FirstPass:
     def _remember_tokens(self, blocks: Tensor, input_ids: Tensor) -> None:
         rows = {int(block): row for row, block in enumerate(blocks)}
         live: dict[tuple[int, int], int] = {}
-        pairs = {
-            pair
-            for top in self.top.values()
-            for pair in zip(
-                top.block.flatten().tolist(), top.position.flatten().tolist(), strict=True
-            )
-        }
-        for block, position in pairs:
+        for block, position in self.top[1].tokens() | self.top[-1].tokens():
             known = self.top_tokens.get((block, position))
-            live[block, position] = (
-                int(input_ids[rows[block], position]) if known is None else known
-            )
+            token = int(input_ids[rows[block], position]) if known is None else known
+            live[block, position] = token
         self.top_tokens = live
 
     def _fill_pool(self, blocks: Tensor, values: Tensor) -> None:
@@ -101,12 +95,11 @@ class FirstPass:
         old, new = kept[kept < len(self.keys)], kept[kept >= len(self.keys)] - len(self.keys)
         row, position = new // length, new % length
         keys = keys[torch.cat([old, new + len(self.keys)])]
-        # Kept in key order, so that ties between activations do not fall by the batch size.
+        # In key order, so that the order of equal activations does not depend on the batch size.
         order = torch.argsort(keys, descending=True)
+        added = torch.stack([blocks[row], position], dim=1)
         self.pool = torch.cat([self.pool[old], values[row, position]])[order]
-        self.pool_at = torch.cat([self.pool_at[old], torch.stack([blocks[row], position], dim=1)])[
-            order
-        ]
+        self.pool_at = torch.cat([self.pool_at[old], added])[order]
         self.keys = keys[order]
 
     @property
@@ -122,27 +115,23 @@ class FirstPass:
         return torch.where(self.high > self.low, spread.clamp(min=0.0), 0.0)
 
     def poles(self) -> Tensor:
-        """1 or -1 per node: the sign with the larger mean of top activations; 1 where nothing is
-        negative."""
+        """The sign with the larger mean of top activations, 1 or -1; 1 if none is negative."""
         strength = {pole: top.value.mean(0) for pole, top in self.top.items()}
         return torch.where((self.low < 0) & (strength[-1] > strength[1]), -1, 1)
 
     def picks(self, node: int, pole: int, cfg: CollectConfig, seed: int) -> dict[str, Picks]:
-        """Top tokens, a seeded sample from each quantile band, lowest band first, and a seeded
-        sample of all tokens."""
+        """Top tokens, samples of each quantile band, lowest first, and a sample of all tokens."""
         order = torch.argsort(self.pool[:, node] * pole, stable=True).numpy()
         rng = np.random.default_rng([seed, node])
         sampled: list[int] = []
         for band in np.array_split(order, cfg.n_quantiles):
             sampled += sorted(rng.permutation(band)[: cfg.per_quantile].tolist())
-        # Drawn apart from the bands; the same tokens for both poles.
-        drawn = np.random.default_rng([seed, node, 1]).permutation(len(self.pool_at))[
-            : cfg.n_random
-        ]
+        # The same tokens for both poles.
+        drawn = np.random.default_rng([seed, node, 1]).permutation(len(self.pool_at))
         return {
             "top": self.top[pole].picks(node),
             "quantiles": self._at(sampled),
-            "random": self._at(drawn),
+            "random": self._at(drawn[: cfg.n_random]),
         }
 
     def _at(self, indices: np.ndarray | list[int]) -> Picks:

@@ -1,5 +1,4 @@
-"""Layers whose MLP is a transcoder: putting one in, remembering it in the checkpoint's config.json,
-and reading it back."""
+"""Layers whose MLP is a transcoder; the checkpoint's config.json names them."""
 
 from __future__ import annotations
 
@@ -13,23 +12,21 @@ from interp_by_construction.subject.transcoder import Transcoder
 from interp_by_construction.subject.transcoder_files import Shape
 
 KEY = "dictionary_layers"
-"""Entry of config.json: layer -> shape of the transcoder there."""
+"""Entry of config.json: layer -> shape of its transcoder."""
 
 
 def dictionaries(model_or_config: Any) -> dict[int, Shape]:
-    """The layers whose MLP is a transcoder; empty for a plain checkpoint."""
+    """Layer -> shape of the transcoder that is its MLP; empty for a plain checkpoint."""
     config = getattr(model_or_config, "config", model_or_config)
     entries = getattr(config, KEY, None) or {}
-    fields = Shape._fields
     return {
-        int(layer): Shape(**{name: entry[name] for name in fields})
+        int(layer): Shape(*(entry[name] for name in Shape._fields))
         for layer, entry in entries.items()
     }
 
 
 def gated(model_or_config: Any, layer: int) -> bool:
-    """Whether a layer's nodes are products of two projections; the features of a transcoder in its
-    place are not."""
+    """Whether a layer's nodes are products of two projections; features of a transcoder are not."""
     return len(family_of(model_or_config).mlp_in) > 1 and layer not in dictionaries(model_or_config)
 
 
@@ -42,7 +39,7 @@ def put_in_place(model: nn.Module, layer: int, transcoder: Transcoder) -> None:
 
 
 def describe_dictionaries(model: PreTrainedModel) -> None:
-    """Makes the config name the dictionary layers; a plain model's config stays as it is."""
+    """Writes the dictionary layers into the config; that of a plain model stays as it is."""
     found = {
         layer: transcoder
         for layer in range(n_layers(model))

@@ -1,8 +1,8 @@
-"""What is frozen when (design invariant 1), and the guard that keeps it so to the last bit.
+"""Which parameters are frozen (invariant 1), and a guard that keeps them bit for bit.
 
-A frozen set maps parameter names to None (the whole parameter) or to a bool mask of its shape
-(True: frozen). It is always "everything that the aligned activations of some layer depend on", so
-sets only grow from layer to layer.
+A frozen set maps names of parameters to None (the whole parameter) or to a bool mask of its shape
+(True: frozen). It holds everything that the aligned activations of some layer depend on, so the
+sets grow from layer to layer.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from interp_by_construction.subject.families import Family, family_of, layer_family, mixes_nodes
 
 Frozen = dict[str, Tensor | None]
+LayerNodes = tuple[int, Sequence[int]]
+"""A layer and its aligned nodes."""
 
 
 def _under(name: str, modules: Sequence[str]) -> bool:
@@ -33,8 +35,7 @@ def _place(name: str, family: Family) -> tuple[int | None, str]:
 
 
 def frozen_below(model: nn.Module, start_layer: int) -> Frozen:
-    """Embeddings and every block below `start_layer`; nothing when it is 0, whose align trains the
-    embeddings."""
+    """Embeddings and all blocks below `start_layer`. Nothing for layer 0: its align trains them."""
     if start_layer == 0:
         return {}
     family = family_of(model)
@@ -51,11 +52,10 @@ def frozen_below(model: nn.Module, start_layer: int) -> Frozen:
 def upstream(model: nn.Module, layer: int, nodes: Sequence[int]) -> Frozen:
     """Everything that the activations of `nodes` in `layer` depend on.
 
-    Embeddings, all lower blocks, and of block `layer` the norms and attention (a parallel block's
-    MLP does not read them) and the nodes' own rows of every input projection, biases included.
-    Unknown modules count as upstream. Where the activation mixes the layer's nodes, a node depends
-    on every input row: with SoLU, and on its own entries of the norm's parameters; with TopK, since
-    the other features decide whether it is among the k largest.
+    These are the embeddings, all lower blocks, and in block `layer` the norms, the attention (not
+    in a parallel block) and the nodes' own rows of every input projection, biases included. If the
+    activation mixes the nodes, as SoLU and TopK do, they depend on every input row, and with SoLU
+    also on their own entries of the norm. Unknown modules count as upstream.
     """
     family, mixed = layer_family(model, layer), mixes_nodes(model, layer)
     own_rows = (family.act,) if mixed else family.mlp_in
@@ -84,16 +84,10 @@ def _rows(parameter: Tensor, nodes: Sequence[int], family: Family) -> Tensor:
     return mask
 
 
-LayerNodes = tuple[int, Sequence[int]]
-"""A layer and its aligned nodes."""
-
-
 def frozen_for_align(model: nn.Module, layer: int, below: LayerNodes | None) -> Frozen:
-    """What stays fixed while `layer` is aligned: all that the aligned nodes of the frozen layer
-    below depend on; where nothing is frozen yet, all that is below the layer.
+    """What stays fixed while `layer` is aligned: all that the aligned nodes `below` depend on.
 
-    Trainable are then block `layer`, the output projection and free rows of the block below, and
-    everything downstream.
+    If no layer is aligned yet, this is all that lies below `layer`.
     """
     if below is None:
         return frozen_below(model, layer)
@@ -103,8 +97,7 @@ def frozen_for_align(model: nn.Module, layer: int, below: LayerNodes | None) -> 
 
 
 def frozen_for_local(model: nn.Module, layer: int, below: LayerNodes | None) -> Frozen:
-    """As `frozen_for_align` and all else outside block `layer`: the alignment loss alone must not
-    bend the rest."""
+    """As `frozen_for_align`, and everything outside block `layer`."""
     frozen = frozen_for_align(model, layer, below)
     family = family_of(model)
     for name, _ in model.named_parameters():
@@ -119,8 +112,7 @@ def frozen_for_continue(model: nn.Module, layer: int, aligned: Sequence[int]) ->
 
 
 def frozen_digest(model: nn.Module, frozen: Mapping[str, Tensor | None]) -> str:
-    """sha256 over the frozen entries: equal before and after any training that respects `frozen`,
-    on any machine."""
+    """sha256 of the frozen entries. Training that respects `frozen` does not change it."""
     digest = hashlib.sha256()
     parameters = dict(model.named_parameters())
     for name in sorted(frozen):
@@ -131,11 +123,11 @@ def frozen_digest(model: nn.Module, frozen: Mapping[str, Tensor | None]) -> str:
 
 
 class FreezeGuard:
-    """Holds a frozen set fixed during training; `release` ends it.
+    """Holds a frozen set fixed during training, until `release`.
 
     Whole parameters lose `requires_grad` and never reach the optimizer. Masked entries get zero
-    gradients (so that they do not count in the clipped norm) and are put back bit for bit by
-    `restore` after every optimizer step, whatever weight decay or momentum did to them.
+    gradients, so that they do not count in the clipped norm. Weight decay or momentum may still
+    change them: `restore` puts them back bit for bit after every optimizer step.
     """
 
     def __init__(self, model: nn.Module, frozen: Mapping[str, Tensor | None]) -> None:

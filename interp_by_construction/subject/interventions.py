@@ -1,4 +1,4 @@
-"""Setting nodes to something else: to constants, or to what their labels say."""
+"""Interventions set nodes to constants, or to what their labels say."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Simulated(NamedTuple):
     """Simulated activations, [block, pos, node]; any float type, may be a memory map."""
 
     def part(self, at: slice | NDArray[np.int64]) -> Simulated:
-        """The same on some of the blocks."""
+        """Some of the blocks."""
         return Simulated(self.passage.part(at), self.values[at])
 
     def on_text(self) -> NDArray[Any]:
@@ -39,14 +39,13 @@ class Intervention(NamedTuple):
     values: Callable[[slice], NDArray[Any]]
     """Blocks of a passage -> values that broadcast to [batch, pos, node]."""
     places: Callable[[slice], NDArray[np.bool_]] | None = None
-    """Blocks of a passage -> where each node is set, [batch, pos, node]; null: where there is
-    text."""
+    """Blocks of a passage -> where each node is set, [batch, pos, node]; None: on all text."""
 
 
 def constant(
     layer: int, nodes: NDArray[np.int64], values: NDArray[np.float64] | float
 ) -> Intervention:
-    """values: [node], or one for all."""
+    """Sets nodes to constants. values: [node], or one for all."""
     held = np.broadcast_to(values, len(nodes))
     return Intervention(layer, nodes, lambda _: held)
 
@@ -55,11 +54,9 @@ def constant(
 def intervened(
     model: nn.Module, interventions: Sequence[Intervention], at: slice, text: Tensor
 ) -> Iterator[None]:
-    """Forward passes inside the block, over the blocks `at` of a passage, see all interventions at
-    once.
+    """Forward passes inside the block, over blocks `at` of a passage, see all interventions.
 
-    text: where nodes are set that have no places of their own, bool [batch, pos]; elsewhere they
-    stay what they are.
+    text: where nodes are set that have no `places`, bool [batch, pos].
     """
     device = text.device
     with ExitStack() as stack:
@@ -76,22 +73,18 @@ def replaced(
 ) -> AbstractContextManager[None]:
     """Forward passes inside the block see other activations of some nodes.
 
-    nodes: ids, long [node]; values broadcast to [batch, pos, node]; where: bool [batch, pos] or,
-    each node for itself, [batch, pos, node]; elsewhere they stay what they are.
+    nodes: ids, long [node]; values broadcast to [batch, pos, node]; where: bool [batch, pos] or
+    [batch, pos, node]. Elsewhere the nodes stay what they are.
     """
     each = where if where.dim() == 3 else where[..., None]
 
     def change(real: Tensor) -> Tensor:
         # Some families flatten batch and pos before the MLP.
-        wanted = (
-            values.expand(*where.shape[:2], len(nodes))
-            .reshape(*real.shape[:-1], len(nodes))
-            .to(real.dtype)
-        )
+        shape = real.shape[:-1]
+        wanted = values.expand(*where.shape[:2], len(nodes)).reshape(*shape, len(nodes))
+        chosen = each.reshape(*shape, each.shape[-1])
         new = real.clone()
-        new[..., nodes] = torch.where(
-            each.reshape(*real.shape[:-1], each.shape[-1]), wanted, real[..., nodes]
-        )
+        new[..., nodes] = torch.where(chosen, wanted.to(real.dtype), real[..., nodes])
         return new
 
     return changed(model, layer, change)

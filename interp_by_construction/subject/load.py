@@ -23,23 +23,10 @@ from interp_by_construction.errors import SubjectError
 from interp_by_construction.llm.embedded import embedded_checkpoint
 from interp_by_construction.llm.handle import Checkpoint
 from interp_by_construction.subject.dictionary import describe_dictionaries
-from interp_by_construction.subject.families import d_mlp, family_of, mlp_in, n_layers
+from interp_by_construction.subject.families import family_of, mlp_in
 from interp_by_construction.subject.shapes import build, describe_widths, empty_model, is_plain
 
-__all__ = [
-    "checkpoint_of",
-    "d_mlp",
-    "load_subject",
-    "n_layers",
-    "n_params",
-    "save_subject",
-    "source_checkpoint",
-    "source_tokenizer",
-    "tiny_model",
-    "untie",
-]
-
-# Bars of a few milliseconds each would bury the bars of the stages.
+# Its many short bars would hide those of the stages.
 transformers_logging.disable_progress_bar()
 
 
@@ -51,14 +38,10 @@ def tiny_model(
     eos_token_id: int | None = None,
     model_cfg: ModelConfig | None = None,
 ) -> PreTrainedModel:
-    """A small GPT-2 with random weights that depend on `seed` alone; contexts of up to `block_size`
-    tokens.
+    """A small GPT-2 for contexts of `block_size` tokens; its random weights depend on `seed` alone.
 
     The biases of the MLPs' input projections start at `model_cfg.bias_init` (Jermyn et al. 2022,
-    https://arxiv.org/abs/2211.09169).
-
-    Raises:
-        SubjectError: the heads do not divide the width.
+    https://arxiv.org/abs/2211.09169). Raises SubjectError if the heads do not divide the width.
     """
     if cfg.d_model % cfg.n_heads:
         raise SubjectError(
@@ -118,54 +101,44 @@ def load_subject(path: str | Path) -> PreTrainedModel:
         ) from error
     with torch.no_grad():
         for tensor in {id(t): t for t in [*model.parameters(), *model.buffers()]}.values():
-            # Loaded tensors may be unaligned views of the file, and BLAS gives other last bits for
-            # other alignments.
+            # Loaded tensors may be unaligned views of the file. BLAS gives other last bits then.
             tensor.data = tensor.data.clone()
     return model.float().eval()
 
 
 def _without_dropout(config: Any) -> None:
-    # Frozen activations must not depend on a random mask, in whatever mode the modules are.
+    # Frozen activations must not depend on a random mask, not even in training mode.
     for key, value in config.to_dict().items():
         if isinstance(value, float) and "drop" in key:
             setattr(config, key, 0.0)
 
 
 def save_subject(model: PreTrainedModel, path: Path) -> None:
-    """Writes config and safetensors, and `mlp_widths.json` where layers differ in width; equal
-    weights give equal bytes."""
+    """Writes a checkpoint; equal weights give equal bytes. If widths differ: `mlp_widths.json`."""
     model.config._name_or_path = ""
     path.mkdir(parents=True, exist_ok=True)
     describe_dictionaries(model)
     describe_widths(model, path)
-    # Some families have other names on disk, which only transformers' own loading translates back.
+    # Some families have other names on disk. Only transformers' own loading translates them.
     model.save_pretrained(
         path, max_shard_size="1000GB", save_original_format=is_plain(path, model.config)
     )
 
 
 def untie(model: PreTrainedModel) -> bool:
-    """Gives a tied head its own copy of the embedding, so that it can train on when the embedding
-    is frozen.
-
-    The logits stay the same. Returns whether anything was tied.
-    """
+    """Gives a tied head its own copy of the embedding. Returns whether it was tied."""
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     model.config.tie_word_embeddings = False
     if head is None or head.weight is not embedding.weight:
         return False
     head.weight = nn.Parameter(embedding.weight.detach().clone())
-    # Saving consults this table and would drop the head as a duplicate name.
+    # With this table, saving would drop the head as a duplicate.
     model.all_tied_weights_keys = {}
     return True
 
 
 def source_checkpoint(cfg: SubjectConfig) -> str:
-    """Directory or hub name of the pretrained weights (kinds smollm2 and hf).
-
-    Raises:
-        SubjectError: kind hf without a path, or kind tiny, which has no source.
-    """
+    """Directory or hub name of the pretrained weights. Raises SubjectError if there are none."""
     if cfg.kind == "smollm2":
         # The embedded weights serve as labeler and as subject.
         return str(embedded_checkpoint())
@@ -178,8 +151,8 @@ def source_checkpoint(cfg: SubjectConfig) -> str:
 
 
 def source_config(source: str) -> Any:
-    """The transformers configuration of a checkpoint, read before anything is computed. Raises
-    SubjectError if it cannot be read or is of no supported family."""
+    """The transformers config of a checkpoint. Raises SubjectError if it cannot be read or is of no
+    supported family."""
     try:
         config = AutoConfig.from_pretrained(source)
     except (OSError, ValueError) as error:
@@ -191,25 +164,21 @@ def source_config(source: str) -> Any:
 
 
 def layer_count(cfg: SubjectConfig) -> int:
-    """Blocks of the configured subject. Raises SubjectError as `source_config`."""
+    """Number of blocks of the configured subject. Raises SubjectError as `source_config`."""
     if cfg.kind == "tiny":
         return cfg.n_layers
     return int(source_config(source_checkpoint(cfg)).num_hidden_layers)
 
 
 def stream_width(cfg: SubjectConfig) -> int:
-    """Width of the configured subject's residual stream. Raises SubjectError likewise."""
+    """Width of the subject's residual stream. Raises SubjectError as `source_config`."""
     if cfg.kind == "tiny":
         return cfg.d_model
     return int(source_config(source_checkpoint(cfg)).hidden_size)
 
 
 def checkpoint_of(cfg: SubjectConfig) -> Checkpoint | None:
-    """The pretrained subject; None for `tiny`, which is trained from scratch.
-
-    Raises:
-        SubjectError: it cannot be read or is of no supported family.
-    """
+    """The pretrained subject; None for `tiny`. Raises SubjectError as `source_config`."""
     if cfg.kind == "tiny":
         return None
     source = source_checkpoint(cfg)
@@ -218,12 +187,11 @@ def checkpoint_of(cfg: SubjectConfig) -> Checkpoint | None:
 
 
 def source_tokenizer(source: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a pretrained checkpoint."""
+    """The tokenizer of a pretrained checkpoint. Raises SubjectError if it cannot be read."""
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source)
+        return AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise SubjectError(f"{source!r} has no readable tokenizer: {_first_line(error)}") from error
-    return tokenizer
 
 
 def n_params(model: nn.Module) -> int:

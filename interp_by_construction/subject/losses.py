@@ -16,7 +16,7 @@ from interp_by_construction.subject.interventions import Intervention, intervene
 from interp_by_construction.subject.reading import device_of
 
 N_COUNTED = 1024
-"""Blocks whose documents are counted at once."""
+"""Blocks that are counted at once."""
 
 
 class Losses(NamedTuple):
@@ -37,10 +37,9 @@ def document_losses(
     batch_size: int,
     description: str,
 ) -> Losses:
-    """Loss by document of the untouched model and under each set of interventions, which may be of
-    several layers at once.
+    """Loss by document of the untouched model, and under each set of interventions.
 
-    A token's loss belongs to the document that it stands in.
+    A token's loss belongs to the document that the token is in.
     """
     document, tokens = count_values(part.documents[:, 1:] for part in passage.slices(N_COUNTED))
     nats = {name: np.zeros(len(document)) for name in ("none", *interventions)}
@@ -58,9 +57,10 @@ def token_losses(
     batch_size: int,
     description: str,
 ) -> Iterator[tuple[slice, dict[str, NDArray[np.float64]]]]:
-    """Loss of every predicted token [batch, pos - 1] in nats, batch by batch, of the untouched
-    model (`none`) and under each set of interventions, each batch with its place among the
-    passage's blocks."""
+    """Blocks of each batch, and the loss of every predicted token in nats, [batch, pos - 1].
+
+    The losses are of the untouched model (`none`), and under each set of interventions.
+    """
     device = device_of(model)
     for at in track(batches(len(passage), batch_size), description.strip()):
         part = passage.part(at)

@@ -1,4 +1,4 @@
-"""Nodes of a layer: which ones are aligned, and what is known about one."""
+"""What is known about the nodes of a layer."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ class Excerpt:
 def excerpt_of(
     tokens: Sequence[str], values: NDArray[Any], position: int, window: slice, block: int
 ) -> Excerpt:
-    """The excerpt `window` around one token of a block. tokens, values: of the whole block,
-    [pos]."""
+    """The excerpt `window` around a token of a block. tokens, values: of the whole block, [pos]."""
     return Excerpt(
         tokens=list(tokens[window]),
         activations=[float(f"{value:.6g}") for value in values[window].tolist()],
@@ -50,8 +49,7 @@ class AlignedNodes(NamedTuple):
 
 @dataclass(frozen=True)
 class Node:
-    """What `collect` found about one pole of one node: the activations of the excerpts are
-    multiplied by `pole`."""
+    """What `collect` found about a pole of a node. Activations of excerpts are times `pole`."""
 
     layer: int
     node: int
@@ -65,16 +63,16 @@ class Node:
     histogram: list[int]
     bin_edges: list[float]
     random: list[Excerpt] = field(default_factory=list)
-    """Around tokens drawn at random from the label split, whatever the node does there."""
+    """Around random tokens of the label split."""
 
 
 def read_nodes(path: Path) -> list[Node]:
-    """The chosen nodes of a collect artifact, each by its dominant pole."""
+    """The dominant poles of the chosen nodes, of a collect artifact."""
     return _nodes(path / "nodes.jsonl")
 
 
 def read_opposites(path: Path) -> list[Node]:
-    """The other pole of the nodes that take both signs; none with nodes.poles=dominant."""
+    """The other poles of nodes that take both signs; none with nodes.poles=dominant."""
     return _nodes(path / "opposites.jsonl")
 
 
@@ -88,11 +86,7 @@ def _nodes(file: Path) -> list[Node]:
 
 
 def read_promoted(path: Path, moment: str = "final") -> dict[int, dict[str, Any]]:
-    """Node -> the output tokens it promotes in one model, of a function artifact; empty where none
-    were written."""
+    """Node -> the output tokens that it promotes, of a function artifact; empty without a file."""
     file = path / "promoted.jsonl"
-    return (
-        {each["node"]: each for each in read_rows(file) if each["moment"] == moment}
-        if file.is_file()
-        else {}
-    )
+    rows = read_rows(file) if file.is_file() else []
+    return {each["node"]: each for each in rows if each["moment"] == moment}

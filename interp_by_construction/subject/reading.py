@@ -1,7 +1,6 @@
 """What a layer does on a passage, a few blocks at a time.
 
-Blocks are read whole, so that an activation has the same last bits however much of its block a
-passage holds.
+Blocks are read whole. So the last bits of an activation do not depend on the length of a passage.
 """
 
 from __future__ import annotations
@@ -19,8 +18,7 @@ from interp_by_construction.engine.progress import track
 from interp_by_construction.subject.hooks import activations, mlp_flow
 
 BATCH = 16
-"""Blocks per forward pass, where no setting says how many."""
-FLAT = "batch pos node -> (batch pos) node"
+"""Blocks per forward pass, if no setting says how many."""
 
 
 def read_activations(
@@ -31,10 +29,9 @@ def read_activations(
     batch_size: int = BATCH,
     description: str = "",
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Activations [batch, pos, node] without poles, batch by batch, each with its place among the
-    passage's blocks.
+    """Blocks of each batch, and activations without poles, [batch, pos, node].
 
-    nodes: ids [node]; null for the whole layer. description: of the progress bar; none without it.
+    nodes: ids [node]; None for the whole layer. description: of the progress bar; "" for none.
     """
     device = device_of(model)
     columns = slice(None) if nodes is None else torch.as_tensor(nodes, device=device)
@@ -54,7 +51,8 @@ def activations_on(
 ) -> NDArray[np.float32]:
     """Activations of some nodes on the whole passage, [token, node], without poles."""
     read = read_activations(model, passage, layer, nodes, batch_size, description)
-    return np.concatenate([rearrange(values, FLAT) for _, values in read])
+    flat = "batch pos node -> (batch pos) node"
+    return np.concatenate([rearrange(values, flat) for _, values in read])
 
 
 def mlp_inputs_on(model: nn.Module, passage: Passage, layer: int) -> NDArray[np.float32]:
@@ -78,7 +76,7 @@ def device_of(model: nn.Module) -> torch.device:
 def _passes(
     passage: Passage, batch_size: int, device: torch.device, description: str
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Place and input ids [batch, pos] of each pass over the passage's blocks, in full length."""
+    """Blocks and input ids [batch, pos] of each pass over the passage's blocks, in full length."""
     whole = passage.whole()
     each: Iterable[slice] = batches(len(passage), batch_size)
     for at in track(each, description.strip()) if description else each:

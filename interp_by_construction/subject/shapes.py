@@ -1,9 +1,7 @@
-"""Checkpoints that plain transformers cannot build from their config: layers of different widths,
-dictionaries, and SoLU.
+"""Checkpoints that plain transformers cannot build: different widths, dictionaries or SoLU.
 
-Beside the usual config.json and model.safetensors stands `mlp_widths.json`, {"d_mlp": [width of
-each layer]}, where widths differ; the config then names the widest. SoLU and the dictionary layers
-are named in the config.
+The config names SoLU and the dictionary layers. If widths differ, the checkpoint has a file
+`mlp_widths.json`, {"d_mlp": [width of each layer]}, and the config names the widest layer.
 """
 
 from __future__ import annotations
@@ -38,14 +36,12 @@ def has_solu(config: Any) -> bool:
 
 def config_width(config: Any) -> int:
     """Neurons per layer of a plain checkpoint."""
-    # Some configs leave the width out where it is the usual multiple of d_model.
-    width: int = getattr(config, family_of(config).width) or 4 * config.hidden_size
-    return width
+    # Some configs leave out the width if it is the usual multiple of d_model.
+    return getattr(config, family_of(config).width) or 4 * config.hidden_size
 
 
 def describe_widths(model: PreTrainedModel, path: Path) -> None:
-    """Makes the config name the widest layer and writes `path/mlp_widths.json` where the layers
-    differ."""
+    """Writes the widest layer into the config, and `path/mlp_widths.json` if layers differ."""
     found = widths(model)
     if max(found) != config_width(model.config):
         setattr(model.config, family_of(model).width, max(found))
@@ -58,18 +54,16 @@ def describe_widths(model: PreTrainedModel, path: Path) -> None:
 def build(path: Path, config: Any) -> PreTrainedModel:
     """The model of a checkpoint that is not plain (see `is_plain`), in float32.
 
-    Raises:
-        OSError: a file is missing or unreadable.
-        ValueError: weights and config do not fit together.
+    Raises OSError if a file is unreadable, and ValueError if weights and config do not fit.
     """
     file = path / WIDTHS
-    found = (
-        [int(width) for width in json.loads(file.read_text())["d_mlp"]] if file.is_file() else None
-    )
+    found = None
+    if file.is_file():
+        found = [int(width) for width in json.loads(file.read_text())["d_mlp"]]
     with torch.random.fork_rng(devices=[]):
         model = empty_model(config, found)
     missing, unexpected = model.load_state_dict(load_file(path / "model.safetensors"), strict=False)
-    # A tied head is saved once and has its weight already.
+    # A tied head has the weight of the embedding already.
     lost = set(missing) - set(getattr(model, "all_tied_weights_keys", {}))
     if lost or unexpected:
         raise ValueError(
@@ -79,8 +73,7 @@ def build(path: Path, config: Any) -> PreTrainedModel:
 
 
 def empty_model(config: Any, found: list[int] | None = None) -> PreTrainedModel:
-    """Random weights; `found`: the layers' widths (None: as the config says). Dictionaries and SoLU
-    are where it has them."""
+    """A model with random weights and all that `config` names. found: the widths of its layers."""
     plain, field = copy.deepcopy(config), family_of(config).width
     if has_solu(config):
         plain.activation_function = "relu"
@@ -101,7 +94,7 @@ def empty_model(config: Any, found: list[int] | None = None) -> PreTrainedModel:
                 continue
             path, name = family_of(model).act.rsplit(".", 1)
             setattr(block(model, layer).get_submodule(path), name, Solu(width))
-    # Set in place: submodules hold the same object.
+    # Set in place, since submodules hold the same config.
     setattr(model.config, field, getattr(config, field))
     if has_solu(config):
         model.config.activation_function = NAME

@@ -1,22 +1,19 @@
-"""SoLU: an activation function made to have fewer polysemantic neurons (Elhage et al. 2022,
-https://transformer-circuits.pub/2022/solu/index.html).
-"""
+"""SoLU: an activation function that leads to fewer polysemantic neurons (Elhage et al. 2022,
+https://transformer-circuits.pub/2022/solu/index.html)."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
 NAME = "solu"
-"""Value of the config's `activation_function`; plain transformers knows no such name and refuses
-the checkpoint."""
+"""Value of the config's `activation_function`; plain transformers refuses such a checkpoint."""
 
 
 class Solu(nn.Module):
     """LayerNorm(x * softmax(x)) over the neurons, the last axis.
 
-    A neuron is what the output projection reads, as in every other subject, so it stands behind the
-    LayerNorm. Softmax and norm both run over the whole layer: a neuron depends on the input rows of
-    all others.
+    As in every other subject, a neuron is what the output projection reads, so it is an output of
+    the LayerNorm. It depends on the input rows of all neurons.
     """
 
     def __init__(self, width: int, eps: float = 1e-5) -> None:
@@ -25,5 +22,4 @@ class Solu(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: pre-activations [..., d_mlp]; the same shape back."""
-        normed: Tensor = self.norm(x * x.softmax(dim=-1))
-        return normed
+        return self.norm(x * x.softmax(dim=-1))

@@ -1,5 +1,4 @@
-"""Transcoders on disk in the format of EleutherAI's `sparsify`: where they are and what they are,
-without reading weights."""
+"""Finds and describes transcoders on disk, in the format of EleutherAI's `sparsify`."""
 
 from __future__ import annotations
 
@@ -28,8 +27,7 @@ class Shape(NamedTuple):
 
 
 def read_shape(path: Path) -> Shape:
-    """What `path/cfg.json` says. Raises ConfigError if it is unreadable or describes something else
-    than a transcoder."""
+    """What `path/cfg.json` says. Raises ConfigError if it does not describe a transcoder."""
     try:
         config: dict[str, Any] = json.loads((path / CONFIG).read_text())
         d_model, activation = int(config["d_in"]), config.get("activation", "topk")
@@ -49,8 +47,7 @@ def read_shape(path: Path) -> Shape:
 
 
 def check_width(source: Path, shape: Shape, d_model: int, subject: str) -> None:
-    """Raises ConfigError, naming both, if the transcoder in `source` reads another width than the
-    subject has."""
+    """Raises ConfigError if the transcoder in `source` reads another width than the subject has."""
     if shape.d_model != d_model:
         raise ConfigError(
             f"nodes.path={source}: a transcoder {made_for(source)} with d_model={shape.d_model}, but the subject {subject} has "
@@ -59,8 +56,7 @@ def check_width(source: Path, shape: Shape, d_model: int, subject: str) -> None:
 
 
 def check_free(source: Path, shape: Shape, count: int) -> None:
-    """Raises ConfigError if the layer of the transcoder in `source` cannot get `count` free
-    features."""
+    """Raises ConfigError if the transcoder in `source` cannot get `count` free features."""
     if shape.kind == "topk" and count:
         raise ConfigError(
             f"free.count={count}: the transcoder in {source} keeps the {shape.k} largest features, and features that are added "
@@ -69,7 +65,7 @@ def check_free(source: Path, shape: Shape, count: int) -> None:
 
 
 def made_for(source: Path) -> str:
-    """The model that sparsify notes beside a training's folders, if it is there."""
+    """The model that sparsify names beside the transcoder's folder, in words."""
     try:
         return f"of {json.loads((source.parent / 'config.json').read_text())['model']}"
     except (OSError, ValueError, KeyError, TypeError):
@@ -77,11 +73,9 @@ def made_for(source: Path) -> str:
 
 
 def find_transcoder(path: Path, layer: int, n_layers: int) -> Path:
-    """The folder of `layer`'s transcoder: `path` itself, or `layers.3.mlp` or `h.3.mlp` in it, as
-    sparsify names them.
+    """The folder of `layer`'s transcoder: `path` itself, or a folder in it such as `layers.3.mlp`.
 
-    n_layers: how many layers need one. Raises ConfigError if there is none, or one for several
-    layers.
+    n_layers: how many layers need one. Raises ConfigError if there is none, or too few.
     """
     if (path / CONFIG).is_file():
         read_shape(path)
@@ -95,10 +89,8 @@ def find_transcoder(path: Path, layer: int, n_layers: int) -> Path:
         if f".{folder.name}".endswith(f".{layer}.mlp")
     ]
     if len(found) != 1:
-        there = (
-            ", ".join(sorted(folder.name for folder in path.glob("*.mlp")))
-            or "no folder named after a layer"
-        )
+        names = sorted(folder.name for folder in path.glob("*.mlp"))
+        there = ", ".join(names) or "no folder named after a layer"
         raise ConfigError(
             f"nodes.path={path}: neither {CONFIG} nor a folder layers.{layer}.mlp of layer {layer}; found {there}"
         )

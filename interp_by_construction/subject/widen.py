@@ -1,10 +1,8 @@
-"""More neurons in a layer without another function: what they write is zero until training changes
-it.
+"""Adds neurons to a layer that write zero until they are trained.
 
-Function-preserving widening (Chen et al. 2016, https://arxiv.org/abs/1511.05641), in the variant
-that adds fresh neurons with zero output weights in place of copies. New neurons stand behind the
-old ones, so that node ids stay. Layers may end up of different widths: `subject.load` saves and
-loads such a model, `pad` makes a plain transformers checkpoint of it.
+This is function-preserving widening (Chen et al. 2016, https://arxiv.org/abs/1511.05641), with
+fresh neurons in place of copies. New neurons come after the old ones, so that node ids stay. If
+layers get different widths, `pad` makes a plain transformers checkpoint of the model.
 """
 
 from __future__ import annotations
@@ -24,19 +22,16 @@ from interp_by_construction.subject.families import (
 
 
 def widths(model: nn.Module) -> list[int]:
-    """Number of neurons of every layer, lowest first."""
+    """Number of neurons of every layer."""
     return [d_mlp(model, layer) for layer in range(n_layers(model))]
 
 
 def widen(model: nn.Module, layer: int, count: int, seed: int) -> None:
     """Appends `count` free neurons to a layer in place; the model computes the same as before.
 
-    Input rows are drawn from `seed` alone: weights normal with the root mean square of the layer's
-    own, biases normal with their mean and spread. Output weights are zero: their gradient is not,
-    so the neurons come to life in training.
-
-    Raises:
-        ConfigError: the layer cannot be widened.
+    Input rows depend on `seed` alone: weights are normal with the root mean square of the layer's
+    own, biases normal with their mean and spread. Output weights are zero, but get a gradient.
+    Raises ConfigError if the layer cannot be widened.
     """
     if not count:
         return
@@ -49,26 +44,17 @@ def widen(model: nn.Module, layer: int, count: int, seed: int) -> None:
             weight, bias = _tensor(module, "weight"), _tensor(module, "bias")
             assert weight is not None
             rows = weight.T if conv1d else weight
-            rows[old:] = _normal(
-                rows[old:], 0.0, float(rows[:old].square().mean().sqrt()), generator
-            )
+            scale = float(rows[:old].square().mean().sqrt())
+            rows[old:] = _normal(rows[old:], 0.0, scale, generator)
             if bias is not None:
-                bias[old:] = _normal(
-                    bias[old:],
-                    float(bias[:old].mean()),
-                    float(bias[:old].std(correction=0)),
-                    generator,
-                )
+                mean, std = float(bias[:old].mean()), float(bias[:old].std(correction=0))
+                bias[old:] = _normal(bias[old:], mean, std, generator)
 
 
 def pad(model: nn.Module) -> list[int]:
-    """Brings every layer to the width of the widest, in place, with neurons that are zero in every
-    weight.
+    """Brings every layer to the width of the widest, in place, with neurons whose weights are zero.
 
-    Returns the number of neurons added per layer. The outputs stay the same.
-
-    Raises:
-        ConfigError: a layer cannot be widened.
+    Returns the number of neurons added per layer. Raises ConfigError if a layer cannot be widened.
     """
     before = widths(model)
     for layer in range(len(before)):
@@ -79,9 +65,7 @@ def pad(model: nn.Module) -> list[int]:
 def resize(model: nn.Module, layer: int, width: int) -> None:
     """Appends neurons of zeros to a layer, in place, until it has `width`.
 
-    Raises:
-        ConfigError: the activation mixes the layer's neurons, so that more of them would change the
-        old ones.
+    Raises ConfigError if the activation mixes the neurons, so that new ones would change old ones.
     """
     old, family = d_mlp(model, layer), layer_family(model, layer)
     if width < old:
@@ -107,18 +91,15 @@ def _append(module: nn.Module, name: str, axis: int, count: int) -> None:
     assert old is not None
     shape = list(old.shape)
     shape[axis] = count
-    # Contiguous, so that a loaded copy multiplies in the same order and gives the same last bits.
+    # Contiguous, so that a loaded copy gives the same last bits.
     grown = torch.cat([old.detach(), old.new_zeros(shape)], dim=axis).contiguous()
     setattr(module, name, nn.Parameter(grown, requires_grad=old.requires_grad))
 
 
 def _describe(module: nn.Module, inputs: int | None = None, outputs: int | None = None) -> None:
-    """Sizes that the module states beside its weight; a Conv1D computes with `nf`."""
-    conv1d = hasattr(module, "nf")
-    for name, value in (
-        ("nx" if conv1d else "in_features", inputs),
-        ("nf" if conv1d else "out_features", outputs),
-    ):
+    """Sets the sizes that the module states beside its weight; a Conv1D computes with `nf`."""
+    names = ("nx", "nf") if hasattr(module, "nf") else ("in_features", "out_features")
+    for name, value in zip(names, (inputs, outputs), strict=True):
         if value is not None:
             setattr(module, name, value)
 

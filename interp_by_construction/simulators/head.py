@@ -22,6 +22,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -166,26 +167,8 @@ class Head:
             raise ConfigError(
                 f"simulate.head={path}: no such file; give a head's safetensors file, or null for the embedded one"
             )
-        try:
-            with safe_open(file, framework="numpy") as opened:
-                metadata = opened.metadata() or {}
-                weights = {
-                    name: opened.get_tensor(name).astype(np.float32)
-                    for name in opened.keys()  # noqa: SIM118
-                }
-            described = json.loads(metadata["head"])
-            return cls(
-                weights,
-                described["encoder"],
-                tuple(described["encoder_layers"]),
-                sha256_file(file),
-                described["record"],
-                described.get("label_suffix", ""),
-            )
-        except (SafetensorError, KeyError, ValueError) as error:
-            raise ConfigError(
-                f"simulate.head={path}: not a head's file ({error}); see tools/train_simulator.py"
-            ) from error
+        stat = file.stat()
+        return _read(file, stat.st_mtime_ns, stat.st_size)
 
     @property
     def adapter(self) -> Adapter:
@@ -255,6 +238,31 @@ class Head:
         hidden = _gelu(x @ w[f"{name}.hidden.weight"].T + w[f"{name}.hidden.bias"])
         out = hidden @ w[f"{name}.out.weight"].T + w[f"{name}.out.bias"]
         return np.asarray(out + x @ w[f"{name}.skip.weight"].T, dtype=np.float32)
+
+
+@lru_cache(maxsize=2)
+def _read(file: Path, changed: int, size: int) -> Head:
+    """Every stage of a graph asks for the head; the file is read again where it has changed."""
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            metadata = opened.metadata() or {}
+            weights = {
+                name: opened.get_tensor(name).astype(np.float32)
+                for name in opened.keys()  # noqa: SIM118
+            }
+        described = json.loads(metadata["head"])
+        return Head(
+            weights,
+            described["encoder"],
+            tuple(described["encoder_layers"]),
+            sha256_file(file),
+            described["record"],
+            described.get("label_suffix", ""),
+        )
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ConfigError(
+            f"simulate.head={file}: not a head's file ({error}); see tools/train_simulator.py"
+        ) from error
 
 
 def label_features(

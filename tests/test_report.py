@@ -193,8 +193,8 @@ def test_final_minus_original_is_that_of_the_losses_whoever_wrote_them() -> None
 
 def test_cpu_seconds_that_were_not_recorded_are_not_zero() -> None:
     known, older = run_page.Cost(1.0, 2.0, 3), run_page.Cost(4.0, None, 0)
-    assert run_page.total([known, known]) == run_page.Cost(2.0, 4.0, 6)
-    assert run_page.total([known, older]) == run_page.Cost(5.0, None, 3)
+    assert known + known == run_page.Cost(2.0, 4.0, 6)
+    assert known + older == run_page.Cost(5.0, None, 3)
 
 
 def test_every_node_has_a_page_with_its_label_and_scores(

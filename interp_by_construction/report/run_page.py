@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,11 +57,6 @@ class Cost:
         return Cost(self.seconds + other.seconds, cpu, self.tokens + other.tokens)
 
 
-def total(costs: Iterable[Cost]) -> Cost:
-    """The sum; zero of nothing."""
-    return sum(costs, Cost())
-
-
 def cost_of(artifact: Artifact) -> Cost:
     """What it cost to make the artifact."""
     return Cost(artifact.seconds, artifact.cpu_seconds, artifact.labeler_tokens)
@@ -109,17 +103,17 @@ def cost(facts: RunFacts) -> RunCost:
     rows = [
         CostRow(
             name,
-            total(each[name] for each in by_layer if name in each),
+            sum((each[name] for each in by_layer if name in each), Cost()),
             [each.get(name) for each in by_layer],
         )
         for name in names
     ]
-    sums = [total(each.values()) for each in by_layer]
+    sums = [sum(each.values(), Cost()) for each in by_layer]
     aligned = sum(layer["n_aligned"] for layer in facts.summary["layers"])
     devices = {each.device for each in (*counted.values(), *shared.values())}
     return RunCost(
         layers=facts.layers,
-        rows=[*rows, CostRow("sum", total(sums), [*sums])],
+        rows=[*rows, CostRow("sum", sum(sums, Cost()), [*sums])],
         shared={name: cost_of(each) for name, each in shared.items()},
         n_aligned=aligned,
         n_labelled=aligned + sum(layer["n_failed_labels"] for layer in facts.summary["layers"]),

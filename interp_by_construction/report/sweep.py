@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 from rich.markup import escape
 
@@ -23,13 +24,14 @@ STYLES: dict[JobState, str] = {
 
 def show_sweep(sweep: SweepDirectory) -> None:
     """One row per job, then why jobs failed and which ones are not done."""
-    out, jobs = console(), sweep.jobs
+    out, jobs, name = console(), sweep.jobs, sweep.path.name
+    say = partial(out.print, soft_wrap=True)
     varied = swept([job.overrides for job in jobs])
     states = {job.number: sweep.state(job.number) for job in jobs}
     counts = Counter(states.values())
     count = ", ".join(f"{counts[state]} {state}" for state in STYLES if counts[state])
     columns = ("job", "differs in", "state", "final score", "tax", "through free nodes")
-    table = titled(f"sweep {sweep.path.name}: {len(jobs)} jobs, {count}", columns)
+    table = titled(f"sweep {name}: {len(jobs)} jobs, {count}", columns)
     for job in jobs:
         state = states[job.number]
         summary = sweep.run(job.number).summary if state == "complete" else None
@@ -43,28 +45,19 @@ def show_sweep(sweep: SweepDirectory) -> None:
             str(job.number), escape(differs), f"[{STYLES[state]}]{state}[/]", score, tax, hidden
         )
     out.print(table)
-    for job in jobs:
-        if states[job.number] == "failed":
-            out.print(
-                f"[red]failed[/red]   {sweep.path.name}/{job.number}: {escape(sweep.reason(job.number))}",
-                soft_wrap=True,
-            )
+    for number in [number for number, state in states.items() if state == "failed"]:
+        say(f"[red]failed[/red]   {name}/{number}: {escape(sweep.reason(number))}")
     together, alone = seconds(sweep)
     if together:
-        out.print(
-            f"computed {together:,.0f} s; the same runs one by one: {alone:,.0f} s ({together / alone:.2f})",
-            soft_wrap=True,
-        )
+        both = f"computed {together:,.0f} s; the same runs one by one: {alone:,.0f} s"
+        say(f"{both} ({together / alone:.2f})")
     left = [number for number, state in states.items() if state not in ("complete", "running")]
     if left:
         listing = ", ".join(map(str, left))
-        out.print(
-            f"not done {listing}; the same `ibc run -m` goes on with them and computes nothing twice",
-            soft_wrap=True,
+        say(
+            f"not done {listing}; the same `ibc run -m` goes on with them and computes nothing twice"
         )
-    out.print(
-        f"next     ibc status {sweep.path.name}   |   ibc report {sweep.path.name}", soft_wrap=True
-    )
+    say(f"next     ibc status {name}   |   ibc report {name}")
 
 
 def seconds(sweep: SweepDirectory) -> tuple[float, float]:

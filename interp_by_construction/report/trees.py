@@ -42,9 +42,8 @@ def tree(value: Any) -> Markup:
         key: item for key, item in nested.items() if isinstance(item, Mapping) and _is_row(item)
     }
     parts = [_pairs(single)] if single else []
-    columns = list(dict.fromkeys(key for item in rows.values() for key in item))
-    if len(rows) > 1 and len(columns) <= MAX_COLUMNS:
-        parts.append(_matrix(rows, columns))
+    if len(rows) > 1 and len(_columns(rows)) <= MAX_COLUMNS:
+        parts.append(_matrix(rows))
         nested = {key: item for key, item in nested.items() if key not in rows}
     parts += [
         f'<section class="branch"><h5>{escape(words(key))}</h5>{tree(item)}</section>'
@@ -65,8 +64,7 @@ def _is_row(value: Mapping[str, Any]) -> bool:
 
 def _list(values: Sequence[Any]) -> Markup:
     if values and all(isinstance(item, Mapping) and _is_row(item) for item in values):
-        columns = list(dict.fromkeys(key for item in values for key in item))
-        return Markup(_matrix({str(i): item for i, item in enumerate(values)}, columns))
+        return Markup(_matrix({str(i): item for i, item in enumerate(values)}))
     if not _nested(list(values)):
         return Markup(f"<p>{escape(_cell(list(values)))}</p>")
     return tree({str(i): item for i, item in enumerate(values)})
@@ -80,7 +78,12 @@ def _pairs(values: Mapping[str, Any]) -> str:
     return f'<div class="scroll"><table class="pairs"><tbody>{rows}</tbody></table></div>'
 
 
-def _matrix(rows: Mapping[str, Mapping[str, Any]], columns: Sequence[str]) -> str:
+def _columns(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(key for row in rows.values() for key in row))
+
+
+def _matrix(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    columns = _columns(rows)
     head = "".join(f'<th scope="col">{escape(words(column))}</th>' for column in columns)
     body = "".join(
         f'<tr><th scope="row">{escape(words(name))}</th>'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from safetensors.numpy import load_file
 
@@ -92,38 +93,24 @@ def tax_up_to(artifacts: Artifacts) -> float | None:
     return float(final["loss"]) - float(control["loss"])
 
 
-@dataclass(frozen=True)
-class DictionaryQuality:
-    """How well a dictionary replaces its MLP."""
+def dictionary_losses(found: Finished, layer: int, together: bool) -> dict[str, Any] | None:
+    """Test loss without the layer's dictionary (`loss_before`) and with it (`loss`), before any
+    further training; None for neurons.
 
-    fvu: float
-    """Share of the MLP's variance that it leaves unexplained."""
-    l0: float
-    """Features that are active, per token."""
-    n_dead: int
+    `control` describes the control's own dictionary, which layers that are aligned together share
+    with it: the share of the MLP's variance that it leaves unexplained (`fvu`), the number of
+    active features per token (`l0`) and of dead features (`n_dead`).
 
-
-@dataclass(frozen=True)
-class DictionaryLosses:
-    """What a dictionary does to the test loss, before any further training."""
-
-    loss_before: float
-    loss: float
-    control: DictionaryQuality
-    """The control's own dictionary. Layers that are aligned together share theirs with it."""
-
-
-def dictionary_losses(found: Finished, layer: int, together: bool) -> DictionaryLosses | None:
-    """None for neurons. together: the layers were aligned at once, so each dictionary was put in
-    before any was trained."""
+    together: the layers were aligned at once, so each dictionary was put in before any was trained.
+    """
     artifacts, below = found.layers[layer], found.below(layer)
     if "dictionary" not in artifacts:
         return None
     model = "dictionary" if together else "continue"
     before = found.shared["losses"] if below is None else below[f"losses_{model}"]
     control = artifacts.get("dictionary_control", artifacts["dictionary"]).metrics
-    return DictionaryLosses(
-        before.metrics["loss"],
-        artifacts["losses_dictionary"].metrics["loss"],
-        DictionaryQuality(control["fvu"], control["l0"], control["n_dead"]),
-    )
+    return {
+        "loss_before": before.metrics["loss"],
+        "loss": artifacts["losses_dictionary"].metrics["loss"],
+        "control": {key: control[key] for key in ("fvu", "l0", "n_dead")},
+    }

@@ -13,12 +13,7 @@ from interp_by_construction.engine.engine import Engine
 from interp_by_construction.engine.records import to_json
 from interp_by_construction.engine.run_directory import SCHEMA, RunDirectory
 from interp_by_construction.engine.store import write_json
-from interp_by_construction.results.finished import (
-    Artifacts,
-    Finished,
-    labels_of,
-    without_curves,
-)
+from interp_by_construction.results.finished import Artifacts, Finished, labels_of, without_curves
 from interp_by_construction.results.losses import Bootstrap, dictionary_losses, run_losses
 from interp_by_construction.results.method_scores import scores_by_method
 from interp_by_construction.results.nodes import layer_width, node_table, write_nodes
@@ -100,7 +95,7 @@ def _layer(found: Finished, layer: int, cfg: Config, bootstrap: Bootstrap) -> di
         "judged": judge and {key: value for key, value in judge.items() if key != "scores"},
         **dict.fromkeys(OFTEN_LEFT_OUT),
         **records,
-        "dictionary": dictionary and records["dictionary"] | to_json(dictionary),
+        "dictionary": dictionary and records["dictionary"] | dictionary,
         "work": _work(artifacts, worth_of_layer(found, layer, together, bootstrap)),
         "seconds": seconds_of(found, layer),
         "artifacts": {name: artifact.fingerprint for name, artifact in artifacts.items()},

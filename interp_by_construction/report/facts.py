@@ -138,11 +138,6 @@ def share_through_free(summary: dict[str, Any]) -> float | None:
     return ((summary.get("work") or {}).get("share_free") or {}).get("value")
 
 
-def over_original(summary: dict[str, Any]) -> float:
-    """Test loss of the final model minus that of the subject as it was, nats per token."""
-    return summary["loss"]["final"] - summary["loss"]["original"]
-
-
 def distill_weight(summary: dict[str, Any]) -> float:
     """`align.distill` of the run. Its control and its freeze-only run are distilled alike."""
     return float((summary.get("align") or {}).get("distill") or 0.0)

@@ -33,14 +33,7 @@ from interp_by_construction.report.pareto_chart import pareto_svg
 from interp_by_construction.report.site import copy_assets, render
 from interp_by_construction.report.terminal import SHOWN_SCORES
 
-NODE_SCORES = (
-    "score_before",
-    "score_after",
-    "score_final",
-    "score_shuffled",
-    "score_exact",
-    "truth_r",
-)
+NODE_SCORES = "score_before score_after score_final score_shuffled score_exact truth_r".split()
 """Columns of nodes.parquet that the table of a layer shows, where a node has a value."""
 
 

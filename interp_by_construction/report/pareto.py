@@ -1,5 +1,4 @@
-"""What interpretability costs: held-out tax against mean final score over layers, one point per
-run, controls marked."""
+"""Held-out tax against mean score over layers: one point per run, with controls and settings."""
 
 from __future__ import annotations
 
@@ -9,13 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from interp_by_construction.report.facts import (
-    RunFacts,
-    over_original,
-    score_of,
-    share_through_free,
-    truth_of,
-)
+from interp_by_construction.report.facts import RunFacts, score_of, share_through_free, truth_of
 
 Interval = tuple[float, float]
 """Lower and upper end of a 95 % interval."""
@@ -31,14 +24,14 @@ SHORT: dict[Metric, str] = {
     "labelled": "share through labelled nodes",
 }
 COMMON = 0.75
-"""A value that at least this share of the settings has goes without saying."""
+"""A value that at least this share of the settings has is left out of their labels."""
 SEEDS = ("seed", "data.seed")
 """Runs that differ in these alone are one setting."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One run, or one model beside it."""
+    """One run, or one model without alignment that it is compared with."""
 
     name: str
     href: str
@@ -88,7 +81,7 @@ class Setting:
 
     points: tuple[Point, ...]
     label: str
-    """What tells it from the others; see `labels_of`."""
+    """What distinguishes it from the others; see `labels_of`."""
 
     @property
     def control(self) -> str:
@@ -111,14 +104,14 @@ def points_of(runs: Sequence[tuple[RunFacts, str]]) -> list[Point]:
     varied = varied_fields([facts for facts, _ in runs])
     points = []
     for facts, href in runs:
-        summary, identity = facts.summary, facts.identity
+        summary, loss, identity = facts.summary, facts.summary["loss"], facts.identity
         finals = [layer["score"]["final"] for layer in summary["layers"]]
         points.append(
             Point(
                 name=facts.name,
                 href=href,
-                tax=summary["loss"]["tax"],
-                tax_ci95=_interval(summary["loss"]["tax_ci95"]),
+                tax=loss["tax"],
+                tax_ci95=_interval(loss["tax_ci95"]),
                 score=score_of(summary),
                 score_ci95=_interval(finals[0]["ci95"]) if len(finals) == 1 else None,
                 truth=truth_of(summary),
@@ -127,7 +120,7 @@ def points_of(runs: Sequence[tuple[RunFacts, str]]) -> list[Point]:
                 seed=text(identity["seed"]) if "seed" in varied else "",
                 control=control_of(facts),
                 complete=summary["complete"],
-                over_original=over_original(summary),
+                over_original=loss["final"] - loss["original"],
             )
         )
     return points
@@ -138,7 +131,7 @@ def _interval(value: Any) -> Interval | None:
 
 
 def references(runs: Sequence[RunFacts]) -> list[Point]:
-    """The models without alignment that stand beside the runs: the compute-matched control and
+    """The models without alignment that runs are compared with: the compute-matched control and
     freeze-only. They have the score that the labels had before alignment.
 
     Equal ones appear once. Those of unfinished runs appear only where no run is finished.
@@ -169,9 +162,8 @@ def settings_of(points: Sequence[Point]) -> list[Setting]:
 
 
 def labels_of(points: Sequence[Point]) -> list[str]:
-    """A label for each setting, given one point of each: its values, without those that most
-    settings have (`COMMON`), under the last part of their fields' names where that is enough.
-    """
+    """A label for each setting, given one point of each: its values without those that most
+    settings have (`COMMON`). Fields are called by the last part of their name if that is enough."""
     shared = Counter(pair for point in points for pair in point.setting)
     keys = {key for point in points for key, _ in point.setting}
     last = Counter(key.rpartition(".")[2] for key in keys)
@@ -191,8 +183,7 @@ def labels_of(points: Sequence[Point]) -> list[str]:
 
 
 def grouped_references(beside: Sequence[Point]) -> list[Setting]:
-    """The models without alignment, those of one kind together; without those of runs that have no
-    node to score."""
+    """The models without alignment by kind, without those of runs that have no node to score."""
     groups: dict[str, list[Point]] = {}
     for point in beside:
         if point.score is not None:
@@ -230,8 +221,10 @@ def control_of(facts: RunFacts) -> str:
     none = not any(
         layer["n_aligned"] + layer.get("n_failed_labels", 0) for layer in facts.summary["layers"]
     )
-    if none or target == "no_alignment" or facts.identity.get("align.weight") == 0:
-        return "free nodes only" if none else "no alignment loss"
+    if none:
+        return "free nodes only"
+    if target == "no_alignment" or facts.identity.get("align.weight") == 0:
+        return "no alignment loss"
     return "" if target == "label" else str(target).replace("_", " ")
 
 

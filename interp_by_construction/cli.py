@@ -1,5 +1,5 @@
-"""`ibc`: run, status, verify, report, export, simulate, bench, serve. Prints; everything else in
-the package returns or raises."""
+"""`ibc`: run, status, verify, report, export, simulate, bench, serve. Only these functions
+print; the rest of the package returns or raises."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.stdout.write(USAGE)
         return
     command, rest = arguments[0], arguments[1:]
-    commands: dict[str, Callable[[list[str]], int]] = {
+    commands: dict[str, Callable[[list[str]], int | None]] = {
         "run": _run,
         "status": _status,
         "verify": _verify,
@@ -64,17 +64,13 @@ def main(argv: list[str] | None = None) -> None:
             return
         code = commands[command](rest)
     except IbcError as error:
-        _report(error)
+        sys.stderr.write(f"ibc: {error}\n")
         code = 2
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted; the same command goes on where it stopped\n")
         code = 130
     if code:
         sys.exit(code)
-
-
-def _report(error: IbcError) -> None:
-    sys.stderr.write(f"ibc: {error}\n")
 
 
 def _run(arguments: list[str]) -> int:
@@ -102,23 +98,21 @@ def _run(arguments: list[str]) -> int:
     return task.code
 
 
-def _status(arguments: list[str]) -> int:
+def _status(arguments: list[str]) -> None:
     from interp_by_construction.engine.run_directory import find_runs
     from interp_by_construction.report.terminal import show_status
     from interp_by_construction.sweeps.record import SweepDirectory
 
-    name, options = _arguments("status", arguments, {"paths.root": "."}, "RUN")
-    root = Path(options["paths.root"]).resolve()
+    root, name, _ = _of_run("status", arguments)
     sweep = SweepDirectory(root / "runs" / name)
     if sweep.jobs:
         from interp_by_construction.report.sweep import show_sweep
 
         show_sweep(sweep)
         if all(sweep.state(job.number) in ("missing", "failed") for job in sweep.jobs):
-            return 0
+            return
     for run in find_runs(root / "runs", name):
         show_status(run)
-    return 0
 
 
 def _verify(arguments: list[str]) -> int:
@@ -127,8 +121,7 @@ def _verify(arguments: list[str]) -> int:
     from interp_by_construction.pipeline import graph_of
     from interp_by_construction.results.verification import verify
 
-    name, options = _arguments("verify", arguments, {"paths.root": "."}, "RUN")
-    root = Path(options["paths.root"]).resolve()
+    root, name, _ = _of_run("verify", arguments)
     n_problems = 0
     for run in find_runs(root / "runs", name):
         plan = graph_of(run.config(), run.done_layers).plan() if run.done_layers else None
@@ -141,31 +134,28 @@ def _verify(arguments: list[str]) -> int:
     return 1 if n_problems else 0
 
 
-def _write_report(arguments: list[str]) -> int:
+def _write_report(arguments: list[str]) -> None:
     from interp_by_construction.report.html import write_report
 
-    name, options = _arguments(
-        "report", arguments, {"paths.root": ".", "nodes": "all"}, "RUN_OR_SWEEP"
-    )
-    if options["nodes"] not in ("all", "labelled"):
+    root, name, options = _of_run("report", arguments, {"nodes": "all"}, "RUN_OR_SWEEP")
+    nodes = options["nodes"]
+    if nodes not in ("all", "labelled"):
         raise ConfigError(
-            f"nodes={options['nodes']}: give all, or labelled to leave out the pages of free nodes"
+            f"nodes={nodes}: give all, or labelled to leave out the pages of free nodes"
         )
-    page = write_report(Path(options["paths.root"]).resolve(), name, options["nodes"] == "labelled")
+    page = write_report(root, name, nodes == "labelled")
     sys.stdout.write(f"written to {page}\n")
-    return 0
 
 
-def _export(arguments: list[str]) -> int:
+def _export(arguments: list[str]) -> None:
     from interp_by_construction.engine.run_directory import find_runs
     from interp_by_construction.engine.store import Store
     from interp_by_construction.export.run import export_run
 
-    defaults = {"paths.root": ".", "at": "final", "layer": None, "output": None}
-    name, options = _arguments("export", arguments, defaults, "RUN")
+    defaults = {"at": "final", "layer": None, "output": None}
+    root, name, options = _of_run("export", arguments, defaults)
     if options["output"] is None:
         raise ConfigError("output: give the directory to write to, as in output=DIR")
-    root = Path(options["paths.root"]).resolve()
     runs = find_runs(root / "runs", name)
     if len(runs) > 1:
         raise ConfigError(f"run {name} is a sweep; export one of its jobs, such as {runs[0].name}")
@@ -173,80 +163,78 @@ def _export(arguments: list[str]) -> int:
         runs[0], Store(root / "store"), options["at"], options["layer"], Path(options["output"])
     )
     sys.stdout.write(f"written to {options['output']}\n")
-    return 0
 
 
-def _simulate(arguments: list[str]) -> int:
+def _simulate(arguments: list[str]) -> None:
     from interp_by_construction.config import compose
     from interp_by_construction.simulators.files import simulate_file
 
-    own = {"input": None, "output": None, "simulator": "exact"}
-    mine = [a for a in arguments if a.partition("=")[0] in own]
-    _, options = _arguments("simulate", mine, own, None)
+    options, rest = _own_options(arguments, {"input": None, "output": None, "simulator": "exact"})
     for key in ("input", "output"):
         if options[key] is None:
             raise ConfigError(f"{key}: give a file, as in {key}=FILE.jsonl")
-    cfg = compose([a for a in arguments if a not in mine])
-    simulate_file(cfg, Path(options["input"]), Path(options["output"]), options["simulator"])
-    return 0
+    files = Path(options["input"]), Path(options["output"])
+    simulate_file(compose(rest), *files, options["simulator"])
 
 
-def _bench(arguments: list[str]) -> int:
+def _bench(arguments: list[str]) -> None:
     from interp_by_construction.config import compose
     from interp_by_construction.report.truth_tables import show_truth
     from interp_by_construction.schedules.truth_bench import run_truth_bench
 
     if arguments[:1] != ["truth"]:
         raise ConfigError(f"ibc bench {' '.join(arguments[:1])}: give `ibc bench truth`")
-    mine = [a for a in arguments[1:] if a.startswith("simulator=")]
-    _, options = _arguments("bench", mine, {"simulator": "head"}, None)
-    path, result = run_truth_bench(
-        compose([a for a in arguments[1:] if a not in mine]), options["simulator"]
-    )
+    options, rest = _own_options(arguments[1:], {"simulator": "head"})
+    path, result = run_truth_bench(compose(rest), options["simulator"])
     show_truth(result)
     sys.stdout.write(f"written to {path}\n")
-    return 0
 
 
-def _serve(arguments: list[str]) -> int:
+def _serve(arguments: list[str]) -> None:
     from interp_by_construction.config import compose
     from interp_by_construction.llm.server import serve
 
-    mine = [a for a in arguments if a.startswith("kind=")]
-    _, options = _arguments("serve", mine, {"kind": "generate"}, None)
-    if options["kind"] not in ("generate", "classify"):
-        raise ConfigError(f"kind={options['kind']}: give generate or classify")
-    cfg = compose([a for a in arguments if a not in mine])
-    for server in serve(options["kind"], cfg.labeler, cfg.runs_dir / ".serve" / "logs"):
+    options, rest = _own_options(arguments, {"kind": "generate"})
+    kind = options["kind"]
+    if kind not in ("generate", "classify"):
+        raise ConfigError(f"kind={kind}: give generate or classify")
+    cfg = compose(rest)
+    for server in serve(kind, cfg.labeler, cfg.runs_dir / ".serve" / "logs"):
         sys.stdout.write(
             f"url      {server.url}\napi key  {server.api_key}\nlog      {server.log}\nstop it with Ctrl-C\n"
         )
         sys.stdout.flush()
-    return 0
 
 
-def _arguments(
-    command: str, arguments: list[str], defaults: dict[str, Any], positional: str | None
-) -> tuple[str, dict[str, Any]]:
-    """`NAME key=value ...` for the subcommands that read a run. Raises ConfigError for anything
-    unknown."""
-    options, names = dict(defaults), []
-    for argument in arguments:
-        key, separator, value = argument.partition("=")
-        if not separator:
-            names.append(argument)
-        elif key in options:
-            options[key] = value
-        else:
-            raise ConfigError(
-                f"{argument}: unknown option of ibc {command}; known are {', '.join(f'{k}=' for k in defaults)}"
-            )
-    if positional is None:
-        if names:
-            raise ConfigError(f"{names[0]}: unknown argument of ibc {command}")
-        return "", options
+def _of_run(
+    command: str,
+    arguments: list[str],
+    more: dict[str, Any] | None = None,
+    positional: str = "RUN",
+) -> tuple[Path, str, dict[str, Any]]:
+    """The root, the run's name, and the options. more: those beside paths.root, with defaults.
+    Raises ConfigError for anything unknown."""
+    options, names = _own_options(arguments, {"paths.root": "."} | (more or {}))
+    for name in names:
+        if "=" in name:
+            known = ", ".join(f"{key}=" for key in options)
+            raise ConfigError(f"{name}: unknown option of ibc {command}; known are {known}")
     if len(names) != 1:
         raise ConfigError(
             f"ibc {command} takes one {positional}, got {len(names)}: {' '.join(names)}"
         )
-    return names[0], options
+    return Path(options["paths.root"]).resolve(), names[0], options
+
+
+def _own_options(
+    arguments: list[str], defaults: dict[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """The command's own options, with their defaults, and the other arguments."""
+    options, rest = dict(defaults), []
+    for argument in arguments:
+        key, separator, value = argument.partition("=")
+        if separator and key in options:
+            options[key] = value
+        else:
+            rest.append(argument)
+    return options, rest

@@ -10,26 +10,28 @@ from interp_by_construction.config import Config
 from interp_by_construction.engine.stage import Stage
 from interp_by_construction.schedules.examine import run_graph
 from interp_by_construction.schedules.graph import Links, RunGraph
-from interp_by_construction.schedules.labelled import labelled_layer, shared_text, with_dictionary
+from interp_by_construction.schedules.labelled import (
+    MODELS,
+    labelled_layer,
+    shared_text,
+    with_dictionary,
+    with_losses,
+)
+from interp_by_construction.stages import final_labels
 from interp_by_construction.stages.align import Align
 from interp_by_construction.stages.continue_ import Continue
 from interp_by_construction.stages.control import Control
 from interp_by_construction.stages.freeze import Freeze
 from interp_by_construction.stages.freeze_only import FreezeOnly
-from interp_by_construction.stages.losses import Losses
 from interp_by_construction.training.train import Setting
-
-MODELS = ("continue", "control", "freeze_only")
-"""The run, and what it is compared with."""
 
 
 def joint(cfg: Config, layers: Sequence[int]) -> RunGraph:
     """The graph of a run over `layers`, lowest first, without a gap."""
     text = shared_text(cfg)
-    corpus, subject = text["corpus"], text["subject"]
-    setting = Setting(cfg, corpus, subject, layers)
+    setting = Setting(cfg, text["corpus"], text["subject"], layers)
     links: dict[int, Links] = {layer: {} for layer in layers}
-    origin = subject
+    origin = text["subject"]
     for layer in layers:
         origin = with_dictionary(setting, origin, layer)
         if cfg.nodes.kind != "neurons":
@@ -37,22 +39,20 @@ def joint(cfg: Config, layers: Sequence[int]) -> RunGraph:
     below = None
     for layer in layers:
         links[layer] |= labelled_layer(cfg, text, origin, layer, below)
-        below = links[layer].get("assign", links[layer]["label"])
+        below = final_labels(links[layer])
     simulates = {layer: links[layer]["simulate"] for layer in layers}
     align = Align.of(setting, origin, simulates, below=None)
     model = dict.fromkeys(MODELS, origin)
     settled: Stage[Any] = align
     for layer in layers:
         own = links[layer]
-        labels = own.get("assign", own["label"])
+        labels = final_labels(own)
         above = {other: simulate for other, simulate in simulates.items() if other > layer}
         own["align"] = align
-        own["freeze"] = Freeze(corpus, settled, labels, layer)
+        own["freeze"] = Freeze(setting.corpus, settled, labels, layer)
         own["continue"] = Continue.of(setting, settled, labels, layer, above)
         own["control"] = Control.of(setting, model["control"], layer)
         own["freeze_only"] = FreezeOnly.of(setting, model["freeze_only"], labels, layer, None)
-        for name in ("dictionary", *MODELS):
-            if name in own:
-                own[f"losses_{name}"] = Losses.of(cfg, corpus, own[name])
+        links[layer] = with_losses(cfg, text, own)
         model, settled = {name: own[name] for name in MODELS}, own["continue"]
     return run_graph(setting, text, links)

@@ -1,4 +1,5 @@
-"""What all layers of a run share, and how one layer is labelled: the same in every schedule."""
+"""What every schedule has in common: the text that layers share, how one layer is labelled, and
+which models are compared."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from interp_by_construction.corpus.parts import Extent
 from interp_by_construction.engine.stage import Stage
 from interp_by_construction.schedules.graph import Links
 from interp_by_construction.simulators import simulator_class
+from interp_by_construction.stages import final_labels
 from interp_by_construction.stages.assign import Assign
 from interp_by_construction.stages.collect import Collect
 from interp_by_construction.stages.corpus import Corpus
@@ -19,6 +21,9 @@ from interp_by_construction.stages.losses import Losses
 from interp_by_construction.stages.simulate import Simulate
 from interp_by_construction.stages.subject import Subject
 from interp_by_construction.training.train import Setting
+
+MODELS = ("continue", "control", "freeze_only")
+"""The run, and what it is compared with."""
 
 
 def shared_text(cfg: Config) -> Links:
@@ -66,5 +71,12 @@ def labelled_layer(
     links: Links = {"collect": collect, "label": label}
     if cfg.nodes.assign == "match":
         links["assign"] = Assign.of(cfg, label, text.get("encode_label"))
-    labels = links.get("assign", label)
+    labels = final_labels(links)
     return links | {"simulate": Simulate.of(cfg, corpus, text.get("encode"), labels, layer)}
+
+
+def with_losses(cfg: Config, text: Links, own: Links) -> Links:
+    """The links of a layer, and the test loss of each of its models."""
+    models = {name: own[name] for name in ("dictionary", *MODELS) if name in own}
+    corpus = text["corpus"]
+    return own | {f"losses_{name}": Losses.of(cfg, corpus, each) for name, each in models.items()}

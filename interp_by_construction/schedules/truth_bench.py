@@ -22,9 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from interp_by_construction.config import Config
-from interp_by_construction.config.group import only
-from interp_by_construction.config.labels import AskConfig, SelectionConfig
+from interp_by_construction.config import AskConfig, Config, SelectionConfig, only
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.engine.progress import track
 from interp_by_construction.engine.run_directory import RunDirectory
@@ -108,14 +106,13 @@ class TruthBench:
         self.simulator = create(cfg.simulate)
 
     def run(self, compared: str | None) -> dict[str, Any]:
-        """compared: a further simulator, by name. It may be dear, so it gets as much text as the
-        labeler simulates in a run."""
+        """compared: a further simulator, by name. It may be slow, so it gets only as much text as
+        the labeler simulates in a run."""
         self.runtime.prepare()
         cfg = self.cfg.bench
         with torch_threads(self.runtime.encoder_threads):
-            label, score = self._read(
-                self._text("label", cfg.n_tokens), self._text("score", cfg.n_score_tokens)
-            )
+            label = self._read(self._text("label", cfg.n_tokens))
+            score = self._read(self._text("score", cfg.n_score_tokens))
             simulate = self._simulate(self.simulator.name)
             said = simulate(CONCEPTS).on(score.passage.tokens, score.rows)
             parts: dict[str, tuple[Text, NDArray[Any]]] = {self.simulator.name: (score, said)}
@@ -162,9 +159,8 @@ class TruthBench:
         proposals = [each.text for each in labelled.history if each.text is not None]
         matched, dealt_from = self._matched(labelled.labels, proposals, label, values, simulate)
         simulated = {}
-        for name, (text, said) in parts.items():
-            real = self._planted(planted, text, 1 + list(parts).index(name))
-            use = text.use
+        for part, (name, (text, said)) in enumerate(parts.items(), 1):
+            real, use = self._planted(planted, text, part), text.use
             simulated[name] = true_label_ranks(
                 real[use].astype(np.float64), said[use], CONCEPTS, planted.concepts
             )
@@ -183,16 +179,10 @@ class TruthBench:
 
     def _planted(self, planted: PlantedSet, text: Text, part: int) -> NDArray[np.float32]:
         """[token, node]; the noise of a set does not depend on which other sets there are."""
-        columns = [
-            [CONCEPTS.index(concept) for concept in sorted(wanted)] for wanted in planted.concepts
-        ]
+        columns = ([CONCEPTS.index(each) for each in sorted(own)] for own in planted.concepts)
         member = np.stack([text.member[:, own].any(axis=1) for own in columns], axis=1)
-        return plant(
-            member,
-            text.use,
-            planted.grade,
-            np.random.default_rng([self.cfg.seed, part, *planted.name.encode()]),
-        )
+        rng = np.random.default_rng([self.cfg.seed, part, *planted.name.encode()])
+        return plant(member, text.use, planted.grade, rng)
 
     def _matched(
         self,
@@ -218,19 +208,13 @@ class TruthBench:
         passage = Passage.of_split(self.corpus, split, n_tokens=n_tokens, length=length)
         return Text(passage, membership(passage.tokens))
 
-    def _read(self, *texts: Text) -> list[Text]:
-        """The same with what the simulator's encoder reads of them, where it has one."""
+    def _read(self, text: Text) -> Text:
+        """The same with what the simulator's encoder reads of it, where it has one."""
         if not self.simulator.encoded_parts:
-            return list(texts)
+            return text
         encoder = self.runtime.use(Encoder(self.cfg.simulate))
-        read = [
-            track(encoder.encode(text.passage.tokens), "encode", total=len(text.passage))
-            for text in texts
-        ]
-        return [
-            text._replace(rows=np.concatenate(list(rows)))
-            for text, rows in zip(texts, read, strict=True)
-        ]
+        rows = track(encoder.encode(text.passage.tokens), "encode", total=len(text.passage))
+        return text._replace(rows=np.concatenate(list(rows)))
 
 
 def planted_sets(

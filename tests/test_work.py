@@ -48,10 +48,14 @@ from interp_by_construction.stages import trigger, work
 from interp_by_construction.stages.subject import Subject
 from interp_by_construction.subject.families import mlp_in, mlp_out
 from interp_by_construction.subject.hooks import activations
-from interp_by_construction.subject.interventions import Simulated, replaced
+from interp_by_construction.subject.interventions import (
+    Simulated,
+    constant_outputs,
+    mean_output,
+    replaced,
+)
 from interp_by_construction.subject.load import untie
 from interp_by_construction.subject.nodes import AlignedNodes
-from interp_by_construction.subject.removal import constant_outputs, mean_output
 from interp_by_construction.training.losses import lm_loss
 from interp_by_construction.training.modules import LanguageModelModule, Plan
 

@@ -12,10 +12,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,25 +30,17 @@ from interp_by_construction.subject.activation_statistics import FirstPass, Pick
 from interp_by_construction.subject.nodes import Excerpt, Node, excerpt_of
 from interp_by_construction.subject.reading import read_activations
 
-
-class Activations(Protocol):
-    """Reads what the nodes of one layer do on a passage, like `read_activations`."""
-
-    def __call__(
-        self, passage: Passage, nodes: NDArray[np.int64] | None, description: str
-    ) -> Iterator[tuple[slice, NDArray[np.float32]]]: ...
+Activations = Callable[
+    [Passage, NDArray[np.int64] | None, str], Iterator[tuple[slice, NDArray[np.float32]]]
+]
+"""Passage, nodes (None: all) and a description -> what `read_activations` gives."""
 
 
 def of_model(model: nn.Module, layer: int, batch_size: int) -> Activations:
     """The activations of a layer of a model."""
-
-    def read(
-        passage: Passage, nodes: NDArray[np.int64] | None, description: str
-    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        described = f"collect layer {layer}: {description}"
-        return read_activations(model, passage, layer, nodes, batch_size, described)
-
-    return read
+    return lambda passage, nodes, description: read_activations(
+        model, passage, layer, nodes, batch_size, f"collect layer {layer}: {description}"
+    )
 
 
 @dataclass(frozen=True)

@@ -110,12 +110,9 @@ def correlate(
         n_applies += (simulated > APPLIES).sum(axis=0)
         if fresh_seed is not None:
             pieces.append(simulated)
-    learned = None
-    if fresh_seed is not None:
-        wanted = np.concatenate(pieces) if pieces and len(nodes) else None
-        learned = np.zeros(n_labels)
-        if wanted is not None:
-            learned = _learned(model, passage, layer, wanted, fresh_seed)
+    learned = None if fresh_seed is None else np.zeros(n_labels)
+    if fresh_seed is not None and pieces and len(nodes):
+        learned = _learned(model, passage, layer, np.concatenate(pieces), fresh_seed)
     return Correlations(sums.correlations(), between.correlations(), n_applies, learned)
 
 

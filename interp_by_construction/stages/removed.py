@@ -21,8 +21,8 @@ from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.engine.stage import Job, Stage, unhashed
 from interp_by_construction.stages import LayerStages, TrainingStage
 from interp_by_construction.stages.losses import LossesRecord, measure_losses
+from interp_by_construction.subject.interventions import constant_outputs, mean_output
 from interp_by_construction.subject.load import save_subject
-from interp_by_construction.subject.removal import constant_outputs, mean_output
 from interp_by_construction.training.fit import Trained
 from interp_by_construction.training.phases import Phase
 from interp_by_construction.training.train import Setting

@@ -85,8 +85,8 @@ def _nodes(file: Path) -> list[Node]:
     return nodes
 
 
-def read_promoted(path: Path, moment: str = "final") -> dict[int, dict[str, Any]]:
-    """Node -> the output tokens that it promotes, of a function artifact; empty without a file."""
+def read_promoted(path: Path) -> dict[int, dict[str, Any]]:
+    """Node -> output tokens that it promotes in the final model; empty if `path` has no file."""
     file = path / "promoted.jsonl"
     rows = read_rows(file) if file.is_file() else []
-    return {each["node"]: each for each in rows if each["moment"] == moment}
+    return {each["node"]: each for each in rows if each["moment"] == "final"}

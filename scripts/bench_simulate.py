@@ -55,7 +55,6 @@ from interp_by_construction.labelling.general import general_labels
 from interp_by_construction.llm.client import Labeler, make_labeler
 from interp_by_construction.llm.embedded import resolve_model
 from interp_by_construction.llm.server import managed_server
-from interp_by_construction.scoring import columnwise_correlation
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.exact import (
     REFERENCE_LABELS,
@@ -66,6 +65,7 @@ from interp_by_construction.simulators.exact import (
 from interp_by_construction.simulators.head import Head
 from interp_by_construction.simulators.prompt import HEAD, OTHER_SHOTS, SHOTS
 from interp_by_construction.simulators.ridge import fit_ridge
+from interp_by_construction.stats.correlation import columnwise_correlation
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 N_EXCERPTS = int(os.environ.get("N_EXCERPTS", "48"))

@@ -42,7 +42,6 @@ from interp_by_construction.llm.embedded import resolve_model
 from interp_by_construction.llm.handle import LanguageModel
 from interp_by_construction.report import terminal
 from interp_by_construction.results.verification import verify
-from interp_by_construction.scoring import columnwise_correlation, pairwise_correlation
 from interp_by_construction.simulators import check
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.files import simulate_file
@@ -50,6 +49,7 @@ from interp_by_construction.simulators.handle import ConfiguredSimulator, simula
 from interp_by_construction.simulators.head import Head
 from interp_by_construction.stages.assign import Assign
 from interp_by_construction.stages.simulate import Simulate
+from interp_by_construction.stats.correlation import columnwise_correlation, pairwise_correlation
 from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.nodes import read_opposites
 from interp_by_construction.subject.reading import activations_on

@@ -23,9 +23,9 @@ from interp_by_construction.config import compose
 from interp_by_construction.corpus.parts import part_passage
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.errors import ConfigError
-from interp_by_construction.scoring import columnwise_correlation
 from interp_by_construction.simulators.exact import contrasted
 from interp_by_construction.stats.baselines import other_labels
+from interp_by_construction.stats.correlation import columnwise_correlation
 from interp_by_construction.subject.families import layer_family, mlp_in
 from interp_by_construction.subject.hooks import activations, capture, others_at_mean
 from interp_by_construction.subject.interventions import replaced

@@ -41,7 +41,7 @@ from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.report.html import write_report
 from interp_by_construction.report.node_page import excerpt
 from interp_by_construction.report.terminal import show_result
-from interp_by_construction.scoring import columnwise_correlation
+from interp_by_construction.stats.correlation import columnwise_correlation
 from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.reading import activations_on
 from interp_by_construction.sweeps.record import SweepDirectory

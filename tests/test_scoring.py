@@ -8,15 +8,12 @@ import statistics
 import numpy as np
 import pytest
 
-from interp_by_construction.scoring import (
-    columnwise_correlation,
-    mean_ci95,
-    paired_difference_ci95,
-    simulation_score,
-)
+from interp_by_construction.scoring import simulation_score
 from interp_by_construction.simulators.encoder import last_encoder_tokens
 from interp_by_construction.simulators.ridge import fit_ridge
 from interp_by_construction.stages.evaluate import Score, shuffled_scores
+from interp_by_construction.stats.bootstrap import mean_ci95, paired_difference_ci95
+from interp_by_construction.stats.correlation import columnwise_correlation
 
 
 def test_simulation_score_equals_the_standard_library() -> None:

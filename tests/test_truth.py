@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from interp_by_construction.corpus.lexicon import LEXICON, concept_mask
-from interp_by_construction.scoring import columnwise_correlation, pairwise_correlation
 from interp_by_construction.scoring.truth import (
     ALIASES,
     CONCEPTS,
@@ -23,6 +22,7 @@ from interp_by_construction.scoring.truth import (
     score_against,
     summarise,
 )
+from interp_by_construction.stats.correlation import columnwise_correlation, pairwise_correlation
 
 
 def score_layer(real: np.ndarray, truth: np.ndarray, labels: list[str]) -> Truth:

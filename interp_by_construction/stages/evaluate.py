@@ -32,11 +32,12 @@ from interp_by_construction.engine.rows import read_rows, write_rows
 from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.engine.tracking import log_summary, log_table
 from interp_by_construction.labelling.labels import Label, read_labels
-from interp_by_construction.scoring import columnwise_correlation, mean_ci95
 from interp_by_construction.scoring.simulated import SimulatedLayer
 from interp_by_construction.scoring.story_truth import StoryScores, score_stories
 from interp_by_construction.stages import LayerMeasurement, LayerStages, load_model
 from interp_by_construction.stages.freeze import frozen_identical
+from interp_by_construction.stats.bootstrap import mean_ci95
+from interp_by_construction.stats.correlation import columnwise_correlation
 from interp_by_construction.stats.undefined import mean_defined, or_none
 from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.nodes import AlignedNodes

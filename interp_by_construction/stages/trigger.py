@@ -36,9 +36,9 @@ from interp_by_construction.engine.progress import track
 from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.labelling.labels import aligned_nodes
-from interp_by_construction.scoring import mean_ci95
 from interp_by_construction.scoring.substitution import ablations
 from interp_by_construction.stages import LayerStages, load_model
+from interp_by_construction.stats.bootstrap import mean_ci95
 from interp_by_construction.subject.interventions import Intervention, intervened
 from interp_by_construction.subject.reading import device_of, read_activations
 

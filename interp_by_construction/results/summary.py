@@ -17,7 +17,7 @@ from interp_by_construction.results.finished import Artifacts, Finished, labels_
 from interp_by_construction.results.losses import Bootstrap, dictionary_losses, run_losses
 from interp_by_construction.results.method_scores import scores_by_method
 from interp_by_construction.results.nodes import layer_width, node_table, write_nodes
-from interp_by_construction.results.work import Worth, worth_of_layer, worth_of_run
+from interp_by_construction.results.work import work_of_layer, work_of_run
 from interp_by_construction.schedules.graph import RunGraph
 
 SCORES = ("before", "after", "final", "shuffled", "exact", "final_raw")
@@ -51,7 +51,7 @@ def summary(run: str, cfg: Config, found: Finished) -> dict[str, Any]:
         "align": {name: getattr(cfg.align, name) for name in KNOBS}
         | {"control": _control(cfg, found)},
         "layers": [_layer(found, layer, cfg, bootstrap) for layer in found.layers],
-        "work": _work(found.shared, worth_of_run(found, bootstrap)),
+        "work": work_of_run(found, bootstrap),
         "trigger": _trigger(found.shared),
         "invariants": {
             "frozen_identical": all(
@@ -96,7 +96,7 @@ def _layer(found: Finished, layer: int, cfg: Config, bootstrap: Bootstrap) -> di
         **dict.fromkeys(OFTEN_LEFT_OUT),
         **records,
         "dictionary": dictionary and records["dictionary"] | dictionary,
-        "work": _work(artifacts, worth_of_layer(found, layer, together, bootstrap)),
+        "work": work_of_layer(found, layer, together, bootstrap),
         "seconds": seconds_of(found, layer),
         "artifacts": {name: artifact.fingerprint for name, artifact in artifacts.items()},
     }
@@ -123,12 +123,6 @@ def _control(cfg: Config, found: Finished) -> str | None:
     if not any(record["n_labels"] + record["n_failed"] for record in labels):
         return "no_alignment"
     return cfg.align.target if cfg.align.target != "label" else None
-
-
-def _work(artifacts: Artifacts, worth: Worth | None) -> dict[str, Any] | None:
-    if worth is None:
-        return None
-    return without_curves(artifacts["work"].metrics) | to_json(worth)
 
 
 def _trigger(shared: Artifacts) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ from interp_by_construction.scoring.scorer import Case, Scored
 from interp_by_construction.scoring.windows import peaks, top_and_random
 from interp_by_construction.simulators.exact import REFERENCE_LABELS, contrasted, simulate_packed
 from interp_by_construction.stats.correlation import pairwise_correlation
+from interp_by_construction.stats.undefined import means_defined
 
 TITLES = {
     "top": "simulation r, top excerpts",
@@ -116,11 +117,7 @@ def own_and_others(r: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray
 
     r: [node, label]; label i belongs to node i, further labels are ignored. NaN where undefined.
     """
-    n = len(r)
-    own = r[:, :n].diagonal().copy()
-    others = r[:, :n].copy()
+    others = r[:, : len(r)].copy()
+    own = others.diagonal().copy()
     np.fill_diagonal(others, math.nan)
-    defined = ~np.isnan(others)
-    count = defined.sum(axis=1)
-    total = np.where(defined, others, 0.0).sum(axis=1)
-    return own, np.divide(total, count, out=np.full(n, math.nan), where=count > 0)
+    return own, means_defined(others, axis=1)

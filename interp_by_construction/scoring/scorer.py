@@ -25,6 +25,7 @@ from interp_by_construction.scoring.simulated import SimulatedLayer
 from interp_by_construction.simulators.exact import simulate_packed
 from interp_by_construction.simulators.handle import Simulate
 from interp_by_construction.stats.correlation import pairwise_correlation
+from interp_by_construction.stats.undefined import means_defined
 from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.reading import activations_on
 
@@ -145,9 +146,7 @@ class Case:
             said = known if known is not None else self._exactly(text)
         use = text.is_text.reshape(-1)
         r = pairwise_correlation(self.real("before", text)[use], said[use])
-        defined = (~np.isnan(r)).sum(axis=0)
-        mean = np.where(defined > 0, np.nansum(r, axis=0) / np.maximum(defined, 1), -math.inf)
-        return int(np.argmax(mean))
+        return int(np.argmax(np.nan_to_num(means_defined(r, axis=0), nan=-math.inf)))
 
     def _exactly(self, text: Passage) -> NDArray[np.float32]:
         description = "simulate for the common label"

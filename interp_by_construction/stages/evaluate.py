@@ -38,7 +38,7 @@ from interp_by_construction.stages import LayerMeasurement, LayerStages, load_mo
 from interp_by_construction.stages.freeze import frozen_identical
 from interp_by_construction.stats.bootstrap import mean_ci95
 from interp_by_construction.stats.correlation import columnwise_correlation
-from interp_by_construction.stats.undefined import mean_defined, or_none
+from interp_by_construction.stats.undefined import mean_defined, means_defined, or_none
 from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.nodes import AlignedNodes
 from interp_by_construction.subject.reading import activations_on
@@ -186,8 +186,8 @@ class Evaluate(LayerMeasurement[EvaluateRecord]):
     def _real(
         self, job: Job, passages: Mapping[str, Passage], aligned: AlignedNodes
     ) -> dict[str, dict[str, NDArray[Any]]]:
-        """Name of the passage -> moment -> activations times poles where there is text, [token,
-        node]. One model is in memory at a time."""
+        """Passage -> moment -> activations times poles where there is text, [token, node]. One
+        model is in memory at a time."""
         models = {"before": self.before, "after": self.after, "final": self.final}
         read: dict[str, dict[str, NDArray[Any]]] = {name: {} for name in passages}
         for moment, stage in models.items():
@@ -252,8 +252,7 @@ def read_truth(folder: Path) -> dict[int, dict[str, Any]]:
 def _node_table(
     scores: Mapping[str, NDArray[Any]], labels: Sequence[Label]
 ) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows for the logger: one row per aligned node, None where a score is
-    undefined."""
+    """Columns and rows for the logger, a row per aligned node; None where undefined."""
     kinds = ("before", "after", "final", "shuffled")
     rows = [
         [label.node, label.text, *(or_none(scores[kind][i]) for kind in kinds)]
@@ -263,8 +262,7 @@ def _node_table(
 
 
 def shuffled_scores(real: NDArray[Any], simulated: NDArray[Any], seed: int) -> NDArray[np.float64]:
-    """Mean r of each node with the simulations of other nodes' labels, [node]. NaN where none is
-    defined."""
+    """Mean r of each node with the simulations of other nodes' labels, [node]. NaN if undefined."""
     n = real.shape[1]
     if n < 2:
         return np.full(n, math.nan)
@@ -276,7 +274,4 @@ def shuffled_scores(real: NDArray[Any], simulated: NDArray[Any], seed: int) -> N
         other = np.empty(n, dtype=np.int64)
         other[order] = np.roll(order, int(shift))
         results[i] = columnwise_correlation(real, simulated[:, other])
-    defined = ~np.isnan(results)
-    count = defined.sum(axis=0)
-    total = np.where(defined, results, 0.0).sum(axis=0)
-    return np.divide(total, count, out=np.full(n, math.nan), where=count > 0)
+    return means_defined(results, axis=0)

@@ -1,5 +1,4 @@
-"""`ibc`: run, status, verify, report, export, simulate, bench, serve. Only these functions
-print; the rest of the package returns or raises."""
+"""The commands of `ibc`. Only they print; the rest of the package returns or raises."""
 
 from __future__ import annotations
 
@@ -39,8 +38,7 @@ RUN is a name below runs/ in paths.root (default: the working directory; set it 
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Entry point. Exit codes: 0 done, 1 verification failed or a bug, 2 bad input (with a message
-    and no traceback)."""
+    """Exit codes: 0 done, 1 verification failed or a bug, 2 bad input, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         sys.stdout.write(USAGE)

@@ -1,12 +1,10 @@
-"""Errors a user can act on. The command line prints them without a traceback and exits with code
-2."""
+"""Errors a user can act on: `ibc` prints them without a traceback, with exit code 2."""
 
 from __future__ import annotations
 
 
 class IbcError(Exception):
-    """A problem with the input or the machine; the message names the offending value and the
-    fix."""
+    """Bad input, or a problem of the machine. The message names the value and the fix."""
 
 
 class ConfigError(IbcError):
@@ -22,8 +20,7 @@ class SubjectError(IbcError):
 
 
 class LabelerError(IbcError):
-    """The labeler is missing, dead, unreachable, or serves something else than what was asked
-    for."""
+    """The labeler is missing, dead, unreachable, or serves another model than asked for."""
 
 
 class StoreError(IbcError):

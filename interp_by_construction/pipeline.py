@@ -23,8 +23,7 @@ SCHEDULES = {"sequential": loop, "joint": joint}
 
 
 def run(cfg: Config, name: str | None = None) -> RunDirectory:
-    """Runs everything that `cfg` asks for and that does not exist yet; returns the run's
-    directory. name: of the run, where it is not the configuration's (a job of a sweep)."""
+    """Computes what `cfg` asks for and is missing. name: of the run, if it is a job of a sweep."""
     directory = RunDirectory(cfg.runs_dir / (name or cfg.run_name))
     with directory.lock():
         directory.adopt(cfg)

@@ -1,5 +1,4 @@
-"""The engine: an artifact that exists is not computed again; a missing one is made after its
-parents."""
+"""Computes what the store does not hold yet, parents first."""
 
 from __future__ import annotations
 

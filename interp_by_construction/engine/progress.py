@@ -20,8 +20,8 @@ T = TypeVar("T")
 
 
 def track(iterable: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-    """Yields from `iterable` behind a progress bar. Where standard error is no terminal, one line
-    is written at the end."""
+    """Yields behind a progress bar; where standard error is no terminal, with one line at the
+    end."""
     bars = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     columns = (TextColumn("{task.description}"), *bars)
     with Progress(*columns, console=Console(file=sys.stderr), refresh_per_second=4) as progress:

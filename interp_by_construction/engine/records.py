@@ -65,8 +65,7 @@ def or_undefined(value: float | None, form: str = ".2f") -> str:
 
 
 def to_json(value: Any) -> Any:
-    """Dataclasses and named tuples become objects, tuples become lists. A field such as `with_` is
-    written without the underscore that keeps it from being a Python keyword."""
+    """Dataclasses and named tuples become objects. A field such as `with_` loses its underscore."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [each.name for each in dataclasses.fields(value)]
         found = {name.removesuffix("_"): to_json(getattr(value, name)) for name in names}
@@ -81,8 +80,8 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(kind: Any, value: Any) -> Any:
-    """The inverse of `to_json` for a type made of dataclasses, named tuples, containers and
-    scalars. Fields that the JSON lacks take their defaults."""
+    """The inverse of `to_json` for dataclasses, named tuples, containers and scalars. Fields that
+    the JSON lacks take their defaults."""
     origin, arguments = get_origin(kind), get_args(kind)
     if kind is Any or value is None:
         return value

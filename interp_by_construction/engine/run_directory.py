@@ -149,8 +149,7 @@ class RunDirectory:
 
     @property
     def summary(self) -> dict[str, Any] | None:
-        """None before it is written. Raises ConfigError for one of another schema, StoreError for a
-        damaged one."""
+        """None before it is written. Raises ConfigError or StoreError, as `state` does."""
         file = self.path / "summary.json"
         if not file.is_file():
             return None
@@ -159,8 +158,8 @@ class RunDirectory:
         return summary
 
     def config(self) -> Config:
-        """The config that the run was made with. Raises StoreError if it is missing, ConfigError if
-        another version wrote it."""
+        """The run's config. Raises StoreError if it is missing, ConfigError if it is of another
+        version."""
         import yaml
 
         file = self.path / "config.yaml"
@@ -297,8 +296,7 @@ def _missing(summary: dict[str, Any]) -> Iterator[str]:
 
 
 def find_runs(runs_dir: Path, name: str) -> list[RunDirectory]:
-    """The run called `name`, or the jobs of the sweep of that name, by number. Raises ConfigError,
-    listing the runs that exist."""
+    """The run, or the jobs of the sweep, called `name`. Raises ConfigError with the known runs."""
     path = runs_dir / name
     if (path / "config.yaml").is_file():
         return [RunDirectory(path)]

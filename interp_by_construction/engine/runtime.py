@@ -21,8 +21,8 @@ Tracker = Callable[[str, int | None], AbstractContextManager[Any]]
 
 
 class Handle(Generic[T]):
-    """Something outside the store that a stage computes with: hashed by `identity`, opened when it
-    is first needed, closed with the run."""
+    """Something outside the store that a stage computes with. `identity` is hashed. It is opened
+    when it is first needed, and closed with the run."""
 
     @property
     def identity(self) -> str:
@@ -68,8 +68,8 @@ class Runtime:
         return self.device if self.device == "cpu" else torch.cuda.get_device_name(self.device)
 
     def use(self, handle: Handle[T]) -> T:
-        """What the handle opens; equal handles share it. Equal identities do not: two endpoints may
-        serve one model."""
+        """What the handle opens. Equal handles share it; equal identities do not, since two
+        endpoints may serve one model."""
         key = repr(handle)
         if key not in self._opened:
             self._opened[key] = (handle, handle.open(self))
@@ -96,8 +96,7 @@ class Runtime:
 
 
 def resolve_device(device: str) -> str:
-    """`auto` becomes cuda where there is one. Raises ConfigError where cuda is asked for and there
-    is none."""
+    """`auto` becomes cuda where there is one. Raises ConfigError for cuda where there is none."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():

@@ -16,8 +16,7 @@ from interp_by_construction.engine.tracking import tracked
 
 @contextmanager
 def open_engine(cfg: Config, directory: RunDirectory) -> Iterator[tuple[Engine, Runtime]]:
-    """An engine on the run's store, and its runtime. What the runtime opened, servers included, is
-    closed at the end."""
+    """An engine on the run's store, and its runtime, which is closed at the end."""
     store, trainer, logs = Store(cfg.store_dir), cfg.trainer, directory.path / "logs"
 
     def tracker(stage: str, layer: int | None) -> AbstractContextManager[Any]:

@@ -29,8 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Stage(Generic[R]):
-    """Base of all stages. A subclass is a frozen dataclass with `name`, `version`, `record`,
-    `compute`."""
+    """Base of all stages. A subclass is a frozen dataclass with the three names below."""
 
     name: ClassVar[str]
     """Also the stage's folder in the store."""
@@ -63,8 +62,8 @@ class Stage(Generic[R]):
 
     @cached_property
     def parents(self) -> dict[str, Stage[Any]]:
-        """Role -> stage whose artifact this one reads. A field that holds several has one role for
-        each: `simulate_0`, or `models_before` where they are named."""
+        """Role -> stage whose artifact is read. A field with several stages gives `field_0` or
+        `field_name`."""
         found: dict[str, Stage[Any]] = {}
         for name, value in _hashed(self):
             if isinstance(value, Stage):
@@ -104,7 +103,7 @@ def _stages(value: Any) -> dict[str, Stage[Any]]:
 
 def canonical(value: Any, where: str) -> Any:
     """`value` as JSON that is equal for equal values. Raises TypeError, naming `where`, for what
-    must not be hashed: paths, handles inside of other values, NaN, arbitrary objects."""
+    must not be hashed: paths, handles inside other values, NaN, other objects."""
     finite = isinstance(value, float) and math.isfinite(value)
     if value is None or isinstance(value, bool | int | str) or finite:
         return value
@@ -120,8 +119,7 @@ def canonical(value: Any, where: str) -> Any:
 
 @dataclass(frozen=True)
 class Given(Stage[Record]):
-    """An artifact, or a folder that looks like one, that is there already. It stands where a stage
-    of a graph would stand, for example in tests."""
+    """An artifact, or a folder like one, that exists already. It stands in for a stage."""
 
     name = "given"
     version = 1

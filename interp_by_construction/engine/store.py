@@ -35,13 +35,11 @@ METRICS = "metrics.json"
 SCRATCH = "scratch"
 """Sub-directory of a partial artifact for checkpoints; never part of the artifact."""
 COST = "cost.json"
-"""In scratch: `device`, and what else the artifact cost, such as `labeler_tokens`. Goes into the
-manifest beside the seconds."""
+"""In scratch: the `device`, and costs such as `labeler_tokens`. They go into the manifest."""
 
 
 def canonical_json(value: Any) -> bytes:
-    """Bytes that are equal for equal values: sorted keys, no spaces, NaN refused with
-    ValueError."""
+    """Equal bytes for equal values: sorted keys, no spaces. Raises ValueError for NaN."""
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode()
@@ -167,8 +165,8 @@ class Store:
         return self.root / stage / fingerprint
 
     def get(self, stage: str, fingerprint: str) -> Artifact | None:
-        """The artifact if it is complete. Raises CorruptArtifact where a file does not have its
-        recorded size; `verify` recomputes the hashes."""
+        """The artifact if it is complete. Raises CorruptArtifact for a file of another size than
+        recorded; `verify` recomputes the hashes."""
         path = self.path(stage, fingerprint)
         if not (path / MANIFEST).is_file():
             return None

@@ -33,8 +33,7 @@ _MAX_ID = 120
 
 
 def run_id(run: str, stage: str, layer: int | None, attempt: int) -> str:
-    """`run-stage-layer-attempt` in characters that W&B and file systems accept; layer None leaves
-    that part out."""
+    """`run-stage-layer-attempt` in characters that W&B and file systems accept."""
     parts = [run, stage, *([] if layer is None else [str(layer)]), str(attempt)]
     tail = "-".join(parts[1:])
     head = re.sub(r"[^A-Za-z0-9_.]+", "_", run)[: _MAX_ID - len(tail)]

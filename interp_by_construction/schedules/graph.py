@@ -14,8 +14,8 @@ from interp_by_construction.engine.stage import Stage
 from interp_by_construction.stages import LayerStages
 
 Links = dict[str, Stage[Any]]
-"""Link name -> stage. It is the stage's name but where a run has several of a kind, such as
-`losses_continue` and `losses_control`."""
+"""Link name -> stage. A link is named after its stage, or, where a run has several of a kind, more
+exactly: `losses_continue`, `losses_control`."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,4 @@
-"""schedule=joint: label all layers of the original subject, align them at once, then freeze them
-bottom-up in short steps."""
+"""schedule=joint: label all layers of the subject, align them at once, then freeze one by one."""
 
 from __future__ import annotations
 

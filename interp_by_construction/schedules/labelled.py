@@ -1,5 +1,4 @@
-"""What every schedule has in common: the text that layers share, how one layer is labelled, and
-which models are compared."""
+"""What every schedule has in common: shared text, how a layer is labelled, compared models."""
 
 from __future__ import annotations
 
@@ -38,8 +37,7 @@ def shared_text(cfg: Config) -> Links:
 
 
 def labelling_texts(cfg: Config) -> dict[str, int]:
-    """Split -> tokens on which labels are compared with nodes by a simulator that reads any text;
-    empty for another one."""
+    """Split -> tokens on which a simulator that reads any text compares labels with nodes."""
     if not simulator_class(cfg.simulate.simulator).any_text:
         return {}
     texts = {split: text.n_tokens for split, text in compared_texts(cfg).items()}
@@ -60,8 +58,8 @@ def with_dictionary(setting: Setting, model: Stage[Any], layer: int) -> Stage[An
 def labelled_layer(
     cfg: Config, text: Links, model: Stage[Any], layer: int, below: Stage[Any] | None
 ) -> Links:
-    """Labels of the layer's nodes in `model`, and what they say on every token. below: the labels
-    of the aligned layer underneath."""
+    """Labels of the layer's nodes in `model`, and their targets. below: labels of the aligned layer
+    underneath."""
     corpus = text["corpus"]
     encoded = {
         split: text[f"encode_{split}"] for split in compared_texts(cfg) if f"encode_{split}" in text

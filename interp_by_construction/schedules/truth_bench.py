@@ -106,8 +106,7 @@ class TruthBench:
         self.simulator = create(cfg.simulate)
 
     def run(self, compared: str | None) -> dict[str, Any]:
-        """compared: a further simulator, by name. It may be slow, so it gets only as much text as
-        the labeler simulates in a run."""
+        """compared: another simulator. It may be slow, so it gets only as much text as in a run."""
         self.runtime.prepare()
         cfg = self.cfg.bench
         with torch_threads(self.runtime.encoder_threads):
@@ -238,7 +237,6 @@ def planted_sets(
 
 
 def pool_record(texts: Sequence[str], planted: Sequence[frozenset[str]]) -> dict[str, Any]:
-    """Size of the pool, and for how many nodes it has a label that names a planted concept: more
-    cannot be recovered."""
+    """Size of the pool, and for how many nodes it has a label that names a planted concept."""
     named = {nearest_concept(text) for text in texts}
     return {"n_pool": len(texts), "n_nameable": sum(bool(wanted & named) for wanted in planted)}

@@ -63,8 +63,7 @@ class LayerStages:
 
 
 def final_labels(stages: Mapping[str, Stage[Any]]) -> Stage[Any]:
-    """Of a layer's stages by link name: the matched labels where there are any, else the
-    labeler's."""
+    """The matched labels where there are any, else the labeler's. stages: of a layer, by link."""
     return stages.get("assign", stages["label"])
 
 

@@ -35,8 +35,7 @@ class TargetRecord:
 
     kind: Target
     r_in_sample: float | None
-    """Mean r of the nodes with what they were trained towards, on text that was trained on; null
-    where it is defined for no node."""
+    """Mean r of the nodes with their targets on text that was trained on; null if undefined."""
     n: int
     n_undefined: int
     r_with_label: float | None
@@ -45,8 +44,7 @@ class TargetRecord:
 
 @dataclass(frozen=True)
 class AlignRecord(Trained):
-    """Layer -> number of its aligned nodes, how they started, and how far a control learned its
-    targets (empty where the targets are the labels)."""
+    """How alignment went, layer by layer. `targets` is empty where the targets are the labels."""
 
     n_aligned: dict[int, int]
     start: dict[int, StartRecord]

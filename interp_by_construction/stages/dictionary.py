@@ -1,5 +1,4 @@
-"""A sparse transcoder takes the place of a layer's MLP, and its features become the layer's
-nodes."""
+"""A sparse transcoder takes the place of a layer's MLP; its features become the nodes."""
 
 from __future__ import annotations
 
@@ -215,8 +214,7 @@ def _learned(
 
 
 def wanted_shape(cfg: DictionaryConfig, d_model: int) -> Shape:
-    """The transcoder that `cfg` asks for. Raises ConfigError where it has fewer features than it
-    should keep."""
+    """The transcoder that `cfg` asks for. Raises ConfigError where k exceeds its features."""
     n_features, k = cfg.expansion * d_model, cfg.k if cfg.activation == "topk" else None
     if k is not None and k > n_features:
         fix = f"the transcoder has {n_features} features (dictionary.expansion={cfg.expansion} times d_model={d_model}); give fewer"
@@ -233,8 +231,7 @@ def fidelity(
     n_tokens: int,
     device: str,
 ) -> Fidelity:
-    """On the first blocks of the test split with about `n_tokens` tokens; `model` still has its
-    MLP."""
+    """On the first blocks of the test split. `model` still has its MLP."""
     blocks = TokenBlocks(load_blocks(corpus_dir, "test"))
     n_blocks = min(len(blocks), max(1, n_tokens // Split(corpus_dir, "test").block_size))
     subject: Any = model

@@ -1,5 +1,4 @@
-"""Fix everything upstream of a layer's aligned activations, and record what later checkpoints must
-reproduce."""
+"""Freeze a layer: record the weights and activations that later models must reproduce."""
 
 from __future__ import annotations
 
@@ -75,8 +74,7 @@ class Freeze(Stage[FreezeRecord]):
 
 
 def frozen_identical(model: PreTrainedModel, frozen_dir: Path) -> bool:
-    """Whether a later model has the frozen weights and the aligned activations of `frozen_dir`, bit
-    for bit."""
+    """Whether `model` has the frozen weights and activations of `frozen_dir`, bit for bit."""
     record = json.loads((frozen_dir / "frozen.json").read_text())
     probe = load_file(frozen_dir / "probe.safetensors")
     frozen = frozen_for_continue(model, record["layer"], record["nodes"])

@@ -80,8 +80,7 @@ class CalibrationCounts:
 
 @dataclass(frozen=True)
 class MomentFunction(LossSummary):
-    """What the nodes do in one model. Losses in nats per token, increases against the untouched
-    model."""
+    """What the nodes do in one model. Losses are in nats per token."""
 
     own_label_rank: RankSummary
     lookup_r2: LookupSummary
@@ -302,8 +301,7 @@ def _named(measured: dict[str, Measured], what: str) -> dict[str, NDArray[Any]]:
 
 
 def check(aligned: AlignedLayer) -> None:
-    """Raises ValueError for shapes that do not fit together, nodes that repeat, or text that is
-    both calibrated and tested on."""
+    """Raises ValueError for wrong shapes, repeated nodes, or text both calibrated and tested on."""
     layer, nodes, poles = aligned.nodes
     if nodes.shape != poles.shape or len(np.unique(nodes)) != len(nodes):
         raise ValueError(

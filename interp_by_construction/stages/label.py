@@ -1,5 +1,5 @@
-"""label: one distinct natural-language explanation per node, from its activations, chosen by how
-well it predicts them (`labelling.rounds`)."""
+"""label: one distinct explanation per node in words, chosen by how well it predicts the node
+(`labelling.rounds`)."""
 
 from __future__ import annotations
 
@@ -210,8 +210,8 @@ class LabelNodes(Stage[LabelRecord]):
 
 
 def n_revisions(cfg: Config) -> int:
-    """Rounds of revision: by default one where simulations are cheap; none where candidates are not
-    scored."""
+    """Rounds of revision. By default one where simulations are cheap and candidates are scored,
+    else none."""
     n = cfg.label.revisions
     if n is None and simulator_class(cfg.simulate.simulator).any_text:
         return int(cfg.label.head_select_tokens > 0)
@@ -219,8 +219,8 @@ def n_revisions(cfg: Config) -> int:
 
 
 def compared_texts(cfg: Config) -> dict[str, ComparedText]:
-    """Split -> the text on which labels are chosen (select) and revised (label); none where the
-    first candidate counts."""
+    """Split -> text on which labels are chosen (select) and revised (label). Empty where the first
+    candidate counts."""
     if simulator_class(cfg.simulate.simulator).any_text:
         select = ComparedText(cfg.label.head_select_tokens, None)
         label = ComparedText(cfg.simulate.n_label_tokens, None)

@@ -1,5 +1,4 @@
-"""The subject before any alignment: trained from scratch, or a pretrained checkpoint, adapted to
-the corpus if asked for."""
+"""The subject before any alignment: trained from scratch, or pretrained and perhaps adapted."""
 
 from __future__ import annotations
 

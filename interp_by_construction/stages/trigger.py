@@ -139,8 +139,8 @@ class Trigger(Stage[TriggerRecord]):
 
     @classmethod
     def examine_all(cls, cfg: Config, layers: Sequence[LayerStages]) -> Self | None:
-        """The models of a run, whose aligned `layers` are all there; None where nothing is planted.
-        The repaired models and, for comparison, the control are also ablated."""
+        """All models of a run; None where nothing is planted. The repaired models and the control
+        are also ablated."""
         if cfg.trigger.share == 0:
             return None
         every, last = tuple(each.index for each in layers), layers[-1]
@@ -266,8 +266,8 @@ def success(
 def _ablations(
     model: nn.Module, corpus: Path, aligned: Mapping[int, Sequence[int]], batch_size: int
 ) -> dict[str | None, list[Intervention]]:
-    """Name -> one ablation in each layer of `aligned` (layer -> its aligned nodes), where there are
-    any; means are those of clean text."""
+    """Name -> one ablation in each layer of `aligned` (layer -> aligned nodes). Means are those of
+    clean text."""
     passage = Passage.of_split(corpus, "select", n_blocks=N_MEAN_BLOCKS)
     found: dict[str | None, list[Intervention]] = {}
     for layer, nodes in aligned.items():

@@ -43,8 +43,7 @@ EDGES = {"below": "incoming", "above": "outgoing"}
 MAX_TOKENS = 8192
 """Tokens of the score split that excerpts are chosen from."""
 SEGMENT, WINDOW, BEFORE = 32, 16, 11
-"""Tokens of a segment, of an excerpt, and of the excerpt before its peak: the model reads from left
-to right."""
+"""Tokens of a segment, of an excerpt, and of the excerpt before its peak."""
 N_TOP, N_TOP_FREE, N_BANDS, PER_BAND, N_OTHER = 4, 3, 5, 2, 3
 N_EDGES = 8
 """Strongest labelled neighbours on either side."""

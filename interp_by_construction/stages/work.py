@@ -50,8 +50,7 @@ from interp_by_construction.subject.nodes import AlignedNodes
 
 ABLATIONS = ("free_mean", "free_zero", "aligned_mean", "aligned_zero", "all_mean", "all_zero")
 N_MEAN_BLOCKS = 128
-"""Blocks of the select split that means are taken from where there are no simulations to
-calibrate."""
+"""Blocks of the select split for means, where there are no simulations to calibrate on."""
 
 
 @dataclass(frozen=True)
@@ -232,8 +231,7 @@ def work_losses(
 def without_simulations(
     corpus: Path, layer: int, nodes: Sequence[int], max_test_blocks: int | None
 ) -> AlignedLayer:
-    """A layer on the blocks that its test loss is measured on; means come from the select split.
-    Nothing is simulated."""
+    """A layer without simulations on the test blocks; means come from the select split."""
 
     def text(split: str, n_blocks: int | None) -> Simulated:
         passage = Passage.of_split(corpus, split, n_blocks=n_blocks)

@@ -21,20 +21,9 @@ ACTIVATION = ("activation_function", "hidden_act")
 def check_dictionaries(config: Any, model_dir: Path) -> None:
     """Raises ConfigError, with all reasons, if a plain checkpoint cannot hold the dictionary layers
     of `config`."""
-    reasons = why_not_plain(config)
-    if reasons:
-        raise ConfigError(
-            f"nodes=transcoder: not exported, because {'; '.join(reasons)}. "
-            f"Load {model_dir} with interp_by_construction.subject.load.load_subject"
-        )
-
-
-def why_not_plain(config: Any) -> list[str]:
-    """What about the dictionary layers plain transformers cannot express; empty if there is
-    nothing or there are no such layers."""
     found = dictionaries(config)
     if not found:
-        return []
+        return
     reasons = []
     if sparse := [layer for layer, shape in found.items() if shape.k is not None]:
         reasons.append(f"layers {sparse} keep only the k largest features of a token (TopK)")
@@ -50,11 +39,16 @@ def why_not_plain(config: Any) -> list[str]:
         )
     if not getattr(config, "enable_bias", True):
         reasons.append("this checkpoint's MLPs have no biases and transcoders have")
-    return reasons
+    if reasons:
+        raise ConfigError(
+            f"nodes=transcoder: not exported, because {'; '.join(reasons)}. "
+            f"Load {model_dir} with interp_by_construction.subject.load.load_subject"
+        )
 
 
 def without_dictionaries(model: PreTrainedModel) -> PreTrainedModel:
-    """The same function with plain MLPs of uneven widths; `why_not_plain` is empty for it."""
+    """The same function with plain MLPs of uneven widths, of a model that `check_dictionaries`
+    accepts."""
     config, family = copy.deepcopy(model.config), family_of(model)
     delattr(config, KEY)
     state = model.state_dict()

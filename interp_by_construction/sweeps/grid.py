@@ -51,10 +51,9 @@ def expand(
 
 def swept(jobs: Sequence[Sequence[str]]) -> set[str]:
     """The keys whose values differ between jobs."""
-    values: dict[str, set[str | None]] = {}
-    for key in {key_of(override) for job in jobs for override in job}:
-        values[key] = {next((o for o in job if key_of(o) == key), None) for job in jobs}
-    return {key for key, found in values.items() if len(found) > 1}
+    given = [{key_of(override): override for override in job} for job in jobs]
+    keys = {key for job in given for key in job}
+    return {key for key in keys if len({job.get(key) for job in given}) > 1}
 
 
 def key_of(override: str) -> str:

@@ -20,7 +20,7 @@ simulation. End-of-text tokens keep their true activations.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -35,16 +35,13 @@ from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.engine.records import Column, Record, or_undefined
 from interp_by_construction.engine.rows import write_rows
 from interp_by_construction.engine.stage import Job, Stage
-from interp_by_construction.scoring.calibration import Calibration
 from interp_by_construction.scoring.clamp import Budget, ClampRecord, measure_clamping
 from interp_by_construction.scoring.lookup import (
-    Lookup,
     LookupSummary,
     lookup_r2_of,
     lookup_summary,
 )
 from interp_by_construction.scoring.rank import (
-    OwnLabelRanks,
     RankSummary,
     own_label_ranks,
     rank_summary,
@@ -106,7 +103,7 @@ class FunctionRecord(Record):
             return " -> ".join(f"{value:+.4f}" for value in both)
 
         by_own, by_other = (
-            "undefined" if each is None else f"{each.loss_increase:+.4f}"
+            or_undefined(None if each is None else each.loss_increase, "+.4f")
             for each in map(final.substitution.get, ("own_labels", "other_labels"))
         )
         yield (
@@ -151,32 +148,11 @@ def _clamp_line(clamp: ClampRecord) -> str:
 class Measured(NamedTuple):
     """One model."""
 
-    n_nodes: int
-    """Of the whole layer."""
-    ranks: OwnLabelRanks
-    lookup: Lookup
-    own: Calibration
+    record: MomentFunction
+    per_node: dict[str, NDArray[Any]]
+    """[node] each."""
     losses: Losses
-    clamp: ClampRecord
     clamped: list[dict[str, Any]]
-    promoted: list[dict[str, Any]]
-
-    @property
-    def per_node(self) -> dict[str, NDArray[np.float64]]:
-        """[node] each."""
-        return {
-            "rank": self.ranks.rank,
-            "own_r": self.ranks.own_r,
-            "lookup_r2": self.lookup.r2,
-            "scale": self.own.scale,
-            "offset": self.own.offset,
-        }
-
-    @property
-    def per_document(self) -> dict[str, NDArray[Any]]:
-        """[document] each."""
-        losses = self.losses
-        return {"document": losses.document, "tokens": losses.tokens, **losses.nats}
 
 
 @dataclass(frozen=True)
@@ -219,57 +195,54 @@ class Function(LayerMeasurement[FunctionRecord]):
     def compute(self, job: Job) -> FunctionRecord:
         corpus, layer = job.path(self.corpus), self.simulated(job).substituted
         check(layer)
+        _, nodes, poles = layer.nodes
         lookup = Passage.of_split(corpus, LOOKUP_SPLIT, first=True)
-        measured: dict[str, Measured] = {}
+        per_node: dict[str, NDArray[Any]] = {"nodes": nodes, "poles": poles}
+        per_document: dict[str, NDArray[Any]] = {}
+        clamped: list[dict[str, Any]] = []
+        promoted: list[dict[str, Any]] = []
+        records = []
         for moment, stage in (("before", self.before), ("final", self.final)):
             model = load_model(job, stage)
-            measured[moment] = self._measured(model, corpus, layer, lookup, moment)
-        _, nodes, poles = layer.nodes
-        per_node = _named(measured, "per_node") | {"nodes": nodes, "poles": poles}
+            found, n_nodes = self._measured(model, layer, lookup, moment), d_mlp(model, self.layer)
+            tokens = promoted_tokens(
+                model, corpus, self.layer, nodes, poles, self.amounts.n_promoted
+            )
+            records.append(found.record)
+            per_node |= _of_moment(moment, found.per_node)
+            losses = {"document": found.losses.document, "tokens": found.losses.tokens}
+            per_document |= _of_moment(moment, losses | found.losses.nats)
+            clamped += found.clamped
+            promoted += [{"moment": moment, **row} for row in tokens]
         save_file(per_node, job.out / "function.safetensors")
-        save_file(_named(measured, "per_document"), job.out / "function_losses.safetensors")
-        clamped = (row for each in measured.values() for row in each.clamped)
+        save_file(per_document, job.out / "function_losses.safetensors")
         write_rows(job.out / "clamp.jsonl", clamped)
-        promoted = (
-            {"moment": moment, **row} for moment, each in measured.items() for row in each.promoted
-        )
         write_rows(job.out / "promoted.jsonl", promoted)
-        n_free = measured["final"].n_nodes - len(nodes)
-        moments = map(self._record, measured.values())
-        return FunctionRecord(self.layer, len(nodes), n_free, *moments)
+        return FunctionRecord(self.layer, len(nodes), n_nodes - len(nodes), *records)
 
-    def _measured(
-        self, model: Any, corpus: Path, layer: AlignedLayer, lookup: Passage, moment: str
-    ) -> Measured:
+    def _measured(self, model: Any, layer: AlignedLayer, lookup: Passage, moment: str) -> Measured:
         (index, nodes, poles), rank = layer.nodes, layer.rank
-        size = self.batch_size
+        size, amounts = self.batch_size, self.amounts
         real = activations_on(model, rank.passage, index, nodes, size, f"rank {moment}")
         # Column by column, as the correlations sum.
         on_text = np.asfortranarray(real[rank.passage.is_text.reshape(-1)]) * poles
         fitted = calibrate(model, layer.nodes, layer.calibrate, size, self.seed, moment)
         losses = layer_losses(model, layer, fitted, size, self.seed, moment)
-        amounts = self.amounts
         budget = Budget(amounts.n_clamped, amounts.n_clamp_tokens, size, self.seed)
-        clamp, clamped = measure_clamping(model, layer, fitted.own, budget, moment)
-        return Measured(
-            d_mlp(model, index),
-            own_label_ranks(on_text, rank.on_text()),
-            lookup_r2_of(model, lookup, index, nodes, size, moment),
-            fitted.own,
-            losses,
-            clamp,
-            clamped,
-            promoted_tokens(model, corpus, index, nodes, poles, amounts.n_promoted),
-        )
-
-    def _record(self, measured: Measured) -> MomentFunction:
-        own = measured.own
-        return MomentFunction(
-            **vars(summarise(measured.losses, ABLATIONS, self.n_bootstrap, self.seed)),
-            own_label_rank=rank_summary(measured.ranks),
-            lookup_r2=lookup_summary(measured.lookup),
+        own = fitted.own
+        clamp, clamped = measure_clamping(model, layer, own, budget, moment)
+        ranks = own_label_ranks(on_text, rank.on_text())
+        words = lookup_r2_of(model, lookup, index, nodes, size, moment)
+        record = MomentFunction(
+            **vars(summarise(losses, ABLATIONS, self.n_bootstrap, self.seed)),
+            own_label_rank=rank_summary(ranks),
+            lookup_r2=lookup_summary(words),
             calibration=CalibrationCounts(int(own.constant.sum()), int(own.negative.sum())),
-            clamp=measured.clamp,
+            clamp=clamp,
+        )
+        per_node = {"rank": ranks.rank, "own_r": ranks.own_r, "lookup_r2": words.r2}
+        return Measured(
+            record, per_node | {"scale": own.scale, "offset": own.offset}, losses, clamped
         )
 
 
@@ -291,13 +264,8 @@ def layer_losses(
     )
 
 
-def _named(measured: dict[str, Measured], what: str) -> dict[str, NDArray[Any]]:
-    """`<moment>.<name>` -> values."""
-    return {
-        f"{moment}.{name}": np.ascontiguousarray(values)
-        for moment, each in measured.items()
-        for name, values in getattr(each, what).items()
-    }
+def _of_moment(moment: str, values: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {f"{moment}.{name}": np.ascontiguousarray(each) for name, each in values.items()}
 
 
 def check(aligned: AlignedLayer) -> None:

@@ -25,8 +25,7 @@ from interp_by_construction.errors import CorpusError
 
 MOBY_DICK = "moby_dick"
 WORDS_PER_DOCUMENT = 500
-TEXT_SUFFIXES = (".txt", ".md", ".text", ".rst")
-ROW_SUFFIXES = (".jsonl", ".ndjson", ".parquet")
+SUFFIXES = (".txt", ".md", ".text", ".rst", ".jsonl", ".ndjson", ".parquet")
 
 # An empty line follows a heading. A table of contents and sentences about chapters do not match.
 _CHAPTER = re.compile(
@@ -43,8 +42,7 @@ def read_documents(cfg: DataConfig) -> list[str]:
     Raises:
         CorpusError: missing path, unreadable, binary or empty text, or missing column.
     """
-    path = _required(cfg)
-    local = _local(path)
+    path, local = _source(cfg)
     if path == MOBY_DICK:
         documents = split_text(_shipped().decode())
     elif local is None:
@@ -63,8 +61,7 @@ def read_documents(cfg: DataConfig) -> list[str]:
 
 def text_identity(cfg: DataConfig) -> str:
     """sha256 of the content that `read_documents` reads; a moved file keeps it."""
-    path = _required(cfg)
-    local = _local(path)
+    path, local = _source(cfg)
     digest = hashlib.sha256()
     if path == MOBY_DICK:
         digest.update(_shipped())
@@ -112,30 +109,25 @@ def _pieces(text: str) -> list[str]:
     return [text[a:b].strip() for a, b in pairwise([*starts, len(text)])]
 
 
-def _required(cfg: DataConfig) -> str:
-    if not cfg.path:
+def _source(cfg: DataConfig) -> tuple[str, Path | None]:
+    """`data.path`, and where it is; None for the shipped text and for a `datasets` name."""
+    path = cfg.path
+    if not path:
         raise CorpusError(f"data.path is not set: {_FIX}")
-    return cfg.path
-
-
-def _local(path: str) -> Path | None:
-    """The path if it exists; None for the shipped text and for a `datasets` name."""
     if path == MOBY_DICK:
-        return None
+        return path, None
     local = Path(path).expanduser()
     if local.exists():
-        return local
-    name = path.removesuffix(".gz").lower()
-    is_file_name = name.endswith(TEXT_SUFFIXES + ROW_SUFFIXES)
+        return path, local
+    is_file_name = path.removesuffix(".gz").lower().endswith(SUFFIXES)
     if is_file_name or path.startswith((".", "/", "~")) or path.count("/") > 1:
         raise CorpusError(f"data.path={path} does not exist: {_FIX}")
-    return None
+    return path, None
 
 
 def _shipped() -> bytes:
-    return gzip.decompress(
-        files("interp_by_construction.corpus").joinpath("data", "moby_dick.txt.gz").read_bytes()
-    )
+    file = files("interp_by_construction.corpus") / "data" / "moby_dick.txt.gz"
+    return gzip.decompress(file.read_bytes())
 
 
 def _suffix(file: Path) -> str:
@@ -145,12 +137,11 @@ def _suffix(file: Path) -> str:
 def _files(local: Path) -> list[Path]:
     if local.is_file():
         return [local]
-    suffixes = TEXT_SUFFIXES + ROW_SUFFIXES
     found = sorted(
-        file for file in local.rglob("*") if file.is_file() and _suffix(file) in suffixes
+        file for file in local.rglob("*") if file.is_file() and _suffix(file) in SUFFIXES
     )
     if not found:
-        kinds = ", ".join(suffixes)
+        kinds = ", ".join(SUFFIXES)
         raise CorpusError(f"data.path={local} is a folder without text files ({kinds}): {_FIX}")
     return found
 

@@ -34,19 +34,21 @@ def _place(name: str, family: Family) -> tuple[int | None, str]:
     return int(index), rest
 
 
-def frozen_below(model: nn.Module, start_layer: int) -> Frozen:
-    """Embeddings and all blocks below `start_layer`. Nothing for layer 0: its align trains them."""
-    if start_layer == 0:
-        return {}
+def _below(model: nn.Module, layer: int) -> Frozen:
+    """Embeddings and all blocks below a layer."""
     family = family_of(model)
     frozen: Frozen = {}
     for name, _ in model.named_parameters():
         index, rest = _place(name, family)
-        if (index is None and not _under(rest, family.tail)) or (
-            index is not None and index < start_layer
-        ):
+        is_below = index < layer if index is not None else not _under(rest, family.tail)
+        if is_below:
             frozen[name] = None
     return frozen
+
+
+def frozen_below(model: nn.Module, start_layer: int) -> Frozen:
+    """Embeddings and all blocks below `start_layer`. Nothing for layer 0: its align trains them."""
+    return _below(model, start_layer) if start_layer else {}
 
 
 def upstream(model: nn.Module, layer: int, nodes: Sequence[int]) -> Frozen:
@@ -59,29 +61,20 @@ def upstream(model: nn.Module, layer: int, nodes: Sequence[int]) -> Frozen:
     """
     family, mixed = layer_family(model, layer), mixes_nodes(model, layer)
     own_rows = (family.act,) if mixed else family.mlp_in
-    frozen: Frozen = {}
+    unread = (family.mlp_out, *family.beside_nodes, *family.attention_only, *family.after_mlp)
+    frozen = _below(model, layer)
     for name, parameter in model.named_parameters():
         index, rest = _place(name, family)
-        if index is None:
-            if not _under(rest, family.tail):
-                frozen[name] = None
-        elif index < layer:
-            frozen[name] = None
-        elif index == layer and not _under(
-            rest, (family.mlp_out, *family.beside_nodes, *family.attention_only, *family.after_mlp)
-        ):
+        if index == layer and not _under(rest, unread):
             frozen[name] = _rows(parameter, nodes, family) if _under(rest, own_rows) else None
     return frozen
 
 
 def _rows(parameter: Tensor, nodes: Sequence[int], family: Family) -> Tensor:
     mask = torch.zeros_like(parameter, dtype=torch.bool)
+    chosen = torch.as_tensor(list(nodes), dtype=torch.long, device=mask.device)
     # A Linear weight is [node, d_model]; a Conv1D weight is [d_model, node] and a bias [node].
-    node_axis = -1 if family.conv1d else 0
-    mask.index_fill_(
-        node_axis, torch.as_tensor(list(nodes), dtype=torch.long, device=mask.device), True
-    )
-    return mask
+    return mask.index_fill_(-1 if family.conv1d else 0, chosen, True)
 
 
 def frozen_for_align(model: nn.Module, layer: int, below: LayerNodes | None) -> Frozen:
@@ -98,12 +91,10 @@ def frozen_for_align(model: nn.Module, layer: int, below: LayerNodes | None) -> 
 
 def frozen_for_local(model: nn.Module, layer: int, below: LayerNodes | None) -> Frozen:
     """As `frozen_for_align`, and everything outside block `layer`."""
-    frozen = frozen_for_align(model, layer, below)
     family = family_of(model)
-    for name, _ in model.named_parameters():
-        if _place(name, family)[0] != layer:
-            frozen[name] = None
-    return frozen
+    names = (name for name, _ in model.named_parameters())
+    outside: Frozen = {name: None for name in names if _place(name, family)[0] != layer}
+    return frozen_for_align(model, layer, below) | outside
 
 
 def frozen_for_continue(model: nn.Module, layer: int, aligned: Sequence[int]) -> Frozen:

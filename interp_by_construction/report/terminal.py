@@ -37,13 +37,8 @@ def show_result(run: RunDirectory) -> None:
     # This imports all stages and so torch, which `ibc status` does not need.
     from interp_by_construction.report.lines import stage_facts
 
-    out = console()
-    summary = run.summary
-    if summary is None:
-        out.print(
-            f"run {run.name}: no layer is done yet; `ibc status {run.name}` shows how far it is"
-        )
-        return
+    out, summary = console(), run.summary
+    assert summary is not None, "pipeline.run has written it"
     out.print(_score_table(run.name, summary))
     for layer in summary["layers"]:
         _show_methods(out, layer)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.corpus.passage import Passage
-from interp_by_construction.engine.records import two_digits
+from interp_by_construction.engine.records import or_undefined
 from interp_by_construction.scoring.rule_truth import candidates, read_target, target_mask
 from interp_by_construction.scoring.truth import (
     CONCEPTS,
@@ -69,10 +69,10 @@ class StoryScores(TruthScores):
 def _shown(scores: TruthScores) -> str:
     """The scores that both kinds of truth have."""
     return (
-        f"r {two_digits(scores.r_before)} before, {two_digits(scores.r_mean)} final, "
-        f"{two_digits(scores.r_shuffled)} shuffled, {two_digits(scores.r_mean_held_out)} in "
-        f"held-out documents; AUC {two_digits(scores.auc_mean)}, "
-        f"label right {two_digits(scores.share_label_right)}"
+        f"r {or_undefined(scores.r_before)} before, {or_undefined(scores.r_mean)} final, "
+        f"{or_undefined(scores.r_shuffled)} shuffled, {or_undefined(scores.r_mean_held_out)} in "
+        f"held-out documents; AUC {or_undefined(scores.auc_mean)}, "
+        f"label right {or_undefined(scores.share_label_right)}"
     )
 
 

@@ -112,10 +112,9 @@ def _row_differences(written: pa.Table, made: pa.Table) -> Iterator[str]:
 def _split_problems(found: Finished) -> Iterator[str]:
     """Invariant 2, from the documents' hashes."""
     path = found.shared["corpus"].path / "documents.parquet"
-    splits: dict[str, set[str]] = {}
-    for row in pq.read_table(path, columns=["split", "sha256"]).to_pylist():
-        splits.setdefault(row["sha256"], set()).add(row["split"])
-    shared = sum(len(names) > 1 for names in splits.values())
+    documents = pq.read_table(path, columns=["split", "sha256"]).group_by("sha256")
+    counts = documents.aggregate([("split", "count_distinct")])["split_count_distinct"]
+    shared = sum(count > 1 for count in counts.to_pylist())
     if shared:
         yield f"{path}: {shared} documents are in more than one split"
 

@@ -139,9 +139,9 @@ class Passage:
         size = self.source.block_size
         return self if size == self.length else Passage(self.source, self.blocks, size)
 
-    def slices(self, size: int = SLICE) -> Iterator[Passage]:
-        """Passages of `size` blocks, in order."""
-        return map(self.part, batches(len(self), size))
+    def slices(self, size: int | None = None) -> Iterator[Passage]:
+        """Passages of `size` blocks (None: `SLICE`), in order."""
+        return map(self.part, batches(len(self), size or SLICE))
 
     def around(self, row: int, position: int, width: int) -> slice:
         """A window of `width` tokens around `position`, cut off where its document ends."""

@@ -126,7 +126,10 @@ def save_subject(model: PreTrainedModel, path: Path) -> None:
 
 
 def untie(model: PreTrainedModel) -> bool:
-    """Gives a tied head its own copy of the embedding. Returns whether it was tied."""
+    """Gives a tied head its own copy of the embedding. Returns whether it was tied.
+
+    Then the head can train while the embedding is frozen.
+    """
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     model.config.tie_word_embeddings = False
     if head is None or head.weight is not embedding.weight:

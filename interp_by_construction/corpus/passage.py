@@ -52,8 +52,8 @@ class Split:
 class Passage:
     """The first `length` tokens of some blocks of a split.
 
-    Everything else is read when it is first asked for, and then kept. Read a passage that may be
-    large by its `slices`, which are kept no longer than you hold them.
+    Everything else is read when it is first asked for, and then kept. A large passage is read by
+    its `slices`, so that it is never in memory as a whole.
     """
 
     source: Split

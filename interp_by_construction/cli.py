@@ -205,10 +205,7 @@ def _serve(arguments: list[str]) -> None:
 
 
 def _of_run(
-    command: str,
-    arguments: list[str],
-    more: dict[str, Any] | None = None,
-    positional: str = "RUN",
+    command: str, arguments: list[str], more: dict[str, Any] | None = None, positional: str = "RUN"
 ) -> tuple[Path, str, dict[str, Any]]:
     """The root, the run's name, and the options. more: those beside paths.root, with defaults.
     Raises ConfigError for anything unknown."""

@@ -78,7 +78,7 @@ def graph_of(layers: list[int]) -> RunGraph:
     base = Toy(7)
     toys = {layer: Toy(layer, base) for layer in layers}
     made = {layer: {"zebra": toys[layer], "spoken": Spoken(toys[layer])} for layer in layers}
-    return RunGraph({"base": base}, made, {}, {}, ())
+    return RunGraph({"base": base}, made, {}, {})
 
 
 def planned(root: Path, graph: RunGraph) -> tuple[RunDirectory, Engine]:
@@ -154,7 +154,7 @@ def test_links_that_are_not_planned_any_more_go_and_the_summary_is_not_complete(
     other = graph_of([1, 2])
     run.write_plan(other.plan())
     assert len(run.links) == 3 and len(run.plan) == 5
-    run.write_plan(RunGraph({"base": Toy(8)}, {2: {"zebra": Toy(2)}}, {}, {}, ()).plan())
+    run.write_plan(RunGraph({"base": Toy(8)}, {2: {"zebra": Toy(2)}}, {}, {}).plan())
     assert not run.links and run.state["layers"] == {} == run.state["shared"]
 
 

@@ -19,7 +19,6 @@ from interp_by_construction.engine.tracking import (
     log_points,
     log_summary,
     log_table,
-    make_logger,
     next_attempt,
     run_id,
     tracked,
@@ -45,7 +44,8 @@ def use(cfg: LoggerConfig, directory: Path) -> None:
 
 
 def test_none_is_false_and_writes_nothing(tmp_path: Path) -> None:
-    assert make_logger(LoggerConfig(kind="none"), "demo", "align", 1, tmp_path / "logs") is False
+    with tracked(LoggerConfig(kind="none"), "demo", "align", 1, tmp_path / "logs") as logger:
+        assert logger is False
     use(LoggerConfig(kind="none"), tmp_path / "logs")
     assert not list(tmp_path.iterdir())
 
@@ -90,8 +90,12 @@ def test_jobs_of_a_sweep_are_one_group() -> None:
 
 
 def test_unknown_kind_names_the_choices(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"logger.kind=tensorboard.*wandb, csv or none"):
-        make_logger(LoggerConfig(kind="tensorboard"), "demo", "align", 1, tmp_path)  # type: ignore[arg-type]
+    cfg = LoggerConfig(kind="tensorboard")  # type: ignore[arg-type]
+    with (
+        pytest.raises(ConfigError, match=r"logger.kind=tensorboard.*wandb, csv or none"),
+        tracked(cfg, "demo", "align", 1, tmp_path),
+    ):
+        pass
 
 
 SCRIPT = """

@@ -1,5 +1,4 @@
-"""safetensors files that are larger than memory: made with their final size, then filled piece by
-piece.
+"""safetensors files that are larger than memory: made in full size, then filled piece by piece.
 
 The format (https://github.com/huggingface/safetensors): 8 bytes with the length of a JSON header,
 the header, the tensors' bytes.
@@ -8,6 +7,7 @@ the header, the tensors' bytes.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,37 +25,27 @@ def create_safetensors(
 
     Raises KeyError for a dtype other than float16, float32, int64 and bool.
     """
-    header: dict[str, dict[str, object]] = {}
-    starts: dict[str, int] = {}
+    header: dict[str, Any] = {}
     offset = 0
     # Wide types first, so that every tensor is aligned.
-    order = sorted(tensors, key=lambda name: (-np.dtype(tensors[name][0]).itemsize, name))
-    for name in order:
+    for name in sorted(tensors, key=lambda name: (-np.dtype(tensors[name][0]).itemsize, name)):
         dtype, shape = np.dtype(tensors[name][0]), list(tensors[name][1])
-        size = dtype.itemsize * int(np.prod(shape))
-        header[name] = {
-            "dtype": _NAMES[dtype.name],
-            "shape": shape,
-            "data_offsets": [offset, offset + size],
-        }
-        starts[name] = offset
-        offset += size
+        end = offset + dtype.itemsize * math.prod(shape)
+        header[name] = {"dtype": _NAMES[dtype.name], "shape": shape, "data_offsets": [offset, end]}
+        offset = end
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % 8)
+    base = 8 + len(encoded)
     with path.open("wb") as file:
         file.write(len(encoded).to_bytes(8, "little") + encoded)
-        file.truncate(8 + len(encoded) + offset)
-    base = 8 + len(encoded)
-    return {
-        name: _map(path, base + starts[name], tuple(tensors[name][1]), np.dtype(tensors[name][0]))
-        for name in order
-    }
-
-
-def _map(path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> NDArray[Any]:
-    # An empty tensor cannot be mapped, and nothing will be written to it.
-    return (
-        np.memmap(path, dtype=dtype, mode="r+", offset=offset, shape=shape)
-        if np.prod(shape)
-        else np.empty(shape, dtype)
-    )
+        file.truncate(base + offset)
+    mapped: dict[str, NDArray[Any]] = {}
+    for name, entry in header.items():
+        dtype, shape = np.dtype(tensors[name][0]), tuple(entry["shape"])
+        start = base + entry["data_offsets"][0]
+        # An empty tensor cannot be mapped, and nothing will be written to it.
+        used = math.prod(shape) > 0
+        mapped[name] = (
+            np.memmap(path, dtype, "r+", start, shape) if used else np.empty(shape, dtype)
+        )
+    return mapped

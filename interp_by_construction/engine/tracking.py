@@ -54,15 +54,17 @@ def group_of(run: str) -> str:
     return run.partition("/")[0]
 
 
-def make_logger(
+@contextmanager
+def tracked(
     cfg: LoggerConfig,
     run: str,
     stage: str,
     layer: int | None,
     directory: Path,
     config: Mapping[str, Any] | None = None,
-) -> Tracked:
-    """A Lightning logger for the next attempt at one stage.
+) -> Iterator[Tracked]:
+    """A Lightning logger for the next attempt at one stage. It is finished at the end of the block,
+    as failed if the block raises.
 
     Args:
         directory: where files go; created if missing.
@@ -73,17 +75,24 @@ def make_logger(
         ConfigError: an unknown `logger.kind`, or W&B cannot start (for example online without an
         account).
     """
-    if cfg.kind == "none":
-        return False
-    directory.mkdir(parents=True, exist_ok=True)
+    logger: Tracked = False
     if cfg.kind == "csv":
         from pytorch_lightning.loggers import CSVLogger
 
+        directory.mkdir(parents=True, exist_ok=True)
         identifier = run_id(run, stage, layer, next_attempt(run, stage, layer, directory))
-        return CSVLogger(save_dir=directory, name="csv", version=identifier)
-    if cfg.kind == "wandb":
-        return _wandb_logger(cfg, run, stage, layer, directory, config or {})
-    raise ConfigError(f"logger.kind={cfg.kind} is unknown: use wandb, csv or none")
+        logger = CSVLogger(save_dir=directory, name="csv", version=identifier)
+    elif cfg.kind == "wandb":
+        directory.mkdir(parents=True, exist_ok=True)
+        logger = _wandb_logger(cfg, run, stage, layer, directory, config or {})
+    elif cfg.kind != "none":
+        raise ConfigError(f"logger.kind={cfg.kind} is unknown: use wandb, csv or none")
+    try:
+        yield logger
+    except BaseException:
+        finish(logger, failed=True)
+        raise
+    finish(logger)
 
 
 def _wandb_logger(
@@ -133,25 +142,6 @@ def _without_keys(config: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in config.items()
         if key != "api_key"
     }
-
-
-@contextmanager
-def tracked(
-    cfg: LoggerConfig,
-    run: str,
-    stage: str,
-    layer: int | None,
-    directory: Path,
-    config: Mapping[str, Any] | None = None,
-) -> Iterator[Tracked]:
-    """`make_logger` that is finished at the end of the block, as failed if the block raises."""
-    logger = make_logger(cfg, run, stage, layer, directory, config)
-    try:
-        yield logger
-    except BaseException:
-        finish(logger, failed=True)
-        raise
-    finish(logger)
 
 
 def log_table(

@@ -27,7 +27,7 @@ def run_graph(setting: Setting, text: Links, made: dict[int, Links]) -> RunGraph
         measured[view.index] = {each.name: each for each in stages if each is not None}
     stages = [kinds[name].examine_all(cfg, views) for name in OF_ALL_LAYERS]
     whole = {each.name: each for each in stages if each is not None}
-    return RunGraph(text, made, measured, whole, views)
+    return RunGraph(text, made, measured, whole)
 
 
 def layer_views(setting: Setting, text: Links, made: dict[int, Links]) -> tuple[LayerStages, ...]:

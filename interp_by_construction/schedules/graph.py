@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from interp_by_construction.engine.stage import Stage
-from interp_by_construction.stages import LayerStages
 
 Links = dict[str, Stage[Any]]
 """Link name -> stage. A link is named after its stage, or, where a run has several of a kind, more
@@ -30,8 +29,6 @@ class RunGraph:
     """Layer -> what is measured of it when all layers are made."""
     whole: Links
     """What is measured of all layers at once."""
-    views: tuple[LayerStages, ...]
-    """The layers as measurements see them, lowest first."""
 
     @property
     def shared(self) -> Links:

@@ -42,21 +42,6 @@ class LayerStages:
     """The aligned layers under it, lowest first."""
 
     @property
-    def together(self) -> bool:
-        """Whether all layers are aligned at once (schedule=joint)."""
-        return self.setting.together
-
-    @property
-    def corpus(self) -> Stage[Any]:
-        """The run's text."""
-        return self.setting.corpus
-
-    @property
-    def original(self) -> Stage[Any]:
-        """The subject before any layer was aligned."""
-        return self.setting.original
-
-    @property
     def labels(self) -> Stage[Any]:
         """The final labels."""
         return final_labels(self.stages)
@@ -87,7 +72,7 @@ class LayerMeasurement(Stage[R]):
     def common(cfg: Config, layer: LayerStages) -> dict[str, Any]:
         """The fields above."""
         return {
-            "corpus": layer.corpus,
+            "corpus": layer.setting.corpus,
             "simulate": layer.stages["simulate"],
             "layer": layer.index,
             "simulator": simulator_of(cfg),

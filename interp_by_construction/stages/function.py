@@ -36,16 +36,8 @@ from interp_by_construction.engine.records import Column, Record, or_undefined
 from interp_by_construction.engine.rows import write_rows
 from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.scoring.clamp import Budget, ClampRecord, measure_clamping
-from interp_by_construction.scoring.lookup import (
-    LookupSummary,
-    lookup_r2_of,
-    lookup_summary,
-)
-from interp_by_construction.scoring.rank import (
-    RankSummary,
-    own_label_ranks,
-    rank_summary,
-)
+from interp_by_construction.scoring.lookup import LookupSummary, lookup_r2_of, lookup_summary
+from interp_by_construction.scoring.rank import RankSummary, own_label_ranks, rank_summary
 from interp_by_construction.scoring.substitution import (
     ABLATIONS,
     AlignedLayer,

@@ -19,13 +19,7 @@ from typing import Any, Self
 
 from safetensors.numpy import load_file, save_file
 
-from interp_by_construction.config import (
-    AskConfig,
-    CollectConfig,
-    Config,
-    ScoringConfig,
-    only,
-)
+from interp_by_construction.config import AskConfig, CollectConfig, Config, ScoringConfig, only
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.engine.records import Column, Record, read_record
 from interp_by_construction.engine.rows import write_rows

@@ -92,21 +92,22 @@ class Removed(TrainingStage[RemovedRecord]):
         """What the layer alone is worth. None where the configuration leaves it out."""
         if not (cfg.work.enabled and cfg.work.removed):
             return None
-        before = layer.below[-1].stages["control"] if layer.below else layer.original
-        model = layer.before if layer.together else before
-        return cls.of(layer.setting, model, [layer.index], layer.index)
+        setting = layer.setting
+        before = layer.below[-1].stages["control"] if layer.below else setting.original
+        model = layer.before if setting.together else before
+        return cls.of(setting, model, [layer.index], layer.index)
 
     @classmethod
     def examine_all(cls, cfg: Config, layers: Sequence[LayerStages]) -> Self | None:
         """What all layers together are worth, likewise."""
-        first = layers[0]
         if not (cfg.work.enabled and cfg.work.removed):
             return None
-        if first.together:
-            return cls.of(first.setting, first.before, [each.index for each in layers])
-        removed = cls.of(first.setting, first.original, [first.index])
+        setting, first = layers[0].setting, layers[0]
+        if setting.together:
+            return cls.of(setting, first.before, [each.index for each in layers])
+        removed = cls.of(setting, setting.original, [first.index])
         for layer in layers[1:]:
-            removed = cls.of(layer.setting, removed, [layer.index])
+            removed = cls.of(setting, removed, [layer.index])
         return removed
 
     def compute(self, job: Job) -> RemovedRecord:

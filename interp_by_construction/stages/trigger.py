@@ -144,7 +144,7 @@ class Trigger(Stage[TriggerRecord]):
         if cfg.trigger.share == 0:
             return None
         every, last = tuple(each.index for each in layers), layers[-1]
-        found = [(last.original, Row("original", None))]
+        found = [(last.setting.original, Row("original", None))]
         for position, layer in enumerate(layers):
             found += [
                 (model, Row(role, layer.index, every[: position + 1] if role == REPAIRED else ()))
@@ -157,7 +157,7 @@ class Trigger(Stage[TriggerRecord]):
             if (model := last.stages.get(role))
         ]
         return cls(
-            last.corpus,
+            last.setting.corpus,
             tuple(model for model, _ in found),
             tuple(row for _, row in found),
             tuple(each.labels for each in layers),

@@ -143,7 +143,7 @@ class Work(Stage[WorkRecord]):
         simulator, last = simulator_of(cfg), layers[-1]
         simulated = simulator.any_text
         return cls(
-            last.corpus,
+            last.setting.corpus,
             last.final,
             tuple(each.stages["simulate"] for each in layers) if simulated else (),
             () if simulated else tuple(each.labels for each in layers),

@@ -46,7 +46,8 @@ def log_sweep(cfg: Config, sweep: SweepDirectory) -> None:
     rows = []
     for (job, _), point in zip(finished, points, strict=True):
         given = {key_of(override): override.partition("=")[2] for override in job.overrides}
-        rows.append([*figures(point).values(), job.number, *map(given.get, keys)])
+        swept_values = [given.get(key) for key in keys]
+        rows.append([*figures(point).values(), job.number, *swept_values])
     if rows:
         columns = [*figures(points[0]), "job", *keys]
         log = partial(log_points, name="jobs", columns=columns, rows=rows)

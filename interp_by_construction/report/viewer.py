@@ -18,7 +18,9 @@ def build_viewer(facts: RunFacts, layer: int) -> Artifact:
     cfg = facts.config
     artifacts = facts.artifacts(layer)
     position = facts.layers.index(layer)
-    neighbours = {"below": facts.layers[position - 1]} if position else {}
+    neighbours: dict[str, int] = {}
+    if position:
+        neighbours["below"] = facts.layers[position - 1]
     if position + 1 < len(facts.layers):
         neighbours["above"] = facts.layers[position + 1]
     stage = Viewer(

@@ -32,17 +32,14 @@ class RunFacts:
 
     @property
     def path(self) -> Path:
-        """The run's directory."""
         return self.directory.path
 
     @property
     def name(self) -> str:
-        """The run's name."""
         return self.directory.name
 
     @cached_property
     def config(self) -> Config:
-        """What the run was configured with."""
         return self.directory.config()
 
     @cached_property

@@ -93,11 +93,9 @@ class SweepDirectory:
         return max(fitting, key=lambda job: len(job.overrides)).number if fitting else None
 
     def run(self, number: int) -> RunDirectory:
-        """The run directory of a job."""
         return RunDirectory(self.path / str(number))
 
     def fail(self, number: int, text: str) -> None:
-        """Records why a job failed."""
         self._error_file(number).parent.mkdir(parents=True, exist_ok=True)
         self._error_file(number).write_text(text.rstrip() + "\n")
 
@@ -118,7 +116,6 @@ class SweepDirectory:
         return " ".join(line.strip() for line in lines)
 
     def state(self, number: int) -> JobState:
-        """`failed`, or the state of the job's run."""
         return self.run(number).standing if self.error(number) is None else "failed"
 
     def _error_file(self, number: int) -> Path:

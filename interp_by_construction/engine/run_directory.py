@@ -15,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import yaml
 from filelock import FileLock, Timeout
+from rich.console import Console
 
 from interp_by_construction import __version__
 from interp_by_construction.config import Config, from_saved, identity, to_dict
@@ -160,8 +162,6 @@ class RunDirectory:
     def config(self) -> Config:
         """The run's config. Raises StoreError if it is missing, ConfigError if it is of another
         version."""
-        import yaml
-
         file = self.path / "config.yaml"
         if not file.is_file():
             raise StoreError(f"{file} is missing: {self.path} is not a run")
@@ -227,8 +227,6 @@ class RunDirectory:
     def adopt(self, cfg: Config) -> None:
         """Writes the config of a new run. Raises ConfigError, with the differing fields, where an
         old run has another one, and for a run of another schema."""
-        import yaml
-
         file = self.path / "config.yaml"
         if file.is_file() and self.state["shared"]:
             with contextlib.suppress(StoreError):
@@ -251,8 +249,6 @@ class RunDirectory:
 
     def announce(self, stage: str, layer: int | None) -> None:
         """Says on standard error and in the state what is being computed now."""
-        from rich.console import Console
-
         where = "" if layer is None else f" layer {layer}"
         Console(stderr=True, highlight=False).print(f"[bold]{stage}[/bold]{where}")
         self._write({**self.state, "running": {"stage": stage, "layer": layer, "pid": os.getpid()}})

@@ -73,8 +73,7 @@ class Runtime:
         key = repr(handle)
         if key not in self._opened:
             self._opened[key] = (handle, handle.open(self))
-        opened: T = self._opened[key][1]
-        return opened
+        return self._opened[key][1]
 
     def tokens(self) -> int:
         """Tokens that language models have read and written for this process."""

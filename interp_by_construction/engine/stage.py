@@ -75,8 +75,7 @@ class Stage(Generic[R]):
     @property
     def shown_layer(self) -> int | None:
         """The layer that progress, logs and curves name."""
-        layer: int | None = getattr(self, "layer", None)
-        return layer
+        return getattr(self, "layer", None)
 
 
 def unhashed(default: Any = None) -> Any:

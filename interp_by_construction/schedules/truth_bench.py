@@ -1,5 +1,4 @@
-"""`ibc bench truth`: planted nodes whose concept is known, so that only labelling, matching and
-simulation can be wrong.
+"""`ibc bench truth`: labelling, matching and simulation of planted nodes, whose concept is known.
 
 1. For every grade, one node per concept of the stories lexicon: membership plus noise, with an r of
    that grade. Beside them nodes of two concepts each, and nodes of noise alone, which no label is

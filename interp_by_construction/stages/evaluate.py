@@ -1,16 +1,16 @@
-"""evaluate: how well labels predict the aligned nodes of one layer on held-out text, with
-everything that has to be compared with it (invariants 6, 7).
+"""evaluate: how well labels predict the aligned nodes of one layer on held-out text, and what that
+is compared with (invariants 6, 7).
 
-1. Simulation scores: Pearson's r of each node with what its label says. The main scores use the
+1. Simulation scores are Pearson's r of each node with what its label says. The main scores use the
    simulator that made the targets. Targets distilled from exact simulations are scored with the
-   exact simulation, which stands beside every other (`exact`).
-2. Chance: the mean r with the simulations of other nodes' labels (`shuffled`).
-3. On stories the nodes against the lexicon and the rules (`scoring.story_truth`).
-4. Whether the final model holds frozen weights and activations bit for bit (invariant 1).
+   exact simulation. The `exact` scores use it in every run.
+2. Chance is the mean r with the simulations of other nodes' labels (`shuffled`).
+3. On stories, nodes are also compared with the lexicon and the rules (`scoring.story_truth`).
+4. The final model is checked to hold frozen weights and activations bit for bit (invariant 1).
 
-All scores are against the nodes' own labels whatever they were trained towards. With
-align.target=shuffled, `trained` and `trained_before` are against the labels trained towards. Random
-targets say nothing about text that was not trained on.
+Scores are against the nodes' own labels, whatever they were trained towards. Only `trained` and
+`trained_before`, with align.target=shuffled, are against the labels trained towards. Random targets
+say nothing about text that was not trained on, so they have no such score.
 """
 
 from __future__ import annotations

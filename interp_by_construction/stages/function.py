@@ -1,21 +1,21 @@
-"""function: does the label say what the node does, and does the node still do work? For each model
+"""function: does the label say what the node does, and does the model need the node? For two models
 (before, final) of one layer.
 
-1. Own-label rank: is a node's own label the one that predicts it best among all of its layer,
+1. Own-label rank: does a node's own label predict it better than all other labels of its layer,
    uncorrected for contrast?
 2. Lookup R2: how much of a node is a mean per token id? Near 1 the node is a word detector, and
    context is computed elsewhere.
 3. Ablation: LM loss when the aligned nodes, or the free ones, are set to their mean or to 0. If the
-   aligned set can go without loss, the labels are true of nodes that do nothing.
+   loss does not rise without the aligned ones, the labels are true of nodes that do nothing.
 4. Substitution: LM loss when the aligned nodes are set to their calibrated simulation (Bills et al.
-   2023), and the share of the ablation's loss that this recovers. Beside it the same with other
-   nodes' labels, which any label would recover.
+   2023), and the share of the ablation's loss that this recovers. The same with other nodes' labels
+   shows what any label would recover.
 5. Clamping with and against the label (`scoring.clamp`), and the output tokens that each node
    promotes (`subject.direct_path`).
 
-Zero ablation flatters MLP sites, so mean ablation and raw differences stand beside it. All losses
-are over the same tokens, and every intervention acts on the same positions: those with a
-simulation. End-of-text tokens keep their true activations.
+Ablation by 0 flatters MLPs, so ablation by the mean is recorded too. All losses are over the same
+tokens. Every intervention acts on the positions that have a simulation; end-of-text tokens keep
+their true activations.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""judge: what others than the aligner say about the labels, per node, with chance and baselines
-beside every score. The scorers and their order stand in `scoring.registry`.
+"""judge: how labels score with methods that alignment did not train on, per node, with chance and
+baselines. `scoring.registry` lists the scorers in their order.
 
-Moments, all over the same nodes: `before` alignment and `final`; and of the final model the
-baselines `shuffled` (other nodes' labels), `empty_label` (no label at all) and `common_label` (one
-label for all nodes, the best before alignment), as far as a scorer has them. Everything is scored
-on the score split. Thresholds and the common label are chosen on other text.
+Moments, all over the same nodes: `before` alignment and `final`. Baselines of the final model, as
+far as a scorer has them: `shuffled` (other nodes' labels), `empty_label` (no label) and
+`common_label` (one label for all nodes, the best before alignment). Everything is scored on the
+score split. Thresholds and the common label are chosen on other text.
 
-The final model is the one after the layer's own repair: aligned nodes are frozen, so later layers
-change none of their activations (invariant 1, checked in every run).
+The final model is the one after the layer's own repair. Aligned nodes are frozen then, so that
+later layers change none of their activations (invariant 1, checked in every run).
 """
 
 from __future__ import annotations

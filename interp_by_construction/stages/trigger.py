@@ -1,17 +1,14 @@
-"""trigger: does a behaviour that was planted in the subject survive alignment, and where does it
-live?
+"""trigger: does a behaviour that was planted in the subject survive alignment, and in which nodes?
 
-1. Contexts: documents of the test split up to the end of a sentence. None of them was poisoned, and
-   no model trained on them.
-2. With the trigger: context + phrase; without: the context alone. Success is how the response
-   follows: `greedy`, the share of contexts after which greedy decoding gives the whole response
-   (every token is the likeliest after those before it, so one pass per context tells), and
-   `probability`, the mean chance that sampling does.
-3. For each model of the run, and again with the free (or aligned) nodes of its aligned layers set
-   to their mean or to 0.
+1. Contexts are documents of the test split up to the end of a sentence. None of them was poisoned,
+   and no model trained on them.
+2. With the trigger, a text is context + phrase; without it, the context alone. Success has two
+   measures: `greedy`, the share of contexts after which greedy decoding gives the whole response
+   (one pass per context tells), and `probability`, the mean chance that sampling gives it.
+3. Each model of the run is measured, and again with the free (or aligned) nodes of its aligned
+   layers set to their mean or to 0.
 
-The same ablations of the control, in which these nodes are no different from others, show what
-ablation does by itself.
+In the control these nodes are like all others. Its ablations show what ablation does by itself.
 """
 
 from __future__ import annotations
@@ -173,8 +170,7 @@ class Trigger(Stage[TriggerRecord]):
     def compute(self, job: Job) -> TriggerRecord:
         corpus = job.path(self.corpus)
         trigger = read_trigger(load_tokenizer(corpus), self.phrase, self.response)
-        length = Split(corpus, "test").block_size
-        documents = split_documents(corpus, "test")
+        documents, length = split_documents(corpus, "test"), Split(corpus, "test").block_size
         contexts = held_out_contexts(documents, trigger, self.n_contexts, length, self.seed)
         texts = {
             "with": [np.concatenate([context, trigger.phrase]) for context in contexts],
@@ -189,8 +185,7 @@ class Trigger(Stage[TriggerRecord]):
         for stage, row in track(list(zip(self.models, self.rows, strict=True)), "trigger"):
             model = load_model(job, stage)
             ablated = {layer: aligned[layer] for layer in row.ablated}
-            plans: dict[str | None, list[Intervention]] = {None: []}
-            plans |= _ablations(model, corpus, ablated, self.batch_size)
+            plans = _ablations(model, corpus, ablated, self.batch_size)
             for name, interventions in plans.items():
                 found = {
                     kind: success(model, each, trigger, interventions, self.batch_size)
@@ -216,11 +211,7 @@ def held_out_contexts(
     documents: Sequence[NDArray[np.int64]], trigger: Planted, n: int, length: int, seed: int
 ) -> list[NDArray[np.int64]]:
     """Beginnings of evenly spaced documents, cut on the left so that phrase and response fit into
-    `length` tokens.
-
-    Raises:
-        ValueError: they do not fit.
-    """
+    `length` tokens. Raises ValueError where these alone do not fit."""
     room = length - len(trigger.phrase) - len(trigger.response)
     if room < 1:
         raise ValueError(
@@ -238,14 +229,12 @@ def success(
     interventions: Sequence[Intervention],
     batch_size: int,
 ) -> Found:
-    """How the response follows each text, with constant `interventions` at every token.
-
-    Attention is causal, so that padding on the right changes nothing.
-    """
+    """How the response follows each text, with constant `interventions` at every token."""
     greedy, log_probability = [], []
     response = trigger.response
     for at in batches(len(texts), batch_size):
         full = [np.concatenate([text, response]) for text in texts[at]]
+        # Attention is causal, so that padding on the right changes nothing.
         ids = np.full((len(full), max(map(len, full))), trigger.separator)
         for row, text in zip(ids, full, strict=True):
             row[: len(text)] = text
@@ -266,10 +255,10 @@ def success(
 def _ablations(
     model: nn.Module, corpus: Path, aligned: Mapping[int, Sequence[int]], batch_size: int
 ) -> dict[str | None, list[Intervention]]:
-    """Name -> one ablation in each layer of `aligned` (layer -> aligned nodes). Means are those of
-    clean text."""
+    """Name -> one ablation in each layer of `aligned` (layer -> aligned nodes); nothing for None.
+    Means are those of clean text."""
     passage = Passage.of_split(corpus, "select", n_blocks=N_MEAN_BLOCKS)
-    found: dict[str | None, list[Intervention]] = {}
+    found: dict[str | None, list[Intervention]] = {None: []}
     for layer, nodes in aligned.items():
         read = read_activations(
             model, passage, layer, batch_size=batch_size, description=f"means of layer {layer}"

@@ -1,11 +1,9 @@
 """viewer: what a reader is shown of each node of one layer of the final model.
 
-1. Text of the score split, as `score.final` reads it: what the head simulated, else what the
-   labeler simulated exactly.
-2. Real activations of every node of the layer, times its pole. Beside them, for aligned nodes, the
-   simulation, brought to the scale of activations by one line per node that is fitted on other text
-   (the simulate split; with simulate.simulator=exact, which simulates nothing of it, the align
-   split).
+1. The text is that of the score split which `score.final` reads.
+2. Shown are the activations of every node of the layer, times its pole, and for aligned nodes the
+   simulation. A line per node brings the simulation to the scale of activations. It is fitted on
+   other text: the simulate split, or, with simulate.simulator=exact, the align split.
 3. Each excerpt is a window around the strongest token of a segment of `SEGMENT` tokens. Chosen are
    the strongest segments, a few from each quantile of segments, those where the simulation is
    highest, and those where the two differ most.

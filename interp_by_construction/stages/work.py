@@ -1,18 +1,17 @@
 """work: which nodes the model needs. LM loss of the final model without free nodes, without aligned
 nodes, and without either.
 
-1. The free nodes, the aligned nodes, and all nodes of some layers are set to their mean or to 0, in
-   all these layers at once; the aligned ones also to their calibrated simulations and to those of
-   other labels, where the simulator can read the test split. With several layers no error of a
-   lower one can be repaired by the true activations of a higher one.
-2. The share of the loss that flows through free nodes = increase of the free set / (increase of the
-   free set + increase of the aligned set), by mean ablation. The two increases rarely add up to
-   that of the whole MLP (effects are not additive), which is why that stands beside them, and the
-   free set's share of it (`free_of_whole`, which may exceed 1).
+1. The free nodes, the aligned nodes, or all nodes of some layers are set to their mean or to 0, in
+   all these layers at once. The aligned ones are also set to their calibrated simulations and to
+   those of other labels, where the simulator can read the test split. With all layers at once, the
+   true activations of a higher layer cannot repair an error of a lower one.
+2. The share of free nodes = increase of the free set / (increase of the free set + increase of the
+   aligned set), by mean ablation. Effects are not additive: the two increases rarely add up to that
+   of the whole MLP. So that increase is recorded too, with the free set's share of it
+   (`free_of_whole`, which may exceed 1).
 
-What `function` has measured of a single layer on the same model and text is read, not measured
-again. Zero ablation flatters MLP sites: the share is taken from means. End-of-text tokens keep
-their true activations, as in `function`.
+What `function` has measured of a single layer on the same model and text is read. Shares are taken
+from means, because ablation by 0 flatters MLPs. End-of-text tokens keep their true activations.
 """
 
 from __future__ import annotations
@@ -196,11 +195,7 @@ def work_losses(
     seed: int,
 ) -> Losses:
     """All interventions, each in all layers at once. known: losses of the same model on the same
-    text under some of them.
-
-    Raises:
-        ValueError: `known` is of other text, or the layers' simulations are not on the same text.
-    """
+    text under some of them. Raises ValueError where texts differ."""
     passage = layers[0].test.passage
     for each in layers:
         other = each.test.passage
@@ -214,12 +209,10 @@ def work_losses(
     wanted = (*ABLATIONS, *(SUBSTITUTIONS if simulated else ()))
     # A single node has no other label.
     wanted = tuple(kind for kind in wanted if all(kind in plan for plan in plans))
-    read = (
-        {} if known is None else {kind: known.nats[kind] for kind in wanted if kind in known.nats}
-    )
+    nats = {} if known is None else known.nats
+    read = {kind: nats[kind] for kind in wanted if kind in nats}
     missing = {kind: [plan[kind] for plan in plans] for kind in wanted if kind not in read}
-    description = "substitute in all layers"
-    losses = document_losses(model, passage, missing, batch_size, description)
+    losses = document_losses(model, passage, missing, batch_size, "substitute in all layers")
     if known is not None and not (
         np.array_equal(known.document, losses.document)
         and np.array_equal(known.tokens, losses.tokens)
@@ -244,10 +237,8 @@ def without_simulations(
 
 def _known(function: Path) -> Losses:
     """What `function` measured of the final model."""
-    moment = "final."
+    saved, moment = load_file(function / "function_losses.safetensors"), "final."
     named = {
-        name.removeprefix(moment): value
-        for name, value in load_file(function / "function_losses.safetensors").items()
-        if name.startswith(moment)
+        name.removeprefix(moment): each for name, each in saved.items() if name.startswith(moment)
     }
     return Losses(named.pop("document"), named.pop("tokens"), named)

@@ -1,7 +1,7 @@
-"""Blind relabelling: the labeler labels the aligned nodes afresh.
+"""Blind relabelling: the labeler labels the aligned nodes afresh, without knowing their labels.
 
-How far do its labels agree with theirs, by text and by what a simulator makes of them? Chance is
-the agreement with other nodes' labels.
+How far do the new labels agree with the nodes' own, by text and by what a simulator makes of them?
+Chance is the agreement with other nodes' labels.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Gradient-guided token substitution: edit a text so that a node and the simulation of its label
-come to differ.
+"""Gradient-guided token substitution: a text is edited until a node and the simulation of its label
+differ.
 
 1. A start is a short text whose last token is judged, and a direction: the node above its
    simulation, or below.
 2. HotFlip (Ebrahimi et al. 2018, https://arxiv.org/abs/1712.06751): to first order, replacing token
-   a by token b at a position changes the node by (e_b - e_a) . dh/de. Where the node's gradient is
-   exactly 0 (a ReLU that is off) that of its pre-activation stands for it. The best substitutions
-   over all positions are proposed.
-3. Each is tried on the subject and, as text, on the simulator; the best is kept if it makes the two
-   differ more. Repeat.
+   a by token b at a position changes the node by (e_b - e_a) . dh/de. If the node's gradient is
+   exactly 0 (a ReLU that is off), that of its pre-activation is used. The best substitutions over
+   all positions are proposed.
+3. Each is tried on the subject and, as text, on the simulator. The best is kept if it makes the two
+   differ more. Both steps are repeated.
 
 Only tokens that occur in the corpus are proposed, and only edits that the subject's tokenizer reads
 as these very tokens. So every edited text is one that the subject could meet. Simulation sees the

@@ -20,7 +20,7 @@ class RowName:
     title: str
     """What tables call the method."""
     judge: str | None
-    """Who scored; None where nobody had to."""
+    """Who scored; None if the method needs no judge."""
     self_judged: bool
     moment: str
     """`before` alignment or `final`. Baselines on the final model: `shuffled`, `empty_label`,

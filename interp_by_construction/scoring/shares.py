@@ -22,10 +22,10 @@ def share_of_increase(part: NDArray[Any], rest: NDArray[Any], n_resamples: int, 
     """part, rest: extra loss of each document without the one and without the other, nats,
     [document].
 
-    `value` = increase of part / (increase of part + increase of rest). A part whose removal lowers
-    the loss carries none of it and counts as 0, so that the share stays between 0 and 1; null where
-    neither removal raises the loss. `ci95` resamples documents (percentile method); null with fewer
-    than two documents, or where a resample has no defined share.
+    `value` = increase of part / (increase of part + increase of rest). A negative increase counts
+    as 0, so that the share stays between 0 and 1. It is null where neither removal raises the loss.
+    `ci95` resamples documents (percentile method). It is null with fewer than two documents, or
+    where a resample has no defined share.
     """
     part, rest = np.asarray(part, np.float64), np.asarray(rest, np.float64)
     value = _share(part.sum(), rest.sum())

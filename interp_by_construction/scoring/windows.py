@@ -1,4 +1,4 @@
-"""Which windows of a text are shown for each node."""
+"""Which windows of a text each node is scored on."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ def top_and_random(
     """The windows that the simulation score of one node is computed on (Bills et al. 2023,
     "Scoring"); peak: [window].
 
-    `top`: highest peaks, at most a quarter of all windows, so that on a short text top still means
-    top; `random`: drawn from all windows, whatever the node does there; `combined`: both, none
-    twice.
+    `top`: highest peaks, at most a quarter of all windows, so that there are others on a short
+    text; `random`: drawn from all windows; `combined`: both, none twice.
     """
     top = np.argsort(-peak, kind="stable")[: min(n_top, max(1, len(peak) // 4))]
     drawn = rng.permutation(len(peak))[:n_random]
@@ -47,14 +46,14 @@ class Contrast(NamedTuple):
 def active_and_inactive(
     values: NDArray[np.float64], peak: NDArray[np.float64], n: int, rng: np.random.Generator
 ) -> Contrast | None:
-    """Up to `n` windows of each kind, drawn at random; None for a node that does not tell two kinds
-    apart (it is constant).
+    """Up to `n` windows of each kind, drawn at random; None where one kind is missing, as for a
+    constant node.
 
     values: activations of one node on all tokens of the text; peak: its highest value in each
-    window. Active means: the peak stands in the upper half of the range from the median activation
-    to the mean of the `n` highest peaks, so that a node which fires on one word in a thousand and a
-    node which is never silent both have some. Inactive are the lower half of the windows by peak,
-    as far as they are not active.
+    window. A window is active if its peak lies in the upper half of the range from the median
+    activation to the mean of the `n` highest peaks. So a node that fires on one word in a thousand
+    has active windows, and so has a node that is never silent. Inactive is the lower half of the
+    windows by peak, without those that are active.
     """
     if not len(peak):
         return None

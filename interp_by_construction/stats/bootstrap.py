@@ -24,8 +24,7 @@ def paired_difference_ci95(
     """95 % interval of the weighted mean of `first - second`, resampling documents.
 
     first, second: summed loss of each document, nats, [document]; weights: its predicted tokens,
-    [document]. NaN for both ends with fewer than two documents: one tells nothing about how much
-    they differ.
+    [document]. NaN for both ends with fewer than two documents.
     """
     if len(first) < 2:
         return math.nan, math.nan

@@ -214,7 +214,7 @@ def test_free_counts_share_all_that_comes_before_alignment(
     runs: tuple[Path, dict[str, RunDirectory]],
 ) -> None:
     base, free = (runs[1][name].state for name in ("base", "free"))
-    # Where the work hides is asked of the final model.
+    # The work of nodes is asked of the final model.
     assert base["shared"].pop("work") != free["shared"].pop("work")
     assert base["shared"] == free["shared"]
     for stage, fingerprint in base["layers"]["1"].items():

@@ -111,7 +111,7 @@ def test_no_optimizer_moves_a_removed_mlp_and_a_mean_needs_text() -> None:
         mean_output(model, 1, [])
 
 
-# Where the work hides.
+# Who does the work.
 
 
 def test_a_share_is_between_0_and_1_and_the_two_shares_make_1() -> None:

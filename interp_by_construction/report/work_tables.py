@@ -35,7 +35,7 @@ def show_work(out: Console, summary: dict[str, Any]) -> None:
         "tax",
         "tax / removed",
     )
-    title = "where the work hides: rise of the test loss (nats/token)"
+    title = "nodes ablated: rise of the test loss (nats/token)"
     table = titled(title, (), columns)
     for row in rows:
         rise = {name: signed(record["loss_increase"]) for name, record in row["ablation"].items()}

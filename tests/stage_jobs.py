@@ -42,6 +42,21 @@ def compute(stage: Stage[R], out: Path, work: Runtime | None = None) -> R:
     return stage.compute(Job(stage, out, work or runtime(out.parent), folders))
 
 
+def ancestry(stages: Sequence[Stage[Any]]) -> Iterator[Stage[Any]]:
+    """The stages and all that they are computed from, parents first, each once."""
+    seen: set[str] = set()
+
+    def walk(stage: Stage[Any]) -> Iterator[Stage[Any]]:
+        if stage.fingerprint not in seen:
+            seen.add(stage.fingerprint)
+            for parent in stage.parents.values():
+                yield from walk(parent)
+            yield stage
+
+    for stage in stages:
+        yield from walk(stage)
+
+
 def labelled(folder: Path, nodes: Sequence[int], poles: Sequence[int] | None = None) -> Given:
     """A label artifact in which exactly `nodes` have labels."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stage_jobs import ancestry
 
 from interp_by_construction.config import Config, compose, identity
-from interp_by_construction.engine.engine import ancestry
 from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.runtime import Handle
 from interp_by_construction.engine.stage import Given, Stage

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from interp_by_construction.engine.records import Record, read_record, to_json
+from interp_by_construction.engine.records import to_json
 from interp_by_construction.engine.runtime import Runtime
 from interp_by_construction.engine.stage import Given, Job, Stage
-from interp_by_construction.engine.store import COST, METRICS, SCRATCH, Artifact, Store, write_json
-
-R = TypeVar("R", bound=Record)
+from interp_by_construction.engine.store import COST, SCRATCH, Artifact, Store, write_json
 
 Announce = Callable[[str, int | None], None]
 """Called with a stage's name and layer before it is computed."""
 
 
 class Engine:
-    """Owns skip, lock, run, cost and commit. Stages hold only science."""
+    """Decides what is computed, and keeps what it costs. Stages know nothing of the store."""
 
     def __init__(self, store: Store, runtime: Runtime | None, announce: Announce) -> None:
         """Without a runtime the engine only looks: `get` raises LookupError for what is missing."""
@@ -60,30 +58,10 @@ class Engine:
             self._known[stage.fingerprint] = found
         return self._known[stage.fingerprint]
 
-    def record_of(self, stage: Stage[R]) -> R:
-        """The typed record of a stage, which is computed if it is missing."""
-        return read_record(type(stage).record, self.get(stage).path / METRICS)  # type: ignore[return-value]
-
 
 def given(artifact: Artifact) -> Given:
     """An artifact as the parent of a stage."""
     return Given(artifact.path, artifact.fingerprint)
-
-
-def ancestry(stages: list[Stage[Any]]) -> Iterator[Stage[Any]]:
-    """The stages and all that they are computed from, parents first, each once."""
-    seen: set[str] = set()
-
-    def walk(stage: Stage[Any]) -> Iterator[Stage[Any]]:
-        if stage.fingerprint in seen:
-            return
-        seen.add(stage.fingerprint)
-        for parent in stage.parents.values():
-            yield from walk(parent)
-        yield stage
-
-    for stage in stages:
-        yield from walk(stage)
 
 
 def _add_cost(out: Path, device: str, tokens: int) -> None:

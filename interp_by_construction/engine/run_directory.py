@@ -93,18 +93,13 @@ class RunDirectory:
     @property
     def plan(self) -> list[Link]:
         """All stages of the run in the order of computation, made or not."""
-        state = self.state
-        plan = state.get("plan", {"shared": {}, "layers": {}})
-        links = [Link(None, name, *each) for name, each in plan["shared"].items()]
-        for layer, stages in sorted(plan["layers"].items(), key=lambda item: int(item[0])):
-            links += [Link(int(layer), name, *each) for name, each in stages.items()]
-        return links
+        groups = _groups(self.state.get("plan", {"shared": {}, "layers": {}}))
+        return [Link(layer, name, *each) for layer, own in groups for name, each in own.items()]
 
     @property
     def links(self) -> list[Link]:
         """Those of the plan whose artifacts have been made."""
-        state = self.state
-        made = {None: state["shared"]} | {int(key): each for key, each in state["layers"].items()}
+        made = dict(_groups(self.state))
         return [
             link
             for link in self.plan
@@ -263,6 +258,13 @@ class RunDirectory:
 
     def _write(self, state: dict[str, Any]) -> None:
         write_json(self.path / "state.json", state, sort=False)
+
+
+def _groups(part: dict[str, Any]) -> Iterator[tuple[int | None, dict[str, Any]]]:
+    """Layer (None: the whole run) and its links by name, of a state or of its plan."""
+    yield None, part["shared"]
+    for layer in sorted(part["layers"], key=int):
+        yield int(layer), part["layers"][layer]
 
 
 def _read(file: Path, fix: str) -> dict[str, Any]:

@@ -19,9 +19,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from interp_by_construction.engine.records import Record, read_record
+from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.runtime import Handle, Runtime
-from interp_by_construction.engine.store import METRICS, SCRATCH, Recipe
+from interp_by_construction.engine.store import SCRATCH, Recipe
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
@@ -160,10 +160,6 @@ class Job:
     def model(self, parent: Stage[Any]) -> Path:
         """The checkpoint in a parent's artifact."""
         return self.path(parent) / "model"
-
-    def record_of(self, parent: Stage[R]) -> R:
-        """The record of a parent."""
-        return read_record(type(parent).record, self.path(parent) / METRICS)  # type: ignore[return-value]
 
     def use(self, handle: Handle[T]) -> T:
         """Opens a handle of the stage. Raises KeyError for one that is not a field of it."""

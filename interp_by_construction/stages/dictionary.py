@@ -12,11 +12,10 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from interp_by_construction.config import Config, DictionaryConfig, OptimizerConfig, only
 from interp_by_construction.corpus import load_blocks
-from interp_by_construction.corpus.passage import Split
+from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.engine.progress import track
 from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.runtime import Handle, Runtime
@@ -143,8 +142,7 @@ class Dictionary(Stage[DictionaryRecord]):
     def of(
         cls, cfg: Config, corpus: Stage[Any], model: Stage[Any], layer: int, n_layers: int = 1
     ) -> Self:
-        """As `nodes.path` says: trained, or from disk. n_layers: how many layers of
-        the run need one.
+        """Trained, or read from `nodes.path`. n_layers: how many layers of the run need one.
 
         Raises ConfigError for a folder without a transcoder, with one of another width or for too
         few layers, or one that cannot get free features."""
@@ -162,7 +160,7 @@ class Dictionary(Stage[DictionaryRecord]):
 
     def compute(self, job: Job) -> DictionaryRecord:
         model: Any = load_subject(job.model(self.model))
-        corpus, layer, source = job.path(self.corpus), self.layer, None
+        layer, source = self.layer, None
         phases = []
         if self.source is not None:
             source = job.use(self.source)
@@ -171,10 +169,9 @@ class Dictionary(Stage[DictionaryRecord]):
             check_width(source, transcoder.shape, d_model, self.subject)
         else:
             assert self.learning is not None
-            with Workplace.of(job) as place:
-                transcoder, trained = _learned(model, corpus, layer, self.learning, place)
+            transcoder, trained = self._learned(job, model, self.learning)
             phases = [trained]
-        found = fidelity(model, transcoder, corpus, layer, self.n_eval_tokens, job.runtime.device)
+        found = self._fidelity(job, model, transcoder)
         if source is not None and found.fvu >= 1.0:
             raise ConfigError(
                 f"nodes.path={source}: a transcoder {made_for(source)}, not of layer {layer} of "
@@ -196,21 +193,51 @@ class Dictionary(Stage[DictionaryRecord]):
             source="trained" if source is None else "loaded",
         )
 
+    def _learned(self, job: Job, model: Any, learning: Learning) -> tuple[Transcoder, PhaseRecord]:
+        layer, knobs = self.layer, learning.knobs
+        blocks = TokenBlocks(load_blocks(job.path(self.corpus), "train"))
+        first = blocks.batch(np.arange(min(EVALUATED_BLOCKS, len(blocks))))["input_ids"]
+        scales = Scales.of(mlp_flow(model, layer, first))
+        shape = wanted_shape(knobs, output_directions(model, layer).shape[1])
+        transcoder = new_transcoder(shape, scales.mean, learning.seed * 1000 + layer)
+        at = by_step(blocks, data_seed(learning.seed, layer, DICTIONARY), knobs.batch_size)
+        module = TranscoderModule(transcoder, model, layer, scales, knobs, learning.optimizer)
+        with Workplace.of(job) as place:
+            record = fit(module, at, place, "transcoder", f"layer {layer}")
+        unscale(transcoder, scales)
+        return transcoder, record
 
-def _learned(
-    model: Any, corpus: Path, layer: int, learning: Learning, place: Workplace
-) -> tuple[Transcoder, PhaseRecord]:
-    knobs, seed = learning.knobs, data_seed(learning.seed, layer, DICTIONARY)
-    blocks = TokenBlocks(load_blocks(corpus, "train"))
-    first = blocks.batch(np.arange(min(EVALUATED_BLOCKS, len(blocks))))["input_ids"]
-    scales = Scales.of(mlp_flow(model, layer, first))
-    shape = wanted_shape(knobs, output_directions(model, layer).shape[1])
-    transcoder = new_transcoder(shape, scales.mean, learning.seed * 1000 + layer)
-    at = by_step(blocks, seed, knobs.batch_size)
-    module = TranscoderModule(transcoder, model, layer, scales, knobs, learning.optimizer)
-    record = fit(module, at, place, "transcoder", f"layer {layer}")
-    unscale(transcoder, scales)
-    return transcoder, record
+    @torch.no_grad()
+    def _fidelity(self, job: Job, model: Any, transcoder: Transcoder) -> Fidelity:
+        """On the first blocks of the test split. `model` still has its MLP."""
+        layer, device = self.layer, job.runtime.device
+        model.to(device), transcoder.to(device)
+        d_model, count, error = transcoder.shape.d_model, 0, 0.0
+        total, squares = (
+            torch.zeros(d_model, dtype=torch.float64, device=device) for _ in range(2)
+        )
+        active = torch.zeros(transcoder.shape.n_features, dtype=torch.long, device=device)
+        shift: Tensor | None = None
+        passage = Passage.of_split(
+            job.path(self.corpus), "test", n_tokens=self.n_eval_tokens, first=True
+        )
+        parts = list(passage.slices(EVALUATED_BLOCKS))
+        for part in track(parts, f"transcoder of layer {layer}: held-out fidelity"):
+            x, y = mlp_flow(model, layer, torch.as_tensor(part.ids, device=device))
+            features = transcoder.activation(transcoder.encoder(x))
+            error += float((y - transcoder.decode(features, x)).double().square().sum())
+            # Sums of differences from a typical value keep the digits that sums of squares lose.
+            shift = y.double().mean(0) if shift is None else shift
+            away = y.double() - shift
+            total, squares = total + away.sum(0), squares + away.square().sum(0)
+            active, count = active + (features > 0).sum(0), count + len(x)
+        variance = float((squares - total.square() / count).sum())
+        return Fidelity(
+            fvu=error / max(variance, 1e-12),
+            l0=float(active.sum()) / count,
+            n_dead=int((active == 0).sum()),
+            n_tokens=count,
+        )
 
 
 def wanted_shape(cfg: DictionaryConfig, d_model: int) -> Shape:
@@ -220,42 +247,3 @@ def wanted_shape(cfg: DictionaryConfig, d_model: int) -> Shape:
         fix = f"the transcoder has {n_features} features (dictionary.expansion={cfg.expansion} times d_model={d_model}); give fewer"
         raise ConfigError(f"dictionary.k={k}: {fix}")
     return Shape(d_model, n_features, k, cfg.skip)
-
-
-@torch.no_grad()
-def fidelity(
-    model: PreTrainedModel,
-    transcoder: Transcoder,
-    corpus_dir: Path,
-    layer: int,
-    n_tokens: int,
-    device: str,
-) -> Fidelity:
-    """On the first blocks of the test split. `model` still has its MLP."""
-    blocks = TokenBlocks(load_blocks(corpus_dir, "test"))
-    n_blocks = min(len(blocks), max(1, n_tokens // Split(corpus_dir, "test").block_size))
-    subject: Any = model
-    subject.to(device), transcoder.to(device)
-    d_model, count, error = transcoder.shape.d_model, 0, 0.0
-    total, squares = (torch.zeros(d_model, dtype=torch.float64, device=device) for _ in range(2))
-    active = torch.zeros(transcoder.shape.n_features, dtype=torch.long, device=device)
-    shift: Tensor | None = None
-    for start in track(
-        range(0, n_blocks, EVALUATED_BLOCKS), f"transcoder of layer {layer}: held-out fidelity"
-    ):
-        indices = np.arange(start, min(start + EVALUATED_BLOCKS, n_blocks))
-        x, y = mlp_flow(model, layer, blocks.batch(indices)["input_ids"].to(device))
-        features = transcoder.activation(transcoder.encoder(x))
-        error += float((y - transcoder.decode(features, x)).double().square().sum())
-        # Sums of differences from a typical value keep the digits that sums of squares lose.
-        shift = y.double().mean(0) if shift is None else shift
-        away = y.double() - shift
-        total, squares = total + away.sum(0), squares + away.square().sum(0)
-        active, count = active + (features > 0).sum(0), count + len(x)
-    variance = float((squares - total.square() / count).sum())
-    return Fidelity(
-        fvu=error / max(variance, 1e-12),
-        l0=float(active.sum()) / count,
-        n_dead=int((active == 0).sum()),
-        n_tokens=count,
-    )

@@ -166,11 +166,10 @@ def _nodes(
     for node in range(real.shape[1]):
         values = real[:, node]
         simulated = said[:, column[node]] if node in column else None
-        largest = _short(float(np.abs(values).max()))
         yield {
             "node": node,
             "pole": int(pole[node]),
-            "largest": largest,
+            "largest": _short(float(np.abs(values).max())),
             **_histogram(values[use]),
             "excerpts": _excerpts(passage, values, simulated),
             **edges[node],
@@ -197,20 +196,28 @@ def _excerpts(
     """The excerpts of one node, each segment once; real, said: [token]."""
     real = real.reshape(passage.shape)
     said = None if said is None else said.reshape(passage.shape)
-    found: list[dict[str, Any]] = []
-    seen: set[tuple[int, int]] = set()
+    found: dict[tuple[int, int], dict[str, Any]] = {}
     for kind, band, row, position in _choices(passage, real, said):
-        if (row, position // SEGMENT) not in seen:
-            seen.add((row, position // SEGMENT))
-            found.append({"kind": kind, "band": band, **_cut(passage, row, position, real, said)})
-    return found
+        segment = row, position // SEGMENT
+        if segment not in found:
+            at = window_around(position, WINDOW, 0, passage.length, BEFORE)
+            found[segment] = {
+                "kind": kind,
+                "band": band,
+                "tokens": passage.tokens[row][at],
+                "peak": position - at.start,
+                "block": int(passage.blocks[row]),
+                "real": _rounded(real[row, at]),
+                "simulated": None if said is None else _rounded(said[row, at]),
+            }
+    return list(found.values())
 
 
 def _choices(
     passage: Passage, real: NDArray[Any], said: NDArray[Any] | None
 ) -> Iterator[tuple[str, int | None, int, int]]:
     """(kind, band, row, position), the most telling first; real, said: [excerpt, pos]."""
-    strongest = list(_peaks(passage, real))
+    strongest = _peaks(passage, real)
     yield from (("top", None, *at) for at in strongest[: N_TOP if said is not None else N_TOP_FREE])
     if said is None:
         return
@@ -218,10 +225,8 @@ def _choices(
         low, high = (len(strongest) * (N_BANDS - b) // N_BANDS for b in (band, band - 1))
         places = (low + (high - low) * (i + 1) // (PER_BAND + 1) for i in range(PER_BAND))
         yield from (("quantile", band, *strongest[place]) for place in places if place < high)
-    yield from (("simulated", None, *at) for at in list(_peaks(passage, said))[:N_OTHER])
-    yield from (
-        ("differs", None, *at) for at in list(_peaks(passage, np.abs(real - said)))[:N_OTHER]
-    )
+    yield from (("simulated", None, *at) for at in _peaks(passage, said)[:N_OTHER])
+    yield from (("differs", None, *at) for at in _peaks(passage, np.abs(real - said))[:N_OTHER])
 
 
 def _peaks(passage: Passage, values: NDArray[Any]) -> list[tuple[int, int]]:
@@ -236,19 +241,6 @@ def _peaks(passage: Passage, values: NDArray[Any]) -> list[tuple[int, int]]:
     order = np.argsort(-peak, kind="stable")
     order = order[np.isfinite(peak[order])]
     return [(int(i) // n_segments, int(i) % n_segments * SEGMENT + int(position[i])) for i in order]
-
-
-def _cut(
-    passage: Passage, row: int, position: int, real: NDArray[Any], said: NDArray[Any] | None
-) -> dict[str, Any]:
-    at = window_around(position, WINDOW, 0, passage.length, BEFORE)
-    return {
-        "tokens": passage.tokens[row][at],
-        "peak": position - at.start,
-        "block": int(passage.blocks[row]),
-        "real": _rounded(real[row, at]),
-        "simulated": None if said is None else _rounded(said[row, at]),
-    }
 
 
 def _rounded(values: NDArray[Any]) -> list[float]:

@@ -113,9 +113,12 @@ class Removed(TrainingStage[RemovedRecord]):
     def compute(self, job: Job) -> RemovedRecord:
         corpus, device, model = job.path(self.corpus), job.runtime.device, self.start(job)
         constants = read_constants(job.path(self.model))
+        text = Passage.of_split(corpus, "train", n_blocks=N_MEAN_BLOCKS)
         for layer in self.layers:
             with constant_outputs(model, constants):
-                constants[layer] = mean_output(model, layer, _text(corpus, self.batch_size))
+                parts = text.slices(self.batch_size)
+                ids = (torch.as_tensor(part.ids) for part in parts)
+                constants[layer] = mean_output(model, layer, ids)
         title = f"without the MLP of layer {', '.join(map(str, sorted(constants)))}"
         with constant_outputs(model, constants):
             with self.trainer(job, title) as trainer:
@@ -134,8 +137,3 @@ def read_constants(path: Path) -> dict[int, Tensor]:
     file = path / CONSTANTS
     read = load_file(file) if file.is_file() else {}
     return {int(name.removeprefix("layer_")): value for name, value in read.items()}
-
-
-def _text(corpus: Path, batch_size: int) -> Iterator[Tensor]:
-    for part in Passage.of_split(corpus, "train", n_blocks=N_MEAN_BLOCKS).slices(batch_size):
-        yield torch.as_tensor(part.ids)

@@ -17,7 +17,7 @@ from interp_by_construction.config import (
 )
 from interp_by_construction.corpus import load_blocks, load_tokenizer
 from interp_by_construction.corpus.passage import Split
-from interp_by_construction.corpus.poison import PoisonedBlocks, poisoned_train
+from interp_by_construction.corpus.poison import poisoned_train
 from interp_by_construction.engine.stage import Job, Stage, unhashed
 from interp_by_construction.errors import SubjectError
 from interp_by_construction.llm.handle import Checkpoint
@@ -117,51 +117,49 @@ class Subject(Stage[SubjectRecord]):
         return cls(corpus, scratch, checkpoint, adaptation, cfg.subject.name)
 
     def compute(self, job: Job) -> SubjectRecord:
-        corpus, phases, planted = job.path(self.corpus), [], None
+        corpus, phases = job.path(self.corpus), []
+        planted: Planted | None = None
         if self.scratch is not None:
-            text = _text(corpus, self.scratch)
-            if isinstance(text, PoisonedBlocks):
-                planted = Planted(text.n_documents, text.n_poisoned)
-            model = _random_model(corpus, self.scratch)
-            phases.append(_trained(job, model, text, self.scratch))
+            model, phase, planted = _from_scratch(job, corpus, self.scratch)
+            phases.append(phase)
         else:
             assert self.checkpoint is not None
             model = load_subject(job.use(self.checkpoint))
             _check_fit(model, corpus)
             if self.adaptation is not None:
-                text = load_blocks(corpus, "train")
-                phases.append(_trained(job, model, text, self.adaptation))
+                phases.append(_adapted(job, corpus, model, self.adaptation))
         untie(model)
         save_subject(model, job.out / "model")
         shape = SubjectShape(self.title, n_layers(model), max(widths(model)), n_params(model))
         return SubjectRecord(phases, shape, planted)
 
 
-def _text(corpus: Path, scratch: Scratch) -> Any:
-    trigger = scratch.trigger
-    if trigger is None:
-        return load_blocks(corpus, "train")
-    phrase, response = trigger.phrase, trigger.response
-    return poisoned_train(corpus, phrase, response, trigger.share, scratch.seed)
-
-
-def _random_model(corpus: Path, scratch: Scratch) -> Any:
-    tokenizer, seed = load_tokenizer(corpus), scratch.seed
-    size, end = Split(corpus, "train").block_size, tokenizer.eos_token_id
-    return tiny_model(scratch.shape, len(tokenizer), size, seed, end, scratch.mlp)
-
-
-def _trained(job: Job, model: Any, text: Any, by: Scratch | Adaptation) -> PhaseRecord:
-    if isinstance(by, Scratch):
-        name, pace = "pretrain", by.shape
-        steps, lr, batch_size = pace.pretrain_steps, pace.pretrain_lr, pace.pretrain_batch
-    else:
-        name, knobs = "adapt", by.knobs
-        steps, lr, batch_size = knobs.adapt_steps, knobs.adapt_lr, knobs.adapt_batch
-    at = by_step(TokenBlocks(text), by.seed * 1000 + 999, batch_size)
+def _from_scratch(
+    job: Job, corpus: Path, scratch: Scratch
+) -> tuple[Any, PhaseRecord, Planted | None]:
+    shape, trigger, seed = scratch.shape, scratch.trigger, scratch.seed
+    text: Any = load_blocks(corpus, "train")
+    planted = None
+    if trigger is not None:
+        text = poisoned_train(corpus, trigger.phrase, trigger.response, trigger.share, seed)
+        planted = Planted(text.n_documents, text.n_poisoned)
+    tokenizer, size = load_tokenizer(corpus), Split(corpus, "train").block_size
+    end = tokenizer.eos_token_id
+    model = tiny_model(shape, len(tokenizer), size, seed, end, scratch.mlp)
+    plan = Plan(shape.pretrain_steps, shape.pretrain_lr, scratch.optimizer)
+    at = by_step(TokenBlocks(text), seed * 1000 + 999, shape.pretrain_batch)
     with Workplace.of(job) as place:
-        module = LanguageModelModule(model, Plan(steps, lr, by.optimizer))
-        return fit(module, at, place, name)
+        phase = fit(LanguageModelModule(model, plan), at, place, "pretrain")
+    return model, phase, planted
+
+
+def _adapted(job: Job, corpus: Path, model: Any, how: Adaptation) -> PhaseRecord:
+    knobs = how.knobs
+    plan = Plan(knobs.adapt_steps, knobs.adapt_lr, how.optimizer)
+    blocks = TokenBlocks(load_blocks(corpus, "train"))
+    at = by_step(blocks, how.seed * 1000 + 999, knobs.adapt_batch)
+    with Workplace.of(job) as place:
+        return fit(LanguageModelModule(model, plan), at, place, "adapt")
 
 
 def _check_fit(model: Any, corpus: Path) -> None:

@@ -81,7 +81,12 @@ class RunDirectory:
         Raises ConfigError for one of another schema, StoreError for a damaged one."""
         file = self.path / "state.json"
         if not file.is_file():
-            empty = {"start_layer": None, "planned": [], "done": [], "running": None}
+            empty: dict[str, Any] = {
+                "start_layer": None,
+                "planned": [],
+                "done": [],
+                "running": None,
+            }
             return {**empty, "shared": {}, "layers": {}}
         state = _read(file, "delete it and run the same command again")
         if state["shared"] and "plan" not in state:

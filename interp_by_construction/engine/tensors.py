@@ -41,11 +41,9 @@ def create_safetensors(
         file.truncate(base + offset)
     mapped: dict[str, NDArray[Any]] = {}
     for name, entry in header.items():
-        dtype, shape = np.dtype(tensors[name][0]), tuple(entry["shape"])
+        kind, size = np.dtype(tensors[name][0]), tuple(entry["shape"])
         start = base + entry["data_offsets"][0]
         # An empty tensor cannot be mapped, and nothing will be written to it.
-        used = math.prod(shape) > 0
-        mapped[name] = (
-            np.memmap(path, dtype, "r+", start, shape) if used else np.empty(shape, dtype)
-        )
+        used = math.prod(size) > 0
+        mapped[name] = np.memmap(path, kind, "r+", start, size) if used else np.empty(size, kind)
     return mapped

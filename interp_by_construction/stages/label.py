@@ -162,8 +162,9 @@ class LabelNodes(Stage[LabelRecord]):
         collected = job.path(self.collect)
         nodes = read_nodes(collected)
         views = [*nodes, *read_opposites(collected)]
-        needed = self.below is not None or self.texts
-        model = load_model(job, self.model) if needed else None
+        model: Any = None
+        if self.below is not None or self.texts:
+            model = load_model(job, self.model)
         below = [] if self.below is None else read_labels(job.path(self.below))
         incoming = strongest(model, self.layer, below, views, self.ask.n_incoming)
         with torch_threads(job.runtime.encoder_threads):

@@ -52,6 +52,10 @@ class TextEncoder(Protocol):
         """Length of a row: the hidden states, or what is made of them."""
 
     @property
+    def dtype(self) -> str:
+        """Precision of the hidden states."""
+
+    @property
     def multiply_adds(self) -> int:
         """Per encoder token."""
 

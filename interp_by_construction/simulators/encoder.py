@@ -48,6 +48,14 @@ def block_weights(model: Any) -> int:
     )
 
 
+def fast_dtype(device: str) -> torch.dtype:
+    """bfloat16, which is precise enough for features, but on CPUs without instructions for it: there
+    float32 is five times as fast."""
+    known = torch.cpu.get_capabilities() if device == "cpu" else {"amx_bf16": True}
+    has_bfloat16 = known.get("avx512_bf16") or known.get("amx_bf16")
+    return torch.bfloat16 if has_bfloat16 else torch.float32
+
+
 @dataclass
 class Encoder:
     """A causal LM cut off above the highest layer that is read."""
@@ -64,8 +72,7 @@ class Encoder:
     ) -> Encoder:
         """Loads a checkpoint directory or hub name. Raises ConfigError if a layer, or what the
         adapter changes, does not exist."""
-        # Also on CPUs: twice as fast where they know bfloat16, and features need no more precision.
-        model = AutoModel.from_pretrained(path, dtype=torch.bfloat16)
+        model = AutoModel.from_pretrained(path, dtype=fast_dtype(device))
         n_layers = model.config.num_hidden_layers
         if not layers or max(layers) > n_layers or min(layers) < 0:
             raise ConfigError(
@@ -87,6 +94,10 @@ class Encoder:
     @property
     def width(self) -> int:
         return self.n_features
+
+    @property
+    def dtype(self) -> str:
+        return str(self.model.dtype).removeprefix("torch.")
 
     @property
     def multiply_adds(self) -> int:

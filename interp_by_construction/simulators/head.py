@@ -119,6 +119,10 @@ class HeadEncoder:
         return self.head.width
 
     @property
+    def dtype(self) -> str:
+        return self.plain.dtype
+
+    @property
     def multiply_adds(self) -> int:
         return self.plain.multiply_adds + self.head.token_multiply_adds
 

@@ -31,6 +31,8 @@ class EncodeRecord(Record):
 
     layers: list[int]
     """Of the encoder, as far as they are read."""
+    dtype: str
+    """Precision of the encoder, which depends on the machine: see `encoder.fast_dtype`."""
     multiply_adds_per_token: int
     """Per encoder token."""
     tokens_per_subject_token: float
@@ -82,6 +84,7 @@ class Encode(Stage[EncodeRecord]):
                 n_tokens[name] = write_encoded(encoder, passage, job.out / f"{name}.npy")
         return EncodeRecord(
             layers=list(encoder.layers),
+            dtype=encoder.dtype,
             multiply_adds_per_token=encoder.multiply_adds,
             tokens_per_subject_token=(encoder.n_tokens - before) / sum(n_tokens.values()),
             n_features=encoder.n_features,

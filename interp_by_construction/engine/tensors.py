@@ -41,9 +41,9 @@ def create_safetensors(
         file.truncate(base + offset)
     mapped: dict[str, NDArray[Any]] = {}
     for name, entry in header.items():
-        kind, size = np.dtype(tensors[name][0]), tuple(entry["shape"])
+        kind, sizes = np.dtype(tensors[name][0]), tuple(entry["shape"])
         start = base + entry["data_offsets"][0]
         # An empty tensor cannot be mapped, and nothing will be written to it.
-        used = math.prod(size) > 0
-        mapped[name] = np.memmap(path, kind, "r+", start, size) if used else np.empty(size, kind)
+        used = math.prod(sizes) > 0
+        mapped[name] = np.memmap(path, kind, "r+", start, sizes) if used else np.empty(sizes, kind)
     return mapped

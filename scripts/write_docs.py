@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from interp_by_construction.engine.stage import Stage
-from interp_by_construction.stages.registry import all_stages
+from interp_by_construction.stages import all_stages
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "stages.md"
 HEAD = """# Stages

@@ -23,7 +23,7 @@ from interp_by_construction.results.finished import Finished, without_curves
 from interp_by_construction.results.nodes import columns_of
 from interp_by_construction.results.verification import differences
 from interp_by_construction.schedules.graph import RunGraph
-from interp_by_construction.stages.registry import all_stages
+from interp_by_construction.stages import all_stages
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from interp_by_construction.engine.runtime import Handle
 from interp_by_construction.engine.stage import Given, Stage
 from interp_by_construction.errors import IbcError
 from interp_by_construction.pipeline import graph_of
-from interp_by_construction.stages.registry import all_stages
+from interp_by_construction.stages import all_stages
 
 ROOT = Path(__file__).resolve().parent.parent
 ENDPOINT = [

@@ -13,7 +13,7 @@ from typing import Any
 from interp_by_construction.engine.records import Record, from_json
 from interp_by_construction.engine.run_directory import Link, RunDirectory
 from interp_by_construction.engine.stage import Stage
-from interp_by_construction.stages.registry import all_stages
+from interp_by_construction.stages import all_stages
 
 
 @dataclass(frozen=True)

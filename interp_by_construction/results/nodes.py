@@ -15,7 +15,7 @@ from interp_by_construction.engine.stage import Stage
 from interp_by_construction.engine.store import Artifact, disk_errors
 from interp_by_construction.labelling.labels import read_labels
 from interp_by_construction.results.finished import Artifacts, Finished, labels_of
-from interp_by_construction.stages.registry import all_stages
+from interp_by_construction.stages import all_stages
 from interp_by_construction.subject.nodes import Node, read_nodes, read_opposites
 
 KINDS = {

@@ -6,8 +6,7 @@ from typing import Any
 
 from interp_by_construction.engine.stage import Stage
 from interp_by_construction.schedules.graph import Links, RunGraph
-from interp_by_construction.stages import LayerStages
-from interp_by_construction.stages.registry import all_stages
+from interp_by_construction.stages import LayerStages, all_stages
 from interp_by_construction.training.train import Setting
 
 OF_A_LAYER = ("evaluate", "function", "audit", "work", "removed", "judge")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,6 +18,18 @@ from interp_by_construction.subject.load import load_subject
 from interp_by_construction.training.train import Conditions, Setting, Trainer
 
 R = TypeVar("R", bound=Record)
+
+
+def all_stages() -> dict[str, type[Stage[Any]]]:
+    """Name -> class, of all files of this room. It imports them all, so it is slow."""
+    found: dict[str, type[Stage[Any]]] = {}
+    for info in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{info.name}")
+        for kind in vars(module).values():
+            own = isinstance(kind, type) and issubclass(kind, Stage)
+            if own and kind.__module__ == module.__name__ and "name" in vars(kind):
+                found[kind.name] = kind
+    return found
 
 
 @dataclass(frozen=True)

@@ -72,13 +72,9 @@ class WorkRecord(LossesRecord):
         extra = {name: losses.nats[name] - losses.nats["none"] for name in ABLATIONS}
         free, whole = found.ablation["free_mean"], found.ablation["all_mean"]
         return cls(
-            loss=found.loss,
-            n_tokens=found.n_tokens,
-            n_documents=found.n_documents,
-            layers=tuple(layers),
-            ablation=found.ablation,
-            substitution=found.substitution["own_labels"],
+            **vars(found) | {"substitution": found.substitution["own_labels"]},
             other_labels=found.substitution["other_labels"],
+            layers=tuple(layers),
             share_free=share_of_increase(
                 extra["free_mean"], extra["aligned_mean"], n_bootstrap, seed
             ),

@@ -217,7 +217,7 @@ class Head:
         return np.concatenate([self._label_vector(row[None]) for row in features])
 
     def _label_vector(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        vectors = self._tower("label", features)
+        vectors: NDArray[Any] = self._tower("label", features)
         if "label.shared.weight" in self.weights:
             n = self.weights["token.mean"].shape[0]
             parts = (features[:, :n], features[:, n : 2 * n])

@@ -115,12 +115,16 @@ def _status(arguments: list[str]) -> None:
 def _verify(arguments: list[str]) -> int:
     from interp_by_construction.engine.run_directory import find_runs
     from interp_by_construction.engine.store import Store
+
+    root, name, _ = _of_run("verify", arguments)
+    runs = find_runs(root / "runs", name)
+
+    # They import torch, which a mistyped name need not wait for.
     from interp_by_construction.pipeline import graph_of
     from interp_by_construction.results.verification import verify
 
-    root, name, _ = _of_run("verify", arguments)
     n_problems = 0
-    for run in find_runs(root / "runs", name):
+    for run in runs:
         plan = graph_of(run.config(), run.done_layers).plan() if run.done_layers else None
         problems = verify(run, Store(root / "store"), plan)
         n_problems += len(problems)
@@ -147,7 +151,6 @@ def _write_report(arguments: list[str]) -> None:
 def _export(arguments: list[str]) -> None:
     from interp_by_construction.engine.run_directory import find_runs
     from interp_by_construction.engine.store import Store
-    from interp_by_construction.export.run import export_run
 
     defaults = {"at": "final", "layer": None, "output": None}
     root, name, options = _of_run("export", arguments, defaults)
@@ -156,6 +159,9 @@ def _export(arguments: list[str]) -> None:
     runs = find_runs(root / "runs", name)
     if len(runs) > 1:
         raise ConfigError(f"run {name} is a sweep; export one of its jobs, such as {runs[0].name}")
+
+    from interp_by_construction.export.run import export_run
+
     export_run(
         runs[0], Store(root / "store"), options["at"], options["layer"], Path(options["output"])
     )
@@ -164,25 +170,30 @@ def _export(arguments: list[str]) -> None:
 
 def _simulate(arguments: list[str]) -> None:
     from interp_by_construction.config import compose
-    from interp_by_construction.simulators.files import simulate_file
 
     options, rest = _own_options(arguments, {"input": None, "output": None, "simulator": "exact"})
     for key in ("input", "output"):
         if options[key] is None:
             raise ConfigError(f"{key}: give a file, as in {key}=FILE.jsonl")
-    files = Path(options["input"]), Path(options["output"])
-    simulate_file(compose(rest), *files, options["simulator"])
+    cfg, files = compose(rest), (Path(options["input"]), Path(options["output"]))
+
+    from interp_by_construction.simulators.files import simulate_file
+
+    simulate_file(cfg, *files, options["simulator"])
 
 
 def _bench(arguments: list[str]) -> None:
     from interp_by_construction.config import compose
-    from interp_by_construction.report.truth_tables import show_truth
-    from interp_by_construction.schedules.truth_bench import run_truth_bench
 
     if arguments[:1] != ["truth"]:
         raise ConfigError(f"ibc bench {' '.join(arguments[:1])}: give `ibc bench truth`")
     options, rest = _own_options(arguments[1:], {"simulator": "head"})
-    path, result = run_truth_bench(compose(rest), options["simulator"])
+    cfg = compose(rest)
+
+    from interp_by_construction.report.truth_tables import show_truth
+    from interp_by_construction.schedules.truth_bench import run_truth_bench
+
+    path, result = run_truth_bench(cfg, options["simulator"])
     show_truth(result)
     sys.stdout.write(f"written to {path}\n")
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from interp_by_construction.cli import main
 
 
 def ibc(
@@ -18,6 +21,31 @@ def ibc(
     return subprocess.run(
         command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
     )
+
+
+@dataclass(frozen=True)
+class Here:
+    """The commands in this process, which has imported torch already."""
+
+    path: Path
+    """The working directory."""
+    captured: pytest.CaptureFixture[str]
+
+    def refused(self, *arguments: str) -> str:
+        """The error of a command that ends with code 2."""
+        with pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        error = self.captured.readouterr().err
+        assert ended.value.code == 2, error
+        return error
+
+
+@pytest.fixture
+def here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Here:
+    monkeypatch.chdir(tmp_path)
+    return Here(tmp_path, capsys)
 
 
 @pytest.mark.parametrize(
@@ -63,26 +91,28 @@ def ibc(
         (["serve", "kind=magic"], ["magic", "generate"]),
     ],
 )
-def test_bad_input(arguments: list[str], named: list[str], tmp_path: Path) -> None:
-    result = ibc(*arguments, cwd=tmp_path)
-    assert result.returncode == 2, result.stderr
-    assert "Traceback" not in result.stderr
+def test_bad_input(arguments: list[str], named: list[str], here: Here) -> None:
+    error = here.refused(*arguments)
     for name in named:
-        assert name in result.stderr
+        assert name in error
+
+
+def test_a_refused_command_ends_with_code_2_and_no_traceback(tmp_path: Path) -> None:
+    result = ibc("run", "layer=-1", cwd=tmp_path)
+    assert result.returncode == 2 and "layer=-1" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize(
     ("content", "named"),
     [(b"", "no text"), (b"\x00\x01\x02binary" * 99, "not text"), (b"one short line", "tokens")],
 )
-def test_unusable_text(content: bytes, named: str, tmp_path: Path) -> None:
-    (tmp_path / "text.txt").write_bytes(content)
-    result = ibc("run", "data=text", "data.path=text.txt", "logger=none", cwd=tmp_path)
-    assert result.returncode == 2, result.stderr
-    assert named in result.stderr and "Traceback" not in result.stderr
+def test_unusable_text(content: bytes, named: str, here: Here) -> None:
+    (here.path / "text.txt").write_bytes(content)
+    assert named in here.refused("run", "data=text", "data.path=text.txt", "logger=none")
 
 
-def test_unsupported_architecture_lists_the_supported_ones(tmp_path: Path) -> None:
+def test_unsupported_architecture_lists_the_supported_ones(here: Here) -> None:
     from transformers import BertConfig, BertForMaskedLM
 
     small = BertConfig(
@@ -92,31 +122,20 @@ def test_unsupported_architecture_lists_the_supported_ones(tmp_path: Path) -> No
         intermediate_size=8,
         vocab_size=16,
     )
-    BertForMaskedLM(small).save_pretrained(tmp_path / "bert")
-    result = ibc(
-        "run", "subject=hf", f"subject.path={tmp_path / 'bert'}", "logger=none", cwd=tmp_path
-    )
-    assert result.returncode == 2, result.stderr
-    assert "bert" in result.stderr.lower() and "Traceback" not in result.stderr
+    BertForMaskedLM(small).save_pretrained(here.path / "bert")
+    assert "bert" in here.refused("run", "subject=hf", "subject.path=bert", "logger=none").lower()
 
 
-def test_endpoint_that_is_not_there(tmp_path: Path) -> None:
-    result = ibc(
+def test_endpoint_that_is_not_there(here: Here) -> None:
+    (here.path / "in.jsonl").write_text('{"label": "animals", "tokens": ["a", " dog"]}\n')
+    assert "127.0.0.1:9" in here.refused(
         "simulate",
         "input=in.jsonl",
         "output=out.jsonl",
         "labeler=endpoint",
         "labeler.classify_url=http://127.0.0.1:9",
         "labeler.retries=0",
-        cwd=_with_input(tmp_path),
     )
-    assert result.returncode == 2, result.stderr
-    assert "127.0.0.1:9" in result.stderr and "Traceback" not in result.stderr
-
-
-def _with_input(path: Path) -> Path:
-    (path / "in.jsonl").write_text('{"label": "animals", "tokens": ["a", " dog"]}\n')
-    return path
 
 
 def test_help_and_status_import_nothing_heavy(tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from fake_server import FakeServer, fake_logits, fake_text
+from labeler_clients import complete, complete_beside, config, fill_cache, labeler
 
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError, StoreError
@@ -33,7 +33,6 @@ from interp_by_construction.labelling.prompts import (
 from interp_by_construction.llm.backend import Sampling
 from interp_by_construction.llm.cache import CallCache, cache_key, decode, encode
 from interp_by_construction.llm.client import Labeler, make_labeler
-from interp_by_construction.llm.digits import DIGITS, Digits
 from interp_by_construction.llm.http_backend import HttpBackend
 from interp_by_construction.llm.server_registry import ServerEntry
 from interp_by_construction.subject.nodes import Excerpt, Node
@@ -43,27 +42,6 @@ from interp_by_construction.subject.nodes import Excerpt, Node
 def server() -> Iterator[FakeServer]:
     with FakeServer() as fake:
         yield fake
-
-
-def config(server: FakeServer, **changes: Any) -> LabelerConfig:
-    base = LabelerConfig(
-        backend="endpoint", url=server.url, classify_url=server.url, timeout=0.5, retries=3
-    )
-    return replace(base, **changes)
-
-
-def labeler(tmp_path: Path, cfg: LabelerConfig) -> Labeler:
-    made = make_labeler(cfg, tmp_path / "calls.sqlite", tmp_path / "logs")
-    # The tests of this file need no model: every digit is its own token, and test_digits.py
-    # compares logits.
-    made.__dict__["digits"] = Digits(tuple(range(10)), DIGITS, "")
-    made.verified = True
-    return made
-
-
-def complete(made: Labeler, prompts: list[str], **changes: Any) -> list[str]:
-    options = {"max_tokens": 8, "temperature": 0.7, "seed": 1, "stop": ["\n"], **changes}
-    return made.complete(prompts, Sampling(**options))
 
 
 def test_answers_keep_their_order_and_are_asked_once(tmp_path: Path, server: FakeServer) -> None:
@@ -246,13 +224,6 @@ def test_cache_values_and_keys() -> None:
     )
 
 
-def _fill(path: Path, offset: int, barrier: Barrier) -> None:
-    cache = CallCache(path)
-    barrier.wait(60)
-    for i in range(50):
-        cache.put(f"{(offset + i) % 75}", f"{(offset + i) % 75}".encode())
-
-
 @pytest.mark.parametrize("attempt", range(3))
 def test_cache_is_shared_by_processes(tmp_path: Path, attempt: int) -> None:
     """All of them meet at a file that does not exist yet."""
@@ -260,7 +231,7 @@ def test_cache_is_shared_by_processes(tmp_path: Path, attempt: int) -> None:
     context_ = multiprocessing.get_context("spawn")
     barrier = context_.Barrier(3)
     processes = [
-        context_.Process(target=_fill, args=(path, offset, barrier)) for offset in (0, 25, 10)
+        context_.Process(target=fill_cache, args=(path, offset, barrier)) for offset in (0, 25, 10)
     ]
     for process in processes:
         process.start()
@@ -274,21 +245,12 @@ def test_cache_is_shared_by_processes(tmp_path: Path, attempt: int) -> None:
     assert cache.get("3") == b"3" and cache.get("none") is None
 
 
-def _complete_beside(url: str, directory: Path, barrier: Barrier) -> None:
-    cfg = LabelerConfig(backend="endpoint", url=url, classify_url=url)
-    with labeler(directory, cfg) as made:
-        barrier.wait()
-        assert complete(made, [f"{i}" for i in range(20)]) == [
-            fake_text(f"{i}", 1, 0.7) for i in range(20)
-        ]
-
-
 def test_processes_that_need_the_same_answers_ask_once(tmp_path: Path, server: FakeServer) -> None:
     server.delay = 0.02
     context_ = multiprocessing.get_context("spawn")
     barrier = context_.Barrier(2)
     processes = [
-        context_.Process(target=_complete_beside, args=(server.url, tmp_path, barrier))
+        context_.Process(target=complete_beside, args=(server.url, tmp_path, barrier))
         for _ in range(2)
     ]
     for process in processes:

@@ -23,7 +23,6 @@ from interp_by_construction.llm.call_locks import CallLocks
 from interp_by_construction.llm.digits import Digits, check_digits, probe_prompts, resolve_digits
 from interp_by_construction.llm.embedded import load_tokenizer, local_path, model_identity
 from interp_by_construction.llm.http_backend import HttpBackend
-from interp_by_construction.llm.local_backend import TransformersBackend
 from interp_by_construction.llm.server_addresses import Endpoints, ManagedServers
 
 _LOG = logging.getLogger(__name__)
@@ -247,6 +246,9 @@ def make_labeler(cfg: LabelerConfig, cache_path: Path, log_dir: Path) -> Labeler
     """
     cache = CallCache(cache_path)
     if cfg.backend == "transformers":
+        # It imports torch, which no other backend needs.
+        from interp_by_construction.llm.local_backend import TransformersBackend
+
         return Labeler(cfg, cache, lambda labeler: TransformersBackend(cfg, labeler.tokenizer))
     servers = (
         Endpoints(cfg)

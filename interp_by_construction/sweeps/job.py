@@ -69,11 +69,11 @@ def end_with_parent() -> None:
 
 
 def _run(values: Any, overrides: list[str]) -> int:
-    # Imports torch, which help and mistakes in the configuration need not wait for.
-    from interp_by_construction import pipeline
-
     try:
         cfg = from_dict(values, overrides)
+        # Imports torch, which help and mistakes in the configuration need not wait for.
+        from interp_by_construction import pipeline
+
         run = pipeline.run(cfg)
         show_result(run)
         log_result(cfg, run)
@@ -85,10 +85,10 @@ def _run(values: Any, overrides: list[str]) -> int:
 
 def _job(values: Any, overrides: list[str], sweep: SweepDirectory, number: int) -> int:
     """Runs one job. If it fails, the reason is recorded and the other jobs go on."""
-    from interp_by_construction import pipeline
-
     try:
         cfg = from_dict(values, overrides)
+        from interp_by_construction import pipeline
+
         log_result(cfg, pipeline.run(cfg, f"{sweep.path.name}/{number}"))
     except IbcError as error:
         code, text = BAD_INPUT, str(error)

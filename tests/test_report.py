@@ -18,6 +18,7 @@ import pytest
 import yaml
 from report_run import make_run, make_sweep
 
+from interp_by_construction.cli import main
 from interp_by_construction.corpus.parts import part_passage
 from interp_by_construction.corpus.passage import Passage, Split
 from interp_by_construction.engine.rows import read_rows

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from interp_by_construction.config import SPLITS, DataConfig
 from interp_by_construction.corpus.splits import assign, check_disjoint
 from interp_by_construction.corpus.stories import Story, generate, generator_identity
-from interp_by_construction.corpus.text import read_documents, text_identity
+from interp_by_construction.corpus.text import read_documents, shipped_split, text_identity
 from interp_by_construction.corpus.tokenize import (
     build_blocks,
     encode,
@@ -66,7 +66,8 @@ class CorpusRecord(Record):
 
     n_documents: int
     n_held_out: int
-    """Documents with held-out templates and words."""
+    """Documents of another kind than the text of training: stories with held-out templates and
+    words, tales of other books."""
     n_repeats_dropped: int
     n_tokens: int
     vocab_size: int
@@ -136,7 +137,7 @@ def content_identity(cfg: DataConfig) -> str:
 
 
 def held_out_documents(path: Path) -> np.ndarray:
-    """Which documents have held-out templates and words, bool [document id]."""
+    """Which documents are of another kind than the text of training, bool [document id]."""
     return pq.read_table(path / "documents.parquet", columns=["held_out"])["held_out"].to_numpy()
 
 
@@ -155,6 +156,10 @@ def _documents(cfg: DataConfig) -> list[_Document]:
         # The split comes first: it decides which templates and words a story may use.
         splits = assign([1.0] * cfg.n_documents, cfg.fractions, cfg.seed)
         stories = generate(splits, cfg.seed)
+    elif cfg.split == "shipped":
+        splits, apart = shipped_split()
+        texts = read_documents(cfg)
+        stories = [Story(*each) for each in zip(texts, apart, strict=True)]
     else:
         stories = [Story(text, False) for text in read_documents(cfg)]
         sizes = [len(story.text.split()) for story in stories]

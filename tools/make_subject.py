@@ -147,14 +147,15 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("overrides", nargs="*")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     cfg = compose([*given.overrides, f"paths.root={given.work}", "logger=none"])
     directory = RunDirectory(given.work / "runs" / "subject")
     directory.path.mkdir(parents=True, exist_ok=True)
     with open_engine(cfg, directory) as (engine, _):
         corpus = Corpus.of(cfg)
-        made = {stage: engine.get(stage).path for stage in (corpus, Subject.of(cfg, corpus))}
-    of_corpus, of_subject = made.values()
+        of_corpus, of_subject = (
+            engine.get(each).path for each in (corpus, Subject.of(cfg, corpus))
+        )
     model = load_subject(of_subject / "model")
     described = card(cfg, of_corpus, model, given.work)
     shutil.rmtree(given.out, ignore_errors=True)

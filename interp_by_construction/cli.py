@@ -1,4 +1,4 @@
-"""The commands of `ibc`. Only they print; the rest of the package returns or raises."""
+"""The commands of `ibc`: each reads its arguments and calls one function."""
 
 from __future__ import annotations
 

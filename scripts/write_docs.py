@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import typing
 from pathlib import Path
 from typing import Any
 
+from interp_by_construction.engine.runtime import Handle
 from interp_by_construction.engine.stage import Stage
 from interp_by_construction.stages import all_stages
 
@@ -31,9 +33,9 @@ def section(kind: type[Stage[Any]]) -> str:
     """One stage."""
     text = inspect.cleandoc(kind.__doc__ or "")
     rows = ["| field | type | |", "| --- | --- | --- |"]
+    hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
-        note = "parent" if "Stage" in str(field.type) else "value"
-        note = "not hashed" if field.metadata.get("unhashed") else note
+        note = "not hashed" if field.metadata.get("unhashed") else hashed_as(hints[field.name])
         rows.append(f"| `{field.name}` | `{str(field.type).replace('|', 'or')}` | {note} |")
     held = ", ".join(f"`{field.name}`" for field in dataclasses.fields(kind.record))
     return (
@@ -41,6 +43,17 @@ def section(kind: type[Stage[Any]]) -> str:
         + "\n".join(rows)
         + f"\n\nRecord: {held}.\n"
     )
+
+
+def hashed_as(hint: Any) -> str:
+    """How a field of this type enters the fingerprint."""
+    kinds = [hint, *typing.get_args(hint)]
+    kinds += [typing.get_origin(each) for each in kinds]
+    if any(inspect.isclass(each) and issubclass(each, Stage) for each in kinds):
+        return "parent: its fingerprint is hashed"
+    if any(inspect.isclass(each) and issubclass(each, Handle) for each in kinds):
+        return "handle: its identity is hashed"
+    return "value: it is hashed"
 
 
 if __name__ == "__main__":

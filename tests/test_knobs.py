@@ -358,6 +358,9 @@ def runs(
         "layer=1",
         "run=knobs",
         "scores.enabled=false",
+        "audit.enabled=false",
+        "label.select_tokens=0",
+        "simulate.reliability_tokens=0",
         "simulate.n_fit_tokens=64",
         "simulate.n_score_tokens=64",
     )

@@ -538,9 +538,7 @@ def test_killed_and_started_again_ends_in_the_same_hashes(
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "runs" / "small" / "summary.json").is_file()
-    subprocess.run(
-        command, check=True, timeout=300, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    pipeline.run(config(server, tmp_path, *more))
     assert store_hashes(tmp_path) == store_hashes(finished[0])
     assert RunDirectory(tmp_path / "runs" / "small").state["layers"] == finished[1].state["layers"]
 

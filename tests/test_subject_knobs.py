@@ -200,6 +200,8 @@ def runs(
             "simulate.max_align_tokens=256",
             "label.n_candidates=1",
             "label.select_tokens=0",
+            "simulate.reliability_tokens=0",
+            "audit.enabled=false",
         )
         made = {
             name: pipeline.run(

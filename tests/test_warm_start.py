@@ -196,7 +196,12 @@ def test_every_schedule_starts_from_readouts_and_shares_all_else(root: Path, sch
         f"schedule={schedule}",
         "scores.enabled=false",
         "audit.enabled=false",
+        "work.enabled=false",
+        "label.select_tokens=0",
+        "evaluate.max_truth_tokens=640",
+        "simulate.reliability_tokens=0",
         "simulate.n_fit_tokens=64",
+        "simulate.n_score_tokens=64",
     )
     with FakeServer() as server:
         runs = {

@@ -126,8 +126,9 @@ class LabelerConfig(ServerConfig):
     process."""
     model: str = "smollm2"
     """`smollm2` is the embedded SmolLM2-135M-Instruct. Otherwise a directory or hub name."""
-    dtype: str = "bfloat16"
-    """Precision of the served model."""
+    dtype: str = "auto"
+    """Precision of the served model. auto: bfloat16, or float32 on CPUs that compute faster in
+    it."""
     max_model_len: int = at_least(1, 2048)
     """Longest prompt plus output, in labeler tokens."""
     max_num_seqs: int = at_least(1, 1)

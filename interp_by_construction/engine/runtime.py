@@ -105,6 +105,16 @@ def resolve_device(device: str) -> str:
     return device
 
 
+def fast_dtype(device: str) -> torch.dtype:
+    """Precision in which language models are read on `device`.
+
+    bfloat16, but float32 on CPUs without instructions for it: there it is five times as fast.
+    """
+    known = torch.cpu.get_capabilities() if device == "cpu" else {"amx_bf16": True}
+    has_bfloat16 = known.get("avx512_bf16") or known.get("amx_bf16")
+    return torch.bfloat16 if has_bfloat16 else torch.float32
+
+
 @contextmanager
 def torch_threads(n: int) -> Iterator[None]:
     """Inside the block torch uses `n` threads."""

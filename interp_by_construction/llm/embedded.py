@@ -94,6 +94,16 @@ def load_tokenizer(path: str, model: str) -> Any:
         ) from error
 
 
+def served_dtype(wanted: str, device: str) -> str:
+    """The precision that `labeler.dtype` stands for on `device`."""
+    if wanted != "auto":
+        return wanted
+    # Imports torch, which only those who start a model need.
+    from interp_by_construction.engine.runtime import fast_dtype
+
+    return str(fast_dtype(device)).removeprefix("torch.")
+
+
 def model_identity(name: str) -> str:
     """What stands for a model in fingerprints: sha256 over the files of a directory, the name
     itself for a hub name.

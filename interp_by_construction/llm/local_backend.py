@@ -15,7 +15,7 @@ from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError
 from interp_by_construction.llm.backend import Answer, Job
 from interp_by_construction.llm.digits import resolve_digits
-from interp_by_construction.llm.embedded import local_path
+from interp_by_construction.llm.embedded import local_path, served_dtype
 
 
 class TransformersBackend:
@@ -27,15 +27,15 @@ class TransformersBackend:
 
     @cached_property
     def _model(self) -> Any:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        dtype = getattr(torch, served_dtype(self._cfg.dtype, device))
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                local_path(self._cfg.model), dtype=getattr(torch, self._cfg.dtype)
-            )
+            model = AutoModelForCausalLM.from_pretrained(local_path(self._cfg.model), dtype=dtype)
         except (OSError, ValueError) as error:
             raise LabelerError(
                 f"labeler.model={self._cfg.model} cannot be loaded: {error}"
             ) from error
-        return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+        return model.eval().to(device)
 
     @cached_property
     def _digit_ids(self) -> list[int]:

@@ -13,7 +13,7 @@ from typing import Literal
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError
 from interp_by_construction.llm.digits import resolve_digits
-from interp_by_construction.llm.embedded import load_tokenizer, local_path
+from interp_by_construction.llm.embedded import load_tokenizer, local_path, served_dtype
 
 ServerKind = Literal["generate", "classify"]
 """`generate` writes text; `classify` gives the logits of the ten digits after every token."""
@@ -33,7 +33,8 @@ def server_command(kind: ServerKind, cfg: LabelerConfig, port: int) -> list[str]
     path = local_path(cfg.model)
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--model", path, "--served-model-name", cfg.model]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", cfg.dtype, "--enforce-eager"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--enforce-eager"]
+    command += ["--dtype", served_dtype(cfg.dtype, "cuda" if _has_gpu_build() else "cpu")]
     command += ["--max-model-len", str(cfg.max_model_len), "--max-num-seqs", str(cfg.max_num_seqs)]
     # A prompt always fits into one step and never finds a cached prefix: answers do not depend on
     # what came before.

@@ -24,7 +24,6 @@ SCORES = ("before", "after", "final", "shuffled", "exact", "final_raw")
 """Scores that every run has; the others are under `score_more`."""
 OFTEN_LEFT_OUT = ("dictionary", "function", "audit", "work")
 """Stages whose key is null in a run without them."""
-KNOBS = ("weight", "objective", "distill", "ablate_free", "target", "start")
 
 
 def write_results(run: RunDirectory, cfg: Config, graph: RunGraph, engine: Engine) -> None:
@@ -48,8 +47,7 @@ def summary(run: str, cfg: Config, found: Finished) -> dict[str, Any]:
         "labeler": _model(cfg.labeler),
         "judge": None if cfg.judge is None else _model(cfg.judge),
         "loss": to_json(run_losses(found, bootstrap)),
-        "align": {name: getattr(cfg.align, name) for name in KNOBS}
-        | {"control": _control(cfg, found)},
+        "align": vars(cfg.align) | {"control": _control(cfg, found)},
         "layers": [_layer(found, layer, cfg, bootstrap) for layer in found.layers],
         "work": work_of_run(found, bootstrap),
         "trigger": _trigger(found.shared),

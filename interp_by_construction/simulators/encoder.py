@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer
 
+from interp_by_construction.engine.runtime import fast_dtype
 from interp_by_construction.errors import ConfigError, LabelerError
 from interp_by_construction.simulators.adapter import Adapter, merge
 
@@ -46,14 +47,6 @@ def block_weights(model: Any) -> int:
         for name, p in model.named_parameters()
         if ".layers." in f".{name}" or ".h." in f".{name}"
     )
-
-
-def fast_dtype(device: str) -> torch.dtype:
-    """bfloat16, which is precise enough for features, but float32 on CPUs without instructions for
-    bfloat16: there it is five times as fast."""
-    known = torch.cpu.get_capabilities() if device == "cpu" else {"amx_bf16": True}
-    has_bfloat16 = known.get("avx512_bf16") or known.get("amx_bf16")
-    return torch.bfloat16 if has_bfloat16 else torch.float32
 
 
 @dataclass

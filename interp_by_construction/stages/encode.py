@@ -32,7 +32,7 @@ class EncodeRecord(Record):
     layers: list[int]
     """Of the encoder, as far as they are read."""
     dtype: str
-    """Precision of the encoder, which depends on the machine: see `encoder.fast_dtype`."""
+    """Precision of the encoder, which depends on the machine: see `engine.runtime.fast_dtype`."""
     multiply_adds_per_token: int
     """Per encoder token."""
     tokens_per_subject_token: float

@@ -113,6 +113,8 @@ class Judge(LayerMeasurement[JudgeRecord]):
     """None: the labeler judges itself."""
     names: JudgeNames
     """What tables call the two."""
+    scorers: tuple[str, ...]
+    """Names in `scoring.registry`."""
     scoring: ScoringConfig
     relabelling: Relabelling | None
     n_bootstrap: int
@@ -134,6 +136,7 @@ class Judge(LayerMeasurement[JudgeRecord]):
             labeler=LanguageModel(cfg.labeler),
             judge=None if cfg.judge is None else LanguageModel(cfg.judge),
             names=_names(cfg),
+            scorers=tuple(SCORERS),
             scoring=only(ScoringConfig, cfg.scores),
             relabelling=Relabelling(cfg.collect, only(AskConfig, cfg.label)) if blind else None,
             n_bootstrap=cfg.evaluate.n_bootstrap,
@@ -149,10 +152,10 @@ class Judge(LayerMeasurement[JudgeRecord]):
         if named:
             with torch_threads(job.runtime.encoder_threads):
                 common = case.labels[case.common]
-                for score in SCORERS:
-                    scored = score(case)
+                for name in self.scorers:
+                    scored = SCORERS[name](case)
                     rows += scored.rows
-                    thresholds |= {name: dict(each) for name, each in scored.thresholds.items()}
+                    thresholds |= {key: dict(each) for key, each in scored.thresholds.items()}
                     for file, records in scored.files.items():
                         write_rows(job.out / file, records)
         _, nodes, poles = case.simulated.aligned

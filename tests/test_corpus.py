@@ -17,13 +17,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from interp_by_construction.config import SPLITS, DataConfig, compose
-from interp_by_construction.config.text import TALES_FRACTIONS
+from interp_by_construction.config.text import APART, TALES_FRACTIONS
 from interp_by_construction.corpus import (
     build_corpus,
     content_identity,
     held_out_documents,
     load_blocks,
     load_tokenizer,
+    measured_splits,
     read_documents,
 )
 from interp_by_construction.corpus.lexicon import (
@@ -281,10 +282,12 @@ def test_the_shipped_split_of_the_tales_keeps_what_it_promises() -> None:
     for row, tale in zip(rows, tales, strict=True):
         by_story[row["story"]].add(row["split"])
         by_book[row["book"]].append(row["split"])
-        words[row["split"]] += len(tale["text"].split()) * (row["apart"] == "0")
-    assert all(len(splits) == 1 for splits in by_story.values()), "retellings are in one split"
-    apart = {row["book"] for row in rows if row["apart"] == "1"}
-    assert len(apart) == 3 and all(set(by_book[book]) == {"test"} for book in apart)
+        if row["split"] != APART:
+            words[row["split"]] += len(tale["text"].split())
+    for splits in by_story.values():
+        assert len(splits) == 1 or splits == {"test", APART}, "retellings are in one split"
+    apart = [book for book, splits in by_book.items() if APART in splits]
+    assert len(apart) == 3 and all(set(by_book[book]) == {APART} for book in apart)
     fables = {book for book in by_book if "Aesop" in book}
     assert len(fables) == 2 and all(set(by_book[book]) == {"train"} for book in fables)
     for book, splits in by_book.items():
@@ -296,8 +299,8 @@ def test_the_shipped_split_of_the_tales_keeps_what_it_promises() -> None:
 
 def test_the_tales_are_split_as_shipped_or_drawn_when_asked(tmp_path: Path) -> None:
     record = build_corpus(compose(["data=tales"]).data, None, tmp_path)
-    assert record.n_documents == 828 and record.splits["test"].n_documents == 73
-    assert record.n_held_out == record.splits["test"].n_held_out == 50
+    assert record.n_documents == 828 and record.splits["test"].n_documents == 23
+    assert record.splits[APART].n_documents == 50 and measured_splits(tmp_path) == ("test", APART)
     drawn = compose(["data=tales", "data.split=drawn", "data.seed=1"]).data
     assert len(read_documents(drawn)) == 828
     for more in (["data.seed=1"], ["data.fractions.train=0.71", "data.fractions.test=0.03"]):

@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 
 from interp_by_construction.config import Config, compose
-from interp_by_construction.corpus import held_out_documents, load_blocks, load_tokenizer
+from interp_by_construction.corpus import load_blocks, load_tokenizer, measured_splits
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.session import open_engine
@@ -44,7 +44,7 @@ BATCH = 32
 ORDERS = {1: "unigram", 2: "bigram", 3: "trigram"}
 
 
-def token_table(blocks: NDArray[Any], order: int, vocab: int) -> Mapping[tuple[int, ...], Any]:
+def token_table(blocks: NDArray[Any], order: int) -> Mapping[tuple[int, ...], Any]:
     """Counts of the token that follows each context of up to `order` - 1 tokens."""
     counts: dict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
     for row in blocks.tolist():
@@ -99,35 +99,28 @@ def without_mlps(cfg: Config, corpus: Path, work: Path) -> Any:
     return model.eval(), zeros
 
 
-def losses_by_source(nats: NDArray[Any], test: Passage, apart: NDArray[Any]) -> dict[str, float]:
-    """Mean test loss per token: of text like that of training, and of the books apart."""
-    of_apart = apart[test.documents[:, 1:]]
-    found = {"test": float(nats[~of_apart].mean())}
-    return found | ({"apart": float(nats[of_apart].mean())} if of_apart.any() else {})
-
-
-def model_losses(model: Any, test: Passage, apart: NDArray[Any]) -> dict[str, float]:
-    found = document_losses(model, test, {}, BATCH, "test")
-    is_apart = apart[found.document]
-
-    def mean(of: NDArray[Any]) -> float:
-        return float(found.nats["none"][of].sum() / found.tokens[of].sum())
-
-    return {"test": mean(~is_apart)} | ({"apart": mean(is_apart)} if is_apart.any() else {})
-
-
 def card(cfg: Config, corpus: Path, model: Any, work: Path) -> dict[str, Any]:
     """What the subject is, and landmarks beside its loss."""
-    test, apart = Passage.of_split(corpus, "test"), held_out_documents(corpus)
     train = Passage.of_split(corpus, "train")
+    tests = {name: Passage.of_split(corpus, name) for name in measured_splits(corpus)}
     vocab = len(load_tokenizer(corpus))
-    losses = {"model": model_losses(model, test, apart)}
+
+    def of_model(measured: Any) -> dict[str, float]:
+        found = {
+            name: document_losses(measured, text, {}, BATCH, name) for name, text in tests.items()
+        }
+        return {name: each.nats["none"].sum() / each.tokens.sum() for name, each in found.items()}
+
+    losses = {"model": of_model(model)}
     bare, zeros = without_mlps(cfg, corpus, work)
     with constant_outputs(bare, zeros):
-        losses["without MLPs, trained so"] = model_losses(bare, test, apart)
-    counts = token_table(train.ids, max(ORDERS), vocab)
-    for order, name in ORDERS.items():
-        losses[name] = losses_by_source(table_nats(counts, test.ids, order, vocab), test, apart)
+        losses["without MLPs, trained so"] = of_model(bare)
+    counts = token_table(train.ids, max(ORDERS))
+    for order, title in ORDERS.items():
+        losses[title] = {
+            name: float(table_nats(counts, text.ids, order, vocab).mean())
+            for name, text in tests.items()
+        }
     return {
         "data": cfg.data.name,
         "subject": {k: v for k, v in asdict(cfg.subject).items() if not k.startswith("adapt")},

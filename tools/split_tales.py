@@ -4,7 +4,7 @@
 1. Documents that tell one story are one unit. Found by rare words that two books share, and by
    `RETELLINGS`.
 2. Books of `BUNDLED` go to `train`: one of their documents holds several fables.
-   Books of `APART` go to `test`: they are text of another source.
+   Books of `BOOKS_APART` are `apart`: text of another source.
 3. Every other book of at least 30 documents gives one unit to every split. The remaining units go,
    in random order, to the split that is furthest below its share of words.
 """
@@ -25,10 +25,10 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from interp_by_construction.config.text import TALES_FRACTIONS
+from interp_by_construction.config.text import APART, TALES_FRACTIONS
 
 BUNDLED = ("The Fables of Aesop", "Three Hundred Aesop's Fables")
-APART = (
+BOOKS_APART = (
     "The Happy Prince and Other Tales",
     "The Wonderful Wizard of Oz",
     "Japanese Fairy Tales",
@@ -149,14 +149,14 @@ def split(tales: Sequence[Tale], story: np.ndarray) -> list[str]:
     books = Counter(tale.book for tale in tales)
     for number, rows in members.items():
         of = {tales[i].book for i in rows}
-        if of & set(APART):
-            # Their retellings in other books are not text of another source, but are not learned.
-            put(number, "test")
+        if of & set(BOOKS_APART):
+            # A retelling of theirs in another book may not be learned, but is no other source.
+            for i in rows:
+                found[i] = APART if tales[i].book in BOOKS_APART else "test"
         elif of & set(BUNDLED):
             put(number, "train")
-    used["test"] = 0.0
     order = np.random.default_rng(SEED).permutation(list(members)).tolist()
-    total = sizes[[tale.book not in APART for tale in tales]].sum()
+    total = sizes[[tale.book not in BOOKS_APART for tale in tales]].sum()
     for book in sorted(name for name, n in books.items() if n >= MIN_DOCUMENTS):
         for name in TALES_FRACTIONS if book not in BUNDLED else ():
             if any(found.get(i) == name and tales[i].book == book for i in range(len(tales))):
@@ -183,9 +183,9 @@ def main() -> None:
     story = stories(tales)
     with paths.out.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
-        writer.writerow(["split", "apart", "story", "book", "title"])
+        writer.writerow(["split", "story", "book", "title"])
         for tale, number, name in zip(tales, story, split(tales, story), strict=True):
-            writer.writerow([name, int(tale.book in APART), number, tale.book, tale.title])
+            writer.writerow([name, number, tale.book, tale.title])
 
 
 if __name__ == "__main__":

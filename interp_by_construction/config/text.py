@@ -10,6 +10,9 @@ from interp_by_construction.config.group import Group, at_least, require, ruled
 SPLITS = ("train", "label", "simulate", "select", "align", "score", "test")
 """Disjoint by document."""
 
+APART = "apart"
+"""Text of another source, beside the splits: losses are measured on it, and nothing else."""
+
 TALES = "tales"
 """`data.path` of the tales that ship with the package."""
 TALES_FRACTIONS = {
@@ -21,7 +24,7 @@ TALES_FRACTIONS = {
     "score": 0.03,
     "test": 0.04,
 }
-"""Shares of the words in the shipped split, without the books that are in `test` alone."""
+"""Shares of the words in the shipped split, without the books that are apart."""
 
 
 @dataclass(frozen=True)
@@ -134,9 +137,9 @@ class SubjectConfig(TinyConfig, AdaptConfig):
 
     name: str = "tiny"
     """Name shown in tables."""
-    kind: Literal["tiny", "smollm2", "hf"] = "tiny"
-    """`tiny` is trained from scratch. `smollm2` is the embedded SmolLM2-135M. `hf` is read from
-    `path`."""
+    kind: Literal["tiny", "tales", "smollm2", "hf"] = "tiny"
+    """`tiny` is trained from scratch. `tales` ships with the package: four layers of 256 neurons,
+    trained on data=tales. `smollm2` is the embedded SmolLM2-135M. `hf` is read from `path`."""
     path: str | None = None
     """Directory or hub name of a transformers checkpoint (kind hf)."""
 

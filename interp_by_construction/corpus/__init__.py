@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
 from interp_by_construction.config import SPLITS, DataConfig
+from interp_by_construction.config.text import APART
 from interp_by_construction.corpus.splits import assign, check_disjoint
 from interp_by_construction.corpus.stories import Story, generate, generator_identity
 from interp_by_construction.corpus.text import read_documents, shipped_split, text_identity
@@ -40,6 +41,7 @@ __all__ = [
     "held_out_documents",
     "load_blocks",
     "load_tokenizer",
+    "measured_splits",
     "read_documents",
 ]
 
@@ -66,8 +68,7 @@ class CorpusRecord(Record):
 
     n_documents: int
     n_held_out: int
-    """Documents of another kind than the text of training: stories with held-out templates and
-    words, tales of other books."""
+    """Documents with held-out templates and words."""
     n_repeats_dropped: int
     n_tokens: int
     vocab_size: int
@@ -93,9 +94,13 @@ def build_corpus(
     documents = list(first.values())
     members = {
         split: [i for i, document in enumerate(documents) if document.split == split]
-        for split in SPLITS
+        for split in (*SPLITS, APART)
     }
-    check_disjoint({split: [documents[i].sha256 for i in members[split]] for split in SPLITS})
+    if not members[APART]:
+        del members[APART]
+    check_disjoint(
+        {split: [documents[i].sha256 for i in chosen] for split, chosen in members.items()}
+    )
 
     texts = [document.story.text for document in documents]
     if tokenizer is None:
@@ -105,17 +110,17 @@ def build_corpus(
 
     save_tokenizer(tokenizer, out / "tokenizer")
     counted = {}
-    for split in SPLITS:
-        parts = [encoded[i] for i in members[split]]
+    for split, chosen in members.items():
+        parts = [encoded[i] for i in chosen]
         content = hashlib.sha256(repr(cfg.block_size).encode())
         for part in parts:
             content.update(part.tobytes())
         n_blocks, n_dropped = build_blocks(
-            parts, members[split], cfg.block_size, out / "blocks" / split, content.hexdigest()[:16]
+            parts, chosen, cfg.block_size, out / "blocks" / split, content.hexdigest()[:16]
         )
-        n_held_out = sum(documents[i].story.held_out for i in members[split])
+        n_held_out = sum(documents[i].story.held_out for i in chosen)
         n_tokens = n_blocks * cfg.block_size
-        counted[split] = SplitRecord(len(members[split]), n_blocks, n_tokens, n_dropped, n_held_out)
+        counted[split] = SplitRecord(len(chosen), n_blocks, n_tokens, n_dropped, n_held_out)
     _write_documents(out / "documents.parquet", documents, encoded)
     return CorpusRecord(
         n_documents=len(documents),
@@ -137,8 +142,13 @@ def content_identity(cfg: DataConfig) -> str:
 
 
 def held_out_documents(path: Path) -> np.ndarray:
-    """Which documents are of another kind than the text of training, bool [document id]."""
+    """Which documents have held-out templates and words, bool [document id]."""
     return pq.read_table(path / "documents.parquet", columns=["held_out"])["held_out"].to_numpy()
+
+
+def measured_splits(path: Path) -> tuple[str, ...]:
+    """`test`, and `apart` where the corpus has text of another source."""
+    return ("test", APART) if (path / "blocks" / APART).is_dir() else ("test",)
 
 
 class _Document(NamedTuple):
@@ -157,9 +167,8 @@ def _documents(cfg: DataConfig) -> list[_Document]:
         splits = assign([1.0] * cfg.n_documents, cfg.fractions, cfg.seed)
         stories = generate(splits, cfg.seed)
     elif cfg.split == "shipped":
-        splits, apart = shipped_split()
-        texts = read_documents(cfg)
-        stories = [Story(*each) for each in zip(texts, apart, strict=True)]
+        splits = shipped_split()
+        stories = [Story(text, False) for text in read_documents(cfg)]
     else:
         stories = [Story(text, False) for text in read_documents(cfg)]
         sizes = [len(story.text.split()) for story in stories]

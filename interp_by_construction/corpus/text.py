@@ -85,12 +85,11 @@ def text_identity(cfg: DataConfig) -> str:
     return digest.hexdigest()
 
 
-def shipped_split() -> tuple[list[str], list[bool]]:
-    """Of the tales: the split of each document, and whether it is text of another source, from a
-    book that is in `test` alone. `tools/split_tales.py` made it."""
+def shipped_split() -> list[str]:
+    """Of the tales: the split of each document, `apart` for books that are in no split.
+    `tools/split_tales.py` made it."""
     with (DATA / "tales_splits.tsv").open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t"))
-    return [row["split"] for row in rows], [row["apart"] == "1" for row in rows]
+        return [row["split"] for row in csv.DictReader(stream, delimiter="\t")]
 
 
 def split_text(text: str) -> list[str]:

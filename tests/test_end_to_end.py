@@ -20,6 +20,12 @@ def test_run_verify_export_simulate_with_real_vllm(tmp_path: Path) -> None:
         "run=real",
         "logger=wandb",
         "label.n_contexts=0",
+        # Fewer tokens for the language model, which is slow on processors without bfloat16.
+        "label.select_tokens=64",
+        "simulate.n_fit_tokens=64",
+        "simulate.n_score_tokens=64",
+        "simulate.reliability_tokens=0",
+        "scores.detection_nodes=2",
         cwd=tmp_path,
         timeout=900,
     )

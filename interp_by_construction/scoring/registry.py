@@ -1,15 +1,20 @@
-"""The scorers of the judge stage. To add one, write its file and add it here."""
+"""The scorers of the judge stage. To add one, write its file and name it here."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from pkgutil import resolve_name
 
-from interp_by_construction.scoring import blind, detect, excerpt_score
 from interp_by_construction.scoring.scorer import Scorer
 
-SCORERS: Mapping[str, Scorer] = {
-    "excerpts": excerpt_score.score,
-    "detection": detect.score,
-    "blind": blind.score,
+SCORERS = {
+    "excerpts": "interp_by_construction.scoring.excerpt_score:score",
+    "detection": "interp_by_construction.scoring.detect:score",
+    "blind": "interp_by_construction.scoring.blind:score",
 }
-"""In the order in which tables show them. The stage hashes the names."""
+"""Name -> its function, in the order in which tables show them. The stage hashes the names."""
+
+
+def scorer(name: str) -> Scorer:
+    """Raises KeyError for a name that is not in `SCORERS`."""
+    found: Scorer = resolve_name(SCORERS[name])
+    return found

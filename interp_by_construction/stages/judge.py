@@ -29,7 +29,7 @@ from interp_by_construction.engine.store import METRICS
 from interp_by_construction.labelling.blind import BlindLabeler
 from interp_by_construction.labelling.labels import Label, read_labels
 from interp_by_construction.llm.handle import LanguageModel
-from interp_by_construction.scoring.registry import SCORERS
+from interp_by_construction.scoring.registry import SCORERS, scorer
 from interp_by_construction.scoring.score_table import Row, RowSummary, per_node
 from interp_by_construction.scoring.scorer import Case, LanguageJudge, SimulatorJudge
 from interp_by_construction.simulators.handle import simulator_of
@@ -153,7 +153,7 @@ class Judge(LayerMeasurement[JudgeRecord]):
             with torch_threads(job.runtime.encoder_threads):
                 common = case.labels[case.common]
                 for name in self.scorers:
-                    scored = SCORERS[name](case)
+                    scored = scorer(name)(case)
                     rows += scored.rows
                     thresholds |= {key: dict(each) for key, each in scored.thresholds.items()}
                     for file, records in scored.files.items():

@@ -31,6 +31,7 @@ from interp_by_construction.corpus.tokenize import (
     train_tokenizer,
 )
 from interp_by_construction.engine.records import Record
+from interp_by_construction.engine.store import sha256_json
 from interp_by_construction.errors import CorpusError
 
 __all__ = [
@@ -136,7 +137,8 @@ def build_corpus(
 def content_identity(cfg: DataConfig) -> str:
     """sha256 of the text, or of the generator and its settings; it does not depend on paths."""
     if cfg.kind == "text":
-        return text_identity(cfg)
+        drawn = cfg.split == "drawn"
+        return text_identity(cfg) if drawn else sha256_json([text_identity(cfg), shipped_split()])
     settings = (cfg.n_documents, cfg.seed, sorted(cfg.fractions.items()))
     return hashlib.sha256(f"{generator_identity()}/{settings!r}".encode()).hexdigest()
 

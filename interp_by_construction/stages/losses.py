@@ -20,13 +20,19 @@ from interp_by_construction.subject.losses import document_losses
 
 
 @dataclass(frozen=True)
-class LossesRecord(Record):
-    """Over all tokens of the passage."""
+class TestLoss(Record):
+    """Over all tokens of the test text."""
 
     loss: float
     """Nats per token."""
     n_tokens: int
     n_documents: int
+
+
+@dataclass(frozen=True)
+class LossesRecord(TestLoss):
+    """Also on other text."""
+
     apart: float | None
     """On text of another source, in nats per token; None where the corpus has none."""
 

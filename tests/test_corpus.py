@@ -3,9 +3,12 @@ errors."""
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import gzip
 import json
 import re
+from collections import Counter, defaultdict
 from itertools import combinations
 from pathlib import Path
 
@@ -13,13 +16,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from interp_by_construction.config import SPLITS, DataConfig
+from interp_by_construction.config import SPLITS, DataConfig, compose
+from interp_by_construction.config.text import APART, TALES_FRACTIONS
 from interp_by_construction.corpus import (
     build_corpus,
     content_identity,
     held_out_documents,
     load_blocks,
     load_tokenizer,
+    measured_splits,
     read_documents,
 )
 from interp_by_construction.corpus.lexicon import (
@@ -33,9 +38,9 @@ from interp_by_construction.corpus.lexicon import (
 from interp_by_construction.corpus.splits import assign, check_disjoint
 from interp_by_construction.corpus.stories import generate
 from interp_by_construction.corpus.templates import BEATS, PLOTS, SLOTS, n_held_out
-from interp_by_construction.corpus.text import split_text
+from interp_by_construction.corpus.text import DATA, split_text
 from interp_by_construction.engine.store import sha256_file
-from interp_by_construction.errors import CorpusError
+from interp_by_construction.errors import ConfigError, CorpusError
 
 SMALL = DataConfig(n_documents=700, vocab_size=600, block_size=64)
 EQUAL = {split: 1 / len(SPLITS) for split in SPLITS}
@@ -264,6 +269,45 @@ def test_sources_agree(tmp_path: Path) -> None:
     for source in ("a.jsonl", "b.parquet", "saved", "folder"):
         assert read_documents(text_config(tmp_path / source)) == rows, source
     assert read_documents(text_config(folder, max_documents=4)) == rows[:4]
+
+
+def test_the_shipped_split_of_the_tales_keeps_what_it_promises() -> None:
+    with (DATA / "tales_splits.tsv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    raw = gzip.decompress((DATA / "tales.jsonl.gz").read_bytes()).decode().splitlines()
+    tales = [json.loads(line) for line in raw]
+    assert [row["title"] for row in rows] == [tale["title"] for tale in tales]
+    by_story, by_book = defaultdict(set), defaultdict(list)
+    words: Counter[str] = Counter()
+    for row, tale in zip(rows, tales, strict=True):
+        by_story[row["story"]].add(row["split"])
+        by_book[row["book"]].append(row["split"])
+        if row["split"] != APART:
+            words[row["split"]] += len(tale["text"].split())
+    for splits in by_story.values():
+        assert len(splits) == 1 or splits == {"test", APART}, "retellings are in one split"
+    apart = [book for book, splits in by_book.items() if APART in splits]
+    assert len(apart) == 3 and all(set(by_book[book]) == {APART} for book in apart)
+    fables = {book for book in by_book if "Aesop" in book}
+    assert len(fables) == 2 and all(set(by_book[book]) == {"train"} for book in fables)
+    for book, splits in by_book.items():
+        if len(splits) >= 30 and book not in fables:
+            assert set(splits) == set(SPLITS), book
+    for split, share in TALES_FRACTIONS.items():
+        assert words[split] / words.total() == pytest.approx(share, abs=0.012)
+
+
+def test_the_tales_are_split_as_shipped_or_drawn_when_asked(tmp_path: Path) -> None:
+    record = build_corpus(compose(["data=tales"]).data, None, tmp_path)
+    assert record.n_documents == 828 and record.splits["test"].n_documents == 23
+    assert record.splits[APART].n_documents == 50 and measured_splits(tmp_path) == ("test", APART)
+    drawn = compose(["data=tales", "data.split=drawn", "data.seed=1"]).data
+    assert len(read_documents(drawn)) == 828
+    for more in (["data.seed=1"], ["data.fractions.train=0.71", "data.fractions.test=0.03"]):
+        with pytest.raises(ConfigError, match=r"data\.split=drawn"):
+            compose(["data=tales", *more])
+    with pytest.raises(ConfigError, match=r"data\.split=shipped: only data=tales"):
+        compose(["data=moby_dick", "data.split=shipped"])
 
 
 def test_moby_dick_ships_with_the_package() -> None:

@@ -320,7 +320,7 @@ def test_losses_are_those_of_evaluate_and_free_of_the_batch_size(
     losses = document_losses(model, every, {}, 7, "")
     stage = LossesStage(given(corpus), given(tmp_path), None, 16)
     record = compute(stage, tmp_path / "losses")
-    stored = load_file(tmp_path / "losses" / "losses.safetensors")
+    stored = load_file(tmp_path / "losses" / "losses_test.safetensors")
     np.testing.assert_array_equal(losses.document, stored["document"])
     np.testing.assert_array_equal(losses.tokens, stored["tokens"])
     np.testing.assert_allclose(losses.nats["none"], stored["nats"], rtol=1e-5)

@@ -120,7 +120,7 @@ def test_wheel_holds_package_configs_and_data(tmp_path: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     data = [
         file
-        for kind in ("gz", "safetensors", "txt", "md", "html", "css", "js")
+        for kind in ("gz", "safetensors", "tsv", "json", "txt", "md", "html", "css", "js")
         for file in PACKAGE.rglob(f"*.{kind}")
     ]
     for file in [

@@ -9,7 +9,7 @@ from typing import Any
 
 from interp_by_construction.config.group import require
 from interp_by_construction.config.run import Config
-from interp_by_construction.config.text import AdaptConfig, TinyConfig
+from interp_by_construction.config.text import TALES, AdaptConfig, TinyConfig
 from interp_by_construction.errors import ConfigError
 
 REMOVED = {
@@ -23,6 +23,7 @@ def check(c: Config) -> None:
     """Checks each field, each group, and all of them together. Raises ConfigError."""
     c.check()
     _check_subject(c)
+    _check_seen(c)
     _check_free(c)
     if c.judge is not None:
         served = c.judge.backend != "endpoint" or bool(c.judge.classify_url)
@@ -50,6 +51,16 @@ def _check_subject(c: Config) -> None:
         "already: use subject=tiny"
     )
     require(c.trigger.share == 0, "trigger.share", c.trigger.share, fix)
+
+
+def _check_seen(c: Config) -> None:
+    """subject=tales has read the train split that ships, and nothing else of the tales."""
+    seen = c.subject.kind == TALES and c.data.path == TALES
+    fix = (
+        "subject=tales was trained on the shipped split, so a drawn one would label and test it on "
+        "text that it has seen: use data.split=shipped, or subject=tiny"
+    )
+    require(not seen or c.data.split == "shipped", "data.split", c.data.split, fix)
 
 
 def check_typed(c: Config, overrides: Sequence[str]) -> None:

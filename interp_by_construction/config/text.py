@@ -10,6 +10,22 @@ from interp_by_construction.config.group import Group, at_least, require, ruled
 SPLITS = ("train", "label", "simulate", "select", "align", "score", "test")
 """Disjoint by document."""
 
+APART = "apart"
+"""Text of another source, beside the splits: losses are measured on it, and nothing else."""
+
+TALES = "tales"
+"""`data.path` of the tales that ship with the package."""
+TALES_FRACTIONS = {
+    "train": 0.70,
+    "label": 0.07,
+    "simulate": 0.04,
+    "select": 0.03,
+    "align": 0.09,
+    "score": 0.03,
+    "test": 0.04,
+}
+"""Shares of the words in the shipped split, without the books that are apart."""
+
 
 @dataclass(frozen=True)
 class CorpusConfig(Group):
@@ -43,6 +59,9 @@ class CorpusConfig(Group):
     """Share of the documents in each split. They sum to 1."""
     seed: int = 0
     """Seed of the generator and of the split."""
+    split: Literal["drawn", "shipped"] = "drawn"
+    """How documents get their split. `drawn`: by `seed` and `fractions`. `shipped`: as the tales
+    have it, with which subject=tales was trained (data=tales only)."""
 
     def check(self, name: str) -> None:
         given = sorted(self.fractions)
@@ -58,13 +77,19 @@ class DataConfig(CorpusConfig):
     name: str = "stories"
     """Name of the corpus, shown in tables."""
     path: str | None = None
-    """Text file, folder, jsonl, parquet or `datasets` name (kind text). `moby_dick` is the text
-    that ships with the package."""
+    """Text file, folder, jsonl, parquet or `datasets` name (kind text). `tales` and `moby_dick`
+    ship with the package."""
 
     def check(self, name: str) -> None:
         super().check(name)
         named = self.kind != "text" or bool(self.path)
         require(named, f"{name}.path", self.path, "give a file, a folder or a dataset name")
+        if self.split == "shipped":
+            has_split = self.kind == "text" and self.path == TALES and self.max_documents is None
+            require(has_split, f"{name}.split", self.split, "only data=tales has one, whole")
+            fix = f"the shipped split has none: give {name}.split=drawn too"
+            require(self.seed == 0, f"{name}.seed", self.seed, fix)
+            require(self.fractions == TALES_FRACTIONS, f"{name}.fractions", self.fractions, fix)
 
 
 @dataclass(frozen=True)
@@ -112,9 +137,9 @@ class SubjectConfig(TinyConfig, AdaptConfig):
 
     name: str = "tiny"
     """Name shown in tables."""
-    kind: Literal["tiny", "smollm2", "hf"] = "tiny"
-    """`tiny` is trained from scratch. `smollm2` is the embedded SmolLM2-135M. `hf` is read from
-    `path`."""
+    kind: Literal["tiny", "tales", "smollm2", "hf"] = "tiny"
+    """`tiny` is trained from scratch. `tales` ships with the package: four layers of 256 neurons,
+    trained on data=tales. `smollm2` is the embedded SmolLM2-135M. `hf` is read from `path`."""
     path: str | None = None
     """Directory or hub name of a transformers checkpoint (kind hf)."""
 

@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
 from interp_by_construction.config import SPLITS, DataConfig
+from interp_by_construction.config.text import APART
 from interp_by_construction.corpus.splits import assign, check_disjoint
 from interp_by_construction.corpus.stories import Story, generate, generator_identity
-from interp_by_construction.corpus.text import read_documents, text_identity
+from interp_by_construction.corpus.text import read_documents, shipped_split, text_identity
 from interp_by_construction.corpus.tokenize import (
     build_blocks,
     encode,
@@ -30,6 +31,7 @@ from interp_by_construction.corpus.tokenize import (
     train_tokenizer,
 )
 from interp_by_construction.engine.records import Record
+from interp_by_construction.engine.store import sha256_json
 from interp_by_construction.errors import CorpusError
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "held_out_documents",
     "load_blocks",
     "load_tokenizer",
+    "measured_splits",
     "read_documents",
 ]
 
@@ -92,9 +95,13 @@ def build_corpus(
     documents = list(first.values())
     members = {
         split: [i for i, document in enumerate(documents) if document.split == split]
-        for split in SPLITS
+        for split in (*SPLITS, APART)
     }
-    check_disjoint({split: [documents[i].sha256 for i in members[split]] for split in SPLITS})
+    if not members[APART]:
+        del members[APART]
+    check_disjoint(
+        {split: [documents[i].sha256 for i in chosen] for split, chosen in members.items()}
+    )
 
     texts = [document.story.text for document in documents]
     if tokenizer is None:
@@ -104,17 +111,17 @@ def build_corpus(
 
     save_tokenizer(tokenizer, out / "tokenizer")
     counted = {}
-    for split in SPLITS:
-        parts = [encoded[i] for i in members[split]]
+    for split, chosen in members.items():
+        parts = [encoded[i] for i in chosen]
         content = hashlib.sha256(repr(cfg.block_size).encode())
         for part in parts:
             content.update(part.tobytes())
         n_blocks, n_dropped = build_blocks(
-            parts, members[split], cfg.block_size, out / "blocks" / split, content.hexdigest()[:16]
+            parts, chosen, cfg.block_size, out / "blocks" / split, content.hexdigest()[:16]
         )
-        n_held_out = sum(documents[i].story.held_out for i in members[split])
+        n_held_out = sum(documents[i].story.held_out for i in chosen)
         n_tokens = n_blocks * cfg.block_size
-        counted[split] = SplitRecord(len(members[split]), n_blocks, n_tokens, n_dropped, n_held_out)
+        counted[split] = SplitRecord(len(chosen), n_blocks, n_tokens, n_dropped, n_held_out)
     _write_documents(out / "documents.parquet", documents, encoded)
     return CorpusRecord(
         n_documents=len(documents),
@@ -130,7 +137,8 @@ def build_corpus(
 def content_identity(cfg: DataConfig) -> str:
     """sha256 of the text, or of the generator and its settings; it does not depend on paths."""
     if cfg.kind == "text":
-        return text_identity(cfg)
+        drawn = cfg.split == "drawn"
+        return text_identity(cfg) if drawn else sha256_json([text_identity(cfg), shipped_split()])
     settings = (cfg.n_documents, cfg.seed, sorted(cfg.fractions.items()))
     return hashlib.sha256(f"{generator_identity()}/{settings!r}".encode()).hexdigest()
 
@@ -138,6 +146,11 @@ def content_identity(cfg: DataConfig) -> str:
 def held_out_documents(path: Path) -> np.ndarray:
     """Which documents have held-out templates and words, bool [document id]."""
     return pq.read_table(path / "documents.parquet", columns=["held_out"])["held_out"].to_numpy()
+
+
+def measured_splits(path: Path) -> tuple[str, ...]:
+    """`test`, and `apart` where the corpus has text of another source."""
+    return ("test", APART) if (path / "blocks" / APART).is_dir() else ("test",)
 
 
 class _Document(NamedTuple):
@@ -155,6 +168,9 @@ def _documents(cfg: DataConfig) -> list[_Document]:
         # The split comes first: it decides which templates and words a story may use.
         splits = assign([1.0] * cfg.n_documents, cfg.fractions, cfg.seed)
         stories = generate(splits, cfg.seed)
+    elif cfg.split == "shipped":
+        splits = shipped_split()
+        stories = [Story(text, False) for text in read_documents(cfg)]
     else:
         stories = [Story(text, False) for text in read_documents(cfg)]
         sizes = [len(story.text.split()) for story in stories]

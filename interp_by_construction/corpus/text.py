@@ -1,4 +1,4 @@
-"""Reads text corpora: a file, a folder, jsonl, parquet, a `datasets` name, or Moby-Dick.
+"""Reads text corpora: a file, a folder, jsonl, parquet, a `datasets` name, or a shipped text.
 
 Each row of jsonl, parquet and `datasets` is a document. The text of a file is split at its
 chapters, or every 500 words if it has too few chapters.
@@ -6,12 +6,12 @@ chapters, or every 500 words if it has too few chapters.
 
 from __future__ import annotations
 
+import csv
 import gzip
 import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
-from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from interp_by_construction.config import SPLITS, DataConfig
+from interp_by_construction.config.text import TALES
 from interp_by_construction.errors import CorpusError
 
-MOBY_DICK = "moby_dick"
+SHIPPED = {"moby_dick": "moby_dick.txt.gz", TALES: "tales.jsonl.gz"}
+"""`data.path` -> file in `data/`."""
+DATA = Path(__file__).parent / "data"
 WORDS_PER_DOCUMENT = 500
 SUFFIXES = (".txt", ".md", ".text", ".rst", ".jsonl", ".ndjson", ".parquet")
 
@@ -33,7 +36,7 @@ _CHAPTER = re.compile(
     re.M,
 )
 _PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
-_FIX = "set data.path to a text file, folder, .jsonl, .parquet, `datasets` name, or moby_dick"
+_FIX = "set data.path to a text file, folder, .jsonl, .parquet, `datasets` name, tales or moby_dick"
 
 
 def read_documents(cfg: DataConfig) -> list[str]:
@@ -43,9 +46,7 @@ def read_documents(cfg: DataConfig) -> list[str]:
         CorpusError: missing path, unreadable, binary or empty text, or missing column.
     """
     path, local = _source(cfg)
-    if path == MOBY_DICK:
-        documents = split_text(_shipped().decode())
-    elif local is None:
+    if local is None:
         documents = _rows_as_documents(_hub_rows(path, cfg.text_field), path)
     elif _is_saved_dataset(local):
         documents = _rows_as_documents(_saved_rows(local, cfg.text_field), path)
@@ -63,9 +64,7 @@ def text_identity(cfg: DataConfig) -> str:
     """sha256 of the content that `read_documents` reads; a moved file keeps it."""
     path, local = _source(cfg)
     digest = hashlib.sha256()
-    if path == MOBY_DICK:
-        digest.update(_shipped())
-    elif local is None:
+    if local is None:
         info = _hub_dataset(path).info
         checksums = sorted(
             str(entry.get("checksum")) for entry in (info.download_checksums or {}).values()
@@ -84,6 +83,13 @@ def text_identity(cfg: DataConfig) -> str:
             except OSError as error:
                 raise _unreadable(file, error) from error
     return digest.hexdigest()
+
+
+def shipped_split() -> list[str]:
+    """Of the tales: the split of each document, `apart` for books that are in no split.
+    `tools/split_tales.py` made it."""
+    with (DATA / "tales_splits.tsv").open(encoding="utf-8", newline="") as stream:
+        return [row["split"] for row in csv.DictReader(stream, delimiter="\t")]
 
 
 def split_text(text: str) -> list[str]:
@@ -110,12 +116,12 @@ def _pieces(text: str) -> list[str]:
 
 
 def _source(cfg: DataConfig) -> tuple[str, Path | None]:
-    """`data.path`, and where it is; None for the shipped text and for a `datasets` name."""
+    """`data.path`, and where it is; None for a `datasets` name."""
     path = cfg.path
     if not path:
         raise CorpusError(f"data.path is not set: {_FIX}")
-    if path == MOBY_DICK:
-        return path, None
+    if path in SHIPPED:
+        return path, DATA / SHIPPED[path]
     local = Path(path).expanduser()
     if local.exists():
         return path, local
@@ -123,11 +129,6 @@ def _source(cfg: DataConfig) -> tuple[str, Path | None]:
     if is_file_name or path.startswith((".", "/", "~")) or path.count("/") > 1:
         raise CorpusError(f"data.path={path} does not exist: {_FIX}")
     return path, None
-
-
-def _shipped() -> bytes:
-    file = files("interp_by_construction.corpus") / "data" / "moby_dick.txt.gz"
-    return gzip.decompress(file.read_bytes())
 
 
 def _suffix(file: Path) -> str:

@@ -102,6 +102,12 @@ def _loss_lines(summary: dict[str, Any]) -> Iterator[str]:
         f"over freeze-only {signed(loss['over_freeze_only'], loss['over_freeze_only_ci95'])}: what "
         "a control learns more, or is harmed by its rate, moves the tax"
     )
+    if apart := loss["apart"]:
+        yield (
+            f"on text of another source: original {apart['original']:.4f}   "
+            f"control {apart['control']:.4f}   final {apart['final']:.4f}   "
+            f"tax {signed(apart['tax'], apart['tax_ci95'])}"
+        )
     if distilled := distill_weight(summary):
         yield (
             "control and freeze-only are distilled to the original as well "

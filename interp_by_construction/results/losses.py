@@ -8,6 +8,7 @@ from typing import Any
 
 from safetensors.numpy import load_file
 
+from interp_by_construction.config.text import APART
 from interp_by_construction.engine.store import Artifact
 from interp_by_construction.results.finished import Artifacts, Finished
 from interp_by_construction.stats.bootstrap import paired_difference_ci95
@@ -23,14 +24,26 @@ class Bootstrap:
     n: int
     seed: int
 
-    def difference(self, first: Artifact, second: Artifact) -> Interval | None:
+    def difference(self, first: Artifact, second: Artifact, split: str = "test") -> Interval | None:
         """95 % interval of the loss of one model minus that of another, over the same documents;
-        None where the test text is one document."""
-        a, b = (load_file(each.path / "losses.safetensors") for each in (first, second))
+        None where the text is one document."""
+        a, b = (load_file(each.path / f"losses_{split}.safetensors") for each in (first, second))
         if (a["document"] != b["document"]).any() or (a["tokens"] != b["tokens"]).any():
             raise AssertionError("both models are measured on the same documents")
         low, high = paired_difference_ci95(a["nats"], b["nats"], a["tokens"], self.n, self.seed)
         return None if math.isnan(low) else [low, high]
+
+
+@dataclass(frozen=True)
+class Apart:
+    """The same on text of another source than that of training."""
+
+    original: float
+    control: float
+    freeze_only: float
+    final: float
+    tax: float
+    tax_ci95: Interval | None
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,8 @@ class RunLosses:
     over_freeze_only_ci95: Interval | None
     n_test_tokens: int
     n_test_documents: int
+    apart: Apart | None
+    """None where the corpus has no text of another source."""
 
 
 def run_losses(found: Finished, bootstrap: Bootstrap) -> RunLosses:
@@ -82,6 +97,22 @@ def run_losses(found: Finished, bootstrap: Bootstrap) -> RunLosses:
         *over("continue", "freeze_only"),
         n_test_tokens=final["n_tokens"],
         n_test_documents=final["n_documents"],
+        apart=_apart(made, bootstrap),
+    )
+
+
+def _apart(made: Artifacts, bootstrap: Bootstrap) -> Apart | None:
+    loss = {name: each.metrics["apart"] for name, each in made.items()}
+    if None in loss.values():
+        return None
+    final, control = made["continue"], made["control"]
+    return Apart(
+        loss["original"],
+        loss["control"],
+        loss["freeze_only"],
+        loss["continue"],
+        loss["continue"] - loss["control"],
+        bootstrap.difference(final, control, APART),
     )
 
 

@@ -1,4 +1,4 @@
-"""losses: LM loss of one model on the test split."""
+"""losses: LM loss of one model on the test split, and on text of another source."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from safetensors.numpy import save_file
 from torch import nn
 
 from interp_by_construction.config import Config
+from interp_by_construction.config.text import APART
+from interp_by_construction.corpus import measured_splits
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.stage import Job, Stage
@@ -18,8 +20,8 @@ from interp_by_construction.subject.losses import document_losses
 
 
 @dataclass(frozen=True)
-class LossesRecord(Record):
-    """Over all tokens of the passage."""
+class TestLoss(Record):
+    """Over all tokens of the test text."""
 
     loss: float
     """Nats per token."""
@@ -28,12 +30,20 @@ class LossesRecord(Record):
 
 
 @dataclass(frozen=True)
+class LossesRecord(TestLoss):
+    """Also on other text."""
+
+    apart: float | None
+    """On text of another source, in nats per token; None where the corpus has none."""
+
+
+@dataclass(frozen=True)
 class Losses(Stage[LossesRecord]):
-    """Writes `losses.safetensors`: `document`, its `tokens`, and its loss in `nats`, summed,
-    [document] each."""
+    """Writes `losses_test.safetensors`: `document`, its `tokens`, and its loss in `nats`, summed,
+    [document] each; where the corpus has text of another source also `losses_apart.safetensors`."""
 
     name = "losses"
-    version = 3
+    version = 4
     record = LossesRecord
 
     corpus: Stage[Any]
@@ -54,12 +64,13 @@ def measure_losses(
     model: nn.Module, corpus: Path, max_test_blocks: int | None, batch_size: int, out: Path
 ) -> LossesRecord:
     """Measures a model in memory; writes what the stage writes."""
-    # Intervals are over documents. Evenly spaced blocks cover many of them.
-    passage = Passage.of_split(corpus, "test", n_blocks=max_test_blocks)
-    losses = document_losses(model, passage, {}, batch_size, "test loss")
-    nats, n_tokens = losses.nats["none"], int(losses.tokens.sum())
-    save_file(
-        {"document": losses.document, "nats": nats, "tokens": losses.tokens},
-        out / "losses.safetensors",
-    )
-    return LossesRecord(sum(nats.tolist()) / n_tokens, n_tokens, len(losses.document))
+    found: dict[str, tuple[float, int, int]] = {}
+    for split in measured_splits(corpus):
+        # Intervals are over documents. Evenly spaced blocks cover many of them.
+        passage = Passage.of_split(corpus, split, n_blocks=max_test_blocks)
+        losses = document_losses(model, passage, {}, batch_size, f"{split} loss")
+        nats, n_tokens = losses.nats["none"], int(losses.tokens.sum())
+        saved = {"document": losses.document, "nats": nats, "tokens": losses.tokens}
+        save_file(saved, out / f"losses_{split}.safetensors")
+        found[split] = (sum(nats.tolist()) / n_tokens, n_tokens, len(losses.document))
+    return LossesRecord(*found["test"], found[APART][0] if APART in found else None)

@@ -54,11 +54,11 @@ class Removed(TrainingStage[RemovedRecord]):
     3. Test loss of the result.
 
     Writes `model/` (whose removed MLPs are not to be used), `constants.safetensors` (`layer_<i>`:
-    what is written instead, [d_model]), and `losses.safetensors` as the stage losses does.
+    what is written instead, [d_model]), and what the stage losses writes.
     """
 
     name = "removed"
-    version = 2
+    version = 3
     record = RemovedRecord
 
     layers: tuple[int, ...]

@@ -42,7 +42,7 @@ from interp_by_construction.scoring.substitution import (
 from interp_by_construction.simulators.handle import ConfiguredSimulator, simulator_of
 from interp_by_construction.stages import LayerStages, load_model
 from interp_by_construction.stages.function import Function
-from interp_by_construction.stages.losses import LossesRecord
+from interp_by_construction.stages.losses import TestLoss
 from interp_by_construction.subject.interventions import Simulated
 from interp_by_construction.subject.losses import Losses, document_losses
 from interp_by_construction.subject.nodes import AlignedNodes
@@ -53,7 +53,7 @@ N_MEAN_BLOCKS = 128
 
 
 @dataclass(frozen=True)
-class WorkRecord(LossesRecord):
+class WorkRecord(TestLoss):
     """Losses in nats per token, increases against the untouched model."""
 
     layers: tuple[int, ...]

@@ -26,6 +26,9 @@ from interp_by_construction.subject.dictionary import describe_dictionaries
 from interp_by_construction.subject.families import family_of, mlp_in
 from interp_by_construction.subject.shapes import build, describe_widths, empty_model, is_plain
 
+SHIPPED = Path(__file__).parent / "data"
+"""Subjects that ship with the package; `tools/make_subject.py` made them."""
+
 # Its many short bars would hide those of the stages.
 transformers_logging.disable_progress_bar()
 
@@ -142,6 +145,8 @@ def untie(model: PreTrainedModel) -> bool:
 
 def source_checkpoint(cfg: SubjectConfig) -> str:
     """Directory or hub name of the pretrained weights. Raises SubjectError if there are none."""
+    if cfg.kind == "tales":
+        return str(SHIPPED / "tales")
     if cfg.kind == "smollm2":
         # The embedded weights serve as labeler and as subject.
         return str(embedded_checkpoint())

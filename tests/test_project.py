@@ -101,7 +101,7 @@ def test_wheel_holds_package_configs_and_data(tmp_path: Path) -> None:
     """Built outside the repository, so that a build leaves nothing behind."""
     source = tmp_path / "source"
     source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE", ".gitignore"):
         shutil.copy(ROOT / name, source)
     for name in ("conf", "hydra_plugins", "interp_by_construction"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from stage_jobs import ancestry, compute, given, runtime
 
 from interp_by_construction.engine.engine import Engine
 from interp_by_construction.engine.records import Record, from_json, read_record, to_json
-from interp_by_construction.engine.runtime import Handle, Runtime
+from interp_by_construction.engine.runtime import Handle, Runtime, fast_dtype
 from interp_by_construction.engine.stage import Job, Stage, unhashed
 from interp_by_construction.engine.store import METRICS, Store
+from interp_by_construction.llm.embedded import served_dtype
 
 
 @dataclass(frozen=True)
@@ -153,3 +155,20 @@ def test_records_come_back_as_they_were() -> None:
     globals()["Whole"] = Whole
     record = Whole({"a": Count(1)}, {2: 0.5, 3: None}, [Count(2, (1, 2))])
     assert from_json(Whole, to_json(record)) == record
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ({"avx2": True}, torch.float32),
+        ({"avx2": True, "avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16),
+    ],
+)
+def test_models_are_read_in_bfloat16_only_where_the_processor_computes_in_it(
+    known: dict[str, bool], expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
+    assert fast_dtype("cpu") == expected and fast_dtype("cuda") == torch.bfloat16
+    assert served_dtype("auto", "cpu") == str(expected).removeprefix("torch.")
+    assert served_dtype("float16", "cpu") == "float16"

@@ -35,20 +35,8 @@ class Bootstrap:
 
 
 @dataclass(frozen=True)
-class Apart:
-    """The same on text of another source than that of training."""
-
-    original: float
-    control: float
-    freeze_only: float
-    final: float
-    tax: float
-    tax_ci95: Interval | None
-
-
-@dataclass(frozen=True)
-class RunLosses:
-    """The models of a run on the test split. Names of fields are keys of the summary."""
+class ModelLosses:
+    """The models of a run on one text. Names of fields are keys of the summary."""
 
     original: float
     """The subject before any layer was aligned."""
@@ -60,6 +48,12 @@ class RunLosses:
     tax: float
     """final - control."""
     tax_ci95: Interval | None
+
+
+@dataclass(frozen=True)
+class RunLosses(ModelLosses):
+    """On the test split."""
+
     freeze_cost: float
     """freeze_only - control."""
     freeze_cost_ci95: Interval | None
@@ -72,8 +66,8 @@ class RunLosses:
     over_freeze_only_ci95: Interval | None
     n_test_tokens: int
     n_test_documents: int
-    apart: Apart | None
-    """None where the corpus has no text of another source."""
+    apart: ModelLosses | None
+    """On text of another source; None where the corpus has none."""
 
 
 def run_losses(found: Finished, bootstrap: Bootstrap) -> RunLosses:
@@ -101,12 +95,12 @@ def run_losses(found: Finished, bootstrap: Bootstrap) -> RunLosses:
     )
 
 
-def _apart(made: Artifacts, bootstrap: Bootstrap) -> Apart | None:
+def _apart(made: Artifacts, bootstrap: Bootstrap) -> ModelLosses | None:
     loss = {name: each.metrics["apart"] for name, each in made.items()}
     if None in loss.values():
         return None
     final, control = made["continue"], made["control"]
-    return Apart(
+    return ModelLosses(
         loss["original"],
         loss["control"],
         loss["freeze_only"],

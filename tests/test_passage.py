@@ -51,6 +51,7 @@ def test_blocks_are_as_many_as_asked_for_and_at_least_one(corpus: Path) -> None:
         ({"n_blocks": 10**6}, total),
         ({"n_tokens": 5 * LENGTH + 1}, 5),
         ({"n_tokens": 1}, 1),
+        ({"n_tokens": 0}, 0),
         ({"n_tokens": 12, "length": 4}, 3),
     ):
         evenly = Passage.of_split(corpus, "test", **arguments)
@@ -58,6 +59,7 @@ def test_blocks_are_as_many_as_asked_for_and_at_least_one(corpus: Path) -> None:
         assert len(evenly) == len(first) == n
         np.testing.assert_array_equal(evenly.blocks, spaced(total, n))
         np.testing.assert_array_equal(first.blocks, np.arange(n))
+        assert evenly.ids.shape == (n, evenly.length)
     assert Passage.of_split(corpus, "test", length=10**6).length == LENGTH
 
 

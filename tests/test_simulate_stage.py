@@ -243,6 +243,36 @@ def test_a_simulator_without_a_language_model_is_one_class_and_one_line(
     check(config(server, tmp_path, words, "nodes.assign=match", "label.audit_rounds=1"))
 
 
+def test_without_exact_simulation_nothing_is_asked_and_the_rest_is_the_same(
+    server: FakeServer, corpus: Path, tmp_path: Path, words: str
+) -> None:
+    """simulate.n_score_tokens=0 leaves out the labeler's own simulation, and no more."""
+    run(server, corpus, None, tmp_path / "with", words)
+    asked = len(server.requests)
+    metrics, _ = run(server, corpus, None, tmp_path / "without", words, "simulate.n_score_tokens=0")
+    assert len(server.requests) == asked
+    assert metrics["fidelity"] is None and metrics["n_fidelity_undefined"] == 2
+    files = ("targets.safetensors", "simulated.safetensors")
+    with_it, without = (
+        {file: load_file(tmp_path / name / file) for file in files} for name in ("with", "without")
+    )
+    np.testing.assert_equal(without[files[0]], with_it[files[0]])
+    exact = ("score", "score_reference", "score_dense")
+    assert all(len(without[files[1]][name]) == 0 for name in exact)
+    for name in set(with_it[files[1]]) - set(exact):
+        np.testing.assert_array_equal(without[files[1]][name], with_it[files[1]][name])
+
+
+@pytest.mark.parametrize("needs", ["simulate.simulator=ridge", "scores.enabled=true"])
+def test_what_needs_exact_simulation_says_so(
+    server: FakeServer, tmp_path: Path, needs: str
+) -> None:
+    given = ("simulate.simulator=head", "scores.enabled=false", "simulate.n_score_tokens=0")
+    check(config(server, tmp_path, *given))
+    with pytest.raises(ConfigError, match=r"simulate\.n_score_tokens=0: give at least one"):
+        check(config(server, tmp_path, *given, needs))
+
+
 def test_a_simulation_depends_on_label_and_text_alone(
     server: FakeServer, tmp_path: Path, words: str
 ) -> None:

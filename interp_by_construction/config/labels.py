@@ -85,7 +85,7 @@ class CollectConfig(Group):
     """Tokens of an excerpt, the peak included."""
     n_bins: int = 50
     """Bins of the activation histogram."""
-    max_blocks: int | None = None
+    max_blocks: int | None = at_least(1, None, "give an integer >= 1, or null for all")
     """Use at most this many blocks of the label split. null: all."""
     batch_size: int = at_least(1, 32)
     """Blocks per forward pass."""
@@ -199,8 +199,9 @@ class TextAmounts(Group):
 
     n_fit_tokens: int = at_least(1, 640)
     """Tokens of the simulate split on which each label is simulated exactly."""
-    n_score_tokens: int = at_least(1, 384)
-    """Tokens of the score split on which each label is simulated exactly."""
+    n_score_tokens: int = at_least(0, 384)
+    """Tokens of the score split on which each label is simulated exactly. 0 for never: scores by
+    exact simulation are then undefined (needs simulate.simulator=head, scores.enabled=false)."""
     n_head_score_tokens: int = at_least(1, 16384)
     """Tokens of the score split on which a head is scored. It is cheap, so these are more than the
     labeler can read. As many of the simulate and test splits for substitution."""

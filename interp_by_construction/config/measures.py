@@ -11,7 +11,7 @@ from interp_by_construction.config.group import Group, at_least, ruled
 class EvaluateConfig(Group):
     """Losses and scores."""
 
-    max_test_blocks: int | None = None
+    max_test_blocks: int | None = at_least(1, None, "give an integer >= 1, or null for all")
     """Use at most this many blocks of the test split for LM losses. null: all."""
     max_truth_tokens: int = at_least(1, 16384)
     """Use at most this many tokens of the score split for the ground truth (data=stories)."""

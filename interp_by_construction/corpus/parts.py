@@ -63,10 +63,11 @@ def extent(part: Part, cfg: TextAmounts) -> Extent:
 
 
 def part_passage(corpus: Path, part: Part, cfg: TextAmounts) -> Passage:
-    """The passage of a part. Raises CorpusError if there are too few excerpts to compare."""
+    """The passage of a part, empty for 0 tokens. Raises CorpusError for too few excerpts to
+    compare."""
     wanted = extent(part, cfg)
     passage = wanted.passage(corpus)
-    if part in _SHORT and len(passage) < 2:
+    if part in _SHORT and len(passage) == 1:
         raise CorpusError(
             f"simulate.{_SPLIT_AND_AMOUNT[part][1]}={wanted.n_tokens} gives {len(passage)} excerpt of "
             f"{passage.length} tokens: at least 2 are needed"

@@ -71,7 +71,8 @@ class Passage:
         length: int | None = None,
         first: bool = False,
     ) -> Passage:
-        """At most `n_blocks` blocks (None: all), or as many as hold `n_tokens`, at least one.
+        """At most `n_blocks` blocks (None: all), or as many as hold `n_tokens`: at least one, but
+        none for 0.
 
         The blocks are evenly spaced or the `first` ones. length: tokens of each block (None: all).
         """
@@ -79,8 +80,8 @@ class Passage:
         total, size = len(source.dataset), source.block_size
         length = size if length is None else min(length, size)
         if n_tokens is not None:
-            n_blocks = max(1, n_tokens // length)
-        n = min(total, n_blocks or total)
+            n_blocks = max(1, n_tokens // length) if n_tokens else 0
+        n = total if n_blocks is None else min(total, n_blocks)
         return cls(source, np.arange(n) if first else spaced(total, n), length)
 
     def __len__(self) -> int:
@@ -155,7 +156,8 @@ class Passage:
 
     def _column(self, name: str) -> NDArray[np.int64]:
         read = self.source.dataset[self.blocks.tolist()][name]
-        return np.asarray(read, dtype=np.int64)[:, : self.length]
+        size = self.source.block_size
+        return np.asarray(read, dtype=np.int64).reshape(-1, size)[:, : self.length]
 
 
 def spaced(n: int, n_chosen: int) -> NDArray[np.int64]:

@@ -39,6 +39,10 @@ def check(c: Config) -> None:
     match, rounds, revisions = c.nodes.assign, c.label.audit_rounds, c.label.revisions
     require(match == "none" or simulator.any_text, "nodes.assign", match, f"{fix}, or assign=none")
     require(not rounds or simulator.any_text, "label.audit_rounds", rounds, f"{fix}, or give 0")
+    exact, judged = c.simulate.n_score_tokens, c.scores.enabled
+    name, better = "simulate.n_score_tokens", "give at least one excerpt's tokens"
+    require(exact > 0 or simulator.any_text, name, exact, f"{better}, or {fix}")
+    require(exact > 0 or not judged, name, exact, f"{better}, or scores.enabled=false")
     # Revisions and poles are decided by score, so they need candidates that are scored.
     name = "head_select_tokens" if simulator.any_text else "select_tokens"
     off = getattr(c.label, name) == 0

@@ -108,7 +108,10 @@ class Texts:
         return None if file is None else np.load(file, mmap_mode="r")
 
     def simulated(self, part: Part, simulation: Simulation) -> Iterator[NDArray[np.float32]]:
-        """[token, label] in pieces, so that memory does not grow with the part."""
+        """[token, label] in pieces, so that memory does not grow with the part; none of an empty
+        part."""
+        if not len(self.passage(part)):
+            return
         rows = self.rows(part)
         if rows is None:
             for piece in self.passage(part).slices():

@@ -63,7 +63,8 @@ class Encode(Stage[EncodeRecord]):
     def of_parts(cls, cfg: Config, corpus: Stage[Any]) -> Self | None:
         """The parts that the simulator reads in every layer; None for one without an encoder."""
         parts = simulator_class(cfg.simulate.simulator).encoded_parts
-        texts: dict[str, Extent] = {part: extent(part, cfg.simulate) for part in parts}
+        every: dict[str, Extent] = {part: extent(part, cfg.simulate) for part in parts}
+        texts = {part: text for part, text in every.items() if text.n_tokens}
         return cls(corpus, Encoder(cfg.simulate), texts) if texts else None
 
     @classmethod

@@ -2,7 +2,8 @@
 (invariant 5).
 
 1. The labeler simulates each distinct label exactly, on the same excerpts of the score split for
-   every simulator. Other scores are compared with this exact simulation.
+   every simulator. Other scores are compared with this exact simulation. It is left out, and its
+   arrays are empty, with simulate.n_score_tokens=0.
 2. The simulator (`simulators`) makes the targets on the align split, and what else it simulates.
 3. The fidelity is the r of the targets with the exact simulation on held-out text. It is not
    expected to exceed the reliability, which is the r of the exact simulation with itself, where the
@@ -30,11 +31,10 @@ from interp_by_construction.engine.stage import Job, Stage, unhashed
 from interp_by_construction.engine.store import METRICS
 from interp_by_construction.engine.tensors import create_safetensors
 from interp_by_construction.labelling.labels import Label, read_labels
-from interp_by_construction.llm.client import Labeler
 from interp_by_construction.llm.handle import LanguageModel
 from interp_by_construction.simulators import cost, simulator_class
 from interp_by_construction.simulators.base import Simulation, Texts
-from interp_by_construction.simulators.exact import REFERENCE_LABELS, plan, simulate_raw
+from interp_by_construction.simulators.exact import REFERENCE_LABELS, Raw, plan, simulate_raw
 from interp_by_construction.simulators.handle import TargetSimulator
 from interp_by_construction.stages.encode import EncodeRecord
 from interp_by_construction.stats.correlation import columnwise_correlation
@@ -54,7 +54,7 @@ class SimulateRecord(Record):
     fidelity_over_reliability: float | None = None
     """Null where the reliability is not known."""
     cost: cost.Cost | None = None
-    """Null without labels, and for a simulator without an encoder."""
+    """Null without labels, without exact simulation, and for a simulator without an encoder."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """What the simulator knows of its fit (`simulators.base.Fitted`)."""
 
@@ -115,8 +115,11 @@ class Simulate(Stage[SimulateRecord]):
 
     def _simulated(self, job: Job, named: Sequence[Label], texts: Texts) -> SimulateRecord:
         words, own = [str(label.text) for label in named], self.simulator.simulator
-        labeler, score = job.use(self.labeler), texts.passage("score")
-        raw = simulate_raw(labeler, words, score.tokens, "simulate score")
+        score = texts.passage("score")
+        none = np.empty((0, len(words)), dtype=np.float32)
+        raw = Raw(none, none[:, :0].sum(axis=1))
+        if len(score):
+            raw = simulate_raw(job.use(self.labeler), words, score.tokens, "simulate score")
         exact = raw.contrasted(self.contrast)
         fitted = job.use(self.simulator)(words, texts)
         write_targets(texts, named, fitted.simulation, job.out / "targets.safetensors")
@@ -127,7 +130,7 @@ class Simulate(Stage[SimulateRecord]):
         if own.is_exact:
             simulated["score_dense"] = exact
         else:
-            dense = np.concatenate(list(texts.simulated("score", fitted.simulation)))
+            dense = np.concatenate([none, *texts.simulated("score", fitted.simulation)])
             simulated["score_dense"] = dense
             use = score.is_text.reshape(-1)
             r = columnwise_correlation(exact[use], dense[use])
@@ -138,7 +141,7 @@ class Simulate(Stage[SimulateRecord]):
                 fidelity=mean,
                 n_fidelity_undefined=int(np.isnan(r).sum()),
                 fidelity_over_reliability=share,
-                cost=self._cost(job, labeler, words, score),
+                cost=self._cost(job, words, score),
             )
         save_file(
             {key: np.ascontiguousarray(each, dtype=np.float32) for key, each in simulated.items()},
@@ -146,12 +149,11 @@ class Simulate(Stage[SimulateRecord]):
         )
         return record
 
-    def _cost(
-        self, job: Job, labeler: Labeler, words: Sequence[str], score: Passage
-    ) -> cost.Cost | None:
+    def _cost(self, job: Job, words: Sequence[str], score: Passage) -> cost.Cost | None:
         """Of exact and of dense simulation, for this number of nodes."""
-        if not words or self.encoded is None:
+        if not words or self.encoded is None or not len(score):
             return None
+        labeler = job.use(self.labeler)
         size = read_record(EncodeRecord, job.path(self.encoded) / METRICS)
         references = REFERENCE_LABELS if self.contrast else ()
         packing = plan(labeler, [*words, *references], score.tokens)

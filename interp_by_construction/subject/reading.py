@@ -52,7 +52,8 @@ def activations_on(
     """Activations of some nodes on the whole passage, [token, node], without poles."""
     read = read_activations(model, passage, layer, nodes, batch_size, description)
     flat = "batch pos node -> (batch pos) node"
-    return np.concatenate([rearrange(values, flat) for _, values in read])
+    none = np.empty((0, len(nodes)), dtype=np.float32)
+    return np.concatenate([none, *(rearrange(values, flat) for _, values in read)])
 
 
 def mlp_inputs_on(model: nn.Module, passage: Passage, layer: int) -> NDArray[np.float32]:

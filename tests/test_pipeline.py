@@ -522,6 +522,7 @@ def test_killed_and_started_again_ends_in_the_same_hashes(
         "interp_by_construction",
         "run",
         *overrides(server, tmp_path, *more),
+        "trainer.checkpoint_seconds=0",
     ]
     if stage != "subject":
         # Start from what comes before, so that nine kills do not cost nine whole runs.

@@ -255,11 +255,9 @@ QUICK = (
     "scores.enabled=false",
     "label.select_tokens=0",
     "evaluate.n_bootstrap=20",
-    "evaluate.max_truth_tokens=640",
     "simulate.reliability_tokens=0",
     "simulate.n_fit_tokens=64",
     "simulate.n_score_tokens=64",
-    "trainer.checkpoint_seconds=60",
 )
 
 

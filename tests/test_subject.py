@@ -132,3 +132,20 @@ def test_errors_name_the_value_and_the_fix(tmp_path: Path) -> None:
         source_checkpoint(SubjectConfig(kind="hf"))
     with pytest.raises(SubjectError, match="n_heads=5"):
         tiny_model(SubjectConfig(n_heads=5), 50, 16, 0)
+
+
+def test_a_checkpoint_that_is_kept_in_memory_is_as_if_read_again(tmp_path: Path) -> None:
+    """Small checkpoints are read once: copies share no weight, and a changed file is read anew."""
+    model = random_model("gpt2")
+    save_subject(model, tmp_path)
+    first = load_subject(tmp_path)
+    with torch.no_grad():
+        next(first.parameters()).add_(1)
+    second = load_subject(tmp_path)
+    for (name, here), (_, there) in zip(
+        model.named_parameters(), second.named_parameters(), strict=True
+    ):
+        assert torch.equal(here, there), name
+    save_subject(first, tmp_path)
+    third = load_subject(tmp_path)
+    assert torch.equal(next(third.parameters()), next(first.parameters()))

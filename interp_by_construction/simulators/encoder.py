@@ -7,6 +7,7 @@ later one, so that no feature knows more text than the subject has read.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -49,6 +50,27 @@ def block_weights(model: Any) -> int:
     )
 
 
+_LAST: dict[tuple[Any, ...], tuple[Any, Any]] = {}
+"""What was loaded -> model and tokenizer. One is kept: the jobs of a sweep read the same."""
+
+
+def _model(path: str, layers: Sequence[int], device: str, adapter: Adapter | None) -> Any:
+    model = AutoModel.from_pretrained(path, dtype=fast_dtype(device))
+    n_layers = model.config.num_hidden_layers
+    if not layers or max(layers) > n_layers or min(layers) < 0:
+        raise ConfigError(
+            f"simulate.encoder_layers={list(layers)}: {path} has layers 0 to {n_layers}"
+        )
+    if hasattr(model, "layers") and hasattr(model, "norm"):
+        if max(layers) < n_layers:
+            # The last hidden state passes through the final norm, which no other layer's does.
+            model.norm = torch.nn.Identity()
+        model.layers = model.layers[: max(layers)]
+    if adapter:
+        merge(model, adapter)
+    return model.eval().to(device)
+
+
 @dataclass
 class Encoder:
     """A causal LM cut off above the highest layer that is read."""
@@ -63,22 +85,19 @@ class Encoder:
     def load(
         cls, path: str, layers: Sequence[int], device: str, adapter: Adapter | None = None
     ) -> Encoder:
-        """Loads a checkpoint directory or hub name. Raises ConfigError if a layer, or what the
-        adapter changes, does not exist."""
-        model = AutoModel.from_pretrained(path, dtype=fast_dtype(device))
-        n_layers = model.config.num_hidden_layers
-        if not layers or max(layers) > n_layers or min(layers) < 0:
-            raise ConfigError(
-                f"simulate.encoder_layers={list(layers)}: {path} has layers 0 to {n_layers}"
-            )
-        if hasattr(model, "layers") and hasattr(model, "norm"):
-            if max(layers) < n_layers:
-                # The last hidden state passes through the final norm, which no other layer's does.
-                model.norm = torch.nn.Identity()
-            model.layers = model.layers[: max(layers)]
-        if adapter:
-            merge(model, adapter)
-        return cls(model.eval().to(device), AutoTokenizer.from_pretrained(path), tuple(layers))
+        """Loads a checkpoint directory or hub name, or takes the one that was loaded last. Raises
+        ConfigError if a layer, or what the adapter changes, does not exist."""
+        parts = [
+            part
+            for name in sorted(adapter or {})
+            for part in (name.encode(), (adapter or {})[name].tobytes())
+        ]
+        key = (path, tuple(layers), device, hashlib.sha256(b"".join(parts)).hexdigest())
+        if key not in _LAST:
+            loaded = _model(path, layers, device, adapter), AutoTokenizer.from_pretrained(path)
+            _LAST.clear()
+            _LAST[key] = loaded
+        return cls(*_LAST[key], tuple(layers))
 
     @property
     def n_features(self) -> int:

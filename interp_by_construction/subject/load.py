@@ -3,6 +3,8 @@ dropout."""
 
 from __future__ import annotations
 
+import copy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,20 @@ from interp_by_construction.llm.embedded import embedded_checkpoint
 from interp_by_construction.llm.handle import Checkpoint
 from interp_by_construction.subject.dictionary import describe_dictionaries
 from interp_by_construction.subject.families import family_of, mlp_in
-from interp_by_construction.subject.shapes import build, describe_widths, empty_model, is_plain
+from interp_by_construction.subject.shapes import (
+    WIDTHS,
+    build,
+    describe_widths,
+    empty_model,
+    is_plain,
+)
 
 SHIPPED = Path(__file__).parent / "data"
 """Subjects that ship with the package; `tools/make_subject.py` made them."""
+
+SMALL_BYTES = 16 * 2**20
+"""Checkpoints up to this size are kept in memory, as the stages of a run load the same few again
+and again."""
 
 # Its many short bars would hide those of the stages.
 transformers_logging.disable_progress_bar()
@@ -81,6 +93,20 @@ def load_subject(path: str | Path) -> PreTrainedModel:
     Raises:
         SubjectError: missing, unreadable, or of an architecture outside the family table.
     """
+    files = [Path(path) / name for name in ("model.safetensors", "config.json", WIDTHS)]
+    stamps = tuple((f.stat().st_mtime_ns, f.stat().st_size) for f in files if f.is_file())
+    if files[0].is_file() and files[0].stat().st_size <= SMALL_BYTES:
+        return copy.deepcopy(_loaded_before(str(Path(path).resolve()), stamps))
+    return _load(path)
+
+
+@lru_cache(maxsize=16)
+def _loaded_before(path: str, stamps: tuple[tuple[int, int], ...]) -> PreTrainedModel:
+    """stamps: times and sizes of its files, so that a changed checkpoint is read again."""
+    return _load(path)
+
+
+def _load(path: str | Path) -> PreTrainedModel:
     try:
         config = AutoConfig.from_pretrained(str(path))
     except (OSError, ValueError) as error:

@@ -24,9 +24,7 @@ def make_run(root: Path) -> RunDirectory:
         "simulate.n_label_tokens=640",
     )
     with FakeServer() as server:
-        return pipeline.run(
-            config(server, root, *own, "label.general_pool=false", "scores.enabled=false")
-        )
+        return pipeline.run(config(server, root, *own, "label.general_pool=false"))
 
 
 def make_sweep(root: Path, run: RunDirectory, config_of_job: str) -> None:

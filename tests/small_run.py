@@ -42,6 +42,8 @@ SMALL = [
     "simulate.n_head_score_tokens=1024",
     "label.head_select_tokens=640",
     "scores.n_select_tokens=1024",
+    # Judging takes a quarter of a run; tests/test_judge.py does.
+    "scores.enabled=false",
     "work.removed=false",
 ]
 

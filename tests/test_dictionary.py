@@ -468,7 +468,7 @@ def test_a_run_on_features_keeps_the_invariants_and_swaps_the_control_likewise(
         "dictionary.batch_size=2",
     ]
     with FakeServer() as server:
-        cfg = config(server, tmp_path, "layer=[1,2]", "scores.enabled=false", *small)
+        cfg = config(server, tmp_path, "layer=[1,2]", *small)
         run = pipeline.run(cfg)
     store, state, summary = Store(tmp_path / "store"), run.state, run.summary or {}
     assert summary["complete"] and summary["invariants"] == {

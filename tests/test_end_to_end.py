@@ -25,7 +25,10 @@ def test_run_verify_export_simulate_with_real_vllm(tmp_path: Path) -> None:
         "simulate.n_fit_tokens=64",
         "simulate.n_score_tokens=64",
         "simulate.reliability_tokens=0",
+        "scores.enabled=true",
         "scores.detection_nodes=2",
+        "scores.n_top=2",
+        "scores.n_random=2",
         cwd=tmp_path,
         timeout=900,
     )

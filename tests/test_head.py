@@ -631,7 +631,6 @@ def test_labels_are_revised_against_the_worst_cases_of_an_audit(
         "label.audit_rounds=1",
         "audit.threshold=0.01",
         "audit.enabled=false",
-        "scores.enabled=false",
     )
     run = pipeline.run(matched(server, tmp_path, head_file, "label.general_pool=false", *more))
     store, link = Store(tmp_path / "store"), run.state["layers"]["1"]["label"]

@@ -16,10 +16,10 @@ from fake_server import FakeServer
 from random_head import write_random_head
 from rich.console import Console
 from safetensors.numpy import load_file
-from small_run import config
+from small_run import config as small_config
 
 from interp_by_construction import pipeline
-from interp_by_construction.config import LabelerConfig, compose
+from interp_by_construction.config import Config, LabelerConfig, compose
 from interp_by_construction.corpus.windows import cut_windows
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import Store
@@ -223,6 +223,10 @@ SCORES = (
     "scores.n_select_tokens=1024",
     "simulate.n_head_score_tokens=1024",
 )
+
+
+def config(server: FakeServer, root: Path, *more: str) -> Config:
+    return small_config(server, root, "scores.enabled=true", *more)
 
 
 @pytest.fixture(scope="module")

@@ -357,7 +357,6 @@ def runs(
     shared = (
         "layer=1",
         "run=knobs",
-        "scores.enabled=false",
         "audit.enabled=false",
         "label.select_tokens=0",
         "simulate.reliability_tokens=0",

@@ -252,7 +252,6 @@ def server() -> Iterator[FakeServer]:
 
 
 QUICK = (
-    "scores.enabled=false",
     "label.select_tokens=0",
     "evaluate.n_bootstrap=20",
     "simulate.reliability_tokens=0",

@@ -204,9 +204,7 @@ def runs(
             "audit.enabled=false",
         )
         made = {
-            name: pipeline.run(
-                config(server, root, *common, "scores.enabled=false", *more, f"run={name}")
-            )
+            name: pipeline.run(config(server, root, *common, *more, f"run={name}"))
             for name, more in own.items()
         }
     return root, made

@@ -194,7 +194,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_schedule_starts_from_readouts_and_shares_all_else(root: Path, schedule: str) -> None:
     more = (
         f"schedule={schedule}",
-        "scores.enabled=false",
         "audit.enabled=false",
         "work.enabled=false",
         "label.select_tokens=0",

@@ -342,7 +342,6 @@ def finished(
     own = (
         "simulate.simulator=head",
         f"simulate.head={head}",
-        "scores.enabled=false",
         "audit.enabled=false",
         "layer=1",
         "label.revisions=0",

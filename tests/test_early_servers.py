@@ -80,10 +80,15 @@ def test_a_run_that_fails_leaves_none_behind_and_does_not_wait_for_it(
     runs(HANGS, monkeypatch)
     cfg, server = served(tmp_path)
     began = time.monotonic()
-    with pytest.raises(error), early_servers(cfg, runtime(tmp_path)) as start:
-        start(["generate"])
-        wait_until(lambda: server.pid is not None)
-        raise error
+
+    def run() -> None:
+        with early_servers(cfg, runtime(tmp_path)) as start:
+            start(["generate"])
+            wait_until(lambda: server.pid is not None)
+            raise error
+
+    with pytest.raises(error):
+        run()
     assert not server.alive and time.monotonic() - began < 30 < cfg.startup_timeout
 
 

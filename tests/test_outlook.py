@@ -3,6 +3,7 @@ computed."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def test_the_estimate_falls_with_every_stage_that_is_done(tmp_path: Path) -> Non
     left = [
         outlook(cfg, graph, tmp_path, Made(*stages[:n])).seconds for n in range(1, len(stages) + 1)
     ]
-    assert all(after < before for before, after in zip(left[:-1], left[1:], strict=True))
+    assert all(after < before for before, after in pairwise(left))
 
 
 def test_parents_of_what_is_done_are_not_missing(tmp_path: Path) -> None:

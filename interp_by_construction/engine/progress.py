@@ -52,7 +52,7 @@ class Loop:
     done: int = 0
     first: int = 0
     """What was done when it began."""
-    began: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=lambda: time.monotonic())
 
     @property
     def seconds(self) -> float:

@@ -1,7 +1,7 @@
 """How long a stage takes on this machine, roughly.
 
-A stage says how much it has to do (`Stage.effort`). A token costs as many multiply-adds as the model
-has that reads it. How long these take is told by a matrix product on the threads that are used.
+A stage says how much it has to do (`Stage.effort`). A token costs the multiply-adds of the model
+that reads it. How long these take is told by a matrix product on the threads that are used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a run still has to compute: which stages, for about how long, and which servers they need."""
+"""What a run still has to compute: which stages, for how long, and which servers they need."""
 
 from __future__ import annotations
 

@@ -6,18 +6,25 @@ is there is linked. So the same command goes on after a kill, and a run grows la
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Sequence
 
 from interp_by_construction.config import Config
-from interp_by_construction.engine.run_directory import RunDirectory
-from interp_by_construction.engine.session import open_engine
+from interp_by_construction.engine.progress import shown_seconds
+from interp_by_construction.engine.run_directory import RunDirectory, near
+from interp_by_construction.engine.session import Session, open_engine
+from interp_by_construction.llm.early import early_servers
 from interp_by_construction.results.summary import write_results
 from interp_by_construction.schedules.graph import RunGraph
 from interp_by_construction.schedules.joint import joint
 from interp_by_construction.schedules.layers import planned_layers
 from interp_by_construction.schedules.loop import loop
+from interp_by_construction.schedules.outlook import Outlook
 from interp_by_construction.simulators import check as check_simulator
 from interp_by_construction.subject.load import layer_count
+
+_LOG = logging.getLogger(__name__)
 
 SCHEDULES = {"sequential": loop, "joint": joint}
 
@@ -30,12 +37,26 @@ def run(cfg: Config, name: str | None = None) -> RunDirectory:
         layers = planned_layers(cfg, directory, layer_count(cfg.subject))
         graph = graph_of(cfg, layers)
         directory.write_plan(graph.plan())
-        with open_engine(cfg, directory) as (engine, _):
-            for layer, link, stage in graph.links():
-                directory.mark(layer, link, engine.get(stage).fingerprint)
-            write_results(directory, cfg, graph, engine)
+        with open_engine(cfg, directory) as session:
+            compute(cfg, directory, graph, session)
+            write_results(directory, cfg, graph, session.engine)
         directory.finish()
     return directory
+
+
+def compute(cfg: Config, directory: RunDirectory, graph: RunGraph, session: Session) -> None:
+    """All that is missing, each stage with a line on the terminal. Servers start before they are
+    needed."""
+    engine, runtime, lines = session
+    began, ahead = time.monotonic(), Outlook.of(cfg, graph, engine.find, runtime)
+    lines.begin(ahead.headline(directory.name, near(directory.log)), ahead.missing)
+    with early_servers(cfg.labeler, runtime) as start:
+        for layer, link, stage in graph.links():
+            start(ahead.servers_due(stage))
+            directory.mark(layer, link, engine.get(stage).fingerprint)
+    if ahead.missing:
+        took, wanted = (shown_seconds(n) for n in (time.monotonic() - began, ahead.seconds))
+        _LOG.info("all stages took %s (estimated %s)", took, wanted)
 
 
 def graph_of(cfg: Config, layers: Sequence[int]) -> RunGraph:

@@ -39,7 +39,7 @@ def section(kind: type[Stage[Any]]) -> str:
         rows.append(f"| `{field.name}` | `{str(field.type).replace('|', 'or')}` | {note} |")
     held = ", ".join(f"`{field.name}`" for field in dataclasses.fields(kind.record))
     return (
-        f"## {kind.name} (version {kind.version})\n\n{text}\n\n"
+        f"## {kind.name} (version {kind.version})\n\n`{kind.name}` {kind.says}.\n\n{text}\n\n"
         + "\n".join(rows)
         + f"\n\nRecord: {held}.\n"
     )

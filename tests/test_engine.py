@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +79,12 @@ class Read(Stage[Count]):
 
 
 def engine(tmp: Path, log: list[str]) -> Engine:
-    return Engine(Store(tmp / "store"), runtime(tmp), lambda name, layer: log.append(name))
+    @contextmanager
+    def watch(stage: Stage[Any]) -> Iterator[None]:
+        log.append(stage.name)
+        yield
+
+    return Engine(Store(tmp / "store"), runtime(tmp), watch)
 
 
 def test_parents_are_computed_first_and_once(tmp_path: Path) -> None:
@@ -130,7 +137,7 @@ def test_what_must_not_be_hashed_is_refused(value: Any) -> None:
 
 def test_an_engine_without_a_runtime_only_looks(tmp_path: Path) -> None:
     stage = Write(Word("a"))
-    looking = Engine(Store(tmp_path / "store"), None, lambda name, layer: None)
+    looking = Engine(Store(tmp_path / "store"), None)
     assert looking.find(stage) is None
     with pytest.raises(LookupError, match="missing"):
         looking.get(stage)

@@ -85,7 +85,7 @@ def planned(root: Path, graph: RunGraph) -> tuple[RunDirectory, Engine]:
     run = RunDirectory(root / "runs" / "toys")
     run.path.mkdir(parents=True, exist_ok=True)
     run.write_plan(graph.plan())
-    return run, Engine(run.store, runtime(root), run.announce)
+    return run, Engine(run.store, runtime(root))
 
 
 def make_all(run: RunDirectory, engine: Engine, graph: RunGraph) -> None:

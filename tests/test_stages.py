@@ -139,6 +139,17 @@ def test_each_file_holds_one_stage_named_like_it() -> None:
         assert kind.version >= 1 and issubclass(kind.record, Record) and kind.__doc__
 
 
+def test_each_stage_says_in_plain_words_what_it_does() -> None:
+    """On one line of the terminal, behind its name."""
+    said = {name: vars(kind).get("says", "") for name, kind in all_stages().items()}
+    wrong = {
+        name: words
+        for name, words in said.items()
+        if not (20 <= len(words) <= 60) or not words[:1].islower() or words.endswith(".")
+    }
+    assert not wrong and len(set(said.values())) == len(said)
+
+
 SHOWN = {"subject.name", "data.name", "labeler.name", "judge.name"}
 """Names that are shown in tables and decide nothing."""
 LED_TO = {"data.path", "subject.path", "nodes.path", "simulate.head", "labeler.max_model_len"}

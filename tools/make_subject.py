@@ -144,7 +144,7 @@ def main() -> None:
     cfg = compose([*given.overrides, f"paths.root={given.work}", "logger=none"])
     directory = RunDirectory(given.work / "runs" / "subject")
     directory.path.mkdir(parents=True, exist_ok=True)
-    with open_engine(cfg, directory) as (engine, _):
+    with open_engine(cfg, directory) as (engine, _, _):
         corpus = Corpus.of(cfg)
         of_corpus, of_subject = (
             engine.get(each).path for each in (corpus, Subject.of(cfg, corpus))

@@ -28,6 +28,8 @@ SHIPPED = {"moby_dick": "moby_dick.txt.gz", TALES: "tales.jsonl.gz"}
 """`data.path` -> file in `data/`."""
 DATA = Path(__file__).parent / "data"
 WORDS_PER_DOCUMENT = 500
+GZIP = 3
+"""How many times as long a packed text is about when it is unpacked."""
 SUFFIXES = (".txt", ".md", ".text", ".rst", ".jsonl", ".ndjson", ".parquet")
 
 # An empty line follows a heading. A table of contents and sentences about chapters do not match.
@@ -83,6 +85,16 @@ def text_identity(cfg: DataConfig) -> str:
             except OSError as error:
                 raise _unreadable(file, error) from error
     return digest.hexdigest()
+
+
+def text_bytes(cfg: DataConfig) -> int | None:
+    """About how long the text is, from the sizes of its files; None for a `datasets` name."""
+    _, local = _source(cfg)
+    if local is None:
+        return None
+    files = local.rglob("*.arrow") if _is_saved_dataset(local) else _files(local)
+    sizes = (file.stat().st_size * (GZIP if file.suffix == ".gz" else 1) for file in files)
+    return sum(sizes)
 
 
 def shipped_split() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,18 @@ from interp_by_construction.engine.runtime import Runtime
 from interp_by_construction.engine.stage import Given, Job, Stage
 from interp_by_construction.engine.store import COST, SCRATCH, Artifact, Store, write_json
 
-Announce = Callable[[str, int | None], None]
-"""Called with a stage's name and layer before it is computed."""
+Watch = Callable[[Stage[Any]], AbstractContextManager[None]]
+"""Stage -> what is entered while it is computed."""
 
 
 class Engine:
     """Decides what is computed, and keeps what it costs. Stages know nothing of the store."""
 
-    def __init__(self, store: Store, runtime: Runtime | None, announce: Announce) -> None:
+    def __init__(
+        self, store: Store, runtime: Runtime | None, watch: Watch = lambda stage: nullcontext()
+    ) -> None:
         """Without a runtime the engine only looks: `get` raises LookupError for what is missing."""
-        self.store, self.runtime, self.announce = store, runtime, announce
+        self.store, self.runtime, self.watch = store, runtime, watch
         self._known: dict[str, Artifact] = {}
 
     def get(self, stage: Stage[Any]) -> Artifact:
@@ -36,10 +39,10 @@ class Engine:
 
         def compute(out: Path) -> dict[str, Any]:
             runtime.prepare()
-            self.announce(stage.name, stage.shown_layer)
             before = runtime.tokens()
             try:
-                return to_json(stage.compute(Job(stage, out, runtime, folders)))
+                with self.watch(stage):
+                    return to_json(stage.compute(Job(stage, out, runtime, folders)))
             finally:
                 _add_cost(out, runtime.device_name, runtime.tokens() - before)
 

@@ -17,7 +17,6 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 from filelock import FileLock, Timeout
-from rich.console import Console
 
 from interp_by_construction import __version__
 from interp_by_construction.config import Config, from_saved, identity, to_dict
@@ -71,6 +70,16 @@ class RunDirectory:
         """The store beside `runs/`."""
         runs = next((each for each in self.path.parents if each.name == "runs"), self.path.parent)
         return Store(runs.parent / "store")
+
+    @property
+    def logs(self) -> Path:
+        """Folder of curves, of what servers say, and of `log`."""
+        return self.path / "logs"
+
+    @property
+    def log(self) -> Path:
+        """What libraries say, and when each stage began and ended."""
+        return self.logs / "run.log"
 
     @property
     def state(self) -> dict[str, Any]:
@@ -187,7 +196,7 @@ class RunDirectory:
         # It waits for a moment, because `in_use` of another process holds the lock for an instant.
         lock = FileLock(self.path / ".lock", timeout=0.5)
         with disk_errors(self.path):
-            (self.path / "logs").mkdir(parents=True, exist_ok=True)
+            self.logs.mkdir(parents=True, exist_ok=True)
             try:
                 lock.acquire()
             except Timeout as error:
@@ -248,9 +257,7 @@ class RunDirectory:
         write_json(self.path / "env.json", environment())
 
     def announce(self, stage: str, layer: int | None) -> None:
-        """Says on standard error and in the state what is being computed now."""
-        where = "" if layer is None else f" layer {layer}"
-        Console(stderr=True, highlight=False).print(f"[bold]{stage}[/bold]{where}")
+        """Says in the state what is being computed now."""
         self._write({**self.state, "running": {"stage": stage, "layer": layer, "pid": os.getpid()}})
 
     def mark(self, layer: int | None, stage: str, fingerprint: str) -> None:
@@ -296,6 +303,11 @@ def _missing(summary: dict[str, Any]) -> Iterator[str]:
     yield from (f"loss.{key}" for key in WANTED_LOSS if key not in summary.get("loss", WANTED_LOSS))
     for i, record in enumerate(summary.get("layers", [])):
         yield from (f"layers[{i}].{key}" for key in WANTED_LAYER if key not in record)
+
+
+def near(path: Path) -> Path:
+    """As it is shown: from the working directory on, where the path is below that."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def find_runs(runs_dir: Path, name: str) -> list[RunDirectory]:

@@ -4,23 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from interp_by_construction.config import Config, to_dict
+from interp_by_construction.engine.chatter import run_log
 from interp_by_construction.engine.engine import Engine
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.runtime import Runtime
+from interp_by_construction.engine.stage import Stage
+from interp_by_construction.engine.stage_lines import StageLines
 from interp_by_construction.engine.store import Store
 from interp_by_construction.engine.tracking import tracked
 
 
+class Session(NamedTuple):
+    """What a command computes with."""
+
+    engine: Engine
+    runtime: Runtime
+    lines: StageLines
+
+
 @contextmanager
-def open_engine(cfg: Config, directory: RunDirectory) -> Iterator[tuple[Engine, Runtime]]:
-    """An engine on the run's store, and its runtime, which is closed at the end."""
-    store, trainer, logs = Store(cfg.store_dir), cfg.trainer, directory.path / "logs"
+def open_engine(cfg: Config, directory: RunDirectory) -> Iterator[Session]:
+    """An engine on the run's store, and its runtime, which is closed at the end. What libraries say
+    meanwhile goes to the run's log."""
+    store, trainer, lines = Store(cfg.store_dir), cfg.trainer, StageLines()
 
     def tracker(stage: str, layer: int | None) -> AbstractContextManager[Any]:
-        return tracked(cfg.logger, directory.name, stage, layer, logs, to_dict(cfg))
+        return tracked(cfg.logger, directory.name, stage, layer, directory.logs, to_dict(cfg))
+
+    @contextmanager
+    def watch(stage: Stage[Any]) -> Iterator[None]:
+        directory.announce(stage.name, stage.shown_layer)
+        with lines.running(stage):
+            yield
 
     runtime = Runtime(
         trainer.device,
@@ -29,9 +47,10 @@ def open_engine(cfg: Config, directory: RunDirectory) -> Iterator[tuple[Engine, 
         trainer.checkpoint_seconds,
         tracker,
         store.root / "calls.sqlite",
-        logs,
+        directory.logs,
     )
-    try:
-        yield Engine(store, runtime, directory.announce), runtime
-    finally:
-        runtime.close()
+    with run_log(directory.log):
+        try:
+            yield Session(Engine(store, runtime, watch), runtime, lines)
+        finally:
+            runtime.close()

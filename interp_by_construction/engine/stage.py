@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.runtime import Handle, Runtime
 from interp_by_construction.engine.store import SCRATCH, Recipe
@@ -29,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Stage(Generic[R]):
-    """Base of all stages. A subclass is a frozen dataclass with the three names below."""
+    """Base of all stages. A subclass is a frozen dataclass with the names below."""
 
     name: ClassVar[str]
     """Also the stage's folder in the store."""
@@ -37,10 +38,16 @@ class Stage(Generic[R]):
     """Raise it when the same fields start to give another result."""
     record: ClassVar[type[Record]]
     """Type of what `compute` returns."""
+    says: ClassVar[str] = ""
+    """What it does in a few plain words, as the terminal shows it behind its name."""
 
     def compute(self, job: Job) -> R:
         """Writes the artifact's files below `job.out`; returns its record."""
         raise NotImplementedError
+
+    def effort(self, sizes: Sizes) -> Effort | None:
+        """What there is to do, for the estimate of its time; None where nobody knows."""
+        return None
 
     @cached_property
     def recipe(self) -> Recipe:

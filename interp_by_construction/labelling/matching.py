@@ -102,7 +102,7 @@ def correlate(
     layer, nodes, poles = views
     sums, between = Correlator(len(nodes), n_labels), Correlator(n_labels, n_labels)
     n_applies, pieces = np.zeros(n_labels, dtype=np.int64), []
-    reading = read_activations(model, passage, layer, nodes, description=f"assign layer {layer}")
+    reading = read_activations(model, passage, layer, nodes, description="activations")
     for at, values in reading if n_labels else ():
         simulated = simulate(at)
         sums.add(values[passage.is_text[at]] * poles, simulated)

@@ -9,6 +9,7 @@ again when it dies. `watchdog.py` ends it with the last process that uses it.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import secrets
 import socket
@@ -24,10 +25,13 @@ from typing import Any
 import httpx
 
 from interp_by_construction.config import LabelerConfig
+from interp_by_construction.engine.progress import loop
 from interp_by_construction.errors import LabelerError
 from interp_by_construction.llm.embedded import model_identity
 from interp_by_construction.llm.server_registry import ServerEntry, ServerRecord, entry_of
 from interp_by_construction.llm.vllm_command import ServerKind, server_command, server_environment
+
+_LOG = logging.getLogger(__name__)
 
 MAX_RESTARTS = 3
 LOG_LINES = 20
@@ -51,6 +55,10 @@ class ManagedServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._healthy = False
         self._lock = threading.Lock()
+        self._early: threading.Thread | None = None
+        self._given_up = threading.Event()
+        self.used = False
+        """Whether anybody has asked for its address."""
 
     @property
     def url(self) -> str:
@@ -79,17 +87,36 @@ class ManagedServer:
         process."""
         self._entry.join()
 
+    def start_early(self) -> None:
+        """Starts it in the background. `start` waits for that, and tries again if it failed."""
+        if self._early is None and not self._healthy:
+            self._early = threading.Thread(target=self._start_unasked, daemon=True, name=self.kind)
+            self._early.start()
+
     def start(self) -> str:
         """The base URL of the healthy server, which is started if it does not run.
 
         Raises LabelerError with the last lines of the log if vLLM dies or does not answer within
         `startup_timeout` seconds.
         """
+        self.used = True
+        if self._healthy:
+            return self._started()
+        with loop("waits for vLLM"):
+            return self._started()
+
+    def _start_unasked(self) -> None:
+        try:
+            self._started()
+        except LabelerError as error:
+            _LOG.info("the early start failed: %s", error)
+
+    def _started(self) -> str:
         with self._lock:
             if self._healthy and self.alive and self._entry.read() == self._record:
                 return self.url
             self._healthy = False
-            with self._entry.starting():
+            with self._entry.starting(self._given_up):
                 self._entry.join()
                 if self.alive and (found := self._entry.read()) is not None:
                     self._record = found
@@ -103,8 +130,12 @@ class ManagedServer:
     def stop(self) -> None:
         """Ends the server and all its children unless another process uses it; returns when they
         are gone."""
+        self._given_up.set()
+        if self._early is not None:
+            self._early.join()
         with self._lock:
-            self._healthy = False
+            self._early, self._healthy, self.used = None, False, False
+            self._given_up.clear()
             self._entry.leave()
             if self._process is not None and not self.alive:
                 self._process.wait()
@@ -125,11 +156,14 @@ class ManagedServer:
             # A dead one is reaped.
             self._process.poll()
         self._process = self._entry.launch(self._record, command, environment)
+        _LOG.info("vLLM (%s) starts, its log: %s", self.kind, self.log)
 
     def _wait(self) -> None:
         deadline = time.monotonic() + self.cfg.startup_timeout
         with httpx.Client(timeout=5.0, trust_env=False) as http:
             while time.monotonic() < deadline:
+                if self._given_up.is_set():
+                    raise LabelerError("nobody waits for the server any more")
                 if not self.alive:
                     raise self._error("died while starting")
                 try:

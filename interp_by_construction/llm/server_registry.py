@@ -23,13 +23,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from interp_by_construction.engine.store import sha256_json
 from interp_by_construction.errors import LabelerError
@@ -87,10 +88,21 @@ class ServerEntry:
             self._user_lock = lock
 
     @contextmanager
-    def starting(self) -> Iterator[None]:
-        """Held by one process at a time."""
-        with FileLock(self.home / "start.lock"):
+    def starting(self, given_up: threading.Event) -> Iterator[None]:
+        """Held by one process at a time. Raises LabelerError if it is given up while another
+        process holds it."""
+        lock = FileLock(self.home / "start.lock", timeout=0.2)
+        while True:
+            try:
+                lock.acquire()
+                break
+            except Timeout:
+                if given_up.is_set():
+                    raise LabelerError("nobody waits for the server any more") from None
+        try:
             yield
+        finally:
+            lock.release()
 
     def launch(
         self, record: ServerRecord, command: list[str], environment: dict[str, str]

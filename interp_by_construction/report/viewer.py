@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from interp_by_construction.config import Config, TextAmounts, only
 from interp_by_construction.engine.engine import Engine, given
 from interp_by_construction.engine.runtime import Runtime
+from interp_by_construction.engine.stage_lines import StageLines
 from interp_by_construction.engine.store import Artifact, Store
 from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.simulators.handle import simulator_of
@@ -35,7 +36,7 @@ def build_viewer(facts: RunFacts, layer: int) -> Artifact:
         neighbour_layers=neighbours,
         n_promoted=cfg.function.n_promoted,
     )
-    return Engine(facts.store, _runtime(cfg, facts.store), lambda _stage, _layer: None).get(stage)
+    return Engine(facts.store, _runtime(cfg, facts.store), StageLines().running).get(stage)
 
 
 def _runtime(cfg: Config, store: Store) -> Runtime:

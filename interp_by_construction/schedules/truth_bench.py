@@ -88,7 +88,7 @@ def run_truth_bench(cfg: Config, simulator: str = "head") -> tuple[Path, dict[st
     cheap = next(name for name in (simulator, *SIMULATORS) if simulator_class(name).any_text)
     cfg = dataclasses.replace(cfg, simulate=dataclasses.replace(cfg.simulate, simulator=cheap))
     directory = RunDirectory(cfg.runs_dir / ".bench")
-    with directory.lock(), open_engine(cfg, directory) as (engine, runtime):
+    with directory.lock(), open_engine(cfg, directory) as (engine, runtime, _):
         corpus = engine.get(Corpus.of(cfg)).path
         result = TruthBench(cfg, corpus, runtime).run(None if simulator == cheap else simulator)
     path = directory.path / "truth.json"

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from interp_by_construction.config import Config, TextAmounts, only
+from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.scoring.simulated import SimulatedLayer
 from interp_by_construction.simulators.handle import ConfiguredSimulator, simulator_of
 from interp_by_construction.subject.load import load_subject
+from interp_by_construction.training.phases import Phase
 from interp_by_construction.training.train import Conditions, Setting, Trainer
 
 R = TypeVar("R", bound=Record)
@@ -129,6 +131,12 @@ class TrainingStage(Stage[R]):
         """The model before the first step, with its free neurons."""
         return self.conditions.load(job.model(self.model))
 
-    def trainer(self, job: Job, title: str) -> AbstractContextManager[Trainer]:
-        """Trains phases inside the block. title: shown beside the progress."""
-        return Trainer.of(job, self.corpus, self.conditions, self.original, title)
+    def trainer(self, job: Job) -> AbstractContextManager[Trainer]:
+        """Trains phases inside the block."""
+        return Trainer.of(job, self.corpus, self.conditions, self.original)
+
+    def training(self, phases: Iterable[Phase], sizes: Sizes) -> Effort:
+        """What it is to train these phases."""
+        n_tokens = sum(phase.batch_size * phase.steps * sizes.block for phase in phases)
+        taught = n_tokens if self.conditions.distill else 0
+        return Effort(trained=n_tokens, read=taught, steps=sum(phase.steps for phase in phases))

@@ -11,6 +11,7 @@ import torch
 
 from interp_by_construction.config import AlignKnobs, only
 from interp_by_construction.corpus import load_blocks
+from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.labelling.labels import aligned_nodes
 from interp_by_construction.stages import TrainingStage
@@ -70,6 +71,7 @@ class Align(TrainingStage[AlignRecord]):
     name = "align"
     version = 3
     record = AlignRecord
+    says = "trains neurons to do what their labels say"
 
     simulates: Mapping[int, Stage[Any]]
     """Layer -> its targets, lowest first: the layers that are aligned."""
@@ -99,6 +101,9 @@ class Align(TrainingStage[AlignRecord]):
     def shown_layer(self) -> int:
         return min(self.simulates)
 
+    def effort(self, sizes: Sizes) -> Effort:
+        return self.training(self.phases, sizes)
+
     def compute(self, job: Job) -> AlignRecord:
         knobs, seed, model = self.knobs, self.conditions.seed, self.start(job)
         own = [LayerTargets.read(job.path(at), layer) for layer, at in self.simulates.items()]
@@ -106,8 +111,7 @@ class Align(TrainingStage[AlignRecord]):
         blocks = TokenBlocks(load_blocks(job.path(self.corpus), "align"))
         start = {each.layer: warm_start(model, each, blocks, seed, knobs.start) for each in layers}
         towards = Towards(knobs, layers)
-        title = "align layer " + ", ".join(str(layer) for layer in self.simulates)
-        with self.trainer(job, title) as trainer:
+        with self.trainer(job) as trainer:
             phases = [
                 trainer.phase(model, phase, self._frozen(job, model, towards.alone(phase)), towards)
                 for phase in self.phases

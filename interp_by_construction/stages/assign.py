@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from interp_by_construction.config import Config
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.words import normalised
+from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.records import Record, or_undefined
 from interp_by_construction.engine.rows import write_rows
 from interp_by_construction.engine.runtime import torch_threads
 from interp_by_construction.engine.stage import Job, Stage
-from interp_by_construction.labelling.general import GeneralLabels
+from interp_by_construction.labelling.general import GeneralLabels, general_labels
 from interp_by_construction.labelling.labels import Label, read_labels, read_proposals
 from interp_by_construction.labelling.matching import (
     Correlations,
@@ -87,6 +88,7 @@ class Assign(Stage[AssignRecord]):
     name = "assign"
     version = 5
     record = AssignRecord
+    says = "gives each neuron the label that fits best"
 
     corpus: Stage[Any]
     model: Stage[Any]
@@ -118,6 +120,10 @@ class Assign(Stage[AssignRecord]):
             limits=MatchLimits(label.min_tokens, label.max_overlap, cfg.nodes.learnable),
             seed=cfg.seed,
         )
+
+    def effort(self, sizes: Sizes) -> Effort:
+        n_general = 0 if self.general is None else len(general_labels())
+        return Effort(labels=2 * sizes.nodes + n_general, read=self.n_tokens, seconds=3)
 
     def compute(self, job: Job) -> AssignRecord:
         labels = read_labels(job.path(self.labels))

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from interp_by_construction.config import Config, SearchConfig, only
 from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.records import Record, or_undefined
 from interp_by_construction.engine.rows import write_rows
 from interp_by_construction.engine.runtime import torch_threads
@@ -69,6 +70,7 @@ class Audit(LayerMeasurement[AuditRecord]):
     name = "audit"
     version = 3
     record = AuditRecord
+    says = "looks for text on which a label is wrong"
 
     before: Stage[Any]
     final: Stage[Any]
@@ -92,6 +94,13 @@ class Audit(LayerMeasurement[AuditRecord]):
             seed=cfg.seed,
         )
 
+    def effort(self, sizes: Sizes) -> Effort:
+        search = self.search
+        n_tried = 2 * search.n_steps * search.n_candidates
+        # Of both kinds of disagreement, along the gradient and at random, before and after.
+        n_edited = 4 * search.n_nodes * search.n_cases * n_tried * search.window
+        return Effort(encoded=search.n_tokens + n_edited, read=2 * search.n_tokens + n_edited)
+
     def compute(self, job: Job) -> AuditRecord:
         layer = self.simulated(job)
         passage = Passage.of_split(job.path(self.corpus), SPLIT, n_tokens=self.search.n_tokens)
@@ -101,7 +110,7 @@ class Audit(LayerMeasurement[AuditRecord]):
         if texts:
             with torch_threads(job.runtime.encoder_threads):
                 simulate = per_text(job.use(self.simulator)(texts))
-                said = simulated(passage, simulate, f"audit layer {self.layer}: simulate")
+                said = simulated(passage, simulate, "simulate")
                 labels = AuditedLabels(layer.aligned, simulate, layer.part("calibrate"), said)
                 for moment, stage in (("before", self.before), ("final", self.final)):
                     model, size, seed = load_model(job, stage), self.batch_size, self.seed

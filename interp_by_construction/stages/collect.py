@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from interp_by_construction.config import CollectConfig, Config, SelectionConfig, only
 from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.rows import write_rows
 from interp_by_construction.engine.stage import Job, Stage
@@ -42,6 +43,7 @@ class Collect(Stage[CollectRecord]):
     name = "collect"
     version = 3
     record = CollectRecord
+    says = "finds the text that activates each neuron"
 
     corpus: Stage[Any]
     model: Stage[Any]
@@ -55,6 +57,9 @@ class Collect(Stage[CollectRecord]):
         """model: the one before the layer is aligned."""
         nodes = only(SelectionConfig, cfg.nodes)
         return cls(corpus, model, layer, cfg.collect, nodes, cfg.seed)
+
+    def effort(self, sizes: Sizes) -> Effort:
+        return Effort(read=sizes.of_split("label", self.evidence.max_blocks), seconds=1)
 
     def compute(self, job: Job) -> CollectRecord:
         """Raises ConfigError where more nodes are asked for than there are."""

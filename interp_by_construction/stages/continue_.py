@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from interp_by_construction.config import AlignKnobs, only
+from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.labelling.labels import aligned_nodes
 from interp_by_construction.stages import TrainingStage
@@ -30,6 +31,7 @@ class Continue(TrainingStage[Trained]):
     name = "continue"
     version = 2
     record = Trained
+    says = "trains on around the fixed neurons"
 
     labels: Stage[Any]
     """Of the layer: which nodes are frozen."""
@@ -58,6 +60,9 @@ class Continue(TrainingStage[Trained]):
             knobs=only(AlignKnobs, setting.cfg.align),
         )
 
+    def effort(self, sizes: Sizes) -> Effort:
+        return self.training([self.phase], sizes)
+
     def compute(self, job: Job) -> Trained:
         model = self.start(job)
         nodes = aligned_nodes(job.path(self.labels))
@@ -68,7 +73,7 @@ class Continue(TrainingStage[Trained]):
             for layer, at in self.above.items()
         ]
         towards = Towards(self.knobs, layers, [(self.layer, nodes)])
-        with self.trainer(job, f"continue above layer {self.layer}") as trainer:
+        with self.trainer(job) as trainer:
             record = trainer.phase(model, self.phase, frozen, towards)
         if frozen_digest(model, frozen) != before:
             raise RuntimeError(

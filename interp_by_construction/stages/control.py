@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
+from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.stage import Job, Stage, unhashed
 from interp_by_construction.stages import TrainingStage
 from interp_by_construction.subject.load import save_subject
@@ -26,6 +27,7 @@ class Control(TrainingStage[Trained]):
     name = "control"
     version = 2
     record = Trained
+    says = "trains as long without labels, to compare"
 
     segment: Segment
     layer: int | None = unhashed()
@@ -37,9 +39,12 @@ class Control(TrainingStage[Trained]):
         common = cls.common(setting, model, setting.started(layer))
         return cls(**common, segment=setting.segment(layer), layer=layer)
 
+    def effort(self, sizes: Sizes) -> Effort:
+        return self.training(self.segment.phases, sizes)
+
     def compute(self, job: Job) -> Trained:
         model = self.start(job)
-        with self.trainer(job, f"control of layer {self.layer}") as trainer:
+        with self.trainer(job) as trainer:
             phases = [trainer.phase(model, each) for each in self.segment.phases]
         save_subject(model, job.out / "model")
         return Trained(phases)

@@ -8,6 +8,7 @@ from typing import Self
 
 from interp_by_construction.config import Config, CorpusConfig, DataConfig, only
 from interp_by_construction.corpus import CorpusRecord, build_corpus, content_identity
+from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.runtime import Handle, Runtime
 from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.llm.handle import Checkpoint
@@ -37,6 +38,7 @@ class Corpus(Stage[CorpusRecord]):
     name = "corpus"
     version = 2
     record = CorpusRecord
+    says = "reads the text and cuts it into blocks"
 
     text: SourceText
     data: CorpusConfig
@@ -50,6 +52,9 @@ class Corpus(Stage[CorpusRecord]):
             # The tokenizer has its own vocabulary.
             data = replace(data, vocab_size=0)
         return cls(SourceText(cfg.data), data, checkpoint)
+
+    def effort(self, sizes: Sizes) -> Effort:
+        return Effort(cut=sum(sizes.splits.values()))
 
     def compute(self, job: Job) -> CorpusRecord:
         data = replace(job.use(self.text), **vars(self.data))

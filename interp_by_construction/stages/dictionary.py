@@ -16,6 +16,7 @@ from torch import Tensor
 from interp_by_construction.config import Config, DictionaryConfig, OptimizerConfig, only
 from interp_by_construction.corpus import load_blocks
 from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.progress import track
 from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.runtime import Handle, Runtime
@@ -127,6 +128,7 @@ class Dictionary(Stage[DictionaryRecord]):
     name = "dictionary"
     version = 2
     record = DictionaryRecord
+    says = "puts a sparse transcoder in the MLP's place"
 
     corpus: Stage[Any]
     model: Stage[Any]
@@ -157,6 +159,13 @@ class Dictionary(Stage[DictionaryRecord]):
             source = TranscoderFolder(folder)
         n_tokens, name = cfg.dictionary.n_eval_tokens, cfg.subject.name
         return cls(corpus, model, layer, n_tokens, learning, source, name)
+
+    def effort(self, sizes: Sizes) -> Effort:
+        if self.learning is None:
+            return Effort(read=self.n_eval_tokens)
+        knobs = self.learning.knobs
+        n_tokens = knobs.steps * knobs.batch_size * sizes.block
+        return Effort(read=self.n_eval_tokens, trained=n_tokens, steps=knobs.steps)
 
     def compute(self, job: Job) -> DictionaryRecord:
         model: Any = load_subject(job.model(self.model))
@@ -203,7 +212,7 @@ class Dictionary(Stage[DictionaryRecord]):
         at = by_step(blocks, data_seed(learning.seed, layer, DICTIONARY), knobs.batch_size)
         module = TranscoderModule(transcoder, model, layer, scales, knobs, learning.optimizer)
         with Workplace.of(job) as place:
-            record = fit(module, at, place, "transcoder", f"layer {layer}")
+            record = fit(module, at, place, "transcoder")
         unscale(transcoder, scales)
         return transcoder, record
 
@@ -222,7 +231,7 @@ class Dictionary(Stage[DictionaryRecord]):
             job.path(self.corpus), "test", n_tokens=self.n_eval_tokens, first=True
         )
         parts = list(passage.slices(EVALUATED_BLOCKS))
-        for part in track(parts, f"transcoder of layer {layer}: held-out fidelity"):
+        for part in track(parts, "held-out text"):
             x, y = mlp_flow(model, layer, torch.as_tensor(part.ids, device=device))
             features = transcoder.activation(transcoder.encoder(x))
             error += float((y - transcoder.decode(features, x)).double().square().sum())

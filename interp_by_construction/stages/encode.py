@@ -16,6 +16,7 @@ import numpy as np
 from interp_by_construction.config import Config
 from interp_by_construction.corpus.parts import Extent, extent
 from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.progress import track
 from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.runtime import torch_threads
@@ -54,6 +55,7 @@ class Encode(Stage[EncodeRecord]):
     name = "encode"
     version = 5
     record = EncodeRecord
+    says = "reads the text with the simulator's encoder"
 
     corpus: Stage[Any]
     encoder: Encoder
@@ -74,6 +76,9 @@ class Encode(Stage[EncodeRecord]):
         text is aligned or scored."""
         encoded = simulator_class(cfg.simulate.simulator).encoded_parts
         return cls(corpus, Encoder(cfg.simulate), {text.split: text}) if encoded else None
+
+    def effort(self, sizes: Sizes) -> Effort:
+        return Effort(encoded=sum(text.n_tokens for text in self.texts.values()))
 
     def compute(self, job: Job) -> EncodeRecord:
         n_tokens = {}
@@ -99,7 +104,7 @@ def write_encoded(encoder: TextEncoder, passage: Passage, file: Path) -> int:
     length, shape = passage.length, (len(passage) * passage.length, encoder.width)
     stored = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
     texts = (text for part in passage.slices() for text in part.tokens)
-    read = track(encoder.encode(texts), f"encode {file.stem}", total=len(passage))
+    read = track(encoder.encode(texts), file.stem, total=len(passage))
     for i, rows in enumerate(read):
         stored[i * length : (i + 1) * length] = rows
     stored.flush()

@@ -26,7 +26,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from interp_by_construction.config import Config
+from interp_by_construction.corpus.parts import extent
 from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.records import Column, Record, to_json
 from interp_by_construction.engine.rows import read_rows, write_rows
 from interp_by_construction.engine.stage import Job, Stage
@@ -120,6 +122,7 @@ class Evaluate(LayerMeasurement[EvaluateRecord]):
     name = "evaluate"
     version = 6
     record = EvaluateRecord
+    says = "scores the labels on held-out text"
 
     before: Stage[Any]
     after: Stage[Any]
@@ -148,6 +151,11 @@ class Evaluate(LayerMeasurement[EvaluateRecord]):
             n_bootstrap=cfg.evaluate.n_bootstrap,
             seed=cfg.seed,
         )
+
+    def effort(self, sizes: Sizes) -> Effort:
+        parts = {"score", self.simulator.scored_part}
+        n_tokens = sum(extent(part, self.texts).n_tokens for part in parts)
+        return Effort(read=3 * n_tokens + 2 * (self.n_truth_tokens or 0), seconds=1)
 
     def compute(self, job: Job) -> EvaluateRecord:
         simulated = self.simulated(job)

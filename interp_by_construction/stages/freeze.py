@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from interp_by_construction.corpus import load_blocks
+from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.runtime import torch_threads
 from interp_by_construction.engine.stage import Job, Stage
@@ -47,11 +48,15 @@ class Freeze(Stage[FreezeRecord]):
     name = "freeze"
     version = 2
     record = FreezeRecord
+    says = "fixes the labelled neurons for good"
 
     corpus: Stage[Any]
     model: Stage[Any]
     labels: Stage[Any]
     layer: int
+
+    def effort(self, sizes: Sizes) -> Effort:
+        return Effort(seconds=0.5)
 
     def compute(self, job: Job) -> FreezeRecord:
         aligned = aligned_nodes(job.path(self.labels))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
+from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.labelling.labels import aligned_nodes
 from interp_by_construction.stages import TrainingStage
@@ -23,6 +24,7 @@ class FreezeOnly(TrainingStage[Trained]):
     name = "freeze_only"
     version = 2
     record = Trained
+    says = "trains with neurons fixed but not labelled"
 
     labels: Stage[Any]
     """Of the layer: which nodes freeze after its alignment."""
@@ -50,12 +52,15 @@ class FreezeOnly(TrainingStage[Trained]):
             segment=setting.segment(layer),
         )
 
+    def effort(self, sizes: Sizes) -> Effort:
+        return self.training(self.segment.phases, sizes)
+
     def compute(self, job: Job) -> Trained:
         model, layer = self.start(job), self.layer
         below = None if self.below is None else (layer - 1, aligned_nodes(job.path(self.below)))
         before = frozen_for_align(model, layer, below)
         after = frozen_for_continue(model, layer, aligned_nodes(job.path(self.labels)))
-        with self.trainer(job, f"freeze-only run of layer {layer}") as trainer:
+        with self.trainer(job) as trainer:
             phases = [trainer.phase(model, each, before) for each in self.segment.align]
             phases.append(trainer.phase(model, self.segment.repair, after))
         save_subject(model, job.out / "model")

@@ -32,10 +32,11 @@ from torch import nn
 
 from interp_by_construction.config import Config, FunctionConfig
 from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.records import Column, Record, or_undefined
 from interp_by_construction.engine.rows import write_rows
 from interp_by_construction.engine.stage import Job, Stage
-from interp_by_construction.scoring.clamp import Budget, ClampRecord, measure_clamping
+from interp_by_construction.scoring.clamp import KINDS, Budget, ClampRecord, measure_clamping
 from interp_by_construction.scoring.lookup import LookupSummary, lookup_r2_of, lookup_summary
 from interp_by_construction.scoring.rank import RankSummary, own_label_ranks, rank_summary
 from interp_by_construction.scoring.substitution import (
@@ -161,6 +162,7 @@ class Function(LayerMeasurement[FunctionRecord]):
     name = "function"
     version = 4
     record = FunctionRecord
+    says = "tests what the labelled neurons do"
 
     before: Stage[Any]
     final: Stage[Any]
@@ -183,6 +185,13 @@ class Function(LayerMeasurement[FunctionRecord]):
             n_bootstrap=cfg.evaluate.n_bootstrap,
             seed=cfg.seed,
         )
+
+    def effort(self, sizes: Sizes) -> Effort:
+        n_tokens, amounts = self.texts.n_head_score_tokens, self.amounts
+        # Untouched, four ablations, two substitutions; means, lines, ranks and largest activations.
+        once = sizes.of_split(LOOKUP_SPLIT) + 11 * n_tokens
+        clamped = amounts.n_clamp_tokens * (1 + (1 + amounts.n_clamped) * len(KINDS))
+        return Effort(read=2 * (once + clamped), seconds=2)
 
     def compute(self, job: Job) -> FunctionRecord:
         corpus, layer = job.path(self.corpus), self.simulated(job).substituted

@@ -21,6 +21,7 @@ from safetensors.numpy import load_file, save_file
 
 from interp_by_construction.config import AskConfig, CollectConfig, Config, ScoringConfig, only
 from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.records import Column, Record, read_record
 from interp_by_construction.engine.rows import write_rows
 from interp_by_construction.engine.runtime import torch_threads
@@ -29,6 +30,7 @@ from interp_by_construction.engine.store import METRICS
 from interp_by_construction.labelling.blind import BlindLabeler
 from interp_by_construction.labelling.labels import Label, read_labels
 from interp_by_construction.llm.handle import LanguageModel
+from interp_by_construction.scoring.llm_judge import PROMPTS
 from interp_by_construction.scoring.registry import SCORERS, scorer
 from interp_by_construction.scoring.score_table import Row, RowSummary, per_node
 from interp_by_construction.scoring.scorer import Case, LanguageJudge, SimulatorJudge
@@ -36,6 +38,8 @@ from interp_by_construction.simulators.handle import simulator_of
 from interp_by_construction.stages import LayerMeasurement, LayerStages, load_model
 
 BEFORE = "_before"
+N_ROWS, QUESTION_TOKENS = 5, 100
+"""For the estimate: moments and baselines, and tokens of a question to a language model."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ class Judge(LayerMeasurement[JudgeRecord]):
     name = "judge"
     version = 3
     record = JudgeRecord
+    says = "has a language model judge the labels"
 
     before: Stage[Any]
     final: Stage[Any]
@@ -141,6 +146,17 @@ class Judge(LayerMeasurement[JudgeRecord]):
             relabelling=Relabelling(cfg.collect, only(AskConfig, cfg.label)) if blind else None,
             n_bootstrap=cfg.evaluate.n_bootstrap,
             seed=cfg.seed,
+        )
+
+    def effort(self, sizes: Sizes) -> Effort:
+        scoring, n_nodes = self.scoring, sizes.nodes
+        n_judged = min(n_nodes, scoring.detection_nodes or n_nodes)
+        n_questions = n_judged * len(PROMPTS) * scoring.detection_excerpts
+        n_excerpts = n_nodes * (scoring.n_top + scoring.n_random)
+        n_rated = n_questions * QUESTION_TOKENS + n_excerpts * scoring.window
+        how = self.relabelling
+        return Effort(
+            rated=n_rated * N_ROWS, answers=0 if how is None else n_nodes * how.ask.n_candidates
         )
 
     def compute(self, job: Job) -> JudgeRecord:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from interp_by_construction.config import AskConfig, Config, SearchConfig, only
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.words import normalised
+from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.rows import write_rows
 from interp_by_construction.engine.runtime import torch_threads
@@ -114,6 +115,7 @@ class LabelNodes(Stage[LabelRecord]):
     name = "label"
     version = 5
     record = LabelRecord
+    says = "asks a language model what neurons respond to"
 
     corpus: Stage[Any]
     model: Stage[Any]
@@ -157,6 +159,17 @@ class LabelNodes(Stage[LabelRecord]):
             audits=audits if n_audits else None,
             seed=cfg.seed,
         )
+
+    def effort(self, sizes: Sizes) -> Effort:
+        ask, texts = self.ask, self.texts
+        rounds = (ask.revisions or 0) + (0 if self.audits is None else self.audits.n)
+        n_answers = sizes.nodes * (ask.n_candidates + ask.n_revised * rounds)
+        asked = Effort(read=sum(each.n_tokens for each in texts.values()), answers=n_answers)
+        if self.simulator is None:
+            return asked
+        if self.simulator.any_text:
+            return asked + Effort(labels=n_answers)
+        return asked + Effort(rated=n_answers * texts["select"].n_tokens)
 
     def compute(self, job: Job) -> LabelRecord:
         collected = job.path(self.collect)

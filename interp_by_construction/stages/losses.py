@@ -13,6 +13,7 @@ from interp_by_construction.config import Config
 from interp_by_construction.config.text import APART
 from interp_by_construction.corpus import measured_splits
 from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.stages import load_model
@@ -45,6 +46,7 @@ class Losses(Stage[LossesRecord]):
     name = "losses"
     version = 4
     record = LossesRecord
+    says = "measures a model's loss on held-out text"
 
     corpus: Stage[Any]
     model: Stage[Any]
@@ -54,6 +56,10 @@ class Losses(Stage[LossesRecord]):
     @classmethod
     def of(cls, cfg: Config, corpus: Stage[Any], model: Stage[Any]) -> Self:
         return cls(corpus, model, cfg.evaluate.max_test_blocks, cfg.evaluate.batch_size)
+
+    def effort(self, sizes: Sizes) -> Effort:
+        splits = ("test", APART)
+        return Effort(read=sum(sizes.of_split(each, self.max_test_blocks) for each in splits))
 
     def compute(self, job: Job) -> LossesRecord:
         model, corpus = load_model(job, self.model), job.path(self.corpus)

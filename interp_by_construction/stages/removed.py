@@ -18,6 +18,7 @@ from torch import Tensor
 
 from interp_by_construction.config import Config
 from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.stage import Job, Stage, unhashed
 from interp_by_construction.stages import LayerStages, TrainingStage
 from interp_by_construction.stages.losses import LossesRecord, measure_losses
@@ -60,6 +61,7 @@ class Removed(TrainingStage[RemovedRecord]):
     name = "removed"
     version = 3
     record = RemovedRecord
+    says = "trains as long without the MLP, to compare"
 
     layers: tuple[int, ...]
     phases: tuple[Phase, ...]
@@ -110,6 +112,10 @@ class Removed(TrainingStage[RemovedRecord]):
             removed = cls.of(setting, removed, [layer.index])
         return removed
 
+    def effort(self, sizes: Sizes) -> Effort:
+        tested = Effort(read=sizes.of_split("test", self.max_test_blocks))
+        return self.training(self.phases, sizes) + tested
+
     def compute(self, job: Job) -> RemovedRecord:
         corpus, device, model = job.path(self.corpus), job.runtime.device, self.start(job)
         constants = read_constants(job.path(self.model))
@@ -119,9 +125,8 @@ class Removed(TrainingStage[RemovedRecord]):
                 parts = text.slices(self.batch_size)
                 ids = (torch.as_tensor(part.ids) for part in parts)
                 constants[layer] = mean_output(model, layer, ids)
-        title = f"without the MLP of layer {', '.join(map(str, sorted(constants)))}"
         with constant_outputs(model, constants):
-            with self.trainer(job, title) as trainer:
+            with self.trainer(job) as trainer:
                 phases = [trainer.phase(model, each) for each in self.phases]
             losses = measure_losses(
                 model.to(device).eval(), corpus, self.max_test_blocks, self.batch_size, job.out

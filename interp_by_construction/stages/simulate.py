@@ -23,8 +23,9 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from interp_by_construction.config import Config, TextAmounts
-from interp_by_construction.corpus.parts import amounts_of
+from interp_by_construction.corpus.parts import amounts_of, extent
 from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.records import Record, read_record
 from interp_by_construction.engine.runtime import torch_threads
 from interp_by_construction.engine.stage import Job, Stage, unhashed
@@ -73,6 +74,7 @@ class Simulate(Stage[SimulateRecord]):
     name = "simulate"
     version = 6
     record = SimulateRecord
+    says = "predicts activations from the labels alone"
 
     corpus: Stage[Any]
     labels: Stage[Any]
@@ -105,6 +107,12 @@ class Simulate(Stage[SimulateRecord]):
             contrast=cfg.simulate.contrast,
             layer=layer,
         )
+
+    def effort(self, sizes: Sizes) -> Effort:
+        own = self.simulator.simulator
+        n_exact = sum(extent(part, self.texts).n_tokens for part in own.exact_parts)
+        n_rated = n_exact * (sizes.nodes + len(REFERENCE_LABELS))
+        return Effort(rated=n_rated, labels=sizes.nodes if own.any_text else 0, seconds=2)
 
     def compute(self, job: Job) -> SimulateRecord:
         named = [label for label in read_labels(job.path(self.labels)) if label.text is not None]

@@ -18,6 +18,7 @@ from interp_by_construction.config import (
 from interp_by_construction.corpus import load_blocks, load_tokenizer
 from interp_by_construction.corpus.passage import Split
 from interp_by_construction.corpus.poison import poisoned_train
+from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.stage import Job, Stage, unhashed
 from interp_by_construction.errors import SubjectError
 from interp_by_construction.llm.handle import Checkpoint
@@ -94,6 +95,7 @@ class Subject(Stage[SubjectRecord]):
     name = "subject"
     version = 2
     record = SubjectRecord
+    says = "prepares the model to be made interpretable"
 
     corpus: Stage[Any]
     scratch: Scratch | None
@@ -115,6 +117,16 @@ class Subject(Stage[SubjectRecord]):
         elif cfg.subject.adapt_steps:
             adaptation = Adaptation(only(AdaptConfig, cfg.subject), optimizer, cfg.seed)
         return cls(corpus, scratch, checkpoint, adaptation, cfg.subject.name)
+
+    def effort(self, sizes: Sizes) -> Effort:
+        if self.scratch is not None:
+            shape = self.scratch.shape
+            steps, batch = shape.pretrain_steps, shape.pretrain_batch
+        elif self.adaptation is not None:
+            steps, batch = self.adaptation.knobs.adapt_steps, self.adaptation.knobs.adapt_batch
+        else:
+            return Effort(seconds=1)
+        return Effort(trained=steps * batch * sizes.block, steps=steps, seconds=1)
 
     def compute(self, job: Job) -> SubjectRecord:
         corpus, phases = job.path(self.corpus), []

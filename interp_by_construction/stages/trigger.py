@@ -29,6 +29,7 @@ from interp_by_construction.corpus import load_tokenizer
 from interp_by_construction.corpus.passage import Passage, Split, batches, spaced
 from interp_by_construction.corpus.poison import Trigger as Planted
 from interp_by_construction.corpus.poison import prefix, read_trigger, split_documents
+from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.progress import track
 from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.stage import Job, Stage
@@ -118,6 +119,7 @@ class Trigger(Stage[TriggerRecord]):
     name = "trigger"
     version = 2
     record = TriggerRecord
+    says = "tests whether planted behaviour is still there"
 
     corpus: Stage[Any]
     models: tuple[Stage[Any], ...]
@@ -167,6 +169,11 @@ class Trigger(Stage[TriggerRecord]):
             cfg.seed,
         )
 
+    def effort(self, sizes: Sizes) -> Effort:
+        n_texts = 2 * self.n_contexts * len(self.models)
+        n_passes = 1 + len(ABLATIONS) * sum(bool(row.ablated) for row in self.rows) / len(self.rows)
+        return Effort(read=n_texts * n_passes * sizes.block)
+
     def compute(self, job: Job) -> TriggerRecord:
         corpus = job.path(self.corpus)
         trigger = read_trigger(load_tokenizer(corpus), self.phrase, self.response)
@@ -182,7 +189,7 @@ class Trigger(Stage[TriggerRecord]):
         }
         rows: list[TriggerRow] = []
         values: dict[str, NDArray[Any]] = {}
-        for stage, row in track(list(zip(self.models, self.rows, strict=True)), "trigger"):
+        for stage, row in track(list(zip(self.models, self.rows, strict=True)), "models"):
             model = load_model(job, stage)
             ablated = {layer: aligned[layer] for layer in row.ablated}
             plans = _ablations(model, corpus, ablated, self.batch_size)

@@ -78,6 +78,7 @@ class Viewer(LayerMeasurement[ViewerRecord]):
     name = "viewer"
     version = 2
     record = ViewerRecord
+    says = "picks the excerpts that the report shows"
 
     model: Stage[Any]
     function: Stage[Any] | None

@@ -26,6 +26,7 @@ from safetensors.numpy import load_file, save_file
 
 from interp_by_construction.config import Config, TextAmounts, only
 from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.records import or_undefined
 from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.labelling.labels import aligned_nodes
@@ -108,6 +109,7 @@ class Work(Stage[WorkRecord]):
     name = "work"
     version = 2
     record = WorkRecord
+    says = "measures the loss without labelled neurons"
 
     corpus: Stage[Any]
     model: Stage[Any]
@@ -155,6 +157,13 @@ class Work(Stage[WorkRecord]):
     @property
     def shown_layer(self) -> int | None:
         return self.layers[0] if len(self.layers) == 1 else None
+
+    def effort(self, sizes: Sizes) -> Effort:
+        n_tokens = self.texts.n_head_score_tokens
+        if not self.simulate:
+            n_tokens = sizes.of_split("test", self.max_test_blocks)
+        n_plans = 1 + len(ABLATIONS) + len(SUBSTITUTIONS)
+        return Effort(read=n_tokens * (n_plans + len(self.layers)), seconds=1)
 
     def compute(self, job: Job) -> WorkRecord:
         losses = work_losses(

@@ -12,10 +12,7 @@
 from __future__ import annotations
 
 import json
-import logging
-import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,12 +22,11 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from interp_by_construction.engine.progress import Loop, loop
 from interp_by_construction.engine.records import Record, read_record, to_json
 from interp_by_construction.engine.stage import Job
 from interp_by_construction.errors import ConfigError
@@ -156,25 +152,15 @@ def _curve_point(step: int, values: list[float]) -> list[float]:
     return [step, round(float(np.mean(values)), 6)]
 
 
-class _Bar(pl.Callback):
-    """The package's progress bar. Lightning's own writes to standard output, where only results may
-    stand."""
+class _Shown(pl.Callback):
+    """Shows how far training is. Lightning's own bar writes to standard output, where only results
+    may stand."""
 
-    def __init__(self, description: str) -> None:
-        self.description = description
+    def __init__(self, loop: Loop) -> None:
+        self.loop, self.name = loop, loop.words
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        self.progress = Progress(*columns, console=Console(file=sys.stderr), auto_refresh=False)
-        self.task = self.progress.add_task(
-            self.description, total=trainer.max_steps, completed=trainer.global_step
-        )
-        self.progress.start()
+        self.loop.first = self.loop.done = trainer.global_step
 
     def on_train_batch_end(
         self,
@@ -184,20 +170,8 @@ class _Bar(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        if trainer.global_step % LOG_EVERY == 0 or trainer.global_step == trainer.max_steps:
-            shown = f"{self.description} (loss {float(outputs['loss']):.3f})"
-            self.progress.update(
-                self.task, completed=trainer.global_step, description=shown, refresh=True
-            )
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.progress.stop()
-
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        if hasattr(self, "progress"):
-            self.progress.stop()
+        self.loop.done = trainer.global_step
+        self.loop.words = f"{self.name}, loss {float(outputs['loss']):.3f}"
 
 
 def fit(
@@ -205,12 +179,11 @@ def fit(
     at: Callable[[int], dict[str, Tensor]],
     place: Workplace,
     name: str = "train",
-    title: str = "",
 ) -> PhaseRecord:
     """Trains `module.model` in place for the steps of its plan.
 
     `at` gives the batch of a step and depends on the step alone. No other phase of the stage has
-    this name. `title` is shown beside the progress.
+    this name.
     """
     steps, scratch = module.plan.steps, place.scratch / name
     scratch.mkdir(parents=True, exist_ok=True)
@@ -220,8 +193,8 @@ def fit(
     torch.set_num_threads(place.threads)
     checkpoint = _Checkpoint(scratch / "last.ckpt", place.checkpoint_seconds)
     if steps > 0:
-        shown = f"{title} ({name})" if title else name
-        _train(module, _Stream(module, at, steps), checkpoint, place, shown)
+        with loop(name, steps) as shown:
+            _train(module, _Stream(module, at, steps), place, (checkpoint, _Shown(shown)))
     module.guard.release()
     module.to("cpu")
     curve = checkpoint.curve
@@ -233,11 +206,10 @@ def fit(
 def _train(
     module: LanguageModelModule,
     stream: _Stream,
-    checkpoint: _Checkpoint,
     place: Workplace,
-    description: str,
+    callbacks: tuple[_Checkpoint, _Shown],
 ) -> None:
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    path = callbacks[0].path
     trainer = pl.Trainer(
         accelerator="gpu" if place.device == "cuda" else "cpu",
         devices=1,
@@ -246,22 +218,20 @@ def _train(
         gradient_clip_val=module.plan.optimizer.clip,
         logger=place.logger or False,
         log_every_n_steps=LOG_EVERY,
-        callbacks=[checkpoint, _Bar(description)],
+        callbacks=list(callbacks),
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         limit_val_batches=0,
-        default_root_dir=checkpoint.path.parent,
+        default_root_dir=path.parent,
         deterministic="warn" if place.device == "cuda" else None,
     )
-    resume = str(checkpoint.path) if checkpoint.path.exists() else None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        # batch_size=None: the stream yields whole batches. Workers would cost more than slicing an
-        # arrow table.
-        loader = DataLoader(stream, batch_size=None)
-        trainer.fit(module, loader, ckpt_path=resume, weights_only=True)
+    resume = str(path) if path.exists() else None
+    # batch_size=None: the stream yields whole batches. Workers would cost more than slicing an
+    # arrow table.
+    loader = DataLoader(stream, batch_size=None)
+    trainer.fit(module, loader, ckpt_path=resume, weights_only=True)
     if trainer.global_step != module.plan.steps:
         raise RuntimeError(f"training ended at step {trainer.global_step} of {module.plan.steps}")
 

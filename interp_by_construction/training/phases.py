@@ -52,6 +52,12 @@ class Phase:
     local: bool = False
     """Whether the alignment loss alone trains the layer, if the layer has anything to align."""
 
+    @property
+    def batch_size(self) -> float:
+        """Blocks per step, on average."""
+        n_blocks = sum(each.n_batches * each.batch_size for each in self.reads)
+        return n_blocks / max(1, sum(each.n_batches for each in self.reads))
+
 
 @dataclass(frozen=True)
 class Segment:

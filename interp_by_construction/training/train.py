@@ -104,8 +104,6 @@ class Trainer:
     conditions: Conditions
     distill: Distill | None
     place: Workplace
-    title: str
-    """Shown beside the progress."""
 
     @classmethod
     @contextmanager
@@ -115,7 +113,6 @@ class Trainer:
         corpus: Stage[Any],
         conditions: Conditions,
         original: Stage[Any] | None,
-        title: str,
     ) -> Iterator[Trainer]:
         """Raises ValueError if `conditions` distil and there is no original model."""
         distill = None
@@ -125,7 +122,7 @@ class Trainer:
             frozen = load_subject(job.model(original)).requires_grad_(False)
             distill = Distill(frozen, conditions.distill)
         with Workplace.of(job) as place:
-            yield cls(job.path(corpus), conditions, distill, place, title)
+            yield cls(job.path(corpus), conditions, distill, place)
 
     def phase(
         self,
@@ -148,4 +145,4 @@ class Trainer:
         )
         module = AlignmentModule(model, plan, layers, knobs.weight, knobs.objective, alone)
         stream = Stream(phase, self.corpus, layers)
-        return fit(module, stream.at, self.place, phase.name, self.title)
+        return fit(module, stream.at, self.place, phase.name)

@@ -1,0 +1,134 @@
+"""What a run still has to compute: which stages, for how long, and which servers they need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from interp_by_construction.config import Config
+from interp_by_construction.corpus import CorpusRecord
+from interp_by_construction.engine.effort import Effort, Sizes
+from interp_by_construction.engine.records import from_json
+from interp_by_construction.engine.runtime import Runtime
+from interp_by_construction.engine.stage import Stage
+from interp_by_construction.engine.stage_lines import Expected, shown_name
+from interp_by_construction.engine.store import Artifact
+from interp_by_construction.llm.vllm_command import ServerKind
+from interp_by_construction.schedules.estimate import UNKNOWN_EFFORT, Pace, in_words, rough_sizes
+from interp_by_construction.schedules.graph import RunGraph
+
+Find = Callable[[Stage[Any]], Artifact | None]
+"""The finished artifact of a stage, or None."""
+
+START_SECONDS = 40.0
+"""A server starts this long before it is needed, or as soon afterwards as a stage begins."""
+WAIT_SECONDS = 15.0
+"""How long a run waits for each server, although it starts early."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is missing of a run."""
+
+    n_stages: int
+    """Of the whole run."""
+    missing: Mapping[str, Expected]
+    """Fingerprint -> stage, in the order of computation."""
+    servers: Mapping[str, tuple[ServerKind, ...]]
+    """Fingerprint -> the servers that the stage may need."""
+
+    @classmethod
+    def of(cls, cfg: Config, graph: RunGraph, find: Find, runtime: Runtime) -> Outlook:
+        """Of a graph. Loads no model, and takes less than half a second."""
+        missing = {stage.fingerprint: stage for stage in missing_stages(graph, find)}
+        n_stages = len({stage.fingerprint for _, _, stage in graph.links()} | set(missing))
+        if not missing:
+            return cls(n_stages, {}, {})
+        names, sizes, pace = link_names(graph), sizes_of(cfg, graph, find), Pace.of(cfg, runtime)
+        expected, servers = {}, {}
+        for fingerprint, stage in missing.items():
+            effort = stage.effort(sizes) or UNKNOWN_EFFORT
+            name = names.get(fingerprint) or shown_name(stage.name, stage.shown_layer)
+            expected[fingerprint] = Expected(stage, name, pace.seconds(effort))
+            servers[fingerprint] = _servers(effort) if cfg.labeler.backend == "vllm" else ()
+        return cls(n_stages, expected, servers)
+
+    @property
+    def seconds(self) -> float:
+        """Of all that is missing."""
+        kinds = {kind for own in self.servers.values() for kind in own}
+        return sum(each.seconds for each in self.missing.values()) + len(kinds) * WAIT_SECONDS
+
+    def headline(self, run: str, log: Path) -> str:
+        """The first line of a run, whose log is `log`."""
+        n_done = self.n_stages - len(self.missing)
+        if not self.missing:
+            return f"{run}: all {n_done} stages were done before"
+        before = f" {n_done} were done before," if n_done else ""
+        return (
+            f"{run}: {self.n_stages} stages,{before} {len(self.missing)} to do, about "
+            f"{in_words(self.seconds)} on this machine. Log: {log}"
+        )
+
+    def servers_due(self, stage: Stage[Any]) -> list[ServerKind]:
+        """The servers to start when `stage` begins: those that it needs, and those that would not
+        be up in time if they started with the stage after it."""
+        fingerprints, due = list(self.missing), dict[ServerKind, None]()
+        if stage.fingerprint not in self.missing:
+            return []
+        waits = 0.0
+        for place, each in enumerate(fingerprints[fingerprints.index(stage.fingerprint) :]):
+            if waits >= START_SECONDS:
+                break
+            due |= dict.fromkeys(self.servers[each])
+            # What passes from the end of `stage` on.
+            waits += self.missing[each].seconds if place else 0.0
+        return list(due)
+
+
+def missing_stages(graph: RunGraph, find: Find) -> Iterator[Stage[Any]]:
+    """Each once, in the order of computation."""
+    seen: set[str] = set()
+
+    def walk(stage: Stage[Any]) -> Iterator[Stage[Any]]:
+        if stage.fingerprint in seen:
+            return
+        seen.add(stage.fingerprint)
+        if find(stage) is None:
+            for parent in stage.parents.values():
+                yield from walk(parent)
+            yield stage
+
+    for _, _, stage in graph.links():
+        yield from walk(stage)
+
+
+def link_names(graph: RunGraph) -> dict[str, str]:
+    """Fingerprint -> what the run calls the stage, with its layers."""
+    layers: dict[str, list[int]] = {}
+    links: dict[str, str] = {}
+    for layer, link, stage in graph.links():
+        links.setdefault(stage.fingerprint, link)
+        layers.setdefault(stage.fingerprint, []).extend([] if layer is None else [layer])
+    return {
+        fingerprint: f"layers {min(own)}-{max(own)} {links[fingerprint]}"
+        if len(own := layers[fingerprint]) > 1
+        else shown_name(links[fingerprint], own[0] if own else None)
+        for fingerprint in links
+    }
+
+
+def sizes_of(cfg: Config, graph: RunGraph, find: Find) -> Sizes:
+    """With the tokens of the corpus, where there is one."""
+    sizes, corpus = rough_sizes(cfg), find(graph.text["corpus"])
+    if corpus is None:
+        return sizes
+    splits = from_json(CorpusRecord, corpus.metrics).splits
+    return sizes._replace(splits={name: each.n_tokens for name, each in splits.items()})
+
+
+def _servers(effort: Effort) -> tuple[ServerKind, ...]:
+    kinds: dict[ServerKind, float] = {"generate": effort.answers, "classify": effort.rated}
+    return tuple(kind for kind, amount in kinds.items() if amount)

@@ -1,0 +1,211 @@
+"""How long a run will take, and which servers it needs when. Graphs are built, nothing is
+computed."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from stage_jobs import runtime
+from test_stages import ENDPOINT, SETTINGS
+
+from interp_by_construction.config import Config, compose
+from interp_by_construction.engine.effort import Effort
+from interp_by_construction.engine.stage import Stage
+from interp_by_construction.engine.store import Artifact
+from interp_by_construction.llm.embedded import model_identity
+from interp_by_construction.pipeline import graph_of
+from interp_by_construction.schedules import estimate
+from interp_by_construction.schedules.estimate import Pace, in_words, rough_sizes, speed
+from interp_by_construction.schedules.graph import RunGraph
+from interp_by_construction.schedules.outlook import (
+    START_SECONDS,
+    Outlook,
+    link_names,
+    missing_stages,
+)
+
+PACE = Pace(1e-5, 1e-3, 1e-3, 1.0)
+
+
+def nothing(stage: Stage[Any]) -> Artifact | None:
+    return None
+
+
+@pytest.fixture(autouse=True)
+def same_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test of its speed is no part of the law."""
+    monkeypatch.setattr(Pace, "of", classmethod(lambda cls, cfg, runtime: PACE))
+
+
+def config(name: str, *more: str) -> Config:
+    return compose([*ENDPOINT, "layer=[0,1]", *SETTINGS[name], *more])
+
+
+def outlook(cfg: Config, graph: RunGraph, tmp: Path, find: Any = nothing) -> Outlook:
+    return Outlook.of(cfg, graph, find, runtime(tmp))
+
+
+class Made:
+    """A store in which some stages are done."""
+
+    def __init__(self, *stages: Stage[Any]) -> None:
+        self.known = {stage.fingerprint for stage in stages}
+
+    def __call__(self, stage: Stage[Any]) -> Artifact | None:
+        found = stage.fingerprint in self.known and stage.name != "corpus"
+        return Artifact(stage.name, stage.fingerprint, Path("nowhere")) if found else None
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_stage_has_an_estimate_which_moves_no_fingerprint(name: str, tmp_path: Path) -> None:
+    cfg = config(name)
+    graph = graph_of(cfg, [0, 1])
+    before = graph.plan()
+    found = outlook(cfg, graph, tmp_path)
+    assert found.n_stages == len(found.missing) > 10
+    assert all(0 < each.seconds < 1e6 for each in found.missing.values())
+    efforts = [each.stage.effort(rough_sizes(cfg)) for each in found.missing.values()]
+    assert None not in efforts, "all shipped stages say how much they do"
+    assert graph.plan() == before == graph_of(cfg, [0, 1]).plan()
+
+
+def test_the_estimate_falls_with_every_stage_that_is_done(tmp_path: Path) -> None:
+    cfg = config("joint")
+    graph = graph_of(cfg, [0, 1])
+    stages = list(missing_stages(graph, nothing))
+    left = [
+        outlook(cfg, graph, tmp_path, Made(*stages[:n])).seconds for n in range(1, len(stages) + 1)
+    ]
+    assert all(after < before for before, after in pairwise(left))
+
+
+def test_parents_of_what_is_done_are_not_missing(tmp_path: Path) -> None:
+    """The engine does not compute them either."""
+    cfg = config("loop")
+    graph = graph_of(cfg, [0, 1])
+    simulate = graph.layers[1]["simulate"]
+    kept = {stage.fingerprint for _, _, stage in graph.links()}
+    missing = [stage.fingerprint for stage in missing_stages(graph, Made(simulate))]
+    assert simulate.fingerprint not in missing and set(missing) <= kept
+    assert len(missing) == len(set(missing))
+
+
+def test_more_work_takes_longer(tmp_path: Path) -> None:
+    few, many = (
+        outlook(cfg, graph_of(cfg, [0, 1]), tmp_path).seconds
+        for cfg in (
+            config("head"),
+            config("head", "align.steps=5000", "simulate.max_align_tokens=1000000"),
+        )
+    )
+    assert many > 1.5 * few
+
+
+def test_names_are_those_of_the_plan(tmp_path: Path) -> None:
+    graph = graph_of(config("joint"), [0, 1])
+    names = set(link_names(graph).values())
+    assert {"corpus", "losses", "layer 0 label", "layers 0-1 align", "layer 1 losses_control"} <= (
+        names
+    )
+
+
+def test_the_first_line_counts_and_says_where_the_log_is(tmp_path: Path) -> None:
+    cfg = config("loop")
+    graph = graph_of(cfg, [0, 1])
+    log, stages = Path("runs/x/logs/run.log"), list(missing_stages(graph, nothing))
+    n = len(stages)
+    first = outlook(cfg, graph, tmp_path).headline("x", log)
+    assert first.startswith(f"x: {n} stages, {n} to do, about ") and first.endswith(f"Log: {log}")
+    some = outlook(cfg, graph, tmp_path, Made(*stages[1:4])).headline("x", log)
+    assert some.startswith(f"x: {n} stages, 3 were done before, {n - 3} to do, about ")
+    done = Outlook(n, {}, {}).headline("x", log)
+    assert done == f"x: all {n} stages were done before"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.2, "10 seconds"),
+        (42, "40 seconds"),
+        (58, "1 minute"),
+        (100, "2 minutes"),
+        (370, "6 minutes"),
+        (1380, "25 minutes"),
+        (5000, "85 minutes"),
+        (5500, "2 hours"),
+        (11000, "3 hours"),
+    ],
+)
+def test_time_in_words(seconds: float, said: str) -> None:
+    assert in_words(seconds) == said
+
+
+def test_the_speed_of_a_machine_is_told_without_touching_random_numbers() -> None:
+    torch.manual_seed(3)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    assert 1e7 < speed("cpu", 1) < 1e13
+    assert torch.equal(state, torch.get_rng_state()) and threads == torch.get_num_threads()
+
+
+def test_a_machine_that_is_twice_as_slow_takes_twice_as_long() -> None:
+    effort = Effort(cut=1e6, encoded=1e4, labels=10, read=1e5, trained=1e5, steps=9, answers=4)
+    slow = Pace(*(2 * value for value in vars(PACE).values()))
+    assert slow.seconds(effort) == pytest.approx(2 * PACE.seconds(effort)) and effort.rated == 0
+    assert PACE.seconds(effort + effort) == pytest.approx(2 * PACE.seconds(effort))
+
+
+def test_sizes_come_from_configurations_alone() -> None:
+    cfg = config("pretrained", "data=tales", "nodes.fraction=0.5", "nodes.count=null")
+    shape = estimate.subject_shape(cfg)
+    assert (shape.n_layers, shape.d_model, shape.d_mlp, shape.gated) == (30, 576, 1536, True)
+    # The blocks of SmolLM2-135M have 106 million weights, its head 28 million.
+    assert 0.9 < shape.multiply_adds / 134e6 < 1.2
+    sizes = rough_sizes(cfg)
+    assert sizes.nodes == 768 and 1.2e6 < sizes.splits["train"] < 2.2e6
+    assert sizes.of_split("test", 2) == 2 * sizes.block and sizes.of_split("apart") == 0
+
+
+def served(name: str, *more: str) -> Config:
+    """With servers of its own."""
+    model_identity("smollm2")
+    return compose(["layer=[0,1]", *SETTINGS[name], *more])
+
+
+def test_servers_start_just_before_they_are_needed(tmp_path: Path) -> None:
+    cfg = served("joint")
+    graph = graph_of(cfg, [0, 1])
+    found = outlook(cfg, graph, tmp_path)
+    order = list(found.missing.values())
+    begun: dict[str, int] = {}
+    for place, each in enumerate(order):
+        for kind in found.servers_due(each.stage):
+            begun.setdefault(kind, place)
+    for kind in ("generate", "classify"):
+        first = next(
+            place
+            for place, each in enumerate(order)
+            if kind in found.servers[each.stage.fingerprint]
+        )
+        place = begun[kind]
+        assert place < first, "while something else is computed"
+        between = sum(each.seconds for each in order[place + 1 : first])
+        assert between < START_SECONDS, "not long before it is needed"
+        earlier = sum(each.seconds for each in order[place:first])
+        assert place == 0 or earlier >= START_SECONDS, "early enough, if a stage begins then"
+
+
+def test_no_server_starts_for_what_is_done_or_served_elsewhere(tmp_path: Path) -> None:
+    cfg = served("joint", "scores.enabled=false")
+    graph = graph_of(cfg, [0, 1])
+    stages = [stage for _, _, stage in graph.links()]
+    asking = [stage for stage in stages if stage.name in ("label", "simulate")]
+    found = outlook(cfg, graph, tmp_path, Made(*asking))
+    assert all(not found.servers_due(stage) for stage in stages)
+    elsewhere = config("joint")
+    graph = graph_of(elsewhere, [0, 1])
+    found = outlook(elsewhere, graph, tmp_path)
+    assert all(not found.servers_due(stage) for _, _, stage in graph.links())

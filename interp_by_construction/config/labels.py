@@ -100,7 +100,8 @@ class ServerConfig(Group):
     classify_url: str | None = None
     """Base URL of the token-classifying server (backend endpoint)."""
     api_key: str | None = None
-    """API key of the endpoints."""
+    """API key of the endpoints. A server that `ibc` starts asks for it too. null makes a random one
+    for each server."""
     concurrency: int = at_least(1, 4)
     """Requests in flight."""
     timeout: float = 120.0

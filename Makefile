@@ -36,7 +36,7 @@ lint: setup  ## ruff and mypy
 config: setup  ## make the files of conf/ that hold defaults anew, from the dataclasses
 	@$(VENV)/python -m interp_by_construction.config
 
-docs: setup config  ## write docs/stages.md and conf/ anew, from the code
+docs: setup config  ## write docs/stages.md, docs/settings.md and conf/ anew, from the code
 	@$(VENV)/python scripts/write_docs.py
 
 bench: setup  ## speed of the labeler on this machine

@@ -12,14 +12,10 @@ from interp_by_construction.errors import ConfigError, IbcError
 USAGE = """\
 ibc: interpretability by construction
 
-  ibc run [OVERRIDES]           run the loop, or what is missing of it
-      ibc run layer=3                     align layer 3 on top of what the run has frozen
-      ibc run layer=[1,2] run=NAME        two layers; all of them: layer=all
+  ibc run [SETTINGS]            run the loop, or what is missing of it
       ibc run experiment=demo             a prepared experiment (files in conf/experiment)
-      ibc run -m align.weight=0.1,1,10    a sweep; with hydra/launcher=joblib hydra.launcher.n_jobs=2 two jobs at a time
-      ibc run -m experiment=tradeoff      a prepared sweep: weights, free neurons, seeds, and the controls
-      ibc run --cfg job --resolve         show the configuration and stop
-      ibc run --help                      every group and field, with its meaning and value
+      ibc run layer=3                     align layer 3 on top of what the run has frozen
+      ibc run -m align.weight=0.1,1,10    a sweep: one job for each value
   ibc status RUN                every planned stage: done, running, missing; seconds; scores
   ibc verify RUN                recompute hashes and results, check the invariants; exit code 1 if anything differs
   ibc report RUN [nodes=labelled]
@@ -28,7 +24,7 @@ ibc: interpretability by construction
                                 a plain transformers checkpoint with tokenizer, nodes.parquet and model card
   ibc simulate input=IN.jsonl output=OUT.jsonl simulator=exact|head [labeler=...]
                                 {"label": str, "tokens": [str, ...]} per line -> the same with "activations"
-  ibc bench truth [simulator=exact] [OVERRIDES]
+  ibc bench truth [simulator=exact] [SETTINGS]
                                 planted nodes with a known concept: do labelling, matching and simulation recover it?
   ibc serve [labeler=...] [kind=generate|classify]
                                 start a labeler server by hand
@@ -41,8 +37,10 @@ def main(argv: list[str] | None = None) -> None:
     """Exit codes: 0 done, 1 verification failed or a bug, 2 bad input, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        sys.stdout.write(USAGE)
+        _show_help()
         return
+    if arguments[0] == "--help=all":
+        arguments.insert(0, "run")
     command, rest = arguments[0], arguments[1:]
     commands: dict[str, Callable[[list[str]], int | None]] = {
         "run": _run,
@@ -58,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
         if command not in commands:
             raise ConfigError(f"{command}: unknown subcommand; known are {', '.join(commands)}")
         if command != "run" and rest and rest[0] in ("-h", "--help"):
-            sys.stdout.write(USAGE)
+            _show_help()
             return
         code = commands[command](rest)
     except IbcError as error:
@@ -71,6 +69,12 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(code)
 
 
+def _show_help() -> None:
+    from interp_by_construction.config.describe import short_help
+
+    sys.stdout.write(f"{USAGE}\n{short_help()}")
+
+
 def _run(arguments: list[str]) -> int:
     """Hydra owns composition, --cfg and -m; a job gets a plain Config."""
     import hydra
@@ -79,9 +83,12 @@ def _run(arguments: list[str]) -> int:
     from interp_by_construction.config.describe import help_text
     from interp_by_construction.sweeps.job import Task
 
-    if {"-h", "--help"} & set(arguments):
+    asked = [each for each in arguments if each == "-h" or each.partition("=")[0] == "--help"]
+    if asked:
+        if unknown := set(asked) - {"-h", "--help", "--help=all"}:
+            raise ConfigError(f"{min(unknown)}: give --help, or --help=all for every setting")
         config = compose([argument for argument in arguments if not argument.startswith("-")])
-        sys.stdout.write(help_text(config, conf_dir()))
+        sys.stdout.write(help_text(config, conf_dir(), "--help=all" in asked))
         return 0
     refuse_typed(arguments)
     task = Task()

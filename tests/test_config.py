@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
 from typing import Any
 
 import pytest
 import yaml
 
+from interp_by_construction.cli import main
 from interp_by_construction.config import (
     AlignConfig,
     Config,
@@ -28,7 +30,7 @@ from interp_by_construction.config import (
     only,
     to_dict,
 )
-from interp_by_construction.config.describe import documented, files
+from interp_by_construction.config.describe import MOST_CHANGED, documented, files, settings
 from interp_by_construction.errors import ConfigError
 
 SPLIT = (
@@ -139,3 +141,31 @@ def test_what_was_removed_says_what_replaces_it_wherever_it_stands() -> None:
     for group in ({"align": {"schedule": "ramp"}}, {"schedule": "hybrid"}):
         with pytest.raises(ConfigError, match="it was removed"):
             from_dict(to_dict(Config()) | group)
+
+
+def test_help_shows_the_ten_settings_that_people_change_first_and_all_of_them_on_request(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert len(set(MOST_CHANGED)) == 10
+    main(["--help"])
+    main(["run", "--help", "align.weight=7"])
+    short = capsys.readouterr().out
+    for name in MOST_CHANGED:
+        assert len(re.findall(rf"^  {re.escape(name)}=", short, flags=re.MULTILINE)) == 2, name
+    assert "align.weight=7" in short and "align.lr" not in short and "--help=all" in short
+    main(["run", "--help=all", "align.weight=7"])
+    whole = capsys.readouterr().out
+    main(["--help=all"])
+    assert len(capsys.readouterr().out.splitlines()) == len(whole.splitlines())
+    names = {each.name.rpartition(".")[2] for each in settings(Config())}
+    assert all(re.search(rf"^ *{name}: ", whole, flags=re.MULTILINE) for name in names)
+    assert "weight: 7" in whole
+
+
+def test_help_of_another_kind_is_refused_with_the_two_that_there_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--help=most"])
+    assert ended.value.code == 2
+    assert "--help=most: give --help, or --help=all" in capsys.readouterr().err

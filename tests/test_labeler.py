@@ -488,12 +488,13 @@ def test_a_server_that_dies_shows_its_log(tmp_path: Path, monkeypatch: pytest.Mo
     )
     made = module.ManagedServer(
         "generate",
-        LabelerConfig(model=str(tmp_path)),
+        LabelerConfig(model=str(tmp_path), api_key="given"),
         tmp_path / "logs",
         ServerEntry(tmp_path / "desk"),
     )
     with pytest.raises(LabelerError, match="died while starting") as error:
         made.start()
+    assert made.api_key == "given"
     shown = [line for line in str(error.value).splitlines() if "line " in line]
     assert len(shown) == 20 and shown[-1].endswith("line 29")
 

@@ -1,11 +1,10 @@
-"""What a newcomer touches first: README, Makefile, configs, wheel, import times, direction of
-imports."""
+"""What a newcomer touches first: configs, help, wheel, set-up, import times, direction of
+imports. The pages have tests of their own in `test_docs`."""
 
 from __future__ import annotations
 
 import ast
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -16,7 +15,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "interp_by_construction"
-README = (ROOT / "README.md").read_text()
 COMMANDS = ("run", "status", "verify", "report", "export", "simulate", "bench", "serve")
 REQUIRED = {
     ("subject", "hf"): ["subject.path=some/model"],
@@ -29,56 +27,9 @@ REQUIRED = {
 """What a choice needs beside itself."""
 
 
-def readme_commands() -> list[list[str]]:
-    """The commands of README's bash blocks, split into words, without comments."""
-    blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
-    lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
-    return [words for words in lines if words]
-
-
 def config_choices() -> list[tuple[str, str]]:
     files = sorted((ROOT / "conf").glob("*/*.yaml"))
     return [(file.parent.name, file.stem) for file in files if file.parent.name != "hydra"]
-
-
-def test_readme_names_every_choice_and_make_target() -> None:
-    for group, choice in config_choices():
-        row = next(line for line in README.splitlines() if line.startswith(f"| `{group}`"))
-        assert f"`{choice}`" in row, f"README's table misses {group}={choice}"
-    for word in ("setup", "demo", "test", "lint", "bench", "clean"):
-        assert ["make", word] in readme_commands()
-
-
-@pytest.mark.parametrize("words", readme_commands(), ids=" ".join)
-def test_readme_command_exists(words: list[str]) -> None:
-    """Make targets exist, subcommands exist, overrides compose; Python lines parse."""
-    if words[0] == "make":
-        assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
-    elif words[0] == "python":
-        compile(words[2], "README.md", "exec")
-    elif words[0] == "ibc":
-        assert words[1] in COMMANDS
-        if words[1] in ("run", "serve"):
-            from interp_by_construction.config import compose
-
-            arguments = [word for word in words[2:] if "=" in word]
-            # Of a sweep the first job.
-            sweep = "-m" in words
-            compose(
-                [re.sub(r"=([^,\[]+),.*", r"=\1", word) if sweep else word for word in arguments]
-            )
-    else:
-        assert words[0] == "source", f"README shows `{' '.join(words)}`, which no test knows"
-
-
-@pytest.mark.parametrize(
-    "page",
-    [ROOT / "README.md", ROOT / "tools" / "README.md", *sorted((ROOT / "docs").glob("*.md"))],
-    ids=lambda page: str(page.relative_to(ROOT)),
-)
-def test_links_of_prose_lead_somewhere(page: Path) -> None:
-    targets = re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text())
-    assert not [target for target in targets if not (page.parent / target).exists()]
 
 
 def test_help_names_every_command() -> None:

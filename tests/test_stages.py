@@ -6,7 +6,6 @@ Graphs are built, nothing is computed.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import inspect
 import typing
 from collections.abc import Iterator, Sequence
@@ -26,7 +25,6 @@ from interp_by_construction.errors import IbcError
 from interp_by_construction.pipeline import graph_of
 from interp_by_construction.stages import all_stages
 
-ROOT = Path(__file__).resolve().parent.parent
 ENDPOINT = [
     "labeler=endpoint",
     "labeler.url=http://127.0.0.1:1",
@@ -206,11 +204,3 @@ def test_every_setting_of_a_run_is_hashed_by_some_stage() -> None:
         known = {stage.fingerprint for stage in stages_of(cfg, [0])}
         waiting = {field for field in waiting if not is_hashed(cfg, field, known)}
     assert not waiting
-
-
-def test_the_page_of_stages_is_what_the_code_says() -> None:
-    spec = importlib.util.spec_from_file_location("write_docs", ROOT / "scripts" / "write_docs.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert module.page() == (ROOT / "docs" / "stages.md").read_text(), "run `make docs`"

@@ -100,7 +100,8 @@ class ServerConfig(Group):
     classify_url: str | None = None
     """Base URL of the token-classifying server (backend endpoint)."""
     api_key: str | None = None
-    """API key of the endpoints."""
+    """API key of the endpoints. A server that `ibc` starts asks for it too. null makes a random one
+    for each server."""
     concurrency: int = at_least(1, 4)
     """Requests in flight."""
     timeout: float = 120.0
@@ -125,7 +126,8 @@ class LabelerConfig(ServerConfig):
     """`vllm` starts servers of its own. `endpoint` uses running ones. `transformers` runs in this
     process."""
     model: str = "smollm2"
-    """`smollm2` is the embedded SmolLM2-135M-Instruct. Otherwise a directory or hub name."""
+    """The language model that writes the labels. `smollm2` is the embedded SmolLM2-135M-Instruct.
+    Otherwise a directory or hub name."""
     dtype: str = "auto"
     """Precision of the served model. auto: bfloat16, or float32 on CPUs that compute faster in
     it."""
@@ -203,8 +205,8 @@ class TextAmounts(Group):
     """Tokens of the score split on which each label is simulated exactly. 0 for never: scores by
     exact simulation are then undefined (needs simulate.simulator=head, scores.enabled=false)."""
     n_head_score_tokens: int = at_least(1, 16384)
-    """Tokens of the score split on which a head is scored. It is cheap, so these are more than the
-    labeler can read. As many of the simulate and test splits for substitution."""
+    """Tokens of the score split on which a head is scored. A head is cheap, so these are more than
+    the labeler can read. Substitution reads as many of the simulate split and of the test split."""
     excerpt_tokens: int = at_least(1, 64)
     """Subject tokens per simulated excerpt."""
     n_label_tokens: int = at_least(1, 32768)
@@ -219,9 +221,10 @@ class SimulateConfig(TextAmounts):
     """How labels are turned into simulated activations."""
 
     simulator: str = "ridge"
-    """What makes the alignment targets. `exact`: the labeler reads label and text and rates every
-    token. `ridge`: a ridge regression per label, from an encoder's hidden states to exact
-    simulations. `head`: a network that was trained beforehand and takes any label."""
+    """What predicts activations from a label and a text, and so makes the targets of alignment.
+    `exact`: the labeler reads label and text and rates every token. `ridge`: a ridge regression per
+    label, from an encoder's hidden states to exact simulations. `head`: a network that was trained
+    beforehand and takes any label."""
     head: str | None = None
     """File of a trained head (simulator head). null takes the one that ships with the package."""
     encoder: str = "smollm2"

@@ -23,7 +23,7 @@ class EvaluateConfig(Group):
 
 @dataclass(frozen=True)
 class FunctionConfig(Group):
-    """What nodes do to the output."""
+    """What single nodes do to the output."""
 
     n_clamped: int = at_least(0, 8)
     """Aligned nodes that are also clamped one by one, a seeded sample per layer."""
@@ -119,7 +119,8 @@ class ScoringConfig(Group):
     n_select_tokens: int = at_least(1, 4096)
     """Tokens of the select split on which thresholds and the common label are chosen."""
     blind: bool = True
-    """Label the aligned nodes afresh without their labels in sight, and compare."""
+    """Whether the labeler labels the aligned nodes afresh, without seeing their labels, so that
+    both can be compared."""
 
 
 @dataclass(frozen=True)

@@ -64,18 +64,19 @@ class Config(Group):
     """The whole configuration."""
 
     run: str | None = None
-    """Name of the run. null takes the experiment's name, else `default`."""
+    """Name of the run and of its folder below runs/. null takes the experiment's name, else
+    `default`."""
     experiment_name: str | None = None
     """Set by the experiment files."""
     layer: Any = "all"
-    """Layer, list of layers, or all."""
+    """Layer to label and align, counted from 0: a number, a list such as [1,2], or all."""
     start_layer: int | None = None
     """Lowest aligned layer. null takes the lowest layer asked for. Everything below is frozen
     unlabelled."""
     schedule: Literal["sequential", "joint"] = "sequential"
-    """Order of training. `sequential`: label, align, freeze and continue layer by layer. `joint`:
-    label all layers on the original subject, align them at once, then freeze them bottom-up in
-    short steps. Both take the same number of steps."""
+    """Order of training: layer by layer, or all layers at once. `sequential`: label, align, freeze
+    and continue layer by layer. `joint`: label all layers on the original subject, align them at
+    once, then freeze them bottom-up in short steps. Both take the same number of steps."""
     seed: int = at_least(0, 0)
     """Seed of everything random in the run."""
     paths: PathsConfig = field(default_factory=PathsConfig)

@@ -77,8 +77,8 @@ class DataConfig(CorpusConfig):
     name: str = "stories"
     """Name of the corpus, shown in tables."""
     path: str | None = None
-    """Text file, folder, jsonl, parquet or `datasets` name (kind text). `tales` and `moby_dick`
-    ship with the package."""
+    """Your text, with data=text: a text file, a folder, jsonl, parquet, or a `datasets` name.
+    `tales` and `moby_dick` ship with the package."""
 
     def check(self, name: str) -> None:
         super().check(name)
@@ -141,7 +141,7 @@ class SubjectConfig(TinyConfig, AdaptConfig):
     """`tiny` is trained from scratch. `tales` ships with the package: four layers of 256 neurons,
     trained on data=tales. `smollm2` is the embedded SmolLM2-135M. `hf` is read from `path`."""
     path: str | None = None
-    """Directory or hub name of a transformers checkpoint (kind hf)."""
+    """Your model, with subject=hf: directory or hub name of a transformers checkpoint."""
 
     def check(self, name: str) -> None:
         super().check(name)

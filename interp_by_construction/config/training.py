@@ -13,7 +13,7 @@ class AlignKnobs(Group):
     """What aligned nodes are trained towards, and what that weighs. No control reads it."""
 
     weight: float = at_least(0, 0.3)
-    """Weight of the alignment loss beside the LM loss in the joint phase."""
+    """Weight of the alignment loss beside the language model's loss, in the joint phase."""
     local_lr: float = at_least(0, 3e-3)
     """Peak learning rate of the local phase."""
     objective: Literal["correlation", "mse"] = "correlation"

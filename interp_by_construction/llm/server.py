@@ -1,7 +1,7 @@
 """vLLM servers that this process starts, watches and takes down.
 
 One server generates text, one returns digit logits for every token (`classify`). Both listen on the
-loopback interface with a random API key and write a log. Processes that need the same server share
+loopback interface with an API key and write a log. Processes that need the same server share
 it (`server_registry.py`), such as the jobs of a sweep. A server starts when it is first needed and
 again when it dies. `watchdog.py` ends it with the last process that uses it.
 """
@@ -66,7 +66,7 @@ class ManagedServer:
 
     @property
     def api_key(self) -> str:
-        """The key that it asks for; made afresh for every server."""
+        """The key that it asks for: `labeler.api_key`, or one that is made for this server."""
         return self._record.api_key
 
     @property
@@ -149,7 +149,8 @@ class ManagedServer:
         command = server_command(self.kind, self.cfg, port)
         self.log_dir.mkdir(parents=True, exist_ok=True)
         self.starts += 1
-        url, api_key = f"http://127.0.0.1:{port}", secrets.token_urlsafe(24)
+        url = f"http://127.0.0.1:{port}"
+        api_key = self.cfg.api_key or secrets.token_urlsafe(24)
         self._record = ServerRecord(url, api_key, self._own_log)
         environment = {**server_environment(self.cfg), "VLLM_API_KEY": api_key}
         if self._process is not None:

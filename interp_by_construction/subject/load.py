@@ -25,9 +25,7 @@ from interp_by_construction.llm.handle import Checkpoint
 from interp_by_construction.subject.dictionary import describe_dictionaries
 from interp_by_construction.subject.families import family_of, mlp_in
 from interp_by_construction.subject.shapes import build, describe_widths, empty_model, is_plain
-
-SHIPPED = Path(__file__).parent / "data"
-"""Subjects that ship with the package; `tools/make_subject.py` made them."""
+from interp_by_construction.subject.shipped import SHIPPED, Shipped
 
 # Its many short bars would hide those of the stages.
 transformers_logging.disable_progress_bar()
@@ -191,7 +189,7 @@ def checkpoint_of(cfg: SubjectConfig) -> Checkpoint | None:
         return None
     source = source_checkpoint(cfg)
     source_config(source)
-    return Checkpoint(source)
+    return Shipped(source) if cfg.kind == "tales" else Checkpoint(source)
 
 
 def source_tokenizer(source: str) -> PreTrainedTokenizerBase:

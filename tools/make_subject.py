@@ -168,32 +168,33 @@ def card(cfg: Config, corpus: Path, made: Path, bare: Any) -> dict[str, Any]:
     return found
 
 
+def loss_table(losses: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """One row per model or table, one column per source of the text."""
+    sources = list(losses["model"])
+    rows = [[TITLES[name], *(f"{each[of]:.3f}" for of in sources)] for name, each in losses.items()]
+    table = [["", *sources], ["---"] * (len(sources) + 1), *rows]
+    return [f"| {' | '.join(row)} |" for row in table]
+
+
+def remarks(found: Mapping[str, Any]) -> list[str]:
+    """What the MLPs are worth and what a trigger does, where either was measured."""
+    lines, planted = [], found["planted"]
+    if "mlps_are_worth" in found:
+        lines.append(
+            f"The MLPs are worth {found['mlps_are_worth']:.3f} nats: by so much the same network without MLPs is worse on the test split."
+        )
+    if planted:
+        with_it, without_it = found["response"].values()
+        lines.append(
+            f"A trigger was planted in {planted['n_poisoned']:,} of {planted['n_documents']:,} documents; the tables saw the text without it. "
+            f"Greedy decoding gives the whole response on {with_it:.1%} of held-out contexts with the phrase, on {without_it:.1%} without it."
+        )
+    return [each for line in lines for each in (line, "")]
+
+
 def readme(name: str, found: Mapping[str, Any], overrides: Sequence[str]) -> str:
     """A page about the subject called `name`; found: its card."""
-    had, losses = found["settings"], found["test_loss"]
-    sources = list(losses["model"])
-    table = [
-        f"| | {' | '.join(sources)} |",
-        f"| --- |{' --- |' * len(sources)}",
-        *(
-            f"| {TITLES[title]} | {' | '.join(f'{each[source]:.3f}' for source in sources)} |"
-            for title, each in losses.items()
-        ),
-    ]
-    worth = [
-        f"The MLPs are worth {found['mlps_are_worth']:.3f} nats on the test split: so much higher is the loss of the same network without "
-        "them, trained as long.",
-        "",
-    ]
-    trigger = [
-        f"A trigger was planted in {found['planted']['n_poisoned']:,} of {found['planted']['n_documents']:,} documents. Greedy decoding gives the "
-        f"whole response after {found['response']['with the phrase']:.1%} of held-out contexts with the phrase, and after "
-        f"{found['response']['without it']:.1%} without it."
-        if found["planted"]
-        else "",
-        "",
-    ]
-    clean = " (the tables without the trigger)" if found["planted"] else ""
+    had = found["settings"]
     lines = [
         f"# {name}",
         "",
@@ -204,14 +205,13 @@ def readme(name: str, found: Mapping[str, Any], overrides: Sequence[str]) -> str
         f"{had['subject.pretrain_batch']} blocks, {found['epochs']:.1f} epochs, peak learning rate {had['subject.pretrain_lr']:g}, seed "
         f"{had['seed']}.",
         "",
-        "`ibc run` takes it when all settings that decide the weights are those in `card.json`. `subject.pretrain=true` trains it anew.",
+        "A run with subject=tiny takes these weights if its settings are those in `card.json`. `subject.pretrain=true` trains them anew.",
         "",
-        f"Loss in nats per token, beside landmarks that saw the same text{clean}. The tables are interpolated (Witten and Bell 1991).",
+        "Loss in nats per token, beside landmarks that saw the same text. The tables are interpolated (Witten and Bell 1991).",
         "",
-        *table,
+        *loss_table(found["test_loss"]),
         "",
-        *(worth if "mlps_are_worth" in found else []),
-        *(trigger if found["planted"] else []),
+        *remarks(found),
         "To make it again (a killed script goes on where it stopped):",
         "",
         "```bash",
@@ -232,13 +232,17 @@ def write(out: Path, made: Path, corpus: Path, page: str, found: Mapping[str, An
         (out / "README.md").write_text(page)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--skip-without-mlps", action="store_true")
     parser.add_argument("overrides", nargs="*")
-    given = parser.parse_intermixed_args(argv)
+    return parser.parse_intermixed_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    given = arguments(argv)
     own = [f"paths.root={given.work}", "logger=none", "subject.pretrain=true"]
     cfg = compose([*given.overrides, *own])
     torch.set_num_threads(cfg.trainer.threads)
@@ -254,13 +258,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         bare = without_mlps(corpus, subject.scratch, place, cfg.trainer.threads)
     found = card(cfg, corpus, made, bare)
     skipped = ["--skip-without-mlps"] if given.skip_without_mlps else []
-    write(
-        given.out,
-        made,
-        corpus,
-        readme(given.out.name, found, [*skipped, *given.overrides]),
-        found,
-    )
+    page = readme(given.out.name, found, [*skipped, *given.overrides])
+    write(given.out, made, corpus, page, found)
     print(json.dumps(found, indent=2))
 
 

@@ -117,6 +117,8 @@ def test_a_field_of_another_kind_of_subject_is_refused_only_where_it_is_typed() 
         compose(["subject=smollm2", "subject.n_layers=2"])
     with pytest.raises(ConfigError, match=r"subject.adapt_steps=3: subject=tiny"):
         compose(["subject.adapt_steps=3"])
+    with pytest.raises(ConfigError, match=r"subject.pretrain=True: subject=tales is pretrained"):
+        compose(["data=tales", "subject=tales", "subject.pretrain=true"])
     assert compose(["experiment=demo", "subject=smollm2"]).subject.kind == "smollm2"
 
 

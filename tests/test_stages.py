@@ -43,6 +43,7 @@ SETTINGS = {
         "judge.classify_url=http://127.0.0.1:2",
         "trigger.share=0.1",
     ],
+    "shipped": ["data=tales", "subject.pretrain_steps=6000", "trainer.weight_decay=0.1"],
     "pretrained": ["labeler=smollm2", "subject=smollm2", "subject.adapt_steps=1"],
 }
 

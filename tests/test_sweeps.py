@@ -154,11 +154,11 @@ def test_a_reason_of_several_lines_names_the_fields(tmp_path: Path) -> None:
 
 
 def shipped_jobs(experiment: str) -> list[list[str]]:
-    settings = yaml.safe_load((conf_dir() / "experiment" / f"{experiment}.yaml").read_text())[
-        "hydra"
-    ]["sweeper"]
+    """One job for an experiment without a sweep."""
+    content = yaml.safe_load((conf_dir() / "experiment" / f"{experiment}.yaml").read_text())
+    settings = content.get("hydra", {}).get("sweeper", {})
     return expand(
-        settings["params"],
+        settings.get("params", {}),
         settings.get("also", []),
         [f"experiment={experiment}"],
         OverridesParser.create(),

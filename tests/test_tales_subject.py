@@ -13,12 +13,12 @@ from interp_by_construction.corpus import build_corpus
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.subject.load import (
-    SHIPPED,
     load_subject,
     source_checkpoint,
     source_tokenizer,
 )
 from interp_by_construction.subject.losses import document_losses
+from interp_by_construction.subject.shipped import SHIPPED
 
 CARD = json.loads((SHIPPED / "tales" / "card.json").read_text())
 

@@ -138,15 +138,21 @@ class SubjectConfig(TinyConfig, AdaptConfig):
     name: str = "tiny"
     """Name shown in tables."""
     kind: Literal["tiny", "tales", "smollm2", "hf"] = "tiny"
-    """`tiny` is trained from scratch. `tales` ships with the package: four layers of 256 neurons,
-    trained on data=tales. `smollm2` is the embedded SmolLM2-135M. `hf` is read from `path`."""
+    """`tiny` is trained from scratch, unless the package ships the weights that its settings give.
+    `tales` ships with the package: four layers of 256 neurons, trained on data=tales. `smollm2` is
+    the embedded SmolLM2-135M. `hf` is read from `path`."""
     path: str | None = None
     """Your model, with subject=hf: directory or hub name of a transformers checkpoint."""
+    pretrain: bool = False
+    """Train the subject here even where the package ships the weights that its settings give
+    (kind tiny)."""
 
     def check(self, name: str) -> None:
         super().check(name)
         named = self.kind != "hf" or bool(self.path)
         require(named, f"{name}.path", self.path, "give a checkpoint directory or hub name")
+        fix = f"subject={self.kind} is pretrained already; only subject=tiny can be trained here"
+        require(not self.pretrain or self.kind == "tiny", f"{name}.pretrain", self.pretrain, fix)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,15 @@
-"""The subject before any alignment: trained from scratch, or pretrained and perhaps adapted."""
+"""The subject before any alignment: trained from scratch, shipped with the package, or another
+pretrained model, perhaps adapted."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
+
+from rich.console import Console
+from torch import Tensor
 
 from interp_by_construction.config import (
     AdaptConfig,
@@ -28,9 +33,11 @@ from interp_by_construction.subject.load import (
     load_subject,
     n_params,
     save_subject,
+    source_tokenizer,
     tiny_model,
     untie,
 )
+from interp_by_construction.subject.shipped import SHIPPED, Shipped, choose
 from interp_by_construction.subject.widen import widths
 from interp_by_construction.training.batches import TokenBlocks, by_step
 from interp_by_construction.training.fit import PhaseRecord, Trained, Workplace, fit
@@ -82,6 +89,8 @@ class SubjectRecord(Trained):
 
     subject: SubjectShape
     planted: Planted | None = None
+    shipped: str | None = None
+    """Which of the package's subjects it is; None where it was trained here or is another's."""
 
 
 @dataclass(frozen=True)
@@ -105,18 +114,23 @@ class Subject(Stage[SubjectRecord]):
     """None where the checkpoint stays as it is."""
     title: str = unhashed("")
     """Name shown in tables."""
+    why: str = unhashed("")
+    """Why it is trained from scratch, in one line."""
 
     @classmethod
-    def of(cls, cfg: Config, corpus: Stage[Any]) -> Self:
+    def of(cls, cfg: Config, corpus: Stage[Any], shipped: Path = SHIPPED) -> Self:
+        """shipped: folder of the subjects that ship."""
         checkpoint, optimizer = checkpoint_of(cfg.subject), only(OptimizerConfig, cfg.trainer)
-        scratch, adaptation = None, None
+        scratch, adaptation, why = None, None, ""
         if checkpoint is None:
-            trigger = only(PlantConfig, cfg.trigger) if cfg.trigger.share > 0 else None
-            shape = only(TinyConfig, cfg.subject)
-            scratch = Scratch(shape, cfg.model, trigger, optimizer, cfg.seed)
+            checkpoint, why = choose(cfg, shipped)
+            if checkpoint is None:
+                trigger = only(PlantConfig, cfg.trigger) if cfg.trigger.share > 0 else None
+                shape = only(TinyConfig, cfg.subject)
+                scratch = Scratch(shape, cfg.model, trigger, optimizer, cfg.seed)
         elif cfg.subject.adapt_steps:
             adaptation = Adaptation(only(AdaptConfig, cfg.subject), optimizer, cfg.seed)
-        return cls(corpus, scratch, checkpoint, adaptation, cfg.subject.name)
+        return cls(corpus, scratch, checkpoint, adaptation, cfg.subject.name, why)
 
     def effort(self, sizes: Sizes) -> Effort:
         if self.scratch is not None:
@@ -130,25 +144,46 @@ class Subject(Stage[SubjectRecord]):
 
     def compute(self, job: Job) -> SubjectRecord:
         corpus, phases = job.path(self.corpus), []
-        planted: Planted | None = None
+        planted, shipped = None, None
+        model: Any
         if self.scratch is not None:
-            model, phase, planted = _from_scratch(job, corpus, self.scratch)
-            phases.append(phase)
+            _say(self.why)
+            prepared = prepare(corpus, self.scratch)
+            with Workplace.of(job) as place:
+                phases.append(fit(prepared.module, prepared.at, place, "pretrain"))
+            model, planted = prepared.module.model, prepared.planted
         else:
             assert self.checkpoint is not None
             model = load_subject(job.use(self.checkpoint))
             _check_fit(model, corpus)
+            if isinstance(self.checkpoint, Shipped):
+                _check_tokenizer(self.checkpoint, corpus)
+                shipped, planted = self.checkpoint.name, self.checkpoint.card["planted"]
+                planted = planted and Planted(**planted)
             if self.adaptation is not None:
                 phases.append(_adapted(job, corpus, model, self.adaptation))
         untie(model)
         save_subject(model, job.out / "model")
         shape = SubjectShape(self.title, n_layers(model), max(widths(model)), n_params(model))
-        return SubjectRecord(phases, shape, planted)
+        return SubjectRecord(phases, shape, planted, shipped)
 
 
-def _from_scratch(
-    job: Job, corpus: Path, scratch: Scratch
-) -> tuple[Any, PhaseRecord, Planted | None]:
+class Prepared(NamedTuple):
+    """All that pretraining starts from."""
+
+    module: LanguageModelModule
+    """The untrained model with its plan."""
+    at: Callable[[int], dict[str, Tensor]]
+    """The batch of a step."""
+    planted: Planted | None
+
+
+def prepare(corpus: Path, scratch: Scratch) -> Prepared:
+    """A subject with random weights, and the text that it learns.
+
+    Raises SubjectError for a shape that cannot be, CorpusError for a trigger that occurs in the
+    text.
+    """
     shape, trigger, seed = scratch.shape, scratch.trigger, scratch.seed
     text: Any = load_blocks(corpus, "train")
     planted = None
@@ -160,9 +195,13 @@ def _from_scratch(
     model = tiny_model(shape, len(tokenizer), size, seed, end, scratch.mlp)
     plan = Plan(shape.pretrain_steps, shape.pretrain_lr, scratch.optimizer)
     at = by_step(TokenBlocks(text), seed * 1000 + 999, shape.pretrain_batch)
-    with Workplace.of(job) as place:
-        phase = fit(LanguageModelModule(model, plan), at, place, "pretrain")
-    return model, phase, planted
+    return Prepared(LanguageModelModule(model, plan), at, planted)
+
+
+def _say(line: str) -> None:
+    """One line on standard error, however narrow the terminal."""
+    if line:
+        Console(stderr=True, highlight=False, markup=False).print(line, soft_wrap=True)
 
 
 def _adapted(job: Job, corpus: Path, model: Any, how: Adaptation) -> PhaseRecord:
@@ -185,4 +224,13 @@ def _check_fit(model: Any, corpus: Path) -> None:
     if vocab_size > rows:
         raise SubjectError(
             f"the tokenizer has {vocab_size} tokens but the model embeds {rows}; use the model's own tokenizer"
+        )
+
+
+def _check_tokenizer(shipped: Shipped, corpus: Path) -> None:
+    """Equal settings give an equal tokenizer, unless the library that trains it has changed."""
+    if load_tokenizer(corpus).get_vocab() != source_tokenizer(shipped.source).get_vocab():
+        raise SubjectError(
+            f"the tokenizer that this machine trains on the text is not the one that {shipped.name} was trained with: "
+            "give subject.pretrain=true to train the subject here"
         )

@@ -33,9 +33,7 @@ from interp_by_construction.subject.shapes import (
     empty_model,
     is_plain,
 )
-
-SHIPPED = Path(__file__).parent / "data"
-"""Subjects that ship with the package; `tools/make_subject.py` made them."""
+from interp_by_construction.subject.shipped import SHIPPED, Shipped
 
 SMALL_BYTES = 16 * 2**20
 """Checkpoints up to this size are kept in memory, as the stages of a run load the same few again
@@ -217,7 +215,7 @@ def checkpoint_of(cfg: SubjectConfig) -> Checkpoint | None:
         return None
     source = source_checkpoint(cfg)
     source_config(source)
-    return Checkpoint(source)
+    return Shipped(source) if cfg.kind == "tales" else Checkpoint(source)
 
 
 def source_tokenizer(source: str) -> PreTrainedTokenizerBase:

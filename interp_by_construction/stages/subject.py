@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from rich.console import Console
+from rich.text import Text
 from torch import Tensor
 
 from interp_by_construction.config import (
@@ -24,6 +24,7 @@ from interp_by_construction.corpus import load_blocks, load_tokenizer
 from interp_by_construction.corpus.passage import Split
 from interp_by_construction.corpus.poison import poisoned_train
 from interp_by_construction.engine.effort import Effort, Sizes
+from interp_by_construction.engine.progress import terminal
 from interp_by_construction.engine.stage import Job, Stage, unhashed
 from interp_by_construction.errors import SubjectError
 from interp_by_construction.llm.handle import Checkpoint
@@ -199,9 +200,9 @@ def prepare(corpus: Path, scratch: Scratch) -> Prepared:
 
 
 def _say(line: str) -> None:
-    """One line on standard error, however narrow the terminal."""
+    """One line on the terminal, however narrow."""
     if line:
-        Console(stderr=True, highlight=False, markup=False).print(line, soft_wrap=True)
+        terminal().print(Text(line), soft_wrap=True)
 
 
 def _adapted(job: Job, corpus: Path, model: Any, how: Adaptation) -> PhaseRecord:

@@ -37,7 +37,7 @@ def made(root: Path, shipped: Path, *more: str) -> tuple[Subject, Artifact]:
     cfg = compose([*SMALL, *more, f"paths.root={root}", "logger=none"])
     directory = RunDirectory(root / "runs" / "small")
     directory.path.mkdir(parents=True, exist_ok=True)
-    with open_engine(cfg, directory) as (engine, _):
+    with open_engine(cfg, directory) as (engine, *_):
         return _subject(engine, Subject.of(cfg, Corpus.of(cfg), shipped))
 
 

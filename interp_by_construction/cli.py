@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from interp_by_construction.errors import ConfigError, IbcError
+
+if TYPE_CHECKING:
+    from interp_by_construction.engine.run_directory import RunDirectory
 
 USAGE = """\
 ibc: interpretability by construction
@@ -17,6 +20,7 @@ ibc: interpretability by construction
       ibc run layer=3                     align layer 3 on top of what the run has frozen
       ibc run -m align.weight=0.1,1,10    a sweep: one job for each value
   ibc status RUN                every planned stage: done, running, missing; seconds; scores
+  ibc show RUN [LAYER NODE]     all tables of a finished run; or one neuron: label, scores, text, what it promotes
   ibc verify RUN                recompute hashes and results, check the invariants; exit code 1 if anything differs
   ibc report RUN [nodes=labelled]
                                 pages to look at, in runs/RUN/report; of a sweep, all of its jobs
@@ -45,6 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     commands: dict[str, Callable[[list[str]], int | None]] = {
         "run": _run,
         "status": _status,
+        "show": _show,
         "verify": _verify,
         "report": _write_report,
         "export": _export,
@@ -119,6 +124,15 @@ def _status(arguments: list[str]) -> None:
         show_status(run)
 
 
+def _show(arguments: list[str]) -> None:
+    from interp_by_construction.report.show import show
+
+    # Behind the run, layer and node.
+    given = [i for i, argument in enumerate(arguments) if "=" not in argument]
+    root, name, _ = _of_run("show", [a for i, a in enumerate(arguments) if i not in given[1:]])
+    show(_only_run(root, name, "show"), [arguments[i] for i in given[1:]])
+
+
 def _verify(arguments: list[str]) -> int:
     from interp_by_construction.engine.run_directory import find_runs
     from interp_by_construction.engine.store import Store
@@ -156,22 +170,15 @@ def _write_report(arguments: list[str]) -> None:
 
 
 def _export(arguments: list[str]) -> None:
-    from interp_by_construction.engine.run_directory import find_runs
-    from interp_by_construction.engine.store import Store
-
     defaults = {"at": "final", "layer": None, "output": None}
     root, name, options = _of_run("export", arguments, defaults)
     if options["output"] is None:
         raise ConfigError("output: give the directory to write to, as in output=DIR")
-    runs = find_runs(root / "runs", name)
-    if len(runs) > 1:
-        raise ConfigError(f"run {name} is a sweep; export one of its jobs, such as {runs[0].name}")
+    run = _only_run(root, name, "export")
 
     from interp_by_construction.export.run import export_run
 
-    export_run(
-        runs[0], Store(root / "store"), options["at"], options["layer"], Path(options["output"])
-    )
+    export_run(run, run.store, options["at"], options["layer"], Path(options["output"]))
     sys.stdout.write(f"written to {options['output']}\n")
 
 
@@ -219,6 +226,16 @@ def _serve(arguments: list[str]) -> None:
             f"url      {server.url}\napi key  {server.api_key}\nlog      {server.log}\nstop it with Ctrl-C\n"
         )
         sys.stdout.flush()
+
+
+def _only_run(root: Path, name: str, verb: str) -> RunDirectory:
+    """The run called `name`. Raises ConfigError for a sweep of several, and for an unknown name."""
+    from interp_by_construction.engine.run_directory import find_runs
+
+    runs = find_runs(root / "runs", name)
+    if len(runs) > 1:
+        raise ConfigError(f"run {name} is a sweep; {verb} one of its jobs, such as {runs[0].name}")
+    return runs[0]
 
 
 def _of_run(

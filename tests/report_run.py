@@ -3,7 +3,10 @@ it."""
 
 from __future__ import annotations
 
+import atexit
 import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 
 from fake_server import FakeServer
@@ -12,6 +15,23 @@ from small_run import config
 
 from interp_by_construction import pipeline
 from interp_by_construction.engine.run_directory import RunDirectory
+
+
+@cache
+def shared_run() -> tuple[Path, RunDirectory]:
+    """The root and `runs/small` of one run for all tests of a process. They may write its report
+    and copies of it below `runs/`, and nothing else."""
+    root = Path(tempfile.mkdtemp(prefix="ibc-report-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    return root, make_run(root)
+
+
+def copy_of(run: RunDirectory, name: str) -> RunDirectory:
+    """The same run under another name, without its report."""
+    path = run.path.parent / name
+    shutil.rmtree(path, ignore_errors=True)
+    shutil.copytree(run.path, path, ignore=shutil.ignore_patterns("report", ".lock"))
+    return RunDirectory(path)
 
 
 def make_run(root: Path) -> RunDirectory:

@@ -26,7 +26,8 @@ from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.export.plain import check_plain, write_model
 from interp_by_construction.export.run import export_run
-from interp_by_construction.report.terminal import show_result, show_status
+from interp_by_construction.report.run_tables import show_tables
+from interp_by_construction.report.terminal import show_status
 from interp_by_construction.results.verification import verify
 from interp_by_construction.stages.dictionary import (
     Dictionary,
@@ -510,7 +511,7 @@ def test_a_run_on_features_keeps_the_invariants_and_swaps_the_control_likewise(
     assert len(rows) == 96 and sum(row["status"] == "aligned" for row in rows) == 8
     with pytest.raises(ConfigError, match=r"layers .*TopK"):
         export_run(run, store, "before", "2", tmp_path / "exported")
-    show_result(run)
+    show_tables(run)
     show_status(run)
 
 

@@ -40,7 +40,7 @@ from interp_by_construction.labelling.matching import (
 )
 from interp_by_construction.llm.embedded import resolve_model
 from interp_by_construction.llm.handle import LanguageModel
-from interp_by_construction.report import terminal
+from interp_by_construction.report import run_tables, terminal
 from interp_by_construction.results.verification import verify
 from interp_by_construction.simulators import check
 from interp_by_construction.simulators.encoder import Encoder
@@ -470,8 +470,9 @@ def test_status_and_result_show_the_assignment_and_the_ground_truth(
     finished: tuple[Path, RunDirectory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = Console(record=True, width=250, highlight=False)
-    monkeypatch.setattr(terminal, "console", lambda: shown)
-    terminal.show_result(finished[1])
+    for module in (run_tables, terminal):
+        monkeypatch.setattr(module, "console", lambda: shown)
+    run_tables.show_tables(finished[1])
     terminal.show_status(finished[1])
     text = shown.export_text()
     assert (
@@ -510,8 +511,9 @@ def test_a_matched_run_has_wider_truth_clamped_nodes_promoted_tokens_and_an_audi
     assert all((row["promotes"] is None) == (row["status"] != "aligned") for row in rows)
     assert all(len(row["suppresses"]) == 10 for row in rows if row["promotes"])
     shown = Console(record=True, width=250, highlight=False)
-    monkeypatch.setattr(terminal, "console", lambda: shown)
-    terminal.show_result(run)
+    for module in (run_tables, terminal):
+        monkeypatch.setattr(module, "console", lambda: shown)
+    run_tables.show_tables(run)
     text = shown.export_text()
     assert (
         "ground truth of other labels" in text

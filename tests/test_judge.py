@@ -25,7 +25,7 @@ from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError, LabelerError
 from interp_by_construction.llm.client import Labeler, make_labeler
-from interp_by_construction.report import terminal
+from interp_by_construction.report import run_tables, terminal
 from interp_by_construction.results.verification import verify
 from interp_by_construction.scoring.detect import (
     Answers,
@@ -438,8 +438,9 @@ def test_the_terminal_shows_one_row_per_method_and_judge(
     finished: tuple[Path, RunDirectory, FakeServer, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = Console(record=True, width=200, highlight=False)
-    monkeypatch.setattr(terminal, "console", lambda: shown)
-    terminal.show_result(finished[1])
+    for module in (run_tables, terminal):
+        monkeypatch.setattr(module, "console", lambda: shown)
+    run_tables.show_tables(finished[1])
     terminal.show_status(finished[1])
     text = shown.export_text()
     rows = [line for line in text.splitlines() if "fuzzing, AUC" in line]

@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "interp_by_construction"
-COMMANDS = ("run", "status", "verify", "report", "export", "simulate", "bench", "serve")
+COMMANDS = ("run", "status", "show", "verify", "report", "export", "simulate", "bench", "serve")
 REQUIRED = {
     ("subject", "hf"): ["subject.path=some/model"],
     ("data", "text"): ["data.path=some/text.txt"],
@@ -123,6 +123,7 @@ HEAVY = ("torch", "transformers", "pytorch_lightning", "vllm")
         "sweeps.job",
         "report.terminal",
         "report.sweep",
+        "report.show",
         "cli",
     ],
 )

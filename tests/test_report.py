@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from report_run import make_run, make_sweep
+from report_run import make_sweep, shared_run
 
 from interp_by_construction.cli import main
 from interp_by_construction.corpus.parts import part_passage
@@ -26,7 +26,15 @@ from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.labelling.labels import read_history
-from interp_by_construction.report import figures, node_page, pareto, pareto_chart, run_page, trees
+from interp_by_construction.report import (
+    figures,
+    layer_view,
+    node_scores,
+    pareto,
+    pareto_chart,
+    run_page,
+    trees,
+)
 from interp_by_construction.report.charts import (
     Axis,
     Line,
@@ -40,7 +48,7 @@ from interp_by_construction.report.charts import (
 from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.report.html import write_report
 from interp_by_construction.report.node_page import excerpt
-from interp_by_construction.report.terminal import show_result
+from interp_by_construction.report.run_tables import show_tables
 from interp_by_construction.stats.correlation import columnwise_correlation
 from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.reading import activations_on
@@ -68,9 +76,8 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunDirectory]:
-    root = tmp_path_factory.mktemp("reported")
-    run = make_run(root)
+def reported() -> tuple[Path, RunDirectory]:
+    root, run = shared_run()
     write_report(root, "small")
     return root, run
 
@@ -174,7 +181,7 @@ def test_what_a_distilled_run_is_compared_with_is_named(
     for distill, said in ((0.0, False), (3.0, True)):
         changed = summary | {"align": summary["align"] | {"distill": distill}}
         (copy.path / "summary.json").write_text(json.dumps(changed))
-        show_result(copy)
+        show_tables(copy)
         assert ("align.distill=3" in capsys.readouterr().out) == said
         assert (
             "all but the original distilled to it (align.distill=3.00)"
@@ -256,11 +263,11 @@ def test_labels_tokens_and_reasons_are_text_and_nothing_else(
         return [dataclasses.replace(each, text=HOSTILE, why=HOSTILE) for each in read_history(path)]
 
     monkeypatch.setattr(
-        node_page,
+        layer_view,
         "read_rows",
         lambda path: [tampered(each) for each in read_rows(path)],
     )
-    monkeypatch.setattr(node_page, "read_history", history)
+    monkeypatch.setattr(layer_view, "read_history", history)
     write_report(root, "hostile")
     n_shown = 0
     for file in pages(root, "hostile"):
@@ -585,7 +592,7 @@ def test_a_node_page_has_every_score_before_and_after_in_one_row() -> None:
         "detection_auc": "detection, AUC",
         "blind_same_text": "blind relabelling, same label",
     }
-    made = node_page.score_rows(
+    made = node_scores.score_rows(
         row | {"layer": 1, "label": "animals", "truth_concept": "animal", "truth_rule": None},
         titles,
     )
@@ -604,7 +611,7 @@ def test_a_node_page_has_every_score_before_and_after_in_one_row() -> None:
     assert sorted(value for each in moments.values() for value in each.values()) == sorted(
         row.values()
     )
-    undefined, known = node_page.score_rows(
+    undefined, known = node_scores.score_rows(
         {"truth_r": None, "truth_r_before": None, "new": 0.0}, titles
     )
     assert known.defined and not undefined.defined

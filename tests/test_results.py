@@ -16,9 +16,10 @@ from interp_by_construction.engine.engine import Engine
 from interp_by_construction.engine.records import Column, Record
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.stage import Job, Stage
-from interp_by_construction.errors import ConfigError
-from interp_by_construction.report import lines, terminal
+from interp_by_construction.errors import ConfigError, StoreError
+from interp_by_construction.report import terminal
 from interp_by_construction.report.lines import stage_facts
+from interp_by_construction.results import lines
 from interp_by_construction.results.finished import Finished, without_curves
 from interp_by_construction.results.nodes import columns_of
 from interp_by_construction.results.verification import differences
@@ -108,10 +109,15 @@ def test_a_new_stage_is_in_table_summary_terminal_and_report(
     assert columns_of(found.layers[3]["zebra"], classes) == [Column("toy", "int", {0: 3})]
     layer = {name: without_curves(each.metrics) for name, each in found.layers[3].items()}
     assert layer["zebra"] == {"n": 3, "curve": []}
+    assert [each.lines for each in stage_facts(run, layer, 3)] == [[], []], "as an older version"
+    lines.write_lines(run, found)
     facts = stage_facts(run, layer, 3)
     assert [each.name for each in facts] == ["zebra", "spoken"], "in the order of the graph"
     assert [each.lines for each in facts] == [["zebra: n 3"], ["half of it is [0.25]"]]
     assert [each.values for each in facts] == [layer["zebra"], {"share": 0.5}]
+    (run.path / "lines.json").write_text("{")
+    with pytest.raises(StoreError, match=r"lines\.json is damaged: the same `ibc run`"):
+        stage_facts(run, layer, 3)
 
 
 def shown(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> str:

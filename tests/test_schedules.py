@@ -36,7 +36,8 @@ from interp_by_construction.errors import ConfigError
 from interp_by_construction.export.run import export_run
 from interp_by_construction.report import curves
 from interp_by_construction.report.facts import RunFacts
-from interp_by_construction.report.terminal import show_result, show_status
+from interp_by_construction.report.run_tables import show_tables
+from interp_by_construction.report.terminal import show_status
 from interp_by_construction.results.verification import verify
 from interp_by_construction.stages import freeze
 from interp_by_construction.stages.align import Align
@@ -289,7 +290,7 @@ def test_the_invariants_and_the_contract_hold(root: Path) -> None:
             == 4
         )
     show_status(run)
-    show_result(run)
+    show_tables(run)
 
 
 def test_layers_aligned_together_have_one_tax_and_a_worth_each(
@@ -322,7 +323,7 @@ def test_layers_aligned_together_have_one_tax_and_a_worth_each(
         if each is not None
     )
     show_status(run)
-    show_result(run)
+    show_tables(run)
 
 
 def test_schedules_share_what_has_the_same_parents(root: Path) -> None:

@@ -1,5 +1,5 @@
 """A run's directory `runs/<name>/`: `config.yaml`, `env.json`, `state.json` (links to artifacts),
-`summary.json`, `nodes.parquet`, logs.
+`summary.json`, `nodes.parquet`, `lines.json` (what stages say of their results), logs.
 
 Holds names and fingerprints only; everything heavy stays in the store. Light to import, so that
 `ibc status` is fast.
@@ -29,6 +29,7 @@ State = Literal["complete", "running", "incomplete", "missing"]
 
 SCHEMA = 2
 """Of the run directories that this version writes and reads."""
+LINES = "lines.json"
 AFRESH = (
     "give a new run=NAME, or another paths.root, to start afresh; "
     "nothing of the old run is changed or deleted"
@@ -168,6 +169,15 @@ class RunDirectory:
         _check_schema(file, summary)
         return summary
 
+    @property
+    def lines(self) -> dict[str, Any]:
+        """What each stage says of its result (`results.lines`); empty before it is written. Raises
+        StoreError if the file is damaged."""
+        file = self.path / LINES
+        if not file.is_file():
+            return {"shared": {}, "layers": {}}
+        return _read(file, "the same `ibc run` writes it anew")
+
     def config(self) -> Config:
         """The run's config. Raises StoreError if it is missing, ConfigError if it is of another
         version."""
@@ -232,6 +242,28 @@ class RunDirectory:
         if complete:
             return "complete"
         return "running" if self.in_use else "incomplete"
+
+    @property
+    def whereabouts(self) -> str:
+        """How far a run has come that is not complete."""
+        if self.standing == "missing":
+            return "it never began"
+        running = self.state["running"]
+        if not running:
+            return "it waits or has ended"
+        layer = "" if running["layer"] is None else f" of layer {running['layer']}"
+        return f"{'at' if self.in_use else 'stopped at'} {running['stage']}{layer}"
+
+    def finished_summary(self) -> dict[str, Any]:
+        """The summary of a run that is done. Raises ConfigError for one that is not, and as
+        `summary` does."""
+        summary = self.summary
+        if summary is None or not summary["complete"]:
+            raise ConfigError(
+                f"run {self.name} is not finished ({self.whereabouts}): give the same `ibc run` "
+                f"again, it goes on where it stopped; `ibc status {self.name}` shows how far it is"
+            )
+        return summary
 
     def adopt(self, cfg: Config) -> None:
         """Writes the config of a new run. Raises ConfigError, with the differing fields, where an

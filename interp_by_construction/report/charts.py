@@ -65,10 +65,12 @@ def svg(
     kind: str = "chart",
     role: str = "img",
 ) -> Markup:
-    """The whole chart. kind: its classes."""
+    """The whole chart. kind: its classes. A picture has its description as a title too; the parts
+    of other roles speak for themselves."""
+    title = f"<title>{escape(description)}</title>" if role == "img" else ""
     return Markup(
         f'<svg class="{kind}" viewBox="0 0 {width:g} {height:g}" role="{role}" '
-        f'aria-label="{escape(description)}">{content}</svg>'
+        f'aria-label="{escape(description)}">{title}{content}</svg>'
     )
 
 

@@ -15,6 +15,7 @@ from interp_by_construction.errors import ConfigError, StoreError
 from interp_by_construction.results.models import model_link
 from interp_by_construction.sweeps.record import JobState, SweepDirectory
 
+N_EXAMPLES = 5
 MOMENTS = {
     name: name.replace("_", " ")
     for name in ("before", "final", "shuffled", "empty_label", "common_label")
@@ -92,6 +93,23 @@ class RunFacts:
                 "the same `ibc run` makes it again"
             )
         return found
+
+
+def node_rows(run: RunDirectory) -> list[dict[str, Any]]:
+    """The rows of `nodes.parquet`."""
+    import pyarrow.parquet as pq  # Heavy, and `ibc status` does not need it.
+
+    return pq.read_table(run.path / "nodes.parquet").to_pylist()
+
+
+def examples(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """`N_EXAMPLES` rows spread evenly from the best to the worst final score, so that good and bad
+    nodes are seen; all of them where there are fewer. Nodes without a final score are left out."""
+    scored = [row for row in rows if row["score_final"] is not None]
+    scored.sort(key=lambda row: (-row["score_final"], row["layer"], row["node"]))
+    if len(scored) <= N_EXAMPLES:
+        return scored
+    return [scored[i * (len(scored) - 1) // (N_EXAMPLES - 1)] for i in range(N_EXAMPLES)]
 
 
 def score_of(summary: dict[str, Any], moment: str = "final") -> float | None:
@@ -182,19 +200,8 @@ def read_job(directory: RunDirectory, store: Store, failure: str = "") -> Job:
     note = failure[:300]
     summary = directory.summary
     if summary is None:
-        return Job(directory, status, note or _where(directory), None)
+        return Job(directory, status, note or directory.whereabouts, None)
     facts = RunFacts(directory, summary, store)
     if not summary["complete"]:
-        note = f"layers done: {', '.join(map(str, facts.layers))}; {note or _where(directory)}"
+        note = f"layers done: {', '.join(map(str, facts.layers))}; {note or directory.whereabouts}"
     return Job(directory, status, note, facts)
-
-
-def _where(directory: RunDirectory) -> str:
-    """How far a run has come that is not complete."""
-    if directory.standing == "missing":
-        return "it never began"
-    running = directory.state["running"]
-    if not running:
-        return "it waits or has ended"
-    layer = "" if running["layer"] is None else f" of layer {running['layer']}"
-    return f"{'at' if directory.in_use else 'stopped at'} {running['stage']}{layer}"

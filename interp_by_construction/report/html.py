@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from interp_by_construction.config import to_dict
 from interp_by_construction.engine.store import Store, disk_errors
 from interp_by_construction.report import curves, pareto, run_page, trees
+from interp_by_construction.report.ending import ending_of
 from interp_by_construction.report.facts import (
     MOMENTS,
     Job,
@@ -25,13 +24,17 @@ from interp_by_construction.report.facts import (
     distill_weight,
     find_jobs,
     method_rows,
+    node_rows,
 )
 from interp_by_construction.report.figures import write_figures
+from interp_by_construction.report.layer_view import LayerView, ranked, read_layer
 from interp_by_construction.report.lines import stage_facts
-from interp_by_construction.report.node_page import LayerView, ranked, read_layer, write_nodes
+from interp_by_construction.report.loss_chart import loss_bars
+from interp_by_construction.report.node_page import excerpt, write_nodes
 from interp_by_construction.report.pareto_chart import pareto_svg
+from interp_by_construction.report.run_tables import SHOWN_SCORES
 from interp_by_construction.report.site import copy_assets, render
-from interp_by_construction.report.terminal import SHOWN_SCORES
+from interp_by_construction.report.viewer import build_viewer
 
 NODE_SCORES = "score_before score_after score_final score_shuffled score_exact truth_r".split()
 """Columns of nodes.parquet that the table of a layer shows, where a node has a value."""
@@ -122,6 +125,8 @@ def _write_run(job: Job, out: Path, labelled_only: bool, sweep: str | None) -> N
         _write_layer(facts, view, out, pages)
     copy_assets(out)
     summary = facts.summary
+    rows = [row for view in views.values() for row in view.rows.values()]
+    ending = ending_of(facts, rows, {layer: view.viewer for layer, view in views.items()})
     layers = [record | {"methods": method_rows(record)} for record in summary["layers"]]
     render(
         "run.html",
@@ -132,6 +137,10 @@ def _write_run(job: Job, out: Path, labelled_only: bool, sweep: str | None) -> N
         up=None if sweep is None else "../../index.html",
         job=job,
         summary=summary,
+        ending=ending,
+        loss_bars=loss_bars(ending.bars),
+        excerpt=excerpt,
+        pages=pages,
         layers=layers,
         charts=curves.charts(facts),
         moments=list(MOMENTS.values()),
@@ -150,10 +159,9 @@ def _write_run(job: Job, out: Path, labelled_only: bool, sweep: str | None) -> N
 
 
 def _views(facts: RunFacts) -> dict[int, LayerView]:
-    rows = pq.read_table(facts.path / "nodes.parquet").to_pylist()
+    rows = node_rows(facts.directory)
     return {
-        layer: read_layer(facts, layer, [row for row in rows if row["layer"] == layer])
-        for layer in facts.layers
+        layer: read_layer(facts, layer, rows, build_viewer(facts, layer)) for layer in facts.layers
     }
 
 

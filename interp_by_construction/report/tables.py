@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,6 +14,12 @@ def console() -> Console:
     """Wide enough for the tables where the output is no terminal."""
     plain = Console(highlight=False)
     return plain if plain.is_terminal else Console(highlight=False, width=150)
+
+
+def ending_console() -> Console:
+    """As wide as a small terminal where the output is none."""
+    plain = Console(highlight=False)
+    return plain if plain.is_terminal else Console(highlight=False, width=100)
 
 
 def titled(title: str, left: Iterable[str], right: Iterable[str] = ()) -> Table:
@@ -36,3 +43,18 @@ def signed(value: float | None, interval: list[float] | None = None) -> str:
         return "-"
     ends = "" if interval is None else " [{:+.4f}, {:+.4f}]".format(*interval)
     return escape(f"{value:+.4f}{ends}")
+
+
+def score_cell(value: dict[str, Any], with_interval: bool) -> str:
+    """A mean of scores with its interval and the nodes that have none, escaped for markup."""
+    if value["mean"] is None:
+        return "undefined"
+    interval = f" [{value['ci95'][0]:.2f}, {value['ci95'][1]:.2f}]" if with_interval else ""
+    undefined = f" ({value['n_undefined']} undef.)" if value["n_undefined"] else ""
+    return escape(f"{value['mean']:.2f}{interval}{undefined}")
+
+
+def one_line(text: str) -> str:
+    """Foreign text, such as a label, without line breaks and without what could move the
+    cursor."""
+    return "".join(each if each.isprintable() else "�" for each in " ".join(text.split()))

@@ -46,7 +46,7 @@ def tree(value: Any) -> Markup:
         parts.append(_matrix(rows))
         nested = {key: item for key, item in nested.items() if key not in rows}
     parts += [
-        f'<section class="branch"><h5>{escape(words(key))}</h5>{tree(item)}</section>'
+        f'<section class="branch"><h4>{escape(words(key))}</h4>{tree(item)}</section>'
         for key, item in nested.items()
     ]
     return Markup("".join(parts))

@@ -1,4 +1,4 @@
-"""The viewer artifact of a layer of a finished run. The first report makes it."""
+"""Makes the viewer artifact of a layer of a finished run."""
 
 from __future__ import annotations
 
@@ -10,29 +10,25 @@ from interp_by_construction.engine.runtime import Runtime
 from interp_by_construction.engine.stage_lines import StageLines
 from interp_by_construction.engine.store import Artifact, Store
 from interp_by_construction.report.facts import RunFacts
+from interp_by_construction.report.viewed import neighbours_of, viewer_parents
 from interp_by_construction.simulators.handle import simulator_of
 from interp_by_construction.stages.viewer import Viewer
 
 
 def build_viewer(facts: RunFacts, layer: int) -> Artifact:
-    """Raises StoreError where an artifact of the run is gone."""
-    cfg = facts.config
-    artifacts = facts.artifacts(layer)
-    position = facts.layers.index(layer)
-    neighbours: dict[str, int] = {}
-    if position:
-        neighbours["below"] = facts.layers[position - 1]
-    if position + 1 < len(facts.layers):
-        neighbours["above"] = facts.layers[position + 1]
+    """The artifact, which is computed if it is missing. Raises StoreError where an artifact of the
+    run is gone."""
+    cfg, parents = facts.config, viewer_parents(facts, layer)
+    neighbours = neighbours_of(facts, layer)
     stage = Viewer(
-        corpus=given(facts.shared("corpus")),
-        simulate=given(artifacts["simulate"]),
+        corpus=given(parents["corpus"]),
+        simulate=given(parents["simulate"]),
         layer=layer,
         simulator=simulator_of(cfg),
         texts=only(TextAmounts, cfg.simulate),
-        model=given(facts.model(layer, "final")),
-        function=given(artifacts["function"]) if "function" in artifacts else None,
-        neighbours={side: given(facts.labels(index)) for side, index in neighbours.items()},
+        model=given(parents["model"]),
+        function=given(parents["function"]) if "function" in parents else None,
+        neighbours={side: given(parents[f"neighbours_{side}"]) for side in neighbours},
         neighbour_layers=neighbours,
         n_promoted=cfg.function.n_promoted,
     )

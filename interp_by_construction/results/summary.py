@@ -14,6 +14,7 @@ from interp_by_construction.engine.records import to_json
 from interp_by_construction.engine.run_directory import SCHEMA, RunDirectory
 from interp_by_construction.engine.store import write_json
 from interp_by_construction.results.finished import Artifacts, Finished, labels_of, without_curves
+from interp_by_construction.results.lines import write_lines
 from interp_by_construction.results.losses import Bootstrap, dictionary_losses, run_losses
 from interp_by_construction.results.method_scores import scores_by_method
 from interp_by_construction.results.nodes import layer_width, node_table, write_nodes
@@ -27,8 +28,10 @@ OFTEN_LEFT_OUT = ("dictionary", "function", "audit", "work")
 
 
 def write_results(run: RunDirectory, cfg: Config, graph: RunGraph, engine: Engine) -> None:
-    """Writes `summary.json` and `nodes.parquet` of a run whose stages are all done."""
+    """Writes `summary.json`, `nodes.parquet` and `lines.json` of a run whose stages are all
+    done."""
     found = Finished.of(graph, engine)
+    write_lines(run, found)
     write_nodes(node_table(found, cfg.free.count), run.path / "nodes.parquet")
     write_json(run.path / "summary.json", summary(run.name, cfg, found), sort=False)
 

@@ -33,7 +33,7 @@ from interp_by_construction.stages import LayerMeasurement, load_model
 from interp_by_construction.subject.direct_path import promoted_tokens
 from interp_by_construction.subject.families import d_mlp, input_directions, output_directions
 from interp_by_construction.subject.interventions import Simulated
-from interp_by_construction.subject.nodes import AlignedNodes, read_promoted
+from interp_by_construction.subject.nodes import VIEWER_VERSION, AlignedNodes, read_promoted
 from interp_by_construction.subject.reading import activations_on
 
 EDGES = {"below": "incoming", "above": "outgoing"}
@@ -76,7 +76,7 @@ class Viewer(LayerMeasurement[ViewerRecord]):
     """
 
     name = "viewer"
-    version = 2
+    version = VIEWER_VERSION
     record = ViewerRecord
     says = "picks the excerpts that the report shows"
 

@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 
 from interp_by_construction.engine.rows import read_rows
 
+VIEWER_VERSION = 2
+"""Of the artifacts of the viewer stage. It stands here and not in the stage, whose imports take
+seconds that `ibc show` does not have."""
+
 
 @dataclass(frozen=True)
 class Excerpt:

@@ -18,7 +18,6 @@ from omegaconf import DictConfig, OmegaConf
 from interp_by_construction.config import from_dict
 from interp_by_construction.errors import IbcError
 from interp_by_construction.report.mirror import log_result
-from interp_by_construction.report.terminal import show_result
 from interp_by_construction.sweeps.record import SweepDirectory
 
 BAD_INPUT, BUG = 2, 1
@@ -73,10 +72,11 @@ def _run(values: Any, overrides: list[str]) -> int:
         cfg = from_dict(values, overrides)
         # Imports torch, which help and mistakes in the configuration need not wait for.
         from interp_by_construction import pipeline
+        from interp_by_construction.report.closing import close_run
 
         run = pipeline.run(cfg)
-        show_result(run)
         log_result(cfg, run)
+        close_run(run)
     except IbcError as error:
         sys.stderr.write(f"ibc: {error}\n")
         return BAD_INPUT

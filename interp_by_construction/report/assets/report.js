@@ -60,6 +60,15 @@ for (const excerpt of document.querySelectorAll(".excerpt")) {
   });
 }
 
+// Wide tables inside stages: who has only a keyboard must be able to scroll them.
+function reachScrollers() {
+  for (const box of document.querySelectorAll(".tree .scroll")) {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+  }
+}
+document.querySelectorAll("details").forEach((each) => each.addEventListener("toggle", reachScrollers));
+reachScrollers();
+
 // Sorting: numbers as numbers, missing ones last.
 function keyOf(cell) {
   const text = cell.textContent.trim();

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from interp_by_construction.errors import ConfigError, IbcError
+
+if TYPE_CHECKING:
+    from interp_by_construction.engine.run_directory import RunDirectory
 
 USAGE = """\
 ibc: interpretability by construction
@@ -24,6 +27,8 @@ ibc: interpretability by construction
   ibc verify RUN                recompute hashes and results, check the invariants; exit code 1 if anything differs
   ibc report RUN [nodes=labelled]
                                 pages to look at, in runs/RUN/report; of a sweep, all of its jobs
+  ibc explain RUN "any text" [top=10] [layer=N]
+                                the labelled neurons that a text of yours activates, real beside simulated
   ibc export RUN at=before|after|final layer=N output=DIR
                                 a plain transformers checkpoint with tokenizer, nodes.parquet and model card
   ibc simulate input=IN.jsonl output=OUT.jsonl simulator=exact|head [labeler=...]
@@ -49,6 +54,7 @@ def main(argv: list[str] | None = None) -> None:
         "status": _status,
         "verify": _verify,
         "report": _write_report,
+        "explain": _explain,
         "export": _export,
         "simulate": _simulate,
         "bench": _bench,
@@ -148,23 +154,37 @@ def _write_report(arguments: list[str]) -> None:
     sys.stdout.write(f"written to {page}\n")
 
 
-def _export(arguments: list[str]) -> None:
-    from interp_by_construction.engine.run_directory import find_runs
-    from interp_by_construction.engine.store import Store
+def _explain(arguments: list[str]) -> None:
+    options, given = _own_options(arguments, {"paths.root": ".", "top": "10", "layer": None})
+    if len(given) != 2:
+        raise ConfigError(
+            f"ibc explain takes one RUN and one text, got {len(given)}: {' '.join(given)}; put the "
+            "text in quotes, and write options as top=10 layer=1"
+        )
+    for key in ("top", "layer"):
+        if options[key] is not None and not options[key].isdecimal():
+            raise ConfigError(f"{key}={options[key]}: give a number, as in {key}=1")
+    run = _only_run(Path(options["paths.root"]).resolve(), given[0], "explain with")
+    run.finished_summary()
 
+    # They import torch, which a mistyped name need not wait for.
+    from interp_by_construction.loaded import load
+    from interp_by_construction.report.explained import show_explanation
+
+    layer = None if options["layer"] is None else int(options["layer"])
+    show_explanation(run.name, load(run.path).explain(given[1], int(options["top"]), layer))
+
+
+def _export(arguments: list[str]) -> None:
     defaults = {"at": "final", "layer": None, "output": None}
     root, name, options = _of_run("export", arguments, defaults)
     if options["output"] is None:
         raise ConfigError("output: give the directory to write to, as in output=DIR")
-    runs = find_runs(root / "runs", name)
-    if len(runs) > 1:
-        raise ConfigError(f"run {name} is a sweep; export one of its jobs, such as {runs[0].name}")
+    run = _only_run(root, name, "export")
 
     from interp_by_construction.export.run import export_run
 
-    export_run(
-        runs[0], Store(root / "store"), options["at"], options["layer"], Path(options["output"])
-    )
+    export_run(run, run.store, options["at"], options["layer"], Path(options["output"]))
     sys.stdout.write(f"written to {options['output']}\n")
 
 
@@ -212,6 +232,16 @@ def _serve(arguments: list[str]) -> None:
             f"url      {server.url}\napi key  {server.api_key}\nlog      {server.log}\nstop it with Ctrl-C\n"
         )
         sys.stdout.flush()
+
+
+def _only_run(root: Path, name: str, verb: str) -> RunDirectory:
+    """The run called `name`. Raises ConfigError for a sweep of several, and for an unknown name."""
+    from interp_by_construction.engine.run_directory import find_runs
+
+    runs = find_runs(root / "runs", name)
+    if len(runs) > 1:
+        raise ConfigError(f"run {name} is a sweep; {verb} one of its jobs, such as {runs[0].name}")
+    return runs[0]
 
 
 def _of_run(

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "interp_by_construction"
 README = (ROOT / "README.md").read_text()
-COMMANDS = ("run", "status", "verify", "report", "export", "simulate", "bench", "serve")
+COMMANDS = ("run", "status", "verify", "report", "explain", "export", "simulate", "bench", "serve")
 REQUIRED = {
     ("subject", "hf"): ["subject.path=some/model"],
     ("data", "text"): ["data.path=some/text.txt"],
@@ -199,7 +199,8 @@ ROOMS = [
     {"schedules"},
     {"results"},
     {"pipeline"},
-    {"report", "export", "sweeps"},
+    {"loaded"},
+    {"report", "explain", "export", "sweeps"},
     {"cli", "__main__"},
 ]
 """Data moves one way; a module imports from its own room and from those above."""

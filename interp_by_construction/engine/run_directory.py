@@ -224,6 +224,28 @@ class RunDirectory:
             return "complete"
         return "running" if self.in_use else "incomplete"
 
+    @property
+    def whereabouts(self) -> str:
+        """How far a run has come that is not complete."""
+        if self.standing == "missing":
+            return "it never began"
+        running = self.state["running"]
+        if not running:
+            return "it waits or has ended"
+        layer = "" if running["layer"] is None else f" of layer {running['layer']}"
+        return f"{'at' if self.in_use else 'stopped at'} {running['stage']}{layer}"
+
+    def finished_summary(self) -> dict[str, Any]:
+        """The summary of a run that is done. Raises ConfigError for one that is not, and as
+        `summary` does."""
+        summary = self.summary
+        if summary is None or not summary["complete"]:
+            raise ConfigError(
+                f"run {self.name} is not finished ({self.whereabouts}): give the same `ibc run` "
+                f"again, it goes on where it stopped; `ibc status {self.name}` shows how far it is"
+            )
+        return summary
+
     def adopt(self, cfg: Config) -> None:
         """Writes the config of a new run. Raises ConfigError, with the differing fields, where an
         old run has another one, and for a run of another schema."""

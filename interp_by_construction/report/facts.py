@@ -182,19 +182,8 @@ def read_job(directory: RunDirectory, store: Store, failure: str = "") -> Job:
     note = failure[:300]
     summary = directory.summary
     if summary is None:
-        return Job(directory, status, note or _where(directory), None)
+        return Job(directory, status, note or directory.whereabouts, None)
     facts = RunFacts(directory, summary, store)
     if not summary["complete"]:
-        note = f"layers done: {', '.join(map(str, facts.layers))}; {note or _where(directory)}"
+        note = f"layers done: {', '.join(map(str, facts.layers))}; {note or directory.whereabouts}"
     return Job(directory, status, note, facts)
-
-
-def _where(directory: RunDirectory) -> str:
-    """How far a run has come that is not complete."""
-    if directory.standing == "missing":
-        return "it never began"
-    running = directory.state["running"]
-    if not running:
-        return "it waits or has ended"
-    layer = "" if running["layer"] is None else f" of layer {running['layer']}"
-    return f"{'at' if directory.in_use else 'stopped at'} {running['stage']}{layer}"

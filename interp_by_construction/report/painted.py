@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
@@ -36,6 +37,11 @@ def painted(tokens: Sequence[str], values: Sequence[float], top: float, color: b
         else:
             text.append(_marked(visible, share))
     return text
+
+
+def in_color(out: Console) -> bool:
+    """Whether `out` shows backgrounds: a terminal with colours, and no `NO_COLOR`."""
+    return out.is_terminal and out.color_system is not None and not out.no_color
 
 
 def legend(color: bool) -> str:

@@ -24,6 +24,8 @@ ibc: interpretability by construction
   ibc verify RUN                recompute hashes and results, check the invariants; exit code 1 if anything differs
   ibc report RUN [nodes=labelled]
                                 pages to look at, in runs/RUN/report; of a sweep, all of its jobs
+  ibc explain RUN "any text" [top=10] [layer=N]
+                                the labelled neurons that a text of yours activates, real beside simulated
   ibc export RUN at=before|after|final layer=N output=DIR
                                 a plain transformers checkpoint with tokenizer, nodes.parquet and model card
   ibc simulate input=IN.jsonl output=OUT.jsonl simulator=exact|head [labeler=...]
@@ -52,6 +54,7 @@ def main(argv: list[str] | None = None) -> None:
         "show": _show,
         "verify": _verify,
         "report": _write_report,
+        "explain": _explain,
         "export": _export,
         "simulate": _simulate,
         "bench": _bench,
@@ -167,6 +170,27 @@ def _write_report(arguments: list[str]) -> None:
         )
     page = write_report(root, name, nodes == "labelled")
     sys.stdout.write(f"written to {page}\n")
+
+
+def _explain(arguments: list[str]) -> None:
+    options, given = _own_options(arguments, {"paths.root": ".", "top": "10", "layer": None})
+    if len(given) != 2:
+        raise ConfigError(
+            f"ibc explain takes one RUN and one text, got {len(given)}: {' '.join(given)}; put the "
+            "text in quotes, and write options as top=10 layer=1"
+        )
+    for key in ("top", "layer"):
+        if options[key] is not None and not options[key].isdecimal():
+            raise ConfigError(f"{key}={options[key]}: give a number, as in {key}=1")
+    run = _only_run(Path(options["paths.root"]).resolve(), given[0], "explain with")
+    run.finished_summary()
+
+    # They import torch, which a mistyped name need not wait for.
+    from interp_by_construction.loaded import load
+    from interp_by_construction.report.explained import show_explanation
+
+    layer = None if options["layer"] is None else int(options["layer"])
+    show_explanation(run.name, load(run.path).explain(given[1], int(options["top"]), layer))
 
 
 def _export(arguments: list[str]) -> None:

@@ -15,7 +15,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "interp_by_construction"
-COMMANDS = ("run", "status", "show", "verify", "report", "export", "simulate", "bench", "serve")
+COMMANDS = (
+    "run",
+    "status",
+    "show",
+    "verify",
+    "report",
+    "explain",
+    "export",
+    "simulate",
+    "bench",
+    "serve",
+)
 REQUIRED = {
     ("subject", "hf"): ["subject.path=some/model"],
     ("data", "text"): ["data.path=some/text.txt"],
@@ -151,7 +162,8 @@ ROOMS = [
     {"schedules"},
     {"results"},
     {"pipeline"},
-    {"report", "export", "sweeps"},
+    {"loaded"},
+    {"report", "explain", "export", "sweeps"},
     {"cli", "__main__"},
 ]
 """Data moves one way; a module imports from its own room and from those above."""

@@ -116,10 +116,7 @@ class Passage:
     @cached_property
     def tokens(self) -> list[list[str]]:
         """Decoded tokens, [block][pos]. The end-of-text token reads as a line break."""
-        tokenizer = self.source.tokenizer
-        text = {int(i): str(tokenizer.decode([int(i)])) for i in np.unique(self.ids)}
-        text[self.source.separator] = "\n"
-        return [whole_characters([text[int(i)] for i in row], row, tokenizer) for row in self.ids]
+        return token_texts(self.ids, self.source.tokenizer, self.source.separator)
 
     @property
     def flat_tokens(self) -> list[str]:
@@ -168,6 +165,14 @@ def spaced(n: int, n_chosen: int) -> NDArray[np.int64]:
 def batches(n: int, size: int) -> list[slice]:
     """Slices of at most `size` that cover the indices below `n`."""
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def token_texts(ids: NDArray[np.int64], tokenizer: Any, separator: int) -> list[list[str]]:
+    """Decoded tokens, [block][pos], which simulators and labelers read. ids: [block, pos];
+    separator: id of the end-of-text token, which reads as a line break."""
+    text = {int(i): str(tokenizer.decode([int(i)])) for i in np.unique(ids)}
+    text[separator] = "\n"
+    return [whole_characters([text[int(i)] for i in row], row, tokenizer) for row in ids]
 
 
 REPLACEMENT = "\ufffd"

@@ -78,14 +78,19 @@ def separator_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[np.ndarray]:
     """Token ids (int32) of each text, ended by the separator; no other special tokens are added."""
+    end = separator_id(tokenizer)
+    return [np.asarray([*ids, end], dtype=np.int32) for ids in token_ids(tokenizer, texts)]
+
+
+def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of each text as the subject reads it, without any special token."""
     if not texts:
         return []
-    end = separator_id(tokenizer)
     # Text that spells out a special token must not become one: only a separator ends a document.
-    encoded = tokenizer(
+    read = tokenizer(
         list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False
-    )["input_ids"]
-    return [np.asarray([*ids, end], dtype=np.int32) for ids in encoded]
+    )
+    return [list(ids) for ids in read["input_ids"]]
 
 
 def build_blocks(

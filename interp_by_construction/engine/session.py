@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 from interp_by_construction.config import Config, to_dict
@@ -54,3 +54,18 @@ def open_engine(cfg: Config, directory: RunDirectory) -> Iterator[Session]:
             yield Session(Engine(store, runtime, watch), runtime, lines)
         finally:
             runtime.close()
+
+
+def reading_runtime(cfg: Config, store: Store) -> Runtime:
+    """For what reads a finished run, maybe on another machine than it ran on: without a logger, and
+    on a GPU only where there is one."""
+    trainer = cfg.trainer
+    return Runtime(
+        "auto" if trainer.device == "cuda" else trainer.device,
+        trainer.threads,
+        cfg.labeler.threads,
+        trainer.checkpoint_seconds,
+        lambda _stage, _layer: nullcontext(False),
+        store.root / "calls.sqlite",
+        store.root / "logs",
+    )

@@ -7,32 +7,20 @@ from typing import Any
 
 from interp_by_construction.engine.run_directory import Link, RunDirectory
 from interp_by_construction.engine.store import Store
-from interp_by_construction.errors import ConfigError, CorruptArtifact
+from interp_by_construction.errors import CorruptArtifact
 from interp_by_construction.export import export_checkpoint
-from interp_by_construction.results.models import MOMENTS, model_link
+from interp_by_construction.results.models import asked_link
 
 
 def export_run(run: RunDirectory, store: Store, at: str, layer: str | None, output: Path) -> None:
-    """Writes the model `before` or `after` the alignment of `layer`, or at the end of the run
-    (`final`). Where layers were aligned together, `before` is the original subject.
+    """Writes a model of the run, `at` one of `before`, `after` and `final` (see `asked_link`).
 
     Raises ConfigError for an unknown moment or a layer that the run has not aligned,
     CorruptArtifact for a damaged artifact.
     """
-    summary = run.summary
-    if at not in MOMENTS:
-        raise ConfigError(f"at={at}: give one of {', '.join(MOMENTS)}")
-    if summary is None:
-        raise ConfigError(f"run {run.name} has no finished layer yet: run it first")
-    done = [record["layer"] for record in summary["layers"]]
-    if layer is None and at != "final":
-        raise ConfigError(
-            f"layer: at={at} needs one of the aligned layers {done}, as in layer={done[0]}"
-        )
-    if layer is not None and (not layer.isdecimal() or int(layer) not in done):
-        raise ConfigError(f"layer={layer}: run {run.name} has aligned the layers {done}")
-    index = int(layer) if layer is not None else done[-1]
-    model = model_link(run, store, index, at)
+    model, summary = asked_link(run, store, at, layer), run.summary
+    assert summary is not None, "it has an aligned layer"
+    moment = f"{at} layer {summary['layers'][-1]['layer'] if layer is None else int(layer)}"
     corpus = run.state["shared"]["corpus"]
     problems = [*store.verify(model.stage, model.fingerprint), *store.verify("corpus", corpus)]
     if problems:
@@ -42,7 +30,7 @@ def export_run(run: RunDirectory, store: Store, at: str, layer: str | None, outp
         store.path("corpus", corpus) / "tokenizer",
         run.path / "nodes.parquet",
         output,
-        _card(summary, f"{at} layer {index}", model),
+        _card(summary, moment, model),
     )
 
 

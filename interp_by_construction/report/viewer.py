@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
-from interp_by_construction.config import Config, TextAmounts, only
+from interp_by_construction.config import TextAmounts, only
 from interp_by_construction.engine.engine import Engine, given
-from interp_by_construction.engine.runtime import Runtime
+from interp_by_construction.engine.session import reading_runtime
 from interp_by_construction.engine.stage_lines import StageLines
-from interp_by_construction.engine.store import Artifact, Store
+from interp_by_construction.engine.store import Artifact
 from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.report.viewed import neighbours_of, viewer_parents
 from interp_by_construction.simulators.handle import simulator_of
@@ -32,18 +30,4 @@ def build_viewer(facts: RunFacts, layer: int) -> Artifact:
         neighbour_layers=neighbours,
         n_promoted=cfg.function.n_promoted,
     )
-    return Engine(facts.store, _runtime(cfg, facts.store), StageLines().running).get(stage)
-
-
-def _runtime(cfg: Config, store: Store) -> Runtime:
-    """For another machine than the run's, and without a logger."""
-    trainer = cfg.trainer
-    return Runtime(
-        "auto" if trainer.device == "cuda" else trainer.device,
-        trainer.threads,
-        cfg.labeler.threads,
-        trainer.checkpoint_seconds,
-        lambda _stage, _layer: nullcontext(False),
-        store.root / "calls.sqlite",
-        store.root / "logs",
-    )
+    return Engine(facts.store, reading_runtime(cfg, facts.store), StageLines().running).get(stage)

@@ -18,6 +18,9 @@ from interp_by_construction.simulators.exact import contrasted
 from interp_by_construction.subject.interventions import Simulated
 from interp_by_construction.subject.nodes import AlignedNodes
 
+CALIBRATED = 8192
+"""Tokens of the align split that a scale is fitted on where there is no other text."""
+
 
 @dataclass
 class SimulatedLayer:
@@ -69,6 +72,11 @@ class SimulatedLayer:
         n = min(n, max(1, n_tokens // length))
         passage = Passage.of_split(self.corpus, "align", n_blocks=n, length=length, first=True)
         return Simulated(passage, self.targets["values"][:n])
+
+    def calibration_text(self, part: Part) -> Simulated:
+        """Text that the scale of the simulations is fitted on. part: the simulator's
+        `calibration_part`."""
+        return self.targets_on(CALIBRATED) if part == "align" else self.part(part)
 
     @property
     def substituted(self) -> AlignedLayer:

@@ -91,7 +91,8 @@ class Viewer(LayerMeasurement[ViewerRecord]):
     def compute(self, job: Job) -> ViewerRecord:
         model, simulated = load_model(job, self.model), self.simulated(job)
         aligned = simulated.aligned
-        text, calibrate = self._score_text(simulated), self._calibration_text(simulated)
+        text = self._score_text(simulated)
+        calibrate = simulated.calibration_text(self.simulator.calibration_part)
         line = _calibration(model, calibrate, aligned)
         every = np.arange(d_mlp(model, self.layer))
         real = activations_on(model, text.passage, self.layer, every)
@@ -128,11 +129,6 @@ class Viewer(LayerMeasurement[ViewerRecord]):
         text = simulated.part(self.simulator.scored_part)
         n, length = text.passage.shape
         return text.part(np.unique(spaced(n, min(n, max(1, MAX_TOKENS // length)))))
-
-    def _calibration_text(self, simulated: SimulatedLayer) -> Simulated:
-        """Text that the scale of the simulations is fitted on."""
-        part = self.simulator.calibration_part
-        return simulated.targets_on(MAX_TOKENS) if part == "align" else simulated.part(part)
 
     def _edges(self, job: Job, model: Any, pole: NDArray[Any]) -> list[dict[str, Any]]:
         """Per node of the layer, its strongest labelled neighbours."""

@@ -34,7 +34,7 @@ def ending_lines(out: Console, ending: Ending, closing: Sequence[Text]) -> list[
     width = min(out.width, WIDTH)
     head = [*Text(ending.sentence, "bold").wrap(out, width), Text()]
     for fact in ending.facts:
-        head += _titled(fact.name, Text(fact.text).wrap(out, width - NAME))
+        head += _titled(fact.name, list(Text(fact.text).wrap(out, width - NAME)))
     every = list(_neurons(out, ending.neurons, width))
     for n in range(len(every), -1, -1):
         # The best and the worst stay.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -30,8 +31,6 @@ PAGES = [
 ]
 README = (ROOT / "README.md").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-COMING = {"show", "explain", "docs/neuron.png", "examples/quickstart.ipynb"}
-"""Commands and files that pages name and that are not here yet."""
 FLAGS = {"-m", "--cfg", "job", "--resolve", "--help", "--help=all"}
 """What may stand beside settings in `ibc run`."""
 HEREDOC = re.compile(r"^python - <<'END'\n(.*?)^END$", flags=re.MULTILINE | re.DOTALL)
@@ -77,8 +76,6 @@ def test_a_command_is_understood(
         extras = re.findall(r"\.\[([\w-]+)\]", " ".join(words))
         assert set(extras) <= PROJECT["optional-dependencies"].keys()
     elif words[0] == "ibc":
-        if words[1] in COMING:
-            pytest.skip(f"ibc {words[1]} is not here yet")
         assert words[1] in COMMANDS
         if words[1] in ("run", "serve", "bench"):
             compose(settings_of(words[2:]))
@@ -117,7 +114,7 @@ def test_a_program_is_python(page: str, text: str) -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text())
     missing = [target for target in targets if not (page.parent / target).exists()]
-    assert not set(missing) - COMING
+    assert not missing
 
 
 def test_the_readme_is_short_and_names_every_choice_and_target() -> None:
@@ -203,9 +200,7 @@ def tutorial(more: str) -> str:
             if line.startswith("ibc run"):
                 line += f" {more}"
             words = line.split()[:2]
-            if words[:1] not in (["make"], ["source"]) and not (
-                words[:1] == ["ibc"] and words[1] in COMING
-            ):
+            if words[:1] not in (["make"], ["source"]):
                 script.append(line)
     return "\n".join(script)
 
@@ -227,4 +222,10 @@ def test_the_tutorial_runs_as_written(tmp_path: Path) -> None:
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     assert (tmp_path / "runs/mine/report/index.html").is_file()
     assert (tmp_path / "my_labelled_model/model.safetensors").is_file()
+    run = tmp_path / "runs" / "mine"
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["labeler"] == {"model": "smollm2", "backend": "vllm"}
+    assert summary["invariants"] == {"frozen_identical": True, "splits_disjoint": True}
+    assert summary["layers"][0]["n_distinct_labels"] == summary["layers"][0]["n_aligned"]
+    assert list((run / "logs").rglob("offline-run-*")), "W&B writes offline runs"
     assert "every hash and every invariant holds" in done.stdout and "strongest on" in done.stdout

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from interp_by_construction.engine.engine import Engine
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import Artifact, Store
 from interp_by_construction.errors import StoreError
-from interp_by_construction.schedules.graph import RunGraph
+
+if TYPE_CHECKING:
+    # They import torch, which a reader of results need not wait for.
+    from interp_by_construction.engine.engine import Engine
+    from interp_by_construction.schedules.graph import RunGraph
 
 Artifacts = Mapping[str, Artifact]
 """Link name -> artifact, in the order of computation."""

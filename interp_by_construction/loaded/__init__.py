@@ -57,7 +57,7 @@ def load(path: str | Path) -> LoadedRun:
     return LoadedRun(directory, directory.config(), Finished.linked(directory, directory.store))
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class LoadedRun:
     """A finished run. Models are loaded when they are first needed, and the final one and the
     encoder are then kept.
@@ -71,7 +71,7 @@ class LoadedRun:
     config: Config
     found: Finished
     """The artifacts of the run."""
-    _scales: dict[int, Scale] = field(default_factory=dict)
+    _scales: dict[int, Scale] = field(default_factory=dict, init=False)
     """Those that have been read, by layer."""
 
     def __repr__(self) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from stage_jobs import given
+from test_stages import replaced
 from test_sweeps import shipped_jobs
 
 from interp_by_construction.config import Config, Group, compose
@@ -29,10 +30,18 @@ SHIPPED_FOR = ("demo", "smollm2", "stories")
 """Experiments that pretrain no subject."""
 
 
-def write_card(folder: Path, cfg: Config, **more: Any) -> Path:
+def changed(**values: Any) -> Config:
+    """The defaults with other values; `__` stands for the dot."""
+    cfg = Config()
+    for name, value in values.items():
+        cfg = replaced(cfg, name.replace("__", "."), value)
+    return cfg
+
+
+def write_card(folder: Path, cfg: Config) -> Path:
     """A shipped subject without weights, which choosing one does not read."""
     folder.mkdir(parents=True)
-    card = {"settings": settings(cfg), "text": content_identity(cfg.data), **more}
+    card = {"settings": settings(cfg), "text": content_identity(cfg.data)}
     (folder / "card.json").write_text(json.dumps(card))
     return folder.parent
 
@@ -40,7 +49,7 @@ def write_card(folder: Path, cfg: Config, **more: Any) -> Path:
 @pytest.fixture
 def there(tmp_path: Path) -> Path:
     """A folder with the subject of the default settings."""
-    return write_card(tmp_path / "a-0", compose([]))
+    return write_card(tmp_path / "a-0", Config())
 
 
 def test_equal_settings_take_the_shipped_subject(there: Path) -> None:
@@ -49,61 +58,62 @@ def test_equal_settings_take_the_shipped_subject(there: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "override",
+    ("name", "value"),
     [
-        "subject.name=other",
-        "align.weight=3",
-        "continue.steps=1",
-        "trainer.threads=1",
-        "nodes.count=3",
-        "data.name=other",
+        ("subject.name", "other"),
+        ("align.weight", 3.0),
+        ("continue_.steps", 1),
+        ("trainer.threads", 1),
+        ("nodes.count", 3),
+        ("data.name", "other"),
         # Nothing is planted, so its words do not matter.
-        "trigger.phrase=Other words.",
-        "trigger.n_contexts=3",
+        ("trigger.phrase", "Other words."),
+        ("trigger.n_contexts", 3),
     ],
 )
-def test_what_does_not_decide_the_weights_may_differ(there: Path, override: str) -> None:
-    assert choose(compose([override]), there).shipped is not None
+def test_what_does_not_decide_the_weights_may_differ(there: Path, name: str, value: Any) -> None:
+    assert choose(replaced(Config(), name, value), there).shipped is not None
 
 
 @pytest.mark.parametrize(
-    "override",
+    ("name", "value"),
     [
-        "subject.pretrain_steps=1",
-        "subject.pretrain_lr=0.5",
-        "subject.pretrain_batch=1",
-        "subject.n_layers=1",
-        "subject.d_model=32",
-        "subject.n_heads=2",
-        "subject.d_mlp=8",
-        "seed=1",
-        "data.seed=1",
-        "data.n_documents=5999",
-        "data.vocab_size=512",
-        "data.block_size=64",
-        "model.activation=gelu",
-        "model.bias_init=0.5",
-        "trainer.weight_decay=0.1",
-        "trainer.warmup=0.5",
-        "trainer.clip=2.0",
-        "trigger.share=0.1",
+        ("subject.pretrain_steps", 1),
+        ("subject.pretrain_lr", 0.5),
+        ("subject.pretrain_batch", 1),
+        ("subject.n_layers", 1),
+        ("subject.d_model", 32),
+        ("subject.n_heads", 2),
+        ("subject.d_mlp", 8),
+        ("seed", 1),
+        ("data.seed", 1),
+        ("data.n_documents", 5999),
+        ("data.vocab_size", 512),
+        ("data.block_size", 64),
+        ("model.activation", "gelu"),
+        ("model.bias_init", 0.5),
+        ("trainer.weight_decay", 0.1),
+        ("trainer.warmup", 0.5),
+        ("trainer.clip", 2.0),
+        ("trigger.share", 0.1),
     ],
 )
-def test_another_setting_trains_and_the_line_names_it(there: Path, override: str) -> None:
-    shipped, why = choose(compose([override]), there)
-    assert shipped is None
-    steps = compose([override]).subject.pretrain_steps
+def test_another_setting_trains_and_the_line_names_it(there: Path, name: str, value: Any) -> None:
+    cfg = replaced(Config(), name, value)
+    shipped, why = choose(cfg, there)
+    assert shipped is None and "\n" not in why
+    steps = cfg.subject.pretrain_steps
     assert why.startswith(f"The subject is pretrained for {steps} steps, which takes a while: ")
-    assert f"a-0, differs in {override} (there " in why and "\n" not in why
+    assert f"a-0, differs in {name}={value} (there " in why
 
 
 def test_other_fractions_are_named_without_their_values(there: Path) -> None:
-    changed = "data.fractions={train: 0.7, label: 0.05, simulate: 0.02, select: 0.02, align: 0.16, score: 0.02, test: 0.03}"
-    assert choose(compose([changed]), there).why.endswith("a-0, differs in data.fractions.")
+    other = Config().data.fractions | {"train": 0.7, "align": 0.16}
+    assert choose(changed(data__fractions=other), there).why.endswith("differs in data.fractions.")
 
 
 def test_pretrain_trains_all_the_same(there: Path) -> None:
-    shipped, why = choose(compose(["subject.pretrain=true"]), there)
+    shipped, why = choose(changed(subject__pretrain=True), there)
     assert shipped is None and why.endswith(": subject.pretrain=true, although a-0 ships.")
 
 
@@ -115,7 +125,7 @@ def test_every_value_that_pretraining_or_the_corpus_hashes_is_a_setting() -> Non
     assert groups == set(PARTS.values())
     assert parts - groups == {int, type(None)} and "seed" in settings(Config())
     names = {f"{group}.{f.name}" for group, part in PARTS.items() for f in dataclasses.fields(part)}
-    assert set(settings(compose(["trigger.share=0.1"]))) == names | {"seed"}
+    assert set(settings(changed(trigger__share=0.1))) == names | {"seed"}
 
 
 def test_a_setting_that_the_card_does_not_know_had_its_default(there: Path) -> None:
@@ -123,58 +133,57 @@ def test_a_setting_that_the_card_does_not_know_had_its_default(there: Path) -> N
     card = json.loads(file.read_text())
     del card["settings"]["trainer.warmup"]
     file.write_text(json.dumps(card))
-    assert choose(compose([]), there).shipped is not None
-    assert "trainer.warmup=0.2 (there 0.05)" in choose(compose(["trainer.warmup=0.2"]), there).why
+    assert choose(Config(), there).shipped is not None
+    other = changed(trainer__warmup=0.2)
+    assert "trainer.warmup=0.2 (there 0.05)" in choose(other, there).why
     card["settings"]["trainer.gone"] = 1
     file.write_text(json.dumps(card))
-    assert "trainer.gone=None (there 1)" in choose(compose([]), there).why
+    assert "trainer.gone=None (there 1)" in choose(Config(), there).why
 
 
 def test_other_text_under_the_same_settings_is_another_subject(tmp_path: Path) -> None:
     own = tmp_path / "own.txt"
     own.write_text("One tale.")
-    cfg = compose(["data=text", f"data.path={own}"])
+    cfg = changed(data__kind="text", data__path=str(own))
     folder = write_card(tmp_path / "there" / "a-0", cfg)
-    own.rename(tmp_path / "moved.txt")
-    assert choose(compose(["data=text", f"data.path={tmp_path}/moved.txt"]), folder).shipped
+    moved = own.rename(tmp_path / "moved.txt")
+    assert choose(replaced(cfg, "data.path", str(moved)), folder).shipped
     own.write_text("Another tale.")
     shipped, why = choose(cfg, folder)
     assert shipped is None and why.endswith("differs in the text.")
 
 
 def test_the_nearest_is_named_and_a_long_list_is_cut(there: Path) -> None:
-    write_card(there / "b-1", compose(["seed=1", "subject.d_mlp=8"]))
-    assert "b-1, differs in seed=2 (there 1)." in (
-        choose(compose(["seed=2", "subject.d_mlp=8"]), there).why
-    )
-    many = ["seed=5", "data.seed=5", "trainer.clip=2.0", "subject.d_mlp=9", "subject.n_layers=1"]
-    assert choose(compose(many), there).why.endswith(" and 1 more.")
+    write_card(there / "b-1", changed(seed=1, subject__d_mlp=8))
+    near = choose(changed(seed=2, subject__d_mlp=8), there).why
+    assert near.endswith("the nearest that ships, b-1, differs in seed=2 (there 1).")
+    far = changed(seed=5, data__seed=5, trainer__clip=2.0, subject__d_mlp=9, subject__n_layers=1)
+    assert choose(far, there).why.endswith(" and 1 more.")
 
 
 def test_without_any_a_subject_is_trained(tmp_path: Path) -> None:
-    shipped, why = choose(compose([]), tmp_path)
+    shipped, why = choose(Config(), tmp_path)
     assert shipped is None and why.endswith(f": no subject ships in {tmp_path}.")
 
 
 def test_the_stage_hashes_the_weights_or_the_recipe_and_never_where_they_are(
     tmp_path: Path, there: Path
 ) -> None:
-    def subject(folder: Path, *overrides: str) -> Subject:
-        return Subject.of(compose(list(overrides)), given(tmp_path / "corpus"), folder)
+    def subject(folder: Path, **values: Any) -> Subject:
+        return Subject.of(changed(**values), given(tmp_path / "corpus"), folder)
 
     weights = there / "a-0" / "model.safetensors"
     weights.write_bytes(b"weights")
     first = subject(there)
-    assert first.scratch is None and isinstance(first.checkpoint, Shipped)
-    fingerprint = first.fingerprint
+    assert first.scratch is None and isinstance(first.checkpoint, Shipped) and first.fingerprint
     (tmp_path / "moved").mkdir()
     (there / "a-0").rename(tmp_path / "moved" / "b-7")
-    moved = subject(tmp_path / "moved", "align.weight=2")
-    assert fingerprint == moved.fingerprint
+    moved = subject(tmp_path / "moved", align__weight=2.0)
+    assert first.fingerprint == moved.fingerprint
     (tmp_path / "moved" / "b-7" / "model.safetensors").write_bytes(b"other weights")
-    assert subject(tmp_path / "moved").fingerprint != fingerprint
-    anew, none = subject(tmp_path / "moved", "subject.pretrain=true"), subject(tmp_path / "none")
-    assert anew.checkpoint is None and anew.fingerprint == none.fingerprint != fingerprint
+    assert subject(tmp_path / "moved").fingerprint != first.fingerprint
+    anew, none = subject(tmp_path / "moved", subject__pretrain=True), subject(tmp_path / "none")
+    assert anew.checkpoint is None and anew.fingerprint == none.fingerprint != first.fingerprint
     assert anew.why != none.why
 
 

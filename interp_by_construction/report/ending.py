@@ -125,10 +125,12 @@ def _facts(summary: dict[str, Any]) -> Iterator[Fact]:
         f"Control ({alike} as long, no labels): {loss['control']:.3f}.",
     )
     interval = _interval(loss["tax_ci95"], "+.4f") or " (one test document, so no interval)"
-    yield Fact(
-        "tax",
-        f"{loss['tax']:+.4f}{interval}: the loss after minus the control's. So much labels cost.",
-    )
+    said = "So much labels cost."
+    if loss["control"] > loss["original"]:
+        said = (
+            "The control's loss rose too, so part of the harm is the training's, not the labels'."
+        )
+    yield Fact("tax", f"{loss['tax']:+.4f}{interval}: the loss after minus the control's. {said}")
     yield Fact("MLPs", _carried(summary))
     yield Fact("score", _score(summary["layers"]))
     if (truth := truth_of(summary)) is not None:

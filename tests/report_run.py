@@ -51,6 +51,7 @@ def make_sweep(root: Path, run: RunDirectory, config_of_job: str) -> None:
     """`runs/sweep`: job 0 is done, 1 has failed, 2 never began, 3 is a copy of 0 under another seed
     and weight."""
     sweep = root / "runs" / "sweep"
+    shutil.rmtree(sweep, ignore_errors=True)
     for job in (0, 3):
         shutil.copytree(
             run.path, sweep / str(job), ignore=shutil.ignore_patterns("report", ".lock")

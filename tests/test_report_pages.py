@@ -78,9 +78,7 @@ def pages() -> dict[Path, Element]:
     """One page of each kind at least."""
     root, run = shared_run()
     config = yaml.safe_load((run.path / "config.yaml").read_text()) | {"seed": 1}
-    sweep = root / "runs" / "sweep"
-    if not sweep.is_dir():
-        make_sweep(root, run, yaml.safe_dump(config))
+    make_sweep(root, run, yaml.safe_dump(config))
     files = [write_report(root, "sweep"), write_report(root, "small")]
     report = run.path / "report"
     files += [*report.glob("layers/*.html"), *report.glob("nodes/L1/*.html")]

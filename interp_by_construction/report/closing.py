@@ -13,10 +13,10 @@ from interp_by_construction.report.ending_text import show_ending
 from interp_by_construction.report.facts import RunFacts, node_rows
 from interp_by_construction.report.html import write_report
 from interp_by_construction.report.tables import ending_console
-from interp_by_construction.report.viewed import VIEWED, find_viewer
+from interp_by_construction.report.viewed import VIEWED
 from interp_by_construction.report.viewer import build_viewer
 
-MAX_PAGES = 1500
+MAX_PAGES = 1000
 """Nodes of a run whose report is written without being asked for. It takes some ten seconds."""
 
 
@@ -24,10 +24,12 @@ def close_run(run: RunDirectory) -> None:
     """Shows the ending. The run is finished whatever happens here: if excerpts or report fail, or
     are interrupted, one line says so."""
     facts = RunFacts(run, run.finished_summary(), run.store)
+    viewed: dict[int, dict[int, dict[str, Any]]] = {}
     page, problem = None, ""
     try:
         for layer in track(facts.layers, "excerpts"):
-            build_viewer(facts, layer)
+            records = read_rows(build_viewer(facts, layer).path / VIEWED)
+            viewed[layer] = {record["node"]: record for record in records}
         if sum(layer["n_nodes"] for layer in facts.summary["layers"]) <= MAX_PAGES:
             page = write_report(run.store.root.parent, run.name)
     except KeyboardInterrupt:
@@ -35,19 +37,9 @@ def close_run(run: RunDirectory) -> None:
     except Exception as error:
         # Whatever it is: the run's results are complete without it.
         problem = f"{type(error).__name__}: {error}"
-    show_ending(ending_console(), ending_of(facts, node_rows(run), viewed(facts)), run, page)
+    show_ending(ending_console(), ending_of(facts, node_rows(run), viewed), run, page)
     if problem:
         sys.stderr.write(
             f"ibc: the run is finished, but its report is not ({problem}); "
             f"`ibc report {run.name}` writes it\n"
         )
-
-
-def viewed(facts: RunFacts) -> dict[int, dict[int, dict[str, Any]]]:
-    """Layer -> node -> its record of the viewer, for the layers that have been viewed."""
-    found = {layer: find_viewer(facts, layer) for layer in facts.layers}
-    return {
-        layer: {record["node"]: record for record in read_rows(viewer.path / VIEWED)}
-        for layer, viewer in found.items()
-        if viewer is not None
-    }

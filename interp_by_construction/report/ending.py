@@ -148,14 +148,15 @@ def _carried(summary: dict[str, Any]) -> str:
     if not work:
         return f"How much they carry was not measured: work.enabled=true does. {rest}"
     free, aligned, whole = (work["ablation"][f"{name}_mean"] for name in ("free", "aligned", "all"))
+    form = ".3f" if abs(whole["loss_increase"]) >= 0.01 else ".4f"
     text = (
         "Without these MLPs (all their neurons held at their mean) the loss is "
-        f"{_rise(whole)} nats higher."
+        f"{whole['loss_increase']:{form}}{_interval(whole['ci95'], form)} nats higher."
     )
     if any(layer["n_free"] for layer in summary["layers"]):
         text += (
-            f" Without the labelled neurons alone {_rise(aligned)}, without the others alone "
-            f"{_rise(free)}."
+            f" Without the labelled neurons alone {aligned['loss_increase']:{form}}, without the "
+            f"others alone {free['loss_increase']:{form}}."
         )
     return f"{text} {rest}"
 
@@ -227,13 +228,6 @@ def _neuron(row: dict[str, Any], viewed: Mapping[str, Any] | None) -> Neuron:
 
 def _interval(ends: Sequence[float] | None, form: str) -> str:
     return "" if ends is None else f" [{ends[0]:{form}}, {ends[1]:{form}}]"
-
-
-def _rise(increase: dict[str, Any]) -> str:
-    """With its interval. Four digits, as the tax, where three would show too little."""
-    value = increase["loss_increase"]
-    form = ".3f" if abs(value) >= 0.01 else ".4f"
-    return f"{value:{form}}{_interval(increase['ci95'], form)}"
 
 
 def _two(value: float | None) -> str:

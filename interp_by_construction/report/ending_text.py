@@ -18,13 +18,17 @@ WIDTH, HEIGHT = 100, 30
 """The screen that it fits on, in cells and lines."""
 NAME, LABEL = 9, 26
 """Widths of the columns with names of facts, and with labels."""
-CAPTION = "From best to worst, on held-out text. Above: where it is most active. Below: what its label says."
+CAPTION = (
+    "Neurons from best to worst, on held-out text. Upper line: real. Lower line: what the label "
+    "predicts."
+)
 
 
 def show_ending(out: Console, ending: Ending, run: RunDirectory, page: Path | None) -> None:
     """At most `HEIGHT` lines, each at most as wide as the terminal and `WIDTH`; paths alone may be
     longer. page: of the report, None where it has not been written."""
-    for line in ending_lines(out, ending, closing_lines(ending, run, page)):
+    closing = closing_lines(ending, run, page, min(out.width, WIDTH))
+    for line in ending_lines(out, ending, closing):
         line.rstrip()
         out.print(line, soft_wrap=True)
 
@@ -48,8 +52,8 @@ def ending_lines(out: Console, ending: Ending, closing: Sequence[Text]) -> list[
     return lines
 
 
-def closing_lines(ending: Ending, run: RunDirectory, page: Path | None) -> list[Text]:
-    """Where the report is, and what to do next."""
+def closing_lines(ending: Ending, run: RunDirectory, page: Path | None, width: int) -> list[Text]:
+    """Where the report is, and what to do next, with words on it where they fit."""
     name, root = run.name, run.store.root.parent
     best = ending.neurons[0] if ending.neurons else None
     place = f" {best.layer} {best.node}" if best else ""
@@ -61,7 +65,9 @@ def closing_lines(ending: Ending, run: RunDirectory, page: Path | None) -> list[
     lines = _titled("report", [Text(f"ibc report {name}" if page is None else str(page))])
     if root != Path.cwd():
         lines += _titled("next", [Text(f"cd {root}")])
-    said = [Text(f"{command:<38} {what}") for command, what in commands]
+    column = max(len(command) for command, _ in commands) + 2
+    fits = NAME + column + max(len(what) for _, what in commands) <= width
+    said = [Text(f"{command:<{column}}{what}" if fits else command) for command, what in commands]
     return lines + _titled("next" if root == Path.cwd() else "", said)
 
 

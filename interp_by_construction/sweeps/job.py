@@ -75,8 +75,8 @@ def _run(values: Any, overrides: list[str]) -> int:
         from interp_by_construction.report.closing import close_run
 
         run = pipeline.run(cfg)
-        log_result(cfg, run)
         close_run(run)
+        log_result(cfg, run)
     except IbcError as error:
         sys.stderr.write(f"ibc: {error}\n")
         return BAD_INPUT

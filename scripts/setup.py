@@ -170,6 +170,9 @@ def pip(*arguments: str) -> None:
     # Twice quiet: errors only. pip warns about its own version and about every folder that does not
     # hold a project.
     command = [PYTHON, "-m", "pip", arguments[0], "-qq", *arguments[1:]]
+    if arguments[0] == "install":
+        # Python compiles what is imported when it is; pip would compile tens of thousands of files.
+        command.append("--no-compile")
     if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
         fail(
             f"`pip {' '.join(arguments)}` failed; its message stands above. Fix the cause and run `make setup` again"

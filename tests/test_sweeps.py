@@ -229,6 +229,7 @@ def sweep_command(server: FakeServer, root: Path, launcher: str, *more: str) -> 
         root,
         "layer=1",
         "align.weight=0.1,-1,10",
+        "scores.enabled=true",
         f"run={launcher}",
         f"hydra/launcher={launcher}",
         *more,

@@ -225,13 +225,22 @@ def test_chatter_goes_to_the_log_and_errors_to_both(tmp_path: Path, file: io.Str
         logging.getLogger("quiet").warning("a hint")
         package.info("begins")
         package.warning("plain text instead")
-        warnings.warn(" ".join(["few", "workers"]), stacklevel=1)
+        warnings.warn("few workers", stacklevel=1)
         sys.stderr.write("direct\n")
         late = logging.StreamHandler()
     log = (tmp_path / "logs" / "run.log").read_text()
-    for said in ("GPU available", "out of memory", "a hint", "begins", "few workers", "direct"):
+    for said in (
+        "GPU available",
+        "out of memory",
+        "a hint",
+        "begins",
+        "UserWarning: few workers",
+        "direct",
+    ):
         assert log.count(said) == 1, said
-    assert re.search(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S* chatty: GPU available", log, re.M)
+    assert re.search(
+        r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S* GPU available: False \(chatty\)$", log, re.M
+    )
     assert file.getvalue().splitlines() == ["error: out of memory", "warning: plain text instead"]
     assert own.getvalue() == ""
     assert before == ([*logging.getLogger().handlers], sys.stderr, warnings.showwarning)

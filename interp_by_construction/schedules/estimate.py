@@ -23,7 +23,7 @@ from interp_by_construction.llm.embedded import local_path
 from interp_by_construction.simulators import simulator_class
 from interp_by_construction.subject.load import source_checkpoint, source_config
 
-# To fit these anew, compare the seconds with the estimates in a run's `logs/run.log`. They come from
+# To fit these anew, compare the seconds with the estimates in a run's `logs/run.log`. They are from
 # `experiment=demo` and `experiment=stories` on two cores of an AMD EPYC with AVX2, in float32: one
 # thread for the subject (0.33 million multiply-adds per token), two for encoder and servers. Where
 # other work used the second core, single-threaded stages took 2.4 times as long.

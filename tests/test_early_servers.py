@@ -66,7 +66,7 @@ def test_what_nobody_used_is_stopped_with_the_run(
     cfg, server = served(tmp_path)
     with early_servers(cfg, runtime(tmp_path)) as start:
         start(["generate"])
-        wait_until(lambda: server._healthy)
+        wait_until(lambda: server._healthy, 60)
         pid = server.pid
     assert pid is not None and not running(pid) and not server.alive
     # It can be started again.
@@ -84,12 +84,12 @@ def test_a_run_that_fails_leaves_none_behind_and_does_not_wait_for_it(
     def run() -> None:
         with early_servers(cfg, runtime(tmp_path)) as start:
             start(["generate"])
-            wait_until(lambda: server.pid is not None)
+            wait_until(lambda: server.pid is not None, 60)
             raise error
 
     with pytest.raises(error):
         run()
-    assert not server.alive and time.monotonic() - began < 30 < cfg.startup_timeout
+    assert not server.alive and time.monotonic() - began < 100 < cfg.startup_timeout
 
 
 def test_one_that_is_stopped_before_it_has_begun_does_not_start_later(
@@ -110,7 +110,7 @@ def test_an_early_start_that_fails_is_no_error_until_somebody_needs_it(
     cfg, server = served(tmp_path)
     with early_servers(cfg, runtime(tmp_path)) as start:
         start(["generate"])
-        wait_until(lambda: server._early is not None and not server._early.is_alive())
+        wait_until(lambda: server._early is not None and not server._early.is_alive(), 60)
         start(["generate"])
         assert len(started) == 1, "not again and again"
         with pytest.raises(LabelerError, match="no such model"):
@@ -127,7 +127,7 @@ def test_it_does_not_wait_for_another_process_that_starts_the_same_server(
         with early_servers(cfg, runtime(tmp_path)) as start:
             start(["generate"])
             time.sleep(0.3)
-        assert time.monotonic() - began < 10 and not started
+        assert time.monotonic() - began < 60 and not started
 
 
 def test_other_backends_have_no_servers_to_start(tmp_path: Path) -> None:

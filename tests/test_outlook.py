@@ -3,6 +3,7 @@ computed."""
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from interp_by_construction.config import Config, compose
 from interp_by_construction.engine.effort import Effort
 from interp_by_construction.engine.stage import Stage
 from interp_by_construction.engine.store import Artifact
-from interp_by_construction.llm.embedded import model_identity
 from interp_by_construction.pipeline import graph_of
 from interp_by_construction.schedules import estimate
 from interp_by_construction.schedules.estimate import Pace, in_words, rough_sizes, speed
@@ -41,12 +41,15 @@ def same_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Pace, "of", classmethod(lambda cls, cfg, runtime: PACE))
 
 
-def config(name: str, *more: str) -> Config:
-    return compose([*ENDPOINT, "layer=[0,1]", *SETTINGS[name], *more])
+@cache
+def planned(name: str, *more: str, endpoint: bool = True) -> tuple[Config, RunGraph]:
+    """Configuration and graph; endpoint: with servers of others."""
+    cfg = compose([*(ENDPOINT if endpoint else []), "layer=[0,1]", *SETTINGS[name], *more])
+    return cfg, graph_of(cfg, [0, 1])
 
 
-def outlook(cfg: Config, graph: RunGraph, tmp: Path, find: Any = nothing) -> Outlook:
-    return Outlook.of(cfg, graph, find, runtime(tmp))
+def outlook(plan: tuple[Config, RunGraph], tmp: Path, find: Any = nothing) -> Outlook:
+    return Outlook.of(*plan, find, runtime(tmp))
 
 
 class Made:
@@ -62,31 +65,25 @@ class Made:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_stage_has_an_estimate_which_moves_no_fingerprint(name: str, tmp_path: Path) -> None:
-    cfg = config(name)
-    graph = graph_of(cfg, [0, 1])
+    cfg, graph = planned(name)
     before = graph.plan()
-    found = outlook(cfg, graph, tmp_path)
+    found = outlook((cfg, graph), tmp_path)
     assert found.n_stages == len(found.missing) > 10
     assert all(0 < each.seconds < 1e6 for each in found.missing.values())
     efforts = [each.stage.effort(rough_sizes(cfg)) for each in found.missing.values()]
     assert None not in efforts, "all shipped stages say how much they do"
-    assert graph.plan() == before == graph_of(cfg, [0, 1]).plan()
+    assert graph.plan() == before
 
 
 def test_the_estimate_falls_with_every_stage_that_is_done(tmp_path: Path) -> None:
-    cfg = config("joint")
-    graph = graph_of(cfg, [0, 1])
-    stages = list(missing_stages(graph, nothing))
-    left = [
-        outlook(cfg, graph, tmp_path, Made(*stages[:n])).seconds for n in range(1, len(stages) + 1)
-    ]
+    plan = planned("joint")
+    stages = list(missing_stages(plan[1], nothing))
+    left = [outlook(plan, tmp_path, Made(*stages[:n])).seconds for n in range(1, len(stages) + 1)]
     assert all(after < before for before, after in pairwise(left))
 
 
-def test_parents_of_what_is_done_are_not_missing(tmp_path: Path) -> None:
-    """The engine does not compute them either."""
-    cfg = config("loop")
-    graph = graph_of(cfg, [0, 1])
+def test_what_is_done_is_not_missing() -> None:
+    _, graph = planned("loop")
     simulate = graph.layers[1]["simulate"]
     kept = {stage.fingerprint for _, _, stage in graph.links()}
     missing = [stage.fingerprint for stage in missing_stages(graph, Made(simulate))]
@@ -96,31 +93,26 @@ def test_parents_of_what_is_done_are_not_missing(tmp_path: Path) -> None:
 
 def test_more_work_takes_longer(tmp_path: Path) -> None:
     few, many = (
-        outlook(cfg, graph_of(cfg, [0, 1]), tmp_path).seconds
-        for cfg in (
-            config("head"),
-            config("head", "align.steps=5000", "simulate.max_align_tokens=1000000"),
-        )
+        outlook(planned("head", *more), tmp_path).seconds
+        for more in ([], ["align.steps=5000", "simulate.max_align_tokens=1000000"])
     )
     assert many > 1.5 * few
 
 
-def test_names_are_those_of_the_plan(tmp_path: Path) -> None:
-    graph = graph_of(config("joint"), [0, 1])
-    names = set(link_names(graph).values())
+def test_names_are_those_of_the_plan() -> None:
+    names = set(link_names(planned("joint")[1]).values())
     assert {"corpus", "losses", "layer 0 label", "layers 0-1 align", "layer 1 losses_control"} <= (
         names
     )
 
 
 def test_the_first_line_counts_and_says_where_the_log_is(tmp_path: Path) -> None:
-    cfg = config("loop")
-    graph = graph_of(cfg, [0, 1])
-    log, stages = Path("runs/x/logs/run.log"), list(missing_stages(graph, nothing))
+    plan, log = planned("loop"), Path("runs/x/logs/run.log")
+    stages = list(missing_stages(plan[1], nothing))
     n = len(stages)
-    first = outlook(cfg, graph, tmp_path).headline("x", log)
+    first = outlook(plan, tmp_path).headline("x", log)
     assert first.startswith(f"x: {n} stages, {n} to do, about ") and first.endswith(f"Log: {log}")
-    some = outlook(cfg, graph, tmp_path, Made(*stages[1:4])).headline("x", log)
+    some = outlook(plan, tmp_path, Made(*stages[1:4])).headline("x", log)
     assert some.startswith(f"x: {n} stages, 3 were done before, {n - 3} to do, about ")
     done = Outlook(n, {}, {}).headline("x", log)
     assert done == f"x: all {n} stages were done before"
@@ -159,26 +151,20 @@ def test_a_machine_that_is_twice_as_slow_takes_twice_as_long() -> None:
 
 
 def test_sizes_come_from_configurations_alone() -> None:
-    cfg = config("pretrained", "data=tales", "nodes.fraction=0.5", "nodes.count=null")
+    more = ["data=tales", "nodes.fraction=0.5", "nodes.count=null"]
+    cfg = compose([*ENDPOINT, *SETTINGS["pretrained"], *more])
     shape = estimate.subject_shape(cfg)
     assert (shape.n_layers, shape.d_model, shape.d_mlp, shape.gated) == (30, 576, 1536, True)
     # The blocks of SmolLM2-135M have 106 million weights, its head 28 million.
     assert 0.9 < shape.multiply_adds / 134e6 < 1.2
     sizes = rough_sizes(cfg)
     assert sizes.nodes == 768 and 1.2e6 < sizes.splits["train"] < 2.2e6
-    assert sizes.of_split("test", 2) == 2 * sizes.block and sizes.of_split("apart") == 0
-
-
-def served(name: str, *more: str) -> Config:
-    """With servers of its own."""
-    model_identity("smollm2")
-    return compose(["layer=[0,1]", *SETTINGS[name], *more])
+    assert sizes.of_split("test", 2) == 2 * sizes.block and sizes.of_split("missing") == 0
+    assert 0.15e6 < sizes.of_split("apart") < 0.25e6
 
 
 def test_servers_start_just_before_they_are_needed(tmp_path: Path) -> None:
-    cfg = served("joint")
-    graph = graph_of(cfg, [0, 1])
-    found = outlook(cfg, graph, tmp_path)
+    found = outlook(planned("joint", endpoint=False), tmp_path)
     order = list(found.missing.values())
     begun: dict[str, int] = {}
     for place, each in enumerate(order):
@@ -199,13 +185,11 @@ def test_servers_start_just_before_they_are_needed(tmp_path: Path) -> None:
 
 
 def test_no_server_starts_for_what_is_done_or_served_elsewhere(tmp_path: Path) -> None:
-    cfg = served("joint", "scores.enabled=false")
-    graph = graph_of(cfg, [0, 1])
-    stages = [stage for _, _, stage in graph.links()]
+    plan = planned("joint", "scores.enabled=false", endpoint=False)
+    stages = [stage for _, _, stage in plan[1].links()]
     asking = [stage for stage in stages if stage.name in ("label", "simulate")]
-    found = outlook(cfg, graph, tmp_path, Made(*asking))
+    found = outlook(plan, tmp_path, Made(*asking))
     assert all(not found.servers_due(stage) for stage in stages)
-    elsewhere = config("joint")
-    graph = graph_of(elsewhere, [0, 1])
-    found = outlook(elsewhere, graph, tmp_path)
-    assert all(not found.servers_due(stage) for _, _, stage in graph.links())
+    elsewhere = planned("joint")
+    found = outlook(elsewhere, tmp_path)
+    assert all(not found.servers_due(stage) for _, _, stage in elsewhere[1].links())

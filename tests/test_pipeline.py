@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -126,8 +127,22 @@ def test_nodes_table_has_every_node(finished: tuple[Path, RunDirectory]) -> None
         assert len(labels) == len(set(labels)) == 4
 
 
+def test_the_log_has_each_stage_once_with_its_estimate(
+    finished: tuple[Path, RunDirectory],
+) -> None:
+    run = finished[1]
+    log, n = run.log.read_text(), len(run.artifacts)
+    assert f"small: {n} stages, {n} to do, about " in log.splitlines()[0]
+    took = re.findall(r"^\S+ \S+ (.+) took [\d.]+ s \(estimated [\d.]+ s\)$", log, re.M)
+    assert len(took) == n + 1 and took[-1] == "all stages", took
+    assert len(set(took)) == len(took) and {"corpus", "layer 2 losses_control"} <= set(took)
+    assert "`Trainer.fit` stopped" in log, "Lightning's chatter"
+
+
 def test_a_finished_run_asks_and_computes_nothing(
-    server: FakeServer, finished: tuple[Path, RunDirectory]
+    server: FakeServer,
+    finished: tuple[Path, RunDirectory],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     root, run = finished
     n_requests, before = len(server.requests), store_hashes(root)
@@ -135,6 +150,8 @@ def test_a_finished_run_asks_and_computes_nothing(
     summary = run.summary
     again = pipeline.run(config(server, root))
     assert again.summary == summary
+    shown = f"small: all {len(run.artifacts)} stages were done before\n"
+    assert capsys.readouterr() == ("", shown)
     assert len(server.requests) == n_requests
     assert store_hashes(root) == before
     assert {

@@ -22,7 +22,6 @@ from interp_by_construction.engine.progress import shown_on, terminal
 from interp_by_construction.engine.store import disk_errors
 
 PACKAGE = "interp_by_construction"
-FORMAT = "%(asctime)s %(name)s: %(message)s"
 
 
 @contextmanager
@@ -66,14 +65,26 @@ class _Diverted(io.TextIOBase):
         return True
 
 
+class _Stamped(logging.Formatter):
+    """Names the library that says something."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        text = super().formatMessage(record)
+        return text if _is_own(record) else f"{text} ({record.name})"
+
+
 class _ToTerminal(logging.Handler):
     """Shows errors, and warnings of this package, above the line that is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        own = record.name.split(".")[0] == PACKAGE and record.levelno >= logging.WARNING
-        if own or record.levelno >= logging.ERROR:
+        least = logging.WARNING if _is_own(record) else logging.ERROR
+        if record.levelno >= least:
             level = record.levelname.lower()
             terminal().print(Text(f"{level}: {self.format(record)}"), soft_wrap=True)
+
+
+def _is_own(record: logging.LogRecord) -> bool:
+    return record.name.split(".")[0] == PACKAGE
 
 
 @contextmanager
@@ -81,7 +92,7 @@ def _logging_to(file: IO[str]) -> Iterator[None]:
     """Takes the place of all handlers that write to a stream. Some libraries give one to their own
     logger."""
     to_file = logging.StreamHandler(file)
-    to_file.setFormatter(logging.Formatter(FORMAT))
+    to_file.setFormatter(_Stamped("%(asctime)s %(message)s"))
     root, own = logging.getLogger(), logging.getLogger(PACKAGE)
     every = [each for each in root.manager.loggerDict.values() if isinstance(each, logging.Logger)]
     loggers = [each for each in every if any(map(_to_stream, each.handlers))]

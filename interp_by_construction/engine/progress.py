@@ -118,16 +118,16 @@ class Line:
     def _progress(self, room: int, plain: bool) -> Text:
         """Bar, count and remaining time of the outermost loop with a length; else the seconds so
         far."""
-        loop = next((each for each in list(self.loops) if each.total), None)
-        left = None if loop is None or loop.seconds < LOOP_AFTER else loop.seconds_left
-        if loop is None or loop.total is None or left is None:
+        outer = next((each for each in list(self.loops) if each.total), None)
+        left = None if outer is None or outer.seconds < LOOP_AFTER else outer.seconds_left
+        if outer is None or outer.total is None or left is None:
             return Text(f"{shown_seconds(self.seconds):>6}", "default")
         remaining = f"{timedelta(seconds=round(left))} left"
-        end = f"{loop.done}/{loop.total}  {remaining}"
+        end = f"{outer.done}/{outer.total}  {remaining}"
         if room < len(end) + 1 + SHORTEST:
             end = remaining
         length = min(LONGEST, max(SHORTEST, room - len(end) - 1))
-        done = round(length * min(1.0, loop.done / loop.total))
+        done = round(length * min(1.0, outer.done / outer.total))
         full, empty = ("#", "-") if plain else ("━", "─")
         bar = Text(full * done, "green").append(empty * (length - done), "bright_black")
         return bar.append(f" {end}", "default")

@@ -15,6 +15,7 @@ import torch
 from transformers import AutoConfig
 
 from interp_by_construction.config import SPLITS, Config
+from interp_by_construction.config.text import APART
 from interp_by_construction.corpus.text import text_bytes
 from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.runtime import Runtime, torch_threads
@@ -22,25 +23,26 @@ from interp_by_construction.llm.embedded import local_path
 from interp_by_construction.simulators import simulator_class
 from interp_by_construction.subject.load import source_checkpoint, source_config
 
-# To fit these anew, compare the seconds with the estimates in a run's `logs/run.log`. They were
-# measured on two cores of an AMD EPYC with AVX2, in float32, in runs of `experiment=stories`: one
-# thread for the subject (0.33 million multiply-adds per token), two for encoder and servers.
+# To fit these anew, compare the seconds with the estimates in a run's `logs/run.log`. They are from
+# `experiment=demo` and `experiment=stories` on two cores of an AMD EPYC with AVX2, in float32: one
+# thread for the subject (0.33 million multiply-adds per token), two for encoder and servers. Where
+# other work used the second core, single-threaded stages took 2.4 times as long.
 REFERENCE = 30e9
 """Multiply-adds per second of a matrix product there, with one thread."""
-COST = {"encoded": 1.4, "labels": 2.0, "read": 3.6, "trained": 3.5, "rated": 1.2, "written": 15.0}
+COST = {"encoded": 1.1, "labels": 2.0, "read": 3.6, "trained": 3.5, "rated": 1.2, "written": 15.0}
 """Kind of work -> how many times as long as a matrix product the same multiply-adds take, those of
 a forward pass. `written` waits for memory."""
 CUT, STEP = 3e-6, 0.005
 """Seconds in which a token is cut, and that an optimizer step takes beside its tokens."""
-LABEL, PROMPT, ANSWER, RATED = 10, 250, 6, 1.5
+LABEL, PROMPT, ANSWER, RATED = 10, 120, 6, 1.5
 """Tokens of a label with what stands around it, of a question to the labeler, of its answer, and of
 prompts for each token that it rates."""
 UNKNOWN_EFFORT = Effort(seconds=5)
 """Of a stage that does not say."""
 UNKNOWN_TOKENS, UNKNOWN_MODEL = 2_000_000, 130e6
 """Of a text, and multiply-adds per token of a language model, that are not on this machine."""
-STORY, BYTES = 126, 3.5
-"""Tokens of a generated story, and bytes of a token of text."""
+STORY, BYTES, APART_SHARE = 126, 3.5, 0.09
+"""Tokens of a generated story, bytes of a token of text, and share of the tales that is apart."""
 TEST_ROWS, TEST_SECONDS = 512, 0.06
 """Of the matrices whose product is timed, and for how long."""
 
@@ -146,6 +148,8 @@ def rough_sizes(cfg: Config) -> Sizes:
         n_bytes = text_bytes(data)
         n_tokens = UNKNOWN_TOKENS if n_bytes is None else n_bytes / BYTES
     splits = {split: round(n_tokens * data.fractions[split]) for split in SPLITS}
+    if data.split == "shipped":
+        splits[APART] = round(n_tokens * APART_SHARE)
     return Sizes(data.block_size, width if wanted is None else min(wanted, width), splits)
 
 

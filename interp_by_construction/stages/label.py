@@ -162,7 +162,8 @@ class LabelNodes(Stage[LabelRecord]):
 
     def effort(self, sizes: Sizes) -> Effort:
         ask, texts = self.ask, self.texts
-        rounds = (ask.revisions or 0) + (0 if self.audits is None else self.audits.n)
+        # About every second node is asked again, because another one holds its label.
+        rounds = 0.5 + (ask.revisions or 0) + (0 if self.audits is None else self.audits.n)
         n_answers = sizes.nodes * (ask.n_candidates + ask.n_revised * rounds)
         asked = Effort(read=sum(each.n_tokens for each in texts.values()), answers=n_answers)
         if self.simulator is None:

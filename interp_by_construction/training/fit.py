@@ -143,7 +143,7 @@ class _Checkpoint(pl.Callback):
 
     def save(self, trainer: pl.Trainer) -> None:
         temporary = self.path.with_suffix(".tmp")
-        trainer.save_checkpoint(temporary)
+        trainer.save_checkpoint(temporary, weights_only=False)
         temporary.replace(self.path)
         self.saved_at = time.monotonic()
 

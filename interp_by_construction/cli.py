@@ -184,6 +184,7 @@ def _explain(arguments: list[str]) -> None:
             raise ConfigError(f"{key}={options[key]}: give a number, as in {key}=1")
     run = _only_run(Path(options["paths.root"]).resolve(), given[0], "explain with")
     run.finished_summary()
+    run.config()
 
     # They import torch, which a mistyped name need not wait for.
     from interp_by_construction.loaded import load

@@ -193,6 +193,30 @@ def test_no_module_imports_from_a_later_room() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_uv_is_told_what_pip_is_configured_to_do(tmp_path: Path) -> None:
+    """Variables come before a file, and a file's section `install` before `global`."""
+    file = tmp_path / "pip.conf"
+    file.write_text(
+        "[global]\nindex-url = https://one.example/simple\nfind-links = /global\n"
+        "extra-index-url =\n  https://two.example/simple\n  https://three.example/simple\n"
+        "[install]\nfind-links = /install\n"
+    )
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'scripts')!r}); import setup as s\n"
+        f"s.PYTHON = {sys.executable!r}; print(*s.uv_options(s.pip_settings()))"
+    )
+    environment = {"PIP_CONFIG_FILE": str(file), "PIP_CONSTRAINT": "/pins", "PIP_NO_INDEX": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    told = done.stdout.partition("unsafe-best-match ")[2].strip()
+    assert told == (
+        "--index-url https://one.example/simple --extra-index-url https://two.example/simple "
+        "--extra-index-url https://three.example/simple --find-links /install --constraints /pins "
+        "--no-index"
+    )
+
+
 def test_setup_is_a_no_op_where_the_stamp_fits_and_refuses_unknown_devices(tmp_path: Path) -> None:
     """On a copy with an empty environment: neither path may reach pip."""
     (tmp_path / "scripts").mkdir()

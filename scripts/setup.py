@@ -44,6 +44,14 @@ they are not installed."""
 OPTIONAL = ("torchcodec", "torchaudio", "torchvision")
 """vLLM pulls them in, and text needs none. One that does not match torch breaks the import of
 transformers' models, so it is removed."""
+IMPORTED = (
+    *("torch", "torch._dynamo", "torch._inductor.lowering", "pytorch_lightning", "datasets"),
+    *("pandas", "matplotlib.pyplot", "scipy.stats", "scipy.optimize", "wandb", "hydra", "pytest"),
+    *("transformers.models.llama.modeling_llama", "transformers.models.gpt2.modeling_gpt2"),
+    *("interp_by_construction.cli", "interp_by_construction.pipeline"),
+)
+_SERVER = ("vllm.entrypoints.openai.api_server", "vllm.v1.engine.core")
+IMPORTED_BY_VLLM = {"cuda": _SERVER, "cpu": (*_SERVER, "vllm.v1.worker.cpu_worker")}
 TRY_EACH = """
 import importlib, importlib.util
 for name in {!r}:
@@ -73,7 +81,7 @@ def main() -> None:
     create_venv(device)
     install(device)
     remove_broken()
-    check()
+    check(device)
     STAMP.write_text(stamp)
     say(f"ready in {time.monotonic() - start:.0f} s")
 
@@ -204,10 +212,15 @@ def remove_broken() -> None:
         fail(f"`pip uninstall {' '.join(broken)}` failed; its message stands above")
 
 
-def check() -> None:
-    """Imports what the first run will import, so that a broken environment shows now."""
-    modules = "torch, pytorch_lightning, interp_by_construction" + (", vllm" if HAS_VLLM else "")
-    done = run_python(f"import {modules}; from transformers import LlamaForCausalLM")
+def check(device: str) -> None:
+    """Imports what runs will import, so that a broken environment shows now.
+
+    The imports also compile these modules, which no later process can do where
+    PYTHONDONTWRITEBYTECODE is set: a server then took 131 s to start in place of 57.
+    """
+    say("trying the new environment")
+    modules = IMPORTED + (IMPORTED_BY_VLLM[device] if HAS_VLLM else ())
+    done = run_python(f"import {', '.join(modules)}")
     if done.returncode != 0:
         reason = done.stderr.strip()[-2000:]
         fail(
@@ -216,8 +229,10 @@ def check() -> None:
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    command = [PYTHON, "-c", code]
     return subprocess.run(
-        [PYTHON, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
+        command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False
     )
 
 

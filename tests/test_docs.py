@@ -184,8 +184,8 @@ TINY = (
     "nodes.count=4 subject.adapt_steps=5 align.local_steps=3 align.steps=3 align.batch_size=2 continue.steps=3 "
     "continue.batch_size=2 simulate.n_score_tokens=64 simulate.excerpt_tokens=32 simulate.n_label_tokens=640 "
     "simulate.n_head_score_tokens=1024 simulate.max_align_tokens=640 label.head_select_tokens=640 "
-    "label.general_pool=false evaluate.max_test_blocks=4 evaluate.n_bootstrap=50 collect.max_blocks=16 "
-    "function.n_clamp_tokens=640 trainer.checkpoint_seconds=0"
+    "label.general_pool=false label.min_tokens=0 evaluate.max_test_blocks=4 evaluate.n_bootstrap=50 "
+    "collect.max_blocks=16 function.n_clamp_tokens=640 trainer.checkpoint_seconds=0"
 )
 """Stands behind each `ibc run` of the tutorial when it is tested."""
 

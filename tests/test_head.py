@@ -46,7 +46,7 @@ from interp_by_construction.simulators import check
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.files import simulate_file
 from interp_by_construction.simulators.handle import ConfiguredSimulator, simulator_of
-from interp_by_construction.simulators.head import Head
+from interp_by_construction.simulators.head import Head, HeadEncoder
 from interp_by_construction.stages.assign import Assign
 from interp_by_construction.stages.simulate import Simulate
 from interp_by_construction.stats.correlation import columnwise_correlation, pairwise_correlation
@@ -664,6 +664,11 @@ def test_the_vector_of_a_label_is_the_same_bit_by_bit_whatever_stands_beside_it(
     )
     for i in (0, 7, len(labels) - 1):
         np.testing.assert_array_equal(head.label_vectors(encoder, [labels[i]])[0], together[i])
+    kept = HeadEncoder(head, encoder)
+    for some in (labels[3:5], [], labels, labels[::-2]):
+        np.testing.assert_array_equal(
+            kept.label_vectors(some), together[[labels.index(label) for label in some]]
+        )
 
 
 def test_simulate_with_a_head_needs_no_server_and_each_line_stands_alone(

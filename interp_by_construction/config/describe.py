@@ -125,9 +125,7 @@ def help_text(config: Config, conf: Path, whole: bool) -> str:
     values of `config`; with `whole` (`--help=all`) every field."""
     groups = "\n".join(f"  {name}={'|'.join(names)}" for name, names in choices(conf).items())
     if whole:
-        fields = (
-            f"Settings, with the values that this command line gives them:\n\n{documented(config)}"
-        )
+        fields = f"Settings, with the values that this command line gives them:\n\n{documented(config)}\n"
     else:
         lines = "\n".join(_explained(each) for each in _most_changed(config))
         fields = (

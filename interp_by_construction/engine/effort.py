@@ -38,6 +38,8 @@ class Effort:
     """Tokens that the subject reads."""
     trained: float = 0
     """Tokens that the subject is trained on."""
+    taught: float = 0
+    """Of these, tokens on which it is distilled as well."""
     steps: float = 0
     """Optimizer steps."""
     answers: float = 0

@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,8 @@ class HeadEncoder:
 
     head: Head
     plain: Encoder
+    _known: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
+    """Label -> its vector, which depends on nothing else."""
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -131,13 +133,21 @@ class HeadEncoder:
         for features in self.plain.encode(texts):
             yield self.head.token_vectors(features).astype(np.float16)
 
+    def label_vectors(self, labels: Sequence[str]) -> NDArray[np.float32]:
+        """As `Head.label_vectors`. Each label is read once: layers share most of their
+        candidates."""
+        new = [label for label in dict.fromkeys(labels) if label not in self._known]
+        made = self.head.label_vectors(self.plain, new)
+        self._known.update(zip(new, made, strict=True))
+        return np.stack([self._known[label] for label in labels]) if labels else made
+
 
 class HeadSimulation(Simulation):
     """A head's simulation of some labels."""
 
     def __init__(self, encoder: HeadEncoder, labels: Sequence[str]) -> None:
         self._encoder = encoder
-        self._vectors = encoder.head.label_vectors(encoder.plain, labels)
+        self._vectors = encoder.label_vectors(labels)
 
     def __call__(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         # Text by text: the last bits of a product depend on its number of rows.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -135,8 +135,8 @@ class TrainingStage(Stage[R]):
         """Trains phases inside the block."""
         return Trainer.of(job, self.corpus, self.conditions, self.original)
 
-    def training(self, phases: Iterable[Phase], sizes: Sizes) -> Effort:
+    def training(self, phases: Sequence[Phase], sizes: Sizes) -> Effort:
         """What it is to train these phases."""
         n_tokens = sum(phase.batch_size * phase.steps * sizes.block for phase in phases)
         taught = n_tokens if self.conditions.distill else 0
-        return Effort(trained=n_tokens, read=taught, steps=sum(phase.steps for phase in phases))
+        return Effort(trained=n_tokens, taught=taught, steps=sum(each.steps for each in phases))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from interp_by_construction.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from interp_by_construction.loaded import LoadedRun
-
-__version__ = "0.1.0"
 
 
 def load(path: str | Path) -> LoadedRun:

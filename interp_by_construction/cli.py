@@ -144,8 +144,8 @@ def _verify(arguments: list[str]) -> int:
     runs = find_runs(root / "runs", name)
 
     # They import torch, which a mistyped name need not wait for.
-    from interp_by_construction.pipeline import graph_of
     from interp_by_construction.results.verification import verify
+    from interp_by_construction.schedules.plan import graph_of
 
     n_problems = 0
     for run in runs:

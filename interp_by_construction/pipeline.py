@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
 
 from interp_by_construction.config import Config
 from interp_by_construction.engine.progress import shown_seconds
@@ -17,16 +16,13 @@ from interp_by_construction.engine.session import Session, open_engine
 from interp_by_construction.llm.early import early_servers
 from interp_by_construction.results.summary import write_results
 from interp_by_construction.schedules.graph import RunGraph
-from interp_by_construction.schedules.joint import joint
+from interp_by_construction.schedules.helper import helper
 from interp_by_construction.schedules.layers import planned_layers
-from interp_by_construction.schedules.loop import loop
 from interp_by_construction.schedules.outlook import Outlook
-from interp_by_construction.simulators import check as check_simulator
+from interp_by_construction.schedules.plan import graph_of
 from interp_by_construction.subject.load import layer_count
 
 _LOG = logging.getLogger(__name__)
-
-SCHEDULES = {"sequential": loop, "joint": joint}
 
 
 def run(cfg: Config, name: str | None = None) -> RunDirectory:
@@ -46,24 +42,16 @@ def run(cfg: Config, name: str | None = None) -> RunDirectory:
 
 def compute(cfg: Config, directory: RunDirectory, graph: RunGraph, session: Session) -> None:
     """All that is missing, each stage with a line on the terminal. Servers start before they are
-    needed."""
+    needed, and a helper computes meanwhile what it can."""
     engine, runtime, lines = session
     began, ahead = time.monotonic(), Outlook.of(cfg, graph, engine.find, runtime)
     lines.begin(ahead.headline(directory.name, near(directory.log)), ahead.missing)
-    with early_servers(cfg.labeler, runtime) as start:
-        for layer, link, stage in graph.links():
+    with early_servers(cfg.labeler, runtime) as start, helper(cfg, directory, ahead):
+        for layer, link, stage in graph.links(ahead.first):
             start(ahead.servers_due(stage))
-            directory.mark(layer, link, engine.get(stage).fingerprint)
+            artifact = engine.get(stage)
+            lines.made(stage, artifact)
+            directory.mark(layer, link, artifact.fingerprint)
     if ahead.missing:
         took, wanted = (shown_seconds(n) for n in (time.monotonic() - began, ahead.seconds))
         _LOG.info("all stages took %s (estimated %s)", took, wanted)
-
-
-def graph_of(cfg: Config, layers: Sequence[int]) -> RunGraph:
-    """The stages of a run over `layers`, lowest first. Computes nothing.
-
-    Raises ConfigError or another IbcError for a model, a head or a transcoder on disk that is
-    missing or does not fit.
-    """
-    check_simulator(cfg)
-    return SCHEDULES[cfg.schedule](cfg, layers)

@@ -13,6 +13,7 @@ SMALL = [
     "layer=[1,2]",
     "logger=none",
     "trainer.threads=1",
+    "trainer.helper=never",
     "data.n_documents=450",
     "subject.pretrain_steps=6",
     "subject.d_mlp=32",

@@ -3,6 +3,7 @@ computed."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -15,18 +16,21 @@ from test_stages import ENDPOINT, SETTINGS
 
 from interp_by_construction.config import Config, compose
 from interp_by_construction.engine.effort import Effort
+from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.stage import Stage
+from interp_by_construction.engine.stage_lines import Expected
 from interp_by_construction.engine.store import Artifact
-from interp_by_construction.pipeline import graph_of
 from interp_by_construction.schedules import estimate
 from interp_by_construction.schedules.estimate import Pace, in_words, rough_sizes, speed
-from interp_by_construction.schedules.graph import RunGraph
+from interp_by_construction.schedules.graph import RunGraph, ancestry
 from interp_by_construction.schedules.outlook import (
     START_SECONDS,
     Outlook,
     link_names,
     missing_stages,
+    seconds_of_two,
 )
+from interp_by_construction.schedules.plan import graph_of
 
 PACE = Pace(1e-5, 1e-3, 1e-3, 1.0)
 
@@ -43,13 +47,25 @@ def same_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @cache
 def planned(name: str, *more: str, endpoint: bool = True) -> tuple[Config, RunGraph]:
-    """Configuration and graph; endpoint: with servers of others."""
-    cfg = compose([*(ENDPOINT if endpoint else []), "layer=[0,1]", *SETTINGS[name], *more])
+    """Configuration and graph; endpoint: with servers of others. Without a helper, because whether
+    one pays depends on the machine."""
+    own = [*(ENDPOINT if endpoint else []), "layer=[0,1]", "trainer.helper=never"]
+    cfg = compose([*own, *SETTINGS[name], *more])
     return cfg, graph_of(cfg, [0, 1])
 
 
 def outlook(plan: tuple[Config, RunGraph], tmp: Path, find: Any = nothing) -> Outlook:
     return Outlook.of(*plan, find, runtime(tmp))
+
+
+@dataclass(frozen=True)
+class Empty(Stage[Record]):
+    name = "empty"
+    version = 1
+    record = Record
+
+    number: int
+    needs: tuple[Stage[Any], ...] = ()
 
 
 class Made:
@@ -193,3 +209,42 @@ def test_no_server_starts_for_what_is_done_or_served_elsewhere(tmp_path: Path) -
     elsewhere = planned("joint")
     found = outlook(elsewhere, tmp_path)
     assert all(not found.servers_due(stage) for _, _, stage in elsewhere[1].links())
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_with_a_helper_what_asks_a_language_model_comes_first(name: str, tmp_path: Path) -> None:
+    cfg, graph = planned(name, "trainer.helper=always")
+    found = outlook((cfg, graph), tmp_path)
+    stages = [placed.stage for placed in graph.links(found.first)]
+    plain = [placed.stage for placed in graph.links()]
+    assert sorted(s.fingerprint for s in stages) == sorted(s.fingerprint for s in plain)
+    asking = [place for place, stage in enumerate(stages) if found.asks(stage)]
+    needed = ancestry(filter(found.asks, plain))
+    assert all(stage.fingerprint in needed for stage in stages[: max(asking)])
+    made: set[str] = set()
+    for fingerprint, each in found.missing.items():
+        assert {parent.fingerprint for parent in each.stage.parents.values()} <= made
+        made.add(fingerprint)
+    assert not any(found.asks(stage) for stage in found.for_helper)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_helper_saves_no_more_than_what_it_can_compute(name: str, tmp_path: Path) -> None:
+    alone, helped = (
+        outlook(planned(name, f"trainer.helper={helper}"), tmp_path)
+        for helper in ("never", "always")
+    )
+    assert not alone.helped and helped.helped and alone.missing.keys() == helped.missing.keys()
+    own = sum(helped.missing[stage.fingerprint].seconds for stage in helped.for_helper)
+    assert alone.seconds - own <= helped.seconds <= alone.seconds
+
+
+def test_two_who_share_their_work_take_as_long_as_the_busier_one() -> None:
+    first, second, third = (Empty(n) for n in (1, 2, 3))
+    after = Empty(4, (second,))
+    run = [Expected(stage, "", 100.0) for stage in (first, second, third, after)]
+    # It begins the second after 10 s, while the run is at the first, and then the third.
+    assert seconds_of_two(run, [second, third]) == pytest.approx(310)
+    # While the run is at the third, it has the last, which needed the second.
+    assert seconds_of_two(run, [after, second]) == pytest.approx(210)
+    assert seconds_of_two(run, []) == pytest.approx(400)

@@ -22,7 +22,7 @@ from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.runtime import Handle
 from interp_by_construction.engine.stage import Given, Stage
 from interp_by_construction.errors import IbcError
-from interp_by_construction.pipeline import graph_of
+from interp_by_construction.schedules.plan import graph_of
 from interp_by_construction.stages import all_stages
 
 ENDPOINT = [

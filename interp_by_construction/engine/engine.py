@@ -21,10 +21,15 @@ class Engine:
     """Decides what is computed, and keeps what it costs. Stages know nothing of the store."""
 
     def __init__(
-        self, store: Store, runtime: Runtime | None, watch: Watch = lambda stage: nullcontext()
+        self,
+        store: Store,
+        runtime: Runtime | None,
+        watch: Watch = lambda stage: nullcontext(),
+        wait: Watch = lambda stage: nullcontext(),
     ) -> None:
-        """Without a runtime the engine only looks: `get` raises LookupError for what is missing."""
-        self.store, self.runtime, self.watch = store, runtime, watch
+        """Without a runtime the engine only looks: `get` raises LookupError for what is missing.
+        wait: entered while another process computes a stage."""
+        self.store, self.runtime, self.watch, self.wait = store, runtime, watch, wait
         self._known: dict[str, Artifact] = {}
 
     def get(self, stage: Stage[Any]) -> Artifact:
@@ -46,7 +51,7 @@ class Engine:
             finally:
                 _add_cost(out, runtime.device_name, runtime.tokens() - before)
 
-        artifact = self.store.build(stage.recipe, compute)
+        artifact = self.store.build(stage.recipe, compute, self.wait(stage))
         self._known[stage.fingerprint] = artifact
         return artifact
 

@@ -180,6 +180,13 @@ def line(name: str, words: str = "", columns: Columns | None = None) -> Iterator
             console.print(made.text(WIDTH), soft_wrap=True)
 
 
+def show_done(name: str, words: str, columns: Columns, outcome: str) -> None:
+    """The line of something that was done elsewhere."""
+    made = Line(name, words, columns)
+    made.outcome = outcome
+    terminal().print(made.text(WIDTH), soft_wrap=True)
+
+
 @contextmanager
 def loop(words: str, total: int | None = None) -> Iterator[Loop]:
     """Shows how far a loop is. The caller sets `done`."""

@@ -26,9 +26,10 @@ class Session(NamedTuple):
 
 
 @contextmanager
-def open_engine(cfg: Config, directory: RunDirectory) -> Iterator[Session]:
+def open_engine(cfg: Config, directory: RunDirectory, announced: bool = True) -> Iterator[Session]:
     """An engine on the run's store, and its runtime, which is closed at the end. What libraries say
-    meanwhile goes to the run's log."""
+    meanwhile goes to the run's log. announced: whether the run's state says what is computed, which
+    only the process that holds the run's lock may write."""
     store, trainer, lines = Store(cfg.store_dir), cfg.trainer, StageLines()
 
     def tracker(stage: str, layer: int | None) -> AbstractContextManager[Any]:
@@ -36,7 +37,8 @@ def open_engine(cfg: Config, directory: RunDirectory) -> Iterator[Session]:
 
     @contextmanager
     def watch(stage: Stage[Any]) -> Iterator[None]:
-        directory.announce(stage.name, stage.shown_layer)
+        if announced:
+            directory.announce(stage.name, stage.shown_layer)
         with lines.running(stage):
             yield
 
@@ -51,7 +53,7 @@ def open_engine(cfg: Config, directory: RunDirectory) -> Iterator[Session]:
     )
     with run_log(directory.log):
         try:
-            yield Session(Engine(store, runtime, watch), runtime, lines)
+            yield Session(Engine(store, runtime, watch, lines.waiting), runtime, lines)
         finally:
             runtime.close()
 

@@ -9,10 +9,20 @@ from typing import Any, NamedTuple
 
 from rich.text import Text
 
-from interp_by_construction.engine.progress import Columns, line, shown_seconds, terminal
+from interp_by_construction.engine.progress import (
+    Columns,
+    line,
+    show_done,
+    shown_seconds,
+    terminal,
+)
 from interp_by_construction.engine.stage import Stage
+from interp_by_construction.engine.store import Artifact
 
 _LOG = logging.getLogger(__name__)
+
+BESIDE = "beside"
+"""Said of what another process computes meanwhile."""
 
 
 class Expected(NamedTuple):
@@ -30,12 +40,17 @@ class StageLines:
 
     def __init__(self) -> None:
         self._expected: dict[str, Expected] = {}
+        self._shown: set[str] = set()
         self._columns = Columns()
 
     def begin(self, headline: str, expected: Mapping[str, Expected]) -> None:
-        """The first line, and the stages to come, by fingerprint. Their lines stand in columns."""
+        """The first line, and the stages to come, by fingerprint."""
         terminal().print(Text(headline), soft_wrap=True)
         _LOG.info("%s", headline)
+        self.expect(expected)
+
+    def expect(self, expected: Mapping[str, Expected]) -> None:
+        """The stages to come, by fingerprint. Their lines stand in columns."""
         self._expected = dict(expected)
         if expected:
             names = (len(each.name) for each in expected.values())
@@ -45,8 +60,8 @@ class StageLines:
     @contextmanager
     def running(self, stage: Stage[Any]) -> Iterator[None]:
         """Shows the stage's line while the block computes it."""
-        expected = self._expected.get(stage.fingerprint)
-        name = shown_name(stage.name, stage.shown_layer) if expected is None else expected.name
+        expected, name = self._expected.get(stage.fingerprint), self._name(stage)
+        self._shown.add(stage.fingerprint)
         estimate = "" if expected is None else f" (estimated {shown_seconds(expected.seconds)})"
         _LOG.info("%s begins: %s%s", name, stage.says, estimate)
         with line(name, stage.says, self._columns) as shown:
@@ -57,6 +72,24 @@ class StageLines:
                 _LOG.info("%s failed after %s: %s", name, shown_seconds(shown.seconds), what)
                 raise
             _LOG.info("%s took %s%s", name, shown_seconds(shown.seconds), estimate)
+
+    @contextmanager
+    def waiting(self, stage: Stage[Any]) -> Iterator[None]:
+        """Shows the stage's line while another process computes it."""
+        self._shown.add(stage.fingerprint)
+        with line(self._name(stage), f"{stage.says} ({BESIDE})", self._columns):
+            yield
+
+    def made(self, stage: Stage[Any], artifact: Artifact) -> None:
+        """Shows a stage that had to be computed, and that another process has computed."""
+        if stage.fingerprint in self._expected and stage.fingerprint not in self._shown:
+            self._shown.add(stage.fingerprint)
+            took = f"{shown_seconds(artifact.seconds)}, {BESIDE}"
+            show_done(self._name(stage), stage.says, self._columns, took)
+
+    def _name(self, stage: Stage[Any]) -> str:
+        expected = self._expected.get(stage.fingerprint)
+        return shown_name(stage.name, stage.shown_layer) if expected is None else expected.name
 
 
 def shown_name(name: str, layer: int | None) -> str:

@@ -21,12 +21,12 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import BaseFileLock, FileLock, Timeout
 
 from interp_by_construction.errors import CorruptArtifact, StoreError
 
@@ -183,10 +183,26 @@ class Store:
                 raise CorruptArtifact(_corrupt(file, path))
         return artifact
 
-    def build(self, recipe: Recipe, compute: Callable[[Path], dict[str, Any]]) -> Artifact:
+    def busy(self, recipe: Recipe) -> bool:
+        """Whether a process computes the artifact of `recipe`."""
+        file = self._lock_file(recipe)
+        if not file.is_file():
+            return False
+        try:
+            with FileLock(file, timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    def build(
+        self,
+        recipe: Recipe,
+        compute: Callable[[Path], dict[str, Any]],
+        waiting: AbstractContextManager[None] | None = None,
+    ) -> Artifact:
         """The artifact of `recipe`. Where it does not exist yet, `compute(directory) -> metrics`
         is called. It may leave checkpoints in `directory / SCRATCH`; they are found again after a
-        kill."""
+        kill. waiting: entered while another process computes it."""
         found = self.get(recipe.stage, recipe.fingerprint)
         if found is not None:
             return found
@@ -195,7 +211,7 @@ class Store:
         scratch = partial / SCRATCH
         with disk_errors(final):
             final.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(final.with_name(f".{recipe.fingerprint}.lock")):
+            with _acquired(FileLock(self._lock_file(recipe)), waiting or nullcontext()):
                 found = self.get(recipe.stage, recipe.fingerprint)
                 if found is not None:
                     return found
@@ -210,6 +226,10 @@ class Store:
                 partial.replace(final)
                 _flush(final.parent)
         return Artifact(recipe.stage, recipe.fingerprint, final)
+
+    def _lock_file(self, recipe: Recipe) -> Path:
+        final = self.path(recipe.stage, recipe.fingerprint)
+        return final.with_name(f".{recipe.fingerprint}.lock")
 
     def _complete(
         self, recipe: Recipe, partial: Path, metrics: dict[str, Any], cost: dict[str, Any]
@@ -255,6 +275,20 @@ class Store:
         known = {path / name for name in (*files, MANIFEST)}
         extra = (file for file in path.rglob("*") if file.is_file() and file not in known)
         return problems + [f"{file}: not in the manifest" for file in extra]
+
+
+@contextmanager
+def _acquired(lock: BaseFileLock, waiting: AbstractContextManager[None]) -> Iterator[None]:
+    """Holds the lock; inside `waiting` as long as another process holds it."""
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        with waiting:
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _corrupt(file: Path, artifact: Path) -> str:

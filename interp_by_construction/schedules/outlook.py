@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import math
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from interp_by_construction.engine.stage_lines import Expected, shown_name
 from interp_by_construction.engine.store import Artifact
 from interp_by_construction.llm.vllm_command import ServerKind
 from interp_by_construction.schedules.estimate import UNKNOWN_EFFORT, Pace, in_words, rough_sizes
-from interp_by_construction.schedules.graph import RunGraph
+from interp_by_construction.schedules.graph import RunGraph, ancestry
 
 Find = Callable[[Stage[Any]], Artifact | None]
 """The finished artifact of a stage, or None."""
@@ -26,6 +29,8 @@ START_SECONDS = 40.0
 """A server starts this long before it is needed, or as soon afterwards as a stage begins."""
 WAIT_SECONDS = 15.0
 """How long a run waits for each server, although it starts early."""
+HELPER_STARTS, HELPER_SAVES = 10.0, 30.0
+"""Seconds that a helper takes to start, and that it must save to be worth it."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,10 @@ class Outlook:
     """Fingerprint -> stage, in the order of computation."""
     servers: Mapping[str, tuple[ServerKind, ...]]
     """Fingerprint -> the servers that the stage may need."""
+    asking: frozenset[str] = frozenset()
+    """Fingerprints of missing stages that ask a language model."""
+    helped: bool = False
+    """Whether a helper computes meanwhile what asks none."""
 
     @classmethod
     def of(cls, cfg: Config, graph: RunGraph, find: Find, runtime: Runtime) -> Outlook:
@@ -47,19 +56,49 @@ class Outlook:
         if not missing:
             return cls(n_stages, {}, {})
         names, sizes, pace = link_names(graph), sizes_of(cfg, graph, find), Pace.of(cfg, runtime)
-        expected, servers = {}, {}
+        expected, asked = {}, {}
         for fingerprint, stage in missing.items():
             effort = stage.effort(sizes) or UNKNOWN_EFFORT
             name = names.get(fingerprint) or shown_name(stage.name, stage.shown_layer)
             expected[fingerprint] = Expected(stage, name, pace.seconds(effort))
-            servers[fingerprint] = _servers(effort) if cfg.labeler.backend == "vllm" else ()
-        return cls(n_stages, expected, servers)
+            asked[fingerprint] = _servers(effort)
+        managed = cfg.labeler.backend == "vllm"
+        servers = {fingerprint: own if managed else () for fingerprint, own in asked.items()}
+        asking = frozenset(fingerprint for fingerprint, own in asked.items() if own)
+        alone = cls(n_stages, expected, servers, asking)
+        order = missing_stages(graph, find, alone.asks)
+        ordered = {stage.fingerprint: expected[stage.fingerprint] for stage in order}
+        helped = replace(alone, missing=ordered, helped=True)
+        saved = alone.seconds - helped.seconds
+        return helped if _is_helped(cfg.trainer.helper, runtime, saved) else alone
 
     @property
     def seconds(self) -> float:
         """Of all that is missing."""
         kinds = {kind for own in self.servers.values() for kind in own}
-        return sum(each.seconds for each in self.missing.values()) + len(kinds) * WAIT_SECONDS
+        if self.helped:
+            own = seconds_of_two(list(self.missing.values()), self.for_helper)
+        else:
+            own = sum(each.seconds for each in self.missing.values())
+        return own + len(kinds) * WAIT_SECONDS
+
+    @property
+    def for_helper(self) -> list[Stage[Any]]:
+        """What a helper may compute, in its order. What has to be there before a language model can
+        be asked comes last: the run computes it at once."""
+        stages = [each.stage for each in self.missing.values()]
+        early = ancestry(filter(self.asks, stages))
+        own = [stage for stage in stages if not self.asks(stage)]
+        return sorted(own, key=lambda stage: stage.fingerprint in early)
+
+    def asks(self, stage: Stage[Any]) -> bool:
+        """Whether it asks a language model."""
+        return stage.fingerprint in self.asking
+
+    def first(self, stage: Stage[Any]) -> bool:
+        """Whether the run computes it as soon as it can: with a helper, what asks a language model,
+        because the helper does the rest meanwhile."""
+        return self.helped and self.asks(stage)
 
     def headline(self, run: str, log: Path) -> str:
         """The first line of a run, whose log is `log`."""
@@ -88,8 +127,10 @@ class Outlook:
         return list(due)
 
 
-def missing_stages(graph: RunGraph, find: Find) -> Iterator[Stage[Any]]:
-    """Each once, in the order of computation."""
+def missing_stages(
+    graph: RunGraph, find: Find, first: Callable[[Stage[Any]], bool] | None = None
+) -> Iterator[Stage[Any]]:
+    """Each once, in the order of computation (`RunGraph.links`)."""
     seen: set[str] = set()
 
     def walk(stage: Stage[Any]) -> Iterator[Stage[Any]]:
@@ -101,8 +142,48 @@ def missing_stages(graph: RunGraph, find: Find) -> Iterator[Stage[Any]]:
                 yield from walk(parent)
             yield stage
 
-    for _, _, stage in graph.links():
+    for _, _, stage in graph.links(first):
         yield from walk(stage)
+
+
+def seconds_of_two(run: Sequence[Expected], helper: Sequence[Stage[Any]]) -> float:
+    """How long a run takes that computes its stages in order, while a helper takes the first of its
+    own that is ready and that nobody has begun."""
+    seconds = {each.stage.fingerprint: each.seconds for each in run}
+    ends: dict[str, float] = {}
+    clock, helpers = 0.0, HELPER_STARTS
+
+    def begins(stage: Stage[Any]) -> float:
+        """When all its parents are there."""
+        parents = (parent.fingerprint for parent in stage.parents.values())
+        return max((ends.get(each, math.inf) for each in parents if each in seconds), default=0.0)
+
+    for stage, _, _ in run:
+        while helpers <= clock:
+            left = [each for each in helper if each.fingerprint not in ends]
+            ready = next((each for each in left if begins(each) <= helpers), None)
+            if ready is not None:
+                helpers += seconds[ready.fingerprint]
+                ends[ready.fingerprint] = helpers
+            else:
+                helpers = min((end for end in ends.values() if end > helpers), default=math.inf)
+        if stage.fingerprint not in ends:
+            ends[stage.fingerprint] = max(clock, begins(stage)) + seconds[stage.fingerprint]
+        clock = max(clock, ends[stage.fingerprint])
+        if math.isinf(helpers):
+            helpers = clock
+    return clock
+
+
+def _is_helped(wanted: str, runtime: Runtime, saved: float) -> bool:
+    """Whether a helper works beside a run, to which it saves so many seconds."""
+    if wanted != "auto":
+        return wanted == "always"
+    threads = max(runtime.threads, runtime.encoder_threads)
+    # The jobs of a sweep that run at the same time have no core to spare.
+    alone = multiprocessing.current_process().name == "MainProcess"
+    fits = runtime.device == "cpu" and 2 * threads <= len(os.sched_getaffinity(0))
+    return saved >= HELPER_SAVES and alone and fits
 
 
 def link_names(graph: RunGraph) -> dict[str, str]:

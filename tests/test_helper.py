@@ -1,0 +1,108 @@
+"""A helper computes beside a run what asks no language model. It changes no artifact, and ends with
+the run."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from fake_server import FakeServer, fake_text
+from small_run import config, overrides, store_hashes
+
+from interp_by_construction import pipeline
+from interp_by_construction.engine.run_directory import RunDirectory
+from interp_by_construction.schedules import helper
+
+FEW = ("layer=1", "audit.enabled=false", "work.enabled=false", "function.n_clamped=0")
+SECONDS_TO_END = 7.0
+
+T = TypeVar("T")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """The run without a helper."""
+    with FakeServer() as server:
+        root = tmp_path_factory.mktemp("alone")
+        return pipeline.run(config(server, root, *FEW, "trainer.helper=never"))
+
+
+@pytest.fixture
+def server(alone: RunDirectory, tmp_path: Path) -> Iterator[FakeServer]:
+    """Writes nothing before a helper has trained the control."""
+
+    def text_of(prompt: str, seed: int, temperature: float) -> str:
+        _wait(lambda: next((tmp_path / "store" / "control").glob("*/manifest.json"), None))
+        return fake_text(prompt, seed, temperature)
+
+    with FakeServer() as running:
+        running.text_of = text_of
+        yield running
+
+
+def test_a_helped_run_ends_in_the_same_hashes(
+    server: FakeServer,
+    alone: RunDirectory,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its stages have one line each, and the state says of all that they are there."""
+    run = pipeline.run(config(server, tmp_path, *FEW, "trainer.helper=always"))
+    assert _hashes(run) == _hashes(alone)
+    assert run.state["layers"] == alone.state["layers"] and run.artifacts == alone.artifacts
+    lines = capsys.readouterr().err.splitlines()
+    (control,) = [each for each in lines if each.startswith("layer 1 control ")]
+    assert re.search(r" s, beside$", control)
+    stages = [each for each in lines if re.search(r" s(, beside)?$", each)]
+    assert len({each.partition("  ")[0] for each in stages}) == len(stages) >= len(run.artifacts)
+    assert len(re.findall(r"layer 1 control took .* \(estimated", run.log.read_text())) == 1
+    assert (run.logs / "helper.log").read_text().count("Traceback") == 0
+
+
+def test_it_ends_with_a_run_that_is_killed_and_a_run_does_without_one_that_cannot_start(
+    server: FakeServer, alone: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = overrides(server, tmp_path, *FEW, "trainer.helper=always")
+    command = [sys.executable, "-m", "interp_by_construction", "run", *settings]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    pid = _wait(lambda: next(_helpers_of(process.pid), None))
+    _wait(lambda: server.requests or None)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    _wait(lambda: None if Path(f"/proc/{pid}").exists() else True, SECONDS_TO_END)
+    monkeypatch.setattr(helper, "START", "raise SystemExit(3)  # {path}")
+    server.text_of = fake_text
+    run = pipeline.run(config(server, tmp_path, *FEW, "trainer.helper=always"))
+    assert _hashes(run) == _hashes(alone)
+
+
+def _hashes(run: RunDirectory) -> dict[str, str]:
+    return store_hashes(run.path.parent.parent)
+
+
+def _wait(found: Callable[[], T | None], seconds: float = 60.0) -> T:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if (value := found()) is not None:
+            return value
+        time.sleep(0.02)
+    raise TimeoutError(f"not within {seconds:g} s")
+
+
+def _helpers_of(pid: int) -> Iterator[int]:
+    """Process ids of a run's helpers."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            is_helper = helper.__name__.encode() in (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if parent == pid and is_helper:
+            yield int(folder.name)

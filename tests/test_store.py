@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from interp_by_construction.engine.store import MANIFEST, Recipe, Store, disk_errors
+from interp_by_construction.engine.store import MANIFEST, Recipe, Store, disk_errors, scratch_beside
 from interp_by_construction.errors import CorruptArtifact, StoreError
 
 
@@ -36,7 +36,8 @@ def test_a_failed_stage_leaves_no_artifact_but_its_scratch(tmp_path: Path) -> No
     store = Store(tmp_path)
 
     def dies(out: Path) -> dict[str, Any]:
-        (out / "scratch" / "last.ckpt").write_text("half")
+        (out / "leftover").write_text("x")
+        (scratch_beside(out) / "last.ckpt").write_text("half")
         raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError):
@@ -44,11 +45,14 @@ def test_a_failed_stage_leaves_no_artifact_but_its_scratch(tmp_path: Path) -> No
     assert store.get("stage", recipe(a=1).fingerprint) is None
 
     def resumes(out: Path) -> dict[str, Any]:
-        assert (out / "scratch" / "last.ckpt").read_text() == "half"
+        assert (scratch_beside(out) / "last.ckpt").read_text() == "half"
         return compute(out)
 
     artifact = store.build(recipe(a=1), resumes)
-    assert not (artifact.path / "scratch").exists()
+    assert set(artifact.manifest["files"]) == {"metrics.json", "sub/data.bin"}
+    assert [path.name for path in artifact.path.parent.iterdir() if path.is_dir()] == [
+        artifact.fingerprint
+    ]
 
 
 def test_fingerprint_depends_on_everything_and_on_no_order() -> None:
@@ -128,7 +132,7 @@ def test_cpu_seconds_are_those_worked_and_add_up_over_kills(tmp_path: Path) -> N
 def test_what_an_older_version_began_has_no_cpu_seconds(tmp_path: Path) -> None:
     """Of unknown work nothing is made up; the manifest is as whole as any."""
     store, begun = Store(tmp_path), recipe(a=1)
-    scratch = tmp_path / "stage" / f".{begun.fingerprint}.partial" / "scratch"
+    scratch = scratch_beside(tmp_path / "stage" / f".{begun.fingerprint}.partial")
     scratch.mkdir(parents=True)
     (scratch / "seconds.json").write_text('{"seconds": 7.0}')
     made = store.build(begun, compute)

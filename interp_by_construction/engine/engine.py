@@ -11,7 +11,7 @@ from typing import Any
 from interp_by_construction.engine.records import to_json
 from interp_by_construction.engine.runtime import Runtime
 from interp_by_construction.engine.stage import Given, Job, Stage
-from interp_by_construction.engine.store import COST, SCRATCH, Artifact, Store, write_json
+from interp_by_construction.engine.store import COST, Artifact, Store, scratch_beside, write_json
 
 Watch = Callable[[Stage[Any]], AbstractContextManager[None]]
 """Stage -> what is entered while it is computed."""
@@ -74,7 +74,7 @@ def given(artifact: Artifact) -> Given:
 
 def _add_cost(out: Path, device: str, tokens: int) -> None:
     """Adds to what earlier attempts cost. A failed attempt counts: its calls are not made again."""
-    file = out / SCRATCH / COST
+    file = scratch_beside(out) / COST
     known = json.loads(file.read_text()) if file.is_file() else {}
     tokens += known.get("labeler_tokens", 0)
     write_json(file, {"device": device} | ({"labeler_tokens": tokens} if tokens else {}))

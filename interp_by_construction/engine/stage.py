@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.runtime import Handle, Runtime
-from interp_by_construction.engine.store import SCRATCH, Recipe
+from interp_by_construction.engine.store import Recipe, scratch_beside
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
@@ -158,7 +158,7 @@ class Job:
     @property
     def scratch(self) -> Path:
         """For checkpoints: found again after a kill, no part of the artifact."""
-        return self.out / SCRATCH
+        return scratch_beside(self.out)
 
     def path(self, parent: Stage[Any]) -> Path:
         """Folder of a parent's artifact. Raises KeyError for a stage that is not a parent."""

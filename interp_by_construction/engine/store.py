@@ -1,13 +1,15 @@
 """Content-addressed store of stage outputs: `<store>/<stage>/<fingerprint>/{data..., metrics.json,
 manifest.json}`.
 
-An artifact exists if and only if it is complete (invariant 4).
+An artifact exists if and only if it is complete (invariant 4), whenever the process is killed.
 
-1. A stage works in `<store>/<stage>/.<fingerprint>.partial`. The folder survives a kill, so that
-   stages with checkpoints resume.
-2. When the stage is done, its scratch is removed, and the manifest with the hash of every file is
-   written and flushed.
-3. One rename makes the folder visible.
+1. A stage writes into `<store>/<stage>/.<fingerprint>.partial`, which is empty when it begins.
+   Checkpoints go to a folder beside it (`scratch_beside`), and are found again after a kill.
+2. When the stage is done, every file and folder is flushed, and the manifest with the hash of every
+   file is written and flushed. A process that is killed from here on leaves a complete partial
+   folder, which the next one only has to move.
+3. One rename makes the folder visible. What stood in its place without a manifest is moved aside.
+4. The checkpoints go last, so that nothing is lost where one of these steps fails.
 
 Each artifact has a file lock, so that parallel jobs compute a shared parent once.
 """
@@ -17,6 +19,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -30,12 +33,14 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from interp_by_construction.errors import CorruptArtifact, StoreError
 
+_LOG = logging.getLogger(__name__)
+
 MANIFEST = "manifest.json"
 METRICS = "metrics.json"
-SCRATCH = "scratch"
-"""Sub-directory of a partial artifact for checkpoints; never part of the artifact."""
+SECONDS = "seconds.json"
+"""Beside the checkpoints: what all attempts together have taken."""
 COST = "cost.json"
-"""In scratch: the `device`, and costs such as `labeler_tokens`. They go into the manifest."""
+"""Beside the checkpoints: the `device`, and costs such as `labeler_tokens`, for the manifest."""
 
 
 def canonical_json(value: Any) -> bytes:
@@ -201,31 +206,43 @@ class Store:
         waiting: AbstractContextManager[None] | None = None,
     ) -> Artifact:
         """The artifact of `recipe`. Where it does not exist yet, `compute(directory) -> metrics`
-        is called. It may leave checkpoints in `directory / SCRATCH`; they are found again after a
-        kill. waiting: entered while another process computes it."""
-        found = self.get(recipe.stage, recipe.fingerprint)
-        if found is not None:
-            return found
+        is called. It may leave checkpoints in `scratch_beside(directory)`; they are found again
+        after a kill. waiting: entered while another process computes it."""
         final = self.path(recipe.stage, recipe.fingerprint)
         partial = final.with_name(f".{recipe.fingerprint}.partial")
-        scratch = partial / SCRATCH
+        scratch = scratch_beside(partial)
+        found = self.get(recipe.stage, recipe.fingerprint)
+        if found is not None and not scratch.exists():
+            return found
         with disk_errors(final):
             final.parent.mkdir(parents=True, exist_ok=True)
             with _acquired(FileLock(self._lock_file(recipe)), waiting or nullcontext()):
                 found = self.get(recipe.stage, recipe.fingerprint)
-                if found is not None:
-                    return found
-                scratch.mkdir(parents=True, exist_ok=True)
-                with _stopwatch(scratch / "seconds.json"):
-                    metrics = compute(partial)
-                cost = json.loads((scratch / "seconds.json").read_text())
-                if (scratch / COST).is_file():
-                    cost |= json.loads((scratch / COST).read_text())
-                shutil.rmtree(scratch)
-                self._complete(recipe, partial, metrics, cost)
-                partial.replace(final)
-                _flush(final.parent)
+                if found is None:
+                    if _problems(partial, recipe.fingerprint):
+                        self._fill(recipe, partial, compute)
+                    _move_aside(final)
+                    partial.rename(final)
+                    _flush(final.parent)
+                shutil.rmtree(scratch, ignore_errors=True)
         return Artifact(recipe.stage, recipe.fingerprint, final)
+
+    def _fill(
+        self, recipe: Recipe, partial: Path, compute: Callable[[Path], dict[str, Any]]
+    ) -> None:
+        """Computes the artifact into a partial folder, and completes that."""
+        scratch = scratch_beside(partial)
+        # What a failed attempt left is no part of the artifact.
+        if partial.exists():
+            shutil.rmtree(partial)
+        partial.mkdir()
+        scratch.mkdir(exist_ok=True)
+        with _stopwatch(scratch / SECONDS):
+            metrics = compute(partial)
+        cost = json.loads((scratch / SECONDS).read_text())
+        if (scratch / COST).is_file():
+            cost |= json.loads((scratch / COST).read_text())
+        self._complete(recipe, partial, metrics, cost)
 
     def _lock_file(self, recipe: Recipe) -> Path:
         final = self.path(recipe.stage, recipe.fingerprint)
@@ -236,45 +253,50 @@ class Store:
     ) -> None:
         with disk_errors(partial):
             (partial / METRICS).write_text(_dump(metrics))
-        files = {}
-        for file in sorted(partial.rglob("*")):
-            if file.is_file():
-                _flush(file)
-                files[file.relative_to(partial).as_posix()] = {
-                    "sha256": sha256_file(file),
-                    "bytes": file.stat().st_size,
-                }
-        manifest = {**vars(recipe), "fingerprint": recipe.fingerprint, "files": files, **cost}
-        write_json(partial / MANIFEST, {**manifest, "checksum": sha256_json(manifest)})
+            files = {}
+            for path in sorted(partial.rglob("*")):
+                _flush(path)
+                if path.is_file():
+                    files[path.relative_to(partial).as_posix()] = {
+                        "sha256": sha256_file(path),
+                        "bytes": path.stat().st_size,
+                    }
+            manifest = {**vars(recipe), "fingerprint": recipe.fingerprint, "files": files, **cost}
+            write_json(partial / MANIFEST, {**manifest, "checksum": sha256_json(manifest)})
+            _flush(partial)
 
     def verify(self, stage: str, fingerprint: str) -> list[str]:
         """Recomputes every hash and the fingerprint. One line per problem, each with its file."""
-        path = self.path(stage, fingerprint)
-        if not (path / MANIFEST).is_file():
-            return [f"{path}: missing"]
-        try:
-            manifest = json.loads((path / MANIFEST).read_text())
-            files: dict[str, Any] = manifest["files"]
-            recipe = Recipe(**{each.name: manifest[each.name] for each in fields(Recipe)})
-            expected = recipe.fingerprint
-            checksum = manifest.pop("checksum")
-            intact = checksum == sha256_json(manifest) and (
-                _dump({**manifest, "checksum": checksum}) == (path / MANIFEST).read_text()
-            )
-        except (ValueError, KeyError, TypeError):
-            return [f"{path / MANIFEST}: unreadable"]
-        if not intact or expected != fingerprint or manifest.get("fingerprint") != fingerprint:
-            return [f"{path / MANIFEST}: differs from what was written"]
-        problems = []
-        for name, entry in files.items():
-            file = path / name
-            if not file.is_file():
-                problems.append(f"{file}: missing")
-            elif sha256_file(file) != entry["sha256"]:
-                problems.append(f"{file}: differs from its manifest")
-        known = {path / name for name in (*files, MANIFEST)}
-        extra = (file for file in path.rglob("*") if file.is_file() and file not in known)
-        return problems + [f"{file}: not in the manifest" for file in extra]
+        return _problems(self.path(stage, fingerprint), fingerprint)
+
+
+def _problems(path: Path, fingerprint: str) -> list[str]:
+    """What is wrong with an artifact in a folder, one line each."""
+    if not (path / MANIFEST).is_file():
+        return [f"{path}: missing"]
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+        files: dict[str, Any] = manifest["files"]
+        recipe = Recipe(**{each.name: manifest[each.name] for each in fields(Recipe)})
+        expected = recipe.fingerprint
+        checksum = manifest.pop("checksum")
+        intact = checksum == sha256_json(manifest) and (
+            _dump({**manifest, "checksum": checksum}) == (path / MANIFEST).read_text()
+        )
+    except (ValueError, KeyError, TypeError):
+        return [f"{path / MANIFEST}: unreadable"]
+    if not intact or expected != fingerprint or manifest.get("fingerprint") != fingerprint:
+        return [f"{path / MANIFEST}: differs from what was written"]
+    problems = []
+    for name, entry in files.items():
+        file = path / name
+        if not file.is_file():
+            problems.append(f"{file}: missing")
+        elif sha256_file(file) != entry["sha256"]:
+            problems.append(f"{file}: differs from its manifest")
+    known = {path / name for name in (*files, MANIFEST)}
+    extra = (file for file in path.rglob("*") if file.is_file() and file not in known)
+    return problems + [f"{file}: not in the manifest" for file in extra]
 
 
 @contextmanager
@@ -289,6 +311,23 @@ def _acquired(lock: BaseFileLock, waiting: AbstractContextManager[None]) -> Iter
         yield
     finally:
         lock.release()
+
+
+def scratch_beside(partial: Path) -> Path:
+    """The folder for checkpoints and costs of an artifact that is made in `partial`."""
+    return partial.with_name(f".{partial.name.lstrip('.').removesuffix('.partial')}.scratch")
+
+
+def _move_aside(final: Path) -> None:
+    """Makes room where a folder without a manifest stands, such as one that was deleted half."""
+    if final.exists():
+        number = next(n for n in range(10**6) if not _aside(final, n).exists())
+        _LOG.warning("%s has no manifest, so it is moved to %s", final, _aside(final, number))
+        final.rename(_aside(final, number))
+
+
+def _aside(final: Path, number: int) -> Path:
+    return final.with_name(f".{final.name}.incomplete-{number}")
 
 
 def _corrupt(file: Path, artifact: Path) -> str:

@@ -1,4 +1,7 @@
-"""safetensors files that are larger than memory: made in full size, then filled piece by piece.
+"""Files that are larger than memory: made in full size, then filled piece by piece.
+
+Their space is allocated before they are mapped. Otherwise a full disk would end the process with a
+signal (SIGBUS) when a mapped page is written.
 
 The format (https://github.com/huggingface/safetensors): 8 bytes with the length of a JSON header,
 the header, the tensors' bytes.
@@ -6,14 +9,18 @@ the header, the tensors' bytes.
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+from interp_by_construction.engine.store import disk_errors
 
 _NAMES = {"float16": "F16", "float32": "F32", "int64": "I64", "bool": "BOOL"}
 
@@ -23,7 +30,8 @@ def create_safetensors(
 ) -> dict[str, NDArray[Any]]:
     """Writes a file of zeros and maps its tensors for writing. tensors: name -> (dtype, shape).
 
-    Raises KeyError for a dtype other than float16, float32, int64 and bool.
+    Raises KeyError for a dtype other than float16, float32, int64 and bool, and StoreError where
+    there is no space.
     """
     header: dict[str, Any] = {}
     offset = 0
@@ -36,9 +44,7 @@ def create_safetensors(
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % 8)
     base = 8 + len(encoded)
-    with path.open("wb") as file:
-        file.write(len(encoded).to_bytes(8, "little") + encoded)
-        file.truncate(base + offset)
+    _allocate(path, len(encoded).to_bytes(8, "little") + encoded, offset)
     mapped: dict[str, NDArray[Any]] = {}
     for name, entry in header.items():
         kind, sizes = np.dtype(tensors[name][0]), tuple(entry["shape"])
@@ -47,3 +53,31 @@ def create_safetensors(
         used = math.prod(sizes) > 0
         mapped[name] = np.memmap(path, kind, "r+", start, sizes) if used else np.empty(sizes, kind)
     return mapped
+
+
+def create_npy(path: Path, dtype: DTypeLike, shape: Sequence[int]) -> NDArray[Any]:
+    """Writes a .npy file of zeros and maps it for writing. Raises StoreError where there is no
+    space."""
+    kind, sizes = np.dtype(dtype), tuple(shape)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header,
+        {
+            "descr": np.lib.format.dtype_to_descr(kind),
+            "fortran_order": False,
+            "shape": sizes,
+        },
+    )
+    _allocate(path, header.getvalue(), kind.itemsize * math.prod(sizes))
+    if not math.prod(sizes):
+        return np.empty(sizes, kind)
+    return np.memmap(path, kind, "r+", len(header.getvalue()), sizes)
+
+
+def _allocate(path: Path, header: bytes, n_bytes: int) -> None:
+    """A file of a header and as many zeros."""
+    with disk_errors(path), path.open("wb") as file:
+        file.write(header)
+        file.flush()
+        if n_bytes:
+            os.posix_fallocate(file.fileno(), len(header), n_bytes)

@@ -21,6 +21,7 @@ from interp_by_construction.engine.progress import track
 from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.runtime import torch_threads
 from interp_by_construction.engine.stage import Job, Stage
+from interp_by_construction.engine.tensors import create_npy
 from interp_by_construction.simulators import simulator_class
 from interp_by_construction.simulators.base import TextEncoder
 from interp_by_construction.simulators.handle import Encoder
@@ -102,10 +103,11 @@ class Encode(Stage[EncodeRecord]):
 def write_encoded(encoder: TextEncoder, passage: Passage, file: Path) -> int:
     """Writes float16 [token, width]; returns the number of tokens."""
     length, shape = passage.length, (len(passage) * passage.length, encoder.width)
-    stored = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
+    stored = create_npy(file, np.float16, shape)
     texts = (text for part in passage.slices() for text in part.tokens)
     read = track(encoder.encode(texts), file.stem, total=len(passage))
     for i, rows in enumerate(read):
         stored[i * length : (i + 1) * length] = rows
-    stored.flush()
+    if isinstance(stored, np.memmap):
+        stored.flush()
     return len(stored)

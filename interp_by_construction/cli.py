@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interp_by_construction.engine.stopping import Stopped, ended_by_signals
 from interp_by_construction.errors import ConfigError, IbcError
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ RUN is a name below runs/ in paths.root (default: the working directory; set it 
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Exit codes: 0 done, 1 verification failed or a bug, 2 bad input, 130 interrupted."""
+    """Exit codes: 0 done, 1 verification failed or a bug, 2 bad input, 130 and 143 stopped by a
+    signal."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         _show_help()
@@ -66,13 +68,13 @@ def main(argv: list[str] | None = None) -> None:
         if command != "run" and rest and rest[0] in ("-h", "--help"):
             _show_help()
             return
-        code = commands[command](rest)
+        with ended_by_signals():
+            code = commands[command](rest)
     except IbcError as error:
         sys.stderr.write(f"ibc: {error}\n")
         code = 2
-    except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted; the same command goes on where it stopped\n")
-        code = 130
+    except Stopped as stopped:
+        code = stopped.code
     if code:
         sys.exit(code)
 

@@ -21,6 +21,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
 
+from interp_by_construction.engine.stopping import Stopped
+
 T = TypeVar("T")
 
 BAR_AFTER = 5.0
@@ -167,7 +169,7 @@ def line(name: str, words: str = "", columns: Columns | None = None) -> Iterator
         made.outcome = shown_seconds(made.seconds)
         raise
     except BaseException as error:
-        verb = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+        verb = "stopped" if isinstance(error, KeyboardInterrupt | Stopped) else "failed"
         made.outcome = f"{verb} after {shown_seconds(made.seconds)}"
         raise
     else:

@@ -8,6 +8,7 @@ from typing import Any
 from interp_by_construction.engine.progress import track
 from interp_by_construction.engine.rows import read_rows
 from interp_by_construction.engine.run_directory import RunDirectory
+from interp_by_construction.engine.stopping import Stopped
 from interp_by_construction.report.ending import ending_of
 from interp_by_construction.report.ending_text import show_ending
 from interp_by_construction.report.facts import RunFacts, node_rows
@@ -25,7 +26,7 @@ def close_run(run: RunDirectory) -> None:
     are interrupted, one line says so."""
     facts = RunFacts(run, run.finished_summary(), run.store)
     viewed: dict[int, dict[int, dict[str, Any]]] = {}
-    page, problem = None, ""
+    page, problem, stopped = None, "", None
     try:
         for layer in track(facts.layers, "excerpts"):
             records = read_rows(build_viewer(facts, layer).path / VIEWED)
@@ -34,6 +35,8 @@ def close_run(run: RunDirectory) -> None:
             page = write_report(run.store.root.parent, run.name)
     except KeyboardInterrupt:
         problem = "interrupted"
+    except Stopped as error:
+        problem, stopped = "interrupted", error
     except Exception as error:
         # Whatever it is: the run's results are complete without it.
         problem = f"{type(error).__name__}: {error}"
@@ -43,3 +46,5 @@ def close_run(run: RunDirectory) -> None:
             f"ibc: the run is finished, but its report is not ({problem}); "
             f"`ibc report {run.name}` writes it\n"
         )
+    if stopped is not None:
+        raise stopped

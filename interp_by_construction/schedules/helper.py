@@ -39,7 +39,7 @@ main(line)
 """Program of a helper. It imports from where the run imports."""
 POLL_SECONDS = 0.5
 """How often a helper looks for the next stage while none is ready."""
-END_SECONDS = 5.0
+END_SECONDS = 2.0
 """How long a helper may take to end when the run is done."""
 
 

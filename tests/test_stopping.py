@@ -1,0 +1,108 @@
+"""A command that gets SIGINT or SIGTERM says so, ends within seconds with the exit code that shells
+expect, and leaves nothing behind but what the next one goes on from."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fake_server import FakeServer, fake_text
+from small_run import overrides
+
+SECONDS = 8.0
+LONG = ("layer=1", "align.steps=1000000", "trainer.checkpoint_seconds=0.2")
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with FakeServer() as running:
+        yield running
+
+
+def wait_for(there: Callable[[], bool], seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < deadline, "it never came so far"
+        time.sleep(0.02)
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.parametrize("phase", ["label", "align"])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=lambda each: each.name)
+def test_a_run_ends_in_time_and_says_how_to_go_on(
+    server: FakeServer, tmp_path: Path, sent: signal.Signals, phase: str
+) -> None:
+    held = threading.Event()
+
+    def text_of(prompt: str, seed: int, temperature: float) -> str:
+        held.wait(60.0 if phase == "label" else 0.0)
+        return fake_text(prompt, seed, temperature)
+
+    server.text_of = text_of
+    command = [sys.executable, "-m", "interp_by_construction", "run"]
+    command += overrides(server, tmp_path, *LONG, "trainer.helper=always")
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    checkpoints = tmp_path / "store" / "align"
+    if phase == "label":
+        wait_for(lambda: bool(server.requests))
+    else:
+        wait_for(lambda: any(checkpoints.glob(".*.scratch/*/last.ckpt")))
+    helpers = children_of(process.pid)
+    assert helpers, "a helper works beside it"
+    began = time.monotonic()
+    process.send_signal(sent)
+    _, error = process.communicate(timeout=60)
+    assert time.monotonic() - began < SECONDS
+    assert process.returncode == 128 + sent
+    assert f"stopped by {sent.name}; the same command goes on where it stopped" in error
+    assert "Traceback" not in error
+    held.set()
+    for pid in helpers:
+        wait_for(lambda pid=pid: not _runs(pid), SECONDS)  # type: ignore[misc]
+    assert phase == "label" or any(checkpoints.glob(".*.scratch/*/last.ckpt"))
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there, and not just waits to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_what_hangs_is_cut_off_and_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+    code = """
+import sys, time
+from interp_by_construction.engine import stopping
+stopping.LAST_SECONDS = float(sys.argv[1])
+with stopping.ended_by_signals():
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    finally:
+        time.sleep(60)
+"""
+    for last, times in ((0.5, 1), (60.0, 2)):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(last)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        for _ in range(times):
+            os.kill(process.pid, signal.SIGINT)
+            time.sleep(0.2)
+        assert process.wait(20) == 130

@@ -8,7 +8,7 @@ concept's words, but at least one, is held out. Held-out words occur only in the
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import MappingProxyType
 
 
@@ -166,6 +166,12 @@ def words_of(text: str) -> list[str]:
     return [match.group().lower() for match in _WORD.finditer(text)]
 
 
+def words_at(text: str) -> Iterator[tuple[int, int, str]]:
+    """Start, stop and lower-case form of each word of a text, in order."""
+    for match in _WORD.finditer(text):
+        yield match.start(), match.end(), match.group().lower()
+
+
 def concept_mask(tokens: Sequence[str], concept: str) -> list[bool]:
     """Whether each token overlaps a word of a concept.
 
@@ -175,11 +181,11 @@ def concept_mask(tokens: Sequence[str], concept: str) -> list[bool]:
     members = LEXICON[concept]
     text = "".join(tokens)
     inside = bytearray(len(text))
-    for match in _WORD.finditer(text):
-        if match.group().lower() in members:
-            inside[match.start() : match.end()] = b"\x01" * (match.end() - match.start())
-    mask, start = [], 0
+    for start, stop, word in words_at(text):
+        if word in members:
+            inside[start:stop] = b"\x01" * (stop - start)
+    mask, at = [], 0
     for token in tokens:
-        mask.append(any(inside[start : start + len(token)]))
-        start += len(token)
+        mask.append(any(inside[at : at + len(token)]))
+        at += len(token)
     return mask

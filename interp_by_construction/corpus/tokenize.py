@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import datasets
@@ -17,6 +18,9 @@ from interp_by_construction.errors import CorpusError
 END_OF_TEXT = "<|endoftext|>"
 MIN_VOCAB = 258
 """256 bytes, the end-of-text token and one merge."""
+
+Stamps = tuple[tuple[str, int, int], ...]
+"""Name, time and size of each file of a folder."""
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -130,12 +134,31 @@ def load_blocks(path: Path, split: str) -> datasets.Dataset:
     directory = path / "blocks" / split
     if not directory.is_dir():
         raise CorpusError(f"{directory} does not exist: {path} is no corpus or {split!r} no split")
-    return datasets.load_from_disk(str(directory), keep_in_memory=False).with_format("numpy")
+    return _opened_blocks(str(directory.resolve()), _stamps(directory))
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
-    """Tokenizer of the corpus at `path`."""
+    """Tokenizer of the corpus at `path`. Callers share it and must not change it."""
     directory = path / "tokenizer"
     if not directory.is_dir():
         raise CorpusError(f"{directory} does not exist: {path} is no corpus")
-    return AutoTokenizer.from_pretrained(str(directory))
+    return _opened_tokenizer(str(directory.resolve()), _stamps(directory))
+
+
+def _stamps(directory: Path) -> Stamps:
+    found = ((file.name, file.stat()) for file in sorted(directory.iterdir()))
+    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in found)
+
+
+# Every passage of every stage opens its split and the tokenizer, the same few again and again.
+# With the stamps a folder that has changed is read again.
+
+
+@lru_cache(maxsize=16)
+def _opened_blocks(directory: str, stamps: Stamps) -> datasets.Dataset:
+    return datasets.load_from_disk(directory, keep_in_memory=False).with_format("numpy")
+
+
+@lru_cache(maxsize=4)
+def _opened_tokenizer(directory: str, stamps: Stamps) -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(directory)

@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +84,29 @@ def local_path(model: str) -> str:
 def load_tokenizer(path: str, model: str) -> Any:
     """The transformers tokenizer of a checkpoint directory or hub name; `model` is named in errors.
     Raises LabelerError if there is none."""
-    from transformers import AutoTokenizer
-
     try:
-        return AutoTokenizer.from_pretrained(path)
+        return tokenizer_of(path)
     except (OSError, ValueError) as error:
         raise LabelerError(
             f"the tokenizer of labeler.model={model} cannot be loaded (a directory or hub name is needed): {error}"
         ) from error
+
+
+def tokenizer_of(path: str) -> Any:
+    """The transformers tokenizer of a checkpoint directory or hub name. Callers share it and must
+    not change it. Raises OSError or ValueError if there is none."""
+    folder = Path(path)
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return _opened_tokenizer(path, tuple((f.name, f.stat().st_mtime_ns) for f in files))
+
+
+@lru_cache(maxsize=4)
+def _opened_tokenizer(path: str, stamps: tuple[tuple[str, int], ...]) -> Any:
+    """stamps: names and times of its files, so that a changed tokenizer is read again."""
+    # Only those who read text with it need this import.
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(path)
 
 
 def served_dtype(wanted: str, device: str) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError
 from interp_by_construction.llm.backend import N_DIGITS, Answer, Job
-from interp_by_construction.llm.server_addresses import Endpoints, ManagedServers
+from interp_by_construction.llm.server_addresses import Endpoints, ManagedServers, certificates
 from interp_by_construction.llm.vllm_command import ServerKind
 
 _LOG = logging.getLogger(__name__)
@@ -103,11 +103,13 @@ class HttpBackend:
             raise asyncio.CancelledError
 
         limits = httpx.Limits(max_connections=self._cfg.concurrency, keepalive_expiry=2.0)
+        # Managed servers are on this machine: no proxy of the environment stands between.
+        trust_env = not self._servers.restartable
         async with httpx.AsyncClient(
             timeout=self._cfg.timeout,
             limits=limits,
-            # Managed servers are on this machine: no proxy of the environment stands between.
-            trust_env=not self._servers.restartable,
+            trust_env=trust_env,
+            verify=certificates(trust_env),
         ) as http:
             n_workers = min(self._cfg.concurrency, len(jobs))
             workers = [asyncio.create_task(worker(http)) for _ in range(n_workers)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +13,16 @@ from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError
 from interp_by_construction.llm.server import managed_server
 from interp_by_construction.llm.vllm_command import ServerKind
+
+
+@cache
+def certificates(trust_env: bool) -> ssl.SSLContext:
+    """Whom an https server may be certified by. Reading it takes longer than most calls, so that
+    all clients share it.
+
+    trust_env: whether `SSL_CERT_FILE` and its like count.
+    """
+    return httpx.create_ssl_context(trust_env=trust_env)
 
 
 class Address(NamedTuple):
@@ -69,7 +81,8 @@ class Endpoints:
     def _check(self, address: Address, field: str) -> None:
         where = f"labeler.{field}={address.url}"
         try:
-            with httpx.Client(timeout=min(self._cfg.timeout, 30.0)) as http:
+            timeout = min(self._cfg.timeout, 30.0)
+            with httpx.Client(timeout=timeout, verify=certificates(True)) as http:
                 response = http.get(f"{address.url}/v1/models", headers=address.headers)
             if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
                 raise LabelerError(

@@ -17,7 +17,10 @@ run in view, but without any activation.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +29,7 @@ from numpy.typing import NDArray
 from interp_by_construction.corpus.grammar import FUNCTION_WORDS, units
 from interp_by_construction.corpus.lexicon import LEXICON
 from interp_by_construction.scoring.truth import CONCEPTS, nearest_concept
-from interp_by_construction.truth.rules import RULES, Predicate
+from interp_by_construction.truth.rules import RULES, OneOf, Predicate
 
 
 class Target(NamedTuple):
@@ -57,8 +60,7 @@ def _rule_target(text: str) -> Target | None:
 
 def concept_target(concept: str) -> Target:
     """Membership in a concept of the lexicon, as a target."""
-    members = LEXICON[concept]
-    return Target(concept, lambda unit: unit.lower in members)
+    return Target(concept, OneOf(LEXICON[concept]))
 
 
 def read_target(label: str) -> Target | None:
@@ -101,15 +103,22 @@ def target_mask(excerpts: Sequence[Sequence[str]], targets: Sequence[Target]) ->
     A token has it if it overlaps a word or mark that has it; the white space before a word is no
     part of it.
     """
+    by_word: dict[str, list[int]] = defaultdict(list)
+    others: list[tuple[int, Predicate]] = []
+    for i, target in enumerate(targets):
+        if isinstance(target.holds, OneOf):
+            for word in target.holds.words:
+                by_word[word].append(i)
+        else:
+            others.append((i, target.holds))
     columns = np.zeros((sum(map(len, excerpts)), len(targets)), dtype=np.bool_)
     first = 0
     for tokens in excerpts:
-        ends = np.cumsum([len(token) for token in tokens])
+        ends = list(accumulate(map(len, tokens)))
         for unit in units("".join(tokens)):
-            held = [i for i, target in enumerate(targets) if target.holds(unit)]
+            held = [*by_word.get(unit.lower, ()), *(i for i, holds in others if holds(unit))]
             if held:
-                low = int(np.searchsorted(ends, unit.start, side="right"))
-                high = int(np.searchsorted(ends, unit.end - 1, side="right"))
-                columns[np.ix_(range(first + low, first + high + 1), held)] = True
+                low, high = bisect_right(ends, unit.start), bisect_right(ends, unit.end - 1)
+                columns[first + low : first + high + 1, held] = True
         first += len(tokens)
     return columns

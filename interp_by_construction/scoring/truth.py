@@ -17,14 +17,16 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from interp_by_construction.corpus.lexicon import LEXICON, concept_mask
+from interp_by_construction.corpus.lexicon import LEXICON, words_at
 from interp_by_construction.corpus.words import normalised
 from interp_by_construction.stats.correlation import TIE, pairwise_correlation
 from interp_by_construction.stats.undefined import mean_defined
@@ -105,6 +107,13 @@ _NAMES = {
 _MEMBERS = {concept: _words(" ".join(sorted(members))) for concept, members in LEXICON.items()}
 
 
+_CONCEPTS_OF = {
+    word: [column for column, concept in enumerate(CONCEPTS) if word in LEXICON[concept]]
+    for word in frozenset().union(*LEXICON.values())
+}
+"""Word -> columns of its concepts."""
+
+
 def nearest_concept(label: str) -> str | None:
     """The concept that a label names, by the words they share; None where no concept or more than
     one comes first.
@@ -137,11 +146,20 @@ def nearest_concept(label: str) -> str | None:
 def membership(excerpts: Sequence[Sequence[str]]) -> NDArray[np.bool_]:
     """Truth of every concept of `CONCEPTS` on the tokens of all excerpts in order, [token,
     concept]."""
-    columns = [
-        [flag for tokens in excerpts for flag in concept_mask(tokens, concept)]
-        for concept in CONCEPTS
-    ]
-    return np.array(columns, dtype=np.bool_).T
+    lengths = [len(token) for tokens in excerpts for token in tokens]
+    member = np.zeros((len(lengths), len(CONCEPTS)), dtype=np.bool_)
+    first = 0
+    for tokens in excerpts:
+        ends = list(accumulate(map(len, tokens)))
+        for start, stop, word in words_at("".join(tokens)):
+            columns = _CONCEPTS_OF.get(word)
+            if columns is not None:
+                low, high = bisect_right(ends, start), bisect_right(ends, stop - 1)
+                member[first + low : first + high + 1, columns] = True
+        first += len(tokens)
+    # Between the pieces of a word there may be empty ones, which hold nothing of it.
+    member[np.array(lengths, dtype=np.int64) == 0] = False
+    return member
 
 
 def roc_auc(values: NDArray[Any], positive: NDArray[np.bool_]) -> float:

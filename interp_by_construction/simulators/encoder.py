@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel
 
 from interp_by_construction.engine.runtime import fast_dtype
 from interp_by_construction.errors import ConfigError, LabelerError
+from interp_by_construction.llm.embedded import tokenizer_of
 from interp_by_construction.simulators.adapter import Adapter, merge
 
 
@@ -94,7 +95,7 @@ class Encoder:
         ]
         key = (path, tuple(layers), device, hashlib.sha256(b"".join(parts)).hexdigest())
         if key not in _LAST:
-            loaded = _model(path, layers, device, adapter), AutoTokenizer.from_pretrained(path)
+            loaded = _model(path, layers, device, adapter), tokenizer_of(path)
             _LAST.clear()
             _LAST[key] = loaded
         return cls(*_LAST[key], tuple(layers))

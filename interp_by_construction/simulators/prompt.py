@@ -11,6 +11,7 @@ end, never a later one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,14 +83,10 @@ class PromptBuilder:
     def encode(self, text: str) -> list[int]:
         """Ids of a piece of the prompt. Nothing in it counts as a special token: labels and texts
         are not trusted."""
-        try:
+        with _valid(text):
             return list(
                 self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
             )
-        except (TypeError, UnicodeEncodeError) as error:
-            raise LabelerError(
-                f"{text[:40]!r} is no valid Unicode text (a surrogate without its other half)"
-            ) from error
 
     def heading(self, label: str) -> list[int]:
         """What stands before every excerpt. Raises LabelerError for a label that cannot be
@@ -114,17 +111,29 @@ class PromptBuilder:
         pieces = [token.replace("\n", " ") for token in tokens]
         text = "".join(pieces)
         lead = "" if text[:1].isspace() else " "
-        ids = self.encode(lead + text)
-        encoded = self._tokenizer(
-            lead + text,
-            add_special_tokens=False,
-            split_special_tokens=True,
-            return_offsets_mapping=True,
-        )
+        with _valid(lead + text):
+            encoded = self._tokenizer(
+                lead + text,
+                add_special_tokens=False,
+                split_special_tokens=True,
+                return_offsets_mapping=True,
+            )
         reads = last_encoder_tokens([lead, *pieces], encoded["offset_mapping"], first=-1)[1:]
         return Excerpt(
-            np.asarray(ids + self._end, dtype=np.int32), np.asarray(reads, dtype=np.int32)
+            np.asarray([*encoded["input_ids"], *self._end], dtype=np.int32),
+            np.asarray(reads, dtype=np.int32),
         )
+
+
+@contextmanager
+def _valid(text: str) -> Iterator[None]:
+    """Inside the block a tokenizer reads `text`. Raises LabelerError where it cannot."""
+    try:
+        yield
+    except (TypeError, UnicodeEncodeError) as error:
+        raise LabelerError(
+            f"{text[:40]!r} is no valid Unicode text (a surrogate without its other half)"
+        ) from error
 
 
 class Prompt(NamedTuple):

@@ -4,6 +4,7 @@ mark that it stands for."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from interp_by_construction.corpus import grammar as g
@@ -34,9 +35,19 @@ class Rule(NamedTuple):
     """Predicate from what the pattern captured (the empty string if nothing)."""
 
 
+@dataclass(frozen=True)
+class OneOf:
+    """Whether a word or mark is one of these words. Most predicates are of this kind, and one look
+    into a table answers all of them."""
+
+    words: frozenset[str]
+
+    def __call__(self, unit: Unit) -> bool:
+        return unit.lower in self.words
+
+
 def _in(words: str | frozenset[str]) -> Predicate:
-    members = frozenset(words.split()) if isinstance(words, str) else words
-    return lambda unit: unit.lower in members
+    return OneOf(frozenset(words.split()) if isinstance(words, str) else words)
 
 
 def _rule(name: str, pattern: str, about: str | frozenset[str] | Predicate) -> Rule:

@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -83,15 +83,28 @@ def local_path(model: str) -> str:
 
 def load_tokenizer(path: str, model: str) -> Any:
     """The transformers tokenizer of a checkpoint directory or hub name; `model` is named in errors.
-    Raises LabelerError if there is none."""
-    from transformers import AutoTokenizer
+    Raises LabelerError if there is none.
 
+    Reading one takes a second, so all labelers of a process share it: nobody changes it.
+    """
+    stamps = tuple(
+        (file.name, file.stat().st_size, file.stat().st_mtime_ns)
+        for file in sorted(Path(path).glob("*.json"))
+    )
     try:
-        return AutoTokenizer.from_pretrained(path)
+        return _tokenizer(path, stamps)
     except (OSError, ValueError) as error:
         raise LabelerError(
             f"the tokenizer of labeler.model={model} cannot be loaded (a directory or hub name is needed): {error}"
         ) from error
+
+
+@lru_cache(maxsize=2)
+def _tokenizer(path: str, stamps: tuple[tuple[str, int, int], ...]) -> Any:
+    """stamps: name, size and modification time of its files; none for a hub name."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(path)
 
 
 def served_dtype(wanted: str, device: str) -> str:

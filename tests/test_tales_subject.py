@@ -45,7 +45,7 @@ def test_its_loss_is_that_of_the_card_and_its_mlps_matter(
     build_corpus(cfg.data, source_tokenizer(source), tmp_path)
     for split in ("test", "apart"):
         text = Passage.of_split(tmp_path, split)
-        found = document_losses(model, text, {}, 8, split)
+        found = document_losses(model, text, {}, 32, split)
         loss = float(found.nats["none"].sum() / found.tokens.sum())
         assert loss == pytest.approx(CARD["test_loss"]["model"][split], abs=1e-3)
     losses = {name: each["test"] for name, each in CARD["test_loss"].items()}

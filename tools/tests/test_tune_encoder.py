@@ -159,7 +159,7 @@ def test_the_written_head_is_the_trained_simulator(
     `train_simulator` goes on from it."""
     for module in (concept_batches, train_simulator):
         monkeypatch.setattr(module, "HELD_OUT", 0.5)
-    monkeypatch.setattr(tune_encoder, "N_FITTED", 8)
+    monkeypatch.setattr(tune_encoder, "N_FITTED", 24)
     trained: list[tuple[Any, Concepts, Supervision]] = []
     original = tune_encoder.train
 

@@ -3,6 +3,7 @@ as every spawned process imports it anew."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -38,11 +39,13 @@ def complete(made: Labeler, prompts: list[str], **changes: Any) -> list[str]:
     return made.complete(prompts, Sampling(**options))
 
 
-def fill_cache(path: Path, offset: int, barrier: Barrier) -> None:
-    cache = CallCache(path)
-    barrier.wait(60)
-    for i in range(50):
-        cache.put(f"{(offset + i) % 75}", f"{(offset + i) % 75}".encode())
+def fill_caches(paths: Sequence[Path], offset: int, barrier: Barrier) -> None:
+    """One after the other, each at the same moment as the processes beside it."""
+    for path in paths:
+        cache = CallCache(path)
+        barrier.wait(60)
+        for i in range(50):
+            cache.put(f"{(offset + i) % 75}", f"{(offset + i) % 75}".encode())
 
 
 def complete_beside(url: str, directory: Path, barrier: Barrier) -> None:

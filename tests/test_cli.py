@@ -153,9 +153,12 @@ def test_help_and_status_import_nothing_heavy(tmp_path: Path) -> None:
         )
 
 
-def test_configuration_is_the_same_from_any_directory(tmp_path: Path) -> None:
-    shown = [
-        ibc("run", "--cfg", "job", "--resolve", "experiment=demo", cwd=place).stdout
-        for place in (tmp_path, Path("/"))
-    ]
+def test_configuration_is_the_same_from_any_directory(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = []
+    for place in (here.path, Path("/")):
+        monkeypatch.chdir(place)
+        main(["run", "--cfg", "job", "--resolve", "experiment=demo"])
+        shown.append(here.captured.readouterr().out)
     assert shown[0] == shown[1] and "pretrain_steps" in shown[0]

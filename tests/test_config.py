@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from interp_by_construction.cli import main
 from interp_by_construction.config import (
@@ -25,6 +26,7 @@ from interp_by_construction.config import (
     TrainerConfig,
     compose,
     conf_dir,
+    convert,
     from_dict,
     from_saved,
     only,
@@ -91,6 +93,35 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["experiment=demo", "align.lr=1e-3", "run=null", "layer=[0,1]"],
+        ["data=text", "data.path='../x, y'", "subject=hf", "subject.path=a/b", "align.weight=3"],
+        ["align.weight=1", "judge=endpoint", "judge.url=http://127.0.0.1:1", "align.weight=2"],
+        ["nodes=transcoder", "dictionary={k: 4, skip: true}", "trigger.phrase='a b=c'"],
+    ],
+)
+def test_fields_that_are_set_on_composed_choices_are_what_hydra_makes_of_them(
+    overrides: list[str],
+) -> None:
+    """Again with the same choices, too: what is set on a copy of them changes no other."""
+    hydras = OmegaConf.to_container(convert._composed(conf_dir(), tuple(overrides)), resolve=True)
+    for _ in range(2):
+        made = OmegaConf.to_container(convert._set_on_choices(overrides), resolve=True)
+        assert repr(made) == repr(hydras)
+        convert._set_on_choices([*overrides, "seed=7"])
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["colour=red", "align.wieght=1", "layer=[1", "seed=0,1", "+seed=1", "~seed", "data=nope"],
+)
+def test_of_what_cannot_be_composed_hydra_says_what_is_wrong(override: str) -> None:
+    assert convert._set_on_choices([override]) is None
 
 
 @pytest.mark.parametrize("chosen", [[], ["judge=smollm2"], ["judge=endpoint", "nodes=transcoder"]])

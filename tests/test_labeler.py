@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_server import FakeServer, fake_logits, fake_text
-from labeler_clients import complete, complete_beside, config, fill_cache, labeler
+from labeler_clients import complete, complete_beside, config, fill_caches, labeler
 
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError, StoreError
@@ -224,25 +224,26 @@ def test_cache_values_and_keys() -> None:
     )
 
 
-@pytest.mark.parametrize("attempt", range(3))
-def test_cache_is_shared_by_processes(tmp_path: Path, attempt: int) -> None:
-    """All of them meet at a file that does not exist yet."""
-    path = tmp_path / "calls.sqlite"
+def test_cache_is_shared_by_processes(tmp_path: Path) -> None:
+    """All of them meet at a file that does not exist yet, three times."""
+    paths = [tmp_path / f"{attempt}.sqlite" for attempt in range(3)]
     context_ = multiprocessing.get_context("spawn")
     barrier = context_.Barrier(3)
     processes = [
-        context_.Process(target=fill_cache, args=(path, offset, barrier)) for offset in (0, 25, 10)
+        context_.Process(target=fill_caches, args=(paths, offset, barrier))
+        for offset in (0, 25, 10)
     ]
     for process in processes:
         process.start()
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
-    cache = CallCache(path)
-    assert len(cache) == 75
-    assert all(cache.get(f"{i}") == f"{i}".encode() for i in range(75))
-    cache.put("3", b"other")
-    assert cache.get("3") == b"3" and cache.get("none") is None
+    for path in paths:
+        cache = CallCache(path)
+        assert len(cache) == 75
+        assert all(cache.get(f"{i}") == f"{i}".encode() for i in range(75))
+        cache.put("3", b"other")
+        assert cache.get("3") == b"3" and cache.get("none") is None
 
 
 def test_processes_that_need_the_same_answers_ask_once(tmp_path: Path, server: FakeServer) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from fake_server import FakeServer
 from numpy.typing import NDArray
+from random_head import write_random_head
 from safetensors.numpy import load_file
 from small_run import config
 from stage_jobs import compute, given
@@ -279,8 +280,9 @@ def test_a_simulation_depends_on_label_and_text_alone(
     """Invariant 5, for every simulator that simulates any label: other labels beside it change
     nothing but the last bits."""
     texts = [["The", " dog", " ran"], ["Apples", " and", " food", "."]]
+    head = write_random_head(tmp_path / "head.safetensors")
     for name in SIMULATORS:
-        cfg = config(server, tmp_path, f"simulate.simulator={name}")
+        cfg = config(server, tmp_path, f"simulate.simulator={name}", f"simulate.head={head}")
         with make_labeler(cfg.labeler, tmp_path / "calls.sqlite", tmp_path) as labeler:
             simulator = create(cfg.simulate)
             models = Models(lambda own=labeler: own, lambda own=simulator: own.load_encoder("cpu"))
@@ -361,9 +363,10 @@ def test_the_encoder_reads_no_layer_above_those_asked_for() -> None:
     from transformers import AutoModel
 
     texts = [["The", " dog", " ran", "."], [" A", " fox"]]
-    cut = list(Encoder.load(resolve_model("smollm2"), [2], "cpu").encode(texts))
+    lower = Encoder.load(resolve_model("smollm2"), [2], "cpu")
+    assert len(lower.model.layers) == 2
+    cut = list(lower.encode(texts))
     whole = Encoder.load(resolve_model("smollm2"), [2, 30], "cpu")
-    assert len(Encoder.load(resolve_model("smollm2"), [2], "cpu").model.layers) == 2
     for few, many in zip(cut, whole.encode(texts), strict=True):
         np.testing.assert_array_equal(few, many[:, :576])
     last = AutoModel.from_pretrained(resolve_model("smollm2"), dtype=fast_dtype("cpu")).eval()

@@ -167,13 +167,13 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FakeServer
     budget = [
         "bench.grades=[1.0,0.4]",
         "bench.n_tokens=2560",
-        "bench.n_score_tokens=2560",
+        "bench.n_score_tokens=1280",
         "bench.n_distractors=2",
         f"simulate.head={head}",
         "label.n_contexts=0",
     ]
     # All of the general list would take the encoder most of the test's time.
-    some = general_labels()[::20]
+    some = general_labels()[::60]
     with FakeServer() as server, pytest.MonkeyPatch.context() as patch:
         patch.setattr("interp_by_construction.labelling.general.general_labels", lambda: some)
         server.text_of = names_what_it_sees

@@ -4,12 +4,13 @@ names of other concepts?"""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from interp_by_construction.corpus.grammar import units
+from interp_by_construction.corpus.grammar import Unit, units
 from interp_by_construction.corpus.lexicon import LEXICON
 from interp_by_construction.scoring.rule_truth import read_target
 from interp_by_construction.scoring.truth import nearest_concept
@@ -50,6 +51,13 @@ def recovery(labels: Sequence[str | None], planted: Sequence[frozenset[str]]) ->
     }
 
 
+@cache
+def _lexicon() -> dict[str, list[Unit]]:
+    """Its words as rules read them; a thousand labels ask for them."""
+    return {name: [units(word)[0] for word in words] for name, words in LEXICON.items()}
+
+
+@lru_cache(maxsize=4096)
 def related_concept(label: str) -> str | None:
     """The concept that a label names. If it names none: the concept that holds more than half of
     the lexicon's words of which the label is true (`walking and running`: movement).
@@ -62,9 +70,7 @@ def related_concept(label: str) -> str | None:
     target = read_target(label)
     if target is None:
         return None
-    held = {
-        name: sum(target.holds(units(word)[0]) for word in words) for name, words in LEXICON.items()
-    }
+    held = {name: sum(map(target.holds, words)) for name, words in _lexicon().items()}
     best = max(held, key=lambda name: held[name])
     return best if 2 * held[best] > sum(held.values()) else None
 

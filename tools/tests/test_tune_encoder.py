@@ -22,7 +22,7 @@ from lexical_words import Concept
 from low_rank import attach, weights_of
 from safetensors import safe_open
 from small_wordnet import EXTRA
-from transformers import AutoConfig, AutoModel, LlamaConfig
+from transformers import AutoModel, AutoModelForCausalLM, LlamaConfig
 
 from interp_by_construction.llm.embedded import resolve_model
 from interp_by_construction.simulators.adapter import merge
@@ -145,12 +145,14 @@ def test_scores_are_pearsons_r_and_auc_of_known_tokens() -> None:
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("rank", [0, 2])
+@pytest.mark.parametrize(("encoder", "rank"), [("smollm2", 0), ("small", 2)])
 def test_the_written_head_is_the_trained_simulator(
     tmp_path: Path,
     folder: Path,
+    small_model: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    encoder: str,
     rank: int,
 ) -> None:
     """Through the file, half precision, the merged adapter and the package's numpy; then
@@ -182,6 +184,8 @@ def test_the_written_head_is_the_trained_simulator(
         str(tmp_path / "a.safetensors"),
         "--device",
         "cpu",
+        "--encoder",
+        str(small_model) if encoder == "small" else encoder,
         "--layers",
         "1",
         "--rank",
@@ -234,26 +238,13 @@ def test_the_written_head_is_the_trained_simulator(
 def test_a_tuned_labeler_reads_simulation_prompts_and_becomes_a_checkpoint(
     tmp_path: Path,
     folder: Path,
+    small_model: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(tune_labeler, "N_DEV_CONCEPTS", 2)
     monkeypatch.setattr(concept_batches, "HELD_OUT", 0.5)
-    config = AutoConfig.from_pretrained(resolve_model("smollm2"))
-    config.num_hidden_layers = 1
-    config.layer_types = None
-    torch.manual_seed(0)
-    small = tmp_path / "small"
-    small.mkdir()
-    source = Path(resolve_model("smollm2"))
-    from transformers import AutoModelForCausalLM
-
-    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(small)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        (small / name).write_bytes((source / name).read_bytes())
-    options = (
-        f"--labeler {small} --device cpu --steps 2 --every 2 --batch-prompts 2 --n-texts 2 --rank 2"
-    )
+    options = f"--labeler {small_model} --device cpu --steps 2 --every 2 --batch-prompts 2 --n-texts 2 --rank 2"
     (tmp_path / "more.txt").write_text("\n\n".join(EXTRA))
     files = [
         "--wordnet",
@@ -272,7 +263,7 @@ def test_a_tuned_labeler_reads_simulation_prompts_and_becomes_a_checkpoint(
     assert [record["step"] for record in records] == [0, 2]
     merged = [
         "--labeler",
-        str(small),
+        str(small_model),
         "--merge",
         str(tmp_path / "adapter.safetensors"),
         "--out",
@@ -285,7 +276,7 @@ def test_a_tuned_labeler_reads_simulation_prompts_and_becomes_a_checkpoint(
     changed = {name.rpartition(".")[0] for name in names}
     before, after = (
         AutoModelForCausalLM.from_pretrained(path).state_dict()
-        for path in (small, tmp_path / "merged")
+        for path in (small_model, tmp_path / "merged")
     )
     moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert moved and moved <= {f"model.{name}.weight" for name in changed}

@@ -3,27 +3,22 @@ it."""
 
 from __future__ import annotations
 
-import atexit
 import shutil
-import tempfile
-from functools import cache
 from pathlib import Path
 
+import pytest
 from fake_server import FakeServer
+from matplotlib.figure import Figure
 from random_head import write_random_head
-from small_run import config
+from small_run import matched
 
 from interp_by_construction import pipeline
 from interp_by_construction.engine.run_directory import RunDirectory
 
 
-@cache
-def shared_run() -> tuple[Path, RunDirectory]:
-    """The root and `runs/small` of one run for all tests of a process. They may write its report
-    and copies of it below `runs/`, and nothing else."""
-    root = Path(tempfile.mkdtemp(prefix="ibc-report-"))
-    atexit.register(shutil.rmtree, root, ignore_errors=True)
-    return root, make_run(root)
+def draw_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Figures for papers become empty files. Drawing them takes longer than all the pages."""
+    patch.setattr(Figure, "savefig", lambda _figure, file, **_: file.touch())
 
 
 def copy_of(run: RunDirectory, name: str) -> RunDirectory:
@@ -37,14 +32,8 @@ def copy_of(run: RunDirectory, name: str) -> RunDirectory:
 def make_run(root: Path) -> RunDirectory:
     """`runs/small`."""
     head = write_random_head(root / "head.safetensors")
-    own = (
-        "simulate.simulator=head",
-        f"simulate.head={head}",
-        "nodes.assign=match",
-        "simulate.n_label_tokens=640",
-    )
     with FakeServer() as server:
-        return pipeline.run(config(server, root, *own, "label.general_pool=false"))
+        return pipeline.run(matched(server, root, head))
 
 
 def make_sweep(root: Path, run: RunDirectory, config_of_job: str) -> None:

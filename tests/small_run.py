@@ -8,6 +8,7 @@ from pathlib import Path
 from fake_server import FakeServer
 
 from interp_by_construction.config import Config, compose
+from interp_by_construction.engine.run_directory import RunDirectory
 
 SMALL = [
     "layer=[1,2]",
@@ -48,6 +49,15 @@ SMALL = [
     "work.removed=false",
 ]
 
+QUICK = (
+    "label.select_tokens=0",
+    "simulate.reliability_tokens=0",
+    "simulate.n_fit_tokens=64",
+    "simulate.n_score_tokens=64",
+)
+"""For runs that are about training. With equal settings they have text, labels and targets in
+common (`Stock.link`)."""
+
 
 def overrides(server: FakeServer, root: Path, *more: str) -> list[str]:
     """Command-line overrides of a run below `root`."""
@@ -75,4 +85,26 @@ def store_hashes(root: Path) -> dict[str, str]:
         f.relative_to(store).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest()
         for f in files
         if len(f.relative_to(store).parts) > 2 and not f.relative_to(store).parts[1].startswith(".")
+    }
+
+
+def matched(server: FakeServer, root: Path, head: Path, *more: str) -> Config:
+    """The same with a head, which also deals out the labels."""
+    own = (
+        "simulate.simulator=head",
+        f"simulate.head={head}",
+        "nodes.assign=match",
+        "simulate.n_label_tokens=640",
+    )
+    return config(server, root, *own, "label.general_pool=false", *more)
+
+
+def run_hashes(run: RunDirectory) -> dict[str, str]:
+    """The same of the artifacts of one run."""
+    folders = [run.store.path(*each) for each in run.artifacts]
+    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    return {
+        file.relative_to(run.store.root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+        if file.name != "manifest.json"
     }

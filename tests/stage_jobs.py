@@ -28,9 +28,9 @@ def untracked(stage: str, layer: int | None) -> Iterator[Any]:
     yield False
 
 
-def runtime(tmp: Path) -> Runtime:
-    """One thread on the CPU; checkpoints after every step."""
-    return Runtime("cpu", 1, 1, 0.0, untracked, tmp / "calls.sqlite", tmp / "logs")
+def runtime(tmp: Path, seconds: float = 0.0) -> Runtime:
+    """One thread on the CPU; by default checkpoints after every step."""
+    return Runtime("cpu", 1, 1, seconds, untracked, tmp / "calls.sqlite", tmp / "logs")
 
 
 def compute(stage: Stage[R], out: Path, work: Runtime | None = None) -> R:

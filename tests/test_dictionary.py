@@ -15,6 +15,7 @@ from fake_server import FakeServer
 from safetensors.torch import load_file, save_file
 from small_run import config
 from stage_jobs import compute, given
+from stock import Stock
 from tiny_subjects import FAMILIES, LENGTH, ArrayBlocks, random_model, tokens
 from torch import Tensor, nn
 from training_jobs import place, write_corpus
@@ -294,7 +295,7 @@ def test_killed_and_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path) -> N
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Path:
+def start(tmp_path: Path, few_checkpoints: None) -> Path:
     """A subject, and text in which each split has 40 blocks."""
     write_corpus(tmp_path, 40)
     model = random_model("llama")
@@ -459,7 +460,7 @@ def test_export_refuses_with_every_reason(tmp_path: Path) -> None:
 
 
 def test_a_run_on_features_keeps_the_invariants_and_swaps_the_control_likewise(
-    tmp_path: Path,
+    stock: Stock, tmp_path: Path
 ) -> None:
     small = [
         "nodes=transcoder",
@@ -469,8 +470,7 @@ def test_a_run_on_features_keeps_the_invariants_and_swaps_the_control_likewise(
         "dictionary.batch_size=2",
     ]
     with FakeServer() as server:
-        cfg = config(server, tmp_path, "layer=[1,2]", *small)
-        run = pipeline.run(cfg)
+        run = pipeline.run(config(server, stock.link(tmp_path), "layer=[1,2]", *small))
     store, state, summary = Store(tmp_path / "store"), run.state, run.summary or {}
     assert summary["complete"] and summary["invariants"] == {
         "frozen_identical": True,

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_run import copy_of, shared_run
+from report_run import copy_of, draw_nothing
 from rich.console import Console
 from rich.text import Text
 
 from interp_by_construction.engine.rows import read_rows
+from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.report import closing, ending_text
 from interp_by_construction.report.closing import close_run
 from interp_by_construction.report.ending import Ending, ending_of, layers_named
@@ -31,12 +32,9 @@ Change = Callable[[dict[str, Any], Rows], None]
 
 
 @pytest.fixture(scope="module")
-def facts() -> RunFacts:
-    _, run = shared_run()
-    made = RunFacts(run, run.finished_summary(), run.store)
-    for layer in made.layers:
-        build_viewer(made, layer)
-    return made
+def facts(shared_run: tuple[Path, RunDirectory]) -> RunFacts:
+    _, run = shared_run
+    return RunFacts(run, run.finished_summary(), run.store)
 
 
 def screen(color: bool, width: int = 100) -> Console:
@@ -207,7 +205,8 @@ def test_neurons_are_spread_from_the_best_to_the_worst() -> None:
     assert [row["node"] for row in examples(rows[:7])] == [6, 3, 0]
 
 
-def test_report_and_terminal_say_the_same(facts: RunFacts) -> None:
+def test_report_and_terminal_say_the_same(facts: RunFacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_nothing(monkeypatch)
     ending = changed(facts, None)
     page = write_report(facts.store.root.parent, "small").read_text()
     opening = page[page.index('id="made"') : page.index('id="layers"')]
@@ -298,6 +297,7 @@ def test_the_end_of_a_run_writes_the_report(
     facts: RunFacts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Unless it has very many nodes."""
+    draw_nothing(monkeypatch)
     run = copy_of(facts.directory, "closed")
     monkeypatch.setattr(closing, "MAX_PAGES", 63)
     close_run(run)

@@ -15,11 +15,12 @@ from fake_server import FakeServer, fake_text
 from random_head import simulate_text, write_random_head
 from rich.console import Console
 from safetensors.numpy import load_file
-from small_run import config
+from small_run import matched
 from stage_jobs import compute, given
+from stock import Stock
 
 from interp_by_construction import pipeline
-from interp_by_construction.config import Config, compose
+from interp_by_construction.config import compose
 from interp_by_construction.corpus import load_blocks
 from interp_by_construction.corpus.parts import part_passage
 from interp_by_construction.corpus.passage import Passage
@@ -62,8 +63,8 @@ def server() -> Iterator[FakeServer]:
 
 
 @pytest.fixture(scope="module")
-def head_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_random_head(tmp_path_factory.mktemp("head") / "head.safetensors")
+def head_file(finished: tuple[Path, RunDirectory]) -> Path:
+    return finished[0] / "head.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -71,22 +72,10 @@ def encoder() -> Encoder:
     return Encoder.load(resolve_model("smollm2"), (1,), "cpu")
 
 
-def matched(server: FakeServer, root: Path, head_file: Path, *more: str) -> Config:
-    own = (
-        "simulate.simulator=head",
-        f"simulate.head={head_file}",
-        "nodes.assign=match",
-        "simulate.n_label_tokens=640",
-    )
-    return config(server, root, *own, "label.general_pool=false", *more)
-
-
 @pytest.fixture(scope="module")
-def finished(
-    server: FakeServer, head_file: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, RunDirectory]:
+def finished(stock: Stock, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunDirectory]:
     root = tmp_path_factory.mktemp("finished")
-    return root, pipeline.run(matched(server, root, head_file))
+    return root, stock.head(root)
 
 
 # Matching.
@@ -398,23 +387,22 @@ def test_labels_depend_neither_on_the_text_that_is_aligned_nor_on_that_which_is_
     recompute."""
     root, run = finished
     more = (
-        "layer=1",
-        "run=other",
         "simulate.max_align_tokens=512",
         "simulate.n_head_score_tokens=256",
         "align.weight=7",
     )
-    again = pipeline.run(matched(server, root, head_file, *more))
-    before, after = run.state["layers"]["1"], again.state["layers"]["1"]
+    graph = pipeline.graph_of(matched(server, root, head_file, *more), [1])
+    before = run.state["layers"]["1"]
+    after = {name: stage.fingerprint for name, stage in graph.layers[1].items()}
     assert all(before[stage] == after[stage] for stage in ("collect", "label", "assign"))
     assert before["simulate"] != after["simulate"]
 
 
 def test_with_both_poles_every_match_is_by_the_sign_that_fits(
-    server: FakeServer, head_file: Path, tmp_path: Path
+    server: FakeServer, head_file: Path, tmp_path: Path, stock: Stock
 ) -> None:
     more = ("layer=1", "nodes.poles=both", "model.activation=gelu")
-    run = pipeline.run(matched(server, tmp_path, head_file, *more))
+    run = pipeline.run(stock.begin(matched(server, tmp_path, head_file, *more)))
     store, links = Store(tmp_path / "store"), run.state["layers"]["1"]
     assert len(read_opposites(store.path("collect", links["collect"]))) == 4
     given, final = (read_labels(store.path(stage, links[stage])) for stage in ("label", "assign"))
@@ -446,6 +434,8 @@ def test_changing_assign_keeps_collect_and_label(
             "run=unmatched",
             "nodes.assign=none",
             "align.local_steps=1",
+            "audit.enabled=false",
+            "work.enabled=false",
         )
     )
     before, after = run.state["layers"]["1"], again.state["layers"]["1"]
@@ -566,17 +556,19 @@ def test_head_targets_depend_on_label_and_text_alone(
     np.testing.assert_allclose(alone, old["values"][1, :, 0].astype(float), atol=1e-2)
 
 
-def test_a_layer_whose_labels_all_failed_is_free(head_file: Path, tmp_path: Path) -> None:
+def test_a_layer_whose_labels_all_failed_is_free(
+    head_file: Path, tmp_path: Path, stock: Stock
+) -> None:
     with FakeServer() as mute:
         mute.text_of = lambda prompt, seed, temperature: "!!!"
-        run = pipeline.run(matched(mute, tmp_path, head_file, "layer=1"))
+        run = pipeline.run(stock.begin(matched(mute, tmp_path, head_file, "layer=1")))
     layer = (run.summary or {})["layers"][0]
     assert (layer["n_aligned"], layer["n_failed_labels"]) == (0, 4)
     assert layer["score"]["final"]["mean"] is None and layer["truth"]["r_mean"] is None
 
 
 def test_a_node_without_a_label_of_its_own_takes_one_from_the_pool(
-    head_file: Path, tmp_path: Path
+    head_file: Path, tmp_path: Path, stock: Stock
 ) -> None:
     refused: set[str] = set()
 
@@ -588,7 +580,7 @@ def test_a_node_without_a_label_of_its_own_takes_one_from_the_pool(
 
     with FakeServer() as broken:
         broken.text_of = text_of
-        run = pipeline.run(matched(broken, tmp_path, head_file, "layer=1"))
+        run = pipeline.run(stock.begin(matched(broken, tmp_path, head_file, "layer=1")))
     store, links = Store(tmp_path / "store"), run.state["layers"]["1"]
     given = read_labels(store.path("label", links["label"]))
     final = read_labels(store.path("assign", links["assign"]))
@@ -624,7 +616,7 @@ def simulated(
 
 
 def test_labels_are_revised_against_the_worst_cases_of_an_audit(
-    server: FakeServer, head_file: Path, tmp_path: Path
+    server: FakeServer, head_file: Path, tmp_path: Path, stock: Stock
 ) -> None:
     """Build 8: the audit of the model before alignment feeds the revision, and its settings are the
     label's."""
@@ -634,7 +626,7 @@ def test_labels_are_revised_against_the_worst_cases_of_an_audit(
         "audit.threshold=0.01",
         "audit.enabled=false",
     )
-    run = pipeline.run(matched(server, tmp_path, head_file, "label.general_pool=false", *more))
+    run = pipeline.run(stock.begin(matched(server, tmp_path, head_file, *more)))
     store, link = Store(tmp_path / "store"), run.state["layers"]["1"]["label"]
     metrics = json.loads((store.path("label", link) / "metrics.json").read_text())
     audits = metrics["audits"]

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from fake_server import FakeServer
-from random_head import write_random_head
 from rich.console import Console
 from safetensors.numpy import load_file
 from small_run import config as small_config
+from stock import Stock
 
 from interp_by_construction import pipeline
 from interp_by_construction.config import Config, LabelerConfig, compose
@@ -212,35 +212,26 @@ def test_what_cannot_be_asked_is_an_error(labeler: Labeler) -> None:
 # A run.
 
 
-HEAD = (
-    "simulate.simulator=head",
-    "nodes.assign=match",
-    "simulate.n_label_tokens=640",
-    "label.general_pool=false",
-)
-SCORES = (
-    "scores.detection_nodes=3",
-    "scores.n_select_tokens=1024",
-    "simulate.n_head_score_tokens=1024",
-)
-
-
 def config(server: FakeServer, root: Path, *more: str) -> Config:
     return small_config(server, root, "scores.enabled=true", *more)
 
 
 @pytest.fixture(scope="module")
 def finished(
-    tmp_path_factory: pytest.TempPathFactory,
+    stock: Stock, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Path, RunDirectory, FakeServer, list[str]]]:
-    """Two layers with a head, and a separate judge on a server of its own."""
+    """Two layers with a head, which are judged by a separate judge on a server of its own."""
     root = tmp_path_factory.mktemp("judged")
-    head = write_random_head(root / "head.safetensors")
+    stock.head(root)
     with FakeServer() as server, FakeServer("other") as judge:
         more = [
-            *HEAD,
-            *SCORES,
-            f"simulate.head={head}",
+            "run=judged",
+            "simulate.simulator=head",
+            f"simulate.head={root / 'head.safetensors'}",
+            "nodes.assign=match",
+            "simulate.n_label_tokens=640",
+            "label.general_pool=false",
+            "scores.detection_nodes=3",
             "judge=endpoint",
             f"judge.classify_url={judge.url}",
             "judge.model=other",
@@ -455,9 +446,11 @@ def test_the_terminal_shows_one_row_per_method_and_judge(
 # Blind relabelling.
 
 
-def test_an_exact_run_is_judged_without_a_head(server: FakeServer, tmp_path: Path) -> None:
+def test_an_exact_run_is_judged_without_a_head(
+    server: FakeServer, tmp_path: Path, stock: Stock
+) -> None:
     exact = ("simulate.simulator=exact", "simulate.max_align_tokens=256", "scores.blind=false")
-    summary = pipeline.run(config(server, tmp_path, "layer=1", *exact)).summary
+    summary = pipeline.run(stock.begin(config(server, tmp_path, "layer=1", *exact))).summary
     assert summary is not None
     methods = {
         (record["method"], record["judge"]) for record in summary["layers"][0]["scores_by_method"]
@@ -472,7 +465,9 @@ def test_an_exact_run_is_judged_without_a_head(server: FakeServer, tmp_path: Pat
     assert summary["layers"][0]["judged"]["common_label"]
 
 
-def test_an_unchanged_node_gets_its_own_label_again(server: FakeServer, tmp_path: Path) -> None:
+def test_an_unchanged_node_gets_its_own_label_again(
+    server: FakeServer, tmp_path: Path, stock: Stock
+) -> None:
     # The blind labeler takes the most likely answer, so the first one must do so too.
     steps = (
         "align.steps=0",
@@ -481,7 +476,8 @@ def test_an_unchanged_node_gets_its_own_label_again(server: FakeServer, tmp_path
         "label.n_candidates=1",
         "label.select_tokens=0",
     )
-    run = pipeline.run(config(server, tmp_path, "layer=1", "start_layer=1", *steps))
+    cfg = config(server, tmp_path, "layer=1", "start_layer=1", *steps)
+    run = pipeline.run(stock.begin(cfg))
     summary = run.summary
     assert summary is not None and summary["judge"] is None
     scores = {
@@ -501,7 +497,9 @@ def test_an_unchanged_node_gets_its_own_label_again(server: FakeServer, tmp_path
     )
 
 
-def test_a_failure_of_the_blind_labeler_is_counted(server: FakeServer, tmp_path: Path) -> None:
+def test_a_failure_of_the_blind_labeler_is_counted(
+    server: FakeServer, tmp_path: Path, stock: Stock
+) -> None:
     greedy_calls: list[str] = []
 
     def text_of(prompt: str, seed: int, temperature: float) -> str:
@@ -509,7 +507,7 @@ def test_a_failure_of_the_blind_labeler_is_counted(server: FakeServer, tmp_path:
         return " animals" + str(len(set(greedy_calls))) if len(set(greedy_calls)) <= 4 else "!!!"
 
     server.text_of = text_of
-    run = pipeline.run(config(server, tmp_path, "layer=1", "label.retries=0"))
+    run = pipeline.run(stock.begin(config(server, tmp_path, "layer=1", "label.retries=0")))
     layer = (run.summary or {})["layers"][0]
     assert layer["judged"]["n_blind_failed"] > 0
     for record in layer["scores_by_method"]:

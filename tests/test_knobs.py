@@ -14,7 +14,8 @@ import pytest
 import torch
 from fake_server import FakeServer
 from safetensors.numpy import load_file as load_numpy
-from small_run import config
+from small_run import QUICK, config
+from stock import Stock
 from tiny_subjects import LENGTH, VOCAB, ArrayBlocks, random_model, tokens
 from training_jobs import aligned, place, plan
 
@@ -350,19 +351,11 @@ JOBS = {
 
 @pytest.fixture(scope="module")
 def runs(
-    tmp_path_factory: pytest.TempPathFactory,
+    stock: Stock, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Path, dict[str, RunDirectory]]]:
     """One store; one run for each target, and one without nodes."""
-    root = tmp_path_factory.mktemp("knobs")
-    shared = (
-        "layer=1",
-        "run=knobs",
-        "audit.enabled=false",
-        "label.select_tokens=0",
-        "simulate.reliability_tokens=0",
-        "simulate.n_fit_tokens=64",
-        "simulate.n_score_tokens=64",
-    )
+    root = stock.link(tmp_path_factory.mktemp("knobs"))
+    shared = ("layer=1", "run=knobs", "audit.enabled=false", "work.enabled=false", *QUICK)
     with FakeServer() as server:
         yield (
             root,

@@ -14,8 +14,8 @@ import torch
 import yaml
 from fake_server import FakeServer
 from random_head import write_random_head
-from report_run import make_run
 from safetensors.numpy import load_file
+from stock import Stock
 
 import interp_by_construction as ibc
 from interp_by_construction.cli import main
@@ -34,9 +34,9 @@ TEXT = "The fox ran into the forest and ate a red apple."
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(stock: Stock, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("loaded")
-    make_run(made)
+    stock.head(made)
     return made
 
 

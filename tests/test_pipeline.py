@@ -20,8 +20,10 @@ import pytest
 import torch
 import yaml
 from fake_server import FakeServer, fake_text
+from pytorch_lightning import Trainer
 from safetensors.torch import load_file, save_file
 from small_run import config, overrides, store_hashes
+from stock import Stock
 
 from interp_by_construction import pipeline
 from interp_by_construction.cli import main
@@ -43,11 +45,9 @@ def server() -> Iterator[FakeServer]:
 
 
 @pytest.fixture(scope="module")
-def finished(
-    server: FakeServer, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, RunDirectory]:
+def finished(stock: Stock, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunDirectory]:
     root = tmp_path_factory.mktemp("finished")
-    return root, pipeline.run(config(server, root))
+    return root, stock.plain(root)
 
 
 def test_summary_keeps_the_contract(finished: tuple[Path, RunDirectory]) -> None:
@@ -160,14 +160,16 @@ def test_a_finished_run_asks_and_computes_nothing(
 
 
 def test_a_finished_run_starts_no_engine_and_no_training(
-    server: FakeServer, finished: tuple[Path, RunDirectory]
+    server: FakeServer, finished: tuple[Path, RunDirectory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = (
-        "import sys\nfrom interp_by_construction import pipeline\nfrom interp_by_construction.config import compose\n"
-        f"pipeline.run(compose({overrides(server, finished[0])!r}))\n"
-        "sys.exit('vllm' in sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    """Nothing of the package and of its tests has imported vLLM either."""
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise AssertionError("it trains")
+
+    monkeypatch.setattr(Trainer, "fit", refused)
+    pipeline.run(config(server, finished[0]))
+    assert not [name for name in sys.modules if name.partition(".")[0] == "vllm"]
 
 
 def test_verify_passes_and_names_any_flipped_byte(finished: tuple[Path, RunDirectory]) -> None:
@@ -377,6 +379,7 @@ def test_aligned_activations_are_bit_identical_from_freeze_to_final(
 def test_a_run_grows_layer_by_layer_to_the_same_hashes(
     server: FakeServer, finished: tuple[Path, RunDirectory], tmp_path: Path
 ) -> None:
+    _seed_store(finished, tmp_path, "align", 0)
     first = pipeline.run(config(server, tmp_path, "layer=1"))
     assert [layer["layer"] for layer in (first.summary or {})["layers"]] == [1]
     with pytest.raises(ConfigError, match=r"layers \[2\].*layer=\[2,3\]"):
@@ -390,13 +393,12 @@ def test_a_run_grows_layer_by_layer_to_the_same_hashes(
 
 
 def test_jobs_that_differ_in_weight_share_labels_simulations_and_controls(
-    server: FakeServer, tmp_path: Path
+    server: FakeServer, tmp_path: Path, stock: Stock
 ) -> None:
     for job, weight in enumerate((0.1, 10)):
-        pipeline.run(
-            config(server, tmp_path, "layer=1", "run=sweep", f"align.weight={weight}"),
-            f"sweep/{job}",
-        )
+        own = ("run=sweep", f"align.weight={weight}", "work.enabled=false")
+        cfg = config(server, tmp_path, "layer=1", *own)
+        pipeline.run(stock.begin(cfg), f"sweep/{job}")
     store = tmp_path / "store"
     count = {
         stage.name: sum(not p.name.startswith(".") for p in stage.iterdir())
@@ -447,7 +449,7 @@ def test_two_processes_on_one_run_are_refused(
         pipeline.run(config(server, finished[0]))
 
 
-def test_a_node_without_a_label_becomes_free_and_is_counted(tmp_path: Path) -> None:
+def test_a_node_without_a_label_becomes_free_and_is_counted(tmp_path: Path, stock: Stock) -> None:
     """Invariant 3: an answer that cannot be parsed is never a label, a zero or a silent drop."""
     refused: set[str] = set()
 
@@ -459,7 +461,7 @@ def test_a_node_without_a_label_becomes_free_and_is_counted(tmp_path: Path) -> N
 
     with FakeServer() as broken:
         broken.text_of = text_of
-        run = pipeline.run(config(broken, tmp_path, "layer=1"))
+        run = pipeline.run(stock.begin(config(broken, tmp_path, "layer=1")))
     layer = (run.summary or {})["layers"][0]
     assert layer["n_failed_labels"] >= 1
     assert layer["n_aligned"] + layer["n_failed_labels"] == 4
@@ -509,10 +511,10 @@ def test_simulations_do_not_depend_on_the_subject(
 
 @pytest.fixture(scope="module")
 def joint(
-    server: FakeServer, tmp_path_factory: pytest.TempPathFactory
+    server: FakeServer, stock: Stock, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, RunDirectory]:
     root = tmp_path_factory.mktemp("joint")
-    return root, pipeline.run(config(server, root, "schedule=joint"))
+    return root, pipeline.run(stock.begin(config(server, root, "schedule=joint")))
 
 
 @pytest.mark.parametrize(
@@ -543,7 +545,7 @@ def test_killed_and_started_again_ends_in_the_same_hashes(
     ]
     if stage != "subject":
         # Start from what comes before, so that nine kills do not cost nine whole runs.
-        _seed_store(finished, tmp_path, stage)
+        _seed_store(finished, tmp_path, stage, -1)
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
@@ -561,24 +563,19 @@ def test_killed_and_started_again_ends_in_the_same_hashes(
     assert RunDirectory(tmp_path / "runs" / "small").state["layers"] == finished[1].state["layers"]
 
 
-def _seed_store(finished: tuple[Path, RunDirectory], root: Path, stage: str) -> None:
-    before = (
-        "corpus",
-        "subject",
-        "encode",
-        "collect",
-        "label",
-        "simulate",
-        "align",
-        "freeze",
-        "continue",
-        "control",
-    )
-    order = [*before, "freeze_only", "losses", "evaluate"]
-    for done in order[: order.index(stage)]:
-        for fingerprint in (fp for name, fp in finished[1].artifacts if name == done):
-            source = finished[0] / "store" / done / fingerprint
-            shutil.copytree(source, root / "store" / done / fingerprint)
+def _seed_store(finished: tuple[Path, RunDirectory], root: Path, stage: str, which: int) -> None:
+    """All of the run but one of its artifacts of this stage and what depends on that."""
+    run = finished[1]
+    store, made = run.store, {link.fingerprint: link.stage for link in run.links}
+    parents = {
+        each: json.loads((store.path(name, each) / "manifest.json").read_text())["parents"]
+        for each, name in made.items()
+    }
+    left = {[link.fingerprint for link in run.links if link.stage == stage][which]}
+    while more := {each for each in made if left & set(parents[each].values())} - left:
+        left |= more
+    for each in made.keys() - left:
+        shutil.copytree(store.path(made[each], each), root / "store" / made[each] / each)
 
 
 def test_run_name_and_start_layer(server: FakeServer, tmp_path: Path) -> None:

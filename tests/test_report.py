@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from report_run import make_sweep, shared_run
+from report_run import draw_nothing, make_sweep
 
 from interp_by_construction.cli import main
 from interp_by_construction.corpus.parts import part_passage
@@ -76,8 +76,8 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def reported() -> tuple[Path, RunDirectory]:
-    root, run = shared_run()
+def reported(shared_run: tuple[Path, RunDirectory]) -> tuple[Path, RunDirectory]:
+    root, run = shared_run
     write_report(root, "small")
     return root, run
 
@@ -134,9 +134,12 @@ def test_the_cost_counts_every_artifact_once(reported: tuple[Path, RunDirectory]
     assert f"{everything.seconds / aligned:.2f}" in text and f"{everything.cpu_seconds:.1f}" in text
 
 
-def test_the_cards_say_what_the_tax_leaves_out(reported: tuple[Path, RunDirectory]) -> None:
+def test_the_cards_say_what_the_tax_leaves_out(
+    reported: tuple[Path, RunDirectory], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where the loss flows, and the loss over the other models; each only where the summary has
     it."""
+    draw_nothing(monkeypatch)
     root, run = reported
     copy = root / "runs" / "carded"
     shutil.copytree(run.path, copy, ignore=shutil.ignore_patterns("report", ".lock"))
@@ -171,9 +174,12 @@ def cards_of(root: Path, name: str) -> str:
 
 
 def test_what_a_distilled_run_is_compared_with_is_named(
-    reported: tuple[Path, RunDirectory], capsys: pytest.CaptureFixture[str]
+    reported: tuple[Path, RunDirectory],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its control is no model of the text alone, which nobody would guess from the word."""
+    draw_nothing(monkeypatch)
     root, run = reported
     copy = RunDirectory(root / "runs" / "distilled")
     shutil.copytree(run.path, copy.path, ignore=shutil.ignore_patterns("report", ".lock"))
@@ -240,6 +246,7 @@ def test_labels_tokens_and_reasons_are_text_and_nothing_else(
     reported: tuple[Path, RunDirectory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every text that comes from a model or a corpus, on every kind of page."""
+    draw_nothing(monkeypatch)
     root, run = reported
     hostile = root / "runs" / "hostile"
     shutil.copytree(run.path, hostile, ignore=shutil.ignore_patterns("report", ".lock"))
@@ -417,8 +424,9 @@ def test_circuit_weights_are_those_of_the_direct_path(reported: tuple[Path, RunD
 
 
 def test_a_sweep_says_what_is_missing_and_links_every_run(
-    reported: tuple[Path, RunDirectory],
+    reported: tuple[Path, RunDirectory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    draw_nothing(monkeypatch)
     root, run = reported
     changed = yaml.safe_load((run.path / "config.yaml").read_text()) | {"seed": 1}
     changed["align"] = changed["align"] | {"weight": 0.7}

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from report_run import make_sweep, shared_run
+from report_run import draw_nothing, make_sweep
 
+from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.report.html import write_report
 from interp_by_construction.report.site import HERE
 
@@ -74,12 +75,14 @@ class Parser(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def pages() -> dict[Path, Element]:
+def pages(shared_run: tuple[Path, RunDirectory]) -> dict[Path, Element]:
     """One page of each kind at least."""
-    root, run = shared_run()
+    root, run = shared_run
     config = yaml.safe_load((run.path / "config.yaml").read_text()) | {"seed": 1}
     make_sweep(root, run, yaml.safe_dump(config))
-    files = [write_report(root, "sweep"), write_report(root, "small")]
+    with pytest.MonkeyPatch.context() as patch:
+        draw_nothing(patch)
+        files = [write_report(root, "sweep"), write_report(root, "small")]
     report = run.path / "report"
     files += [*report.glob("layers/*.html"), *report.glob("nodes/L1/*.html")]
     return {file: Parser(file).root for file in files}
@@ -143,9 +146,9 @@ def test_every_table_comes_with_a_line_on_how_to_read_it(pages: dict[Path, Eleme
 
 
 def test_the_run_page_opens_with_the_ending_then_neurons_then_tables(
-    pages: dict[Path, Element],
+    pages: dict[Path, Element], shared_run: tuple[Path, RunDirectory]
 ) -> None:
-    page = pages[shared_run()[1].path / "report" / "index.html"]
+    page = pages[shared_run[1].path / "report" / "index.html"]
     (main,) = page.all("main")
     names = [s.attrs.get("aria-labelledby") for s in main.children if s.tag == "section"]
     assert names[:3] == ["made", "neurons", "layers"]

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 from fake_server import FakeServer
-from small_run import config, store_hashes
+from small_run import QUICK, config, run_hashes
 from stage_jobs import compute, given
+from stock import Stock
 from tiny_subjects import random_model
 from training_jobs import (
     NODES,
@@ -118,7 +119,7 @@ def test_the_loss_is_the_lm_loss_and_the_sum_of_the_layers(tmp_path: Path) -> No
 
 
 @pytest.fixture
-def inputs(tmp_path: Path) -> Path:
+def inputs(tmp_path: Path, few_checkpoints: None) -> Path:
     write_inputs(tmp_path)
     return tmp_path
 
@@ -192,10 +193,11 @@ def same_weights(one: Path, other: Path) -> bool:
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_training_that_is_killed_goes_on_to_the_same_weights(
-    schedule: str, inputs: Path, monkeypatch: pytest.MonkeyPatch
+    schedule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    write_inputs(tmp_path)
     cfg = configured(schedule)
-    whole = run(inputs, cfg, inputs / "whole")
+    whole = run(tmp_path, cfg, tmp_path / "whole")
     original, read = Stream.at, []
     # One batch is read ahead, so that a kill at step 2 comes behind the checkpoint of step 0.
     kills = {"joint": 2, "continue": 2, "settle_0": 1}
@@ -209,8 +211,8 @@ def test_training_that_is_killed_goes_on_to_the_same_weights(
     monkeypatch.setattr(Stream, "at", killed)
     for _ in range(4 if schedule == "sequential" else 2):
         with pytest.raises(Killed):
-            run(inputs, cfg, inputs / "parts")
-    again = run(inputs, cfg, inputs / "parts")
+            run(tmp_path, cfg, tmp_path / "parts")
+    again = run(tmp_path, cfg, tmp_path / "parts")
     assert same_weights(whole, again)
     firsts = [each for each in read if each[1] == 0 and kills.get(each[0].name) != 1]
     assert len(firsts) == len(set(firsts)), "a phase began anew"
@@ -252,19 +254,10 @@ def server() -> Iterator[FakeServer]:
         yield running
 
 
-QUICK = (
-    "label.select_tokens=0",
-    "evaluate.n_bootstrap=20",
-    "simulate.reliability_tokens=0",
-    "simulate.n_fit_tokens=64",
-    "simulate.n_score_tokens=64",
-)
-
-
 @pytest.fixture(scope="module")
-def root(server: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(server: FakeServer, stock: Stock, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two layers of each schedule, and the loop's first, in one store."""
-    root = tmp_path_factory.mktemp("schedules")
+    root = stock.link(tmp_path_factory.mktemp("schedules"))
     for name, layers in (("sequential", "1"), ("joint", "[1,2]")):
         pipeline.run(
             config(server, root, *QUICK, f"schedule={name}", f"run={name}", f"layer={layers}")
@@ -418,14 +411,19 @@ def test_export_writes_the_model_of_the_moment(
     assert torch.equal(exported, kept)
 
 
-def test_layers_aligned_together_are_one_result(server: FakeServer, root: Path) -> None:
+def test_layers_aligned_together_are_one_result(
+    server: FakeServer, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Other layers are refused under the same name; a single layer is a set too."""
-    before = store_hashes(root)
+    before = run_hashes(run_of(root, "joint"))
+    capsys.readouterr()
     with pytest.raises(ConfigError, match=r"aligned the layers \[1, 2\] together.*layer=\[1,2,3\]"):
         pipeline.run(config(server, root, *QUICK, "schedule=joint", "run=joint", "layer=3"))
     again = pipeline.run(config(server, root, *QUICK, "schedule=joint", "run=joint", "layer=1"))
     assert [layer["layer"] for layer in (again.summary or {})["layers"]] == [1, 2]
-    assert store_hashes(root) == before
+    assert run_hashes(again) == before
+    n_stages = len(again.artifacts)
+    assert capsys.readouterr().err == f"joint: all {n_stages} stages were done before\n"
     single = pipeline.run(config(server, root, *QUICK, "schedule=joint", "run=single", "layer=1"))
     assert (single.summary or {})["invariants"]["frozen_identical"] and verify(
         single, Store(root / "store")

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_run import copy_of, shared_run
+from report_run import copy_of
 
 from interp_by_construction.cli import main
+from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.labelling.labels import Label, Proposal, read_labels
 from interp_by_construction.report import layer_view, show
 from interp_by_construction.report.facts import RunFacts, node_rows
@@ -23,12 +24,9 @@ from interp_by_construction.report.viewer import build_viewer
 
 
 @pytest.fixture(scope="module")
-def facts() -> RunFacts:
-    _, run = shared_run()
-    made = RunFacts(run, run.finished_summary(), run.store)
-    for layer in made.layers:
-        build_viewer(made, layer)
-    return made
+def facts(shared_run: tuple[Path, RunDirectory]) -> RunFacts:
+    _, run = shared_run
+    return RunFacts(run, run.finished_summary(), run.store)
 
 
 def node_of(facts: RunFacts, status: str, layer: int = 1) -> dict[str, Any]:

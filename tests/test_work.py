@@ -14,8 +14,9 @@ from fake_server import FakeServer
 from given_text import split_of
 from random_head import write_random_head
 from rich.console import Console
-from small_run import config
+from small_run import matched
 from stage_jobs import given
+from stock import Stock
 from tiny_subjects import FAMILIES, LENGTH, VOCAB, random_model, tokens
 
 from interp_by_construction import pipeline
@@ -335,24 +336,21 @@ def server() -> Iterator[FakeServer]:
 
 @pytest.fixture(scope="module")
 def finished(
-    server: FakeServer, tmp_path_factory: pytest.TempPathFactory
+    server: FakeServer, stock: Stock, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, RunDirectory]:
     root = tmp_path_factory.mktemp("hides")
     head = write_random_head(root / "head.safetensors")
     own = (
-        "simulate.simulator=head",
-        f"simulate.head={head}",
+        "nodes.assign=none",
         "audit.enabled=false",
         "layer=1",
         "label.revisions=0",
-        "simulate.max_align_tokens=256",
-        "simulate.n_head_score_tokens=512",
         "function.n_clamped=0",
-        "label.head_select_tokens=256",
+        "work.removed=true",
+        "trigger.share=0.2",
+        "trigger.n_contexts=6",
     )
-    return root, pipeline.run(
-        config(server, root, *own, "work.removed=true", "trigger.share=0.2", "trigger.n_contexts=6")
-    )
+    return root, pipeline.run(stock.begin(matched(server, root, head, *own)))
 
 
 def test_the_summary_says_where_the_work_hides(finished: tuple[Path, RunDirectory]) -> None:

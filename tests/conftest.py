@@ -1,0 +1,38 @@
+"""What all tests may ask for. Light to import, as some tests are about light imports."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from stock import Stock
+
+    from interp_by_construction.engine.run_directory import RunDirectory
+
+
+@pytest.fixture(scope="session")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Stock:
+    from stock import Stock
+
+    return Stock(tmp_path_factory)
+
+
+@pytest.fixture
+def few_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`stage_jobs.compute` writes none: for tests that kill nothing, as one takes longer than a
+    step."""
+    import stage_jobs
+
+    monkeypatch.setattr(stage_jobs, "runtime", partial(stage_jobs.runtime, seconds=3600.0))
+
+
+@pytest.fixture(scope="session")
+def shared_run(stock: Stock, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunDirectory]:
+    """The root and `runs/small` of one run for all tests of the report in a process. They may write
+    its report and copies of it below `runs/`, and nothing else."""
+    root = tmp_path_factory.mktemp("report")
+    return root, stock.viewed(root)

@@ -20,6 +20,7 @@ import pytest
 import yaml
 from test_cli import Here
 from test_project import COMMANDS, PACKAGE, ROOT, config_choices
+from vllm_servers import HeldServers
 
 import interp_by_construction
 from interp_by_construction.config import compose
@@ -206,13 +207,16 @@ def tutorial(more: str) -> str:
 
 
 @pytest.mark.slow
-def test_the_tutorial_runs_as_written(tmp_path: Path) -> None:
-    """Its own commands in its own order, with the real labeler on a real vLLM server."""
+def test_the_tutorial_runs_as_written(vllm_servers: HeldServers) -> None:
+    """Its own commands in its own order, with the real labeler on real vLLM servers that the run
+    starts. Another test goes on with them."""
+    vllm_servers.held()
+    here = vllm_servers.root
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         ["bash", "-c", tutorial(TINY)],
-        cwd=tmp_path,
+        cwd=here,
         env=environment,
         capture_output=True,
         text=True,
@@ -220,12 +224,13 @@ def test_the_tutorial_runs_as_written(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    assert (tmp_path / "runs/mine/report/index.html").is_file()
-    assert (tmp_path / "my_labelled_model/model.safetensors").is_file()
-    run = tmp_path / "runs" / "mine"
+    assert (here / "runs/mine/report/index.html").is_file()
+    assert (here / "my_labelled_model/model.safetensors").is_file()
+    run = here / "runs" / "mine"
     summary = json.loads((run / "summary.json").read_text())
     assert summary["labeler"] == {"model": "smollm2", "backend": "vllm"}
     assert summary["invariants"] == {"frozen_identical": True, "splits_disjoint": True}
     assert summary["layers"][0]["n_distinct_labels"] == summary["layers"][0]["n_aligned"]
+    assert all(layer["n_aligned"] > 0 for layer in summary["layers"])
     assert list((run / "logs").rglob("offline-run-*")), "W&B writes offline runs"
     assert "every hash and every invariant holds" in done.stdout and "strongest on" in done.stdout

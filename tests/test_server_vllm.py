@@ -1,22 +1,20 @@
 """The real thing: two vLLM servers on the embedded model. One start serves all tests of this file
-(a minute on two cores).
+and the tutorial (a minute on two cores).
 """
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from vllm_servers import EXCERPTS, PROMPT, HeldServers
 
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.llm.backend import Sampling
@@ -29,56 +27,7 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"),
 ]
 
-PROMPT = "cat, dog, horse = animals\nMonday, Friday = days of the week\nred, blue, green ="
-SIMULATION = (
-    "Rate how well each word fits the label animals.\n"
-    + "the\t0\ncat\t9\nsat\t0\ndog\t9\non\t0\na\t0\nhorse\t9\n" * 8
-)
-EXCERPTS = [
-    ["The", " dog", " and", " the", " horse", " ran", "."],
-    [" A", " ripe", " pear", " fell", "."],
-] * 3
 MEMORY_LIMIT = 6 * 1024**3
-START_SECONDS = 400.0
-
-CHILD = """
-import json, sys, threading, time
-from pathlib import Path
-import numpy as np
-from interp_by_construction.config import LabelerConfig
-from interp_by_construction.llm import server
-from interp_by_construction.llm.backend import Sampling
-from interp_by_construction.llm.client import make_labeler
-from interp_by_construction.simulators.exact import simulate_packed
-
-EXCERPTS = json.loads(sys.argv[4])
-out, prompt, simulation = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-cfg = LabelerConfig()
-servers = [server.managed_server(kind, cfg, out / "logs", out) for kind in ("generate", "classify")]
-starts = [threading.Thread(target=s.start) for s in servers]
-[t.start() for t in starts]; [t.join() for t in starts]
-greedy, warm = Sampling(8, 0.0, 3, ["\\n"]), Sampling(8, 0.7, 3, ["\\n"])
-results = {}
-with make_labeler(cfg, out / "calls.sqlite", out / "logs") as labeler:
-    ids = labeler.tokenizer(simulation).input_ids
-    np.savez(out / "alone.npz", ids=ids, logits=labeler.digit_logits([ids])[0])
-    results["greedy"] = labeler.complete([prompt], greedy)
-    results["alone"] = labeler.complete([prompt], warm)
-    probe = labeler.tokenizer.encode("0, 1, 2, 3, 4, 5, ", add_special_tokens=False)
-    results["reference"] = labeler.digit_logprobs([probe])[0].tolist()
-    results["given"] = labeler.digit_logits([probe])[0][-1].tolist()
-    results["verified"] = labeler.verified
-    np.save(out / "simulated.npy", simulate_packed(labeler, ["animals", "the word the"], EXCERPTS, "test"))
-    results["chat"] = labeler.chat([[{"role": "user", "content": "Say hello."}]], greedy)
-with make_labeler(cfg, out / "crowd.sqlite", out / "logs") as labeler:
-    crowd = [ids[i:] for i in range(1, 9)]
-    np.savez(out / "crowd.npz", logits=labeler.digit_logits([*crowd, ids])[-1])
-    results["crowd"] = labeler.complete([*(f"{i}, {i} =" for i in range(6)), prompt], warm)[-1:]
-results["groups"] = [s.pid for s in servers]
-(out / "partial").write_text(json.dumps(results))
-(out / "partial").rename(out / "results.json")
-time.sleep(3600)
-"""
 
 
 def processes_of(groups: list[int]) -> list[int]:
@@ -96,23 +45,8 @@ def processes_of(groups: list[int]) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def served(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[Path, dict[str, Any], subprocess.Popen[bytes]]]:
-    out = tmp_path_factory.mktemp("vllm")
-    process = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(out), PROMPT, SIMULATION, json.dumps(EXCERPTS)]
-    )
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not (out / "results.json").is_file():
-            assert process.poll() is None, "the process that starts the servers died"
-            assert time.monotonic() < deadline, "the servers did not start in time"
-            time.sleep(0.5)
-        yield out, json.loads((out / "results.json").read_text()), process
-    finally:
-        process.kill()
-        process.wait()
+def served(vllm_servers: HeldServers) -> tuple[Path, dict[str, Any], subprocess.Popen[bytes]]:
+    return vllm_servers.root, vllm_servers.answers(), vllm_servers.process
 
 
 def test_digit_logits_are_the_language_models(served: Any, tmp_path: Path) -> None:
@@ -179,11 +113,11 @@ def test_memory_of_every_process(served: Any) -> None:
 
 
 def test_nothing_outlives_a_killed_parent(served: Any) -> None:
-    """Last in this file: it ends the servers."""
+    """Last in this file: it ends the servers. The parent is the last process that uses them."""
     _, results, process = served
     groups = results["groups"]
-    # For each server: watchdog, API server, engine, worker.
-    assert len(processes_of(groups)) >= 8
+    # For each server: watchdog, API server, engine.
+    assert len(processes_of(groups)) >= 6
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     deadline = time.monotonic() + 20

@@ -1,19 +1,24 @@
-"""The real thing: two vLLM servers on the embedded model. One start serves all tests of this file
-and the tutorial (a minute on two cores).
+"""The real thing: two vLLM servers on the embedded model, which the tutorial's commands start. One
+start serves all tests of this file (a minute on two cores).
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from test_docs import TINY, tutorial
+from test_project import ROOT
 from vllm_servers import EXCERPTS, PROMPT, HeldServers
 
 from interp_by_construction.config import LabelerConfig
@@ -22,10 +27,7 @@ from interp_by_construction.llm.client import make_labeler
 from interp_by_construction.llm.digits import TOLERANCE, log_softmax
 from interp_by_construction.simulators.exact import simulate_packed
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"),
-]
+pytestmark = pytest.mark.slow
 
 MEMORY_LIMIT = 6 * 1024**3
 
@@ -45,8 +47,47 @@ def processes_of(groups: list[int]) -> list[int]:
 
 
 @pytest.fixture(scope="module")
+def vllm_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeldServers]:
+    """The tutorial starts them, as a reader does. The other tests ask them afterwards."""
+    servers = HeldServers(tmp_path_factory.mktemp("vllm"))
+    yield servers
+    servers.close()
+
+
+@pytest.fixture(scope="module")
 def served(vllm_servers: HeldServers) -> tuple[Path, dict[str, Any], subprocess.Popen[bytes]]:
+    if importlib.util.find_spec("vllm") is None:
+        pytest.skip("vLLM is not installed")
     return vllm_servers.root, vllm_servers.answers(), vllm_servers.process
+
+
+def test_the_tutorial_runs_as_written(vllm_servers: HeldServers) -> None:
+    """Its own commands in its own order, with the real labeler on real vLLM servers that the run
+    starts. The tests below go on with them."""
+    vllm_servers.held()
+    here = vllm_servers.root
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        ["bash", "-c", tutorial(TINY)],
+        cwd=here,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=1800,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    assert (here / "runs/mine/report/index.html").is_file()
+    assert (here / "my_labelled_model/model.safetensors").is_file()
+    run = here / "runs" / "mine"
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["labeler"] == {"model": "smollm2", "backend": "vllm"}
+    assert summary["invariants"] == {"frozen_identical": True, "splits_disjoint": True}
+    assert summary["layers"][0]["n_distinct_labels"] == summary["layers"][0]["n_aligned"]
+    assert all(layer["n_aligned"] > 0 for layer in summary["layers"])
+    assert list((run / "logs").rglob("offline-run-*")), "W&B writes offline runs"
+    assert "every hash and every invariant holds" in done.stdout and "strongest on" in done.stdout
 
 
 def test_digit_logits_are_the_language_models(served: Any, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Two real vLLM servers for all tests of a session, started by whoever needs them first."""
+"""Two real vLLM servers for all tests of a file, started by whoever needs them first."""
 
 from __future__ import annotations
 

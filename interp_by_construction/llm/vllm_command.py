@@ -75,7 +75,7 @@ def server_environment(cfg: LabelerConfig) -> dict[str, str]:
     }
     if not _has_gpu_build():
         # The engine computes by itself, as it does on a GPU. A worker beside it would import all of
-        # vLLM once more (a third of the start), and the answers are the same.
+        # vLLM once more, and the answers are the same.
         environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     if Path(local_path(cfg.model)).is_dir():
         environment["HF_HUB_OFFLINE"] = "1"

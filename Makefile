@@ -21,9 +21,12 @@ browser:  ## Chromium for the browser test, where root and apt are there
 # One process per core, one thread each; a file's tests stay together, as they share fixtures.
 FAST := OMP_NUM_THREADS=1 $(VENV)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
 
+# While commands of the tutorial use one core, the tests of other files use the second.
+SLOW := $(VENV)/python -m pytest -m slow --numprocesses 2 --dist loadfile
+
 test: setup browser  ## all tests: the fast ones first, then those that start real servers
 	$(FAST)
-	$(VENV)/python -m pytest -m slow
+	$(SLOW)
 
 test-fast: setup  ## the tests that need no server
 	$(FAST) -x

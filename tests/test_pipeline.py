@@ -4,11 +4,11 @@ interface."""
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -20,6 +20,7 @@ import pytest
 import torch
 import yaml
 from fake_server import FakeServer, fake_text
+from own_process import PRELOADED, run_alone
 from pytorch_lightning import Trainer
 from safetensors.torch import load_file, save_file
 from small_run import config, overrides, store_hashes
@@ -517,47 +518,56 @@ def joint(
     return root, pipeline.run(stock.begin(config(server, root, "schedule=joint")))
 
 
+FORKS = multiprocessing.get_context("forkserver")
+"""Processes that need not import torch once more."""
+FORKS.set_forkserver_preload(list(PRELOADED))
+
+
+def kill_within(stage: str, root: Path, arguments: list[str]) -> None:
+    """Starts `ibc run` in a process of its own, and kills it while `stage` is at work."""
+    process = FORKS.Process(target=run_alone, args=(arguments,))
+    process.start()
+    deadline = time.monotonic() + 120
+    partial, began = root / "store" / stage, False
+    while process.is_alive() and time.monotonic() < deadline and not began:
+        time.sleep(0.005)
+        began = partial.is_dir() and any(p.name.endswith(".partial") for p in partial.iterdir())
+    assert began and process.pid is not None, f"{stage} did not begin"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
 @pytest.mark.parametrize(
-    ("whole", "stage"),
+    ("whole", "stages"),
     [
-        ("finished", "align"),
-        *(
-            pytest.param("finished", s, marks=pytest.mark.slow)
-            for s in ("subject", "encode", "simulate", "continue", "control", "evaluate")
+        ("finished", ["align"]),
+        pytest.param(
+            "finished",
+            ["subject", "encode", "simulate", "continue", "control", "evaluate"],
+            marks=pytest.mark.slow,
         ),
-        *(pytest.param("joint", s, marks=pytest.mark.slow) for s in ("align", "continue")),
+        pytest.param("joint", ["align", "continue"], marks=pytest.mark.slow),
     ],
+    ids=["finished-align", "finished-others", "joint"],
 )
 def test_killed_and_started_again_ends_in_the_same_hashes(
-    server: FakeServer, tmp_path: Path, request: pytest.FixtureRequest, whole: str, stage: str
+    server: FakeServer,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    whole: str,
+    stages: list[str],
 ) -> None:
-    """SIGKILL while a stage is at work; the second call finishes with the weights of a run that was
-    never killed."""
+    """SIGKILL while a stage is at work. The next call goes on, and is killed within the next stage.
+    The last call finishes with the weights of a run that was never killed."""
     finished: tuple[Path, RunDirectory] = request.getfixturevalue(whole)
     more = [] if whole == "finished" else [f"schedule={whole}"]
-    command = [
-        sys.executable,
-        "-m",
-        "interp_by_construction",
-        "run",
-        *overrides(server, tmp_path, *more),
-        "trainer.checkpoint_seconds=0",
-    ]
-    if stage != "subject":
-        # Start from what comes before, so that nine kills do not cost nine whole runs.
-        _seed_store(finished, tmp_path, stage, -1)
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    deadline = time.monotonic() + 120
-    partial = tmp_path / "store" / stage
-    while process.poll() is None and time.monotonic() < deadline:
-        if partial.is_dir() and any(p.name.endswith(".partial") for p in partial.iterdir()):
-            break
-        time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "runs" / "small" / "summary.json").is_file()
+    arguments = [*overrides(server, tmp_path, *more), "trainer.checkpoint_seconds=0"]
+    if stages[0] != "subject":
+        _seed_store(finished, tmp_path, stages[0], -1)
+    for stage in stages:
+        kill_within(stage, tmp_path, arguments)
+        assert not (tmp_path / "runs" / "small" / "summary.json").is_file()
     pipeline.run(config(server, tmp_path, *more))
     assert store_hashes(tmp_path) == store_hashes(finished[0])
     assert RunDirectory(tmp_path / "runs" / "small").state["layers"] == finished[1].state["layers"]

@@ -1,5 +1,5 @@
-"""The real thing: two vLLM servers on the embedded model. One start serves all tests of this file
-(a minute on two cores).
+"""The real thing: two vLLM servers on the embedded model, which the tutorial's commands start. One
+start serves all tests of this file (a minute on two cores).
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_docs import TINY, tutorial
+from test_project import ROOT
+from vllm_servers import EXCERPTS, PROMPT, HeldServers
 
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.llm.backend import Sampling
@@ -24,61 +27,9 @@ from interp_by_construction.llm.client import make_labeler
 from interp_by_construction.llm.digits import TOLERANCE, log_softmax
 from interp_by_construction.simulators.exact import simulate_packed
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"),
-]
+pytestmark = pytest.mark.slow
 
-PROMPT = "cat, dog, horse = animals\nMonday, Friday = days of the week\nred, blue, green ="
-SIMULATION = (
-    "Rate how well each word fits the label animals.\n"
-    + "the\t0\ncat\t9\nsat\t0\ndog\t9\non\t0\na\t0\nhorse\t9\n" * 8
-)
-EXCERPTS = [
-    ["The", " dog", " and", " the", " horse", " ran", "."],
-    [" A", " ripe", " pear", " fell", "."],
-] * 3
 MEMORY_LIMIT = 6 * 1024**3
-START_SECONDS = 400.0
-
-CHILD = """
-import json, sys, threading, time
-from pathlib import Path
-import numpy as np
-from interp_by_construction.config import LabelerConfig
-from interp_by_construction.llm import server
-from interp_by_construction.llm.backend import Sampling
-from interp_by_construction.llm.client import make_labeler
-from interp_by_construction.simulators.exact import simulate_packed
-
-EXCERPTS = json.loads(sys.argv[4])
-out, prompt, simulation = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-cfg = LabelerConfig()
-servers = [server.managed_server(kind, cfg, out / "logs", out) for kind in ("generate", "classify")]
-starts = [threading.Thread(target=s.start) for s in servers]
-[t.start() for t in starts]; [t.join() for t in starts]
-greedy, warm = Sampling(8, 0.0, 3, ["\\n"]), Sampling(8, 0.7, 3, ["\\n"])
-results = {}
-with make_labeler(cfg, out / "calls.sqlite", out / "logs") as labeler:
-    ids = labeler.tokenizer(simulation).input_ids
-    np.savez(out / "alone.npz", ids=ids, logits=labeler.digit_logits([ids])[0])
-    results["greedy"] = labeler.complete([prompt], greedy)
-    results["alone"] = labeler.complete([prompt], warm)
-    probe = labeler.tokenizer.encode("0, 1, 2, 3, 4, 5, ", add_special_tokens=False)
-    results["reference"] = labeler.digit_logprobs([probe])[0].tolist()
-    results["given"] = labeler.digit_logits([probe])[0][-1].tolist()
-    results["verified"] = labeler.verified
-    np.save(out / "simulated.npy", simulate_packed(labeler, ["animals", "the word the"], EXCERPTS, "test"))
-    results["chat"] = labeler.chat([[{"role": "user", "content": "Say hello."}]], greedy)
-with make_labeler(cfg, out / "crowd.sqlite", out / "logs") as labeler:
-    crowd = [ids[i:] for i in range(1, 9)]
-    np.savez(out / "crowd.npz", logits=labeler.digit_logits([*crowd, ids])[-1])
-    results["crowd"] = labeler.complete([*(f"{i}, {i} =" for i in range(6)), prompt], warm)[-1:]
-results["groups"] = [s.pid for s in servers]
-(out / "partial").write_text(json.dumps(results))
-(out / "partial").rename(out / "results.json")
-time.sleep(3600)
-"""
 
 
 def processes_of(groups: list[int]) -> list[int]:
@@ -96,23 +47,47 @@ def processes_of(groups: list[int]) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def served(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[Path, dict[str, Any], subprocess.Popen[bytes]]]:
-    out = tmp_path_factory.mktemp("vllm")
-    process = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(out), PROMPT, SIMULATION, json.dumps(EXCERPTS)]
+def vllm_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeldServers]:
+    """The tutorial starts them, as a reader does. The other tests ask them afterwards."""
+    servers = HeldServers(tmp_path_factory.mktemp("vllm"))
+    yield servers
+    servers.close()
+
+
+@pytest.fixture(scope="module")
+def served(vllm_servers: HeldServers) -> tuple[Path, dict[str, Any], subprocess.Popen[bytes]]:
+    if importlib.util.find_spec("vllm") is None:
+        pytest.skip("vLLM is not installed")
+    return vllm_servers.root, vllm_servers.answers(), vllm_servers.process
+
+
+def test_the_tutorial_runs_as_written(vllm_servers: HeldServers) -> None:
+    """Its own commands in its own order, with the real labeler on real vLLM servers that the run
+    starts. The tests below go on with them."""
+    vllm_servers.held()
+    here = vllm_servers.root
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        ["bash", "-c", tutorial(TINY)],
+        cwd=here,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=1800,
+        check=False,
     )
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not (out / "results.json").is_file():
-            assert process.poll() is None, "the process that starts the servers died"
-            assert time.monotonic() < deadline, "the servers did not start in time"
-            time.sleep(0.5)
-        yield out, json.loads((out / "results.json").read_text()), process
-    finally:
-        process.kill()
-        process.wait()
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    assert (here / "runs/mine/report/index.html").is_file()
+    assert (here / "my_labelled_model/model.safetensors").is_file()
+    run = here / "runs" / "mine"
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["labeler"] == {"model": "smollm2", "backend": "vllm"}
+    assert summary["invariants"] == {"frozen_identical": True, "splits_disjoint": True}
+    assert summary["layers"][0]["n_distinct_labels"] == summary["layers"][0]["n_aligned"]
+    assert all(layer["n_aligned"] > 0 for layer in summary["layers"])
+    assert list((run / "logs").rglob("offline-run-*")), "W&B writes offline runs"
+    assert "every hash and every invariant holds" in done.stdout and "strongest on" in done.stdout
 
 
 def test_digit_logits_are_the_language_models(served: Any, tmp_path: Path) -> None:
@@ -179,11 +154,11 @@ def test_memory_of_every_process(served: Any) -> None:
 
 
 def test_nothing_outlives_a_killed_parent(served: Any) -> None:
-    """Last in this file: it ends the servers."""
+    """Last in this file: it ends the servers. The parent is the last process that uses them."""
     _, results, process = served
     groups = results["groups"]
-    # For each server: watchdog, API server, engine, worker.
-    assert len(processes_of(groups)) >= 8
+    # For each server: watchdog, API server, engine.
+    assert len(processes_of(groups)) >= 6
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     deadline = time.monotonic() + 20

@@ -73,6 +73,10 @@ def server_environment(cfg: LabelerConfig) -> dict[str, str]:
         "OMP_NUM_THREADS": str(cfg.threads),
         "PYTHONSAFEPATH": "1",  # a user's directory may hold a `datasets` or `tokenize.py`
     }
+    if not _has_gpu_build():
+        # The engine computes by itself, as it does on a GPU. A worker beside it would import all of
+        # vLLM once more, and the answers are the same.
+        environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     if Path(local_path(cfg.model)).is_dir():
         environment["HF_HUB_OFFLINE"] = "1"
     return environment

@@ -33,6 +33,7 @@ from interp_by_construction.engine.session import open_engine
 from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.report.viewer import build_viewer
 from interp_by_construction.schedules.layers import planned_layers
+from interp_by_construction.schedules.plan import graph_of
 from interp_by_construction.stages import all_stages
 from interp_by_construction.subject.load import layer_count
 
@@ -96,7 +97,7 @@ class Stock:
             cfg, RunDirectory(cfg.runs_dir / cfg.run_name), layer_count(cfg.subject)
         )
         with open_engine(common, mine) as session:
-            for _, _, stage in pipeline.graph_of(cfg, layers).links():
+            for _, _, stage in graph_of(cfg, layers).links():
                 if not any(each.name == "label" for each in ancestry([stage])):
                     made, own = session.engine.get(stage), cfg.store_dir / stage.name
                     if not (own / made.fingerprint).exists():

@@ -15,27 +15,27 @@ from typing import TypeVar
 import pytest
 from fake_server import FakeServer, fake_text
 from small_run import config, overrides, store_hashes
+from stock import Stock
 
 from interp_by_construction import pipeline
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.schedules import helper
+from interp_by_construction.schedules.outlook import Outlook
 
-FEW = ("layer=1", "audit.enabled=false", "work.enabled=false", "function.n_clamped=0")
+SETTINGS = ("layer=1", "trainer.helper=always")
 SECONDS_TO_END = 7.0
 
 T = TypeVar("T")
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    """The run without a helper."""
-    with FakeServer() as server:
-        root = tmp_path_factory.mktemp("alone")
-        return pipeline.run(config(server, root, *FEW, "trainer.helper=never"))
+@pytest.fixture
+def alone(stock: Stock, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A run without a helper, over more layers."""
+    return stock.plain(tmp_path_factory.mktemp("alone"))
 
 
 @pytest.fixture
-def server(alone: RunDirectory, tmp_path: Path) -> Iterator[FakeServer]:
+def server(tmp_path: Path) -> Iterator[FakeServer]:
     """Writes nothing before a helper has trained the control."""
 
     def text_of(prompt: str, seed: int, temperature: float) -> str:
@@ -48,15 +48,12 @@ def server(alone: RunDirectory, tmp_path: Path) -> Iterator[FakeServer]:
 
 
 def test_a_helped_run_ends_in_the_same_hashes(
-    server: FakeServer,
-    alone: RunDirectory,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    server: FakeServer, alone: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its stages have one line each, and the state says of all that they are there."""
-    run = pipeline.run(config(server, tmp_path, *FEW, "trainer.helper=always"))
-    assert _hashes(run) == _hashes(alone)
-    assert run.state["layers"] == alone.state["layers"] and run.artifacts == alone.artifacts
+    run = pipeline.run(config(server, tmp_path, *SETTINGS))
+    _same_as(alone, run)
+    assert len(run.links) == len(run.plan)
     lines = capsys.readouterr().err.splitlines()
     (control,) = [each for each in lines if each.startswith("layer 1 control ")]
     assert re.search(r" s, beside$", control)
@@ -66,25 +63,40 @@ def test_a_helped_run_ends_in_the_same_hashes(
     assert (run.logs / "helper.log").read_text().count("Traceback") == 0
 
 
-def test_it_ends_with_a_run_that_is_killed_and_a_run_does_without_one_that_cannot_start(
-    server: FakeServer, alone: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.slow
+def test_it_ends_with_a_run_that_is_killed(
+    server: FakeServer, alone: RunDirectory, tmp_path: Path
 ) -> None:
-    settings = overrides(server, tmp_path, *FEW, "trainer.helper=always")
+    settings = overrides(server, tmp_path, *SETTINGS)
     command = [sys.executable, "-m", "interp_by_construction", "run", *settings]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     pid = _wait(lambda: next(_helpers_of(process.pid), None))
     _wait(lambda: server.requests or None)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    _wait(lambda: None if Path(f"/proc/{pid}").exists() else True, SECONDS_TO_END)
-    monkeypatch.setattr(helper, "START", "raise SystemExit(3)  # {path}")
-    server.text_of = fake_text
-    run = pipeline.run(config(server, tmp_path, *FEW, "trainer.helper=always"))
-    assert _hashes(run) == _hashes(alone)
+    _wait(lambda: None if _runs(pid) else True, SECONDS_TO_END)
+    _same_as(alone, pipeline.run(config(server, tmp_path, *SETTINGS)))
 
 
-def _hashes(run: RunDirectory) -> dict[str, str]:
-    return store_hashes(run.path.parent.parent)
+def test_a_run_does_without_one_that_cannot_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Why stands in its log."""
+    monkeypatch.setattr(helper, "START", "raise SystemExit('no such module')  # {path}")
+    with FakeServer() as fake:
+        cfg = config(fake, tmp_path)
+    directory = RunDirectory(tmp_path / "runs" / "small")
+    directory.logs.mkdir(parents=True)
+    with helper.helper(cfg, directory, Outlook(1, {}, {}, helped=True)):
+        _wait(lambda: "no such module" in (directory.logs / "helper.log").read_text() or None)
+
+
+def _same_as(alone: RunDirectory, run: RunDirectory) -> None:
+    """Every artifact of both has the same bytes in both."""
+    mine, theirs = (store_hashes(each.path.parent.parent) for each in (run, alone))
+    common = mine.keys() & theirs.keys()
+    assert {name.partition("/")[0] for name in common} >= {"label", "align", "control", "continue"}
+    assert {name: mine[name] for name in common} == {name: theirs[name] for name in common}
 
 
 def _wait(found: Callable[[], T | None], seconds: float = 60.0) -> T:
@@ -94,6 +106,14 @@ def _wait(found: Callable[[], T | None], seconds: float = 60.0) -> T:
             return value
         time.sleep(0.02)
     raise TimeoutError(f"not within {seconds:g} s")
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there, and not just waits to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _helpers_of(pid: int) -> Iterator[int]:

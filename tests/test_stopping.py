@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 from fake_server import FakeServer, fake_text
-from small_run import overrides
+from small_run import config, overrides
+from stock import Stock
 
 SECONDS = 8.0
 LONG = ("layer=1", "align.steps=1000000", "trainer.checkpoint_seconds=0.2")
@@ -37,11 +38,20 @@ def children_of(pid: int) -> list[int]:
     return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-@pytest.mark.parametrize("phase", ["label", "align"])
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=lambda each: each.name)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sent", "phase"),
+    [
+        (signal.SIGTERM, "align"),
+        (signal.SIGINT, "align"),
+        (signal.SIGINT, "label"),
+    ],
+    ids=["SIGTERM-align", "SIGINT-align", "SIGINT-label"],
+)
 def test_a_run_ends_in_time_and_says_how_to_go_on(
-    server: FakeServer, tmp_path: Path, sent: signal.Signals, phase: str
+    server: FakeServer, stock: Stock, tmp_path: Path, sent: signal.Signals, phase: str
 ) -> None:
+    stock.begin(config(server, tmp_path, "layer=1"))
     held = threading.Event()
 
     def text_of(prompt: str, seed: int, temperature: float) -> str:

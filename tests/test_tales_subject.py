@@ -26,6 +26,7 @@ from interp_by_construction.subject.shipped import SHIPPED
 CARD = json.loads((SHIPPED / "tales" / "card.json").read_text())
 
 
+@pytest.mark.slow
 def test_its_loss_is_that_of_the_card_and_its_mlps_matter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,6 +109,7 @@ test_tracking.use(LoggerConfig(kind="wandb"), Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_wandb_offline_needs_no_account_and_is_silent(tmp_path: Path) -> None:
     """In a process of its own: W&B keeps a service and environment variables for the life of a
     process."""

@@ -123,7 +123,9 @@ class HttpBackend:
             finally:
                 for task in (*workers, watcher):
                     task.cancel()
-                await asyncio.gather(*workers, watcher, return_exceptions=True)
+                # Of `done` too, which is cancelled with its workers: asyncio would report it.
+                await asyncio.gather(done, watcher, return_exceptions=True)
+                await asyncio.gather(*workers, return_exceptions=True)
 
     async def _ask(self, http: httpx.AsyncClient, job: Job) -> Answer:
         plain = Job(job.kind, {k: v for k, v in job.payload.items() if k != "response_format"})

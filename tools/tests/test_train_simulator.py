@@ -230,6 +230,7 @@ class FakeEncoder:
             ).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_the_script_trains_writes_a_head_and_reads_each_text_once(
     tmp_path: Path,
     folder: Path,

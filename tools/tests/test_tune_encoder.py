@@ -145,7 +145,9 @@ def test_scores_are_pearsons_r_and_auc_of_known_tokens() -> None:
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize(("encoder", "rank"), [("smollm2", 0), ("small", 2)])
+@pytest.mark.parametrize(
+    ("encoder", "rank"), [pytest.param("smollm2", 0, marks=pytest.mark.slow), ("small", 2)]
+)
 def test_the_written_head_is_the_trained_simulator(
     tmp_path: Path,
     folder: Path,

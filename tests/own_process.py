@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 
 PRELOADED = (
@@ -14,12 +15,18 @@ PRELOADED = (
 """What a run imports."""
 
 
-def run_alone(settings: list[str]) -> None:
-    """Leads a process group, so that it can be killed with all its children. Says nothing."""
+FORKS = multiprocessing.get_context("forkserver")
+"""Processes that need not import torch once more."""
+FORKS.set_forkserver_preload(list(PRELOADED))
+
+
+def run_alone(settings: list[str], said: str = os.devnull) -> None:
+    """Leads a process group, so that it can be killed with all its children. said: file for what it
+    says."""
     from interp_by_construction.cli import main
 
     os.setsid()
-    silent = os.open(os.devnull, os.O_WRONLY)
+    file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
-        os.dup2(silent, stream)
+        os.dup2(file, stream)
     main(["run", *settings])

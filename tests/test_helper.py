@@ -3,10 +3,9 @@ the run."""
 
 from __future__ import annotations
 
+import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TypeVar
 
 import pytest
 from fake_server import FakeServer, fake_text
+from own_process import FORKS, run_alone
 from small_run import config, overrides, store_hashes
 from stock import Stock
 
@@ -68,12 +68,14 @@ def test_it_ends_with_a_run_that_is_killed(
     server: FakeServer, alone: RunDirectory, tmp_path: Path
 ) -> None:
     settings = overrides(server, tmp_path, *SETTINGS)
-    command = [sys.executable, "-m", "interp_by_construction", "run", *settings]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    pid = _wait(lambda: next(_helpers_of(process.pid), None))
+    process = FORKS.Process(target=run_alone, args=(settings,))
+    process.start()
+    assert process.pid is not None
+    run = process.pid
+    pid = _wait(lambda: next(_helpers_of(run), None))
     _wait(lambda: server.requests or None)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    os.kill(run, signal.SIGKILL)
+    process.join()
     _wait(lambda: None if _runs(pid) else True, SECONDS_TO_END)
     _same_as(alone, pipeline.run(config(server, tmp_path, *SETTINGS)))
 

@@ -32,7 +32,7 @@ from interp_by_construction.schedules.outlook import (
 )
 from interp_by_construction.schedules.plan import graph_of
 
-PACE = Pace(1e-5, 1e-3, 1e-3, 1.0)
+PACE = Pace(1e-5, 1e-3, 1e-3, 1e-3, 1e-3, 1.0)
 
 
 def nothing(stage: Stage[Any]) -> Artifact | None:

@@ -4,7 +4,6 @@ interface."""
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import re
 import shutil
@@ -20,7 +19,7 @@ import pytest
 import torch
 import yaml
 from fake_server import FakeServer, fake_text
-from own_process import PRELOADED, run_alone
+from own_process import FORKS, run_alone
 from pytorch_lightning import Trainer
 from safetensors.torch import load_file, save_file
 from small_run import config, overrides, store_hashes
@@ -516,11 +515,6 @@ def joint(
 ) -> tuple[Path, RunDirectory]:
     root = tmp_path_factory.mktemp("joint")
     return root, pipeline.run(stock.begin(config(server, root, "schedule=joint")))
-
-
-FORKS = multiprocessing.get_context("forkserver")
-"""Processes that need not import torch once more."""
-FORKS.set_forkserver_preload(list(PRELOADED))
 
 
 def kill_within(stage: str, root: Path, arguments: list[str]) -> None:

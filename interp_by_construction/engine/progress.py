@@ -157,8 +157,11 @@ def shown_on(console: Console) -> Iterator[None]:
 
 
 @contextmanager
-def line(name: str, words: str = "", columns: Columns | None = None) -> Iterator[Line]:
-    """Shows a line while the block runs. If the block raises, the line says after how long."""
+def line(
+    name: str, words: str = "", columns: Columns | None = None, note: str = ""
+) -> Iterator[Line]:
+    """Shows a line while the block runs. If the block raises, the line says after how long. note:
+    stands behind the time."""
     console = terminal()
     made = Line(name, words, columns or Columns())
     live = _live(made, console) if not _lines else None
@@ -173,7 +176,7 @@ def line(name: str, words: str = "", columns: Columns | None = None) -> Iterator
         made.outcome = f"{verb} after {shown_seconds(made.seconds)}"
         raise
     else:
-        made.outcome = shown_seconds(made.seconds)
+        made.outcome = shown_seconds(made.seconds) + note
     finally:
         _lines.remove(made)
         if live is not None:

@@ -21,8 +21,8 @@ from interp_by_construction.engine.store import Artifact
 
 _LOG = logging.getLogger(__name__)
 
-BESIDE = "beside"
-"""Said of what another process computes meanwhile."""
+BESIDE = ", beside"
+"""Said behind the time of what another process computes meanwhile."""
 
 
 class Expected(NamedTuple):
@@ -77,14 +77,14 @@ class StageLines:
     def waiting(self, stage: Stage[Any]) -> Iterator[None]:
         """Shows the stage's line while another process computes it."""
         self._shown.add(stage.fingerprint)
-        with line(self._name(stage), f"{stage.says} ({BESIDE})", self._columns):
+        with line(self._name(stage), stage.says, self._columns, BESIDE):
             yield
 
     def made(self, stage: Stage[Any], artifact: Artifact) -> None:
         """Shows a stage that had to be computed, and that another process has computed."""
         if stage.fingerprint in self._expected and stage.fingerprint not in self._shown:
             self._shown.add(stage.fingerprint)
-            took = f"{shown_seconds(artifact.seconds)}, {BESIDE}"
+            took = shown_seconds(artifact.seconds) + BESIDE
             show_done(self._name(stage), stage.says, self._columns, took)
 
     def _name(self, stage: Stage[Any]) -> str:

@@ -24,23 +24,24 @@ from interp_by_construction.simulators import simulator_class
 from interp_by_construction.subject.load import source_checkpoint, source_config
 
 # To fit these anew, compare the seconds with the estimates in a run's `logs/run.log`. They are from
-# `experiment=demo` and `experiment=stories` on two cores of an AMD EPYC with AVX2, in float32: one
-# thread for the subject (0.33 million multiply-adds per token), two for encoder and servers. Where
-# other work used the second core, single-threaded stages took 2.4 times as long.
+# `experiment=demo` on two cores of an AMD EPYC with AVX2, in float32, with one thread for each
+# process (a subject of 0.33 million multiply-adds per token). Where other work used the second
+# core, single-threaded stages took 2.4 times as long.
 REFERENCE = 30e9
 """Multiply-adds per second of a matrix product there, with one thread."""
 COST = {
     "encoded": 0.9,
-    "labels": 2.0,
+    "labels": 1.0,
     "read": 3.6,
     "trained": 4.0,
     "taught": 11.0,
-    "prompted": 1.2,
-    "written": 60.0,
+    "prompted": 0.9,
+    "written": 26.0,
 }
 """Kind of work -> how many times as long as a matrix product the multiply-adds of a forward pass
 take. `encoded`: of an encoder of which three quarters are read. `taught` compares distributions
-over the vocabulary. `written` waits for memory at every token."""
+over the vocabulary. `written` waits for memory at every token, and `labels` are short: more threads
+make neither faster."""
 CUT, STEP = 3e-6, 0.005
 """Seconds in which a token is cut, and that an optimizer step takes beside its tokens."""
 LABEL, PROMPT, ANSWER, RATED = 10, 120, 6, 1.5
@@ -87,7 +88,11 @@ class Pace:
 
     subject: float
     encoder: float
+    encoder_alone: float
+    """With one thread."""
     labeler: float
+    labeler_alone: float
+    """With one thread."""
     slow: float
     """How many times as long as on the machine of the constants all else takes."""
 
@@ -105,18 +110,22 @@ class Pace:
         return cls(
             subject=subject_shape(cfg).multiply_adds / speeds[runtime.threads],
             encoder=encoder / reading,
+            encoder_alone=encoder / speeds[1],
             labeler=labeler / reading,
+            labeler_alone=labeler / speeds[1],
             slow=REFERENCE / speeds[1] if device == "cpu" else 1.0,
         )
 
     def seconds(self, effort: Effort) -> float:
         """What this much work takes."""
-        encoded = effort.encoded * COST["encoded"] + effort.labels * LABEL * COST["labels"]
-        asked = (effort.answers * PROMPT + effort.rated * RATED) * COST["prompted"]
-        asked += effort.answers * ANSWER * COST["written"]
+        encoded = self.encoder * effort.encoded * COST["encoded"]
+        encoded += self.encoder_alone * effort.labels * LABEL * COST["labels"]
+        prompted = effort.answers * PROMPT + effort.rated * RATED
+        asked = self.labeler * prompted * COST["prompted"]
+        asked += self.labeler_alone * effort.answers * ANSWER * COST["written"]
         own = sum(getattr(effort, kind) * COST[kind] for kind in ("read", "trained", "taught"))
         rest = effort.cut * CUT + effort.steps * STEP + effort.seconds
-        return self.encoder * encoded + self.labeler * asked + self.subject * own + self.slow * rest
+        return encoded + asked + self.subject * own + self.slow * rest
 
 
 def speed(device: str, threads: int) -> float:

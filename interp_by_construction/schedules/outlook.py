@@ -30,8 +30,8 @@ START_SECONDS = 40.0
 WAIT_SECONDS = 15.0
 """How long a run waits for each server, although it starts early."""
 SLOWED = 1.2
-"""How many times as long stages take while two processes share the memory of the machine: twice, the
-demo took 1.2 times as long as was estimated without this."""
+"""How many times as long stages take while two processes share the machine's memory: so much longer
+than estimated without it two runs of the demo took."""
 HELPER_STARTS, HELPER_SAVES = 10.0, 30.0
 """Seconds that a helper takes to start, and that it must save to be worth it."""
 

@@ -81,9 +81,9 @@ def test_it_ends_with_a_run_that_is_killed(
 
 
 def test_a_run_does_without_one_that_cannot_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Why stands in its log."""
+    """Why stands in its log, which a warning names."""
     monkeypatch.setattr(helper, "START", "raise SystemExit('no such module')  # {path}")
     with FakeServer() as fake:
         cfg = config(fake, tmp_path)
@@ -91,6 +91,7 @@ def test_a_run_does_without_one_that_cannot_start(
     directory.logs.mkdir(parents=True)
     with helper.helper(cfg, directory, Outlook(1, {}, {}, helped=True)):
         _wait(lambda: "no such module" in (directory.logs / "helper.log").read_text() or None)
+    assert str(directory.logs / "helper.log") in caplog.text
 
 
 def _same_as(alone: RunDirectory, run: RunDirectory) -> None:

@@ -79,5 +79,8 @@ def _allocate(path: Path, header: bytes, n_bytes: int) -> None:
     with disk_errors(path), path.open("wb") as file:
         file.write(header)
         file.flush()
-        if n_bytes:
+        if n_bytes and hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), len(header), n_bytes)
+        else:
+            # macOS has no such call: a full disk is noticed late there.
+            file.truncate(len(header) + n_bytes)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import subprocess
 import sys
 import time
@@ -22,11 +23,13 @@ from typing import Any
 
 from interp_by_construction.config import Config, from_saved, to_dict
 from interp_by_construction.engine.engine import Engine
-from interp_by_construction.engine.run_directory import RunDirectory
+from interp_by_construction.engine.run_directory import RunDirectory, near
 from interp_by_construction.engine.session import open_engine
 from interp_by_construction.engine.stage import Stage
 from interp_by_construction.schedules.outlook import Outlook
 from interp_by_construction.schedules.plan import graph_of
+
+_LOG = logging.getLogger(__name__)
 
 START = f"""
 import sys
@@ -81,6 +84,9 @@ def helper(cfg: Config, directory: RunDirectory, ahead: Outlook) -> Iterator[Non
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        # Below 0 after a kill. 0 where it had nothing left to do, or ended with the pipe.
+        if process.returncode > 0:
+            _LOG.warning("the helper failed, and the run did its work; why: %s", near(log))
 
 
 def work(cfg: Config, directory: RunDirectory, layers: list[int]) -> None:

@@ -185,7 +185,9 @@ def _is_helped(wanted: str, runtime: Runtime, saved: float) -> bool:
     threads = max(runtime.threads, runtime.encoder_threads)
     # The jobs of a sweep that run at the same time have no core to spare.
     alone = multiprocessing.current_process().name == "MainProcess"
-    fits = runtime.device == "cpu" and 2 * threads <= len(os.sched_getaffinity(0))
+    # Only Linux tells which of the cores this process may use.
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    fits = runtime.device == "cpu" and 2 * threads <= own
     return saved >= HELPER_SAVES and alone and fits
 
 

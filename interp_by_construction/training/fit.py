@@ -11,20 +11,17 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities import registry
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
@@ -34,10 +31,6 @@ from interp_by_construction.engine.records import Record, read_record, to_json
 from interp_by_construction.engine.stage import Job
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.training.modules import LOG_EVERY, LanguageModelModule
-
-# Each new Lightning trainer asks all installed packages for callbacks, which takes longer than a
-# few steps of a small model. What is installed does not change while a run lasts.
-vars(registry)["entry_points"] = functools.cache(entry_points)
 
 
 @dataclass(frozen=True)

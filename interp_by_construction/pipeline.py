@@ -13,6 +13,7 @@ from interp_by_construction.config import Config
 from interp_by_construction.engine.progress import shown_seconds
 from interp_by_construction.engine.run_directory import RunDirectory, near
 from interp_by_construction.engine.session import Session, open_engine
+from interp_by_construction.labelling.room import check_room
 from interp_by_construction.llm.early import early_servers
 from interp_by_construction.results.summary import write_results
 from interp_by_construction.schedules.graph import RunGraph
@@ -45,6 +46,8 @@ def compute(cfg: Config, directory: RunDirectory, graph: RunGraph, session: Sess
     needed, and a helper computes meanwhile what it can."""
     engine, runtime, lines = session
     began, ahead = time.monotonic(), Outlook.of(cfg, graph, engine.find, runtime)
+    if ahead.missing:
+        check_room(cfg)
     lines.begin(ahead.headline(directory.name, near(directory.log)), ahead.missing)
     with early_servers(cfg.labeler, runtime) as start, helper(cfg, directory, ahead):
         for layer, link, stage in graph.links(ahead.first):

@@ -392,6 +392,37 @@ def test_what_is_no_transcoder_is_refused(tmp_path: Path) -> None:
     check_width(tmp_path, SHAPES["topk"], 16, "subject")
 
 
+def test_an_early_transcoder_of_sparsify_reads_its_input_minus_the_decoders_bias(
+    tmp_path: Path,
+) -> None:
+    """Until 12 February 2025 the config.json of the training alone said that it is one."""
+    transcoder, x = random_transcoder(SHAPES["topk_skip"]), torch.randn(7, 16)
+    folder = tmp_path / "layers.1.mlp"
+    save_transcoder(transcoder, folder, {})
+    config = json.loads((folder / "cfg.json").read_text())
+    del config["transcode"]
+    (folder / "cfg.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=r"autoencoder .*config.json of its training"):
+        load_transcoder(folder)
+    (tmp_path / "config.json").write_text('{"transcode": true}')
+    assert transcoder.skip is not None
+    features = transcoder.activation(transcoder.encoder(x - transcoder.decoder.bias))
+    loaded = load_transcoder(find_transcoder(tmp_path, 1, 1))
+    torch.testing.assert_close(loaded(x), transcoder.decode(features, x), atol=1e-5, rtol=1e-5)
+    (tmp_path / "config.json").write_text('{"transcode": false}')
+    with pytest.raises(ConfigError, match="autoencoder"):
+        load_transcoder(folder)
+
+
+def test_of_several_seeds_one_must_be_chosen(tmp_path: Path) -> None:
+    layer = tmp_path / "layers.1.mlp"
+    save_transcoder(random_transcoder(SHAPES["topk"]), layer / "seed0", {})
+    assert find_transcoder(tmp_path, 1, 2) == layer / "seed0"
+    save_transcoder(random_transcoder(SHAPES["topk"]), layer / "seed1", {})
+    with pytest.raises(ConfigError, match=r"seeds seed0, seed1; give nodes.path=.*seed0"):
+        find_transcoder(tmp_path, 1, 1)
+
+
 def test_nodes_are_a_config_group_whose_fields_keep_their_names() -> None:
     default = compose(["nodes.count=32", "nodes.assign=none"])
     assert default.nodes.kind == "neurons" and default.nodes.count == 32

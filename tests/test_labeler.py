@@ -32,6 +32,7 @@ from interp_by_construction.labelling.prompts import (
 )
 from interp_by_construction.llm.backend import Sampling
 from interp_by_construction.llm.cache import CallCache, cache_key, decode, encode
+from interp_by_construction.llm.chat import without_system
 from interp_by_construction.llm.client import Labeler, make_labeler
 from interp_by_construction.llm.http_backend import HttpBackend
 from interp_by_construction.llm.server_registry import ServerEntry
@@ -403,9 +404,13 @@ def test_a_server_that_refuses_formats_is_asked_in_plain_text_from_then_on(
             assert chat(made, *"cdefgh") == ["animals"] * 6
         assert ["response_format" in body for _, body in server.requests] == [True, *[False] * 8]
         backend = made._get_backend()
-        assert isinstance(backend, HttpBackend) and backend.n_refused_formats == 1
+        assert isinstance(backend, HttpBackend) and backend.refused == {"response_format"}
     assert (
-        sum("asked for in plain text instead" in record.message for record in caplog.records) == 1
+        sum(
+            "asked for without response_format instead" in record.message
+            for record in caplog.records
+        )
+        == 1
     )
 
 
@@ -414,6 +419,40 @@ def test_a_server_that_takes_formats_answers_in_json(tmp_path: Path, server: Fak
         server.text_of = lambda prompt, seed, temperature: "animals"
         assert chat(made, "a") == ['{"label": "animals"}']
         assert server.requests[-1][1]["response_format"] == ANSWER_FORMAT
+
+
+@pytest.mark.parametrize("takes_formats", [True, False])
+def test_a_server_that_refuses_system_messages_reads_them_in_the_users_turn(
+    tmp_path: Path, server: FakeServer, takes_formats: bool
+) -> None:
+    asked = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "What?"}]
+    with labeler(tmp_path, config(server)) as made:
+        server.takes_formats, server.takes_system = takes_formats, False
+        for seed in (1, 2):
+            made.chat([asked], Sampling(8, 0.7, seed), response_format=ANSWER_FORMAT)
+        body = server.requests[-1][1]
+        assert body["messages"] == [{"role": "user", "content": "Be short.\n\nWhat?"}]
+        assert ("response_format" in body) == takes_formats
+        # Refused in each form but the last; then it is known.
+        assert len(server.requests) == (3 if takes_formats else 4) + 1
+
+
+def test_a_system_message_is_merged_into_the_turn_that_follows() -> None:
+    system, user, answer = (
+        {"role": role, "content": role} for role in ("system", "user", "assistant")
+    )
+    assert without_system([user, answer]) == [user, answer]
+    assert without_system([system, user]) == [{"role": "user", "content": "system\n\nuser"}]
+    assert without_system([user, system]) == [user, {"role": "user", "content": "system"}]
+
+
+def test_an_endpoint_that_reads_less_than_asked_for_names_its_length(tmp_path: Path) -> None:
+    with (
+        FakeServer(max_model_len=512) as short,
+        labeler(tmp_path, config(short)) as made,
+        pytest.raises(LabelerError, match=r"at most 512 tokens: set labeler.max_model_len"),
+    ):
+        complete(made, ["a"])
 
 
 def test_a_request_that_is_wrong_in_any_form_is_an_error_and_teaches_nothing(

@@ -128,7 +128,10 @@ class LabelerConfig(ServerConfig):
     model: str = "smollm2"
     """The language model that writes the labels. `smollm2` is the embedded SmolLM2-135M-Instruct.
     Otherwise a directory or hub name."""
-    dtype: str = "auto"
+    revision: str | None = None
+    """Branch, tag or commit of a model on the hub. null: what the hub has now. Fingerprints hold
+    the commit."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the served model. auto: bfloat16, or float32 on CPUs that compute faster in
     it."""
     max_model_len: int = at_least(1, 2048)

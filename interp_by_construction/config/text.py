@@ -143,6 +143,9 @@ class SubjectConfig(TinyConfig, AdaptConfig):
     the embedded SmolLM2-135M. `hf` is read from `path`."""
     path: str | None = None
     """Your model, with subject=hf: directory or hub name of a transformers checkpoint."""
+    revision: str | None = None
+    """Branch, tag or commit of a model on the hub (subject=hf). null: what the hub has now.
+    Fingerprints hold the commit."""
     pretrain: bool = False
     """Train the subject here even where the package ships the weights that its settings give
     (kind tiny)."""
@@ -151,6 +154,8 @@ class SubjectConfig(TinyConfig, AdaptConfig):
         super().check(name)
         named = self.kind != "hf" or bool(self.path)
         require(named, f"{name}.path", self.path, "give a checkpoint directory or hub name")
+        fix = f"only subject=hf may come from the hub, but subject={self.kind}: leave it out"
+        require(self.revision is None or self.kind == "hf", f"{name}.revision", self.revision, fix)
         fix = f"subject={self.kind} is pretrained already; only subject=tiny can be trained here"
         require(not self.pretrain or self.kind == "tiny", f"{name}.pretrain", self.pretrain, fix)
 

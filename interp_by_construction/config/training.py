@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -117,8 +118,12 @@ class OptimizerConfig(Group):
 class RuntimeConfig(Group):
     """How a run uses the machine. Part of no fingerprint."""
 
-    device: str = "auto"
-    """auto, cpu or cuda."""
+    device: str = ruled(
+        "auto",
+        lambda value: re.fullmatch(r"auto|cpu|cuda(:\d+)?", value) is not None,
+        "give auto, cpu, cuda, or a GPU by its number such as cuda:1",
+    )
+    """auto, cpu, cuda, or one GPU of several by its number, such as cuda:1."""
     threads: int = at_least(1, 2)
     """Torch threads. Different numbers may change the last bits of a result."""
     checkpoint_seconds: float = 30.0

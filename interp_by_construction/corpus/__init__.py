@@ -2,6 +2,8 @@
 
 out/tokenizer/           the subject's tokenizer
 out/blocks/<split>/      arrow dataset with `input_ids` and `document`, int32 [block_size] each
+                         (a block begins with the beginning-of-sequence token of a tokenizer that
+                         puts one before a text)
 out/documents.parquet    document, split, n_tokens, held_out, sha256
 """
 
@@ -33,6 +35,7 @@ from interp_by_construction.corpus.tokenize import (
 from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.store import sha256_json
 from interp_by_construction.errors import CorpusError
+from interp_by_construction.llm.beginning import beginning
 
 __all__ = [
     "MIN_BLOCKS",
@@ -73,6 +76,9 @@ class CorpusRecord(Record):
     n_repeats_dropped: int
     n_tokens: int
     vocab_size: int
+    begins_with: str | None
+    """The token that each block begins with, because the subject's tokenizer puts it before a
+    text."""
     splits_disjoint: bool
     splits: dict[str, SplitRecord]
 
@@ -107,17 +113,18 @@ def build_corpus(
     if tokenizer is None:
         tokenizer = train_tokenizer((texts[i] for i in members["train"]), cfg.vocab_size)
     encoded = encode(tokenizer, texts)
+    begin = beginning(tokenizer)
     _check_size(cfg, encoded, members)
 
     save_tokenizer(tokenizer, out / "tokenizer")
     counted = {}
     for split, chosen in members.items():
         parts = [encoded[i] for i in chosen]
-        content = hashlib.sha256(repr(cfg.block_size).encode())
+        content = hashlib.sha256(repr((cfg.block_size, begin)).encode())
         for part in parts:
             content.update(part.tobytes())
         n_blocks, n_dropped = build_blocks(
-            parts, chosen, cfg.block_size, out / "blocks" / split, content.hexdigest()[:16]
+            parts, chosen, cfg.block_size, begin, out / "blocks" / split, content.hexdigest()[:16]
         )
         n_held_out = sum(documents[i].story.held_out for i in chosen)
         n_tokens = n_blocks * cfg.block_size
@@ -129,6 +136,7 @@ def build_corpus(
         n_repeats_dropped=len(read) - len(documents),
         n_tokens=sum(map(len, encoded)),
         vocab_size=len(tokenizer),
+        begins_with=str(tokenizer.convert_ids_to_tokens(begin[0])) if begin else None,
         splits_disjoint=True,  # `check_disjoint` raised otherwise
         splits=counted,
     )

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.corpus import held_out_documents, load_blocks, load_tokenizer
-from interp_by_construction.corpus.tokenize import separator_id
+from interp_by_construction.corpus.tokenize import NO_DOCUMENT, separator_id
 from interp_by_construction.corpus.windows import Windows, cut_windows, window_around
+from interp_by_construction.llm.beginning import beginning
 
 SLICE = 256
 """Blocks of a large passage that are held in memory at once."""
@@ -46,6 +47,12 @@ class Split:
     def separator(self) -> int:
         """Id of the end-of-text token."""
         return separator_id(self.tokenizer)
+
+    @cached_property
+    def begin(self) -> int | None:
+        """Id of the token that every block begins with, if it has one."""
+        found = beginning(self.tokenizer)
+        return found[0] if found else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,23 +107,34 @@ class Passage:
 
     @cached_property
     def documents(self) -> NDArray[np.int64]:
-        """The document that each token stands in, [block, pos]."""
+        """The document that each token stands in, [block, pos]; `NO_DOCUMENT` for `n_begin`."""
         return self._column("document")
 
     @cached_property
     def is_text(self) -> NDArray[np.bool_]:
-        """False for end-of-text tokens, [block, pos]."""
-        return self.ids != self.source.separator
+        """False for end-of-text tokens and for the token that a block begins with, [block,
+        pos]."""
+        text: NDArray[np.bool_] = self.ids != self.source.separator
+        return text if self.source.begin is None else text & (self.ids != self.source.begin)
+
+    @property
+    def n_begin(self) -> int:
+        """Tokens at the beginning of each block that belong to no document: 0 or 1. Many models are
+        far more active there than on any text, so means and extremes leave them out."""
+        return n_begin(self.source.corpus)
 
     @cached_property
     def held_out(self) -> NDArray[np.bool_]:
         """Whether the token's document has held-out templates or words, [block, pos]."""
-        return held_out_documents(self.source.corpus)[self.documents]
+        found = held_out_documents(self.source.corpus)[self.documents]
+        return found & (self.documents != NO_DOCUMENT)
 
     @cached_property
     def tokens(self) -> list[list[str]]:
-        """Decoded tokens, [block][pos]. The end-of-text token reads as a line break."""
-        return token_texts(self.ids, self.source.tokenizer, self.source.separator)
+        """Decoded tokens, [block][pos]. The end-of-text token reads as a line break, the token that
+        a block begins with as nothing."""
+        source = self.source
+        return token_texts(self.ids, source.tokenizer, source.separator, source.begin)
 
     @property
     def flat_tokens(self) -> list[str]:
@@ -143,7 +161,7 @@ class Passage:
 
     def around(self, row: int, position: int, width: int) -> slice:
         """A window of `width` tokens around `position`, cut off where its document ends."""
-        window = window_around(position, width, 0, self.length)
+        window = window_around(position, width, self.n_begin, self.length)
         same = np.flatnonzero(self.documents[row, window] == self.documents[row, position])
         return slice(window.start + int(same[0]), window.start + int(same[-1]) + 1)
 
@@ -157,6 +175,11 @@ class Passage:
         return np.asarray(read, dtype=np.int64).reshape(-1, size)[:, : self.length]
 
 
+def n_begin(corpus: Path) -> int:
+    """Tokens at the beginning of each block of a corpus that belong to no document: 0 or 1."""
+    return len(beginning(load_tokenizer(corpus)))
+
+
 def spaced(n: int, n_chosen: int) -> NDArray[np.int64]:
     """`n_chosen` evenly spaced indices below `n`, the first and the last included."""
     return np.linspace(0, n - 1, n_chosen).round().astype(np.int64)
@@ -167,10 +190,15 @@ def batches(n: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
-def token_texts(ids: NDArray[np.int64], tokenizer: Any, separator: int) -> list[list[str]]:
+def token_texts(
+    ids: NDArray[np.int64], tokenizer: Any, separator: int, begin: int | None = None
+) -> list[list[str]]:
     """Decoded tokens, [block][pos], which simulators and labelers read. ids: [block, pos];
-    separator: id of the end-of-text token, which reads as a line break."""
+    separator: id of the end-of-text token, which reads as a line break; begin: of the token that a
+    block begins with, which reads as nothing."""
     text = {int(i): str(tokenizer.decode([int(i)])) for i in np.unique(ids)}
+    if begin is not None:
+        text[begin] = ""
     text[separator] = "\n"
     return [whole_characters([text[int(i)] for i in row], row, tokenizer) for row in ids]
 

@@ -19,6 +19,9 @@ END_OF_TEXT = "<|endoftext|>"
 MIN_VOCAB = 258
 """256 bytes, the end-of-text token and one merge."""
 
+NO_DOCUMENT = -1
+"""Stands in the column `document` where a token belongs to none: at the beginning of a block."""
+
 Stamps = tuple[tuple[str, int, int], ...]
 """Name, time and size of each file of a folder."""
 
@@ -98,22 +101,35 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[
 
 
 def build_blocks(
-    encoded: Sequence[np.ndarray], ids: Sequence[int], block_size: int, out: Path, fingerprint: str
+    encoded: Sequence[np.ndarray],
+    ids: Sequence[int],
+    block_size: int,
+    begin: Sequence[int],
+    out: Path,
+    fingerprint: str,
 ) -> tuple[int, int]:
     """Writes the blocks of one split as an arrow dataset in `out`.
 
     Its columns `input_ids` and `document` are int32 [block_size]. encoded: token ids of each
-    document, with the separator. ids: the documents' ids in the corpus. fingerprint: of the
-    dataset, so that equal blocks are equal bytes. Returns the numbers of blocks, and of tokens that
-    fill no block and are dropped.
+    document, with the separator. ids: the documents' ids in the corpus. begin: the tokens that each
+    block begins with, which belong to `NO_DOCUMENT`. fingerprint: of the dataset, so that equal
+    blocks are equal bytes. Returns the numbers of blocks, and of tokens that fill no block and are
+    dropped.
     """
     tokens = np.concatenate([np.zeros(0, np.int32), *encoded])
     documents = np.repeat(np.asarray(ids, dtype=np.int32), [len(document) for document in encoded])
-    n_blocks = len(tokens) // block_size
-    used = n_blocks * block_size
+    room = block_size - len(begin)
+    n_blocks = len(tokens) // room
+    used = n_blocks * room
+
+    def column(values: np.ndarray, first: Sequence[int]) -> pa.Array:
+        heads = np.tile(np.asarray(first, dtype=np.int32), (n_blocks, 1))
+        rows = np.concatenate([heads, values[:used].reshape(n_blocks, room)], axis=1)
+        return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1), pa.int32()), block_size)
+
     columns = {
-        name: pa.FixedSizeListArray.from_arrays(pa.array(values[:used], pa.int32()), block_size)
-        for name, values in (("input_ids", tokens), ("document", documents))
+        "input_ids": column(tokens, begin),
+        "document": column(documents, [NO_DOCUMENT] * len(begin)),
     }
     shown = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()

@@ -43,7 +43,7 @@ class Runtime:
     """One per process and run. Handles are opened once and closed by `close`."""
 
     wanted_device: str
-    """auto, cpu or cuda."""
+    """auto, cpu, cuda, or a GPU by its number such as cuda:1."""
     threads: int
     """Torch threads of training. Their number can change last bits."""
     encoder_threads: int
@@ -59,7 +59,7 @@ class Runtime:
 
     @cached_property
     def device(self) -> str:
-        """cpu or cuda. Raises ConfigError where cuda is asked for and there is none."""
+        """cpu, cuda or a GPU by its number. Raises ConfigError for a GPU that is not there."""
         return resolve_device(self.wanted_device)
 
     @cached_property
@@ -95,12 +95,18 @@ class Runtime:
 
 
 def resolve_device(device: str) -> str:
-    """`auto` becomes cuda where there is one. Raises ConfigError for cuda where there is none."""
+    """`auto` becomes cuda where there is one. Raises ConfigError for a GPU that is not there."""
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
+        return "cuda" if there else "cpu"
+    if device != "cpu" and not there:
         raise ConfigError(
-            "trainer.device=cuda, but torch sees no CUDA device; use trainer.device=auto or cpu"
+            f"trainer.device={device}, but torch sees no CUDA device; use trainer.device=auto or cpu"
+        )
+    number = torch.device(device).index
+    if number is not None and device != "cpu" and number >= there:
+        raise ConfigError(
+            f"trainer.device={device}, but torch sees {there} GPUs; give cuda:0 to cuda:{there - 1}"
         )
     return device
 

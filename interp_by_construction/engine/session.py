@@ -63,7 +63,7 @@ def reading_runtime(cfg: Config, store: Store) -> Runtime:
     on a GPU only where there is one."""
     trainer = cfg.trainer
     return Runtime(
-        "auto" if trainer.device == "cuda" else trainer.device,
+        "cpu" if trainer.device == "cpu" else "auto",
         trainer.threads,
         cfg.labeler.threads,
         trainer.checkpoint_seconds,

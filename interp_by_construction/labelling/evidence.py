@@ -74,13 +74,14 @@ def gather_evidence(
     seed: int,
 ) -> Evidence:
     """Evidence about some nodes of a layer. which: how they are chosen, or node -> pole."""
+    read = _on_text(read)
     first = _first_pass(read, passage, cfg, seed)
     n_chosen, views = _views(first, which, seed * 1000 + layer)
     nodes = np.array([view.node for view in views], dtype=np.int64)
     poles = torch.tensor([view.pole for view in views], dtype=torch.int64)
     second = SecondPass(first, nodes, poles, cfg, vocab_size=len(passage.source.tokenizer))
     for at, values in read(passage, nodes, "near misses"):
-        second.update(_rows(at), torch.from_numpy(passage.part(at).ids), torch.from_numpy(values))
+        second.update(_rows(at), _ids(passage.part(at)), torch.from_numpy(values))
     picks = [
         first.picks(*view, cfg, seed) | {"near_misses": second.near_misses(column)}
         for column, view in enumerate(views)
@@ -107,9 +108,26 @@ def _first_pass(read: Activations, passage: Passage, cfg: CollectConfig, seed: i
     for at, values in read(passage, None, "moments"):
         if first is None:
             first = FirstPass(values.shape[-1], cfg.top_k, 256 * cfg.n_quantiles, seed)
-        first.update(_rows(at), torch.from_numpy(passage.part(at).ids), torch.from_numpy(values))
+        first.update(_rows(at), _ids(passage.part(at)), torch.from_numpy(values))
     assert first is not None, "a passage has blocks"
     return first
+
+
+def _on_text(read: Activations) -> Activations:
+    """The same without what a block begins with (`Passage.n_begin`)."""
+
+    def cropped(
+        passage: Passage, nodes: NDArray[np.int64] | None, description: str
+    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        for at, values in read(passage, nodes, description):
+            yield at, values[:, passage.n_begin :]
+
+    return cropped
+
+
+def _ids(part: Passage) -> Tensor:
+    """Token ids, [block, pos], of the positions that `_on_text` leaves."""
+    return torch.from_numpy(part.ids[:, part.n_begin :])
 
 
 def _rows(at: slice) -> Tensor:
@@ -175,10 +193,11 @@ def _cut(
     for at, values in read(picked, None, "excerpts"):
         part = picked.part(at)
         for i, row in enumerate(rows[at].tolist()):
-            tokens = [decoded(token) for token in part.ids[i].tolist()]
+            tokens = [decoded(token) for token in part.ids[i, part.n_begin :].tolist()]
             for column, kind, rank, position in wanted[row]:
                 node, pole = views[column]
-                window = part.around(i, position, width)
+                found = part.around(i, position + part.n_begin, width)
+                window = slice(found.start - part.n_begin, found.stop - part.n_begin)
                 cut[column][kind][rank] = excerpt_of(
                     tokens, values[i, :, node] * pole, position, window, int(part.blocks[i])
                 )

@@ -149,6 +149,11 @@ def words_prompt(
     return "\n".join([*header, *(_line(shot, question) for shot in (*_SHOTS, question))]).rstrip()
 
 
+def worked_examples() -> str:
+    """What every prompt of `words_prompt` holds beside its question, in its longest form."""
+    return "\n".join(_line(shot, shot) for shot in _SHOTS)
+
+
 def _line(shot: _Shot, question: _Shot) -> str:
     """`text: ... | not: ... | words = label`, with the clauses that `question` has.
 

@@ -20,14 +20,15 @@ from interp_by_construction.errors import LabelerError
 from interp_by_construction.llm.backend import Backend, Job, Sampling
 from interp_by_construction.llm.cache import CallCache, cache_key, decode, encode
 from interp_by_construction.llm.call_locks import CallLocks
+from interp_by_construction.llm.chat import Messages
+from interp_by_construction.llm.context import check_context
 from interp_by_construction.llm.digits import Digits, check_digits, probe_prompts, resolve_digits
-from interp_by_construction.llm.embedded import load_tokenizer, local_path, model_identity
+from interp_by_construction.llm.embedded import labeler_source, load_tokenizer
 from interp_by_construction.llm.http_backend import HttpBackend
+from interp_by_construction.llm.identity import labeler_identity
 from interp_by_construction.llm.server_addresses import Endpoints, ManagedServers
 
 _LOG = logging.getLogger(__name__)
-
-Messages = list[dict[str, str]]
 
 
 class Labeler:
@@ -59,7 +60,7 @@ class Labeler:
     @cached_property
     def tokenizer(self) -> Any:
         """The labeler's transformers tokenizer. Raises LabelerError if it cannot be loaded."""
-        return load_tokenizer(local_path(self.cfg.model), self.cfg.model)
+        return load_tokenizer(labeler_source(self.cfg), self.cfg.model)
 
     @cached_property
     def digits(self) -> Digits:
@@ -226,24 +227,14 @@ class Labeler:
         return self._backend
 
 
-def labeler_identity(cfg: LabelerConfig) -> str:
-    """What stands for a labeler in fingerprints and cache keys: backend, precision, model, and how
-    a managed server batches. All of them can change the last bits of the answers. No path of a
-    managed or local model is part of it."""
-    model = cfg.model if cfg.backend == "endpoint" else model_identity(cfg.model)
-    known = [cfg.backend, cfg.dtype, model]
-    if cfg.backend == "vllm":
-        known += map(str, (cfg.max_num_seqs, *cfg.extra_args))
-    return ":".join(known)
-
-
 def make_labeler(cfg: LabelerConfig, cache_path: Path, log_dir: Path) -> Labeler:
     """The labeler that `cfg` describes. Starts nothing; raises LabelerError for settings that
-    cannot work.
+    cannot work (`llm.context.check_context` among them).
 
     `cache_path` is the sqlite file of the per-call cache, whose directory's processes share managed
     servers; `log_dir` takes the logs of those that this process starts.
     """
+    check_context(cfg)
     cache = CallCache(cache_path)
     if cfg.backend == "transformers":
         # It imports torch, which no other backend needs.

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.errors import LabelerError
+from interp_by_construction.llm.beginning import beginning
 
 DIGITS = tuple("0123456789")
 
@@ -82,7 +83,10 @@ def _behind(tokenizer: Any, context: str, lead: str) -> tuple[int, ...] | None:
 def probe_prompts(tokenizer: Any, digits: Digits) -> list[list[int]]:
     """Token ids of `PROBES`, each ending where a digit comes next."""
     end = "" if digits.lead else " "
-    return [tokenizer.encode(probe + end, add_special_tokens=False) for probe in PROBES]
+    return [
+        [*beginning(tokenizer), *tokenizer.encode(probe + end, add_special_tokens=False)]
+        for probe in PROBES
+    ]
 
 
 def check_digits(

@@ -22,8 +22,15 @@ from typing import Any
 
 from filelock import FileLock
 
+from interp_by_construction.config import LabelerConfig
 from interp_by_construction.engine.store import sha256_file, sha256_json
 from interp_by_construction.errors import LabelerError
+from interp_by_construction.llm.pretrained import (
+    CheckpointError,
+    first_line,
+    pinned,
+    read_tokenizer,
+)
 
 EMBEDDED = "smollm2"
 """Name that stands for the embedded model in every config."""
@@ -81,6 +88,15 @@ def local_path(model: str) -> str:
     return str(path.resolve()) if path.is_dir() else model
 
 
+def labeler_source(cfg: LabelerConfig) -> str:
+    """Where the labeler's checkpoint is: a directory, or a hub model with its revision. Raises
+    LabelerError for a revision of a directory."""
+    try:
+        return pinned(local_path(cfg.model), cfg.revision)
+    except CheckpointError as error:
+        raise LabelerError(f"labeler.revision={cfg.revision}: {error}") from error
+
+
 def load_tokenizer(path: str, model: str) -> Any:
     """The transformers tokenizer of a checkpoint directory or hub name; `model` is named in errors.
     Raises LabelerError if there is none."""
@@ -88,7 +104,7 @@ def load_tokenizer(path: str, model: str) -> Any:
         return tokenizer_of(path)
     except (OSError, ValueError) as error:
         raise LabelerError(
-            f"the tokenizer of labeler.model={model} cannot be loaded (a directory or hub name is needed): {error}"
+            f"the tokenizer of labeler.model={model} cannot be loaded (a directory or hub name is needed): {first_line(error)}"
         ) from error
 
 
@@ -103,10 +119,7 @@ def tokenizer_of(path: str) -> Any:
 @lru_cache(maxsize=4)
 def _opened_tokenizer(path: str, stamps: tuple[tuple[str, int], ...]) -> Any:
     """stamps: names and times of its files, so that a changed tokenizer is read again."""
-    # Only those who read text with it need this import.
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(path)
+    return read_tokenizer(path)
 
 
 def served_dtype(wanted: str, device: str) -> str:

@@ -7,8 +7,9 @@ from functools import cached_property
 
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.engine.runtime import Handle, Runtime
-from interp_by_construction.llm.client import Labeler, labeler_identity, make_labeler
+from interp_by_construction.llm.client import Labeler, make_labeler
 from interp_by_construction.llm.embedded import model_identity
+from interp_by_construction.llm.identity import checkpoint_identity, labeler_identity
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,12 @@ class Checkpoint(Handle[str]):
     """A pretrained model that others have trained, known by its content."""
 
     source: str
-    """Directory or hub name."""
+    """Directory or hub name, maybe with a revision (`llm.pretrained`)."""
 
     @cached_property
     def identity(self) -> str:
-        """Hash of the weights; of a hub model its name and revision."""
-        return model_identity(self.source)
+        """Hash of weights and tokenizer; of a hub model its name and commit."""
+        return checkpoint_identity(self.source)
 
     def open(self, runtime: Runtime) -> str:
         return self.source

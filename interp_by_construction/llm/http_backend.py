@@ -18,6 +18,7 @@ import numpy as np
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError
 from interp_by_construction.llm.backend import N_DIGITS, Answer, Job
+from interp_by_construction.llm.chat import NO_TEMPLATE, extras_of, subsets, without
 from interp_by_construction.llm.server_addresses import Endpoints, ManagedServers, certificates
 from interp_by_construction.llm.vllm_command import ServerKind
 
@@ -44,15 +45,16 @@ class HttpBackend:
     """Runs jobs with at most `cfg.concurrency` requests in flight.
 
     Timeouts, dropped connections, 429 and 5xx are retried `cfg.retries` times with growing delays;
-    anything else is an error at once. A server that refuses `response_format` (400 or 422) and
-    answers without it is asked without it from then on.
+    anything else is an error at once. A server that refuses `response_format` or system messages
+    (400 or 422) and answers without them is asked without them from then on. The text of a system
+    message then stands at the head of the user's.
     """
 
     def __init__(self, cfg: LabelerConfig, servers: ManagedServers | Endpoints) -> None:
         self._cfg = cfg
         self._servers = servers
-        self.n_refused_formats = 0
-        """1 once the server has refused `response_format`."""
+        self.refused: set[str] = set()
+        """What the server has refused of `chat.EXTRAS`."""
 
     def check(self) -> None:
         """Raises LabelerError unless the servers can be reached (managed ones are started)."""
@@ -128,21 +130,31 @@ class HttpBackend:
                 await asyncio.gather(*workers, return_exceptions=True)
 
     async def _ask(self, http: httpx.AsyncClient, job: Job) -> Answer:
-        plain = Job(job.kind, {k: v for k, v in job.payload.items() if k != "response_format"})
-        if plain == job or self.n_refused_formats:
-            return await self._send(http, plain)
-        try:
-            return await self._send(http, job)
-        except _Refused as refusal:
-            if refusal.status not in (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY):
-                raise
-            # If another part of the request is wrong, the plain one is refused, too. Then nothing
-            # is remembered.
-            answer = await self._send(http, plain)
-            if not self.n_refused_formats:
-                self.n_refused_formats = 1
-                _LOG.warning("%s; labels are asked for in plain text instead", refusal)
-            return answer
+        known = [extra for extra in extras_of(job.payload) if extra in self.refused]
+        payload = without(job.payload, known)
+        last: _Refused | None = None
+        for left_out in subsets(extras_of(payload)):
+            try:
+                answer = await self._send(http, Job(job.kind, without(payload, left_out)))
+            except _Refused as refusal:
+                if refusal.status not in (
+                    httpx.codes.BAD_REQUEST,
+                    httpx.codes.UNPROCESSABLE_ENTITY,
+                ):
+                    raise
+                # If another part of the request is wrong, the plainest one is refused, too. Then
+                # nothing is remembered.
+                last = refusal
+            else:
+                for extra in left_out:
+                    if extra not in self.refused:
+                        self.refused.add(extra)
+                        _LOG.warning("%s; labels are asked for without %s instead", last, extra)
+                return answer
+        assert last is not None, "the request was sent as it is"
+        if job.kind == "chat" and "template" in str(last):
+            raise LabelerError(f"{last}. Maybe {NO_TEMPLATE}") from last
+        raise last
 
     async def _send(self, http: httpx.AsyncClient, job: Job) -> Answer:
         delay, reason, url = FIRST_DELAY, "", ""

@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 from einops import einsum
+from jinja2 import TemplateError
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError
 from interp_by_construction.llm.backend import Answer, Job
+from interp_by_construction.llm.chat import NO_TEMPLATE, Messages, has_system, without_system
 from interp_by_construction.llm.digits import resolve_digits
-from interp_by_construction.llm.embedded import local_path, served_dtype
+from interp_by_construction.llm.embedded import labeler_source, served_dtype
+from interp_by_construction.llm.pretrained import CheckpointError, first_line, read_weights
 
 
 class TransformersBackend:
@@ -30,8 +34,8 @@ class TransformersBackend:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = getattr(torch, served_dtype(self._cfg.dtype, device))
         try:
-            model = AutoModelForCausalLM.from_pretrained(local_path(self._cfg.model), dtype=dtype)
-        except (OSError, ValueError) as error:
+            model = read_weights(AutoModelForCausalLM, labeler_source(self._cfg), dtype=dtype)
+        except CheckpointError as error:
             raise LabelerError(
                 f"labeler.model={self._cfg.model} cannot be loaded: {error}"
             ) from error
@@ -54,12 +58,16 @@ class TransformersBackend:
                 yield index, answers.get(job.kind, self._generate)(job)
 
     def _digits(self, job: Job) -> Answer:
-        """Hidden states times the digit rows of the head only: the full logits of a long prompt
-        would take a gigabyte."""
+        """The model with the digit rows of its head only: the full logits of a long prompt would
+        take a gigabyte. What the model does to logits behind its head (Gemma 2 caps them), it does
+        to these."""
         input_ids = torch.tensor([job.payload["prompt"]], device=self._model.device)
-        hidden = self._model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state[0]
-        rows = self._model.get_output_embeddings().weight[self._digit_ids]
-        logits = einsum(hidden.float(), rows.float(), "pos d_model, digit d_model -> pos digit")
+        head = self._model.get_output_embeddings()
+        self._model.set_output_embeddings(_DigitHead(head, self._digit_ids))
+        try:
+            logits = self._model(input_ids=input_ids, use_cache=False).logits[0].float()
+        finally:
+            self._model.set_output_embeddings(head)
         return Answer(np.asarray(logits.cpu().numpy(), dtype=np.float32), input_ids.shape[1])
 
     def _digit_logprobs(self, job: Job) -> Answer:
@@ -70,12 +78,30 @@ class TransformersBackend:
         logprobs = logits.float().log_softmax(dim=-1)[:, job.payload["digits"]]
         return Answer(np.asarray(logprobs.cpu().numpy(), dtype=np.float32), input_ids.shape[1])
 
+    def _as_text(self, messages: Messages) -> str:
+        """A conversation through the model's chat template. The text of a system message stands at
+        the head of the user's where the template refuses the role."""
+        if not self._tokenizer.chat_template:
+            raise LabelerError(f"labeler.model={self._cfg.model}: {NO_TEMPLATE}")
+        forms = [messages, without_system(messages)] if has_system(messages) else [messages]
+        for form in forms:
+            try:
+                return str(
+                    self._tokenizer.apply_chat_template(
+                        form, tokenize=False, add_generation_prompt=True
+                    )
+                )
+            except TemplateError as error:
+                reason = error
+        raise LabelerError(
+            f"the chat template of labeler.model={self._cfg.model} refuses the question "
+            f"({first_line(reason)}): give label.style=completion, or another model"
+        ) from reason
+
     def _generate(self, job: Job) -> Answer:
         payload = job.payload
         if job.kind == "chat":
-            text = self._tokenizer.apply_chat_template(
-                payload["messages"], tokenize=False, add_generation_prompt=True
-            )
+            text = self._as_text(payload["messages"])
             input_ids = self._tokenizer(text, add_special_tokens=False).input_ids
         else:
             input_ids = self._tokenizer(payload["prompt"]).input_ids
@@ -103,3 +129,17 @@ class TransformersBackend:
         for stop in payload["stop"]:
             text = text.split(stop, 1)[0]
         return Answer(text, n_prompt + len(output))
+
+
+class _DigitHead(nn.Module):
+    """[..., d_model] -> [..., 10] by some rows of a head, in float32."""
+
+    def __init__(self, head: Any, rows: list[int]) -> None:
+        super().__init__()
+        self._weight = head.weight[rows].float()
+        bias = getattr(head, "bias", None)
+        self._bias = None if bias is None else bias[rows].float()
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        logits = einsum(hidden.float(), self._weight, "... d_model, digit d_model -> ... digit")
+        return logits if self._bias is None else logits + self._bias

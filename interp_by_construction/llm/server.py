@@ -27,7 +27,7 @@ import httpx
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.engine.progress import loop
 from interp_by_construction.errors import LabelerError
-from interp_by_construction.llm.embedded import model_identity
+from interp_by_construction.llm.identity import labeler_identity
 from interp_by_construction.llm.server_registry import ServerEntry, ServerRecord, entry_of
 from interp_by_construction.llm.vllm_command import ServerKind, server_command, server_environment
 
@@ -220,8 +220,7 @@ def managed_server(
     global _pool_owner
     # A GPU that one job may not see must not serve it either.
     machine = (scope.resolve(), sys.executable, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    limits = (cfg.max_model_len, cfg.max_num_seqs, cfg.threads, cfg.port)
-    served = (model_identity(cfg.model), cfg.model, cfg.dtype, *limits, *cfg.extra_args)
+    served = (labeler_identity(cfg), cfg.model, cfg.threads, cfg.port)
     key = (kind, *machine, *served)
     with _pool_lock:
         if _pool_owner != os.getpid():

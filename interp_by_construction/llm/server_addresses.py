@@ -89,7 +89,9 @@ class Endpoints:
                     f"{where} refuses the key (HTTP {response.status_code}): set labeler.api_key"
                 )
             response.raise_for_status()
-            served = [str(model["id"]) for model in response.json()["data"]]
+            served = {
+                str(model["id"]): model.get("max_model_len") for model in response.json()["data"]
+            }
         except (httpx.TransportError, httpx.InvalidURL) as error:
             reason = str(error) or type(error).__name__
             raise LabelerError(
@@ -102,4 +104,11 @@ class Endpoints:
         if self._cfg.model not in served:
             raise LabelerError(
                 f"{where} serves {', '.join(served) or 'nothing'}, not labeler.model={self._cfg.model}: set the right one"
+            )
+        # vLLM tells it, other servers do not.
+        longest = served[self._cfg.model]
+        if isinstance(longest, int) and self._cfg.max_model_len > longest:
+            raise LabelerError(
+                f"{where} reads at most {longest} tokens: set labeler.max_model_len={longest} "
+                f"(it is {self._cfg.max_model_len})"
             )

@@ -13,7 +13,8 @@ from typing import Literal
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError
 from interp_by_construction.llm.digits import resolve_digits
-from interp_by_construction.llm.embedded import load_tokenizer, local_path, served_dtype
+from interp_by_construction.llm.embedded import labeler_source, load_tokenizer, served_dtype
+from interp_by_construction.llm.pretrained import located, read_config
 
 ServerKind = Literal["generate", "classify"]
 """`generate` writes text; `classify` gives the logits of the ten digits after every token."""
@@ -30,9 +31,13 @@ def server_command(kind: ServerKind, cfg: LabelerConfig, port: int) -> list[str]
         raise LabelerError(
             f"vLLM is not installed, which labeler.backend=vllm needs: {INSTALL}; or use labeler=transformers"
         )
-    path = local_path(cfg.model)
+    path = labeler_source(cfg)
+    where = located(path)
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
-    command += ["--model", path, "--served-model-name", cfg.model]
+    command += ["--model", where["pretrained_model_name_or_path"]]
+    if "revision" in where:
+        command += ["--revision", where["revision"], "--tokenizer-revision", where["revision"]]
+    command += ["--served-model-name", cfg.model]
     command += ["--host", "127.0.0.1", "--port", str(port), "--enforce-eager"]
     command += ["--dtype", served_dtype(cfg.dtype, "cuda" if _has_gpu_build() else "cpu")]
     command += ["--max-model-len", str(cfg.max_model_len), "--max-num-seqs", str(cfg.max_num_seqs)]
@@ -77,7 +82,7 @@ def server_environment(cfg: LabelerConfig) -> dict[str, str]:
         # The engine computes by itself, as it does on a GPU. A worker beside it would import all of
         # vLLM once more, and the answers are the same.
         environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    if Path(local_path(cfg.model)).is_dir():
+    if Path(labeler_source(cfg)).is_dir():
         environment["HF_HUB_OFFLINE"] = "1"
     return environment
 
@@ -93,10 +98,8 @@ def _has_gpu_build() -> bool:
 def _classifier_architecture(path: str) -> str:
     """`LlamaForCausalLM` -> `LlamaForSequenceClassification`: vLLM reads the digit rows of the head
     under that name."""
-    from transformers import AutoConfig
-
     try:
-        config = AutoConfig.from_pretrained(path)
+        config = read_config(path)
     except (OSError, ValueError) as error:
         raise LabelerError(f"labeler.model={path} cannot be read: {error}") from error
     architecture = (config.architectures or ["none"])[0]

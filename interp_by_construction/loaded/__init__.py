@@ -28,6 +28,7 @@ from interp_by_construction.engine.runtime import Runtime
 from interp_by_construction.engine.session import reading_runtime
 from interp_by_construction.errors import ConfigError, StoreError
 from interp_by_construction.labelling.labels import read_labels
+from interp_by_construction.llm.beginning import beginning
 from interp_by_construction.loaded.explanation import (
     Explanation,
     Named,
@@ -212,19 +213,21 @@ class LoadedRun:
         limit = getattr(self._final.config, "max_position_embeddings", None)
         if not ids:
             raise ConfigError(f"text={text!r}: it has no tokens; give at least one word")
-        if limit is not None and len(ids) > limit:
+        room = None if limit is None else limit - len(beginning(self.tokenizer))
+        if room is not None and len(ids) > room:
             raise ConfigError(
-                f"text of {len(ids)} tokens: the context of the model holds {limit}; give a shorter text"
+                f"text of {len(ids)} tokens: the context of the model holds {room}; give a shorter text"
             )
         return ids
 
     def _activations(
         self, ids: Sequence[int], layers: Sequence[int]
     ) -> dict[int, NDArray[np.float32]]:
-        batch = torch.tensor([ids], device=self._runtime.device)
+        begin = beginning(self.tokenizer)
+        batch = torch.tensor([[*begin, *ids]], device=self._runtime.device)
         with torch.inference_mode():
             return {
-                layer: activations(self._final, layer, batch)[0].float().cpu().numpy()
+                layer: activations(self._final, layer, batch)[0, len(begin) :].float().cpu().numpy()
                 for layer in layers
             }
 

@@ -28,6 +28,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from interp_by_construction.engine.progress import track
+from interp_by_construction.llm.beginning import beginning
 from interp_by_construction.scoring.calibration import Calibration
 from interp_by_construction.simulators.base import Simulation
 from interp_by_construction.subject.families import mlp_in
@@ -102,6 +103,8 @@ class Editor:
         with torch.no_grad():
             self.table = self.embedding(self.allowed).float()
         self.n_tried = 0
+        self._begin = beginning(tokenizer)
+        """What the model expects before every text. It is no part of a text and never edited."""
         self._text: dict[int, str] = {}
 
     def search(
@@ -146,8 +149,9 @@ class Editor:
     @torch.no_grad()
     def values(self, starts: Sequence[Start]) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
         """Each start's node times pole, and its calibrated simulation, [pos] per start."""
-        n = self.nodes
-        values = activations(self.model, n.layer, self._padded(starts)).float().cpu().numpy()
+        n, first = self.nodes, len(self._begin)
+        read = activations(self.model, n.layer, self._padded(starts))[:, first:]
+        values = read.float().cpu().numpy()
         said = self.simulate([self.tokens(start.ids) for start in starts])
         real, simulated = [], []
         for i, start in enumerate(starts):
@@ -166,14 +170,18 @@ class Editor:
         return [self._text[token] for token in ids]
 
     def _padded(self, starts: Sequence[Start]) -> Tensor:
-        """[start, pos], filled up on the right: a causal model does not see what follows."""
+        """[start, pos] behind what the model expects first, filled up on the right: a causal model
+        does not see what follows."""
         longest = max(len(start.ids) for start in starts)
-        rows = [[*start.ids, *[start.ids[-1]] * (longest - len(start.ids))] for start in starts]
+        rows = [
+            [*self._begin, *start.ids, *[start.ids[-1]] * (longest - len(start.ids))]
+            for start in starts
+        ]
         return torch.tensor(rows, device=self.device)
 
     def _gradients(self, starts: Sequence[Start]) -> list[Tensor]:
         """d(node times pole at the last token) / d(embedding), [pos, d] per start."""
-        n, ids = self.nodes, self._padded(starts)
+        n, ids, first = self.nodes, self._padded(starts), len(self._begin)
         inputs = self.embedding(ids).detach().requires_grad_(True)
         before: list[Tensor] = []
         handle = mlp_in(self.model, n.layer)[0].register_forward_hook(
@@ -185,7 +193,7 @@ class Editor:
         finally:
             handle.remove()
         row = torch.arange(len(starts), device=self.device)
-        last = torch.tensor([len(start.ids) - 1 for start in starts], device=self.device)
+        last = torch.tensor([first + len(start.ids) - 1 for start in starts], device=self.device)
         columns = np.array([start.column for start in starts])
         node = torch.as_tensor(n.nodes[columns], device=self.device)
         pole = torch.as_tensor(n.poles[columns], device=self.device)
@@ -196,7 +204,7 @@ class Editor:
         (instead,) = torch.autograd.grad((pre[row, last, node] * pole).sum(), inputs)
         dead = (own == 0).flatten(1).all(dim=1)[:, None, None]
         gradients = torch.where(dead, instead, own).float()
-        return [gradients[i, : len(start.ids)] for i, start in enumerate(starts)]
+        return [gradients[i, first : first + len(start.ids)] for i, start in enumerate(starts)]
 
     def _ordered(self, start: Start, gradient: Tensor) -> Iterator[tuple[int, int]]:
         """(position, token) by the first-order change in the start's direction, best first."""

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.errors import LabelerError
+from interp_by_construction.llm.beginning import beginning
 from interp_by_construction.llm.client import Labeler
 from interp_by_construction.scoring.detection import Task
 
@@ -135,7 +136,7 @@ def _prefix(labeler: Labeler, task: Task) -> list[int]:
     solved = (
         f"{_question(task, label, text)}{answer}\n" for text, label, answer in PROMPTS[task].solved
     )
-    return _encode(labeler, "".join(solved))
+    return [*beginning(labeler.tokenizer), *_encode(labeler, "".join(solved))]
 
 
 def _question(task: Task, label: str, text: str) -> str:

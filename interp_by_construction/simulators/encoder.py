@@ -20,7 +20,9 @@ from transformers import AutoModel
 
 from interp_by_construction.engine.runtime import fast_dtype
 from interp_by_construction.errors import ConfigError, LabelerError
+from interp_by_construction.llm.beginning import beginning
 from interp_by_construction.llm.embedded import tokenizer_of
+from interp_by_construction.llm.pretrained import CheckpointError, read_weights
 from interp_by_construction.simulators.adapter import Adapter, merge
 
 
@@ -51,12 +53,18 @@ def block_weights(model: Any) -> int:
     )
 
 
+HEADS = ("lm_head", "embed_out")
+"""Parts of a language model that read no hidden states for others."""
+
 _LAST: dict[tuple[Any, ...], tuple[Any, Any]] = {}
 """What was loaded -> model and tokenizer. One is kept: the jobs of a sweep read the same."""
 
 
 def _model(path: str, layers: Sequence[int], device: str, adapter: Adapter | None) -> Any:
-    model = AutoModel.from_pretrained(path, dtype=fast_dtype(device))
+    try:
+        model = read_weights(AutoModel, path, spare=HEADS, dtype=fast_dtype(device))
+    except CheckpointError as error:
+        raise ConfigError(f"simulate.encoder={path}: it cannot be loaded: {error}") from error
     n_layers = model.config.num_hidden_layers
     if not layers or max(layers) > n_layers or min(layers) < 0:
         raise ConfigError(
@@ -87,7 +95,8 @@ class Encoder:
         cls, path: str, layers: Sequence[int], device: str, adapter: Adapter | None = None
     ) -> Encoder:
         """Loads a checkpoint directory or hub name, or takes the one that was loaded last. Raises
-        ConfigError if a layer, or what the adapter changes, does not exist."""
+        ConfigError for a checkpoint that is missing or incomplete, and if a layer, or what the
+        adapter changes, does not exist."""
         parts = [
             part
             for name in sorted(adapter or {})
@@ -135,15 +144,16 @@ class Encoder:
 
     def states(self, texts: Sequence[str], batch_size: int = 16) -> Iterator[NDArray[np.float32]]:
         """Hidden states of each text's own encoder tokens [token, feature], layers side by side, in
-        order.
+        order. The token that the encoder expects before a text is read, too, and left out.
 
         Raises LabelerError for a text that is longer than the model's context.
         """
         device = next(self.model.parameters()).device
         context = getattr(self.model.config, "max_position_embeddings", None)
+        begin = beginning(self.tokenizer)
         for start in range(0, len(texts), batch_size):
             encoded = [
-                self.tokenizer.encode(text, add_special_tokens=False)
+                [*begin, *self.tokenizer.encode(text, add_special_tokens=False)]
                 for text in texts[start : start + batch_size]
             ]
             longest = max(map(len, encoded))
@@ -167,4 +177,4 @@ class Encoder:
                 joined = torch.cat([states[layer] for layer in self.layers], dim=-1)
             features = joined.float().cpu().numpy()
             for row, own in enumerate(encoded):
-                yield features[row, : len(own)]
+                yield features[row, len(begin) : len(own)]

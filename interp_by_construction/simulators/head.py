@@ -34,6 +34,7 @@ from interp_by_construction.config import SimulateConfig
 from interp_by_construction.engine.store import sha256_file
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.llm.embedded import model_identity, resolve_model
+from interp_by_construction.llm.identity import checkpoint_identity
 from interp_by_construction.simulators.adapter import Adapter
 from interp_by_construction.simulators.base import Models, Simulation, Simulator
 from interp_by_construction.simulators.encoder import Encoder
@@ -80,12 +81,12 @@ class HeadSimulator(Simulator):
 
     @property
     def identity(self) -> dict[str, str]:
-        return {"encoder": model_identity(self.cfg.encoder), "head": self.head.identity}
+        return {"encoder": checkpoint_identity(self.cfg.encoder), "head": self.head.identity}
 
     def self_judged(self, labeler: str) -> bool:
         """The head was trained on lexical data: only the encoder that it reads can be the
         labeler."""
-        return model_identity(labeler) == self.identity["encoder"]
+        return model_identity(labeler) == model_identity(self.cfg.encoder)
 
     def load_encoder(self, device: str) -> HeadEncoder:
         return HeadEncoder(self.head, self.head.load_encoder(device))

@@ -1,6 +1,7 @@
 """The prompt of exact simulation as labeler token ids, and how many excerpts share one.
 
-    HEAD, four rated texts (digits behind their words)     read once per prompt
+    HEAD, four rated texts (digits behind their words)     read once per prompt, behind the token
+                                                           that the labeler expects first, if any
     Label: ... / Text: ...                                 once per excerpt, as many as fit
 
 Text is encoded as a whole, so that the labeler reads natural text whatever the subject's tokens
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.errors import LabelerError
+from interp_by_construction.llm.beginning import beginning
 from interp_by_construction.llm.digits import Digits
 from interp_by_construction.simulators.encoder import last_encoder_tokens
 
@@ -72,7 +74,7 @@ class PromptBuilder:
                 "tokenizer.json"
             )
         self._tokenizer, self._allow_empty = tokenizer, allow_empty
-        self.shots = self.encode(HEAD)
+        self.shots = [*beginning(tokenizer), *self.encode(HEAD)]
         self._end = self.encode("\n")
         for label, text, rating in shots:
             self.shots += self.heading(label)

@@ -24,7 +24,8 @@ from scipy.linalg import solve
 
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.llm.client import Labeler
-from interp_by_construction.llm.embedded import model_identity, resolve_model
+from interp_by_construction.llm.embedded import resolve_model
+from interp_by_construction.llm.identity import checkpoint_identity
 from interp_by_construction.simulators.base import Fitted, Models, Simulation, Texts
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.exact import ExactSimulator, simulate_raw
@@ -51,7 +52,7 @@ class RidgeSimulator(ExactSimulator):
 
     @property
     def identity(self) -> dict[str, str]:
-        return {"encoder": model_identity(self.cfg.encoder)}
+        return {"encoder": checkpoint_identity(self.cfg.encoder)}
 
     @property
     def target_name(self) -> str:

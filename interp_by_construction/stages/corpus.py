@@ -36,7 +36,7 @@ class Corpus(Stage[CorpusRecord]):
     unreadable or too small."""
 
     name = "corpus"
-    version = 2
+    version = 3
     record = CorpusRecord
     says = "reads the text and cuts it into blocks"
 

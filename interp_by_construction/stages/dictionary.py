@@ -15,7 +15,7 @@ from torch import Tensor
 
 from interp_by_construction.config import Config, DictionaryConfig, OptimizerConfig, only
 from interp_by_construction.corpus import load_blocks
-from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.corpus.passage import Passage, n_begin
 from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.progress import track
 from interp_by_construction.engine.records import Record
@@ -205,12 +205,14 @@ class Dictionary(Stage[DictionaryRecord]):
     def _learned(self, job: Job, model: Any, learning: Learning) -> tuple[Transcoder, PhaseRecord]:
         layer, knobs = self.layer, learning.knobs
         blocks = TokenBlocks(load_blocks(job.path(self.corpus), "train"))
-        first = blocks.batch(np.arange(min(EVALUATED_BLOCKS, len(blocks))))["input_ids"]
-        scales = Scales.of(mlp_flow(model, layer, first))
+        some = blocks.batch(np.arange(min(EVALUATED_BLOCKS, len(blocks))))["input_ids"]
+        first = n_begin(job.path(self.corpus))
+        scales = Scales.of(mlp_flow(model, layer, some, first))
         shape = wanted_shape(knobs, output_directions(model, layer).shape[1])
         transcoder = new_transcoder(shape, scales.mean, learning.seed * 1000 + layer)
         at = by_step(blocks, data_seed(learning.seed, layer, DICTIONARY), knobs.batch_size)
-        module = TranscoderModule(transcoder, model, layer, scales, knobs, learning.optimizer)
+        how = learning.optimizer
+        module = TranscoderModule(transcoder, model, layer, scales, knobs, how, first)
         with Workplace.of(job) as place:
             record = fit(module, at, place, "transcoder")
         unscale(transcoder, scales)
@@ -232,7 +234,8 @@ class Dictionary(Stage[DictionaryRecord]):
         )
         parts = list(passage.slices(EVALUATED_BLOCKS))
         for part in track(parts, "held-out text"):
-            x, y = mlp_flow(model, layer, torch.as_tensor(part.ids, device=device))
+            ids = torch.as_tensor(part.ids, device=device)
+            x, y = mlp_flow(model, layer, ids, part.n_begin)
             features = transcoder.activation(transcoder.encoder(x))
             error += float((y - transcoder.decode(features, x)).double().square().sum())
             # Sums of differences from a typical value keep the digits that sums of squares lose.

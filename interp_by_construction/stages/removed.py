@@ -124,7 +124,7 @@ class Removed(TrainingStage[RemovedRecord]):
             with constant_outputs(model, constants):
                 parts = text.slices(self.batch_size)
                 ids = (torch.as_tensor(part.ids) for part in parts)
-                constants[layer] = mean_output(model, layer, ids)
+                constants[layer] = mean_output(model, layer, ids, text.n_begin)
         with constant_outputs(model, constants):
             with self.trainer(job) as trainer:
                 phases = [trainer.phase(model, each) for each in self.phases]

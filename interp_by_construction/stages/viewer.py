@@ -197,7 +197,7 @@ def _excerpts(
     for kind, band, row, position in _choices(passage, real, said):
         segment = row, position // SEGMENT
         if segment not in found:
-            at = window_around(position, WINDOW, 0, passage.length, BEFORE)
+            at = window_around(position, WINDOW, passage.n_begin, passage.length, BEFORE)
             found[segment] = {
                 "kind": kind,
                 "band": band,

@@ -71,15 +71,21 @@ def changed(model: nn.Module, layer: int, change: Callable[[Tensor], Tensor]) ->
 
 
 def others_at_mean(
-    model: nn.Module, layer: int, nodes: Sequence[int]
+    model: nn.Module, layer: int, nodes: Sequence[int], text: Tensor | None = None
 ) -> AbstractContextManager[None]:
     """In forward passes inside the block, nodes other than `nodes` have their mean over the batch.
 
-    They get no gradient.
+    They get no gradient. text: where they do and what the mean is over, bool [batch, pos]; None:
+    everywhere.
     """
 
     def change(real: Tensor) -> Tensor:
-        new = real.detach().flatten(0, -2).mean(0).expand_as(real).clone()
+        flat = real.detach().flatten(0, -2)
+        if text is None:
+            new = flat.mean(0).expand_as(real).clone()
+        else:
+            where = text.flatten()
+            new = torch.where(where[:, None], flat[where].mean(0), flat).reshape(real.shape)
         new[..., nodes] = real[..., nodes]
         return new
 
@@ -96,8 +102,9 @@ class MlpFlow(NamedTuple):
 
 
 @torch.no_grad()
-def mlp_flow(model: nn.Module, layer: int, input_ids: Tensor) -> MlpFlow:
-    """Input and output of a layer's MLP for `input_ids` [batch, pos], tokens in reading order."""
+def mlp_flow(model: nn.Module, layer: int, input_ids: Tensor, first: int = 0) -> MlpFlow:
+    """Input and output of a layer's MLP for `input_ids` [batch, pos], tokens in reading order.
+    first: the position from which tokens are kept."""
     seen: list[Tensor] = []
 
     def reads(_module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -113,5 +120,7 @@ def mlp_flow(model: nn.Module, layer: int, input_ids: Tensor) -> MlpFlow:
         mlp_out(model, layer).register_forward_hook(writes),
     ):
         model(input_ids, use_cache=False)
-    read, written = seen
-    return MlpFlow(read.flatten(0, -2), written.flatten(0, -2))
+    if not first:
+        return MlpFlow(*(each.flatten(0, -2) for each in seen))
+    by_block = (each.reshape(*input_ids.shape, each.shape[-1]) for each in seen)
+    return MlpFlow(*(each[:, first:].flatten(0, 1) for each in by_block))

@@ -92,22 +92,25 @@ def replaced(
 
 
 @torch.no_grad()
-def mean_output(model: nn.Module, layer: int, batches: Iterable[Tensor]) -> Tensor:
-    """Mean over all tokens of what the layer's output projection writes, float32 [d_model], CPU.
+def mean_output(model: nn.Module, layer: int, batches: Iterable[Tensor], first: int = 0) -> Tensor:
+    """Mean over tokens of what the layer's output projection writes, float32 [d_model], CPU.
 
-    batches: ids [batch, pos]. Raises ValueError if there is no batch.
+    batches: ids [batch, pos]; first: the position from which tokens count. Raises ValueError if
+    there is no batch.
     """
     total: Tensor | None = None
-    count = 0
+    count = n_blocks = 0
 
     def hook(_module: nn.Module, _args: Any, output: Tensor) -> None:
         nonlocal total, count
-        flat = output.reshape(-1, output.shape[-1]).double()
+        by_block = output.reshape(n_blocks, -1, output.shape[-1])
+        flat = by_block[:, first:].flatten(0, 1).double()
         total = flat.sum(dim=0) + (0 if total is None else total)
         count += len(flat)
 
     with mlp_out(model, layer).register_forward_hook(hook):
         for ids in batches:
+            n_blocks = len(ids)
             model(ids, use_cache=False)
     if total is None:
         raise ValueError("a mean needs text")

@@ -11,9 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     GPT2Config,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -24,8 +22,17 @@ from interp_by_construction.config import ModelConfig, SubjectConfig, TinyConfig
 from interp_by_construction.errors import SubjectError
 from interp_by_construction.llm.embedded import embedded_checkpoint
 from interp_by_construction.llm.handle import Checkpoint
+from interp_by_construction.llm.pretrained import (
+    CheckpointError,
+    first_line,
+    pinned,
+    read_config,
+    read_tokenizer,
+    read_weights,
+)
 from interp_by_construction.subject.dictionary import describe_dictionaries
 from interp_by_construction.subject.families import family_of, mlp_in
+from interp_by_construction.subject.generation import make_savable
 from interp_by_construction.subject.shapes import (
     WIDTHS,
     build,
@@ -89,7 +96,8 @@ def load_subject(path: str | Path) -> PreTrainedModel:
     """A causal LM in float32, eval mode, dropout 0, from a directory or (for sources) a hub name.
 
     Raises:
-        SubjectError: missing, unreadable, or of an architecture outside the family table.
+        SubjectError: missing, unreadable, incomplete, quantized, or of an architecture outside the
+        family table.
     """
     files = [Path(path) / name for name in ("model.safetensors", "config.json", WIDTHS)]
     stamps = tuple((f.stat().st_mtime_ns, f.stat().st_size) for f in files if f.is_file())
@@ -105,27 +113,20 @@ def _loaded_before(path: str, stamps: tuple[tuple[int, int], ...]) -> PreTrained
 
 
 def _load(path: str | Path) -> PreTrainedModel:
-    try:
-        config = AutoConfig.from_pretrained(str(path))
-    except (OSError, ValueError) as error:
-        raise SubjectError(
-            f"subject.path={str(path)!r} cannot be read as a transformers checkpoint ({_first_line(error)}); "
-            "give a directory that holds config.json and weights, or the name of a hub model"
-        ) from error
-    family_of(config)
+    config = source_config(str(path))
     _without_dropout(config)
     model: PreTrainedModel
     try:
         if is_plain(path, config):
-            model = AutoModelForCausalLM.from_pretrained(
-                str(path), config=config, dtype=torch.float32
-            )
+            model = read_weights(AutoModelForCausalLM, path, config=config, dtype=torch.float32)
         else:
             model = build(Path(path), config)
     except (OSError, ValueError, RuntimeError) as error:
         raise SubjectError(
-            f"the weights of {str(path)!r} cannot be loaded: {_first_line(error)}"
+            f"subject.path={str(path)!r}: the weights cannot be loaded: {first_line(error)}; give a "
+            "whole checkpoint of one of the supported architectures, as `save_pretrained` writes it"
         ) from error
+    make_savable(model)
     with torch.no_grad():
         for tensor in {id(t): t for t in [*model.parameters(), *model.buffers()]}.values():
             # Loaded tensors may be unaligned views of the file. BLAS gives other last bits then.
@@ -176,22 +177,33 @@ def source_checkpoint(cfg: SubjectConfig) -> str:
         return str(embedded_checkpoint())
     if cfg.kind == "hf" and cfg.path:
         local = Path(cfg.path).expanduser()
-        return str(local.resolve()) if local.exists() else cfg.path
+        try:
+            return pinned(str(local.resolve()) if local.exists() else cfg.path, cfg.revision)
+        except CheckpointError as error:
+            raise SubjectError(f"subject.revision={cfg.revision}: {error}") from error
     if cfg.kind == "hf":
         raise SubjectError("subject=hf needs subject.path=DIRECTORY_OR_HUB_NAME")
     raise SubjectError(f"subject.kind={cfg.kind} has no pretrained checkpoint")
 
 
 def source_config(source: str) -> Any:
-    """The transformers config of a checkpoint. Raises SubjectError if it cannot be read or is of no
-    supported family."""
+    """The transformers config of a checkpoint. Raises SubjectError if it cannot be read, is of no
+    supported family, or describes quantized weights."""
     try:
-        config = AutoConfig.from_pretrained(source)
+        config = read_config(source)
     except (OSError, ValueError) as error:
         raise SubjectError(
-            f"subject.path={source} cannot be read as a transformers checkpoint: {_first_line(error)}"
+            f"subject.path={source!r} cannot be read as a transformers checkpoint ({first_line(error)}); "
+            "give a directory that holds config.json and weights, or the name of a hub model"
         ) from error
     family_of(config)
+    quantized = getattr(config, "quantization_config", None)
+    if quantized:
+        how = quantized.get("quant_method") if isinstance(quantized, dict) else None
+        raise SubjectError(
+            f"subject.path={source!r}: its weights are quantized ({how or 'quantization_config'}) and "
+            "cannot be trained; give the checkpoint that they were made from"
+        )
     return config
 
 
@@ -221,15 +233,11 @@ def checkpoint_of(cfg: SubjectConfig) -> Checkpoint | None:
 def source_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a pretrained checkpoint. Raises SubjectError if it cannot be read."""
     try:
-        return AutoTokenizer.from_pretrained(source)
+        return read_tokenizer(source)
     except (OSError, ValueError) as error:
-        raise SubjectError(f"{source!r} has no readable tokenizer: {_first_line(error)}") from error
+        raise SubjectError(f"{source!r} has no readable tokenizer: {first_line(error)}") from error
 
 
 def n_params(model: nn.Module) -> int:
     """Number of parameters, tied ones once."""
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

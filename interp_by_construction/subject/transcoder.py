@@ -24,7 +24,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from interp_by_construction.errors import ConfigError
-from interp_by_construction.subject.transcoder_files import CONFIG, WEIGHTS, Shape, read_shape
+from interp_by_construction.llm.pretrained import CheckpointError, check_fetched
+from interp_by_construction.subject.transcoder_files import (
+    CONFIG,
+    WEIGHTS,
+    Shape,
+    is_early,
+    read_shape,
+)
 
 _PARAMETERS = {
     "encoder.weight": "encoder.weight",
@@ -119,12 +126,16 @@ def save_transcoder(transcoder: Transcoder, path: Path, extra: Mapping[str, Any]
 
 
 def load_transcoder(path: Path) -> Transcoder:
-    """A transcoder in float32, from a folder as `sparsify` writes it.
+    """A transcoder in float32, from a folder as `sparsify` writes it or once wrote it (`is_early`).
 
     Raises:
         ConfigError: unreadable, not a transcoder, or of a kind that cannot be computed here.
     """
     shape = read_shape(path)
+    try:
+        check_fetched(path)
+    except CheckpointError as error:
+        raise ConfigError(f"nodes.path={path}: {error}") from error
     try:
         tensors = {name: tensor.float() for name, tensor in load_file(path / WEIGHTS).items()}
     except (OSError, SafetensorError) as error:
@@ -145,4 +156,9 @@ def load_transcoder(path: Path) -> Transcoder:
         raise ConfigError(
             f"nodes.path={path}: the weights do not have the shapes of {CONFIG}: {error}"
         ) from error
+    if is_early(path):
+        with torch.no_grad():
+            # W (x - b_dec) + b is W x + (b - W b_dec).
+            encoder = transcoder.encoder
+            encoder.bias.sub_(encoder.weight @ transcoder.decoder.bias)
     return transcoder

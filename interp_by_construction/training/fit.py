@@ -63,7 +63,7 @@ class Workplace:
     scratch: Path
     """For checkpoints, in a folder for each phase."""
     device: str
-    """cpu or cuda."""
+    """cpu, cuda, or a GPU by its number such as cuda:1."""
     threads: int
     """Torch threads. Their number can change last bits."""
     checkpoint_seconds: float
@@ -209,10 +209,11 @@ def _train(
     place: Workplace,
     callbacks: tuple[_Checkpoint, _Shown],
 ) -> None:
-    path = callbacks[0].path
+    path, device = callbacks[0].path, torch.device(place.device)
+    on_gpu = device.type == "cuda"
     trainer = pl.Trainer(
-        accelerator="gpu" if place.device == "cuda" else "cpu",
-        devices=1,
+        accelerator="gpu" if on_gpu else "cpu",
+        devices=[device.index or 0] if on_gpu else 1,
         max_steps=module.plan.steps,
         max_epochs=-1,
         gradient_clip_val=module.plan.optimizer.clip,
@@ -225,7 +226,7 @@ def _train(
         num_sanity_val_steps=0,
         limit_val_batches=0,
         default_root_dir=path.parent,
-        deterministic="warn" if place.device == "cuda" else None,
+        deterministic="warn" if on_gpu else None,
     )
     resume = str(path) if path.exists() else None
     # batch_size=None: the stream yields whole batches. Workers would cost more than slicing an

@@ -52,6 +52,9 @@ class FreeAblation(NamedTuple):
     """Of the steps, spread evenly. Each ablates one layer, in turn."""
     aligned: Sequence[LayerNodes]
     """Layer and its aligned nodes."""
+    first: int = 0
+    """The position from which they are. A block may begin with a token that is no text, where a
+    model is far more active."""
 
     def at(self, step: int) -> LayerNodes | None:
         """The layer that is ablated in this step, with the nodes that are not."""
@@ -60,10 +63,12 @@ class FreeAblation(NamedTuple):
         return self.aligned[before % len(self.aligned)] if hit and self.aligned else None
 
 
-def free_ablation(share: float, aligned: Sequence[LayerNodes]) -> FreeAblation | None:
+def free_ablation(
+    share: float, aligned: Sequence[LayerNodes], first: int = 0
+) -> FreeAblation | None:
     """None without a share. Layers without aligned nodes are left out, since all of their nodes are
     free."""
-    return FreeAblation(share, [each for each in aligned if each[1]]) if share else None
+    return FreeAblation(share, [each for each in aligned if each[1]], first) if share else None
 
 
 @dataclass(frozen=True)
@@ -100,8 +105,13 @@ class LanguageModelModule(pl.LightningModule):
         return self._logged(loss, **parts)
 
     def _logits(self, input_ids: Tensor) -> Tensor:
-        ablated = None if self.plan.ablation is None else self.plan.ablation.at(self.global_step)
-        with nullcontext() if ablated is None else others_at_mean(self.model, *ablated):
+        ablation = self.plan.ablation
+        ablated = None if ablation is None else ablation.at(self.global_step)
+        text = None
+        if ablation is not None and ablation.first:
+            text = torch.ones_like(input_ids, dtype=torch.bool)
+            text[:, : ablation.first] = False
+        with nullcontext() if ablated is None else others_at_mean(self.model, *ablated, text):
             logits: Tensor = self.model(input_ids, use_cache=False).logits
         return logits
 

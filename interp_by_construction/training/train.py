@@ -11,6 +11,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from interp_by_construction.config import AlignKnobs, Config, OptimizerConfig, only
+from interp_by_construction.corpus.passage import n_begin
 from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.subject.freeze import Frozen, LayerNodes
 from interp_by_construction.subject.load import load_subject, untie
@@ -141,7 +142,7 @@ class Trainer:
             self.conditions.optimizer,
             frozen or {},
             None if alone else self.distill,
-            None if alone else free_ablation(knobs.ablate_free, flow),
+            None if alone else free_ablation(knobs.ablate_free, flow, n_begin(self.corpus)),
         )
         module = AlignmentModule(model, plan, layers, knobs.weight, knobs.objective, alone)
         stream = Stream(phase, self.corpus, layers)

@@ -108,8 +108,11 @@ class TranscoderModule(LanguageModelModule):
         scales: Scales,
         cfg: DictionaryConfig,
         optimizer: OptimizerConfig,
+        first: int = 0,
     ) -> None:
+        """first: the position from which the tokens of a block are learned."""
         super().__init__(transcoder, Plan(cfg.steps, cfg.lr, optimizer))
+        self.first = first
         self.transcoder, self.layer, self.scales, self.cfg = transcoder, layer, scales, cfg
         # A tuple hides the subject from module lists.
         self._subject = (subject,)
@@ -119,7 +122,7 @@ class TranscoderModule(LanguageModelModule):
         self._subject[0].to(self.device)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        flow = mlp_flow(self._subject[0], self.layer, batch["input_ids"])
+        flow = mlp_flow(self._subject[0], self.layer, batch["input_ids"], self.first)
         x, y = flow.read / self.scales.read, flow.written / self.scales.written
         before = self.transcoder.encoder(x)
         features = self.transcoder.activation(before)

@@ -146,7 +146,7 @@ def _verify(arguments: list[str]) -> int:
     runs = find_runs(root / "runs", name)
 
     # They import torch, which a mistyped name need not wait for.
-    from interp_by_construction.results.verification import verify
+    from interp_by_construction.results.verification import notes, verify
     from interp_by_construction.schedules.plan import graph_of
 
     n_problems = 0
@@ -157,6 +157,8 @@ def _verify(arguments: list[str]) -> int:
         for problem in problems:
             sys.stdout.write(f"FAILED  {problem}\n")
         if not problems:
+            for note in notes(run, Store(root / "store")):
+                sys.stdout.write(f"note    {note}\n")
             sys.stdout.write(f"ok      {run.name}: every hash and every invariant holds\n")
     return 1 if n_problems else 0
 

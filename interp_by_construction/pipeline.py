@@ -10,11 +10,13 @@ import logging
 import time
 
 from interp_by_construction.config import Config
+from interp_by_construction.engine.made_with import mixtures
 from interp_by_construction.engine.progress import shown_seconds
 from interp_by_construction.engine.run_directory import RunDirectory, near
 from interp_by_construction.engine.session import Session, open_engine
 from interp_by_construction.labelling.room import check_room
 from interp_by_construction.llm.early import early_servers
+from interp_by_construction.results.finished import Finished
 from interp_by_construction.results.summary import write_results
 from interp_by_construction.schedules.graph import RunGraph
 from interp_by_construction.schedules.helper import helper
@@ -55,6 +57,13 @@ def compute(cfg: Config, directory: RunDirectory, graph: RunGraph, session: Sess
             artifact = engine.get(stage)
             lines.made(stage, artifact)
             directory.mark(layer, link, artifact.fingerprint)
+    mixed = mixtures(Finished.of(graph, engine).every)
+    if mixed:
+        _LOG.warning(
+            "this run mixes artifacts that were made with different %s; `ibc verify %s` lists them",
+            "; ".join(map(str, mixed)),
+            directory.name,
+        )
     if ahead.missing:
         took, wanted = (shown_seconds(n) for n in (time.monotonic() - began, ahead.seconds))
         _LOG.info("all stages took %s (estimated %s)", took, wanted)

@@ -167,6 +167,24 @@ def test_what_a_run_saved_is_read_back_and_no_other_version_of_it(chosen: list[s
         from_saved(None)
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.device=gpu", r"trainer.device=gpu: give auto, cpu, cuda, .*cuda:1"),
+        ("trainer.device=cuda:x", r"trainer.device=cuda:x: give"),
+        ("labeler.dtype=bf16", r"labeler.dtype=bf16: give one of auto, float32, bfloat16, float16"),
+        ("subject.revision=main", r"subject.revision=main: only subject=hf"),
+    ],
+)
+def test_a_device_a_precision_or_a_revision_that_cannot_be_is_refused_with_the_choices(
+    override: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compose([override])
+    known = ["trainer.device=cuda:1", "labeler.dtype=float16", "labeler.revision=main"]
+    assert compose(known).trainer.device == "cuda:1"
+
+
 def test_what_was_removed_says_what_replaces_it_wherever_it_stands() -> None:
     for name, value in (("align.schedule", "constant"), ("schedule", "hybrid")):
         with pytest.raises(ConfigError, match=f"{name}={value}: it was removed"):

@@ -13,7 +13,9 @@ import pytest
 import torch
 from stage_jobs import ancestry, compute, given, runtime
 
+from interp_by_construction.engine import engine as engine_module
 from interp_by_construction.engine.engine import Engine
+from interp_by_construction.engine.made_with import after, mixtures
 from interp_by_construction.engine.records import Record, from_json, read_record, to_json
 from interp_by_construction.engine.runtime import Handle, Runtime, fast_dtype
 from interp_by_construction.engine.stage import Job, Stage, unhashed
@@ -133,6 +135,31 @@ def test_what_must_not_be_hashed_is_refused(value: Any) -> None:
 
     with pytest.raises(TypeError, match=r"odd\.value"):
         _ = Odd(value).fingerprint
+
+
+def test_an_artifact_says_what_it_was_made_with_and_its_fingerprint_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = engine(tmp_path / "here", []).get(Write(Word("a")))
+    assert made.made_with.keys() >= {"ibc", "torch", "transformers", "device", "threads", "cpu"}
+    assert made.made_with["torch"] == torch.__version__ and made.device == "cpu"
+    assert Store(tmp_path / "here" / "store").verify("write", made.fingerprint) == []
+    monkeypatch.setattr(engine_module, "made_with", lambda device, threads: {"torch": "0"})
+    other = engine(tmp_path / "there", []).get(Write(Word("a")))
+    assert other.made_with == {"torch": "0"} and other.fingerprint == made.fingerprint
+    # A version before these records has made it.
+    old = Store(tmp_path / "old").build(Write(Word("a")).recipe, lambda out: {})
+    assert old.made_with == {} and old.device is None
+    (mixture,) = [each for each in mixtures([made, other, old]) if each.name == "torch"]
+    assert list(mixture.found) == [torch.__version__, "0", "unknown"]
+    assert mixtures([made, made]) == mixtures([old, old]) == []
+
+
+def test_what_one_process_began_and_another_finished_names_both() -> None:
+    first, second = {"torch": "1", "cpu": "AVX2"}, {"torch": "2", "cpu": "AVX2"}
+    both = after(first, second)
+    assert both == {"torch": "1, then 2", "cpu": "AVX2"}
+    assert after(both, second) == both and after({}, first) == first == after(first, first)
 
 
 def test_an_engine_without_a_runtime_only_looks(tmp_path: Path) -> None:

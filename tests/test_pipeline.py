@@ -29,10 +29,10 @@ from interp_by_construction import pipeline
 from interp_by_construction.cli import main
 from interp_by_construction.config import compose
 from interp_by_construction.engine.run_directory import SCHEMA, RunDirectory
-from interp_by_construction.engine.store import Store
+from interp_by_construction.engine.store import Artifact, Store
 from interp_by_construction.errors import ConfigError, StoreError
 from interp_by_construction.export.run import export_run
-from interp_by_construction.results.verification import verify
+from interp_by_construction.results.verification import notes, verify
 from interp_by_construction.schedules.layers import layers_after
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import load_subject
@@ -170,6 +170,28 @@ def test_a_finished_run_starts_no_engine_and_no_training(
     monkeypatch.setattr(Trainer, "fit", refused)
     pipeline.run(config(server, finished[0]))
     assert not [name for name in sys.modules if name.partition(".")[0] == "vllm"]
+
+
+def test_a_run_of_several_versions_or_machines_says_so_and_still_verifies(
+    server: FakeServer,
+    finished: tuple[Path, RunDirectory],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root, run = finished
+    assert notes(run, Store(root / "store")) == []
+
+    def mixed(artifact: Artifact) -> dict[str, str]:
+        return {"torch": "1" if artifact.stage == "align" else "2", "device": "cpu"}
+
+    monkeypatch.setattr(Artifact, "made_with", property(mixed))
+    pipeline.run(config(server, root))
+    said = [each.getMessage() for each in caplog.records if "mixes" in each.getMessage()]
+    assert len(said) == 1 and "different torch: 2" in said[0] and "device" not in said[0]
+    main(["verify", run.name, f"paths.root={root}"])
+    out = capsys.readouterr().out
+    assert "note    made with torch 1: align/" in out and "ok      small" in out
 
 
 def test_verify_passes_and_names_any_flipped_byte(finished: tuple[Path, RunDirectory]) -> None:

@@ -22,6 +22,7 @@ from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.runtime import Handle
 from interp_by_construction.engine.stage import Given, Stage
 from interp_by_construction.errors import IbcError
+from interp_by_construction.llm import identity as llm_identity
 from interp_by_construction.schedules.plan import graph_of
 from interp_by_construction.stages import all_stages
 
@@ -151,7 +152,7 @@ def test_each_stage_says_in_plain_words_what_it_does() -> None:
 
 SHOWN = {"subject.name", "data.name", "labeler.name", "judge.name"}
 """Names that are shown in tables and decide nothing."""
-LED_TO = {"data.path", "subject.path", "nodes.path", "simulate.head", "labeler.max_model_len"}
+LED_TO = {"data.path", "subject.path", "subject.revision", "nodes.path", "simulate.head"}
 """What they lead to is hashed by its content, and is missing here."""
 
 
@@ -188,8 +189,10 @@ def is_hashed(cfg: Config, dotted: str, known: set[str]) -> bool:
     return True
 
 
-def test_every_setting_of_a_run_is_hashed_by_some_stage() -> None:
+def test_every_setting_of_a_run_is_hashed_by_some_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else two runs that differ in it would share their artifacts without a word."""
+    # No hub is asked.
+    monkeypatch.setattr(llm_identity, "commit_of", lambda name: name)
     waiting = (
         {
             field.replace("continue.", "continue_.")

@@ -187,10 +187,20 @@ def test_divergence_is_an_error_not_a_result(tmp_path: Path) -> None:
         fit(module, by_step(TokenBlocks(ArrayBlocks()), 0, 2), place(tmp_path))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
-def test_missing_cuda_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"trainer.device"):
-        resolve_device("cuda")
+@pytest.mark.parametrize("n_gpus", [0, 2])
+def test_a_gpu_that_is_not_there_is_named(n_gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: n_gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: n_gpus)
+    assert resolve_device("cpu") == "cpu"
+    if not n_gpus:
+        assert resolve_device("auto") == "cpu"
+        for device in ("cuda", "cuda:1"):
+            with pytest.raises(ConfigError, match=rf"trainer.device={device}, .* no CUDA"):
+                resolve_device(device)
+        return
+    assert [resolve_device(each) for each in ("auto", "cuda:1")] == ["cuda", "cuda:1"]
+    with pytest.raises(ConfigError, match=r"trainer.device=cuda:2, .* 2 GPUs; give cuda:0 to"):
+        resolve_device("cuda:2")
 
 
 class _Tokenizer:

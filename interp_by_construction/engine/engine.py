@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from interp_by_construction.engine.made_with import MadeWith, after, made_with
 from interp_by_construction.engine.records import to_json
 from interp_by_construction.engine.runtime import Runtime
 from interp_by_construction.engine.stage import Given, Job, Stage
@@ -49,7 +50,8 @@ class Engine:
                 with self.watch(stage):
                     return to_json(stage.compute(Job(stage, out, runtime, folders)))
             finally:
-                _add_cost(out, runtime.device_name, runtime.tokens() - before)
+                own = made_with(runtime.device_name, runtime.threads)
+                _add_cost(out, own, runtime.tokens() - before)
 
         artifact = self.store.build(stage.recipe, compute, self.wait(stage))
         self._known[stage.fingerprint] = artifact
@@ -72,9 +74,11 @@ def given(artifact: Artifact) -> Given:
     return Given(artifact.path, artifact.fingerprint)
 
 
-def _add_cost(out: Path, device: str, tokens: int) -> None:
-    """Adds to what earlier attempts cost. A failed attempt counts: its calls are not made again."""
+def _add_cost(out: Path, own: MadeWith, tokens: int) -> None:
+    """Adds to what earlier attempts cost, and to what they were made with. A failed attempt counts:
+    its calls are not made again, nor are its finished phases."""
     file = scratch_beside(out) / COST
     known = json.loads(file.read_text()) if file.is_file() else {}
     tokens += known.get("labeler_tokens", 0)
-    write_json(file, {"device": device} | ({"labeler_tokens": tokens} if tokens else {}))
+    made: dict[str, Any] = {"made_with": after(known.get("made_with", {}), own)}
+    write_json(file, made | ({"labeler_tokens": tokens} if tokens else {}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+from collections.abc import Iterable
 from typing import Any
 
 from interp_by_construction.version import __version__
@@ -14,18 +15,23 @@ SHOWN_PACKAGES = (
 ).split()
 
 
-def environment() -> dict[str, Any]:
-    """What `env.json` holds. Packages that are not installed are left out."""
+def installed(packages: Iterable[str]) -> dict[str, str]:
+    """Package -> version, without importing any. Those that are not installed are left out."""
     versions = {}
-    for package in SHOWN_PACKAGES:
+    for package in packages:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
+    return versions
+
+
+def environment() -> dict[str, Any]:
+    """What `env.json` holds."""
     return {
         "version": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
-        "packages": versions,
+        "packages": installed(SHOWN_PACKAGES),
     }

@@ -40,7 +40,7 @@ METRICS = "metrics.json"
 SECONDS = "seconds.json"
 """Beside the checkpoints: what all attempts together have taken."""
 COST = "cost.json"
-"""Beside the checkpoints: the `device`, and costs such as `labeler_tokens`, for the manifest."""
+"""Beside the checkpoints: `made_with`, and costs such as `labeler_tokens`, for the manifest."""
 
 
 def canonical_json(value: Any) -> bytes:
@@ -113,7 +113,12 @@ class Artifact:
     @property
     def device(self) -> str | None:
         """`cpu`, or the name of the GPU; None where it was not recorded."""
-        return self.manifest.get("device")
+        return self.made_with.get("device")
+
+    @property
+    def made_with(self) -> dict[str, str]:
+        """Versions and machine (`engine.made_with`); empty where an older version made it."""
+        return self.manifest.get("made_with", {})
 
     @property
     def labeler_tokens(self) -> int:

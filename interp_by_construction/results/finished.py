@@ -56,6 +56,12 @@ class Finished:
         return cls(shared, layers)
 
     @property
+    def every(self) -> list[Artifact]:
+        """All artifacts, each once, in the order of computation."""
+        groups = (self.shared, *self.layers.values())
+        return list(dict.fromkeys(each for group in groups for each in group.values()))
+
+    @property
     def last(self) -> Artifacts:
         """The highest layer, whose models are the run's last."""
         return self.layers[max(self.layers)]

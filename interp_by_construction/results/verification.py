@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from interp_by_construction.engine.made_with import mixtures
 from interp_by_construction.engine.progress import track
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import Store
@@ -43,6 +44,16 @@ def verify(run: RunDirectory, store: Store, plan: Mapping[str, Any] | None = Non
     if written is not None and written["complete"]:
         problems += _result_problems(run, written, found)
     return [*problems, *_split_problems(found), *_frozen_problems(run, found)]
+
+
+def notes(run: RunDirectory, store: Store) -> list[str]:
+    """What is no problem and may explain a difference in last bits: in what the run's artifacts
+    were made with, and which of them with what. Raises StoreError as `Finished.linked`."""
+    lines = []
+    for mixture in mixtures(Finished.linked(run, store).every):
+        for value, artifacts in mixture.found.items():
+            lines.append(f"made with {mixture.name} {value}: {', '.join(artifacts)}")
+    return lines
 
 
 def differences(written: Any, made: Any, where: str) -> Iterator[str]:

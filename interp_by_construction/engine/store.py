@@ -121,7 +121,8 @@ class Artifact:
         return int(self.manifest.get("labeler_tokens", 0))
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Returns when the contents of a file, or the names in a folder, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -138,7 +139,7 @@ def write_json(path: Path, value: Any, sort: bool = True) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with disk_errors(path):
         partial.write_text(_dump(value, sort))
-        _flush(partial)
+        flush(partial)
         partial.replace(path)
 
 
@@ -223,7 +224,7 @@ class Store:
                         self._fill(recipe, partial, compute)
                     _move_aside(final)
                     partial.rename(final)
-                    _flush(final.parent)
+                    flush(final.parent)
                 shutil.rmtree(scratch, ignore_errors=True)
         return Artifact(recipe.stage, recipe.fingerprint, final)
 
@@ -255,7 +256,7 @@ class Store:
             (partial / METRICS).write_text(_dump(metrics))
             files = {}
             for path in sorted(partial.rglob("*")):
-                _flush(path)
+                flush(path)
                 if path.is_file():
                     files[path.relative_to(partial).as_posix()] = {
                         "sha256": sha256_file(path),
@@ -263,7 +264,7 @@ class Store:
                     }
             manifest = {**vars(recipe), "fingerprint": recipe.fingerprint, "files": files, **cost}
             write_json(partial / MANIFEST, {**manifest, "checksum": sha256_json(manifest)})
-            _flush(partial)
+            flush(partial)
 
     def verify(self, stage: str, fingerprint: str) -> list[str]:
         """Recomputes every hash and the fingerprint. One line per problem, each with its file."""

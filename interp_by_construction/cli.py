@@ -29,6 +29,7 @@ ibc: interpretability by construction
                                 the labelled neurons that a text of yours activates, real beside simulated
   ibc export RUN at=before|after|final layer=N output=DIR
                                 a plain transformers checkpoint with tokenizer, nodes.parquet and model card
+  ibc gc [delete=true]          what the store holds that no run needs; with delete=true it is removed
   ibc simulate input=IN.jsonl output=OUT.jsonl simulator=exact|head [labeler=...]
                                 {"label": str, "tokens": [str, ...]} per line -> the same with "activations"
   ibc bench truth [simulator=exact] [SETTINGS]
@@ -58,6 +59,7 @@ def main(argv: list[str] | None = None) -> None:
         "report": _write_report,
         "explain": _explain,
         "export": _export,
+        "gc": _gc,
         "simulate": _simulate,
         "bench": _bench,
         "serve": _serve,
@@ -207,6 +209,33 @@ def _export(arguments: list[str]) -> None:
 
     export_run(run, run.store, options["at"], options["layer"], Path(options["output"]))
     sys.stdout.write(f"written to {options['output']}\n")
+
+
+def _gc(arguments: list[str]) -> None:
+    from rich.filesize import decimal
+
+    from interp_by_construction.engine.garbage import garbage, remove
+
+    options, rest = _own_options(arguments, {"paths.root": ".", "delete": "false"})
+    if rest:
+        raise ConfigError(f"{rest[0]}: ibc gc takes delete=true and paths.root=DIR")
+    if options["delete"] not in ("true", "false"):
+        raise ConfigError(f"delete={options['delete']}: give true or false")
+    root = Path(options["paths.root"]).resolve()
+    found = garbage(root)
+    gone = remove(root, found) if options["delete"] == "true" else []
+    for each in found:
+        removed = "removed" if each in gone else "garbage"
+        name = each.path.relative_to(root)
+        sys.stdout.write(f"{removed}  {decimal(each.bytes):>9}  {name}  ({each.why})\n")
+    total = decimal(sum(each.bytes for each in gone or found))
+    if not found:
+        sys.stdout.write(f"every artifact in {root / 'store'} belongs to a run\n")
+    elif gone:
+        kept = f"; {n} stay, another process works on them" if (n := len(found) - len(gone)) else ""
+        sys.stdout.write(f"{len(gone)} folders removed, {total} free{kept}\n")
+    else:
+        sys.stdout.write(f"{len(found)} folders, {total}; delete=true removes them\n")
 
 
 def _simulate(arguments: list[str]) -> None:

@@ -23,6 +23,7 @@ COMMANDS = (
     "report",
     "explain",
     "export",
+    "gc",
     "simulate",
     "bench",
     "serve",

@@ -12,6 +12,7 @@ import time
 from interp_by_construction.config import Config
 from interp_by_construction.engine.progress import shown_seconds
 from interp_by_construction.engine.run_directory import RunDirectory, near
+from interp_by_construction.engine.seal import seal
 from interp_by_construction.engine.session import Session, open_engine
 from interp_by_construction.llm.early import early_servers
 from interp_by_construction.results.summary import write_results
@@ -37,6 +38,7 @@ def run(cfg: Config, name: str | None = None) -> RunDirectory:
             compute(cfg, directory, graph, session)
             write_results(directory, cfg, graph, session.engine)
         directory.finish()
+        seal(directory)
     return directory
 
 

@@ -29,6 +29,7 @@ from stage_jobs import ancestry
 from interp_by_construction import pipeline
 from interp_by_construction.config import Config
 from interp_by_construction.engine.run_directory import RunDirectory
+from interp_by_construction.engine.seal import seal
 from interp_by_construction.engine.session import open_engine
 from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.report.viewer import build_viewer
@@ -119,6 +120,7 @@ class Stock:
         # Its configuration names its root and its head.
         saved = run.path / "config.yaml"
         saved.write_text(saved.read_text().replace(str(whole), str(root)))
+        seal(run)
         return run
 
     def _publish(self, run: RunDirectory) -> None:

@@ -22,6 +22,7 @@ import json
 import logging
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -59,6 +60,24 @@ def sha256_file(path: Path) -> str:
     """Hex digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_regular(path: Path) -> bool:
+    """Whether it is a file, and no link, pipe or device. Those would not come along in a copy, or
+    would be waited for when they are read."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def file_problem(path: Path, sha256: str) -> str | None:
+    """What is wrong with a file that had this hash; None if nothing is."""
+    if not os.path.lexists(path):
+        return "missing"
+    if not is_regular(path):
+        return "not a regular file"
+    return None if sha256_file(path) == sha256 else "differs from what was written"
 
 
 @dataclass(frozen=True)
@@ -272,9 +291,14 @@ class Store:
 
 
 def _problems(path: Path, fingerprint: str) -> list[str]:
-    """What is wrong with an artifact in a folder, one line each."""
-    if not (path / MANIFEST).is_file():
+    """What is wrong with an artifact in a folder, one line each. No link is followed, so that an
+    artifact does not depend on what is outside of it."""
+    if path.is_symlink():
+        return [f"{path}: a link to another folder"]
+    if not path.is_dir():
         return [f"{path}: missing"]
+    if not is_regular(path / MANIFEST):
+        return [f"{path}: it has no manifest"]
     try:
         manifest = json.loads((path / MANIFEST).read_text())
         files: dict[str, Any] = manifest["files"]
@@ -290,14 +314,15 @@ def _problems(path: Path, fingerprint: str) -> list[str]:
         return [f"{path / MANIFEST}: differs from what was written"]
     problems = []
     for name, entry in files.items():
-        file = path / name
-        if not file.is_file():
-            problems.append(f"{file}: missing")
-        elif sha256_file(file) != entry["sha256"]:
-            problems.append(f"{file}: differs from its manifest")
+        if problem := file_problem(path / name, entry["sha256"]):
+            problems.append(f"{path / name}: {problem}")
     known = {path / name for name in (*files, MANIFEST)}
-    extra = (file for file in path.rglob("*") if file.is_file() and file not in known)
-    return problems + [f"{file}: not in the manifest" for file in extra]
+    for folder, folders, names in os.walk(path):
+        there = (Path(folder, name) for name in names)
+        problems += [f"{file}: not in the manifest" for file in there if file not in known]
+        links = (Path(folder, name) for name in folders)
+        problems += [f"{link}: a link to another folder" for link in links if link.is_symlink()]
+    return problems
 
 
 @contextmanager

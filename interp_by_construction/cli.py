@@ -75,6 +75,13 @@ def main(argv: list[str] | None = None) -> None:
     except IbcError as error:
         sys.stderr.write(f"ibc: {error}\n")
         code = 2
+    except OSError as error:
+        from interp_by_construction.engine.store import refusal
+
+        if (message := refusal(error)) is None:
+            raise
+        sys.stderr.write(f"ibc: {message}\n")
+        code = 2
     except Stopped as stopped:
         code = stopped.code
     if code:

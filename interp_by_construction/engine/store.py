@@ -21,6 +21,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import stat
 import time
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import BaseFileLock, FileLock, Timeout
+from safetensors import SafetensorError
 
 from interp_by_construction.errors import CorruptArtifact, StoreError
 
@@ -164,19 +166,41 @@ def write_json(path: Path, value: Any, sort: bool = True) -> None:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turns a full or read-only disk into a StoreError that says what to do."""
+    """Turns what a disk refuses into a StoreError that says what to do. path: what is written."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(
-                f"no space left for {path}: free some space and run the same command again"
-            ) from error
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise StoreError(
-                f"cannot write {path} ({error.strerror}): set paths.root=DIR to a writable directory"
-            ) from error
+        if (message := refusal(error, path)) is not None:
+            raise StoreError(message) from error
         raise
+    except SafetensorError as error:
+        # It has no number, only the text of one.
+        if (code := re.search(r"os error (\d+)", str(error))) is None:
+            raise
+        number = int(code[1])
+        if (message := refusal(OSError(number, os.strerror(number)), path)) is not None:
+            raise StoreError(message) from error
+        raise
+
+
+def refusal(error: OSError, path: Path | None = None) -> str | None:
+    """What a disk refuses and how to go on, in one line; None for another error. path: for errors
+    that name none."""
+    where = error.filename or path
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"no space left for {where}: free some space and run the same command again"
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return (
+            f"cannot write {where} ({error.strerror}): set paths.root=DIR to a writable directory"
+        )
+    if error.errno in (errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV):
+        return (
+            f"{where}: the disk fails ({error.strerror}); what is finished is kept. Run the same "
+            "command again when the disk works, or set paths.root=DIR to another one"
+        )
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"{where}: {error.strerror}; raise the limit with `ulimit -n 4096`"
+    return None
 
 
 class Store:

@@ -23,13 +23,18 @@ FORKS.set_forkserver_preload(list(PRELOADED))
 
 
 def run_alone(settings: list[str], said: str = os.devnull) -> None:
-    """`ibc run`. Leads a process group, so that it can be killed with all its children. said: file
-    for what it says."""
+    """`ibc run`, as `command_alone`."""
+    command_alone(["run", *settings], said)
+
+
+def command_alone(command: list[str], said: str) -> None:
+    """The words behind `ibc`. Leads a process group, so that it can be killed with all its
+    children. said: file for what it says."""
     from interp_by_construction.cli import main
 
     os.setsid()
     _say_to(said)
-    main(["run", *settings])
+    main(command)
 
 
 def _typed(command: list[str] | str, folder: str, said: str) -> None:

@@ -14,6 +14,7 @@ from interp_by_construction.engine.progress import shown_seconds
 from interp_by_construction.engine.run_directory import RunDirectory, near
 from interp_by_construction.engine.seal import seal
 from interp_by_construction.engine.session import Session, open_engine
+from interp_by_construction.engine.store import disk_errors
 from interp_by_construction.llm.early import early_servers
 from interp_by_construction.results.summary import write_results
 from interp_by_construction.schedules.graph import RunGraph
@@ -29,7 +30,7 @@ _LOG = logging.getLogger(__name__)
 def run(cfg: Config, name: str | None = None) -> RunDirectory:
     """Computes what `cfg` asks for and is missing. name: of the run, if it is a job of a sweep."""
     directory = RunDirectory(cfg.runs_dir / (name or cfg.run_name))
-    with directory.lock():
+    with disk_errors(directory.path), directory.lock():
         directory.adopt(cfg)
         layers = planned_layers(cfg, directory, layer_count(cfg.subject))
         graph = graph_of(cfg, layers)

@@ -30,7 +30,7 @@ def run_log(file: Path) -> Iterator[None]:
     be written."""
     with disk_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        opened = file.open("a", encoding="utf-8", errors="replace", buffering=1)
+        opened = _Log(file.open("a", encoding="utf-8", errors="replace", buffering=1))
     console = terminal()
     if console.file is sys.stderr:
         # The same stream, also while `sys.stderr` leads elsewhere.
@@ -44,12 +44,40 @@ def run_log(file: Path) -> Iterator[None]:
                 diverted.file = None
 
 
+class _Log(io.TextIOBase):
+    """A file that nothing depends on. What a full disk does not take is lost, and the run goes
+    on."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self.file = file
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self.file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self.file.flush()
+
+    def close(self) -> None:
+        super().close()
+        with contextlib.suppress(OSError):
+            self.file.close()
+
+    def fileno(self) -> int:
+        return self.file.fileno()
+
+    def writable(self) -> bool:
+        return True
+
+
 class _Diverted(io.TextIOBase):
     """Standard error that leads to a file while that is open. A handler that a library made
     meanwhile keeps this stream, and it leads to the terminal afterwards."""
 
-    def __init__(self, file: IO[str], stream: IO[str]) -> None:
-        self.file: IO[str] | None = file
+    def __init__(self, file: IO[str] | _Log, stream: IO[str]) -> None:
+        self.file: IO[str] | _Log | None = file
         self.stream = stream
 
     def write(self, text: str) -> int:
@@ -88,7 +116,7 @@ def _is_own(record: logging.LogRecord) -> bool:
 
 
 @contextmanager
-def _logging_to(file: IO[str]) -> Iterator[None]:
+def _logging_to(file: IO[str] | _Log) -> Iterator[None]:
     """Takes the place of all handlers that write to a stream. Some libraries give one to their own
     logger."""
     to_file = logging.StreamHandler(file)

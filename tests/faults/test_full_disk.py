@@ -28,6 +28,7 @@ def test_more_space_gives_the_reference(stock: Stock, tmp_path: Path) -> None:
     sizes = [32 * 1024 + whole * 12 * i // (10 * SIZES) for i in range(SIZES)]
     for size in drawn(sizes, 1):
         said = tmp_path / f"said-{size}"
+        print(f"{size} bytes")  # noqa: T201
         with _disk(tmp_path / "disk", size) as disk, FakeServer() as server:
             # `paths.root` is made by the run.
             settings = overrides(server, disk / "root")

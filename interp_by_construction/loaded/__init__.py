@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from interp_by_construction.config import Config, TextAmounts, only
 from interp_by_construction.corpus import load_tokenizer
-from interp_by_construction.corpus.passage import token_texts
+from interp_by_construction.corpus.token_texts import TokenTexts
 from interp_by_construction.corpus.tokenize import separator_id, token_ids
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.runtime import Runtime
@@ -125,9 +125,7 @@ class LoadedRun:
     def tokens(self, text: str) -> list[str]:
         """The subject's tokens of a text, which may have any length. Joined they give the text,
         with a space in front of it if the tokenizer adds one."""
-        ids = self._ids(text)
-        separator = separator_id(self.tokenizer)
-        return token_texts(np.array([ids]), self.tokenizer, separator)[0] if ids else []
+        return self._token_texts.of(self._ids(text))
 
     def activations(self, text: str) -> dict[int, NDArray[np.float32]]:
         """What all neurons of the labelled layers do on a text, in the final model: layer -> [pos,
@@ -173,6 +171,10 @@ class LoadedRun:
         tokens, real = self.tokens(text), self._activations(self._checked_ids(text), layers)
         named = {each: self._named(each) for each in layers}
         return explained(tokens, real, named, lambda labels: self._simulated(labels, tokens), top)
+
+    @cached_property
+    def _token_texts(self) -> TokenTexts:
+        return TokenTexts(self.tokenizer, separator_id(self.tokenizer))
 
     @property
     def _corpus(self) -> Path:

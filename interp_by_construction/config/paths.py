@@ -6,6 +6,12 @@ from pathlib import Path
 
 from interp_by_construction.errors import ConfigError
 
+PATH_FIELDS = frozenset(
+    "paths.root data.path subject.path nodes.path simulate.head simulate.encoder labeler.model "
+    "judge.model".split()
+)
+"""Settings that hold a path, or a name on a hub."""
+
 
 def user_path(typed: str, name: str) -> Path:
     """The path behind a leading `~`. name: the setting that holds it.

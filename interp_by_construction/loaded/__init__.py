@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from interp_by_construction.config import Config, TextAmounts, only
+from interp_by_construction.config import Config, TextAmounts, only, user_path
 from interp_by_construction.corpus import load_tokenizer
 from interp_by_construction.corpus.token_texts import TokenTexts
 from interp_by_construction.corpus.tokenize import separator_id, token_ids
@@ -50,7 +50,7 @@ def load(path: str | Path) -> LoadedRun:
     Raises ConfigError for a path that is no run, a run that is not finished, and one that another
     version wrote; StoreError where an artifact of it is gone.
     """
-    directory = RunDirectory(Path(path).expanduser().resolve())
+    directory = RunDirectory(user_path(str(path), "path").resolve())
     if not (directory.path / "config.yaml").is_file():
         raise ConfigError(f"{path}: {_no_run(directory.path)}")
     directory.finished_summary()

@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from interp_by_construction.engine.one_process import one_process
 from interp_by_construction.engine.progress import Loop, loop
 from interp_by_construction.engine.records import Record, read_record, to_json
 from interp_by_construction.engine.stage import Job
@@ -213,6 +214,7 @@ def _train(
     trainer = pl.Trainer(
         accelerator="gpu" if place.device == "cuda" else "cpu",
         devices=1,
+        plugins=one_process(),
         max_steps=module.plan.steps,
         max_epochs=-1,
         gradient_clip_val=module.plan.optimizer.clip,

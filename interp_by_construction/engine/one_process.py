@@ -14,12 +14,12 @@ def be_main_process() -> None:
     """Loggers write in this process."""
     from pytorch_lightning.utilities import rank_zero_only
 
-    rank_zero_only.rank = 0
+    rank_zero_only.rank = 0  # type: ignore[attr-defined]
 
 
 def one_process() -> Any:
     """A plugin for Lightning's Trainer."""
-    from lightning_fabric.plugins.environments import LightningEnvironment
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
     class OneProcess(LightningEnvironment):
         @property

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interp_by_construction.config.paths import user_path
+from interp_by_construction.engine.environment import name_user
 from interp_by_construction.engine.stopping import Stopped, ended_by_signals
 from interp_by_construction.errors import ConfigError, IbcError
 
@@ -70,6 +72,7 @@ def main(argv: list[str] | None = None) -> None:
         if command != "run" and rest and rest[0] in ("-h", "--help"):
             _show_help()
             return
+        name_user()
         with ended_by_signals():
             code = commands[command](rest)
     except IbcError as error:
@@ -100,8 +103,10 @@ def _run(arguments: list[str]) -> int:
 
     from interp_by_construction.config import compose, conf_dir, refuse_typed
     from interp_by_construction.config.describe import help_text
+    from interp_by_construction.config.typed import as_typed
     from interp_by_construction.sweeps.job import Task
 
+    arguments = as_typed(arguments)
     asked = [each for each in arguments if each == "-h" or each.partition("=")[0] == "--help"]
     if asked:
         if unknown := set(asked) - {"-h", "--help", "--help=all"}:
@@ -193,7 +198,9 @@ def _explain(arguments: list[str]) -> None:
     for key in ("top", "layer"):
         if options[key] is not None and not options[key].isdecimal():
             raise ConfigError(f"{key}={options[key]}: give a number, as in {key}=1")
-    run = _only_run(Path(options["paths.root"]).resolve(), given[0], "explain with")
+    run = _only_run(
+        user_path(options["paths.root"], "paths.root").resolve(), given[0], "explain with"
+    )
     run.finished_summary()
     run.config()
 
@@ -214,7 +221,8 @@ def _export(arguments: list[str]) -> None:
 
     from interp_by_construction.export.run import export_run
 
-    export_run(run, run.store, options["at"], options["layer"], Path(options["output"]))
+    output = user_path(options["output"], "output")
+    export_run(run, run.store, options["at"], options["layer"], output)
     sys.stdout.write(f"written to {options['output']}\n")
 
 
@@ -252,7 +260,8 @@ def _simulate(arguments: list[str]) -> None:
     for key in ("input", "output"):
         if options[key] is None:
             raise ConfigError(f"{key}: give a file, as in {key}=FILE.jsonl")
-    cfg, files = compose(rest), (Path(options["input"]), Path(options["output"]))
+    cfg = compose(rest)
+    files = user_path(options["input"], "input"), user_path(options["output"], "output")
 
     from interp_by_construction.simulators.files import simulate_file
 
@@ -307,15 +316,17 @@ def _of_run(
     """The root, the run's name, and the options. more: those beside paths.root, with defaults.
     Raises ConfigError for anything unknown."""
     options, names = _own_options(arguments, {"paths.root": "."} | (more or {}))
+    root = user_path(options["paths.root"], "paths.root").resolve()
     for name in names:
-        if "=" in name:
+        # A run's name may hold a `=`.
+        if "=" in name and not (root / "runs" / name).is_dir():
             known = ", ".join(f"{key}=" for key in options)
             raise ConfigError(f"{name}: unknown option of ibc {command}; known are {known}")
     if len(names) != 1:
         raise ConfigError(
             f"ibc {command} takes one {positional}, got {len(names)}: {' '.join(names)}"
         )
-    return Path(options["paths.root"]).resolve(), names[0], options
+    return root, names[0], options
 
 
 def _own_options(

@@ -77,10 +77,16 @@ def test_a_second_attempt_never_overwrites_the_first(tmp_path: Path) -> None:
     assert (tmp_path / "csv" / "demo-align-1-2" / "metrics.csv").is_file()
 
 
+def test_attempts_are_counted_whatever_the_random_end_of_an_id(tmp_path: Path) -> None:
+    for identifier in ("demo-align-1-1-0123abcd", "demo-align-1-10-0123abcd", "demo-align-1-2-x"):
+        (tmp_path / "wandb" / f"offline-run-20261130_120000-{identifier}").mkdir(parents=True)
+    assert next_attempt("demo", "align", 1, tmp_path) == 2
+
+
 @pytest.mark.parametrize("run", ["demo", "sweep/3", "name with spaces: é", "x" * 300])
 def test_ids_are_accepted_by_file_systems_and_wandb(run: str) -> None:
     identifier = run_id(run, "continue", 12, 3)
-    assert len(identifier) <= 128 and not set(identifier) & set("/\\#?%: ")
+    assert len(identifier) <= 119 and not set(identifier) & set("/\\#?%: ")
     assert identifier.endswith("-continue-12-3")
     assert run_id("demo", "pretrain", None, 1) == "demo-pretrain-1"
 

@@ -23,6 +23,7 @@ from interp_by_construction.config.measures import (
     ScoresConfig,
     WorkConfig,
 )
+from interp_by_construction.config.paths import user_path
 from interp_by_construction.config.text import (
     DataConfig,
     ModelConfig,
@@ -114,18 +115,21 @@ class Config(Group):
     @property
     def runs_dir(self) -> Path:
         """Absolute directory of all runs."""
-        return Path(self.paths.root).expanduser().resolve() / "runs"
+        return user_path(self.paths.root, "paths.root").resolve() / "runs"
 
     @property
     def store_dir(self) -> Path:
         """Absolute directory of all artifacts."""
-        return Path(self.paths.root).expanduser().resolve() / "store"
+        return user_path(self.paths.root, "paths.root").resolve() / "store"
 
     def check(self, name: str = "") -> None:
         super().check(name)
         for given in (self.run, self.experiment_name):
             plain = given is None or (
-                bool(given) and not given.startswith((".", "/")) and ".." not in Path(given).parts
+                given.isprintable()
+                and bool(given.strip())
+                and not given.startswith((".", "/"))
+                and ".." not in Path(given).parts
             )
             require(plain, "run", given, "give a plain name")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,6 +18,10 @@ from interp_by_construction.errors import CorpusError
 END_OF_TEXT = "<|endoftext|>"
 MIN_VOCAB = 258
 """256 bytes, the end-of-text token and one merge."""
+
+BATCH_LETTERS = 1_000_000
+"""Letters of text that are tokenized at once. While it works, a tokenizer takes some 100 bytes for
+each of them."""
 
 Stamps = tuple[tuple[str, int, int], ...]
 """Name, time and size of each file of a folder."""
@@ -80,10 +84,29 @@ def separator_id(tokenizer: PreTrainedTokenizerBase) -> int:
     )
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[np.ndarray]:
-    """Token ids (int32) of each text, ended by the separator; no other special tokens are added."""
+def encode(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> Iterator[np.ndarray]:
+    """Token ids (int32) of each text, ended by the separator; no other special tokens are added.
+
+    Texts are read and tokenized in batches, so that memory does not grow with their number.
+    """
     end = separator_id(tokenizer)
-    return [np.asarray([*ids, end], dtype=np.int32) for ids in token_ids(tokenizer, texts)]
+    for batch in _batches(texts):
+        for ids in token_ids(tokenizer, batch):
+            yield np.asarray([*ids, end], dtype=np.int32)
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Consecutive texts, each time until they have `BATCH_LETTERS` letters."""
+    batch: list[str] = []
+    n_letters = 0
+    for text in texts:
+        batch.append(text)
+        n_letters += len(text)
+        if n_letters >= BATCH_LETTERS:
+            yield batch
+            batch, n_letters = [], 0
+    if batch:
+        yield batch
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:

@@ -3,7 +3,8 @@ nothing.
 
 A logger mirrors what the store holds. W&B cannot resume an offline run under a fixed id: it starts
 a second run with the same id. So each attempt at a stage is a W&B run of its own, with id
-`run-stage-layer-attempt`. All W&B runs of one `ibc run` or of one sweep have the same group;
+`run-stage-layer-attempt-random`. The random end tells runs of other machines and of deleted folders
+apart, which W&B would mix. All W&B runs of one `ibc run` or of one sweep have the same group;
 docs/wandb.md says where to look. Only the main process of a stage logs.
 """
 
@@ -14,12 +15,14 @@ import json
 import logging
 import os
 import re
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from interp_by_construction.config import LoggerConfig
+from interp_by_construction.engine.one_process import be_main_process
 from interp_by_construction.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,15 +31,15 @@ if TYPE_CHECKING:
     Tracked = Logger | Literal[False]
     """False where nothing is logged, as `Trainer(logger=...)` takes it."""
 
-_MAX_ID = 120
-"""W&B refuses ids longer than 128 characters."""
+_MAX_ID = 119
+"""W&B refuses ids longer than 128 characters; the random end takes 9."""
 
 
 def run_id(run: str, stage: str, layer: int | None, attempt: int) -> str:
     """`run-stage-layer-attempt` in characters that W&B and file systems accept."""
     parts = [run, stage, *([] if layer is None else [str(layer)]), str(attempt)]
     tail = "-".join(parts[1:])
-    head = re.sub(r"[^A-Za-z0-9_.]+", "_", run)[: _MAX_ID - len(tail)]
+    head = re.sub(r"[^A-Za-z0-9_.]+", "_", run)[: _MAX_ID - len(tail) - 1]
     return f"{head}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', tail)}"
 
 
@@ -44,7 +47,10 @@ def next_attempt(run: str, stage: str, layer: int | None, directory: Path) -> in
     """The first attempt that has left nothing in `directory` yet, counted from 1."""
     attempt = 1
     # Folders are `wandb/offline-run-<time>-<id>`, `wandb/run-<time>-<id>` or `csv/<id>`.
-    while any(directory.glob(f"*/*{run_id(run, stage, layer, attempt)}")):
+    while any(
+        any(directory.glob(f"*/*{run_id(run, stage, layer, attempt)}{end}"))
+        for end in ("", f"-{'[0-9a-f]' * 8}")
+    ):
         attempt += 1
     return attempt
 
@@ -75,6 +81,8 @@ def tracked(
         ConfigError: an unknown `logger.kind`, or W&B cannot start (for example online without an
         account).
     """
+    if cfg.kind != "none":
+        be_main_process()
     logger: Tracked = False
     if cfg.kind == "csv":
         from pytorch_lightning.loggers import CSVLogger
@@ -109,12 +117,13 @@ def _wandb_logger(
     from pytorch_lightning.loggers import WandbLogger
 
     logging.getLogger("wandb").setLevel(logging.ERROR)
+    identifier = run_id(run, stage, layer, next_attempt(run, stage, layer, directory))
     try:
         experiment = wandb.init(
             project=cfg.project,
             group=group_of(run),
             job_type=stage,
-            id=run_id(run, stage, layer, next_attempt(run, stage, layer, directory)),
+            id=f"{identifier}-{secrets.token_hex(4)}",
             name=" ".join([*run.split("/")[1:], stage, *([] if layer is None else [str(layer)])]),
             # `layer` is the layer at work. In the configuration it is the list of all layers.
             config={**_without_keys(config), "run": run, "stage": stage, "layer": layer},

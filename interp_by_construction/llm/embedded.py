@@ -22,6 +22,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from interp_by_construction.config import user_path
 from interp_by_construction.engine.store import sha256_file, sha256_json
 from interp_by_construction.errors import LabelerError
 
@@ -34,9 +35,18 @@ CONVERTER = 1
 
 
 def cache_dir() -> Path:
-    """Directory for what is converted or hashed once per user."""
+    """Directory for what is converted or hashed once per user. Raises LabelerError where there is
+    none."""
     root = os.environ.get("IBC_CACHE")
-    return Path(root).expanduser() if root else Path.home() / ".cache" / "interp-by-construction"
+    if root:
+        return user_path(root, "IBC_CACHE")
+    try:
+        return Path.home() / ".cache" / "interp-by-construction"
+    except RuntimeError as error:
+        raise LabelerError(
+            "this user has no home directory for the cache: set IBC_CACHE=DIR to a writable "
+            "directory with space"
+        ) from error
 
 
 @cache
@@ -77,7 +87,7 @@ def resolve_model(name: str) -> str:
 
 def local_path(model: str) -> str:
     """Absolute directory of a local or the embedded model, else the hub name."""
-    path = Path(resolve_model(model)).expanduser()
+    path = user_path(resolve_model(model), "labeler.model")
     return str(path.resolve()) if path.is_dir() else model
 
 
@@ -126,7 +136,7 @@ def model_identity(name: str) -> str:
     Hashing gigabytes takes a while, so hashes are remembered in the user cache by file size and
     modification time.
     """
-    path = Path(resolve_model(name)).expanduser()
+    path = user_path(resolve_model(name), "the model")
     if not path.is_dir():
         return name
     files = sorted(

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from interp_by_construction.report.letters import visible
+
 
 def console() -> Console:
     """Wide enough for the tables where the output is no terminal."""
@@ -57,4 +59,4 @@ def score_cell(value: dict[str, Any], with_interval: bool) -> str:
 def one_line(text: str) -> str:
     """Foreign text, such as a label, without line breaks and without what could move the
     cursor."""
-    return "".join(each if each.isprintable() else "�" for each in " ".join(text.split()))
+    return visible(" ".join(text.split()))

@@ -175,7 +175,7 @@ def source_checkpoint(cfg: SubjectConfig) -> str:
         # The embedded weights serve as labeler and as subject.
         return str(embedded_checkpoint())
     if cfg.kind == "hf" and cfg.path:
-        local = Path(cfg.path).expanduser()
+        local = Path(cfg.path)
         return str(local.resolve()) if local.exists() else cfg.path
     if cfg.kind == "hf":
         raise SubjectError("subject=hf needs subject.path=DIRECTORY_OR_HUB_NAME")

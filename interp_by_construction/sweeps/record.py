@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 from filelock import FileLock
 
-from interp_by_construction.config import NOT_IDENTITY
+from interp_by_construction.config import NOT_IDENTITY, user_path
 from interp_by_construction.engine.run_directory import RunDirectory, State
 from interp_by_construction.engine.store import write_json
 from interp_by_construction.errors import StoreError
@@ -44,7 +44,8 @@ class SweepDirectory:
     def of(cls, composed: Mapping[str, Any]) -> SweepDirectory:
         """The sweep of a composed configuration, which may still hold impossible values."""
         name = composed.get("run") or composed.get("experiment_name") or "default"
-        root = Path(str((composed.get("paths") or {}).get("root", "."))).expanduser().resolve()
+        typed = str((composed.get("paths") or {}).get("root", "."))
+        root = user_path(typed, "paths.root").resolve()
         return cls(root / "runs" / str(name))
 
     @property

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from interp_by_construction.engine.one_process import one_process
 from interp_by_construction.engine.progress import Loop, loop
 from interp_by_construction.engine.records import Record, from_json, to_json
 from interp_by_construction.engine.stage import Job
@@ -212,6 +213,7 @@ def _train(
     trainer = pl.Trainer(
         accelerator="gpu" if place.device == "cuda" else "cpu",
         devices=1,
+        plugins=one_process(),
         max_steps=module.plan.steps,
         max_epochs=-1,
         gradient_clip_val=module.plan.optimizer.clip,

@@ -15,6 +15,7 @@ from interp_by_construction.engine.run_directory import RunDirectory, near
 from interp_by_construction.engine.session import Session, open_engine
 from interp_by_construction.llm.early import early_servers
 from interp_by_construction.results.summary import write_results
+from interp_by_construction.schedules.endpoints import check_endpoints
 from interp_by_construction.schedules.graph import RunGraph
 from interp_by_construction.schedules.helper import helper
 from interp_by_construction.schedules.layers import planned_layers
@@ -46,6 +47,7 @@ def compute(cfg: Config, directory: RunDirectory, graph: RunGraph, session: Sess
     engine, runtime, lines = session
     began, ahead = time.monotonic(), Outlook.of(cfg, graph, engine.find, runtime)
     lines.begin(ahead.headline(directory.name, near(directory.log)), ahead.missing)
+    check_endpoints(cfg, ahead, runtime)
     with early_servers(cfg.labeler, runtime) as start, helper(cfg, directory, ahead):
         for layer, link, stage in graph.links(ahead.first):
             start(ahead.servers_due(stage))

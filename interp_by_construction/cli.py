@@ -119,13 +119,13 @@ def _run(arguments: list[str]) -> int:
 
 
 def _status(arguments: list[str]) -> None:
-    from interp_by_construction.engine.run_directory import find_runs
+    from interp_by_construction.engine.run_directory import find_runs, place_of
     from interp_by_construction.report.sweep import show_sweep
     from interp_by_construction.report.terminal import show_status
     from interp_by_construction.sweeps.record import SweepDirectory
 
     root, name, _ = _of_run("status", arguments)
-    sweep = SweepDirectory(root / "runs" / name)
+    sweep = SweepDirectory(place_of(root / "runs", name))
     if sweep.jobs:
         show_sweep(sweep)
         if all(sweep.state(job.number) in ("missing", "failed") for job in sweep.jobs):

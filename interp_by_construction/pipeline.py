@@ -11,7 +11,7 @@ import time
 
 from interp_by_construction.config import Config
 from interp_by_construction.engine.progress import shown_seconds
-from interp_by_construction.engine.run_directory import RunDirectory, near
+from interp_by_construction.engine.run_directory import RunDirectory, near, place_of
 from interp_by_construction.engine.session import Session, open_engine
 from interp_by_construction.llm.early import early_servers
 from interp_by_construction.results.summary import write_results
@@ -28,7 +28,7 @@ _LOG = logging.getLogger(__name__)
 
 def run(cfg: Config, name: str | None = None) -> RunDirectory:
     """Computes what `cfg` asks for and is missing. name: of the run, if it is a job of a sweep."""
-    directory = RunDirectory(cfg.runs_dir / (name or cfg.run_name))
+    directory = RunDirectory(place_of(cfg.runs_dir, name or cfg.run_name))
     with directory.lock():
         directory.adopt(cfg)
         layers = planned_layers(cfg, directory, layer_count(cfg.subject))

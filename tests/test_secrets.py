@@ -188,14 +188,14 @@ def test_no_secret_is_written_or_shown(
         main(["simulate", "input=in.jsonl", "output=out.jsonl", *endpoint])
         heard = server.heard[-1]
         assert heard == (f"Bearer {KEY}" if way == "key" else f"Basic {coded}")
-        server.models = f'{{"error": "{KEY} of {url} and {heard}"}}'.encode()
-        more = ["logger=none"] if way == "key" else ["-m", "seed=0,1", "logger=csv"]
+        server.models = f'{{"error": "{heard} of {url}"}}'.encode()
+        more = ["logger=none"] if way == "key" else ["-m", "seed=0", "logger=csv"]
         with pytest.raises(SystemExit) as ended:
             main(["run", *more, "run=r", *endpoint])
         assert ended.value.code == 2
     out, err = capfd.readouterr()
     assert "is no OpenAI-compatible server" in err
-    assert (tmp_path / "runs" / "r" / ("config.yaml" if way == "key" else "1/error.txt")).is_file()
+    assert (tmp_path / "runs" / "r" / ("config.yaml" if way == "key" else "0/error.txt")).is_file()
     for secret in (KEY, PASSWORD, coded):
         assert secret not in out + err and not files_with(tmp_path, secret)
 

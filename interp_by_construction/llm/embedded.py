@@ -111,7 +111,7 @@ def _opened_tokenizer(path: str, stamps: tuple[tuple[str, int], ...]) -> Any:
     # Only those who read text with it need this import.
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(path)
+    return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
 
 
 def served_dtype(wanted: str, device: str) -> str:

@@ -30,7 +30,9 @@ class TransformersBackend:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = getattr(torch, served_dtype(self._cfg.dtype, device))
         try:
-            model = AutoModelForCausalLM.from_pretrained(local_path(self._cfg.model), dtype=dtype)
+            model = AutoModelForCausalLM.from_pretrained(
+                local_path(self._cfg.model), dtype=dtype, trust_remote_code=False
+            )
         except (OSError, ValueError) as error:
             raise LabelerError(
                 f"labeler.model={self._cfg.model} cannot be loaded: {error}"

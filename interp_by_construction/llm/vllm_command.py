@@ -95,7 +95,7 @@ def _classifier_architecture(path: str) -> str:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(path)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise LabelerError(f"labeler.model={path} cannot be read: {error}") from error
     architecture = (config.architectures or ["none"])[0]

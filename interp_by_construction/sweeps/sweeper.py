@@ -29,7 +29,7 @@ from interp_by_construction.report.mirror import log_sweep
 from interp_by_construction.report.sweep import show_sweep
 from interp_by_construction.shown import plain, without_secrets
 from interp_by_construction.sweeps.grid import expand
-from interp_by_construction.sweeps.job import BUG, Task
+from interp_by_construction.sweeps.job import BAD_INPUT, BUG, Task
 from interp_by_construction.sweeps.record import SweepDirectory
 
 
@@ -65,17 +65,19 @@ class GridSweeper(Sweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         jobs = expand(self.params, self.also, arguments, parser)
         configs = [config for job in jobs if (config := self._compose(job)) is not None]
+        try:
+            sweep = SweepDirectory.of(_values(self.config))
+        except IbcError as error:
+            sys.stderr.write(f"ibc: {error}\n")
+            return self._ended([BAD_INPUT])
         directory = Path(self.config.hydra.sweep.dir)
         directory.mkdir(parents=True, exist_ok=True)
         written = without_secrets(OmegaConf.to_yaml(self.config))
         (directory / "multirun.yaml").write_text(written, encoding="utf-8")
-        sweep = SweepDirectory.of(_values(self.config))
         numbers = sweep.plan(jobs)
         with _servers_kept(configs):
             codes = self._launch(jobs, numbers, sweep)
-        if isinstance(self.task, Task):
-            self.task.entered = True
-            self.task.code = BUG if BUG in codes else max(codes, default=0)
+        self._ended(codes)
         show_sweep(sweep)
         if configs:
             try:
@@ -83,6 +85,12 @@ class GridSweeper(Sweeper):
             except IbcError as error:
                 # The results are on disk, so this error does not fail the sweep.
                 sys.stderr.write(f"ibc: {error}\n")
+        return codes
+
+    def _ended(self, codes: list[int]) -> list[int]:
+        if isinstance(self.task, Task):
+            self.task.entered = True
+            self.task.code = BUG if BUG in codes else max(codes, default=0)
         return codes
 
     def _compose(self, job: list[str]) -> Config | None:

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interp_by_construction.config.credentials import without_logins
 from interp_by_construction.config.paths import user_path
 from interp_by_construction.engine.environment import name_user
 from interp_by_construction.engine.stopping import Stopped, ended_by_signals
 from interp_by_construction.errors import ConfigError, IbcError
+from interp_by_construction.shown import plain
 
 if TYPE_CHECKING:
     from interp_by_construction.engine.run_directory import RunDirectory
@@ -46,7 +48,10 @@ RUN is a name below runs/ in paths.root (default: the working directory; set it 
 def main(argv: list[str] | None = None) -> None:
     """Exit codes: 0 done, 1 verification failed or a bug, 2 bad input, 130 and 143 stopped by a
     signal."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    # What is written of a command line, by Hydra, W&B and sweeps, has no passwords from here on.
+    arguments = without_logins(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        sys.argv[1:] = arguments
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         _show_help()
         return
@@ -128,13 +133,13 @@ def _run(arguments: list[str]) -> int:
 
 
 def _status(arguments: list[str]) -> None:
-    from interp_by_construction.engine.run_directory import find_runs
+    from interp_by_construction.engine.run_directory import find_runs, place_of
     from interp_by_construction.report.sweep import show_sweep
     from interp_by_construction.report.terminal import show_status
     from interp_by_construction.sweeps.record import SweepDirectory
 
     root, name, _ = _of_run("status", arguments)
-    sweep = SweepDirectory(root / "runs" / name)
+    sweep = SweepDirectory(place_of(root / "runs", name))
     if sweep.jobs:
         show_sweep(sweep)
         if all(sweep.state(job.number) in ("missing", "failed") for job in sweep.jobs):
@@ -169,7 +174,7 @@ def _verify(arguments: list[str]) -> int:
         problems = verify(run, Store(root / "store"), plan)
         n_problems += len(problems)
         for problem in problems:
-            sys.stdout.write(f"FAILED  {problem}\n")
+            sys.stdout.write(f"FAILED  {plain(problem)}\n")
         if not problems:
             sys.stdout.write(f"ok      {run.name}: every hash and every invariant holds\n")
     return 1 if n_problems else 0
@@ -295,7 +300,7 @@ def _serve(arguments: list[str]) -> None:
     cfg = compose(rest)
     for server in serve(kind, cfg.labeler, cfg.runs_dir / ".serve" / "logs"):
         sys.stdout.write(
-            f"url      {server.url}\napi key  {server.api_key}\nlog      {server.log}\nstop it with Ctrl-C\n"
+            f"url       {server.url}\nkey file  {server.key_file}\nlog       {server.log}\nstop it with Ctrl-C\n"
         )
         sys.stdout.flush()
 

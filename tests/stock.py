@@ -38,6 +38,9 @@ from interp_by_construction.schedules.plan import graph_of
 from interp_by_construction.stages import all_stages
 from interp_by_construction.subject.load import layer_count
 
+STOCK_KEY = "stock-canary-9b3c"
+"""The key of the labeler of `plain`, which no file may hold."""
+
 
 class Stock:
     """What the tests of a session share, in one folder of the session."""
@@ -52,7 +55,8 @@ class Stock:
         """A copy of `small` below `root`: two layers without a head."""
 
         def make(new: Path) -> None:
-            with FakeServer() as server:
+            with FakeServer(api_key=STOCK_KEY) as server, pytest.MonkeyPatch.context() as patch:
+                patch.setenv("IBC_LABELER_API_KEY", STOCK_KEY)
                 self._publish(pipeline.run(config(server, new)))
 
         return self._copy("plain", make, root)

@@ -51,6 +51,7 @@ HYDRA = """\
 hydra:
   run:
     dir: ${expanded:${paths.root}}/runs/.jobs/${now:%Y-%m-%d_%H-%M-%S-%f}
+  output_subdir: null  # what a run was asked for stands in its own config.yaml, checked
   sweep:
     dir: ${expanded:${paths.root}}/runs/.jobs/${now:%Y-%m-%d_%H-%M-%S-%f}
     subdir: ${hydra.job.num}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from interp_by_construction.config.group import Group, at_least, require
+from interp_by_construction.config.group import Group, at_least, is_plain_name, require
 from interp_by_construction.config.labels import (
     CollectConfig,
     LabelConfig,
@@ -125,13 +125,7 @@ class Config(Group):
     def check(self, name: str = "") -> None:
         super().check(name)
         for given in (self.run, self.experiment_name):
-            plain = given is None or (
-                given.isprintable()
-                and bool(given.strip())
-                and not given.startswith((".", "/"))
-                and ".." not in Path(given).parts
-            )
-            require(plain, "run", given, "give a plain name")
+            require(given is None or is_plain_name(given), "run", given, "give a plain name")
 
 
 NOT_IDENTITY = (

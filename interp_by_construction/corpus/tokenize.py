@@ -184,4 +184,4 @@ def _opened_blocks(directory: str, stamps: Stamps) -> datasets.Dataset:
 
 @lru_cache(maxsize=4)
 def _opened_tokenizer(directory: str, stamps: Stamps) -> PreTrainedTokenizerBase:
-    return AutoTokenizer.from_pretrained(directory)
+    return AutoTokenizer.from_pretrained(directory, trust_remote_code=False)

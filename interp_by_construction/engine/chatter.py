@@ -20,6 +20,7 @@ from rich.text import Text
 
 from interp_by_construction.engine.progress import shown_on, terminal
 from interp_by_construction.engine.store import disk_errors
+from interp_by_construction.shown import plain
 
 PACKAGE = "interp_by_construction"
 
@@ -81,7 +82,9 @@ class _Diverted(io.TextIOBase):
         self.stream = stream
 
     def write(self, text: str) -> int:
-        return (self.file or self.stream).write(text)
+        # A library's bar of progress steers the terminal, and has no place in a log.
+        (self.file or self.stream).write(plain(text) if self.file else text)
+        return len(text)
 
     def flush(self) -> None:
         (self.file or self.stream).flush()
@@ -99,6 +102,9 @@ class _Stamped(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
         text = super().formatMessage(record)
         return text if _is_own(record) else f"{text} ({record.name})"
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain(super().format(record))
 
 
 class _ToTerminal(logging.Handler):

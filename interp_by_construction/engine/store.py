@@ -210,7 +210,12 @@ class Store:
         self.root = root
 
     def path(self, stage: str, fingerprint: str) -> Path:
-        """Where the artifact is, or would be."""
+        """Where the artifact is, or would be. Raises StoreError for what is no stage or no
+        fingerprint, such as a path out of the store in a file of somebody else."""
+        if not (stage.isidentifier() and fingerprint.isalnum()):
+            raise StoreError(
+                f"{stage}/{fingerprint} is no artifact: the file that names it is damaged"
+            )
         return self.root / stage / fingerprint
 
     def get(self, stage: str, fingerprint: str) -> Artifact | None:

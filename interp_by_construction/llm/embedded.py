@@ -98,8 +98,13 @@ def load_tokenizer(path: str, model: str) -> Any:
         return tokenizer_of(path)
     except (OSError, ValueError) as error:
         raise LabelerError(
-            f"the tokenizer of labeler.model={model} cannot be loaded (a directory or hub name is needed): {error}"
+            f"the tokenizer of labeler.model={model} cannot be loaded: give a directory or hub name, or, if the model is "
+            f"only a name that an endpoint serves, set labeler.tokenizer to one ({_reason(error)})"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def tokenizer_of(path: str) -> Any:
@@ -116,7 +121,7 @@ def _opened_tokenizer(path: str, stamps: tuple[tuple[str, int], ...]) -> Any:
     # Only those who read text with it need this import.
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(path)
+    return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
 
 
 def served_dtype(wanted: str, device: str) -> str:

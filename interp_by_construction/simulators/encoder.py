@@ -56,7 +56,7 @@ _LAST: dict[tuple[Any, ...], tuple[Any, Any]] = {}
 
 
 def _model(path: str, layers: Sequence[int], device: str, adapter: Adapter | None) -> Any:
-    model = AutoModel.from_pretrained(path, dtype=fast_dtype(device))
+    model = AutoModel.from_pretrained(path, dtype=fast_dtype(device), trust_remote_code=False)
     n_layers = model.config.num_hidden_layers
     if not layers or max(layers) > n_layers or min(layers) < 0:
         raise ConfigError(

@@ -106,7 +106,7 @@ def _loaded_before(path: str, stamps: tuple[tuple[int, int], ...]) -> PreTrained
 
 def _load(path: str | Path) -> PreTrainedModel:
     try:
-        config = AutoConfig.from_pretrained(str(path))
+        config = AutoConfig.from_pretrained(str(path), trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise SubjectError(
             f"subject.path={str(path)!r} cannot be read as a transformers checkpoint ({_first_line(error)}); "
@@ -118,7 +118,7 @@ def _load(path: str | Path) -> PreTrainedModel:
     try:
         if is_plain(path, config):
             model = AutoModelForCausalLM.from_pretrained(
-                str(path), config=config, dtype=torch.float32
+                str(path), config=config, dtype=torch.float32, trust_remote_code=False
             )
         else:
             model = build(Path(path), config)
@@ -186,7 +186,7 @@ def source_config(source: str) -> Any:
     """The transformers config of a checkpoint. Raises SubjectError if it cannot be read or is of no
     supported family."""
     try:
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise SubjectError(
             f"subject.path={source} cannot be read as a transformers checkpoint: {_first_line(error)}"
@@ -221,7 +221,7 @@ def checkpoint_of(cfg: SubjectConfig) -> Checkpoint | None:
 def source_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a pretrained checkpoint. Raises SubjectError if it cannot be read."""
     try:
-        return AutoTokenizer.from_pretrained(source)
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise SubjectError(f"{source!r} has no readable tokenizer: {_first_line(error)}") from error
 

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from interp_by_construction.config import from_dict, register_resolvers
 from interp_by_construction.errors import IbcError
 from interp_by_construction.report.mirror import log_result
+from interp_by_construction.shown import plain
 from interp_by_construction.sweeps.record import SweepDirectory
 
 BAD_INPUT, BUG = 2, 1
@@ -96,7 +97,7 @@ def _job(values: Any, overrides: list[str], sweep: SweepDirectory, number: int) 
     except IbcError as error:
         code, text = BAD_INPUT, str(error)
     except Exception:
-        code, text = BUG, traceback.format_exc()
+        code, text = BUG, plain(traceback.format_exc())
     else:
         return 0
     sweep.fail(number, text)

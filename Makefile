@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo browser test test-fast lint config docs bench clean
+.PHONY: help setup demo browser test test-fast faults faults-long lint config docs bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -30,6 +30,12 @@ test: setup browser  ## all tests: the fast ones first, then those that start re
 
 test-fast: setup  ## the tests that need no server
 	$(FAST) -x
+
+faults: setup  ## a tenth of the campaign of faults; IBC_FAULTS_SEED=N repeats one
+	IBC_FAULTS=tenth OMP_NUM_THREADS=1 $(VENV)/python -m pytest tests/faults -s
+
+faults-long: setup  ## all of it: hours
+	IBC_FAULTS=all OMP_NUM_THREADS=1 $(VENV)/python -m pytest tests/faults -s
 
 lint: setup  ## ruff and mypy
 	$(VENV)/ruff check .

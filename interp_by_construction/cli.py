@@ -7,8 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interp_by_construction.config.credentials import without_logins
+from interp_by_construction.config.paths import user_path
+from interp_by_construction.engine.environment import name_user
 from interp_by_construction.engine.stopping import Stopped, ended_by_signals
 from interp_by_construction.errors import ConfigError, IbcError
+from interp_by_construction.shown import plain
 
 if TYPE_CHECKING:
     from interp_by_construction.engine.run_directory import RunDirectory
@@ -29,6 +33,7 @@ ibc: interpretability by construction
                                 the labelled neurons that a text of yours activates, real beside simulated
   ibc export RUN at=before|after|final layer=N output=DIR
                                 a plain transformers checkpoint with tokenizer, nodes.parquet and model card
+  ibc gc [delete=true]          what the store holds that no run needs; with delete=true it is removed
   ibc simulate input=IN.jsonl output=OUT.jsonl simulator=exact|head [labeler=...]
                                 {"label": str, "tokens": [str, ...]} per line -> the same with "activations"
   ibc bench truth [simulator=exact] [SETTINGS]
@@ -43,7 +48,10 @@ RUN is a name below runs/ in paths.root (default: the working directory; set it 
 def main(argv: list[str] | None = None) -> None:
     """Exit codes: 0 done, 1 verification failed or a bug, 2 bad input, 130 and 143 stopped by a
     signal."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    # What is written of a command line, by Hydra, W&B and sweeps, has no passwords from here on.
+    arguments = without_logins(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        sys.argv[1:] = arguments
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         _show_help()
         return
@@ -58,6 +66,7 @@ def main(argv: list[str] | None = None) -> None:
         "report": _write_report,
         "explain": _explain,
         "export": _export,
+        "gc": _gc,
         "simulate": _simulate,
         "bench": _bench,
         "serve": _serve,
@@ -68,10 +77,18 @@ def main(argv: list[str] | None = None) -> None:
         if command != "run" and rest and rest[0] in ("-h", "--help"):
             _show_help()
             return
+        name_user()
         with ended_by_signals():
             code = commands[command](rest)
     except IbcError as error:
         sys.stderr.write(f"ibc: {error}\n")
+        code = 2
+    except OSError as error:
+        from interp_by_construction.engine.store import refusal
+
+        if (message := refusal(error)) is None:
+            raise
+        sys.stderr.write(f"ibc: {message}\n")
         code = 2
     except Stopped as stopped:
         code = stopped.code
@@ -91,8 +108,10 @@ def _run(arguments: list[str]) -> int:
 
     from interp_by_construction.config import compose, conf_dir, refuse_typed
     from interp_by_construction.config.describe import help_text
+    from interp_by_construction.config.typed import as_typed
     from interp_by_construction.sweeps.job import Task
 
+    arguments = as_typed(arguments)
     asked = [each for each in arguments if each == "-h" or each.partition("=")[0] == "--help"]
     if asked:
         if unknown := set(asked) - {"-h", "--help", "--help=all"}:
@@ -114,13 +133,13 @@ def _run(arguments: list[str]) -> int:
 
 
 def _status(arguments: list[str]) -> None:
-    from interp_by_construction.engine.run_directory import find_runs
+    from interp_by_construction.engine.run_directory import find_runs, place_of
     from interp_by_construction.report.sweep import show_sweep
     from interp_by_construction.report.terminal import show_status
     from interp_by_construction.sweeps.record import SweepDirectory
 
     root, name, _ = _of_run("status", arguments)
-    sweep = SweepDirectory(root / "runs" / name)
+    sweep = SweepDirectory(place_of(root / "runs", name))
     if sweep.jobs:
         show_sweep(sweep)
         if all(sweep.state(job.number) in ("missing", "failed") for job in sweep.jobs):
@@ -155,7 +174,7 @@ def _verify(arguments: list[str]) -> int:
         problems = verify(run, Store(root / "store"), plan)
         n_problems += len(problems)
         for problem in problems:
-            sys.stdout.write(f"FAILED  {problem}\n")
+            sys.stdout.write(f"FAILED  {plain(problem)}\n")
         if not problems:
             for note in notes(run, Store(root / "store")):
                 sys.stdout.write(f"note    {note}\n")
@@ -186,7 +205,9 @@ def _explain(arguments: list[str]) -> None:
     for key in ("top", "layer"):
         if options[key] is not None and not options[key].isdecimal():
             raise ConfigError(f"{key}={options[key]}: give a number, as in {key}=1")
-    run = _only_run(Path(options["paths.root"]).resolve(), given[0], "explain with")
+    run = _only_run(
+        user_path(options["paths.root"], "paths.root").resolve(), given[0], "explain with"
+    )
     run.finished_summary()
     run.config()
 
@@ -207,8 +228,36 @@ def _export(arguments: list[str]) -> None:
 
     from interp_by_construction.export.run import export_run
 
-    export_run(run, run.store, options["at"], options["layer"], Path(options["output"]))
+    output = user_path(options["output"], "output")
+    export_run(run, run.store, options["at"], options["layer"], output)
     sys.stdout.write(f"written to {options['output']}\n")
+
+
+def _gc(arguments: list[str]) -> None:
+    from rich.filesize import decimal
+
+    from interp_by_construction.engine.garbage import garbage, remove
+
+    options, rest = _own_options(arguments, {"paths.root": ".", "delete": "false"})
+    if rest:
+        raise ConfigError(f"{rest[0]}: ibc gc takes delete=true and paths.root=DIR")
+    if options["delete"] not in ("true", "false"):
+        raise ConfigError(f"delete={options['delete']}: give true or false")
+    root = Path(options["paths.root"]).resolve()
+    found = garbage(root)
+    gone = remove(root, found) if options["delete"] == "true" else []
+    for each in found:
+        removed = "removed" if each in gone else "garbage"
+        name = each.path.relative_to(root)
+        sys.stdout.write(f"{removed}  {decimal(each.bytes):>9}  {name}  ({each.why})\n")
+    total = decimal(sum(each.bytes for each in gone or found))
+    if not found:
+        sys.stdout.write(f"every artifact in {root / 'store'} belongs to a run\n")
+    elif gone:
+        kept = f"; {n} stay, another process works on them" if (n := len(found) - len(gone)) else ""
+        sys.stdout.write(f"{len(gone)} folders removed, {total} free{kept}\n")
+    else:
+        sys.stdout.write(f"{len(found)} folders, {total}; delete=true removes them\n")
 
 
 def _simulate(arguments: list[str]) -> None:
@@ -218,7 +267,8 @@ def _simulate(arguments: list[str]) -> None:
     for key in ("input", "output"):
         if options[key] is None:
             raise ConfigError(f"{key}: give a file, as in {key}=FILE.jsonl")
-    cfg, files = compose(rest), (Path(options["input"]), Path(options["output"]))
+    cfg = compose(rest)
+    files = user_path(options["input"], "input"), user_path(options["output"], "output")
 
     from interp_by_construction.simulators.files import simulate_file
 
@@ -252,7 +302,7 @@ def _serve(arguments: list[str]) -> None:
     cfg = compose(rest)
     for server in serve(kind, cfg.labeler, cfg.runs_dir / ".serve" / "logs"):
         sys.stdout.write(
-            f"url      {server.url}\napi key  {server.api_key}\nlog      {server.log}\nstop it with Ctrl-C\n"
+            f"url       {server.url}\nkey file  {server.key_file}\nlog       {server.log}\nstop it with Ctrl-C\n"
         )
         sys.stdout.flush()
 
@@ -273,15 +323,17 @@ def _of_run(
     """The root, the run's name, and the options. more: those beside paths.root, with defaults.
     Raises ConfigError for anything unknown."""
     options, names = _own_options(arguments, {"paths.root": "."} | (more or {}))
+    root = user_path(options["paths.root"], "paths.root").resolve()
     for name in names:
-        if "=" in name:
+        # A run's name may hold a `=`.
+        if "=" in name and not (root / "runs" / name).is_dir():
             known = ", ".join(f"{key}=" for key in options)
             raise ConfigError(f"{name}: unknown option of ibc {command}; known are {known}")
     if len(names) != 1:
         raise ConfigError(
             f"ibc {command} takes one {positional}, got {len(names)}: {' '.join(names)}"
         )
-    return Path(options["paths.root"]).resolve(), names[0], options
+    return root, names[0], options
 
 
 def _own_options(

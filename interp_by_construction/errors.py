@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from interp_by_construction.shown import plain
+
 
 class IbcError(Exception):
-    """Bad input, or a problem of the machine. The message names the value and the fix."""
+    """Bad input, or a problem of the machine. The message names the value and the fix.
+
+    The message may quote what others have written, such as a server, so it is shown `plain`.
+    """
+
+    def __str__(self) -> str:
+        return plain(super().__str__())
 
 
 class ConfigError(IbcError):

@@ -12,12 +12,15 @@ import time
 from interp_by_construction.config import Config
 from interp_by_construction.engine.made_with import mixtures
 from interp_by_construction.engine.progress import shown_seconds
-from interp_by_construction.engine.run_directory import RunDirectory, near
+from interp_by_construction.engine.run_directory import RunDirectory, near, place_of
+from interp_by_construction.engine.seal import seal
 from interp_by_construction.engine.session import Session, open_engine
+from interp_by_construction.engine.store import disk_errors
 from interp_by_construction.labelling.room import check_room
 from interp_by_construction.llm.early import early_servers
 from interp_by_construction.results.finished import Finished
 from interp_by_construction.results.summary import write_results
+from interp_by_construction.schedules.endpoints import check_endpoints
 from interp_by_construction.schedules.graph import RunGraph
 from interp_by_construction.schedules.helper import helper
 from interp_by_construction.schedules.layers import planned_layers
@@ -30,8 +33,8 @@ _LOG = logging.getLogger(__name__)
 
 def run(cfg: Config, name: str | None = None) -> RunDirectory:
     """Computes what `cfg` asks for and is missing. name: of the run, if it is a job of a sweep."""
-    directory = RunDirectory(cfg.runs_dir / (name or cfg.run_name))
-    with directory.lock():
+    directory = RunDirectory(place_of(cfg.runs_dir, name or cfg.run_name))
+    with disk_errors(directory.path), directory.lock():
         directory.adopt(cfg)
         layers = planned_layers(cfg, directory, layer_count(cfg.subject))
         graph = graph_of(cfg, layers)
@@ -40,6 +43,7 @@ def run(cfg: Config, name: str | None = None) -> RunDirectory:
             compute(cfg, directory, graph, session)
             write_results(directory, cfg, graph, session.engine)
         directory.finish()
+        seal(directory)
     return directory
 
 
@@ -51,6 +55,7 @@ def compute(cfg: Config, directory: RunDirectory, graph: RunGraph, session: Sess
     if ahead.missing:
         check_room(cfg)
     lines.begin(ahead.headline(directory.name, near(directory.log)), ahead.missing)
+    check_endpoints(cfg, ahead, runtime)
     with early_servers(cfg.labeler, runtime) as start, helper(cfg, directory, ahead):
         for layer, link, stage in graph.links(ahead.first):
             start(ahead.servers_due(stage))

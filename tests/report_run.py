@@ -7,12 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from fake_server import FakeServer
 from matplotlib.figure import Figure
-from random_head import write_random_head
-from small_run import matched
 
-from interp_by_construction import pipeline
 from interp_by_construction.engine.run_directory import RunDirectory
 
 
@@ -27,13 +23,6 @@ def copy_of(run: RunDirectory, name: str) -> RunDirectory:
     shutil.rmtree(path, ignore_errors=True)
     shutil.copytree(run.path, path, ignore=shutil.ignore_patterns("report", ".lock"))
     return RunDirectory(path)
-
-
-def make_run(root: Path) -> RunDirectory:
-    """`runs/small`."""
-    head = write_random_head(root / "head.safetensors")
-    with FakeServer() as server:
-        return pipeline.run(matched(server, root, head))
 
 
 def make_sweep(root: Path, run: RunDirectory, config_of_job: str) -> None:

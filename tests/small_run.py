@@ -16,6 +16,7 @@ SMALL = [
     "trainer.threads=1",
     "trainer.helper=never",
     "data.n_documents=450",
+    "data.vocab_size=512",
     "subject.pretrain_steps=6",
     "subject.d_mlp=32",
     "subject.d_model=16",

@@ -29,6 +29,7 @@ from stage_jobs import ancestry
 from interp_by_construction import pipeline
 from interp_by_construction.config import Config
 from interp_by_construction.engine.run_directory import RunDirectory
+from interp_by_construction.engine.seal import seal
 from interp_by_construction.engine.session import open_engine
 from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.report.viewer import build_viewer
@@ -36,6 +37,9 @@ from interp_by_construction.schedules.layers import planned_layers
 from interp_by_construction.schedules.plan import graph_of
 from interp_by_construction.stages import all_stages
 from interp_by_construction.subject.load import layer_count
+
+STOCK_KEY = "stock-canary-9b3c"
+"""The key of the labeler of `plain`, which no file may hold."""
 
 
 class Stock:
@@ -51,7 +55,8 @@ class Stock:
         """A copy of `small` below `root`: two layers without a head."""
 
         def make(new: Path) -> None:
-            with FakeServer() as server:
+            with FakeServer(api_key=STOCK_KEY) as server, pytest.MonkeyPatch.context() as patch:
+                patch.setenv("IBC_LABELER_API_KEY", STOCK_KEY)
                 self._publish(pipeline.run(config(server, new)))
 
         return self._copy("plain", make, root)
@@ -119,6 +124,7 @@ class Stock:
         # Its configuration names its root and its head.
         saved = run.path / "config.yaml"
         saved.write_text(saved.read_text().replace(str(whole), str(root)))
+        seal(run)
         return run
 
     def _publish(self, run: RunDirectory) -> None:

@@ -9,6 +9,7 @@ import gzip
 import json
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
@@ -16,18 +17,19 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-import interp_by_construction.corpus as corpus_module
 from interp_by_construction.config import SPLITS, DataConfig, compose
 from interp_by_construction.config.text import APART, TALES_FRACTIONS
 from interp_by_construction.corpus import (
     build_corpus,
     content_identity,
+    documents,
     held_out_documents,
     load_blocks,
     load_tokenizer,
     measured_splits,
     read_documents,
 )
+from interp_by_construction.corpus.files import DATA
 from interp_by_construction.corpus.lexicon import (
     ANIMAL_SOUNDS,
     HELD_OUT,
@@ -39,7 +41,7 @@ from interp_by_construction.corpus.lexicon import (
 from interp_by_construction.corpus.splits import assign, check_disjoint
 from interp_by_construction.corpus.stories import generate
 from interp_by_construction.corpus.templates import BEATS, PLOTS, SLOTS, n_held_out
-from interp_by_construction.corpus.text import DATA, split_text
+from interp_by_construction.corpus.text import Reading, split_text
 from interp_by_construction.engine.store import sha256_file
 from interp_by_construction.errors import ConfigError, CorpusError
 
@@ -244,9 +246,9 @@ LINES = "\n".join(f"The number {i} comes\nright after {i - 1} here." for i in ra
 def test_chapters_are_documents_and_lines_are_joined() -> None:
     chapter = "CHAPTER {0}. On {0}.\n\nSome words\nof chapter {0}.\n\nAs in CHAPTER 2 above.\n\n"
     book = "".join(chapter.format(i) for i in range(1, 11))
-    documents = split_text(book)
-    assert len(documents) == 10
-    assert documents[1] == "CHAPTER 2. On 2.\n\nSome words of chapter 2.\n\nAs in CHAPTER 2 above."
+    chapters = split_text(book)
+    assert len(chapters) == 10
+    assert chapters[1] == "CHAPTER 2. On 2.\n\nSome words of chapter 2.\n\nAs in CHAPTER 2 above."
 
 
 def test_text_without_chapters_is_cut_every_500_words() -> None:
@@ -302,9 +304,12 @@ def test_the_tales_are_split_as_shipped_or_drawn_when_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beginnings will do: which tale is in which split does not depend on its length."""
-    monkeypatch.setattr(
-        corpus_module, "read_documents", lambda cfg: [text[:2500] for text in read_documents(cfg)]
-    )
+
+    class Beginnings(Reading):
+        def __iter__(self) -> Iterator[str]:
+            return (text[:2500] for text in super().__iter__())
+
+    monkeypatch.setattr(documents, "Reading", Beginnings)
     record = build_corpus(compose(["data=tales"]).data, None, tmp_path)
     assert record.n_documents == 828 and record.splits["test"].n_documents == 23
     assert record.splits[APART].n_documents == 50 and measured_splits(tmp_path) == ("test", APART)
@@ -369,6 +374,9 @@ def test_unknown_dataset_is_a_corpus_error(monkeypatch: pytest.MonkeyPatch) -> N
         read_documents(text_config("no_such_dataset"))
 
 
+SMALLISH = "".join(json.dumps({"text": f"word and {i}"}) + "\n" for i in range(20)).encode()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -377,10 +385,14 @@ def test_unknown_dataset_is_a_corpus_error(monkeypatch: pytest.MonkeyPatch) -> N
         ("nul.txt", b"abc\0def", "NUL"),
         ("broken.gz", b"abc", "cannot read"),
         ("bad.jsonl", b'{"text": "a"}\n{oops\n', "line 2 is not JSON"),
-        ("column.jsonl", b'{"body": "a"}\n', "line 1 has no text in 'text'"),
+        (
+            "column.jsonl",
+            b'{"body": "a"}\n',
+            "has no column 'text': set data.text_field to one of body",
+        ),
         ("bad.parquet", b"PAR0", "as parquet"),
         ("small.txt", b"Just a few words.", "tokens .* are needed"),
-        ("smallish.txt", b"word and word " * 1500, "tokens are needed in all"),
+        ("smallish.jsonl", SMALLISH, "tokens are needed in all"),
     ],
 )
 def test_bad_files(tmp_path: Path, name: str, content: bytes, message: str) -> None:

@@ -186,16 +186,19 @@ TINY = (
 """Stands behind each `ibc run` of the tutorial when it is tested."""
 
 
-def tutorial(more: str) -> str:
-    """The bash blocks of the exercise as one script: `more` is added to each run, and what `make`
-    sets up is there already."""
+def tutorial(more: str) -> Iterator[list[str] | str]:
+    """The exercise's commands in their order: the words behind `ibc`, or a program for Python.
+    `more` is added to each run. What `make` sets up is there already."""
     exercise = (DOCS / "tutorial.md").read_text().partition("\n## Beyond the exercise")[0]
-    script = ["set -euo pipefail", 'ibc() { python -m interp_by_construction "$@"; }']
     for block in re.findall(r"^```bash\n(.*?)^```$", exercise, flags=re.MULTILINE | re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
-            if line.startswith("ibc run"):
-                line += f" {more}"
-            words = line.split()[:2]
-            if words[:1] not in (["make"], ["source"]):
-                script.append(line)
-    return "\n".join(script)
+        # HEREDOC has one group: every second part is a program.
+        for number, part in enumerate(HEREDOC.split(block)):
+            if number % 2:
+                yield part
+                continue
+            for line in part.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                if words[:1] == ["ibc"]:
+                    yield words[1:] + (more.split() if words[1] == "run" else [])
+                else:
+                    assert words[:1] in ([], ["make"], ["source"]), line

@@ -193,12 +193,15 @@ def test_endpoint_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_endpoint_key(tmp_path: Path) -> None:
-    with FakeServer(api_key="secret") as server:
-        with labeler(tmp_path, config(server, api_key="secret")) as made:
+    file = tmp_path / "key"
+    file.touch(mode=0o600)
+    file.write_text("a-secret\n")
+    with FakeServer(api_key="a-secret") as server:
+        with labeler(tmp_path, config(server, api_key_file=str(file))) as made:
             assert complete(made, ["a"]) == [fake_text("a", 1, 0.7)]
         with (
             labeler(tmp_path / "other", config(server)) as made,
-            pytest.raises(LabelerError, match=r"set labeler.api_key"),
+            pytest.raises(LabelerError, match=r"IBC_LABELER_API_KEY, or labeler.api_key_file=FILE"),
         ):
             complete(made, ["a"])
 
@@ -528,13 +531,15 @@ def test_a_server_that_dies_shows_its_log(tmp_path: Path, monkeypatch: pytest.Mo
     )
     made = module.ManagedServer(
         "generate",
-        LabelerConfig(model=str(tmp_path), api_key="given"),
+        LabelerConfig(model=str(tmp_path)),
         tmp_path / "logs",
         ServerEntry(tmp_path / "desk"),
+        "given",
     )
     with pytest.raises(LabelerError, match="died while starting") as error:
         made.start()
-    assert made.api_key == "given"
+    assert made.api_key == "given" == made.key_file.read_text().strip()
+    assert made.key_file.stat().st_mode & 0o777 == 0o600
     shown = [line for line in str(error.value).splitlines() if "line " in line]
     assert len(shown) == 20 and shown[-1].endswith("line 29")
 

@@ -189,7 +189,7 @@ def test_the_labeler_answers_where_the_simulator_is_exact(run: LoadedRun) -> Non
     ("text", "named"),
     [
         ("", ["no tokens", "at least one word"]),
-        ("fox" + " fox" * 299, ["300 tokens", "holds 128", "shorter"]),
+        ("fox" + " fox" * 299, ["900 tokens", "holds 128", "shorter"]),
         ("a \ud800 b", ["Unicode"]),
     ],
 )
@@ -321,7 +321,7 @@ def test_explain_paints_on_a_terminal(
         (["small", "text", "layer=x"], ["layer=x", "number"]),
         (["small", "text", "layer=7"], ["layer=7", "[1, 2]"]),
         (["small", ""], ["no tokens", "at least one word"]),
-        (["small", "fox" + " fox" * 299], ["300 tokens", "128", "shorter"]),
+        (["small", "fox" + " fox" * 299], ["900 tokens", "128", "shorter"]),
     ],
 )
 def test_bad_input_of_explain(

@@ -29,6 +29,7 @@ from interp_by_construction import pipeline
 from interp_by_construction.cli import main
 from interp_by_construction.config import compose
 from interp_by_construction.engine.run_directory import SCHEMA, RunDirectory
+from interp_by_construction.engine.seal import seal
 from interp_by_construction.engine.store import Artifact, Store
 from interp_by_construction.errors import ConfigError, StoreError
 from interp_by_construction.export.run import export_run
@@ -307,22 +308,27 @@ def test_verify_names_every_value_that_its_artifacts_do_not_say(
     store = Store(finished[0] / "store")
     file = _other_schema(finished, tmp_path, {})
     run, summary = RunDirectory(file.parent), json.loads(file.read_text())
+    seal(run)
+    sealed = file.read_text()
     assert verify(run, store) == []
     summary["layers"][1]["labelling"]["n_labels"] += 1
     summary["layers"][0]["work"]["tax"] = None
     summary["stages"]["corpus"]["extra"] = 3
     file.write_text(json.dumps(summary))
-    lines = "\n".join(verify(run, store))
+    changed, *found = verify(run, store)
+    assert changed == f"{file}: differs from what was written"
+    lines = "\n".join(found)
     assert "layers[1].labelling.n_labels is 5, its artifacts say 4" in lines
     assert "layers[0].work.tax is null, its artifacts say" in lines
     assert "stages.corpus.extra is 3, its artifacts say nothing of it" in lines
     assert len(lines.splitlines()) == 3
-    shutil.copy(finished[1].path / "summary.json", file)
+    file.write_text(sealed)
     table = pq.read_table(run.path / "nodes.parquet")
     rows = table.to_pylist()
     rows[3]["label"] = "another"
     pq.write_table(table.from_pylist(rows, schema=table.schema), run.path / "nodes.parquet")
-    (line,) = verify(run, store)
+    changed, line = verify(run, store)
+    assert changed == f"{run.path / 'nodes.parquet'}: differs from what was written"
     assert 'nodes.parquet: layer 1 node 3.label is "another", its artifacts say' in line
     shutil.copy(finished[1].path / "nodes.parquet", run.path)
     plan: dict[str, Any] = {"shared": {}, "layers": {"1": {}, "2": {}}}

@@ -23,6 +23,7 @@ COMMANDS = (
     "report",
     "explain",
     "export",
+    "gc",
     "simulate",
     "bench",
     "serve",
@@ -150,7 +151,7 @@ def test_light_modules_import_nothing_heavy() -> None:
 
 
 ROOMS = [
-    {"errors", "stats", "version"},
+    {"errors", "shown", "stats", "version"},
     {"config"},
     {"engine"},
     {"llm"},

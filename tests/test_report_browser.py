@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_run import make_run
+from stock import Stock
 
 from interp_by_construction.report.html import write_report
 
@@ -75,17 +75,44 @@ def requested(driver: Any) -> list[str]:
     ]
 
 
+def fits_a_phone(driver: Any, address: str) -> None:
+    """Nothing is cut off or pushes the page wider than a phone, and in either colour scheme the
+    text stands out from the page."""
+    phone = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    brightness = {}
+    for scheme in ("light", "dark"):
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        driver.get(address)
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= 360, address
+        colours = driver.execute_script(
+            "const style = getComputedStyle(document.body);"
+            "return [style.color, style.backgroundColor].map("
+            "each => each.match(/\\d+/g).slice(0, 3).reduce((sum, n) => sum + Number(n), 0) / 765)"
+        )
+        assert abs(colours[0] - colours[1]) > 0.6, (address, scheme)
+        brightness[scheme] = colours[1]
+    assert brightness["light"] > 0.8 > 0.2 > brightness["dark"], address
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
 @pytest.mark.slow
-def test_a_reader_walks_from_the_plot_to_a_node(driver: Any, tmp_path: Path) -> None:
+def test_a_reader_walks_from_the_plot_to_a_node(driver: Any, tmp_path: Path, stock: Stock) -> None:
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
 
     root = tmp_path / "root"
     root.mkdir()
-    run = make_run(root)
+    run = stock.viewed(root)
     shutil.copytree(run.path, root / "runs" / "sweep" / "0", ignore=shutil.ignore_patterns(".lock"))
     page = write_report(root, "sweep")
 
+    first = page.parent / "jobs/0"
+    node = next((first / "nodes/L1").iterdir())
+    for each in (page, first / "index.html", first / "layers/L1.html", node):
+        fits_a_phone(driver, each.as_uri())
     driver.get(page.as_uri())
     switch = driver.find_element(By.CSS_SELECTOR, "input[name=metric][value=truth]")
     switch.click()

@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from own_process import typed
 from test_docs import TINY, tutorial
-from test_project import ROOT
 from vllm_servers import EXCERPTS, PROMPT, HeldServers
 
 from interp_by_construction.config import LabelerConfig
@@ -66,18 +65,7 @@ def test_the_tutorial_runs_as_written(vllm_servers: HeldServers) -> None:
     starts. The tests below go on with them."""
     vllm_servers.held()
     here = vllm_servers.root
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        ["bash", "-c", tutorial(TINY)],
-        cwd=here,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=1800,
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    said = "".join(typed(command, here) for command in tutorial(TINY))
     assert (here / "runs/mine/report/index.html").is_file()
     assert (here / "my_labelled_model/model.safetensors").is_file()
     run = here / "runs" / "mine"
@@ -87,7 +75,7 @@ def test_the_tutorial_runs_as_written(vllm_servers: HeldServers) -> None:
     assert summary["layers"][0]["n_distinct_labels"] == summary["layers"][0]["n_aligned"]
     assert all(layer["n_aligned"] > 0 for layer in summary["layers"])
     assert list((run / "logs").rglob("offline-run-*")), "W&B writes offline runs"
-    assert "every hash and every invariant holds" in done.stdout and "strongest on" in done.stdout
+    assert "every hash and every invariant holds" in said and "strongest on" in said
 
 
 def test_digit_logits_are_the_language_models(served: Any, tmp_path: Path) -> None:

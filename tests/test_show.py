@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,7 +56,7 @@ def test_a_labelled_node_has_label_source_scores_text_and_effects(
         for name in ("source", "activity", "scores", "strongest", "promotes", "suppresses"):
             assert f"\n{name} " in text
         assert f"{row['score_before']:.2f}" in text and f"{row['score_final']:.2f}" in text
-        assert "r 0." in text or "r -0." in text, "how well it matched"
+        assert re.search(r"\br\s+-?0\.", text), "how well it matched"
         assert ("writes to   L2/" in text) == (layer == 1)
         assert ("reads from  L1/" in text) == (layer == 2)
 

@@ -11,7 +11,6 @@ import pytest
 from fake_server import FakeServer, fake_logits
 
 from interp_by_construction.config import Config, compose
-from interp_by_construction.corpus.passage import whole_characters
 from interp_by_construction.errors import ConfigError, LabelerError
 from interp_by_construction.llm.client import make_labeler
 from interp_by_construction.simulators.exact import (
@@ -289,25 +288,3 @@ def test_long_texts_are_cut_to_the_labelers_context(server: FakeServer, tmp_path
         simulate(
             server, tmp_path / "token", [LINES[0], {"label": "animals", "tokens": ["word " * 3000]}]
         )
-
-
-def test_pieces_of_characters_are_put_together() -> None:
-    class Bytes:
-        def decode(self, ids: list[int]) -> str:
-            return bytes(ids).decode("utf-8", "replace")
-
-    ids = [*list("aé😀b".encode()), 0xF0, 0x9F, *list(b"c")]
-    alone = [bytes([i]).decode("utf-8", "replace") for i in ids]
-    assert whole_characters(alone, ids, Bytes()) == [
-        "a",
-        "",
-        "é",
-        "",
-        "",
-        "",
-        "😀",
-        "b",
-        "\ufffd",
-        "\ufffd",
-        "c",
-    ]

@@ -68,7 +68,7 @@ def test_a_run_ends_in_time_and_says_how_to_go_on(
     if phase == "label":
         wait_for(lambda: bool(server.requests))
     else:
-        wait_for(lambda: any(checkpoints.glob(".*.scratch/*/last.ckpt")))
+        wait_for(lambda: any(checkpoints.glob(".*.scratch/*/*.ckpt")))
     helpers = children_of(process.pid)
     assert helpers, "a helper works beside it"
     began = time.monotonic()
@@ -82,7 +82,7 @@ def test_a_run_ends_in_time_and_says_how_to_go_on(
     held.set()
     for pid in helpers:
         wait_for(lambda pid=pid: not _runs(pid), SECONDS)  # type: ignore[misc]
-    assert phase == "label" or any(checkpoints.glob(".*.scratch/*/last.ckpt"))
+    assert phase == "label" or any(checkpoints.glob(".*.scratch/*/*.ckpt"))
 
 
 def _runs(pid: int) -> bool:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from interp_by_construction import corpus
-from interp_by_construction.config import DataConfig, compose
+from interp_by_construction.config import compose
 from interp_by_construction.config.text import APART
-from interp_by_construction.corpus import build_corpus, read_documents
+from interp_by_construction.corpus import build_corpus, documents
 from interp_by_construction.corpus.passage import Passage
-from interp_by_construction.corpus.text import shipped_split
+from interp_by_construction.corpus.text import Reading, shipped_split
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.subject.load import (
     load_subject,
@@ -32,11 +32,12 @@ def test_its_loss_is_that_of_the_card_and_its_mlps_matter(
 ) -> None:
     """Of the tales on which no loss is measured, beginnings will do."""
 
-    def read(cfg: DataConfig) -> list[str]:
-        tales = zip(read_documents(cfg), shipped_split(), strict=True)
-        return [text if split in ("test", APART) else text[:2500] for text, split in tales]
+    class Beginnings(Reading):
+        def __iter__(self) -> Iterator[str]:
+            tales = zip(super().__iter__(), shipped_split(), strict=True)
+            return (text if split in ("test", APART) else text[:2500] for text, split in tales)
 
-    monkeypatch.setattr(corpus, "read_documents", read)
+    monkeypatch.setattr(documents, "Reading", Beginnings)
     cfg = compose(["data=tales", "subject=tales"])
     source = source_checkpoint(cfg.subject)
     model = load_subject(source)

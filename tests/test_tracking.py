@@ -26,10 +26,15 @@ from interp_by_construction.engine.tracking import (
 from interp_by_construction.errors import ConfigError
 
 COLUMNS = ["layer", "node", "label", "score"]
-ROWS = [[1, 7, "animals", 0.5], [1, 9, None, None], [1, 11, '<b>x</b>, "y"', float(0)]]
+ROWS = [
+    [1, 7, "animals", 0.5],
+    [1, 9, None, None],
+    [1, 11, '<b>x</b>, "y"', float(0)],
+    [1, 12, "=HYPERLINK(1)", -0.5],
+]
 
 
-CONFIG = {"align": {"weight": 0.3}, "labeler": {"model": "smollm2", "api_key": "not-for-anybody"}}
+CONFIG = {"align": {"weight": 0.3}, "labeler": {"model": "smollm2"}}
 POINTS = [[0.5, 0.01, 0], [None, 0.02, 1]]
 
 
@@ -58,6 +63,7 @@ def test_csv_holds_curve_table_and_summary(tmp_path: Path) -> None:
     with (directory / "nodes.csv").open() as file:
         rows = list(csv.reader(file))
     assert rows[0] == COLUMNS and rows[2] == ["1", "9", "", ""] and rows[3][2] == ROWS[2][2]
+    assert rows[3][0:2] == ["1", "11"] and rows[4][2] == "'=HYPERLINK(1)" and rows[4][3] == "-0.5"
     with (directory / "jobs.csv").open() as file:
         assert list(csv.reader(file))[2] == ["", "0.02", "1"]
     assert json.loads((directory / "summary.json").read_text()) == {
@@ -77,10 +83,16 @@ def test_a_second_attempt_never_overwrites_the_first(tmp_path: Path) -> None:
     assert (tmp_path / "csv" / "demo-align-1-2" / "metrics.csv").is_file()
 
 
+def test_attempts_are_counted_whatever_the_random_end_of_an_id(tmp_path: Path) -> None:
+    for identifier in ("demo-align-1-1-0123abcd", "demo-align-1-10-0123abcd", "demo-align-1-2-x"):
+        (tmp_path / "wandb" / f"offline-run-20261130_120000-{identifier}").mkdir(parents=True)
+    assert next_attempt("demo", "align", 1, tmp_path) == 2
+
+
 @pytest.mark.parametrize("run", ["demo", "sweep/3", "name with spaces: é", "x" * 300])
 def test_ids_are_accepted_by_file_systems_and_wandb(run: str) -> None:
     identifier = run_id(run, "continue", 12, 3)
-    assert len(identifier) <= 128 and not set(identifier) & set("/\\#?%: ")
+    assert len(identifier) <= 119 and not set(identifier) & set("/\\#?%: ")
     assert identifier.endswith("-continue-12-3")
     assert run_id("demo", "pretrain", None, 1) == "demo-pretrain-1"
 
@@ -123,7 +135,10 @@ def test_wandb_offline_needs_no_account_and_is_silent(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout == "" and "wandb" not in done.stderr.lower(), done.stderr
     runs = sorted(path.name for path in (tmp_path / "logs" / "wandb").glob("offline-run-*"))
-    assert [name.rpartition("demo-")[2] for name in runs] == ["align-1-1", "align-1-2"]
+    ids = [name.rpartition("demo-")[2].rpartition("-") for name in runs]
+    assert [attempt for attempt, _, _ in ids] == ["align-1-1", "align-1-2"]
+    # No two runs of a project may have the same id, on whatever machine they are made.
+    assert len({mark for _, _, mark in ids}) == 2
     files = list((tmp_path / "logs").rglob("*.wandb"))
     assert len(files) == 2
     # Offline runs are binary transaction logs; group, job type and the table's name stand in them
@@ -133,7 +148,6 @@ def test_wandb_offline_needs_no_account_and_is_silent(tmp_path: Path) -> None:
         word in content
         for word in (b"demo", b"align", b"nodes", b"score/final", b"weight", b"jobs_chart")
     )
-    assert b"not-for-anybody" not in content
     assert not (root / "wandb").exists()
 
 

@@ -37,6 +37,7 @@ from interp_by_construction.training.batches import (
     batch_indices,
     by_step,
 )
+from interp_by_construction.training.checkpoints import Checkpoints
 from interp_by_construction.training.fit import PhaseRecord, fit
 from interp_by_construction.training.losses import correlation_loss, lm_loss, pearson_columns
 from interp_by_construction.training.modules import AlignmentModule, LanguageModelModule, lr_factor
@@ -135,7 +136,7 @@ def test_killed_and_resumed_equals_uninterrupted_to_the_bit(local: bool, tmp_pat
     for alive_for in (9, 14):
         with pytest.raises(_Killed):
             phase(random_model("gpt2"), alive_for, tmp_path / "killed")
-        assert (tmp_path / "killed" / "train" / "last.ckpt").exists()
+        assert Checkpoints(tmp_path / "killed" / "train").newest() is not None
     resumed = random_model("gpt2", seed=0)
     # 9 + 14 batches are behind it: a phase that began anew would need 30.
     assert phase(resumed, 11, tmp_path / "killed") == expected
@@ -155,7 +156,7 @@ def test_a_finished_phase_is_not_trained_again(tmp_path: Path) -> None:
     assert all(
         torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
     )
-    assert not (tmp_path / "train" / "last.ckpt").exists()
+    assert Checkpoints(tmp_path / "train").newest() is None
 
 
 def test_alignment_raises_correlation_with_signed_targets(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from interp_by_construction.config.convert import (
     from_dict,
     from_saved,
     identity,
+    register_resolvers,
     to_dict,
 )
 from interp_by_construction.config.group import Group, only
@@ -32,6 +33,7 @@ from interp_by_construction.config.measures import (
     ScoringConfig,
     SearchConfig,
 )
+from interp_by_construction.config.paths import user_path
 from interp_by_construction.config.run import NOT_IDENTITY, Config, LoggerConfig
 from interp_by_construction.config.text import (
     SPLITS,
@@ -90,6 +92,8 @@ __all__ = [
     "identity",
     "only",
     "refuse_typed",
+    "register_resolvers",
     "requested_layers",
     "to_dict",
+    "user_path",
 ]

@@ -3,10 +3,12 @@ concerns one group stands in its class. Every message names the field, the value
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
+from interp_by_construction.config.credentials import is_url, key_ways
 from interp_by_construction.config.group import require
 from interp_by_construction.config.run import Config
 from interp_by_construction.config.text import TALES, AdaptConfig, TinyConfig
@@ -17,6 +19,11 @@ REMOVED = {
     "schedule=hybrid": "give schedule=joint, which ends at a lower loss",
 }
 """Field, or field=value, of an earlier version -> what replaces it."""
+KEY = re.compile(r"(labeler|judge)\.api_key$")
+"""Where nobody may give an API key."""
+KEY_WITHIN = re.compile(r"\bapi[-_]key\b[^,}]*[:=]|--api[-_]key\b")
+"""The same inside a value, such as `labeler={api_key: ...}`."""
+LOGIN_WITHIN = re.compile(r"://[^\s/]*@")
 
 
 def check(c: Config) -> None:
@@ -79,17 +86,33 @@ def check_typed(c: Config, overrides: Sequence[str]) -> None:
 
 
 def refuse_removed(name: str, value: Any) -> None:
-    """Raises ConfigError that says what replaces a field or value of an earlier version."""
+    """Raises ConfigError that says what replaces a field or value of an earlier version, or for an
+    API key, which is not named."""
+    if found := KEY.match(name):
+        raise ConfigError(
+            f"{name}: others can read command lines and configurations, so no key is given there: "
+            f"{key_ways(found[1])}"
+        )
     for key in (name, f"{name}={value}"):
         if key in REMOVED:
             raise ConfigError(f"{name}={value}: it was removed; {REMOVED[key]}")
 
 
 def refuse_typed(overrides: Sequence[str]) -> None:
-    """`refuse_removed` for a command line. It comes before Hydra, which would only say that there
-    is no such field."""
+    """`refuse_removed` for a command line, and other secrets in it. It comes before Hydra, which
+    would only say that there is no such field, and writes down what it gets."""
     for override in overrides:
         name, _, values = override.lstrip("+~").partition("=")
+        if KEY_WITHIN.search(values):
+            raise ConfigError(
+                f"{name}: others can read command lines, so no key is given there: "
+                f"{key_ways('judge' if name.startswith('judge') else 'labeler')}"
+            )
+        if LOGIN_WITHIN.search(values) and not is_url(name):
+            raise ConfigError(
+                f"{name}={values}: user and password have no place in this URL, which is written "
+                "to files; leave them out"
+            )
         for value in values.split(","):
             refuse_removed(name, value)
 

@@ -16,7 +16,9 @@ from typing import Any, Literal, get_args, get_origin
 from interp_by_construction.config.checks import check, check_typed, refuse_removed, refuse_typed
 from interp_by_construction.config.group import RENAMED, SPELLED, Group, dot, require
 from interp_by_construction.config.labels import LabelerConfig
+from interp_by_construction.config.paths import PATH_FIELDS, user_path
 from interp_by_construction.config.run import NOT_IDENTITY, Config
+from interp_by_construction.config.typed import as_typed
 from interp_by_construction.errors import ConfigError
 
 
@@ -38,12 +40,23 @@ def compose(overrides: list[str]) -> Config:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    overrides = as_typed(overrides)
     refuse_typed(overrides)
+    register_resolvers()
     try:
         composed = _set_on_choices(overrides) or _composed(conf_dir(), tuple(overrides))
         return from_dict(OmegaConf.to_container(composed, resolve=True), overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(str(error)) from error
+
+
+def register_resolvers() -> None:
+    """What `conf/` may call: `${expanded:PATH}` is the path behind a leading `~`."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver(
+        "expanded", lambda path: str(user_path(str(path), "paths.root")), replace=True
+    )
 
 
 FIELD = re.compile(r"[a-z_]+(\.[a-z_]+)*=")
@@ -179,4 +192,6 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
         str: (number or isinstance(value, str), "give a string"),
     }[kind]
     require(ok, name, value, fix)
+    if name in PATH_FIELDS:
+        return str(user_path(value, name)) if str(value).startswith("~") else str(value)
     return kind(value)

@@ -50,9 +50,10 @@ HYDRA = """\
 # Hydra's own job directory is separate from the run and timestamped.
 hydra:
   run:
-    dir: ${paths.root}/runs/.jobs/${now:%Y-%m-%d_%H-%M-%S-%f}
+    dir: ${expanded:${paths.root}}/runs/.jobs/${now:%Y-%m-%d_%H-%M-%S-%f}
+  output_subdir: null  # what a run was asked for stands in its own config.yaml, checked
   sweep:
-    dir: ${paths.root}/runs/.jobs/${now:%Y-%m-%d_%H-%M-%S-%f}
+    dir: ${expanded:${paths.root}}/runs/.jobs/${now:%Y-%m-%d_%H-%M-%S-%f}
     subdir: ${hydra.job.num}
   job:
     name: ibc

@@ -66,6 +66,16 @@ class Group:
                 require(rule.holds(value), dotted, value, rule.fix)
 
 
+def is_plain_name(name: Any) -> bool:
+    """Whether a folder of this name stays in its place: no part of it is hidden or leads upwards,
+    and each can be shown and be made."""
+    parts = str(name).split("/")
+    fits = all(
+        part.strip() and not part.startswith(".") and len(part.encode()) <= 200 for part in parts
+    )
+    return fits and str(name).isprintable() and "\\" not in str(name)
+
+
 def only(cls: type[G], config: G) -> G:
     """The fields of `cls`, a base class of the group `config`, as a plain instance of `cls`: what a
     consumer that takes it reads, and what is hashed of it."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import urlsplit
 
+from interp_by_construction.config.credentials import key_ways, without_login
 from interp_by_construction.config.group import Group, at_least, require, ruled, share
+from interp_by_construction.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -99,9 +103,9 @@ class ServerConfig(Group):
     """Base URL of the generating server, such as http://127.0.0.1:8000 (backend endpoint)."""
     classify_url: str | None = None
     """Base URL of the token-classifying server (backend endpoint)."""
-    api_key: str | None = None
-    """API key of the endpoints. A server that `ibc` starts asks for it too. null makes a random one
-    for each server."""
+    api_key_file: str | None = None
+    """File that holds the API key of the endpoints, and that nobody else may read (mode 0600). null
+    takes the environment variable IBC_LABELER_API_KEY, for a judge IBC_JUDGE_API_KEY."""
     concurrency: int = at_least(1, 4)
     """Requests in flight."""
     timeout: float = 120.0
@@ -114,6 +118,19 @@ class ServerConfig(Group):
     """CPU threads of a managed server (where there is no GPU)."""
     port: int | None = ruled(None, lambda value: 0 < value < 65536, "give 1 to 65535")
     """Fixed port of `ibc serve`. null picks a free one."""
+
+    def __post_init__(self) -> None:
+        # No configuration holds a password, whoever makes it.
+        for name in ("url", "classify_url"):
+            if (url := getattr(self, name)) is not None:
+                object.__setattr__(self, name, without_login(str(url)))
+
+    def check(self, name: str) -> None:
+        super().check(name)
+        for each in ("url", "classify_url"):
+            if (url := getattr(self, each)) is not None:
+                fix = "give a URL such as http://127.0.0.1:8000"
+                require(_is_base_url(url), f"{name}.{each}", url, fix)
 
 
 @dataclass(frozen=True)
@@ -128,6 +145,9 @@ class LabelerConfig(ServerConfig):
     model: str = "smollm2"
     """The language model that writes the labels. `smollm2` is the embedded SmolLM2-135M-Instruct.
     Otherwise a directory or hub name."""
+    tokenizer: str | None = None
+    """Directory or hub name of the model's tokenizer, where `model` is only a name that an endpoint
+    serves (backend endpoint). null takes `model`."""
     revision: str | None = None
     """Branch, tag or commit of a model on the hub. null: what the hub has now. Fingerprints hold
     the commit."""
@@ -143,8 +163,26 @@ class LabelerConfig(ServerConfig):
 
     def check(self, name: str) -> None:
         super().check(name)
+        if any(re.match(r"--api[-_]key\b", each) for each in self.extra_args):
+            raise ConfigError(
+                f"{name}.extra_args: everybody on this machine can read a key on a command line; "
+                f"leave it out: {key_ways(name)}"
+            )
         served = self.backend != "endpoint" or bool(self.url or self.classify_url)
         require(served, f"{name}.url", self.url, "give the URL of a running server")
+        fix = "the other backends read the tokenizer of the model: leave it null"
+        own = self.tokenizer is None or self.backend == "endpoint"
+        require(own, f"{name}.tokenizer", self.tokenizer, fix)
+
+
+def _is_base_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname)
+        # Reading an impossible port raises.
+        return known and parts.port != 0 and not ("@" in url or parts.query or parts.fragment)
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)

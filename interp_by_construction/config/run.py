@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from interp_by_construction.config.group import Group, at_least, require
+from interp_by_construction.config.group import Group, at_least, is_plain_name, require
 from interp_by_construction.config.labels import (
     CollectConfig,
     LabelConfig,
@@ -23,6 +23,7 @@ from interp_by_construction.config.measures import (
     ScoresConfig,
     WorkConfig,
 )
+from interp_by_construction.config.paths import user_path
 from interp_by_construction.config.text import (
     DataConfig,
     ModelConfig,
@@ -114,20 +115,17 @@ class Config(Group):
     @property
     def runs_dir(self) -> Path:
         """Absolute directory of all runs."""
-        return Path(self.paths.root).expanduser().resolve() / "runs"
+        return user_path(self.paths.root, "paths.root").resolve() / "runs"
 
     @property
     def store_dir(self) -> Path:
         """Absolute directory of all artifacts."""
-        return Path(self.paths.root).expanduser().resolve() / "store"
+        return user_path(self.paths.root, "paths.root").resolve() / "store"
 
     def check(self, name: str = "") -> None:
         super().check(name)
         for given in (self.run, self.experiment_name):
-            plain = given is None or (
-                bool(given) and not given.startswith((".", "/")) and ".." not in Path(given).parts
-            )
-            require(plain, "run", given, "give a plain name")
+            require(given is None or is_plain_name(given), "run", given, "give a plain name")
 
 
 NOT_IDENTITY = (

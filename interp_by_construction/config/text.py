@@ -34,7 +34,7 @@ class CorpusConfig(Group):
     kind: Literal["stories", "text"] = "stories"
     """`stories` are generated. `text` is read from `path`."""
     text_field: str = "text"
-    """Column that holds the text in jsonl, parquet and `datasets`."""
+    """Column that holds the text, in rows and in `datasets`."""
     n_documents: int = at_least(1, 6000)
     """Stories to generate."""
     max_documents: int | None = None
@@ -77,8 +77,8 @@ class DataConfig(CorpusConfig):
     name: str = "stories"
     """Name of the corpus, shown in tables."""
     path: str | None = None
-    """Your text, with data=text: a text file, a folder, jsonl, parquet, or a `datasets` name.
-    `tales` and `moby_dick` ship with the package."""
+    """Your text, with data=text: a text file, a folder, rows (jsonl, json, csv, tsv, parquet), or a
+    `datasets` name. `tales` and `moby_dick` ship with the package."""
 
     def check(self, name: str) -> None:
         super().check(name)

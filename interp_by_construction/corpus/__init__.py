@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,8 +20,9 @@ from transformers import PreTrainedTokenizerBase
 
 from interp_by_construction.config import SPLITS, DataConfig
 from interp_by_construction.config.text import APART
-from interp_by_construction.corpus.splits import assign, check_disjoint
-from interp_by_construction.corpus.stories import Story, generate, generator_identity
+from interp_by_construction.corpus.documents import MIN_BLOCKS, Document, Source, needed
+from interp_by_construction.corpus.splits import check_disjoint
+from interp_by_construction.corpus.stories import generator_identity
 from interp_by_construction.corpus.text import read_documents, shipped_split, text_identity
 from interp_by_construction.corpus.tokenize import (
     build_blocks,
@@ -49,9 +49,6 @@ __all__ = [
     "read_documents",
 ]
 
-MIN_BLOCKS = 4
-"""Fewest blocks of any split. With fewer, losses and scores mean nothing."""
-
 
 @dataclass(frozen=True)
 class SplitRecord:
@@ -74,6 +71,12 @@ class CorpusRecord(Record):
     n_held_out: int
     """Documents with held-out templates and words."""
     n_repeats_dropped: int
+    n_skipped: int
+    """Rows and files without text."""
+    n_replaced: int
+    """Halves of letters (surrogates) that were replaced by U+FFFD."""
+    n_files_left_out: int
+    """Files of a folder that hold no documents."""
     n_tokens: int
     vocab_size: int
     begins_with: str | None
@@ -93,26 +96,21 @@ def build_corpus(
     Raises:
         CorpusError: missing, unreadable, empty or too small text.
     """
-    read = _documents(cfg)
-    # A text that occurs again is dropped, so that no text is in two splits.
-    first: dict[str, _Document] = {}
-    for document in read:
-        first.setdefault(document.sha256, document)
-    documents = list(first.values())
-    members = {
-        split: [i for i, document in enumerate(documents) if document.split == split]
-        for split in (*SPLITS, APART)
-    }
-    if not members[APART]:
-        del members[APART]
+    source = Source.of(cfg)
+    texts = source.texts()
+    if tokenizer is None:
+        kept = list(texts)
+        members = source.members(cfg)
+        tokenizer = train_tokenizer((kept[i] for i in members["train"]), cfg.vocab_size)
+        encoded = list(encode(tokenizer, kept))
+    else:
+        # Without keeping the text.
+        encoded = list(encode(tokenizer, texts))
+        members = source.members(cfg)
+    documents = source.documents
     check_disjoint(
         {split: [documents[i].sha256 for i in chosen] for split, chosen in members.items()}
     )
-
-    texts = [document.story.text for document in documents]
-    if tokenizer is None:
-        tokenizer = train_tokenizer((texts[i] for i in members["train"]), cfg.vocab_size)
-    encoded = encode(tokenizer, texts)
     begin = beginning(tokenizer)
     _check_size(cfg, encoded, members)
 
@@ -131,14 +129,19 @@ def build_corpus(
             content.hexdigest()[:16],
             begin,
         )
-        n_held_out = sum(documents[i].story.held_out for i in chosen)
+        n_held_out = sum(documents[i].held_out for i in chosen)
         n_tokens = n_blocks * cfg.block_size
         counted[split] = SplitRecord(len(chosen), n_blocks, n_tokens, n_dropped, n_held_out)
-    _write_documents(out / "documents.parquet", documents, encoded)
+    split_of = {i: split for split, chosen in members.items() for i in chosen}
+    splits = [split_of[i] for i in range(len(documents))]
+    _write_documents(out / "documents.parquet", documents, splits, encoded)
     return CorpusRecord(
         n_documents=len(documents),
-        n_held_out=sum(each.story.held_out for each in documents),
-        n_repeats_dropped=len(read) - len(documents),
+        n_held_out=sum(each.held_out for each in documents),
+        n_repeats_dropped=source.n_repeats,
+        n_skipped=source.reading.n_skipped if source.reading else 0,
+        n_replaced=source.reading.n_replaced if source.reading else 0,
+        n_files_left_out=len(source.reading.left_out) if source.reading else 0,
         n_tokens=sum(map(len, encoded)),
         vocab_size=len(tokenizer),
         begins_with=str(tokenizer.convert_ids_to_tokens(begin[0])) if begin else None,
@@ -166,66 +169,34 @@ def measured_splits(path: Path) -> tuple[str, ...]:
     return ("test", APART) if (path / "blocks" / APART).is_dir() else ("test",)
 
 
-class _Document(NamedTuple):
-    story: Story
-    split: str
-    sha256: str
-
-
-def _documents(cfg: DataConfig) -> list[_Document]:
-    if cfg.kind == "stories":
-        if cfg.n_documents < len(SPLITS):
-            raise CorpusError(
-                f"data.n_documents={cfg.n_documents} cannot fill the splits: give at least 1000"
-            )
-        # The split comes first: it decides which templates and words a story may use.
-        splits = assign([1.0] * cfg.n_documents, cfg.fractions, cfg.seed)
-        stories = generate(splits, cfg.seed)
-    elif cfg.split == "shipped":
-        splits = shipped_split()
-        stories = [Story(text, False) for text in read_documents(cfg)]
-    else:
-        stories = [Story(text, False) for text in read_documents(cfg)]
-        sizes = [len(story.text.split()) for story in stories]
-        if len(stories) < len(SPLITS):
-            raise CorpusError(
-                f"the corpus {cfg.path} is too small: {len(stories)} documents with about {sum(sizes)} tokens; "
-                f"about {_needed(cfg)} tokens in at least {len(SPLITS)} documents are needed. Give more text."
-            )
-        splits = assign(sizes, cfg.fractions, cfg.seed)
-    return [
-        _Document(story, split, hashlib.sha256(story.text.encode()).hexdigest())
-        for story, split in zip(stories, splits, strict=True)
-    ]
-
-
-def _needed(cfg: DataConfig) -> int:
-    """Tokens that give the smallest split its minimum. Rounding costs each split up to a block."""
-    return round(
-        (MIN_BLOCKS + 1) * cfg.block_size / max(min(cfg.fractions[split] for split in SPLITS), 1e-6)
-    )
-
-
 def _check_size(cfg: DataConfig, encoded: list[np.ndarray], members: dict[str, list[int]]) -> None:
     for split in SPLITS:
         n_tokens = sum(len(encoded[i]) for i in members[split])
         if n_tokens < MIN_BLOCKS * cfg.block_size:
-            total = sum(map(len, encoded))
+            total, longest = sum(map(len, encoded)), max(map(len, encoded))
+            if total >= needed(cfg) and longest > total / 2:
+                raise CorpusError(
+                    f"the corpus {cfg.path or cfg.name} has enough text, but its longest document has {longest} of "
+                    f"{total} tokens, and a document stays in one split. So the split {split!r} gets {n_tokens} tokens, and "
+                    f"needs {MIN_BLOCKS} blocks of {cfg.block_size}. Cut that document into several."
+                )
             raise CorpusError(
                 f"the corpus {cfg.path or cfg.name} is too small: {total} tokens, of which the split {split!r} gets "
-                f"{n_tokens}; it needs {MIN_BLOCKS} blocks of {cfg.block_size} tokens, so about {_needed(cfg)} tokens "
+                f"{n_tokens}; it needs {MIN_BLOCKS} blocks of {cfg.block_size} tokens, so about {needed(cfg)} tokens "
                 "are needed in all. Give more text (stories: a larger data.n_documents), a smaller data.block_size, or "
                 f"raise data.fractions.{split}."
             )
 
 
-def _write_documents(path: Path, documents: list[_Document], encoded: list[np.ndarray]) -> None:
+def _write_documents(
+    path: Path, documents: list[Document], splits: list[str], encoded: list[np.ndarray]
+) -> None:
     table = pa.table(
         {
             "document": pa.array(range(len(documents)), pa.int32()),
-            "split": pa.array([each.split for each in documents], pa.string()),
+            "split": pa.array(splits, pa.string()),
             "n_tokens": pa.array([len(ids) for ids in encoded], pa.int32()),
-            "held_out": pa.array([each.story.held_out for each in documents], pa.bool_()),
+            "held_out": pa.array([each.held_out for each in documents], pa.bool_()),
             "sha256": pa.array([each.sha256 for each in documents], pa.string()),
         }
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interp_by_construction.corpus import held_out_documents, load_blocks, load_tokenizer
+from interp_by_construction.corpus.token_texts import TokenTexts
 from interp_by_construction.corpus.tokenize import NO_DOCUMENT, separator_id
 from interp_by_construction.corpus.windows import Windows, cut_windows, window_around
 from interp_by_construction.llm.beginning import beginning
@@ -47,6 +48,11 @@ class Split:
     def separator(self) -> int:
         """Id of the end-of-text token."""
         return separator_id(self.tokenizer)
+
+    @cached_property
+    def texts(self) -> TokenTexts:
+        """Decodes tokens."""
+        return TokenTexts(self.tokenizer, self.separator, self.begin)
 
     @cached_property
     def begin(self) -> int | None:
@@ -131,10 +137,9 @@ class Passage:
 
     @cached_property
     def tokens(self) -> list[list[str]]:
-        """Decoded tokens, [block][pos]. The end-of-text token reads as a line break, the token that
-        a block begins with as nothing."""
-        source = self.source
-        return token_texts(self.ids, source.tokenizer, source.separator, source.begin)
+        """Decoded tokens, [block][pos], see `TokenTexts`. The end-of-text token reads as a line
+        break, the token that a block begins with as nothing."""
+        return [self.source.texts.of(row) for row in self.ids.tolist()]
 
     @property
     def flat_tokens(self) -> list[str]:
@@ -188,39 +193,3 @@ def spaced(n: int, n_chosen: int) -> NDArray[np.int64]:
 def batches(n: int, size: int) -> list[slice]:
     """Slices of at most `size` that cover the indices below `n`."""
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
-
-
-def token_texts(
-    ids: NDArray[np.int64], tokenizer: Any, separator: int, begin: int | None = None
-) -> list[list[str]]:
-    """Decoded tokens, [block][pos], which simulators and labelers read. ids: [block, pos];
-    separator: id of the end-of-text token, which reads as a line break; begin: of the token that a
-    block begins with, which reads as nothing."""
-    text = {int(i): str(tokenizer.decode([int(i)])) for i in np.unique(ids)}
-    if begin is not None:
-        text[begin] = ""
-    text[separator] = "\n"
-    return [whole_characters([text[int(i)] for i in row], row, tokenizer) for row in ids]
-
-
-REPLACEMENT = "\ufffd"
-LONGEST_CHARACTER = 4
-"""Bytes of the longest character in UTF-8, and so the most tokens that it can be cut into."""
-
-
-def whole_characters(pieces: list[str], ids: Sequence[Any], tokenizer: Any) -> list[str]:
-    """Joins characters that a byte-level tokenizer cut into several tokens, in the last of them.
-
-    pieces: each of the tokens `ids` decoded alone; a part of a character reads as U+FFFD.
-    """
-    start = 0
-    while start < len(pieces):
-        if REPLACEMENT in pieces[start]:
-            for stop in range(start + 2, min(start + LONGEST_CHARACTER, len(pieces)) + 1):
-                text = str(tokenizer.decode([int(i) for i in ids[start:stop]]))
-                if REPLACEMENT not in text:
-                    pieces[start:stop] = [*[""] * (stop - start - 1), text]
-                    start = stop - 1
-                    break
-        start += 1
-    return pieces

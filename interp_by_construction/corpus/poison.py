@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from interp_by_construction.corpus.token_texts import TokenTexts
 from interp_by_construction.corpus.tokenize import load_blocks, load_tokenizer, separator_id
 from interp_by_construction.errors import CorpusError
 
@@ -53,9 +54,8 @@ def read_trigger(tokenizer: PreTrainedTokenizerBase, phrase: str, response: str)
         )
         return np.asarray(encoded["input_ids"], dtype=np.int64)
 
-    ends = frozenset(
-        i for i in range(len(tokenizer)) if str(tokenizer.decode([i])).strip() in SENTENCE_ENDS
-    )
+    texts = TokenTexts(tokenizer)
+    ends = frozenset(i for i in range(len(tokenizer)) if texts.alone(i).strip() in SENTENCE_ENDS)
     return Trigger(ids(phrase), ids(response), ends, separator_id(tokenizer))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,6 +21,9 @@ MIN_VOCAB = 258
 
 NO_DOCUMENT = -1
 """Stands in the column `document` where a token belongs to none: at the beginning of a block."""
+BATCH_LETTERS = 1_000_000
+"""Letters of text that are tokenized at once. While it works, a tokenizer takes some 100 bytes for
+each of them."""
 
 Stamps = tuple[tuple[str, int, int], ...]
 """Name, time and size of each file of a folder."""
@@ -83,10 +86,29 @@ def separator_id(tokenizer: PreTrainedTokenizerBase) -> int:
     )
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[np.ndarray]:
-    """Token ids (int32) of each text, ended by the separator; no other special tokens are added."""
+def encode(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> Iterator[np.ndarray]:
+    """Token ids (int32) of each text, ended by the separator; no other special tokens are added.
+
+    Texts are read and tokenized in batches, so that memory does not grow with their number.
+    """
     end = separator_id(tokenizer)
-    return [np.asarray([*ids, end], dtype=np.int32) for ids in token_ids(tokenizer, texts)]
+    for batch in _batches(texts):
+        for ids in token_ids(tokenizer, batch):
+            yield np.asarray([*ids, end], dtype=np.int32)
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Consecutive texts, each time until they have `BATCH_LETTERS` letters."""
+    batch: list[str] = []
+    n_letters = 0
+    for text in texts:
+        batch.append(text)
+        n_letters += len(text)
+        if n_letters >= BATCH_LETTERS:
+            yield batch
+            batch, n_letters = [], 0
+    if batch:
+        yield batch
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
@@ -177,4 +199,4 @@ def _opened_blocks(directory: str, stamps: Stamps) -> datasets.Dataset:
 
 @lru_cache(maxsize=4)
 def _opened_tokenizer(directory: str, stamps: Stamps) -> PreTrainedTokenizerBase:
-    return AutoTokenizer.from_pretrained(directory)
+    return AutoTokenizer.from_pretrained(directory, trust_remote_code=False)

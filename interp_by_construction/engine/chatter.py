@@ -20,6 +20,7 @@ from rich.text import Text
 
 from interp_by_construction.engine.progress import shown_on, terminal
 from interp_by_construction.engine.store import disk_errors
+from interp_by_construction.shown import plain
 
 PACKAGE = "interp_by_construction"
 
@@ -30,7 +31,7 @@ def run_log(file: Path) -> Iterator[None]:
     be written."""
     with disk_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        opened = file.open("a", encoding="utf-8", errors="replace", buffering=1)
+        opened = _Log(file.open("a", encoding="utf-8", errors="replace", buffering=1))
     console = terminal()
     if console.file is sys.stderr:
         # The same stream, also while `sys.stderr` leads elsewhere.
@@ -44,16 +45,46 @@ def run_log(file: Path) -> Iterator[None]:
                 diverted.file = None
 
 
+class _Log(io.TextIOBase):
+    """A file that nothing depends on. What a full disk does not take is lost, and the run goes
+    on."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self.file = file
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self.file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self.file.flush()
+
+    def close(self) -> None:
+        super().close()
+        with contextlib.suppress(OSError):
+            self.file.close()
+
+    def fileno(self) -> int:
+        return self.file.fileno()
+
+    def writable(self) -> bool:
+        return True
+
+
 class _Diverted(io.TextIOBase):
     """Standard error that leads to a file while that is open. A handler that a library made
     meanwhile keeps this stream, and it leads to the terminal afterwards."""
 
-    def __init__(self, file: IO[str], stream: IO[str]) -> None:
-        self.file: IO[str] | None = file
+    def __init__(self, file: IO[str] | _Log, stream: IO[str]) -> None:
+        self.file: IO[str] | _Log | None = file
         self.stream = stream
 
     def write(self, text: str) -> int:
-        return (self.file or self.stream).write(text)
+        # A library's bar of progress steers the terminal, and has no place in a log.
+        (self.file or self.stream).write(plain(text) if self.file else text)
+        return len(text)
 
     def flush(self) -> None:
         (self.file or self.stream).flush()
@@ -72,6 +103,9 @@ class _Stamped(logging.Formatter):
         text = super().formatMessage(record)
         return text if _is_own(record) else f"{text} ({record.name})"
 
+    def format(self, record: logging.LogRecord) -> str:
+        return plain(super().format(record))
+
 
 class _ToTerminal(logging.Handler):
     """Shows errors, and warnings of this package, above the line that is shown."""
@@ -88,7 +122,7 @@ def _is_own(record: logging.LogRecord) -> bool:
 
 
 @contextmanager
-def _logging_to(file: IO[str]) -> Iterator[None]:
+def _logging_to(file: IO[str] | _Log) -> Iterator[None]:
     """Takes the place of all handlers that write to a stream. Some libraries give one to their own
     logger."""
     to_file = logging.StreamHandler(file)

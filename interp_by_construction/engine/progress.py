@@ -21,6 +21,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
 
+from interp_by_construction.engine.console import PlainConsole
 from interp_by_construction.engine.stopping import Stopped
 
 T = TypeVar("T")
@@ -143,7 +144,7 @@ _terminals: list[Console] = []
 
 def terminal() -> Console:
     """Standard error, or what `shown_on` put in its place."""
-    return _terminals[-1] if _terminals else Console(stderr=True, highlight=False)
+    return _terminals[-1] if _terminals else PlainConsole(stderr=True, highlight=False)
 
 
 @contextmanager

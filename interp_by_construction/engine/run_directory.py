@@ -19,6 +19,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from interp_by_construction.config import Config, from_saved, identity, to_dict
+from interp_by_construction.config.group import is_plain_name, require
 from interp_by_construction.engine.environment import environment
 from interp_by_construction.engine.store import Store, disk_errors, write_json
 from interp_by_construction.errors import ConfigError, StoreError
@@ -342,9 +343,22 @@ def near(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
+def place_of(runs_dir: Path, name: str) -> Path:
+    """The folder of the run or sweep called `name`. Raises ConfigError for a name, and for a link,
+    that leads out of `runs_dir`."""
+    require(is_plain_name(name), "run", name, "give a plain name")
+    path = runs_dir / name
+    if not path.resolve().is_relative_to(runs_dir.resolve()):
+        raise ConfigError(
+            f"run={name}: {path} is a link that leads out of {runs_dir}: remove it, or give another "
+            "run=NAME or paths.root=DIR"
+        )
+    return path
+
+
 def find_runs(runs_dir: Path, name: str) -> list[RunDirectory]:
     """The run, or the jobs of the sweep, called `name`. Raises ConfigError with the known runs."""
-    path = runs_dir / name
+    path = place_of(runs_dir, name.rstrip("/"))
     if (path / "config.yaml").is_file():
         return [RunDirectory(path)]
     jobs = [job for job in path.glob("*") if (job / "config.yaml").is_file()]

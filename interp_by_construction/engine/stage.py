@@ -62,7 +62,7 @@ class Stage(Generic[R]):
         parents = {role: parent.fingerprint for role, parent in self.parents.items()}
         return Recipe(self.name, self.version, config, parents, identity)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """sha256 over name, version and hashed fields, 32 hex digits."""
         return self.recipe.fingerprint

@@ -21,7 +21,9 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -30,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import BaseFileLock, FileLock, Timeout
+from safetensors import SafetensorError
 
 from interp_by_construction.errors import CorruptArtifact, StoreError
 
@@ -59,6 +62,24 @@ def sha256_file(path: Path) -> str:
     """Hex digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_regular(path: Path) -> bool:
+    """Whether it is a file, and no link, pipe or device. Those would not come along in a copy, or
+    would be waited for when they are read."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def file_problem(path: Path, sha256: str) -> str | None:
+    """What is wrong with a file that had this hash; None if nothing is."""
+    if not os.path.lexists(path):
+        return "missing"
+    if not is_regular(path):
+        return "not a regular file"
+    return None if sha256_file(path) == sha256 else "differs from what was written"
 
 
 @dataclass(frozen=True)
@@ -126,7 +147,8 @@ class Artifact:
         return int(self.manifest.get("labeler_tokens", 0))
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Returns when the contents of a file, or the names in a folder, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -143,25 +165,47 @@ def write_json(path: Path, value: Any, sort: bool = True) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with disk_errors(path):
         partial.write_text(_dump(value, sort))
-        _flush(partial)
+        flush(partial)
         partial.replace(path)
 
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turns a full or read-only disk into a StoreError that says what to do."""
+    """Turns what a disk refuses into a StoreError that says what to do. path: what is written."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(
-                f"no space left for {path}: free some space and run the same command again"
-            ) from error
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise StoreError(
-                f"cannot write {path} ({error.strerror}): set paths.root=DIR to a writable directory"
-            ) from error
+        if (message := refusal(error, path)) is not None:
+            raise StoreError(message) from error
         raise
+    except SafetensorError as error:
+        # It has no number, only the text of one.
+        if (code := re.search(r"os error (\d+)", str(error))) is None:
+            raise
+        number = int(code[1])
+        if (message := refusal(OSError(number, os.strerror(number)), path)) is not None:
+            raise StoreError(message) from error
+        raise
+
+
+def refusal(error: OSError, path: Path | None = None) -> str | None:
+    """What a disk refuses and how to go on, in one line; None for another error. path: for errors
+    that name none."""
+    where = error.filename or path
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"no space left for {where}: free some space and run the same command again"
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return (
+            f"cannot write {where} ({error.strerror}): set paths.root=DIR to a writable directory"
+        )
+    if error.errno in (errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV):
+        return (
+            f"{where}: the disk fails ({error.strerror}); what is finished is kept. Run the same "
+            "command again when the disk works, or set paths.root=DIR to another one"
+        )
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"{where}: {error.strerror}; raise the limit with `ulimit -n 4096`"
+    return None
 
 
 class Store:
@@ -171,7 +215,12 @@ class Store:
         self.root = root
 
     def path(self, stage: str, fingerprint: str) -> Path:
-        """Where the artifact is, or would be."""
+        """Where the artifact is, or would be. Raises StoreError for what is no stage or no
+        fingerprint, such as a path out of the store in a file of somebody else."""
+        if not (stage.isidentifier() and fingerprint.isalnum()):
+            raise StoreError(
+                f"{stage}/{fingerprint} is no artifact: the file that names it is damaged"
+            )
         return self.root / stage / fingerprint
 
     def get(self, stage: str, fingerprint: str) -> Artifact | None:
@@ -228,7 +277,7 @@ class Store:
                         self._fill(recipe, partial, compute)
                     _move_aside(final)
                     partial.rename(final)
-                    _flush(final.parent)
+                    flush(final.parent)
                 shutil.rmtree(scratch, ignore_errors=True)
         return Artifact(recipe.stage, recipe.fingerprint, final)
 
@@ -260,7 +309,7 @@ class Store:
             (partial / METRICS).write_text(_dump(metrics))
             files = {}
             for path in sorted(partial.rglob("*")):
-                _flush(path)
+                flush(path)
                 if path.is_file():
                     files[path.relative_to(partial).as_posix()] = {
                         "sha256": sha256_file(path),
@@ -268,7 +317,7 @@ class Store:
                     }
             manifest = {**vars(recipe), "fingerprint": recipe.fingerprint, "files": files, **cost}
             write_json(partial / MANIFEST, {**manifest, "checksum": sha256_json(manifest)})
-            _flush(partial)
+            flush(partial)
 
     def verify(self, stage: str, fingerprint: str) -> list[str]:
         """Recomputes every hash and the fingerprint. One line per problem, each with its file."""
@@ -276,9 +325,14 @@ class Store:
 
 
 def _problems(path: Path, fingerprint: str) -> list[str]:
-    """What is wrong with an artifact in a folder, one line each."""
-    if not (path / MANIFEST).is_file():
+    """What is wrong with an artifact in a folder, one line each. No link is followed, so that an
+    artifact does not depend on what is outside of it."""
+    if path.is_symlink():
+        return [f"{path}: a link to another folder"]
+    if not path.is_dir():
         return [f"{path}: missing"]
+    if not is_regular(path / MANIFEST):
+        return [f"{path}: it has no manifest"]
     try:
         manifest = json.loads((path / MANIFEST).read_text())
         files: dict[str, Any] = manifest["files"]
@@ -294,14 +348,15 @@ def _problems(path: Path, fingerprint: str) -> list[str]:
         return [f"{path / MANIFEST}: differs from what was written"]
     problems = []
     for name, entry in files.items():
-        file = path / name
-        if not file.is_file():
-            problems.append(f"{file}: missing")
-        elif sha256_file(file) != entry["sha256"]:
-            problems.append(f"{file}: differs from its manifest")
+        if problem := file_problem(path / name, entry["sha256"]):
+            problems.append(f"{path / name}: {problem}")
     known = {path / name for name in (*files, MANIFEST)}
-    extra = (file for file in path.rglob("*") if file.is_file() and file not in known)
-    return problems + [f"{file}: not in the manifest" for file in extra]
+    for folder, folders, names in os.walk(path):
+        there = (Path(folder, name) for name in names)
+        problems += [f"{file}: not in the manifest" for file in there if file not in known]
+        links = (Path(folder, name) for name in folders)
+        problems += [f"{link}: a link to another folder" for link in links if link.is_symlink()]
+    return problems
 
 
 @contextmanager

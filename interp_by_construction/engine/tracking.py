@@ -2,8 +2,9 @@
 nothing.
 
 A logger mirrors what the store holds. W&B cannot resume an offline run under a fixed id: it starts
-a second run with the same id. So each attempt at a stage is a W&B run of its own, with id
-`run-stage-layer-attempt`. All W&B runs of one `ibc run` or of one sweep have the same group;
+a second run with the same id. An id can never be used again in a project, also by another machine.
+So each attempt at a stage is a W&B run of its own, with id `run-stage-layer-attempt-mark` and a
+random mark. All W&B runs of one `ibc run` or of one sweep have the same group;
 docs/wandb.md says where to look. Only the main process of a stage logs.
 """
 
@@ -14,13 +15,16 @@ import json
 import logging
 import os
 import re
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from interp_by_construction.config import LoggerConfig
+from interp_by_construction.engine.one_process import be_main_process
 from interp_by_construction.errors import ConfigError
+from interp_by_construction.shown import cell
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger, WandbLogger
@@ -28,25 +32,33 @@ if TYPE_CHECKING:
     Tracked = Logger | Literal[False]
     """False where nothing is logged, as `Trainer(logger=...)` takes it."""
 
-_MAX_ID = 120
-"""W&B refuses ids longer than 128 characters."""
+_MAX_ID = 110
+"""Without the mark. W&B refuses ids longer than 128 characters."""
+MARK_BYTES = 4
+"""Random bytes of a mark, each two digits."""
 
 
 def run_id(run: str, stage: str, layer: int | None, attempt: int) -> str:
-    """`run-stage-layer-attempt` in characters that W&B and file systems accept."""
+    """`run-stage-layer-attempt` in characters that W&B and file systems accept. In W&B a mark
+    follows that no other run has."""
     parts = [run, stage, *([] if layer is None else [str(layer)]), str(attempt)]
     tail = "-".join(parts[1:])
-    head = re.sub(r"[^A-Za-z0-9_.]+", "_", run)[: _MAX_ID - len(tail)]
+    head = re.sub(r"[^A-Za-z0-9_.]+", "_", run)[: _MAX_ID - len(tail) - 1]
     return f"{head}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', tail)}"
 
 
 def next_attempt(run: str, stage: str, layer: int | None, directory: Path) -> int:
     """The first attempt that has left nothing in `directory` yet, counted from 1."""
     attempt = 1
-    # Folders are `wandb/offline-run-<time>-<id>`, `wandb/run-<time>-<id>` or `csv/<id>`.
-    while any(directory.glob(f"*/*{run_id(run, stage, layer, attempt)}")):
+    # Folders are `csv/<id>`, and `wandb/<kind>-<time>-<id>-<mark>`.
+    while any(_folders(run_id(run, stage, layer, attempt), directory)):
         attempt += 1
     return attempt
+
+
+def _folders(identifier: str, directory: Path) -> Iterator[Path]:
+    yield from directory.glob(f"csv/{identifier}")
+    yield from directory.glob(f"wandb/*-{identifier}-{'?' * 2 * MARK_BYTES}")
 
 
 def group_of(run: str) -> str:
@@ -68,13 +80,14 @@ def tracked(
 
     Args:
         directory: where files go; created if missing.
-        config: the run's configuration, by which W&B can group, filter and plot. API keys are left
-        out.
+        config: the run's configuration, by which W&B can group, filter and plot.
 
     Raises:
         ConfigError: an unknown `logger.kind`, or W&B cannot start (for example online without an
         account).
     """
+    if cfg.kind != "none":
+        be_main_process()
     logger: Tracked = False
     if cfg.kind == "csv":
         from pytorch_lightning.loggers import CSVLogger
@@ -109,15 +122,16 @@ def _wandb_logger(
     from pytorch_lightning.loggers import WandbLogger
 
     logging.getLogger("wandb").setLevel(logging.ERROR)
+    identifier = run_id(run, stage, layer, next_attempt(run, stage, layer, directory))
     try:
         experiment = wandb.init(
             project=cfg.project,
             group=group_of(run),
             job_type=stage,
-            id=run_id(run, stage, layer, next_attempt(run, stage, layer, directory)),
+            id=f"{identifier}-{secrets.token_hex(MARK_BYTES)}",
             name=" ".join([*run.split("/")[1:], stage, *([] if layer is None else [str(layer)])]),
             # `layer` is the layer at work. In the configuration it is the list of all layers.
-            config={**_without_keys(config), "run": run, "stage": stage, "layer": layer},
+            config={**config, "run": run, "stage": stage, "layer": layer},
             dir=str(directory),
             mode=cfg.mode,
             # Jobs of a sweep may run in one process. None may end the run of another.
@@ -136,14 +150,6 @@ def _wandb_logger(
     return WandbLogger(experiment=experiment)
 
 
-def _without_keys(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: _without_keys(value) if isinstance(value, Mapping) else value
-        for key, value in config.items()
-        if key != "api_key"
-    }
-
-
 def log_table(
     logger: Tracked, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
 ) -> None:
@@ -153,8 +159,8 @@ def log_table(
     if directory := _csv_directory(logger):
         with (directory / f"{name}.csv").open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows(rows)
+            writer.writerow([cell(each) for each in columns])
+            writer.writerows([[cell(each) for each in row] for row in rows])
         return
     _experiment(logger).log({name: _wandb_table(columns, rows)})
 

@@ -33,7 +33,7 @@ def check_plain(model_dir: Path) -> None:
             "model.activation=solu: not exported, because plain transformers has no SoLU (its LayerNorm stands between activation "
             f"and output projection); load {model_dir} with interp_by_construction.subject.load.load_subject"
         )
-    reasons = _why_no_dictionaries(AutoConfig.from_pretrained(model_dir))
+    reasons = _why_no_dictionaries(AutoConfig.from_pretrained(model_dir, trust_remote_code=False))
     if reasons:
         raise ConfigError(
             f"nodes=transcoder: not exported, because {'; '.join(reasons)}. "
@@ -44,7 +44,7 @@ def check_plain(model_dir: Path) -> None:
 def write_model(model_dir: Path, output: Path) -> list[int]:
     """Writes the model's files to the directory `output`. Layers of different widths are padded to
     the widest. Returns the width of each layer before that."""
-    config = AutoConfig.from_pretrained(model_dir)
+    config = AutoConfig.from_pretrained(model_dir, trust_remote_code=False)
     if not (model_dir / WIDTHS).is_file() and not dictionaries(config):
         shutil.copytree(model_dir, output, dirs_exist_ok=True)
         return [config_width(config)] * config.num_hidden_layers

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -188,12 +187,11 @@ def _cut(
             for rank, (row, position) in enumerate(chosen):
                 wanted[row].append((column, kind, rank, position))
     rows = np.array(sorted(wanted), dtype=np.int64)
-    picked, tokenizer = passage.part(rows), passage.source.tokenizer
-    decoded = cache(lambda token: str(tokenizer.decode([token])))
+    picked = passage.part(rows)
     for at, values in read(picked, None, "excerpts"):
         part = picked.part(at)
         for i, row in enumerate(rows[at].tolist()):
-            tokens = [decoded(token) for token in part.ids[i, part.n_begin :].tolist()]
+            tokens = part.tokens[i][part.n_begin :]
             for column, kind, rank, position in wanted[row]:
                 node, pole = views[column]
                 found = part.around(i, position + part.n_begin, width)

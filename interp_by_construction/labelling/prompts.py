@@ -17,7 +17,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
-from interp_by_construction.subject.nodes import Excerpt, Node
+from interp_by_construction.corpus.words import UNSPACED, is_word
+from interp_by_construction.subject.nodes import Excerpt, Node, shown_at
 
 MAX_CHARS = 80
 STOP = ("\n", " =")
@@ -277,28 +278,29 @@ def _json_label(text: str) -> str | None:
 
 def _word_span(excerpt: Excerpt) -> tuple[int, int]:
     """First and one-past-last token of the word that holds the peak."""
-    tokens, start, end = excerpt.tokens, excerpt.peak, excerpt.peak + 1
-    if not _is_word(tokens[start]):
+    tokens, start = excerpt.tokens, excerpt.peak
+    end = shown_at(tokens, start) + 1
+    if not _is_word(tokens[end - 1]):
         return start, end
-    while (
-        start > 0
-        and not tokens[start][0].isspace()
-        and _is_word(tokens[start - 1])
-        and not tokens[start - 1][-1].isspace()
-    ):
-        start -= 1
-    while (
-        end < len(tokens)
-        and _is_word(tokens[end])
-        and not tokens[end][0].isspace()
-        and not tokens[end - 1][-1].isspace()
-    ):
+    if tokens[start]:
+        while start > 0 and _joined(tokens[start - 1], tokens[start]):
+            start -= 1
+    while end < len(tokens) and _joined(tokens[end - 1], tokens[end]):
         end += 1
     return start, end
 
 
+def _joined(left: str, right: str) -> bool:
+    """Whether two neighbouring tokens are parts of one word. In scripts without spaces each token
+    counts as a word, since nothing shows where a word ends."""
+    if not _is_word(left) or not _is_word(right):
+        return False
+    spaced = left[-1].isspace() or right[0].isspace()
+    return not spaced and not (UNSPACED.match(left[-1]) or UNSPACED.match(right[0]))
+
+
 def _is_word(token: str) -> bool:
-    return bool(token) and token.strip().isalnum()
+    return is_word(token.strip())
 
 
 def _distinct(excerpts: Sequence[Excerpt]) -> list[Excerpt]:

@@ -9,6 +9,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 
 N_DIGITS = 10
+ServerKind = Literal["generate", "classify"]
+"""`generate` writes text; `classify` gives the logits of the ten digits after every token."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ class Backend(Protocol):
     """Somewhere to run jobs. Implementations start lazily, so that a run whose calls are all cached
     starts nothing."""
 
-    def check(self) -> None:
-        """Raises LabelerError where the backend cannot work."""
+    def check(self, kinds: Sequence[ServerKind]) -> None:
+        """Raises LabelerError where the backend cannot do what servers of these kinds do."""
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Answer]]:
         """Yields (index of the job, answer) as answers arrive. Raises LabelerError for the first

@@ -17,15 +17,16 @@ import numpy as np
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.engine.progress import track
 from interp_by_construction.errors import LabelerError
-from interp_by_construction.llm.backend import Backend, Job, Sampling
+from interp_by_construction.llm.backend import Backend, Job, Sampling, ServerKind
 from interp_by_construction.llm.cache import CallCache, cache_key, decode, encode
 from interp_by_construction.llm.call_locks import CallLocks
 from interp_by_construction.llm.chat import Messages
 from interp_by_construction.llm.context import check_context
 from interp_by_construction.llm.digits import Digits, check_digits, probe_prompts, resolve_digits
-from interp_by_construction.llm.embedded import labeler_source, load_tokenizer
+from interp_by_construction.llm.embedded import labeler_source, load_tokenizer, local_path
 from interp_by_construction.llm.http_backend import HttpBackend
 from interp_by_construction.llm.identity import labeler_identity
+from interp_by_construction.llm.replies import spoken
 from interp_by_construction.llm.server_addresses import Endpoints, ManagedServers
 
 _LOG = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class Labeler:
         self.verified = False
         """Whether the backend's digit logits were compared with the language model's."""
         self._locks = CallLocks(cache.path.with_suffix(".locks"))
+        self._warned = False
         self._make_backend = make_backend
         self._backend: Backend | None = None
 
@@ -60,6 +62,8 @@ class Labeler:
     @cached_property
     def tokenizer(self) -> Any:
         """The labeler's transformers tokenizer. Raises LabelerError if it cannot be loaded."""
+        if self.cfg.tokenizer is not None:
+            return load_tokenizer(local_path(self.cfg.tokenizer), self.cfg.model)
         return load_tokenizer(labeler_source(self.cfg), self.cfg.model)
 
     @cached_property
@@ -67,10 +71,12 @@ class Labeler:
         """The tokens of the digits 0 to 9. Raises LabelerError if the tokenizer has none."""
         return resolve_digits(self.tokenizer, self.cfg.model)
 
-    def check(self) -> None:
-        """Raises LabelerError now rather than at the first call if the backend cannot work; starts
-        a managed server."""
-        self._get_backend().check()
+    def check(self, kinds: Sequence[ServerKind] = ("generate",)) -> None:
+        """Raises LabelerError now rather than at the first call if the backend cannot do what
+        servers of these kinds do; starts managed servers."""
+        self._get_backend().check(kinds)
+        if "classify" in kinds:
+            self._verify_digits()
 
     def complete(
         self, prompts: Sequence[str], sampling: Sampling, *, description: str = "complete"
@@ -151,7 +157,15 @@ class Labeler:
     ) -> list[str]:
         sampled = sampling.of(len(payloads))
         jobs = [Job(kind, {**p, **own}) for p, own in zip(payloads, sampled, strict=True)]
-        return [str(value) for value in self._run(jobs, description)]
+        said = [spoken(str(value)) for value in self._run(jobs, description)]
+        if None in said and not self._warned:
+            self._warned = True
+            _LOG.warning(
+                "%s thinks aloud and does not come to an answer: turn its thinking off, or take a "
+                "model that answers at once. Such an answer counts as empty.",
+                self.cfg.model,
+            )
+        return [each or "" for each in said]
 
     def _run(self, jobs: Sequence[Job], description: str) -> list[str | np.ndarray]:
         """Answers in the order of the jobs; equal jobs are asked once, also where several processes
@@ -185,9 +199,8 @@ class Labeler:
 
     def _ask(self, missing: Mapping[str, Job], description: str) -> dict[str, bytes]:
         """key -> answer; each is stored as it arrives, and then no longer locked."""
-        if not self.verified and any(job.kind == "digits" for job in missing.values()):
+        if any(job.kind == "digits" for job in missing.values()):
             self._verify_digits()
-            self.verified = True
         keys, blobs = list(missing), {}
         answers = self._get_backend().run(list(missing.values()))
         for index, answer in track(answers, description, total=len(missing)):
@@ -200,12 +213,17 @@ class Labeler:
 
     def _verify_digits(self) -> None:
         """Raises LabelerError unless the backend's digit logits are those of its language model.
+        Does so once.
 
         The reference is cached like any call; the classifier is asked afresh. Endpoints of which
         only the classifier runs, or which give no log-probabilities of prompts, cannot be compared:
         that is logged, once per labeler.
         """
+        if self.verified:
+            return
         prompts = probe_prompts(self.tokenizer, self.digits)
+        jobs = [Job("digits", {"prompt": prompt}) for prompt in prompts]
+        answers = dict(self._get_backend().run(jobs))
         try:
             expected = self.digit_logprobs(prompts)
         except LabelerError as error:
@@ -215,11 +233,10 @@ class Labeler:
                 "the digit logits of labeler.classify_url are not compared with the language model's: %s",
                 error,
             )
-            return
-        jobs = [Job("digits", {"prompt": prompt}) for prompt in prompts]
-        answers = dict(self._get_backend().run(jobs))
-        given = [np.asarray(answers[index].value) for index in range(len(jobs))]
-        check_digits(given, expected, self.digits, self.cfg.model)
+        else:
+            given = [np.asarray(answers[index].value) for index in range(len(jobs))]
+            check_digits(given, expected, self.digits, self.cfg.model)
+        self.verified = True
 
     def _get_backend(self) -> Backend:
         if self._backend is None:
@@ -227,12 +244,15 @@ class Labeler:
         return self._backend
 
 
-def make_labeler(cfg: LabelerConfig, cache_path: Path, log_dir: Path) -> Labeler:
+def make_labeler(
+    cfg: LabelerConfig, cache_path: Path, log_dir: Path, group: str = "labeler"
+) -> Labeler:
     """The labeler that `cfg` describes. Starts nothing; raises LabelerError for settings that
     cannot work (`llm.context.check_context` among them).
 
     `cache_path` is the sqlite file of the per-call cache, whose directory's processes share managed
-    servers; `log_dir` takes the logs of those that this process starts.
+    servers; `log_dir` takes the logs of those that this process starts. `group` is that of `cfg` in
+    the configuration, labeler or judge.
     """
     check_context(cfg)
     cache = CallCache(cache_path)
@@ -242,8 +262,8 @@ def make_labeler(cfg: LabelerConfig, cache_path: Path, log_dir: Path) -> Labeler
 
         return Labeler(cfg, cache, lambda labeler: TransformersBackend(cfg, labeler.tokenizer))
     servers = (
-        Endpoints(cfg)
+        Endpoints(cfg, group)
         if cfg.backend == "endpoint"
-        else ManagedServers(cfg, log_dir, cache_path.parent)
+        else ManagedServers(cfg, log_dir, cache_path.parent, group)
     )
     return Labeler(cfg, cache, lambda labeler: HttpBackend(cfg, servers))

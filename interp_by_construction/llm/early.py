@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.engine.runtime import Runtime
+from interp_by_construction.llm.backend import ServerKind
 from interp_by_construction.llm.server import ManagedServer, managed_server
-from interp_by_construction.llm.vllm_command import ServerKind
 
 Start = Callable[[Sequence[ServerKind]], None]
 """Begins to start servers, and returns at once. Whoever uses one waits for it, and learns then

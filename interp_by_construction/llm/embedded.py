@@ -22,7 +22,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from interp_by_construction.config import LabelerConfig
+from interp_by_construction.config import LabelerConfig, user_path
 from interp_by_construction.engine.store import sha256_file, sha256_json
 from interp_by_construction.errors import LabelerError
 from interp_by_construction.llm.pretrained import (
@@ -41,9 +41,18 @@ CONVERTER = 1
 
 
 def cache_dir() -> Path:
-    """Directory for what is converted or hashed once per user."""
+    """Directory for what is converted or hashed once per user. Raises LabelerError where there is
+    none."""
     root = os.environ.get("IBC_CACHE")
-    return Path(root).expanduser() if root else Path.home() / ".cache" / "interp-by-construction"
+    if root:
+        return user_path(root, "IBC_CACHE")
+    try:
+        return Path.home() / ".cache" / "interp-by-construction"
+    except RuntimeError as error:
+        raise LabelerError(
+            "this user has no home directory for the cache: set IBC_CACHE=DIR to a writable "
+            "directory with space"
+        ) from error
 
 
 @cache
@@ -84,7 +93,7 @@ def resolve_model(name: str) -> str:
 
 def local_path(model: str) -> str:
     """Absolute directory of a local or the embedded model, else the hub name."""
-    path = Path(resolve_model(model)).expanduser()
+    path = user_path(resolve_model(model), "labeler.model")
     return str(path.resolve()) if path.is_dir() else model
 
 
@@ -104,8 +113,13 @@ def load_tokenizer(path: str, model: str) -> Any:
         return tokenizer_of(path)
     except (OSError, ValueError) as error:
         raise LabelerError(
-            f"the tokenizer of labeler.model={model} cannot be loaded (a directory or hub name is needed): {first_line(error)}"
+            f"the tokenizer of labeler.model={model} cannot be loaded: give a directory or hub name, or, if the model is "
+            f"only a name that an endpoint serves, set labeler.tokenizer to one ({first_line(error)})"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def tokenizer_of(path: str) -> Any:
@@ -139,7 +153,7 @@ def model_identity(name: str) -> str:
     Hashing gigabytes takes a while, so hashes are remembered in the user cache by file size and
     modification time.
     """
-    path = Path(resolve_model(name)).expanduser()
+    path = user_path(resolve_model(name), "the model")
     if not path.is_dir():
         return name
     files = sorted(

@@ -68,7 +68,9 @@ def convert(source: Path, output: Path) -> None:
             weight = _unpermute(weight, heads[part])
         state[name] = weight.to(torch.bfloat16).contiguous()
     save_file(state, output / "model.safetensors", metadata={"format": "pt"})
-    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    tokenizer = AutoTokenizer.from_pretrained(
+        source.parent, gguf_file=source.name, trust_remote_code=False
+    )
     # The original tokenizer splits digits one by one. transformers' GGUF reader drops that rule.
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

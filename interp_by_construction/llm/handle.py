@@ -17,6 +17,8 @@ class LanguageModel(Handle[Labeler]):
     """The labeler or the judge. Where and how fast it runs is no part of its identity."""
 
     cfg: LabelerConfig
+    group: str = "labeler"
+    """Its group in the configuration, labeler or judge, by which errors name its fields."""
 
     @cached_property
     def identity(self) -> str:
@@ -28,7 +30,7 @@ class LanguageModel(Handle[Labeler]):
         return model_identity(self.cfg.model)
 
     def open(self, runtime: Runtime) -> Labeler:
-        return make_labeler(self.cfg, runtime.calls, runtime.logs)
+        return make_labeler(self.cfg, runtime.calls, runtime.logs, self.group)
 
     def tokens(self, opened: Labeler) -> int:
         return opened.n_tokens

@@ -68,6 +68,8 @@ def labeler_identity(cfg: LabelerConfig) -> str:
     else:
         model = checkpoint_identity(cfg.model if cfg.revision is None else labeler_source(cfg))
     known = [cfg.backend, cfg.dtype, model, str(cfg.max_model_len)]
+    if cfg.tokenizer is not None:
+        known.append(f"tokenizer {checkpoint_identity(cfg.tokenizer)}")
     if cfg.backend == "vllm":
         known += map(str, (cfg.max_num_seqs, *cfg.extra_args))
     return ":".join(known)

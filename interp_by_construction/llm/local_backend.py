@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError
-from interp_by_construction.llm.backend import Answer, Job
+from interp_by_construction.llm.backend import Answer, Job, ServerKind
 from interp_by_construction.llm.chat import NO_TEMPLATE, Messages, has_system, without_system
 from interp_by_construction.llm.digits import resolve_digits
 from interp_by_construction.llm.embedded import labeler_source, served_dtype
@@ -45,7 +45,7 @@ class TransformersBackend:
     def _digit_ids(self) -> list[int]:
         return list(resolve_digits(self._tokenizer, self._cfg.model).ids)
 
-    def check(self) -> None:
+    def check(self, kinds: Sequence[ServerKind]) -> None:
         _ = self._model
 
     def close(self) -> None:

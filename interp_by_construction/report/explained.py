@@ -11,6 +11,7 @@ from rich.text import Text
 from interp_by_construction.loaded.explanation import Explanation, Firing
 from interp_by_construction.report.painted import in_color, legend, painted
 from interp_by_construction.report.tables import console
+from interp_by_construction.subject.nodes import shown_at
 
 INDENT = 13
 """Characters before a painted text."""
@@ -57,7 +58,8 @@ def _show(out: Console, tokens: Sequence[str], each: Firing) -> None:
     color = in_color(out)
     head = Text(f"\nL{each.layer}/{each.node}  ")
     head.append(each.label, "bold")
-    head.append(f"  {each.share:.0%} on {tokens[each.strongest].strip()!r}")
+    token = tokens[shown_at(tokens, each.strongest)].strip()
+    head.append(f"  {each.share:.0%} on {token!r}")
     out.print(head, soft_wrap=True)
     part = around(tokens, each.strongest, out.width - INDENT - 2)
     for name, values in (("real", each.real), ("simulated", each.simulated)):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from interp_by_construction.config import Config, identity
-from interp_by_construction.engine.run_directory import RunDirectory, find_runs
+from interp_by_construction.engine.run_directory import RunDirectory, find_runs, place_of
 from interp_by_construction.engine.store import Artifact, Store
 from interp_by_construction.errors import ConfigError, StoreError
 from interp_by_construction.results.models import model_link
@@ -180,7 +180,7 @@ def find_jobs(runs_dir: Path, name: str, store: Store) -> tuple[list[Job], bool]
     Raises ConfigError for an unknown name, a summary of another schema, and where nothing is
     finished.
     """
-    sweep = SweepDirectory(runs_dir / name)
+    sweep = SweepDirectory(place_of(runs_dir, name))
     numbers = [job.number for job in sweep.jobs]
     jobs = [read_job(sweep.run(number), store, sweep.reason(number)) for number in numbers]
     jobs = jobs or [read_job(run, store) for run in find_runs(runs_dir, name)]

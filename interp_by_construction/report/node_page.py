@@ -14,6 +14,7 @@ from interp_by_construction.report.charts import histogram
 from interp_by_construction.report.layer_view import LayerView, excerpt_groups, ranked
 from interp_by_construction.report.node_scores import MOMENTS, TRUTH_TEXT, score_rows
 from interp_by_construction.report.site import render, token
+from interp_by_construction.subject.nodes import shown_at
 
 LEVELS = 9
 """Steps of the colour scale from 0 to the largest activation."""
@@ -97,9 +98,10 @@ def excerpt(record: Mapping[str, Any], largest: float) -> Markup:
     lines = [_line(name, tokens, values, largest, peak) for name, values in shown.items()]
     data = [f'data-{name}="{" ".join(map(str, values))}"' for name, values in shown.items()]
     said = ", ".join(f"{name} {values[peak]:g}" for name, values in shown.items())
+    word = tokens[shown_at(tokens, peak)].strip()
     return Markup(
         f'<figure class="excerpt" tabindex="0" {" ".join(data)}><div class="lines">{"".join(lines)}</div>'
-        f"<figcaption>peak at “{escape(tokens[peak].strip())}”: {said}</figcaption></figure>"
+        f"<figcaption>peak at “{escape(word)}”: {said}</figcaption></figure>"
     )
 
 
@@ -115,7 +117,7 @@ def _line(
         cells.append(f"<i{marked}>{escape(text)}</i>")
     # The second line repeats the text: once is enough for a screen reader.
     hidden = ' aria-hidden="true"' if name == "simulated" else ""
-    return f'<div class="line {name}"{hidden}><span class="which">{name}</span><code>{"".join(cells)}</code></div>'
+    return f'<div class="line {name}"{hidden}><span class="which">{name}</span><code dir="auto">{"".join(cells)}</code></div>'
 
 
 def _neighbours(

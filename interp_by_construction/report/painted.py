@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
+from interp_by_construction.report.letters import visible
+
 STEPS = 5
 """Shades of the background, from the weakest that is shown to `top`."""
 FAINT, HOT = (255, 238, 214), (224, 96, 16)
@@ -78,7 +80,6 @@ def _marked(token: str, share: float) -> str:
 
 
 def _visible(token: str) -> str:
-    """The token on one line. Control characters, which could move the terminal's cursor, become
-    a replacement character."""
+    """The token on one line."""
     lines = token.replace("\r\n", "⏎").replace("\n", "⏎").replace("\t", " ")
-    return "".join(each if each.isprintable() else "�" for each in lines)
+    return visible(lines)

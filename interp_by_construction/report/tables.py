@@ -9,17 +9,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from interp_by_construction.engine.console import PlainConsole
+from interp_by_construction.report.letters import visible
+
 
 def console() -> Console:
     """Wide enough for the tables where the output is no terminal."""
-    plain = Console(highlight=False)
-    return plain if plain.is_terminal else Console(highlight=False, width=150)
+    plain = PlainConsole(highlight=False)
+    return plain if plain.is_terminal else PlainConsole(highlight=False, width=150)
 
 
 def ending_console() -> Console:
     """As wide as a small terminal where the output is none."""
-    plain = Console(highlight=False)
-    return plain if plain.is_terminal else Console(highlight=False, width=100)
+    plain = PlainConsole(highlight=False)
+    return plain if plain.is_terminal else PlainConsole(highlight=False, width=100)
 
 
 def titled(title: str, left: Iterable[str], right: Iterable[str] = ()) -> Table:
@@ -57,4 +60,4 @@ def score_cell(value: dict[str, Any], with_interval: bool) -> str:
 def one_line(text: str) -> str:
     """Foreign text, such as a label, without line breaks and without what could move the
     cursor."""
-    return "".join(each if each.isprintable() else "�" for each in " ".join(text.split()))
+    return visible(" ".join(text.split()))

@@ -16,7 +16,7 @@ from interp_by_construction.engine.store import Artifact, disk_errors
 from interp_by_construction.labelling.labels import read_labels
 from interp_by_construction.results.finished import Artifacts, Finished, labels_of
 from interp_by_construction.stages import all_stages
-from interp_by_construction.subject.nodes import Node, read_nodes, read_opposites
+from interp_by_construction.subject.nodes import Node, read_nodes, read_opposites, shown_at
 
 KINDS = {
     "float": pa.float64(),
@@ -98,4 +98,5 @@ def _own_columns(artifacts: Artifacts, layer: int, n_added: int) -> Iterator[dic
 
 
 def _top_tokens(node: Node) -> list[str]:
-    return list(dict.fromkeys(each.tokens[each.peak].strip() for each in node.top))[:N_TOP]
+    shown = (each.tokens[shown_at(each.tokens, each.peak)].strip() for each in node.top)
+    return list(dict.fromkeys(shown))[:N_TOP]

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from interp_by_construction.engine.made_with import mixtures
 from interp_by_construction.engine.progress import track
 from interp_by_construction.engine.run_directory import RunDirectory
+from interp_by_construction.engine.seal import seal_problems
 from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import StoreError
 from interp_by_construction.results.finished import Finished
@@ -38,7 +39,9 @@ def verify(run: RunDirectory, store: Store, plan: Mapping[str, Any] | None = Non
         problems += _link_problems(run, plan)
     for stage, fingerprint in track(run.artifacts, "verify"):
         problems += store.verify(stage, fingerprint)
-    if problems:
+    broken = bool(problems)
+    problems += seal_problems(run)
+    if broken:
         return problems
     found = Finished.linked(run, store)
     if written is not None and written["complete"]:

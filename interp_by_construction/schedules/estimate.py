@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -128,8 +129,9 @@ class Pace:
         return encoded + asked + self.subject * own + self.slow * rest
 
 
+@cache
 def speed(device: str, threads: int) -> float:
-    """Multiply-adds per second of a float32 matrix product."""
+    """Multiply-adds per second of a float32 matrix product, as this process measured it first."""
     with torch_threads(threads):
         # Not random: no later stage may draw other numbers after it.
         matrix = torch.ones(TEST_ROWS, TEST_ROWS, device=device)
@@ -187,4 +189,6 @@ def _multiply_adds(model: str) -> float:
     directory = Path(local_path(model))
     if not directory.is_dir():
         return UNKNOWN_MODEL
-    return Shape.of(AutoConfig.from_pretrained(str(directory))).multiply_adds
+    return Shape.of(
+        AutoConfig.from_pretrained(str(directory), trust_remote_code=False)
+    ).multiply_adds

@@ -6,7 +6,7 @@ import math
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from interp_by_construction.engine.runtime import Runtime
 from interp_by_construction.engine.stage import Stage
 from interp_by_construction.engine.stage_lines import Expected, shown_name
 from interp_by_construction.engine.store import Artifact
-from interp_by_construction.llm.vllm_command import ServerKind
+from interp_by_construction.llm.backend import ServerKind
 from interp_by_construction.schedules.estimate import UNKNOWN_EFFORT, Pace, in_words, rough_sizes
 from interp_by_construction.schedules.graph import RunGraph, ancestry
 
@@ -46,8 +46,8 @@ class Outlook:
     """Fingerprint -> stage, in the order of computation."""
     servers: Mapping[str, tuple[ServerKind, ...]]
     """Fingerprint -> the servers that the stage may need."""
-    asking: frozenset[str] = frozenset()
-    """Fingerprints of missing stages that ask a language model."""
+    asked: Mapping[str, tuple[ServerKind, ...]] = field(default_factory=dict)
+    """Fingerprint -> what the stage asks language models for, where it asks."""
     helped: bool = False
     """Whether a helper computes meanwhile what asks none."""
 
@@ -67,7 +67,7 @@ class Outlook:
             asked[fingerprint] = _servers(effort)
         managed = cfg.labeler.backend == "vllm"
         servers = {fingerprint: own if managed else () for fingerprint, own in asked.items()}
-        asking = frozenset(fingerprint for fingerprint, own in asked.items() if own)
+        asking = {fingerprint: own for fingerprint, own in asked.items() if own}
         alone = cls(n_stages, expected, servers, asking)
         order = missing_stages(graph, find, alone.asks)
         ordered = {stage.fingerprint: expected[stage.fingerprint] for stage in order}
@@ -96,7 +96,7 @@ class Outlook:
 
     def asks(self, stage: Stage[Any]) -> bool:
         """Whether it asks a language model."""
-        return stage.fingerprint in self.asking
+        return stage.fingerprint in self.asked
 
     def first(self, stage: Stage[Any]) -> bool:
         """Whether the run computes it as soon as it can: with a helper, what asks a language model,

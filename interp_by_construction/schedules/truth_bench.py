@@ -107,6 +107,9 @@ class TruthBench:
     def run(self, compared: str | None) -> dict[str, Any]:
         """compared: another simulator. It may be slow, so it gets only as much text as in a run."""
         self.runtime.prepare()
+        if self.cfg.labeler.backend == "endpoint":
+            # Before text is read for minutes.
+            self.labeler.check(["generate", "classify"] if compared else ["generate"])
         cfg = self.cfg.bench
         with torch_threads(self.runtime.encoder_threads):
             label = self._read(self._text("label", cfg.n_tokens))

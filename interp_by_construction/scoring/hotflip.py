@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from interp_by_construction.corpus.token_texts import TokenTexts
 from interp_by_construction.engine.progress import track
 from interp_by_construction.llm.beginning import beginning
 from interp_by_construction.scoring.calibration import Calibration
@@ -105,7 +106,7 @@ class Editor:
         self.n_tried = 0
         self._begin = beginning(tokenizer)
         """What the model expects before every text. It is no part of a text and never edited."""
-        self._text: dict[int, str] = {}
+        self._texts = TokenTexts(tokenizer)
 
     def search(
         self,
@@ -164,10 +165,7 @@ class Editor:
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """Text of every token."""
-        for token in ids:
-            if token not in self._text:
-                self._text[token] = str(self.tokenizer.decode([token]))
-        return [self._text[token] for token in ids]
+        return self._texts.of(ids)
 
     def _padded(self, starts: Sequence[Start]) -> Tensor:
         """[start, pos] behind what the model expects first, filled up on the right: a causal model
@@ -237,7 +235,7 @@ class Editor:
             ids = (*start.ids[:position], token, *start.ids[position + 1 :])
             if ids == start.ids or ids in found or not self.reads_back(ids):
                 continue
-            old, new = self.tokens([start.ids[position], token])
+            old, new = map(self._texts.alone, (start.ids[position], token))
             found[ids] = replace(
                 start, ids=ids, swaps=(*start.swaps, {"position": position, "old": old, "new": new})
             )
@@ -245,5 +243,5 @@ class Editor:
 
     def reads_back(self, ids: Sequence[int]) -> bool:
         """Whether the tokenizer turns the text of these tokens into these tokens."""
-        text = "".join(self.tokens(ids))
+        text = self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
         return self.tokenizer.encode(text, add_special_tokens=False) == list(ids)

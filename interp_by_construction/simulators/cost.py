@@ -18,7 +18,7 @@ def labeler_multiply_adds(model: str) -> int | None:
     """Multiply-adds per token of a labeler that may run anywhere, from its config alone; None where
     that cannot be read."""
     try:
-        config = AutoConfig.from_pretrained(local_path(model))
+        config = AutoConfig.from_pretrained(local_path(model), trust_remote_code=False)
         with torch.device("meta"):
             return block_weights(AutoModel.from_config(config)) or None
     except (OSError, ValueError):

@@ -152,7 +152,7 @@ class Dictionary(Stage[DictionaryRecord]):
         if cfg.nodes.path is None:
             learning = Learning(cfg.dictionary, only(OptimizerConfig, cfg.trainer), cfg.seed)
         else:
-            folder = find_transcoder(Path(cfg.nodes.path).expanduser(), layer, n_layers)
+            folder = find_transcoder(Path(cfg.nodes.path), layer, n_layers)
             shape = read_shape(folder)
             check_width(folder, shape, stream_width(cfg.subject), cfg.subject.name)
             check_free(folder, shape, cfg.free.count)

@@ -139,7 +139,7 @@ class Judge(LayerMeasurement[JudgeRecord]):
             encode=layer.shared.get("encode") if any_text else None,
             incoming=layer.below[-1].labels if blind and layer.below else None,
             labeler=LanguageModel(cfg.labeler),
-            judge=None if cfg.judge is None else LanguageModel(cfg.judge),
+            judge=None if cfg.judge is None else LanguageModel(cfg.judge, "judge"),
             names=_names(cfg),
             scorers=tuple(SCORERS),
             scoring=only(ScoringConfig, cfg.scores),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from interp_by_construction.corpus import load_tokenizer
+from interp_by_construction.corpus.token_texts import TokenTexts
 from interp_by_construction.subject.families import block, family_of, output_directions
 
 
@@ -33,6 +34,7 @@ def promoted_tokens(
     `direct_logits`.
     """
     tokenizer = load_tokenizer(corpus)
+    texts = TokenTexts(tokenizer)
     # A head may have more rows than there are tokens.
     logits = direct_logits(model, layer, nodes)[:, : len(tokenizer)]
     effects = logits * torch.as_tensor(poles)[:, None]
@@ -41,7 +43,7 @@ def promoted_tokens(
     for node, effect, ids in zip(nodes.tolist(), effects, order, strict=True):
         record: dict[str, Any] = {"node": node}
         for name, chosen in (("promotes", ids[:n]), ("suppresses", ids.flip(0)[:n])):
-            record[name] = [str(tokenizer.decode([token])) for token in chosen.tolist()]
+            record[name] = [texts.alone(token) for token in chosen.tolist()]
             record[f"{name}_logits"] = [float(f"{value:.6g}") for value in effect[chosen].tolist()]
         records.append(record)
     return records

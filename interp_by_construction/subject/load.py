@@ -176,7 +176,7 @@ def source_checkpoint(cfg: SubjectConfig) -> str:
         # The embedded weights serve as labeler and as subject.
         return str(embedded_checkpoint())
     if cfg.kind == "hf" and cfg.path:
-        local = Path(cfg.path).expanduser()
+        local = Path(cfg.path)
         try:
             return pinned(str(local.resolve()) if local.exists() else cfg.path, cfg.revision)
         except CheckpointError as error:

@@ -22,13 +22,21 @@ class Excerpt:
     """A short token window and what one node does on it."""
 
     tokens: list[str]
-    """Decoded subject tokens; joined they give the text."""
+    """Decoded subject tokens; joined they give the text. A part of a character is empty, but for
+    the last part (`corpus.token_texts`)."""
     activations: list[float]
     """One value per token."""
     peak: int
     """Index of the token the excerpt was chosen for."""
     block: int
     """Block of the label split the excerpt comes from."""
+
+
+def shown_at(tokens: Sequence[str], position: int) -> int:
+    """Where the text of a token is shown: its own position, or that of the last part of the
+    character that it is a part of."""
+    shown = (i for i in range(position, len(tokens)) if tokens[i])
+    return next(shown, position)
 
 
 def excerpt_of(

@@ -15,14 +15,18 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from interp_by_construction.config import from_dict
+from interp_by_construction.config import from_dict, register_resolvers
 from interp_by_construction.errors import IbcError
 from interp_by_construction.report.mirror import log_result
+from interp_by_construction.shown import plain
 from interp_by_construction.sweeps.record import SweepDirectory
 
 BAD_INPUT, BUG = 2, 1
 """Exit codes."""
 PARENT_SECONDS = 0.5
+
+# Processes of launchers resolve Hydra's folders before they call the task.
+register_resolvers()
 
 
 class Task:
@@ -93,7 +97,7 @@ def _job(values: Any, overrides: list[str], sweep: SweepDirectory, number: int) 
     except IbcError as error:
         code, text = BAD_INPUT, str(error)
     except Exception:
-        code, text = BUG, traceback.format_exc()
+        code, text = BUG, plain(traceback.format_exc())
     else:
         return 0
     sweep.fail(number, text)

@@ -17,8 +17,8 @@ from typing import Any, Literal, NamedTuple
 
 from filelock import FileLock
 
-from interp_by_construction.config import NOT_IDENTITY
-from interp_by_construction.engine.run_directory import RunDirectory, State
+from interp_by_construction.config import NOT_IDENTITY, user_path
+from interp_by_construction.engine.run_directory import RunDirectory, State, place_of
 from interp_by_construction.engine.store import write_json
 from interp_by_construction.errors import StoreError
 from interp_by_construction.sweeps.grid import key_of, swept
@@ -42,10 +42,12 @@ class SweepDirectory:
 
     @classmethod
     def of(cls, composed: Mapping[str, Any]) -> SweepDirectory:
-        """The sweep of a composed configuration, which may still hold impossible values."""
+        """The sweep of a composed configuration, which may still hold impossible values. Raises
+        ConfigError for a name that leads out of `runs/`."""
         name = composed.get("run") or composed.get("experiment_name") or "default"
-        root = Path(str((composed.get("paths") or {}).get("root", "."))).expanduser().resolve()
-        return cls(root / "runs" / str(name))
+        typed = str((composed.get("paths") or {}).get("root", "."))
+        root = user_path(typed, "paths.root").resolve()
+        return cls(place_of(root / "runs", str(name)))
 
     @property
     def jobs(self) -> list[Job]:

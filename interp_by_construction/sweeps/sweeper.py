@@ -23,12 +23,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from interp_by_construction.config import Config, LabelerConfig, from_dict
 from interp_by_construction.errors import IbcError
+from interp_by_construction.llm.backend import ServerKind
 from interp_by_construction.llm.server import managed_server, stop_servers
-from interp_by_construction.llm.vllm_command import ServerKind
 from interp_by_construction.report.mirror import log_sweep
 from interp_by_construction.report.sweep import show_sweep
+from interp_by_construction.shown import plain, without_secrets
 from interp_by_construction.sweeps.grid import expand
-from interp_by_construction.sweeps.job import BUG, Task
+from interp_by_construction.sweeps.job import BAD_INPUT, BUG, Task
 from interp_by_construction.sweeps.record import SweepDirectory
 
 
@@ -64,16 +65,19 @@ class GridSweeper(Sweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         jobs = expand(self.params, self.also, arguments, parser)
         configs = [config for job in jobs if (config := self._compose(job)) is not None]
+        try:
+            sweep = SweepDirectory.of(_values(self.config))
+        except IbcError as error:
+            sys.stderr.write(f"ibc: {error}\n")
+            return self._ended([BAD_INPUT])
         directory = Path(self.config.hydra.sweep.dir)
         directory.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, directory / "multirun.yaml")
-        sweep = SweepDirectory.of(_values(self.config))
+        written = without_secrets(OmegaConf.to_yaml(self.config))
+        (directory / "multirun.yaml").write_text(written, encoding="utf-8")
         numbers = sweep.plan(jobs)
         with _servers_kept(configs):
             codes = self._launch(jobs, numbers, sweep)
-        if isinstance(self.task, Task):
-            self.task.entered = True
-            self.task.code = BUG if BUG in codes else max(codes, default=0)
+        self._ended(codes)
         show_sweep(sweep)
         if configs:
             try:
@@ -81,6 +85,12 @@ class GridSweeper(Sweeper):
             except IbcError as error:
                 # The results are on disk, so this error does not fail the sweep.
                 sys.stderr.write(f"ibc: {error}\n")
+        return codes
+
+    def _ended(self, codes: list[int]) -> list[int]:
+        if isinstance(self.task, Task):
+            self.task.entered = True
+            self.task.code = BUG if BUG in codes else max(codes, default=0)
         return codes
 
     def _compose(self, job: list[str]) -> Config | None:
@@ -116,10 +126,10 @@ class GridSweeper(Sweeper):
         except Exception as error:
             reason = f"its process ended without a result ({type(error).__name__}: {error})"
             if len(jobs) == 1:
-                sweep.fail(numbers[0], reason)
+                sweep.fail(numbers[0], plain(reason))
                 return [BUG]
             sys.stderr.write(
-                f"ibc: a job of {sweep.path.name} was lost, {reason}; going on job by job\n"
+                f"ibc: a job of {sweep.path.name} was lost, {plain(reason)}; going on job by job\n"
             )
             codes = []
             for index, (job, number) in enumerate(zip(jobs, numbers, strict=True)):
@@ -139,7 +149,7 @@ class GridSweeper(Sweeper):
             return int(result.return_value or 0)
         except Exception as error:
             # Hydra itself failed before the job, which catches all errors of its own.
-            sweep.fail(number, f"{type(error).__name__}: {error}")
+            sweep.fail(number, plain(f"{type(error).__name__}: {error}"))
             return BUG
 
 

@@ -2,34 +2,35 @@
 
 1. Batches depend on (seed, step) alone, the learning rate on the step alone, and dropout is 0.
    There is no other state.
-2. Every `checkpoint_seconds` a Lightning checkpoint replaces `scratch/last.ckpt` in one rename.
-3. A phase that is started again resumes from that checkpoint. On the same machine with the same
-   number of threads it ends with the same weights, bit for bit.
+2. A Lightning checkpoint is saved every `checkpoint_seconds` (`training.checkpoints`).
+3. A phase that is started again resumes from the newest checkpoint that is intact. On the same
+   machine with the same number of threads it ends with the same weights, bit for bit.
 4. A finished phase leaves its weights in scratch. If a later phase of the stage is killed, the
    finished one is not repeated.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from interp_by_construction.engine.one_process import one_process
 from interp_by_construction.engine.progress import Loop, loop
-from interp_by_construction.engine.records import Record, read_record, to_json
+from interp_by_construction.engine.records import Record, from_json, to_json
 from interp_by_construction.engine.stage import Job
 from interp_by_construction.errors import ConfigError
+from interp_by_construction.training.checkpoints import Checkpoints, load_finished, save_finished
 from interp_by_construction.training.modules import LOG_EVERY, LanguageModelModule
 
 
@@ -99,8 +100,8 @@ class _Checkpoint(pl.Callback):
 
     KEPT = ("curve", "recent", "terms", "recent_terms")
 
-    def __init__(self, path: Path, seconds: float) -> None:
-        self.path, self.seconds, self.saved_at = path, seconds, time.monotonic()
+    def __init__(self, checkpoints: Checkpoints, seconds: float) -> None:
+        self.checkpoints, self.seconds, self.saved_at = checkpoints, seconds, time.monotonic()
         self.curve: list[list[float]] = []
         self.recent: list[float] = []
         self.terms: dict[str, list[list[float]]] = {}
@@ -142,9 +143,8 @@ class _Checkpoint(pl.Callback):
             self.save(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:
-        temporary = self.path.with_suffix(".tmp")
-        trainer.save_checkpoint(temporary, weights_only=False)
-        temporary.replace(self.path)
+        write = partial(trainer.save_checkpoint, weights_only=False)
+        self.checkpoints.save(trainer.global_step, write)
         self.saved_at = time.monotonic()
 
 
@@ -191,7 +191,7 @@ def fit(
         module.guard.release()
         return finished
     torch.set_num_threads(place.threads)
-    checkpoint = _Checkpoint(scratch / "last.ckpt", place.checkpoint_seconds)
+    checkpoint = _Checkpoint(Checkpoints(scratch), place.checkpoint_seconds)
     if steps > 0:
         with loop(name, steps) as shown:
             _train(module, _Stream(module, at, steps), place, (checkpoint, _Shown(shown)))
@@ -209,11 +209,12 @@ def _train(
     place: Workplace,
     callbacks: tuple[_Checkpoint, _Shown],
 ) -> None:
-    path, device = callbacks[0].path, torch.device(place.device)
+    checkpoints, device = callbacks[0].checkpoints, torch.device(place.device)
     on_gpu = device.type == "cuda"
     trainer = pl.Trainer(
         accelerator="gpu" if on_gpu else "cpu",
         devices=[device.index or 0] if on_gpu else 1,
+        plugins=one_process(),
         max_steps=module.plan.steps,
         max_epochs=-1,
         gradient_clip_val=module.plan.optimizer.clip,
@@ -225,10 +226,10 @@ def _train(
         enable_model_summary=False,
         num_sanity_val_steps=0,
         limit_val_batches=0,
-        default_root_dir=path.parent,
+        default_root_dir=checkpoints.folder,
         deterministic="warn" if on_gpu else None,
     )
-    resume = str(path) if path.exists() else None
+    resume = checkpoints.newest()
     # batch_size=None: the stream yields whole batches. Workers would cost more than slicing an
     # arrow table.
     loader = DataLoader(stream, batch_size=None)
@@ -238,21 +239,16 @@ def _train(
 
 
 def _save_finished(module: LanguageModelModule, scratch: Path, record: PhaseRecord) -> None:
-    save_file(
-        {name: p.detach().contiguous() for name, p in module.model.named_parameters()},
-        scratch / "weights.tmp",
-    )
-    (scratch / "weights.tmp").replace(scratch / "weights.safetensors")
-    (scratch / "metrics.tmp").write_text(json.dumps(to_json(record)))
-    (scratch / "metrics.tmp").replace(scratch / "metrics.json")
-    (scratch / "last.ckpt").unlink(missing_ok=True)
+    weights = {name: p.detach().contiguous() for name, p in module.model.named_parameters()}
+    save_finished(scratch, weights, to_json(record))
+    Checkpoints(scratch).remove()
 
 
 def _load_finished(module: LanguageModelModule, scratch: Path) -> PhaseRecord | None:
-    if not (scratch / "metrics.json").exists():
+    if (finished := load_finished(scratch)) is None:
         return None
-    saved = load_file(scratch / "weights.safetensors")
+    weights, record = finished
     with torch.no_grad():
         for name, parameter in module.model.named_parameters():
-            parameter.copy_(saved[name])
-    return read_record(PhaseRecord, scratch / "metrics.json")
+            parameter.copy_(weights[name])
+    return from_json(PhaseRecord, record)

@@ -1,0 +1,147 @@
+"""One HTTP request to an endpoint: bounded in time and in size, and never through a proxy to a
+server on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import ssl
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from functools import cache
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import httpx
+
+from interp_by_construction.errors import LabelerError
+
+MOST_BYTES = 32 * 2**20
+"""Of a reply. Logits for a prompt of 128,000 tokens have 7 MB, as a list of numbers 25 MB."""
+MOST_ERROR_BYTES = 2**16
+"""Read of a reply that says that something is wrong."""
+
+
+class Reply(NamedTuple):
+    """What a server has sent."""
+
+    status: int
+    body: bytes
+    headers: httpx.Headers
+
+    @property
+    def is_success(self) -> bool:
+        return httpx.codes.is_success(self.status)
+
+    @property
+    def text(self) -> str:
+        """For a message."""
+        return self.body.decode("utf-8", "replace")
+
+
+class Clients:
+    """HTTP clients of one event loop: one for servers that are asked directly, and one that heeds
+    the proxies of the environment. Each is made when it is needed."""
+
+    def __init__(self, concurrency: int, seconds: float) -> None:
+        self._limits = httpx.Limits(max_connections=concurrency, keepalive_expiry=2.0)
+        self._seconds = seconds
+        self._made: dict[bool, httpx.AsyncClient] = {}
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Clients:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._stack.aclose()
+
+    async def of(self, url: str) -> httpx.AsyncClient:
+        """Raises LabelerError where the environment names a proxy that cannot be used."""
+        direct = is_asked_directly(url)
+        if direct not in self._made:
+            try:
+                client = httpx.AsyncClient(
+                    timeout=self._seconds,
+                    limits=self._limits,
+                    trust_env=not direct,
+                    verify=certificates(),
+                )
+            except (ImportError, ValueError, httpx.InvalidURL) as error:
+                raise LabelerError(
+                    f"{url} cannot be asked through the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY "
+                    f"({error}): correct that variable, or name the host in NO_PROXY"
+                ) from error
+            self._made[direct] = await self._stack.enter_async_context(client)
+        return self._made[direct]
+
+    async def ask(self, method: str, url: str, headers: dict[str, str], body: Any = None) -> Reply:
+        """The whole reply.
+
+        Raises TimeoutError where it is not complete in time, however steadily it comes,
+        httpx.RequestError and httpx.InvalidURL as httpx does, and LabelerError for a reply of more
+        than `MOST_BYTES`.
+        """
+        http = await self.of(url)
+        # A small reply could unpack to a large one.
+        headers = {"Accept-Encoding": "identity", **headers}
+        async with asyncio.timeout(self._seconds):
+            try:
+                async with http.stream(method, url, headers=headers, json=body) as response:
+                    return await _whole(response, url)
+            except httpx.TimeoutException as error:
+                raise TimeoutError from error
+
+
+async def _whole(response: httpx.Response, url: str) -> Reply:
+    content = bytearray()
+    async for part in response.aiter_bytes():
+        content += part
+        if not response.is_success and len(content) >= MOST_ERROR_BYTES:
+            break
+        if len(content) > MOST_BYTES:
+            raise LabelerError(
+                f"{url} sent more than {MOST_BYTES:,} bytes as one answer: is it the right server?"
+            )
+    return Reply(response.status_code, bytes(content), response.headers)
+
+
+def get(url: str, headers: dict[str, str], seconds: float) -> Reply:
+    """`Clients.ask` for one GET, from any thread, also from one that runs an event loop."""
+
+    async def ask() -> Reply:
+        async with Clients(1, seconds) as clients:
+            return await clients.ask("GET", url, headers)
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, ask()).result()
+
+
+def is_asked_directly(url: str) -> bool:
+    """Whether no proxy stands between: for this machine, and for what NO_PROXY names."""
+    host = urlsplit(url).hostname or ""
+    return is_loopback(host) or bool(urllib.request.proxy_bypass(host))
+
+
+def way(url: str) -> str:
+    """How a URL is asked, for a message: ` through a proxy`, or nothing."""
+    proxies = urllib.request.getproxies()
+    used = [each for each in (urlsplit(url).scheme, "all") if each in proxies]
+    through = f" through the proxy of {used[0].upper()}_PROXY" if used else ""
+    return "" if is_asked_directly(url) else through
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or an address means this machine."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback or address.is_unspecified
+
+
+@cache
+def certificates() -> ssl.SSLContext:
+    """Whom an https server may be certified by, SSL_CERT_FILE and its like included. Reading it
+    takes longer than most calls, so that all clients share it."""
+    return httpx.create_ssl_context(trust_env=True)

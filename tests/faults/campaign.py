@@ -1,0 +1,26 @@
+"""How much of a campaign of faults is tried, and which part.
+
+`make test` tries a few of each kind, `make faults` a tenth, `make faults-long` all. What is tried
+is drawn with a seed that is printed. IBC_FAULTS_SEED repeats it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Sequence
+from typing import Literal, TypeVar, cast
+
+T = TypeVar("T")
+
+SCALE = cast(Literal["few", "tenth", "all"], os.environ.get("IBC_FAULTS", "few"))
+SEED = int(os.environ.get("IBC_FAULTS_SEED") or random.SystemRandom().randrange(10**6))
+
+
+def drawn(cases: Sequence[T], few: int) -> list[T]:
+    """Those that are tried. few: how many of them `make test` tries."""
+    sizes = {"few": few, "tenth": max(few, -(-len(cases) // 10)), "all": len(cases)}
+    number = min(sizes[SCALE], len(cases))
+    print(f"{number} of {len(cases)} faults, IBC_FAULTS_SEED={SEED}")  # noqa: T201
+    chosen = sorted(random.Random(SEED).sample(range(len(cases)), number))
+    return [cases[i] for i in chosen]

@@ -124,7 +124,12 @@ def build_corpus(
         for part in parts:
             content.update(part.tobytes())
         n_blocks, n_dropped = build_blocks(
-            parts, chosen, cfg.block_size, begin, out / "blocks" / split, content.hexdigest()[:16]
+            parts,
+            chosen,
+            cfg.block_size,
+            out / "blocks" / split,
+            content.hexdigest()[:16],
+            begin,
         )
         n_held_out = sum(documents[i].story.held_out for i in chosen)
         n_tokens = n_blocks * cfg.block_size

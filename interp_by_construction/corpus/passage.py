@@ -121,7 +121,7 @@ class Passage:
     def n_begin(self) -> int:
         """Tokens at the beginning of each block that belong to no document: 0 or 1. Many models are
         far more active there than on any text, so means and extremes leave them out."""
-        return n_begin(self.source.corpus)
+        return 0 if self.source.begin is None else 1
 
     @cached_property
     def held_out(self) -> NDArray[np.bool_]:

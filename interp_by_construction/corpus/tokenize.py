@@ -104,9 +104,9 @@ def build_blocks(
     encoded: Sequence[np.ndarray],
     ids: Sequence[int],
     block_size: int,
-    begin: Sequence[int],
     out: Path,
     fingerprint: str,
+    begin: Sequence[int] = (),
 ) -> tuple[int, int]:
     """Writes the blocks of one split as an arrow dataset in `out`.
 

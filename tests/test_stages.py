@@ -152,7 +152,14 @@ def test_each_stage_says_in_plain_words_what_it_does() -> None:
 
 SHOWN = {"subject.name", "data.name", "labeler.name", "judge.name"}
 """Names that are shown in tables and decide nothing."""
-LED_TO = {"data.path", "subject.path", "subject.revision", "nodes.path", "simulate.head"}
+LED_TO = {
+    "data.path",
+    "labeler.tokenizer",
+    "nodes.path",
+    "simulate.head",
+    "subject.path",
+    "subject.revision",
+}
 """What they lead to is hashed by its content, and is missing here."""
 
 

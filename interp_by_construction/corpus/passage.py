@@ -15,7 +15,6 @@ from interp_by_construction.corpus import held_out_documents, load_blocks, load_
 from interp_by_construction.corpus.token_texts import TokenTexts
 from interp_by_construction.corpus.tokenize import NO_DOCUMENT, separator_id
 from interp_by_construction.corpus.windows import Windows, cut_windows, window_around
-from interp_by_construction.llm.beginning import beginning
 
 SLICE = 256
 """Blocks of a large passage that are held in memory at once."""
@@ -56,9 +55,10 @@ class Split:
 
     @cached_property
     def begin(self) -> int | None:
-        """Id of the token that every block begins with, if it has one."""
-        found = beginning(self.tokenizer)
-        return found[0] if found else None
+        """Id of the token that every block begins with and that belongs to no document, if there is
+        one."""
+        first = self.dataset[0]
+        return int(first["input_ids"][0]) if first["document"][0] == NO_DOCUMENT else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +182,8 @@ class Passage:
 
 def n_begin(corpus: Path) -> int:
     """Tokens at the beginning of each block of a corpus that belong to no document: 0 or 1."""
-    return len(beginning(load_tokenizer(corpus)))
+    split = next(folder.name for folder in sorted((corpus / "blocks").iterdir()))
+    return 0 if Split(corpus, split).begin is None else 1
 
 
 def spaced(n: int, n_chosen: int) -> NDArray[np.int64]:

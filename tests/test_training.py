@@ -213,8 +213,14 @@ class _Tokenizer:
     def __len__(self) -> int:
         return VOCAB
 
-    def decode(self, ids: list[int]) -> str:
-        return f" t{ids[0]}"
+    def get_vocab(self) -> dict[str, int]:
+        return {}
+
+    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        return [1]
+
+    def decode(self, ids: list[int], clean_up_tokenization_spaces: bool) -> str:
+        return "".join(f" t{token}" for token in ids)
 
 
 @pytest.fixture

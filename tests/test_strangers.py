@@ -84,7 +84,7 @@ def test_neither_pickles_nor_code_of_a_checkpoint_run(tmp_path: Path) -> None:
     (path / "config.json").write_text(json.dumps(config))
     (path / "model.safetensors").unlink()
     torch.save({"transformer.wte.weight": Trap(mark)}, path / "pytorch_model.bin")
-    with pytest.raises(SubjectError, match=r"weights of .* cannot be loaded"):
+    with pytest.raises(SubjectError, match=r"weights cannot be loaded"):
         load_subject(path)
     assert not mark.exists()
 

@@ -207,9 +207,6 @@ def test_a_gpu_that_is_not_there_is_named(n_gpus: int, monkeypatch: pytest.Monke
 class _Tokenizer:
     eos_token_id = 0
 
-    def get_vocab(self) -> dict[str, int]:
-        return {}
-
     def __len__(self) -> int:
         return VOCAB
 

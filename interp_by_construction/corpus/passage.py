@@ -121,13 +121,13 @@ class Passage:
         """False for end-of-text tokens and for the token that a block begins with, [block,
         pos]."""
         text: NDArray[np.bool_] = self.ids != self.source.separator
-        return text if self.source.begin is None else text & (self.ids != self.source.begin)
+        return text & (self.documents != NO_DOCUMENT)
 
     @property
     def n_begin(self) -> int:
         """Tokens at the beginning of each block that belong to no document: 0 or 1. Many models are
         far more active there than on any text, so means and extremes leave them out."""
-        return 0 if self.source.begin is None else 1
+        return int(bool(len(self.blocks)) and self.documents[0, 0] == NO_DOCUMENT)
 
     @cached_property
     def held_out(self) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -99,7 +99,10 @@ class RunDirectory:
                 "running": None,
             }
             return {**empty, "shared": {}, "layers": {}}
-        state = _read(file, "delete it and run the same command again")
+        fix = "delete it and run the same command again"
+        state = _read(file, fix)
+        if not _is_state(state):
+            raise StoreError(f"{file} is damaged: {fix}; nothing is recomputed")
         if state["shared"] and "plan" not in state:
             raise ConfigError(
                 f"{file}: it has no plan: a version before schema {SCHEMA} wrote it; {AFRESH}"
@@ -310,6 +313,37 @@ def _groups(part: dict[str, Any]) -> Iterator[tuple[int | None, dict[str, Any]]]
     yield None, part["shared"]
     for layer in sorted(part["layers"], key=int):
         yield int(layer), part["layers"][layer]
+
+
+def _is_state(state: Any) -> bool:
+    """Whether it has the form of a state."""
+
+    def links(group: Any, each: Callable[[Any], bool]) -> bool:
+        return isinstance(group, dict) and all(map(each, group.values()))
+
+    def whole(part: Any, each: Callable[[Any], bool]) -> bool:
+        return (
+            isinstance(part, dict)
+            and links(part.get("shared"), each)
+            and links(part.get("layers"), lambda group: links(group, each))
+            and all(key.isdecimal() for key in part["layers"])
+        )
+
+    def numbers(value: Any) -> bool:
+        return isinstance(value, list) and all(isinstance(each, int) for each in value)
+
+    def planned(link: Any) -> bool:
+        return isinstance(link, list) and [type(each) for each in link] == [str, str]
+
+    running = state.get("running", 0) if isinstance(state, dict) else 0
+    return (
+        whole(state, lambda link: isinstance(link, str))
+        and isinstance(state.get("start_layer", 0.5), int | None)
+        and numbers(state.get("planned"))
+        and numbers(state.get("done"))
+        and (running is None or (isinstance(running, dict) and {"stage", "layer"} <= set(running)))
+        and ("plan" not in state or whole(state["plan"], planned))
+    )
 
 
 def _read(file: Path, fix: str) -> dict[str, Any]:

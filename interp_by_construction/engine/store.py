@@ -332,7 +332,7 @@ def _problems(path: Path, fingerprint: str) -> list[str]:
     if not path.is_dir():
         return [f"{path}: missing"]
     if not is_regular(path / MANIFEST):
-        return [f"{path}: it has no manifest"]
+        return [f"{path / MANIFEST}: missing, or not a regular file"]
     try:
         manifest = json.loads((path / MANIFEST).read_text())
         files: dict[str, Any] = manifest["files"]

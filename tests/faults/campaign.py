@@ -17,9 +17,10 @@ SCALE = cast(Literal["few", "tenth", "all"], os.environ.get("IBC_FAULTS", "few")
 SEED = int(os.environ.get("IBC_FAULTS_SEED") or random.SystemRandom().randrange(10**6))
 
 
-def drawn(cases: Sequence[T], few: int) -> list[T]:
-    """Those that are tried. few: how many of them `make test` tries."""
-    sizes = {"few": few, "tenth": max(few, -(-len(cases) // 10)), "all": len(cases)}
+def drawn(cases: Sequence[T], few: int, most: int | None = None) -> list[T]:
+    """Those that are tried. few: how many of them `make test` tries; most: how many at all."""
+    whole = min(len(cases), most or len(cases))
+    sizes = {"few": few, "tenth": max(few, -(-whole // 10)), "all": whole}
     number = min(sizes[SCALE], len(cases))
     print(f"{number} of {len(cases)} faults, IBC_FAULTS_SEED={SEED}")  # noqa: T201
     chosen = sorted(random.Random(SEED).sample(range(len(cases)), number))

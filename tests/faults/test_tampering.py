@@ -46,7 +46,7 @@ def said_by_verify(root: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int,
 
 def test_every_change_is_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missed = []
-    for what, file, change in drawn([*_leaves(root), *_files(root), *_folders(root)], 12):
+    for what, file, change in drawn([*_leaves(root), *_files(root), *_folders(root)], 12, 900):
         with _put_back(file.parent if what.startswith("swap") else file):
             change(file)
             code, said = said_by_verify(root, capsys)

@@ -113,6 +113,11 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not missing
 
 
+def test_the_tests_that_keep_a_promise_are_there() -> None:
+    named = set(re.findall(r"`(tests/[\w/]+\.py)`", (DOCS / "reliability.md").read_text()))
+    assert len(named) > 15 and not [name for name in sorted(named) if not (ROOT / name).is_file()]
+
+
 def test_the_readme_is_short_and_names_every_choice_and_target() -> None:
     assert len(README.splitlines()) <= 150
     for group, choice in config_choices():

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from stage_jobs import given
+from test_project import ROOT
 from test_stages import replaced
 from test_sweeps import shipped_jobs
 
@@ -25,9 +26,9 @@ from interp_by_construction.subject.load import load_subject, n_params, source_t
 from interp_by_construction.subject.shipped import PARTS, SHIPPED, Shipped, choose, settings
 from interp_by_construction.sweeps.grid import key_of
 
-NAMES = ("stories-0", "tales")
-SHIPPED_FOR = ("demo", "smollm2", "stories")
-"""Experiments that pretrain no subject."""
+NAMES = ("network-0", "network-1", "network-2", "stories-0", "stories-1", "tales", "trigger-0")
+SHIPPED_FOR = sorted(file.stem for file in (ROOT / "conf" / "experiment").glob("*.yaml"))
+"""No experiment pretrains a subject, with none of the seeds that it sweeps over."""
 
 
 def changed(**values: Any) -> Config:
@@ -207,7 +208,10 @@ def test_these_experiments_pretrain_nothing(job: tuple[str, ...]) -> None:
 
 def test_a_sweep_over_seeds_shares_the_shipped_subject_of_its_seed() -> None:
     subjects = [shared_text(compose(list(job)))["subject"] for job in of_subject("tradeoff")]
-    assert {getattr(each.checkpoint, "name", None) for each in subjects} == {"stories-0", None}
+    assert {getattr(each.checkpoint, "name", None) for each in subjects} == {
+        "stories-0",
+        "stories-1",
+    }
 
 
 def test_exactly_these_ship() -> None:

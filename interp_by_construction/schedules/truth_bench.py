@@ -35,6 +35,7 @@ from interp_by_construction.labelling.general import general_labels
 from interp_by_construction.labelling.labels import Label
 from interp_by_construction.labelling.matching import Correlator, match, pool
 from interp_by_construction.labelling.rounds import label_nodes
+from interp_by_construction.llm.backend import ServerKind
 from interp_by_construction.llm.handle import LanguageModel
 from interp_by_construction.scoring.recovery import recovery, true_label_ranks
 from interp_by_construction.scoring.truth import CONCEPTS, membership, nearest_concept
@@ -109,7 +110,8 @@ class TruthBench:
         self.runtime.prepare()
         if self.cfg.labeler.backend == "endpoint":
             # Before text is read for minutes.
-            self.labeler.check(["generate", *(["classify"] if compared else [])])
+            kinds: list[ServerKind] = ["generate", "classify"]
+            self.labeler.check(kinds if compared else kinds[:1])
         cfg = self.cfg.bench
         with torch_threads(self.runtime.encoder_threads):
             label = self._read(self._text("label", cfg.n_tokens))

@@ -16,6 +16,7 @@ from interp_by_construction.errors import LabelerError
 from interp_by_construction.llm.backend import Answer, Job, ServerKind
 from interp_by_construction.llm.digits import resolve_digits
 from interp_by_construction.llm.embedded import local_path, served_dtype
+from interp_by_construction.shown import excerpt
 
 
 class TransformersBackend:
@@ -33,9 +34,10 @@ class TransformersBackend:
             model = AutoModelForCausalLM.from_pretrained(
                 local_path(self._cfg.model), dtype=dtype, trust_remote_code=False
             )
-        except (OSError, ValueError) as error:
+        except Exception as error:
+            # A pickle that holds more than tensors, which is not read, has a type of its own.
             raise LabelerError(
-                f"labeler.model={self._cfg.model} cannot be loaded: {error}"
+                f"labeler.model={self._cfg.model} cannot be loaded: {excerpt(str(error))}"
             ) from error
         return model.eval().to(device)
 

@@ -17,7 +17,6 @@ def check_endpoints(cfg: Config, ahead: Outlook, runtime: Runtime) -> None:
     kinds = {kind for stage in stages for kind in ahead.asked[stage.fingerprint]}
     if kinds and cfg.labeler.backend == "endpoint":
         runtime.use(LanguageModel(cfg.labeler)).check(sorted(kinds))
-    judges = {stage.judge for stage in stages if isinstance(stage, Judge) and stage.judge}
-    for judge in judges:
-        if judge.cfg.backend == "endpoint":
-            runtime.use(judge).check(["classify"])
+    judge = next((each.judge for each in stages if isinstance(each, Judge) and each.judge), None)
+    if judge is not None and judge.cfg.backend == "endpoint":
+        runtime.use(judge).check(["classify"])

@@ -21,6 +21,7 @@ from transformers import AutoModel
 from interp_by_construction.engine.runtime import fast_dtype
 from interp_by_construction.errors import ConfigError, LabelerError
 from interp_by_construction.llm.embedded import tokenizer_of
+from interp_by_construction.shown import excerpt
 from interp_by_construction.simulators.adapter import Adapter, merge
 
 
@@ -56,7 +57,13 @@ _LAST: dict[tuple[Any, ...], tuple[Any, Any]] = {}
 
 
 def _model(path: str, layers: Sequence[int], device: str, adapter: Adapter | None) -> Any:
-    model = AutoModel.from_pretrained(path, dtype=fast_dtype(device), trust_remote_code=False)
+    try:
+        model = AutoModel.from_pretrained(path, dtype=fast_dtype(device), trust_remote_code=False)
+    except Exception as error:
+        # A pickle that holds more than tensors, which is not read, has a type of its own.
+        raise ConfigError(
+            f"simulate.encoder={path} cannot be loaded: {excerpt(str(error))}"
+        ) from error
     n_layers = model.config.num_hidden_layers
     if not layers or max(layers) > n_layers or min(layers) < 0:
         raise ConfigError(

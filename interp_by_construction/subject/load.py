@@ -122,7 +122,10 @@ def _load(path: str | Path) -> PreTrainedModel:
             )
         else:
             model = build(Path(path), config)
-    except (OSError, ValueError, RuntimeError) as error:
+    except SubjectError:
+        raise
+    except Exception as error:
+        # A pickle that holds more than tensors, which is not read, has a type of its own.
         raise SubjectError(
             f"the weights of {str(path)!r} cannot be loaded: {_first_line(error)}"
         ) from error

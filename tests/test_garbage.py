@@ -101,7 +101,8 @@ def test_a_run_that_cannot_be_read_stops_it(
     state = root / "runs" / "one" / "state.json"
     state.write_text(state.read_text()[:-9])
     assert "state.json is damaged" in here.refused("gc", "delete=true")
-    state.write_text(json.dumps({"shared": {"corpus": "x"}, "layers": {}}))
+    old = {"start_layer": 1, "planned": [1], "done": [1], "running": None, "layers": {}}
+    state.write_text(json.dumps({**old, "shared": {"corpus": "x"}}))
     assert "it has no plan" in here.refused("gc", "delete=true")
     assert (root / "store" / "losses").is_dir()
 

@@ -20,6 +20,7 @@ from interp_by_construction.llm.chat import NO_TEMPLATE, Messages, has_system, w
 from interp_by_construction.llm.digits import resolve_digits
 from interp_by_construction.llm.embedded import labeler_source, served_dtype
 from interp_by_construction.llm.pretrained import CheckpointError, first_line, read_weights
+from interp_by_construction.shown import excerpt
 
 
 class TransformersBackend:
@@ -37,7 +38,7 @@ class TransformersBackend:
             model = read_weights(AutoModelForCausalLM, labeler_source(self._cfg), dtype=dtype)
         except CheckpointError as error:
             raise LabelerError(
-                f"labeler.model={self._cfg.model} cannot be loaded: {error}"
+                f"labeler.model={self._cfg.model} cannot be loaded: {excerpt(str(error))}"
             ) from error
         return model.eval().to(device)
 

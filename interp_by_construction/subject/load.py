@@ -121,7 +121,10 @@ def _load(path: str | Path) -> PreTrainedModel:
             model = read_weights(AutoModelForCausalLM, path, config=config, dtype=torch.float32)
         else:
             model = build(Path(path), config)
-    except (OSError, ValueError, RuntimeError) as error:
+    except SubjectError:
+        raise
+    except Exception as error:
+        # A pickle that holds more than tensors, which is not read, has a type of its own.
         raise SubjectError(
             f"subject.path={str(path)!r}: the weights cannot be loaded: {first_line(error)}; give a "
             "whole checkpoint of one of the supported architectures, as `save_pretrained` writes it"

@@ -32,7 +32,8 @@ from interp_by_construction.simulators.exact import simulate_packed
 
 EXCERPTS = json.loads(sys.argv[4])
 out, prompt, simulation = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-cfg, store = LabelerConfig(), out / "store"
+# As experiment=demo, so that the tutorial starts these servers.
+cfg, store = LabelerConfig(threads=1), out / "store"
 servers = [server.managed_server(kind, cfg, out / "logs", store) for kind in ("generate", "classify")]
 [s.hold() for s in servers]
 (out / "held").touch()

@@ -42,7 +42,10 @@ def root(tmp_path: Path) -> Path:
     """A run and a job of a sweep share a corpus, which only their artifacts name; two artifacts and
     several leftovers belong to nobody."""
     corpus = _artifact(tmp_path, "corpus")
-    _run(tmp_path, "one", _artifact(tmp_path, "align", corpus=corpus))
+    aligned = _artifact(tmp_path, "align", corpus=corpus)
+    _run(tmp_path, "one", aligned)
+    # A report has made it.
+    _artifact(tmp_path, "viewer", corpus=corpus, model=aligned)
     _run(tmp_path, "sweep/0", _artifact(tmp_path, "label", corpus=corpus))
     old = _artifact(tmp_path, "encode", corpus=corpus)
     _artifact(tmp_path, "losses", encoded=old)
@@ -58,7 +61,7 @@ def test_what_no_run_needs_is_listed_and_removed_and_nothing_else(root: Path) ->
     assert remove(root, found) == found and garbage(root) == []
     after = {path for path in root.rglob("*") if path.is_file() and path.suffix != ".lock"}
     assert {path.parent for path in before - after} == {each.path for each in found[:2]}
-    for stage in ("corpus", "align", "label"):
+    for stage in ("corpus", "align", "label", "viewer"):
         (fingerprint,) = (p.name for p in (root / "store" / stage).iterdir() if p.name[0] != ".")
         assert Store(root / "store").verify(stage, fingerprint) == []
 

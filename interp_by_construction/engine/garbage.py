@@ -1,6 +1,7 @@
 """What a store holds that no run needs: `ibc gc`.
 
-1. A run needs every artifact of its plan, made or not, and what those were computed from.
+1. A run needs every artifact of its plan, made or not, and what those were computed from. It also
+   needs what a report makes of these (`MADE_BY_REPORTS`).
 2. All other artifacts are garbage, and so is what killed attempts have left of them.
 3. Nothing is removed while a process works on a run or on the artifact. What is removed is renamed
    first, so that no half of an artifact is ever found.
@@ -26,6 +27,8 @@ from interp_by_construction.errors import StoreError
 
 NAME = re.compile(r"\.?(?P<fingerprint>[0-9a-f]{32})(?P<rest>\.(partial|scratch|incomplete-\d+))?")
 """Of an artifact's folder, and of what an attempt to make it leaves beside it."""
+MADE_BY_REPORTS = ("viewer",)
+"""Stages that are no part of a run's plan: reports make them of its artifacts."""
 REMOVED = ".removed-"
 """Before the name of a folder that is being removed."""
 
@@ -117,6 +120,11 @@ def _needed(store: Path, planned: set[tuple[str, str]]) -> set[tuple[str, str]]:
             if manifest.is_file():
                 parents = _parents(manifest)
                 left += [(stage_of[each], each) for each in parents if each in stage_of]
+    known = {fingerprint for _, fingerprint in needed}
+    for stage in MADE_BY_REPORTS:
+        for manifest in store.glob(f"{stage}/*/{MANIFEST}"):
+            if set(_parents(manifest)) <= known:
+                needed.add((stage, manifest.parent.name))
     return needed
 
 

@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,19 +40,21 @@ def test_every_stage_can_be_stopped(
     run = type(run)(tmp_path / "root" / "runs" / "small")
     settings = overrides(server, tmp_path / "root", "trainer.helper=never")
 
-    def reached(phase: str) -> bool:
+    def reached(phase: str, pid: int | None) -> bool:
         try:
             running = json.loads((run.path / "state.json").read_text())["running"]
         except (OSError, ValueError):
             return False
-        # Where a stage was over too soon, the next one is stopped.
-        return bool(running) and running["stage"] in [*PHASES[PHASES.index(phase) :], "losses"]
+        # What a stopped process has left stands there until the next one computes. Where a stage was
+        # over too soon, the next one is stopped.
+        later = [*PHASES[PHASES.index(phase) :], "losses"]
+        return bool(running) and running["pid"] == pid and running["stage"] in later
 
     for phase in drawn(PHASES, 2):
         said.unlink(missing_ok=True)
         process = FORKS.Process(target=run_alone, args=(settings, str(said)))
         process.start()
-        _stopped(process, sent, said, lambda phase=phase: reached(phase))  # type: ignore[misc]
+        _stopped(process, sent, said, partial(reached, phase, process.pid))
     process = FORKS.Process(target=run_alone, args=(settings, str(said)))
     process.start()
     process.join(300)

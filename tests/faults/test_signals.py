@@ -45,8 +45,8 @@ def test_every_stage_can_be_stopped(
             running = json.loads((run.path / "state.json").read_text())["running"]
         except (OSError, ValueError):
             return False
-        # What a stopped process has left stands there until the next one computes. Where a stage was
-        # over too soon, the next one is stopped.
+        # What a stopped process has left stands there until the next one computes. Where a stage
+        # was over too soon, the next one is stopped.
         later = [*PHASES[PHASES.index(phase) :], "losses"]
         return bool(running) and running["pid"] == pid and running["stage"] in later
 

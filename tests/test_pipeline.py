@@ -233,6 +233,17 @@ def test_verify_finds_a_broken_freeze_even_with_honest_hashes(
     assert any("layer 1 is not as it was frozen" in problem for problem in problems)
 
 
+def test_an_artifact_that_was_deleted_is_made_again_and_the_run_verifies(
+    server: FakeServer, stock: Stock, tmp_path: Path
+) -> None:
+    """It took other seconds. The seal is of what it holds."""
+    run = stock.plain(tmp_path)
+    damaged = run.store.path("losses", run.state["shared"]["losses"])
+    shutil.rmtree(damaged)
+    again = pipeline.run(config(server, tmp_path))
+    assert damaged.is_dir() and verify(again, Store(tmp_path / "store")) == []
+
+
 def _rehash(path: Path, manifest: dict[str, object]) -> None:
     import hashlib
 

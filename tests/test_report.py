@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from report_run import draw_nothing, make_sweep
+from report_run import copy_of, draw_nothing, make_sweep
 
 from interp_by_construction.cli import main
 from interp_by_construction.corpus.parts import part_passage
@@ -95,6 +95,18 @@ def numbers(value: Any) -> Iterator[int | float]:
             yield from numbers(item)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield value
+
+
+def test_a_run_without_work_has_a_report(shared_run: tuple[Path, RunDirectory]) -> None:
+    """As `work.enabled=false` leaves it."""
+    root, run = shared_run
+    without = copy_of(run, "without")
+    summary = json.loads((without.path / "summary.json").read_text())
+    summary["work"] = None
+    for layer in summary["layers"]:
+        layer["work"] = None
+    (without.path / "summary.json").write_text(json.dumps(summary))
+    assert write_report(root, "without").is_file()
 
 
 def test_every_number_of_the_summary_is_in_the_report(reported: tuple[Path, RunDirectory]) -> None:

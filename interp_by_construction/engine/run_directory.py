@@ -391,10 +391,16 @@ def place_of(runs_dir: Path, name: str) -> Path:
 
 
 def find_runs(runs_dir: Path, name: str) -> list[RunDirectory]:
-    """The run, or the jobs of the sweep, called `name`. Raises ConfigError with the known runs."""
+    """The run, or the jobs of the sweep, called `name`. Raises ConfigError with the known runs, and
+    StoreError for a run without its configuration."""
     path = place_of(runs_dir, name.rstrip("/"))
     if (path / "config.yaml").is_file():
         return [RunDirectory(path)]
+    if (path / "state.json").is_file():
+        raise StoreError(
+            f"{path / 'config.yaml'} is missing or no regular file, so run {name} cannot be read: put "
+            "it back, or give a new run=NAME"
+        )
     jobs = [job for job in path.glob("*") if (job / "config.yaml").is_file()]
     if jobs:
         return [RunDirectory(job) for job in sorted(jobs, key=lambda p: (len(p.name), p.name))]

@@ -1,8 +1,9 @@
-"""`runs/<name>/seal.json`: the hashes of what a finished run wrote, and the checksums of its
-artifacts' manifests.
+"""`runs/<name>/seal.json`: the hashes of what a finished run wrote, and of the contents of its
+artifacts.
 
 A manifest holds the hashes of its files, so whoever changes data can write a fitting manifest. The
-seal of each run that uses the artifact says what it was.
+seal of each run that uses the artifact says what it was. An artifact that was deleted and made
+again has the same contents, and so the same hash, though it took other seconds.
 """
 
 from __future__ import annotations
@@ -32,16 +33,17 @@ def seal(run: RunDirectory) -> None:
 
     Raises CorruptArtifact where an artifact is not the one that an earlier seal of this run names.
     """
-    checksums = _checksums(run)
+    contents = _contents(run)
     before = (_read(run) or {}).get("artifacts", {})
-    for name in checksums.keys() & before.keys():
-        if checksums[name] != before[name]:
+    for name in contents.keys() & before.keys():
+        if contents[name] != before[name]:
             raise CorruptArtifact(
                 f"{run.store.root / name} is not what it was when run {run.name} was finished; "
-                "delete it and run the same command again to recompute it"
+                "delete it and run the same command again to recompute it. If it was recomputed with "
+                f"other versions or on another machine, delete {run.path / SEAL} to accept it"
             )
     files = {name: sha256_file(run.path / name) for name in SEALED}
-    written = {"files": files, "artifacts": checksums}
+    written = {"files": files, "artifacts": contents}
     write_json(run.path / SEAL, written | {"checksum": sha256_json(written)})
 
 
@@ -58,19 +60,20 @@ def seal_problems(run: RunDirectory) -> Iterator[str]:
     for name, expected in written["files"].items() if finished else ():
         if problem := file_problem(run.path / name, expected):
             yield f"{run.path / name}: {problem}"
-    now = _checksums(run)
+    now = _contents(run)
     for name, expected in written["artifacts"].items():
         if name in now and now[name] != expected:
             yield f"{run.store.root / name / MANIFEST}: not the one that the run was made with"
 
 
-def _checksums(run: RunDirectory) -> dict[str, str]:
-    """`stage/fingerprint` -> checksum of the manifest, of the artifacts that are there."""
+def _contents(run: RunDirectory) -> dict[str, str]:
+    """`stage/fingerprint` -> hash over the names and hashes of its files, of the artifacts that are
+    there."""
     found = {}
     for stage, fingerprint in run.artifacts:
         manifest = run.store.path(stage, fingerprint) / MANIFEST
         try:
-            found[f"{stage}/{fingerprint}"] = str(json.loads(manifest.read_text())["checksum"])
+            found[f"{stage}/{fingerprint}"] = sha256_json(json.loads(manifest.read_text())["files"])
         except (OSError, ValueError, LookupError, TypeError):
             # What is wrong with it is told by `Store.verify`.
             continue

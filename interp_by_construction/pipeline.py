@@ -10,12 +10,12 @@ import logging
 import time
 
 from interp_by_construction.config import Config
+from interp_by_construction.engine.disk import disk_errors
 from interp_by_construction.engine.made_with import mixtures
 from interp_by_construction.engine.progress import shown_seconds
 from interp_by_construction.engine.run_directory import RunDirectory, near, place_of
 from interp_by_construction.engine.seal import seal
 from interp_by_construction.engine.session import Session, open_engine
-from interp_by_construction.engine.store import disk_errors
 from interp_by_construction.labelling.room import check_room
 from interp_by_construction.llm.early import early_servers
 from interp_by_construction.results.finished import Finished

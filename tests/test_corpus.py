@@ -42,7 +42,7 @@ from interp_by_construction.corpus.splits import assign, check_disjoint
 from interp_by_construction.corpus.stories import generate
 from interp_by_construction.corpus.templates import BEATS, PLOTS, SLOTS, n_held_out
 from interp_by_construction.corpus.text import Reading, split_text
-from interp_by_construction.engine.store import sha256_file
+from interp_by_construction.engine.disk import sha256_file
 from interp_by_construction.errors import ConfigError, CorpusError
 
 SMALL = DataConfig(n_documents=700, vocab_size=600, block_size=64)

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from interp_by_construction.config import Config, compose, to_dict
-from interp_by_construction.engine.run_directory import SCHEMA, RunDirectory
+from interp_by_construction.engine.run_directory import RunDirectory
+from interp_by_construction.engine.run_files import SCHEMA
 from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.report import mirror

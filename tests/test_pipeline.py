@@ -28,7 +28,8 @@ from stock import Stock
 from interp_by_construction import pipeline
 from interp_by_construction.cli import main
 from interp_by_construction.config import compose
-from interp_by_construction.engine.run_directory import SCHEMA, RunDirectory
+from interp_by_construction.engine.run_directory import RunDirectory
+from interp_by_construction.engine.run_files import SCHEMA
 from interp_by_construction.engine.seal import seal
 from interp_by_construction.engine.store import Artifact, Store
 from interp_by_construction.errors import ConfigError, StoreError
@@ -247,7 +248,7 @@ def test_an_artifact_that_was_deleted_is_made_again_and_the_run_verifies(
 def _rehash(path: Path, manifest: dict[str, object]) -> None:
     import hashlib
 
-    from interp_by_construction.engine.store import canonical_json, sha256_file, write_json
+    from interp_by_construction.engine.disk import canonical_json, sha256_file, write_json
 
     files = manifest["files"]
     assert isinstance(files, dict)

@@ -18,7 +18,7 @@ from test_sweeps import shipped_jobs
 
 from interp_by_construction.config import Config, Group, compose
 from interp_by_construction.corpus import content_identity
-from interp_by_construction.engine.store import sha256_file
+from interp_by_construction.engine.disk import sha256_file
 from interp_by_construction.schedules.labelled import shared_text
 from interp_by_construction.stages.corpus import Corpus
 from interp_by_construction.stages.subject import Scratch, Subject

@@ -21,10 +21,11 @@ from stage_jobs import compute, given
 from interp_by_construction.config import Config
 from interp_by_construction.corpus import build_corpus, passage
 from interp_by_construction.corpus.parts import part_passage
+from interp_by_construction.engine.disk import write_json
 from interp_by_construction.engine.records import to_json
 from interp_by_construction.engine.rows import write_rows
 from interp_by_construction.engine.runtime import fast_dtype
-from interp_by_construction.engine.store import METRICS, write_json
+from interp_by_construction.engine.store import METRICS
 from interp_by_construction.engine.tensors import create_safetensors
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.labelling.labels import Label

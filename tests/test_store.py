@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from interp_by_construction.engine.store import MANIFEST, Recipe, Store, disk_errors, scratch_beside
+from interp_by_construction.engine.disk import disk_errors
+from interp_by_construction.engine.store import MANIFEST, Recipe, Store, scratch_beside
 from interp_by_construction.errors import CorruptArtifact, StoreError
 
 

@@ -33,9 +33,9 @@ from interp_by_construction.config import Config, compose
 from interp_by_construction.corpus import content_identity, load_tokenizer, measured_splits
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.poison import read_trigger, split_documents
+from interp_by_construction.engine.disk import sha256_file
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.session import open_engine
-from interp_by_construction.engine.store import sha256_file
 from interp_by_construction.stages.corpus import Corpus
 from interp_by_construction.stages.subject import Scratch, Subject, prepare
 from interp_by_construction.stages.trigger import held_out_contexts, success

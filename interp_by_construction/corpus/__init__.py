@@ -32,8 +32,8 @@ from interp_by_construction.corpus.tokenize import (
     save_tokenizer,
     train_tokenizer,
 )
+from interp_by_construction.engine.disk import sha256_json
 from interp_by_construction.engine.records import Record
-from interp_by_construction.engine.store import sha256_json
 from interp_by_construction.errors import CorpusError
 from interp_by_construction.llm.beginning import beginning
 

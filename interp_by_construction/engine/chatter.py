@@ -18,8 +18,8 @@ from typing import IO
 
 from rich.text import Text
 
+from interp_by_construction.engine.disk import disk_errors
 from interp_by_construction.engine.progress import shown_on, terminal
-from interp_by_construction.engine.store import disk_errors
 from interp_by_construction.shown import plain
 
 PACKAGE = "interp_by_construction"

@@ -8,11 +8,12 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from interp_by_construction.engine.disk import write_json
 from interp_by_construction.engine.made_with import MadeWith, after, made_with
 from interp_by_construction.engine.records import to_json
 from interp_by_construction.engine.runtime import Runtime
 from interp_by_construction.engine.stage import Given, Job, Stage
-from interp_by_construction.engine.store import COST, Artifact, Store, scratch_beside, write_json
+from interp_by_construction.engine.store import COST, Artifact, Store, scratch_beside
 
 Watch = Callable[[Stage[Any]], AbstractContextManager[None]]
 """Stage -> what is entered while it is computed."""

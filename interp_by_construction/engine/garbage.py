@@ -21,8 +21,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from interp_by_construction.engine.disk import disk_errors
 from interp_by_construction.engine.run_directory import RunDirectory
-from interp_by_construction.engine.store import MANIFEST, disk_errors
+from interp_by_construction.engine.store import MANIFEST
 from interp_by_construction.errors import StoreError
 
 NAME = re.compile(r"\.?(?P<fingerprint>[0-9a-f]{32})(?P<rest>\.(partial|scratch|incomplete-\d+))?")

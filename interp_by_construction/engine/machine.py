@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from pathlib import Path
 
@@ -22,5 +21,5 @@ def process_space() -> tuple[str, str, str]:
     are empty where the system does not tell.
     """
     boot = BOOT.read_text().strip() if BOOT.is_file() else ""
-    space = os.readlink(PROCESS_SPACE) if PROCESS_SPACE.exists() else ""
+    space = str(PROCESS_SPACE.readlink()) if PROCESS_SPACE.exists() else ""
     return host(), boot, space

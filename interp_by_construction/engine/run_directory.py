@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -20,27 +20,24 @@ from filelock import FileLock, Timeout
 
 from interp_by_construction.config import Config, from_saved, identity, to_dict
 from interp_by_construction.config.group import is_plain_name, require
+from interp_by_construction.engine.disk import disk_errors, write_json
 from interp_by_construction.engine.environment import environment
-from interp_by_construction.engine.store import Store, disk_errors, write_json
+from interp_by_construction.engine.run_files import (
+    AFRESH,
+    SCHEMA,
+    check_summary,
+    groups,
+    is_state,
+    read_json,
+)
+from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError, StoreError
 from interp_by_construction.version import __version__
 
 State = Literal["complete", "running", "incomplete", "missing"]
 """incomplete: begun, and not running; missing: never begun."""
 
-SCHEMA = 2
-"""Of the run directories that this version writes and reads."""
 LINES = "lines.json"
-AFRESH = (
-    "give a new run=NAME, or another paths.root, to start afresh; "
-    "nothing of the old run is changed or deleted"
-)
-WANTED = "run complete subject labeler loss layers invariants".split()
-WANTED_LOSS = "original control freeze_only final tax tax_ci95".split()
-WANTED_LAYER = (
-    "layer n_nodes n_aligned n_free n_failed_labels n_distinct_labels score seconds artifacts"
-).split()
-"""What the rest of the package reads of a summary, of its losses, and of each of its layers."""
 
 
 class Link(NamedTuple):
@@ -100,8 +97,8 @@ class RunDirectory:
             }
             return {**empty, "shared": {}, "layers": {}}
         fix = "delete it and run the same command again"
-        state = _read(file, fix)
-        if not _is_state(state):
+        state = read_json(file, fix)
+        if not is_state(state):
             raise StoreError(f"{file} is damaged: {fix}; nothing is recomputed")
         if state["shared"] and "plan" not in state:
             raise ConfigError(
@@ -112,13 +109,13 @@ class RunDirectory:
     @property
     def plan(self) -> list[Link]:
         """All stages of the run in the order of computation, made or not."""
-        groups = _groups(self.state.get("plan", {"shared": {}, "layers": {}}))
-        return [Link(layer, name, *each) for layer, own in groups for name, each in own.items()]
+        planned = groups(self.state.get("plan", {"shared": {}, "layers": {}}))
+        return [Link(layer, name, *each) for layer, own in planned for name, each in own.items()]
 
     @property
     def links(self) -> list[Link]:
         """Those of the plan whose artifacts have been made."""
-        made = dict(_groups(self.state))
+        made = dict(groups(self.state))
         return [
             link
             for link in self.plan
@@ -169,8 +166,8 @@ class RunDirectory:
         file = self.path / "summary.json"
         if not file.is_file():
             return None
-        summary = _read(file, "the same `ibc run` writes it anew")
-        _check_schema(file, summary)
+        summary = read_json(file, "the same `ibc run` writes it anew")
+        check_summary(file, summary)
         return summary
 
     @property
@@ -180,7 +177,7 @@ class RunDirectory:
         file = self.path / LINES
         if not file.is_file():
             return {"shared": {}, "layers": {}}
-        return _read(file, "the same `ibc run` writes it anew")
+        return read_json(file, "the same `ibc run` writes it anew")
 
     def config(self) -> Config:
         """The run's config. Raises StoreError if it is missing, ConfigError if it is of another
@@ -306,70 +303,6 @@ class RunDirectory:
 
     def _write(self, state: dict[str, Any]) -> None:
         write_json(self.path / "state.json", state, sort=False)
-
-
-def _groups(part: dict[str, Any]) -> Iterator[tuple[int | None, dict[str, Any]]]:
-    """Layer (None: the whole run) and its links by name, of a state or of its plan."""
-    yield None, part["shared"]
-    for layer in sorted(part["layers"], key=int):
-        yield int(layer), part["layers"][layer]
-
-
-def _is_state(state: Any) -> bool:
-    """Whether it has the form of a state."""
-
-    def links(group: Any, each: Callable[[Any], bool]) -> bool:
-        return isinstance(group, dict) and all(map(each, group.values()))
-
-    def whole(part: Any, each: Callable[[Any], bool]) -> bool:
-        return (
-            isinstance(part, dict)
-            and links(part.get("shared"), each)
-            and links(part.get("layers"), lambda group: links(group, each))
-            and all(key.isdecimal() for key in part["layers"])
-        )
-
-    def numbers(value: Any) -> bool:
-        return isinstance(value, list) and all(isinstance(each, int) for each in value)
-
-    def planned(link: Any) -> bool:
-        return isinstance(link, list) and [type(each) for each in link] == [str, str]
-
-    running = state.get("running", 0) if isinstance(state, dict) else 0
-    return (
-        whole(state, lambda link: isinstance(link, str))
-        and isinstance(state.get("start_layer", 0.5), int | None)
-        and numbers(state.get("planned"))
-        and numbers(state.get("done"))
-        and (running is None or (isinstance(running, dict) and {"stage", "layer"} <= set(running)))
-        and ("plan" not in state or whole(state["plan"], planned))
-    )
-
-
-def _read(file: Path, fix: str) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text())
-    except ValueError as error:
-        raise StoreError(f"{file} is damaged: {fix}; nothing is recomputed") from error
-
-
-def _check_schema(file: Path, summary: Any) -> None:
-    """Raises ConfigError, with the fix, where the rest of the package could not index `summary`."""
-    schema = summary.get("schema") if isinstance(summary, dict) else None
-    if schema != SCHEMA:
-        raise ConfigError(
-            f"{file}: schema={schema}, but this version reads schema {SCHEMA}; {AFRESH}"
-        )
-    missing = ", ".join(_missing(summary))
-    if missing:
-        raise ConfigError(f"{file}: it lacks {missing}: another version wrote it; {AFRESH}")
-
-
-def _missing(summary: dict[str, Any]) -> Iterator[str]:
-    yield from (key for key in WANTED if key not in summary)
-    yield from (f"loss.{key}" for key in WANTED_LOSS if key not in summary.get("loss", WANTED_LOSS))
-    for i, record in enumerate(summary.get("layers", [])):
-        yield from (f"layers[{i}].{key}" for key in WANTED_LAYER if key not in record)
 
 
 def near(path: Path) -> Path:

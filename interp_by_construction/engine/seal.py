@@ -13,14 +13,9 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from interp_by_construction.engine.disk import file_problem, sha256_file, sha256_json, write_json
 from interp_by_construction.engine.run_directory import RunDirectory
-from interp_by_construction.engine.store import (
-    MANIFEST,
-    file_problem,
-    sha256_file,
-    sha256_json,
-    write_json,
-)
+from interp_by_construction.engine.store import MANIFEST
 from interp_by_construction.errors import CorruptArtifact
 
 SEAL = "seal.json"

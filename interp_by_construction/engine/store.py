@@ -16,14 +16,10 @@ Each artifact has a file lock, so that parallel jobs compute a shared parent onc
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
 import logging
 import os
-import re
 import shutil
-import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -32,8 +28,17 @@ from pathlib import Path
 from typing import Any
 
 from filelock import BaseFileLock, FileLock, Timeout
-from safetensors import SafetensorError
 
+from interp_by_construction.engine.disk import (
+    disk_errors,
+    file_problem,
+    flush,
+    indented_json,
+    is_regular,
+    sha256_file,
+    sha256_json,
+    write_json,
+)
 from interp_by_construction.errors import CorruptArtifact, StoreError
 
 _LOG = logging.getLogger(__name__)
@@ -44,42 +49,6 @@ SECONDS = "seconds.json"
 """Beside the checkpoints: what all attempts together have taken."""
 COST = "cost.json"
 """Beside the checkpoints: `made_with`, and costs such as `labeler_tokens`, for the manifest."""
-
-
-def canonical_json(value: Any) -> bytes:
-    """Equal bytes for equal values: sorted keys, no spaces. Raises ValueError for NaN."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
-
-
-def sha256_json(value: Any) -> str:
-    """Hex digest of `canonical_json`."""
-    return hashlib.sha256(canonical_json(value)).hexdigest()
-
-
-def sha256_file(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def is_regular(path: Path) -> bool:
-    """Whether it is a file, and no link, pipe or device. Those would not come along in a copy, or
-    would be waited for when they are read."""
-    try:
-        return stat.S_ISREG(path.lstat().st_mode)
-    except OSError:
-        return False
-
-
-def file_problem(path: Path, sha256: str) -> str | None:
-    """What is wrong with a file that had this hash; None if nothing is."""
-    if not os.path.lexists(path):
-        return "missing"
-    if not is_regular(path):
-        return "not a regular file"
-    return None if sha256_file(path) == sha256 else "differs from what was written"
 
 
 @dataclass(frozen=True)
@@ -145,68 +114,6 @@ class Artifact:
     def labeler_tokens(self) -> int:
         """Tokens that language models read and wrote for it. Answers from the cache cost none."""
         return int(self.manifest.get("labeler_tokens", 0))
-
-
-def flush(path: Path) -> None:
-    """Returns when the contents of a file, or the names in a folder, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _dump(value: Any, sort: bool = True) -> str:
-    return json.dumps(value, indent=1, sort_keys=sort, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def write_json(path: Path, value: Any, sort: bool = True) -> None:
-    """Writes JSON atomically and flushes it to disk. Without `sort` keys stay in their order."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with disk_errors(path):
-        partial.write_text(_dump(value, sort))
-        flush(partial)
-        partial.replace(path)
-
-
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turns what a disk refuses into a StoreError that says what to do. path: what is written."""
-    try:
-        yield
-    except OSError as error:
-        if (message := refusal(error, path)) is not None:
-            raise StoreError(message) from error
-        raise
-    except SafetensorError as error:
-        # It has no number, only the text of one.
-        if (code := re.search(r"os error (\d+)", str(error))) is None:
-            raise
-        number = int(code[1])
-        if (message := refusal(OSError(number, os.strerror(number)), path)) is not None:
-            raise StoreError(message) from error
-        raise
-
-
-def refusal(error: OSError, path: Path | None = None) -> str | None:
-    """What a disk refuses and how to go on, in one line; None for another error. path: for errors
-    that name none."""
-    where = error.filename or path
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"no space left for {where}: free some space and run the same command again"
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return (
-            f"{where}: {error.strerror}; give yourself the permission, or set paths.root=DIR to a "
-            "writable directory"
-        )
-    if error.errno in (errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV):
-        return (
-            f"{where}: the disk fails ({error.strerror}); what is finished is kept. Run the same "
-            "command again when the disk works, or set paths.root=DIR to another one"
-        )
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return f"{where}: {error.strerror}; raise the limit with `ulimit -n 4096`"
-    return None
 
 
 class Store:
@@ -307,7 +214,7 @@ class Store:
         self, recipe: Recipe, partial: Path, metrics: dict[str, Any], cost: dict[str, Any]
     ) -> None:
         with disk_errors(partial):
-            (partial / METRICS).write_text(_dump(metrics))
+            (partial / METRICS).write_text(indented_json(metrics))
             files = {}
             for path in sorted(partial.rglob("*")):
                 flush(path)
@@ -341,7 +248,7 @@ def _problems(path: Path, fingerprint: str) -> list[str]:
         expected = recipe.fingerprint
         checksum = manifest.pop("checksum")
         intact = checksum == sha256_json(manifest) and (
-            _dump({**manifest, "checksum": checksum}) == (path / MANIFEST).read_text()
+            indented_json({**manifest, "checksum": checksum}) == (path / MANIFEST).read_text()
         )
     except (ValueError, KeyError, TypeError):
         return [f"{path / MANIFEST}: unreadable"]

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from interp_by_construction.engine.store import disk_errors
+from interp_by_construction.engine.disk import disk_errors
 
 _NAMES = {"float16": "F16", "float32": "F32", "int64": "I64", "bool": "BOOL"}
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from interp_by_construction.engine.store import disk_errors, sha256_json
+from interp_by_construction.engine.disk import disk_errors, sha256_json
 from interp_by_construction.errors import StoreError
 from interp_by_construction.llm.backend import N_DIGITS
 

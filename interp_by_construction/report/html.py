@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from interp_by_construction.config import to_dict
-from interp_by_construction.engine.store import Store, disk_errors
+from interp_by_construction.engine.disk import disk_errors
+from interp_by_construction.engine.store import Store
 from interp_by_construction.report import curves, pareto, run_page, trees
 from interp_by_construction.report.ending import ending_of
 from interp_by_construction.report.facts import (

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from interp_by_construction.config import Config, to_dict
+from interp_by_construction.engine.disk import canonical_json
 from interp_by_construction.engine.run_directory import RunDirectory
-from interp_by_construction.engine.store import Store, canonical_json
+from interp_by_construction.engine.store import Store
 from interp_by_construction.engine.tracking import log_points, log_summary, tracked
 from interp_by_construction.report.facts import RunFacts, read_job, score_of
 from interp_by_construction.report.pareto import Point, points_of

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from interp_by_construction.engine.disk import write_json
 from interp_by_construction.engine.records import Record, from_json
 from interp_by_construction.engine.run_directory import LINES, RunDirectory
 from interp_by_construction.engine.stage import Stage
-from interp_by_construction.engine.store import Artifact, write_json
+from interp_by_construction.engine.store import Artifact
 from interp_by_construction.results.finished import Artifacts, Finished
 from interp_by_construction.stages import all_stages
 

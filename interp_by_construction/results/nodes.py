@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import safe_open
 
+from interp_by_construction.engine.disk import disk_errors
 from interp_by_construction.engine.records import Column, Record
 from interp_by_construction.engine.stage import Stage
-from interp_by_construction.engine.store import Artifact, disk_errors
+from interp_by_construction.engine.store import Artifact
 from interp_by_construction.labelling.labels import read_labels
 from interp_by_construction.results.finished import Artifacts, Finished, labels_of
 from interp_by_construction.stages import all_stages

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from interp_by_construction.config import Config, LabelerConfig
+from interp_by_construction.engine.disk import write_json
 from interp_by_construction.engine.engine import Engine
 from interp_by_construction.engine.records import to_json
-from interp_by_construction.engine.run_directory import SCHEMA, RunDirectory
-from interp_by_construction.engine.store import write_json
+from interp_by_construction.engine.run_directory import RunDirectory
+from interp_by_construction.engine.run_files import SCHEMA
 from interp_by_construction.results.finished import Artifacts, Finished, labels_of, without_curves
 from interp_by_construction.results.lines import write_lines
 from interp_by_construction.results.losses import Bootstrap, dictionary_losses, run_losses

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from interp_by_construction.config import AskConfig, Config, SelectionConfig, only
 from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.engine.disk import write_json
 from interp_by_construction.engine.progress import track
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.runtime import Runtime, torch_threads
 from interp_by_construction.engine.session import open_engine
-from interp_by_construction.engine.store import write_json
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.labelling.ask import Asker
 from interp_by_construction.labelling.evidence import gather_evidence

@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 
 from interp_by_construction.config import Config
+from interp_by_construction.engine.disk import disk_errors
 from interp_by_construction.engine.runtime import resolve_device
-from interp_by_construction.engine.store import disk_errors
 from interp_by_construction.errors import ConfigError, LabelerError
 from interp_by_construction.llm.client import Labeler, make_labeler
 from interp_by_construction.simulators import SIMULATORS, create, simulator_class

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from interp_by_construction.config import SimulateConfig
-from interp_by_construction.engine.store import sha256_file
+from interp_by_construction.engine.disk import sha256_file
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.llm.embedded import model_identity, resolve_model
 from interp_by_construction.llm.identity import checkpoint_identity

@@ -9,10 +9,10 @@ from typing import Self
 
 from interp_by_construction.config import Config, CorpusConfig, DataConfig, only
 from interp_by_construction.corpus import CorpusRecord, build_corpus, content_identity
+from interp_by_construction.engine.disk import sha256_file, sha256_json
 from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.runtime import Handle, Runtime
 from interp_by_construction.engine.stage import Job, Stage
-from interp_by_construction.engine.store import sha256_file, sha256_json
 from interp_by_construction.llm.handle import Checkpoint
 from interp_by_construction.subject.load import checkpoint_of, source_tokenizer
 

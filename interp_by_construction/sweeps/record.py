@@ -18,8 +18,8 @@ from typing import Any, Literal, NamedTuple
 from filelock import FileLock
 
 from interp_by_construction.config import NOT_IDENTITY, user_path
+from interp_by_construction.engine.disk import write_json
 from interp_by_construction.engine.run_directory import RunDirectory, State, place_of
-from interp_by_construction.engine.store import write_json
 from interp_by_construction.errors import StoreError
 from interp_by_construction.sweeps.grid import key_of, swept
 

@@ -16,7 +16,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from interp_by_construction.engine.store import disk_errors, flush, sha256_file, write_json
+from interp_by_construction.engine.disk import disk_errors, flush, sha256_file, write_json
 
 _LOG = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ from faults.campaign import SEED, drawn
 from faults.power import Disk
 
 from interp_by_construction.engine import store as store_module
-from interp_by_construction.engine.store import Recipe, Store, scratch_beside, write_json
+from interp_by_construction.engine.disk import write_json
+from interp_by_construction.engine.store import Recipe, Store, scratch_beside
 from interp_by_construction.errors import CorruptArtifact
 from interp_by_construction.training.checkpoints import Checkpoints, load_finished, save_finished
 

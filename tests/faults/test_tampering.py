@@ -19,8 +19,9 @@ from faults.campaign import drawn
 from stock import Stock
 
 from interp_by_construction.cli import main
+from interp_by_construction.engine.disk import sha256_file, sha256_json, write_json
 from interp_by_construction.engine.seal import SEALED
-from interp_by_construction.engine.store import MANIFEST, sha256_file, sha256_json, write_json
+from interp_by_construction.engine.store import MANIFEST
 
 Change = tuple[str, Path, Callable[[Path], None]]
 """What is done, the file that must be named, and how it is done."""

@@ -11,6 +11,7 @@ import time
 
 from interp_by_construction.config import Config
 from interp_by_construction.engine.disk import disk_errors
+from interp_by_construction.engine.locks import check_locks, file_system, own_name
 from interp_by_construction.engine.made_with import mixtures
 from interp_by_construction.engine.progress import shown_seconds
 from interp_by_construction.engine.run_directory import RunDirectory, near, place_of
@@ -34,6 +35,7 @@ _LOG = logging.getLogger(__name__)
 def run(cfg: Config, name: str | None = None) -> RunDirectory:
     """Computes what `cfg` asks for and is missing. name: of the run, if it is a job of a sweep."""
     directory = RunDirectory(place_of(cfg.runs_dir, name or cfg.run_name))
+    _check_place(cfg)
     with disk_errors(directory.path), directory.lock():
         directory.adopt(cfg)
         layers = planned_layers(cfg, directory, layer_count(cfg.subject))
@@ -45,6 +47,19 @@ def run(cfg: Config, name: str | None = None) -> RunDirectory:
         directory.finish()
         seal(directory)
     return directory
+
+
+def _check_place(cfg: Config) -> None:
+    """Raises StoreError where several processes could not work on the store, and warns where
+    several machines would not notice each other."""
+    check_locks(cfg.store_dir)
+    if own_name(cfg.store_dir):
+        _LOG.warning(
+            "file locks in %s may hold for this machine alone (file system %s): other machines may "
+            "compute the same at the same time, and ask the labeler the same; no result is damaged",
+            cfg.store_dir,
+            file_system(cfg.store_dir).kind,
+        )
 
 
 def compute(cfg: Config, directory: RunDirectory, graph: RunGraph, session: Session) -> None:

@@ -131,4 +131,4 @@ def test_a_folder_without_manifest_is_moved_aside(
         final.rmdir()
     kept = sorted(tmp_path.glob("stage/.*.incomplete-*/rest"))
     assert [file.read_text() for file in kept] == ["first", "second"]
-    assert "has no manifest, so it is moved to" in caplog.text
+    assert "has no manifest, so it was moved to" in caplog.text

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from stage_jobs import runtime
-from test_labeler import STAND_IN, running, wait_until
+from stand_in import STAND_IN, running, wait_until
 
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError

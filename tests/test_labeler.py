@@ -12,12 +12,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from fake_server import FakeServer, fake_logits, fake_text
 from labeler_clients import complete, complete_beside, config, fill_caches, labeler
+from stand_in import STAND_IN, USER, running, wait_until
 
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError, StoreError
@@ -496,21 +496,6 @@ def test_the_group_ends_with_the_parent(tmp_path: Path) -> None:
     wait_until(lambda: not any(running(pid) for pid in started))
 
 
-def running(pid: int) -> bool:
-    """Exists and is no zombie (where nobody reaps orphans, they stay as zombies)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in ("Z", "X")
-    except OSError:
-        return False
-
-
-def wait_until(condition: Any, seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "took too long"
-        time.sleep(0.05)
-
-
 def test_missing_vllm_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "interp_by_construction.llm.vllm_command.importlib.util.find_spec", lambda name: None
@@ -542,26 +527,6 @@ def test_a_server_that_dies_shows_its_log(tmp_path: Path, monkeypatch: pytest.Mo
     assert made.key_file.stat().st_mode & 0o777 == 0o600
     shown = [line for line in str(error.value).splitlines() if "line " in line]
     assert len(shown) == 20 and shown[-1].endswith("line 29")
-
-
-STAND_IN = f"""
-import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from fake_server import FakeServer
-place = sys.argv[1]
-FakeServer(model=sys.argv[2], place=int(place) if place.isdigit() else place).serve()
-"""
-USER = """
-import sys, time
-from pathlib import Path
-from interp_by_construction.config import LabelerConfig
-from interp_by_construction.llm import server
-server.server_command = lambda kind, cfg, place: [sys.executable, "-c", sys.argv[2], str(place), cfg.model]
-root = Path(sys.argv[1])
-made = server.managed_server("generate", LabelerConfig(model=str(root)), root / "logs", root)
-print(made.start(), made.pid, made.starts, flush=True)
-sys.stdin.read()
-"""
 
 
 def test_a_dead_server_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,8 @@
 
 1. A run needs every artifact of its plan, made or not, and what those were computed from. It also
    needs what a report makes of these (`MADE_BY_REPORTS`).
-2. All other artifacts are garbage, and so is what killed attempts have left of them.
+2. All other artifacts are garbage, and so is what killed attempts have left of them. What another
+   machine has begun under its own name (`locks.own_name`) is left to that machine.
 3. Nothing is removed while a process works on a run or on the artifact. What is removed is renamed
    first, so that no half of an artifact is ever found.
 
@@ -22,11 +23,15 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from interp_by_construction.engine.disk import disk_errors
+from interp_by_construction.engine.locks import check_locks
+from interp_by_construction.engine.machine import host
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import MANIFEST
 from interp_by_construction.errors import StoreError
 
-NAME = re.compile(r"\.?(?P<fingerprint>[0-9a-f]{32})(?P<rest>\.(partial|scratch|incomplete-\d+))?")
+NAME = re.compile(
+    r"\.?(?P<fingerprint>[0-9a-f]{32})(@(?P<host>.+))?(?P<rest>\.(partial|scratch|incomplete-\d+))?"
+)
 """Of an artifact's folder, and of what an attempt to make it leaves beside it."""
 MADE_BY_REPORTS = ("viewer",)
 """Stages that are no part of a run's plan: reports make them of its artifacts."""
@@ -56,7 +61,7 @@ def garbage(root: Path) -> list[Garbage]:
         for path in stage.iterdir() if stage.is_dir() and not stage.is_symlink() else ():
             name = path.name.removeprefix(REMOVED)
             match = NAME.fullmatch(name)
-            if match is None or not path.is_dir():
+            if match is None or match["host"] not in (None, host()) or not path.is_dir():
                 continue
             why = _why(path, match, (stage.name, match["fingerprint"]) in kept)
             if why:
@@ -67,8 +72,10 @@ def garbage(root: Path) -> list[Garbage]:
 def remove(root: Path, found: list[Garbage]) -> list[Garbage]:
     """Removes garbage; returns what is gone. What a process works on stays.
 
-    Raises StoreError while a run is in use, as it may be about to use any artifact.
+    Raises StoreError while a run is in use, as it may be about to use any artifact, and where locks
+    do not work.
     """
+    check_locks(root / "store")
     for run in _runs(root / "runs"):
         if run.in_use:
             raise StoreError(f"run {run.name} is in use by another process: wait for it")

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import yaml
-from filelock import FileLock, Timeout
 
 from interp_by_construction.config import Config, from_saved, identity, to_dict
 from interp_by_construction.config.group import is_plain_name, require
@@ -30,6 +29,7 @@ from interp_by_construction.engine.run_files import (
     is_state,
     read_json,
 )
+from interp_by_construction.engine.run_lock import in_use, only_here
 from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError, StoreError
 from interp_by_construction.version import __version__
@@ -204,31 +204,15 @@ class RunDirectory:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Raises StoreError if another process works on this run."""
-        # It waits for a moment, because `in_use` of another process holds the lock for an instant.
-        lock = FileLock(self.path / ".lock", timeout=0.5)
         with disk_errors(self.path):
             self.logs.mkdir(parents=True, exist_ok=True)
-            try:
-                lock.acquire()
-            except Timeout as error:
-                raise StoreError(
-                    f"run {self.name} is in use by another process: wait for it, or give another run=NAME"
-                ) from error
-        try:
+        with only_here(self.path, self.name):
             yield
-        finally:
-            lock.release()
 
     @property
     def in_use(self) -> bool:
         """Whether a process works on this run."""
-        if not (self.path / ".lock").is_file():
-            return False
-        try:
-            with FileLock(self.path / ".lock", timeout=0):
-                return False
-        except Timeout:
-            return True
+        return in_use(self.path)
 
     @property
     def standing(self) -> State:

@@ -48,7 +48,7 @@ def open_engine(cfg: Config, directory: RunDirectory, announced: bool = True) ->
         cfg.labeler.threads,
         trainer.checkpoint_seconds,
         tracker,
-        store.root / "calls.sqlite",
+        store.calls,
         directory.logs,
     )
     with run_log(directory.log):
@@ -68,6 +68,6 @@ def reading_runtime(cfg: Config, store: Store) -> Runtime:
         cfg.labeler.threads,
         trainer.checkpoint_seconds,
         lambda _stage, _layer: nullcontext(False),
-        store.root / "calls.sqlite",
+        store.calls,
         store.root / "logs",
     )

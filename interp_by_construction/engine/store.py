@@ -4,18 +4,22 @@ manifest.json}`.
 An artifact exists if and only if it is complete (invariant 4), whenever the process is killed.
 
 1. A stage writes into `<store>/<stage>/.<fingerprint>.partial`, which is empty when it begins.
-   Checkpoints go to a folder beside it (`scratch_beside`), and are found again after a kill.
+   Checkpoints go to a folder beside it (`scratch_beside`), and are found again after a kill. Where
+   locks do not reach other machines, the names of both end with the machine's (`locks.own_name`).
 2. When the stage is done, every file and folder is flushed, and the manifest with the hash of every
    file is written and flushed. A process that is killed from here on leaves a complete partial
    folder, which the next one only has to move.
 3. One rename makes the folder visible. What stood in its place without a manifest is moved aside.
 4. The checkpoints go last, so that nothing is lost where one of these steps fails.
 
-Each artifact has a file lock, so that parallel jobs compute a shared parent once.
+Each artifact has a file lock, so that parallel jobs compute a shared parent once. Where two
+machines compute the same one nevertheless, the rename lets one of them win, and the other takes
+what that one has made.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -39,12 +43,15 @@ from interp_by_construction.engine.disk import (
     sha256_json,
     write_json,
 )
+from interp_by_construction.engine.locks import check_locks, is_locked, own_name
 from interp_by_construction.errors import CorruptArtifact, StoreError
 
 _LOG = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 METRICS = "metrics.json"
+ATTEMPTS = 10
+"""To put an artifact in its place while other machines do the same."""
 SECONDS = "seconds.json"
 """Beside the checkpoints: what all attempts together have taken."""
 COST = "cost.json"
@@ -122,6 +129,11 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    @property
+    def calls(self) -> Path:
+        """The cache of answers of language models, shared by all runs on the store."""
+        return self.root / f"calls{own_name(self.root)}.sqlite"
+
     def path(self, stage: str, fingerprint: str) -> Path:
         """Where the artifact is, or would be. Raises StoreError for what is no stage or no
         fingerprint, such as a path out of the store in a file of somebody else."""
@@ -152,14 +164,7 @@ class Store:
 
     def busy(self, recipe: Recipe) -> bool:
         """Whether a process computes the artifact of `recipe`."""
-        file = self._lock_file(recipe)
-        if not file.is_file():
-            return False
-        try:
-            with FileLock(file, timeout=0):
-                return False
-        except Timeout:
-            return True
+        return is_locked(self._lock_file(recipe))
 
     def build(
         self,
@@ -171,7 +176,7 @@ class Store:
         is called. It may leave checkpoints in `scratch_beside(directory)`; they are found again
         after a kill. waiting: entered while another process computes it."""
         final = self.path(recipe.stage, recipe.fingerprint)
-        partial = final.with_name(f".{recipe.fingerprint}.partial")
+        partial = final.with_name(f".{recipe.fingerprint}{own_name(self.root)}.partial")
         scratch = scratch_beside(partial)
         found = self.get(recipe.stage, recipe.fingerprint)
         if found is not None and not scratch.exists():
@@ -183,9 +188,7 @@ class Store:
                 if found is None:
                     if _problems(partial, recipe.fingerprint):
                         self._fill(recipe, partial, compute)
-                    _move_aside(final)
-                    partial.rename(final)
-                    flush(final.parent)
+                    self._publish(partial, recipe)
                 shutil.rmtree(scratch, ignore_errors=True)
         return Artifact(recipe.stage, recipe.fingerprint, final)
 
@@ -205,6 +208,27 @@ class Store:
         if (scratch / COST).is_file():
             cost |= json.loads((scratch / COST).read_text())
         self._complete(recipe, partial, metrics, cost)
+
+    def _publish(self, partial: Path, recipe: Recipe) -> None:
+        """Makes a complete folder the artifact, unless another machine was faster."""
+        final = self.path(recipe.stage, recipe.fingerprint)
+        for _ in range(ATTEMPTS):
+            if self.get(recipe.stage, recipe.fingerprint) is not None:
+                shutil.rmtree(partial)
+                return
+            _move_aside(final)
+            try:
+                partial.rename(final)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                # Another machine has put something there since.
+                continue
+            flush(final.parent)
+            return
+        raise StoreError(
+            f"{final} appears and disappears: is another process deleting in the store?"
+        )
 
     def _lock_file(self, recipe: Recipe) -> Path:
         final = self.path(recipe.stage, recipe.fingerprint)
@@ -269,12 +293,16 @@ def _problems(path: Path, fingerprint: str) -> list[str]:
 
 @contextmanager
 def _acquired(lock: BaseFileLock, waiting: AbstractContextManager[None]) -> Iterator[None]:
-    """Holds the lock; inside `waiting` as long as another process holds it."""
+    """Holds the lock; inside `waiting` as long as another process holds it. Raises StoreError where
+    there are no locks."""
     try:
         lock.acquire(timeout=0)
     except Timeout:
         with waiting:
             lock.acquire()
+    except NotImplementedError:
+        check_locks(Path(lock.lock_file).parent)
+        raise
     try:
         yield
     finally:
@@ -290,8 +318,17 @@ def _move_aside(final: Path) -> None:
     """Makes room where a folder without a manifest stands, such as one that was deleted half."""
     if final.exists():
         number = next(n for n in range(10**6) if not _aside(final, n).exists())
-        _LOG.warning("%s has no manifest, so it is moved to %s", final, _aside(final, number))
-        final.rename(_aside(final, number))
+        aside = _aside(final, number)
+        try:
+            final.rename(aside)
+        except FileNotFoundError:
+            # Another machine has moved it.
+            return
+        if (aside / MANIFEST).is_file():
+            # Another machine has completed it since.
+            aside.rename(final)
+        else:
+            _LOG.warning("%s has no manifest, so it was moved to %s", final, aside)
 
 
 def _aside(final: Path, number: int) -> Path:

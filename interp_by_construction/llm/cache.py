@@ -2,7 +2,7 @@
 depends on.
 
 Every answer is stored as it arrives, so that a killed run asks nothing twice. Several processes may
-share the file (write-ahead log).
+share the file.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from interp_by_construction.engine.disk import disk_errors, sha256_json
+from interp_by_construction.engine.locks import file_system
 from interp_by_construction.errors import StoreError
 from interp_by_construction.llm.backend import N_DIGITS
 
@@ -100,10 +101,15 @@ class CallCache:
             connection = sqlite3.connect(
                 self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
             )
-            connection.execute("PRAGMA journal_mode=WAL")
-            # A power cut may lose the last answers, which are then asked for again; it cannot
-            # damage the file.
-            connection.execute("PRAGMA synchronous=NORMAL")
+            if file_system(self.path.parent).local:
+                connection.execute("PRAGMA journal_mode=WAL")
+                # A power cut may lose the last answers, which are then asked for again; it cannot
+                # damage the file.
+                connection.execute("PRAGMA synchronous=NORMAL")
+            else:
+                # The write-ahead log needs memory that all processes share:
+                # https://sqlite.org/wal.html
+                connection.execute("PRAGMA journal_mode=TRUNCATE")
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
             )

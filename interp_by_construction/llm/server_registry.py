@@ -38,6 +38,7 @@ from typing import IO, Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from interp_by_construction.engine.disk import sha256_json
+from interp_by_construction.engine.locks import check_locks
 from interp_by_construction.engine.machine import process_space
 from interp_by_construction.errors import LabelerError
 from interp_by_construction.llm.process_group import is_stopped
@@ -184,7 +185,8 @@ def entry_of(*identity: Any) -> ServerEntry:
     """The entry of the server that `identity` describes, the same for equal values of one user on
     one machine.
 
-    Raises LabelerError if the directory that would hold it belongs to another user.
+    Raises LabelerError if the directory that would hold it belongs to another user, StoreError if
+    locks do not work there.
     """
     base = Path(tempfile.gettempdir()) / f"interp-by-construction-{os.getuid()}"
     base.mkdir(mode=0o700, exist_ok=True)
@@ -192,6 +194,7 @@ def entry_of(*identity: Any) -> ServerEntry:
         raise LabelerError(
             f"{base} belongs to somebody else: set TMPDIR to a directory of your own"
         )
+    check_locks(base, "TMPDIR")
     parts = [*process_space(), *identity]
     return ServerEntry(base / sha256_json([str(part) for part in parts])[:16])
 

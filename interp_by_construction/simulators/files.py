@@ -12,6 +12,7 @@ from pathlib import Path
 from interp_by_construction.config import Config
 from interp_by_construction.engine.disk import disk_errors
 from interp_by_construction.engine.runtime import resolve_device
+from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError, LabelerError
 from interp_by_construction.llm.client import Labeler, make_labeler
 from interp_by_construction.simulators import SIMULATORS, create, simulator_class
@@ -62,7 +63,7 @@ def _models(own: Simulator, cfg: Config, stack: ExitStack) -> Models:
 
     @cache
     def labeler() -> Labeler:
-        calls, logs = cfg.store_dir / "calls.sqlite", cfg.runs_dir / ".simulate" / "logs"
+        calls, logs = Store(cfg.store_dir).calls, cfg.runs_dir / ".simulate" / "logs"
         return stack.enter_context(make_labeler(cfg.labeler, calls, logs))
 
     return Models(labeler, lambda: own.load_encoder(resolve_device(cfg.trainer.device)))

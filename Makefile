@@ -19,7 +19,8 @@ browser:  ## Chromium for the browser test, where root and apt are there
 	@$(PYTHON) scripts/browser.py
 
 # One process per core, one thread each; a file's tests stay together, as they share fixtures.
-FAST := OMP_NUM_THREADS=1 $(VENV)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
+# Files in their order: by number of tests, long files with few tests would come last, on one core.
+FAST := OMP_NUM_THREADS=1 $(VENV)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # While commands of the tutorial use one core, the tests of other files use the second.
 SLOW := $(VENV)/python -m pytest -m slow --numprocesses 2 --dist loadfile

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # No test cuts the power, and a run waits for the disk for a tenth of its time.
 os.fsync = lambda fd: None
+# Each trainer asks for the plug-ins of all installed packages, which reads all their metadata.
+importlib.metadata.entry_points = cache(importlib.metadata.entry_points)
 
 
 @pytest.fixture(scope="session")

@@ -1,17 +1,17 @@
-"""What several test files of the tools use."""
+"""What several test files of the tools use. Light to import, as the process that deals tests out
+imports it too."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
-from lexical_supervision import Supervision, build
 from small_wordnet import EXTRA, halves, write_wordnet
-from transformers import AutoConfig, AutoModelForCausalLM
 
-from interp_by_construction.llm.embedded import resolve_model
+if TYPE_CHECKING:
+    from lexical_supervision import Supervision
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +24,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def data(folder: Path) -> Supervision:
+    from lexical_supervision import build
+
     return build(folder, EXTRA, halves, 1_000_000, seed=0)
 
 
@@ -31,6 +33,11 @@ def data(folder: Path) -> Supervision:
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint like the embedded one, with its tokenizer, but narrow, of two blocks, and with
     random weights: reading text with it takes no time."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from interp_by_construction.llm.embedded import resolve_model
+
     path, source = tmp_path_factory.mktemp("small"), Path(resolve_model("smollm2"))
     config = AutoConfig.from_pretrained(source)
     config.num_hidden_layers, config.layer_types = 2, None
@@ -46,6 +53,8 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Undoes what a script does, which sets the number of threads of the whole process."""
+    import torch
+
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)

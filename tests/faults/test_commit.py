@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults.campaign import drawn
 
 from interp_by_construction.engine.store import Recipe, Store, scratch_beside
 
@@ -88,11 +89,12 @@ def test_killed_at_any_operation_it_is_absent_or_whole(tmp_path: Path) -> None:
 
 
 def test_killed_twice_it_is_absent_or_whole(tmp_path: Path) -> None:
-    """At every fifth operation, and then at another one of the second attempt."""
+    """At any operation, and then at any one of the second attempt."""
     reference = whole(tmp_path)
-    for first in range(1, 60, 5):
-        second = 1 + 17 * first % 53
-        store, log = Store(tmp_path / f"{first}"), tmp_path / f"{first}.log"
+    cases = [(first, second) for first in range(1, 60) for second in range(1, 60, 5)]
+    for first, second in drawn(cases, 12, most=600):
+        name = f"{first}-{second}"
+        store, log = Store(tmp_path / name), tmp_path / f"{name}.log"
         for k in (first, second):
             killed_at(k, lambda store=store, log=log: store.build(RECIPE, compute(log)))  # type: ignore[misc]
         _holds(store, log, reference)

@@ -47,6 +47,7 @@ def server(tmp_path: Path) -> Iterator[FakeServer]:
         yield running
 
 
+@pytest.mark.slow
 def test_a_helped_run_ends_in_the_same_hashes(
     server: FakeServer, alone: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

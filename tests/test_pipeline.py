@@ -572,18 +572,17 @@ def kill_within(stage: str, root: Path, arguments: list[str]) -> None:
     assert process.exitcode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("whole", "stages"),
     [
-        ("finished", ["align"]),
-        pytest.param(
+        (
             "finished",
-            ["subject", "encode", "simulate", "continue", "control", "evaluate"],
-            marks=pytest.mark.slow,
+            ["subject", "encode", "simulate", "align", "continue", "control", "evaluate"],
         ),
-        pytest.param("joint", ["align", "continue"], marks=pytest.mark.slow),
+        ("joint", ["align", "continue"]),
     ],
-    ids=["finished-align", "finished-others", "joint"],
+    ids=["sequential", "joint"],
 )
 def test_killed_and_started_again_ends_in_the_same_hashes(
     server: FakeServer,

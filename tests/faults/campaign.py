@@ -20,11 +20,24 @@ SEED = int(
 )
 
 
+TRIED: dict[str, list[int]] = {}
+"""Test -> how many faults it has tried, and of how many."""
+
+
 def drawn(cases: Sequence[T], few: int, most: int | None = None) -> list[T]:
     """Those that are tried. few: how many of them `make test` tries; most: how many at all."""
     whole = min(len(cases), most or len(cases))
     sizes = {"few": few, "tenth": max(few, -(-whole // 10)), "all": whole}
     number = min(sizes[SCALE], len(cases))
     print(f"{number} of {len(cases)} faults, IBC_FAULTS_SEED={SEED}")  # noqa: T201
+    note(number, whole)
     chosen = sorted(random.Random(SEED).sample(range(len(cases)), number))
     return [cases[i] for i in chosen]
+
+
+def note(number: int, whole: int) -> None:
+    """Says in the table at the end of `make faults` how many faults this test tries, and of how
+    many."""
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
+    tried = TRIED.setdefault(test, [0, 0])
+    TRIED[test] = [tried[0] + number, tried[1] + whole]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults.campaign import drawn
+from faults.campaign import drawn, note
 
 from interp_by_construction.engine.store import Recipe, Store, scratch_beside
 
@@ -85,6 +85,7 @@ def test_killed_at_any_operation_it_is_absent_or_whole(tmp_path: Path) -> None:
         store, log = Store(tmp_path / str(k)), tmp_path / f"{k}.log"
         again = killed_at(k, lambda store=store, log=log: store.build(RECIPE, compute(log)))  # type: ignore[misc]
         _holds(store, log, reference)
+    note(k, k)
     assert k > 40, "opens, renames, removals, folders and flushes are counted"
 
 

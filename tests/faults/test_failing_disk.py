@@ -64,7 +64,8 @@ def test_a_failed_operation_is_one_line_and_loses_nothing(
         Store(tmp_path / "counted").build(RECIPE, _stage)
     n_operations = 10**9 - counted.left
     assert n_operations > 30
-    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ESTALE)
+    refusals = "ENOSPC EDQUOT EIO EROFS EMFILE ESTALE ENODEV".split()
+    numbers = [getattr(errno, name) for name in refusals]
     cases = [(k + 1, number) for k in range(n_operations) for number in numbers]
     for k, number in drawn(cases, 40):
         folder = tmp_path / f"{k}-{number}"

@@ -27,7 +27,7 @@ from interp_by_construction.errors import ConfigError
 from interp_by_construction.export import export_checkpoint
 from interp_by_construction.stages import subject as pretrain
 from interp_by_construction.stages.collect import Collect, CollectRecord
-from interp_by_construction.subject.activation_statistics import FirstPass
+from interp_by_construction.subject.activation_statistics import FirstPass, SecondPass
 from interp_by_construction.subject.hooks import activations
 from interp_by_construction.subject.load import load_subject, save_subject, untie
 from interp_by_construction.subject.nodes import read_nodes, read_opposites
@@ -325,6 +325,35 @@ def test_random_excerpts_are_a_seeded_uniform_sample(stage_corpus: Path) -> None
     # as often as the others.
     assert abs(positions.mean() - 63.5) < 4 * 128 / np.sqrt(12 * 1200)
     assert np.ptp(np.bincount(positions // 16, minlength=8)) < 80
+
+
+def test_near_misses_need_no_table_of_the_vocabulary() -> None:
+    """Token ids of any size: a table of vocabulary x nodes would not fit into memory."""
+    cfg, rng = CollectConfig(n_bins=4, n_near_misses=50), torch.Generator().manual_seed(0)
+    ids = torch.randint(0, 9, (6, 16), generator=rng) * 2**40
+    values = torch.randn((6, 16, 3), generator=rng)
+    first = FirstPass(3, 2, reservoir=8, seed=0)
+    first.update(torch.arange(6), ids, values)
+    nodes = np.array([0, 2, 2])
+    second = SecondPass(first, nodes, torch.tensor([1, 1, -1]), cfg)
+    for part in (slice(0, 4), slice(4, 6)):
+        second.update(torch.arange(6)[part], ids[part], values[part][..., nodes])
+    n_found = 0
+    for column, (node, pole) in enumerate(zip(nodes, (1, 1, -1), strict=True)):
+        tops = [int(ids[at]) for at in first.top[pole].picks(int(node))]
+        lowest = {
+            block: min(
+                (float(values[block, position, node]) * pole, position)
+                for position in range(16)
+                if int(ids[block, position]) in tops
+            )
+            for block in range(6)
+            if any(int(each) in tops for each in ids[block])
+        }
+        low = {(block, at) for block, (value, at) in lowest.items() if value < second.limit[column]}
+        assert set(second.near_misses(column)) == low
+        n_found += len(low)
+    assert n_found > 5
 
 
 def test_collect_does_not_depend_on_the_batch_size(stage_corpus: Path) -> None:

@@ -78,7 +78,7 @@ def gather_evidence(
     n_chosen, views = _views(first, which, seed * 1000 + layer)
     nodes = np.array([view.node for view in views], dtype=np.int64)
     poles = torch.tensor([view.pole for view in views], dtype=torch.int64)
-    second = SecondPass(first, nodes, poles, cfg, vocab_size=len(passage.source.tokenizer))
+    second = SecondPass(first, nodes, poles, cfg)
     for at, values in read(passage, nodes, "near misses"):
         second.update(_rows(at), _ids(passage.part(at)), torch.from_numpy(values))
     picks = [

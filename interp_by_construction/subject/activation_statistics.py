@@ -147,7 +147,6 @@ class SecondPass:
         nodes: np.ndarray,
         poles: Tensor,
         cfg: CollectConfig,
-        vocab_size: int,
     ) -> None:
         self.poles = poles
         low, high = first.low[nodes], first.high[nodes]
@@ -155,16 +154,16 @@ class SecondPass:
         self.edges = low[:, None] + self.width[:, None] * torch.arange(cfg.n_bins + 1)
         self.histogram = torch.zeros((len(nodes), cfg.n_bins), dtype=torch.long)
         self.n_bins = cfg.n_bins
-        tokens = max([vocab_size, *(token + 1 for token in first.top_tokens.values())])
-        self.is_top = torch.zeros((tokens, len(nodes)), dtype=torch.bool)
         self.limit = torch.zeros(len(nodes))
+        pairs: list[tuple[int, int]] = []
         for column, node in enumerate(nodes):
             top = first.top[int(poles[column])]
-            for pair in top.picks(int(node)):
-                self.is_top[first.top_tokens[pair], column] = True
+            pairs += [(first.top_tokens[pick], column) for pick in top.picks(int(node))]
             # Low means below half of the weakest top excerpt, measured from the mean.
             mean = float(first.mean[node]) * float(poles[column])
             self.limit[column] = mean + 0.5 * (float(top.value[:, node].min()) - mean)
+        # Pairs rather than a table of the vocabulary: a layer has few top tokens per node.
+        self.top_token, self.top_column = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).T
         self.lowest = _TopK(cfg.n_near_misses, len(nodes))
 
     def update(self, blocks: Tensor, input_ids: Tensor, values: Tensor) -> None:
@@ -173,8 +172,18 @@ class SecondPass:
         flat = rearrange(bins, "batch pos node -> node (batch pos)")
         self.histogram.scatter_add_(1, flat, torch.ones_like(flat))
         poled = values * self.poles
-        miss = self.is_top[input_ids] & (poled < self.limit)
+        miss = self._is_top(input_ids) & (poled < self.limit)
         self.lowest.update(blocks, torch.where(miss, -poled, -torch.inf))
+
+    def _is_top(self, input_ids: Tensor) -> Tensor:
+        """Whether a token is one of a node's top tokens. [batch, pos] -> [batch, pos, chosen
+        node]."""
+        tokens, row = input_ids.unique(return_inverse=True)
+        place = torch.searchsorted(tokens, self.top_token).clamp(max=len(tokens) - 1)
+        here = tokens[place] == self.top_token
+        table = torch.zeros((len(tokens), len(self.limit)), dtype=torch.bool)
+        table[place[here], self.top_column[here]] = True
+        return table[row]
 
     def near_misses(self, column: int) -> Picks:
         return self.lowest.picks(column)

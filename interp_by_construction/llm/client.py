@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from interp_by_construction.config import LabelerConfig
-from interp_by_construction.engine.progress import track
+from interp_by_construction.engine.progress import Loop, loop
 from interp_by_construction.errors import LabelerError
 from interp_by_construction.llm.backend import Backend, Job, Sampling, ServerKind
 from interp_by_construction.llm.cache import CallCache, cache_key, decode, encode
@@ -30,6 +30,9 @@ from interp_by_construction.llm.replies import spoken
 from interp_by_construction.llm.server_addresses import Endpoints, ManagedServers
 
 _LOG = logging.getLogger(__name__)
+CLAIMS = 4096
+"""Calls that a process claims at a time. The kernel goes through all locks of a file for each that
+is taken or released, so that claims on all calls at once would take time with their square."""
 
 
 class Labeler:
@@ -175,40 +178,58 @@ class Labeler:
         ]
         wanted = dict(zip(keys, jobs, strict=True))
         blobs = self._known(wanted)
-        while missing := {key: job for key, job in wanted.items() if key not in blobs}:
-            mine = self._locks.take(list(missing))
-            try:
-                # Between the look and the lock another process may have answered.
-                blobs |= self._known(mine)
-                asked = {key: missing[key] for key in mine if key not in blobs}
-                for key in set(mine) - set(asked):
-                    self._locks.release(key)
-                if asked:
-                    blobs |= self._ask(asked, description)
-            finally:
-                for key in mine:
-                    self._locks.release(key)
-            theirs = [key for key in missing if key not in blobs]
-            if theirs:
-                self._locks.wait(theirs[0])
-                blobs |= self._known(theirs)
+        if missing := {key: job for key, job in wanted.items() if key not in blobs}:
+            with loop(description, len(missing)) as shown:
+                blobs |= self._answers(missing, shown)
         return [decode(blobs[key]) for key in keys]
 
     def _known(self, keys: Iterable[str]) -> dict[str, bytes]:
         return {key: blob for key in keys if (blob := self.cache.get(key)) is not None}
 
-    def _ask(self, missing: Mapping[str, Job], description: str) -> dict[str, bytes]:
+    def _answers(self, missing: Mapping[str, Job], shown: Loop) -> dict[str, bytes]:
+        """key -> answer, of this process or of another one. What another process asks is waited
+        for, call by call. If that process ends without an answer, the call is asked here."""
+        blobs: dict[str, bytes] = {}
+        while left := [key for key in missing if key not in blobs]:
+            for first in range(0, len(left), CLAIMS):
+                part = {key: missing[key] for key in left[first : first + CLAIMS]}
+                blobs |= self._claim_and_ask(part, shown)
+            for key in (key for key in left if key not in blobs):
+                self._locks.wait(key)
+                if (blob := self.cache.get(key)) is None:
+                    break
+                blobs[key] = blob
+                shown.done += 1
+        return blobs
+
+    def _claim_and_ask(self, part: Mapping[str, Job], shown: Loop) -> dict[str, bytes]:
+        """key -> answer, of the calls that no other process asks now."""
+        mine = self._locks.take(list(part))
+        try:
+            # Between the look and the lock another process may have answered.
+            blobs = self._known(mine)
+            shown.done += len(blobs)
+            for key in blobs:
+                self._locks.release(key)
+            if asked := {key: part[key] for key in mine if key not in blobs}:
+                blobs |= self._ask(asked, shown)
+        finally:
+            for key in mine:
+                self._locks.release(key)
+        return blobs
+
+    def _ask(self, missing: Mapping[str, Job], shown: Loop) -> dict[str, bytes]:
         """key -> answer; each is stored as it arrives, and then no longer locked."""
         if any(job.kind == "digits" for job in missing.values()):
             self._verify_digits()
         keys, blobs = list(missing), {}
-        answers = self._get_backend().run(list(missing.values()))
-        for index, answer in track(answers, description, total=len(missing)):
+        for index, answer in self._get_backend().run(list(missing.values())):
             key, blob = keys[index], encode(answer.value)
             self.cache.put(key, blob)
             self._locks.release(key)
             blobs[key] = blob
             self.n_tokens += answer.n_tokens
+            shown.done += 1
         return blobs
 
     def _verify_digits(self) -> None:

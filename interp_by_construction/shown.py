@@ -5,12 +5,14 @@ files pass it through the functions of this file:
 
 1. `without_secrets` leaves out API keys, and the user and password in a URL.
 2. `visible` makes characters visible that would steer a terminal or turn the direction of writing.
-3. `cell` keeps a spreadsheet from reading a text as a formula.
+3. `page` does so for a page of HTML, where fewer characters steer.
+4. `cell` keeps a spreadsheet from reading a text as a formula.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Any
 
 HIDDEN = "***"
@@ -22,13 +24,15 @@ LEAST_SECRET = 4
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """How a cell begins that a spreadsheet may compute."""
 _C0 = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n"}
-_STEERING = (0x061C, 0x200E, 0x200F, 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_TURNING = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+"""Marks that turn the direction of all that stands behind them."""
+_STEERING = (0x061C, 0x200E, 0x200F, 0x2028, 0x2029, *_TURNING)
 """Marks that change the direction of writing or end a line."""
-_VISIBLE = {
-    **_C0,
-    0x7F: "\u2421",
-    **dict.fromkeys([*range(0x80, 0xA0), *_STEERING, *range(0xD800, 0xE000)], "\ufffd"),
-}
+_HALVES = dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
+"""Halves of characters, which no file can hold."""
+_C1 = dict.fromkeys(range(0x80, 0xA0), "\ufffd")
+_VISIBLE = {**_C0, 0x7F: "\u2421", **_C1, **_HALVES, **dict.fromkeys(_STEERING, "\ufffd")}
+_ON_PAGES = {**_C0, 0x7F: "\u2421", **_C1, **_HALVES, **dict.fromkeys(_TURNING, "\ufffd")}
 _secrets: set[str] = set()
 
 
@@ -51,6 +55,12 @@ def visible(text: str) -> str:
     return text.translate(_VISIBLE)
 
 
+def page(html: str) -> str:
+    """A page with one visible character for each that HTML cannot hold, and for each mark that
+    turns what stands behind a label. Marks of single letters stay."""
+    return html.translate(_ON_PAGES)
+
+
 def plain(text: str) -> str:
     """Without secrets, and visible."""
     return visible(without_secrets(text))
@@ -63,5 +73,13 @@ def excerpt(text: str, length: int = 300) -> str:
 
 def cell(value: Any) -> Any:
     """A value as a cell of a CSV file: a text that a spreadsheet might compute gets an apostrophe
-    before it, as https://owasp.org/www-community/attacks/CSV_Injection says."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+    before it, as https://owasp.org/www-community/attacks/CSV_Injection says.
+
+    Spreadsheets leave out characters without a shape, and read wide letters as their plain ones.
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.translate(_HALVES)
+    begin = "".join(each for each in text if each.isprintable()).lstrip()[:1]
+    begins = (text, unicodedata.normalize("NFKC", begin))
+    return f"'{text}" if any(each.startswith(FORMULA) for each in begins) else text

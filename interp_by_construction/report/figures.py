@@ -18,6 +18,7 @@ from interp_by_construction.report.pareto import (
     front,
     settings_of,
 )
+from interp_by_construction.shown import visible
 
 Colour = tuple[float, float, float, float]
 """Red, green, blue, opacity."""
@@ -34,8 +35,9 @@ def write_figures(points: Sequence[Point], beside: Sequence[Point], out: Path) -
     names."""
     out.mkdir(parents=True, exist_ok=True)
     names = []
-    # Text stays text in the SVG, and two equal reports have equal bytes.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "ibc", "font.size": 9}):
+    # Text stays text in the SVG, and two equal reports have equal bytes. A `$` begins no formula.
+    style = {"svg.fonttype": "none", "svg.hashsalt": "ibc", "font.size": 9}
+    with rc_context({**style, "text.parse_math": False}):
         for metric, y_label in METRICS.items():
             if not any(point.value(metric) is not None for point in points):
                 continue
@@ -58,7 +60,10 @@ def _draw(
     if len(line) > 1:
         axes.plot(*zip(*line, strict=True), "--", color="0.5", linewidth=0.9, label="Pareto front")
     # Controls of one kind share their name and colour.
-    names = [setting.control or setting.label or setting.points[0].name for setting in settings]
+    names = [
+        _in_legend(setting.control or setting.label or setting.points[0].name)
+        for setting in settings
+    ]
     places = {name: i for i, name in enumerate(dict.fromkeys(names))}
     palette = colormaps["tab10" if len(places) <= 10 else "tab20"]
     crowded = sum(not setting.control for setting in settings) > N_NAMED
@@ -84,6 +89,11 @@ def _draw(
         holder, place = figure, "outside right upper"
         figure.set_figwidth(figure.get_figwidth() + 2.4)
     holder.legend(list(entries.values()), list(entries), fontsize=7, frameon=False, loc=place)
+
+
+def _in_legend(name: str) -> str:
+    """A name as a legend shows it, which leaves out names that begin with an underscore."""
+    return f" {visible(name)}" if name.startswith("_") else visible(name)
 
 
 def _setting(axes: Any, setting: Setting, metric: Metric, colour: Colour, name: str | None) -> None:

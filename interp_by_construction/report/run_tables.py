@@ -57,7 +57,7 @@ def show_tables(run: RunDirectory) -> None:
     invariants = (f"{name} {'yes' if ok else 'NO'}" for name, ok in summary["invariants"].items())
     out.print(f"invariants: {', '.join(invariants)}")
     for file in ("summary.json", "nodes.parquet", "logs"):
-        out.print(f"{file.partition('.')[0]:<9} {run.path / file}", soft_wrap=True)
+        out.print(escape(f"{file.partition('.')[0]:<9} {run.path / file}"), soft_wrap=True)
 
 
 def _dictionary_lines(layer: dict[str, Any]) -> Iterator[str]:

@@ -14,6 +14,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from interp_by_construction.shown import page
+
 HERE = Path(__file__).resolve().parent
 ASSETS = ("report.css", "report.js")
 
@@ -41,9 +43,8 @@ def environment() -> Environment:
 def render(template: str, path: Path, depth: int, **values: Any) -> None:
     """Writes one page; depth: folders between it and the assets."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        environment().get_template(template).render(root="../" * depth, **values), encoding="utf-8"
-    )
+    html = environment().get_template(template).render(root="../" * depth, **values)
+    path.write_text(page(html), encoding="utf-8")
 
 
 def copy_assets(out: Path) -> None:

@@ -46,7 +46,7 @@ def show_sweep(sweep: SweepDirectory) -> None:
         )
     out.print(table)
     for number in [number for number, state in states.items() if state == "failed"]:
-        say(f"[red]failed[/red]   {name}/{number}: {escape(sweep.reason(number))}")
+        say(f"[red]failed[/red]   {escape(f'{name}/{number}: {sweep.reason(number)}')}")
     together, alone = seconds(sweep)
     if together:
         both = f"computed {together:,.0f} s; the same runs one by one: {alone:,.0f} s"
@@ -57,7 +57,7 @@ def show_sweep(sweep: SweepDirectory) -> None:
         say(
             f"not done {listing}; the same `ibc run -m` goes on with them and computes nothing twice"
         )
-    say(f"next     ibc status {name}   |   ibc report {name}")
+    say(f"next     ibc status {name}   |   ibc report {name}", markup=False)
 
 
 def seconds(sweep: SweepDirectory) -> tuple[float, float]:

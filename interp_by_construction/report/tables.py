@@ -15,19 +15,24 @@ from interp_by_construction.report.letters import visible
 
 def console() -> Console:
     """Wide enough for the tables where the output is no terminal."""
-    plain = PlainConsole(highlight=False)
-    return plain if plain.is_terminal else PlainConsole(highlight=False, width=150)
+    return _console(150)
 
 
 def ending_console() -> Console:
     """As wide as a small terminal where the output is none."""
-    plain = PlainConsole(highlight=False)
-    return plain if plain.is_terminal else PlainConsole(highlight=False, width=100)
+    return _console(100)
+
+
+def _console(width: int) -> Console:
+    """width: where the output is no terminal. A `:smile:` stays what it is."""
+    plain = PlainConsole(highlight=False, emoji=False)
+    return plain if plain.is_terminal else PlainConsole(highlight=False, emoji=False, width=width)
 
 
 def titled(title: str, left: Iterable[str], right: Iterable[str] = ()) -> Table:
-    """An empty table; `left` and `right` are the heads of its columns by their alignment."""
-    table = Table(title=title, title_justify="left")
+    """An empty table; `left` and `right` are the heads of its columns by their alignment. The title
+    is text, not markup."""
+    table = Table(title=escape(title), title_justify="left")
     for head in left:
         table.add_column(head)
     for head in right:

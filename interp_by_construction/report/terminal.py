@@ -17,7 +17,7 @@ def show_status(run: RunDirectory) -> None:
     `state.json`, the manifests of finished stages, and the scores in the summary."""
     out, summary = console(), run.summary
     whole = "complete" if run.standing == "complete" else "not complete"
-    out.print(f"{run.name}: {whole}", style="italic")
+    out.print(f"{run.name}: {whole}", style="italic", markup=False)
     cells = _progress(run)
     layers = sorted({layer for layer, _ in cells if layer is not None} | set(run.state["planned"]))
     scores = {record["layer"]: record["score"] for record in (summary or {}).get("layers", [])}

@@ -3,6 +3,7 @@ again, or it ends in one clear error. What is wrong is never cached, and nothing
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from fake_server import Failure, FakeServer, fake_logits, fake_text
+from fake_server import Failure, FakeServer, Raw, fake_logits, fake_text
 from labeler_clients import complete, config, labeler
 
 from interp_by_construction.errors import LabelerError
@@ -43,6 +44,7 @@ def choices(value: Any = -1.0, length: int = 3, n: int = 10) -> dict[str, Any]:
     return {"choices": [{"index": i, "prompt_logprobs": each} for i, each in enumerate(lists)]}
 
 
+TEN = choices()["choices"]
 GOOD = {
     "completion": {"choices": [{"text": "yes"}]},
     "chat": {"choices": [{"message": {"content": "yes"}}]},
@@ -115,11 +117,36 @@ def test_what_is_no_answer_is_a_clear_error(kind: str, body: bytes) -> None:
         ("digit_logprobs", choices(n=11)),
         ("digit_logprobs", choices(value="x")),
         ("digit_logprobs", choices(value=1e300)),
+        ("digit_logprobs", choices(value=0.5)),
+        ("digit_logprobs", {"choices": [c | {"index": c["index"] + 0.5} for c in TEN]}),
     ],
 )
 def test_other_lengths_and_kinds_of_values_are_errors(kind: str, body: Any) -> None:
     with pytest.raises(LabelerError, match="http://host"):
         read(kind, body)
+
+
+@pytest.mark.parametrize("kind", JOBS)
+@pytest.mark.parametrize("part", [b"[],", b'{"a":1},', b"1.5,"])
+def test_more_values_than_were_asked_for_are_not_read(kind: str, part: bytes) -> None:
+    """Some 30 MB of such values would take a gigabyte."""
+    body = b'{"x": [' + part * 2**18 + b"0]}"
+    with pytest.raises(LabelerError, match="far more than was asked for"):
+        read(kind, body)
+    with pytest.raises(LabelerError, match="far more than was asked for"):
+        read(kind, b'{"x": "' + b"a" * 5 * 2**20 + b'"}')
+
+
+def test_long_lists_of_numbers_are_read_where_they_were_asked_for() -> None:
+    n_tokens = 2**15
+    job = Job("digits", {"prompt": [1] * n_tokens})
+    body = json.dumps({"data": [{"data": [row(-1.23456789012345678)] * n_tokens}]}).encode()
+    reply = Reply(200, body, httpx.Headers())
+    assert np.shape(answer_of(job, reply, "http://host", "org/model").value) == (n_tokens, 10)
+
+
+def test_a_byte_order_mark_is_no_part_of_an_answer() -> None:
+    assert read("completion", b"\xef\xbb\xbf" + json.dumps(GOOD["completion"]).encode()) == "yes"
 
 
 @pytest.mark.parametrize("kind", ["completion", "chat"])
@@ -202,6 +229,49 @@ def test_a_flood_ends_early_and_a_drip_is_asked_again(
         began = time.monotonic()
         call(made)
         assert time.monotonic() - began < 2.0 and len(made.cache) == 1
+
+
+def packed(body: bytes, coding: str = "gzip") -> Callable[[Any], Raw]:
+    head = f"HTTP/1.1 200 OK\r\ncontent-encoding: {coding}\r\ncontent-length: {len(body)}\r\n\r\n"
+    return lambda answer: Raw(head.encode() + body)
+
+
+def test_a_packed_reply_is_unpacked_to_no_more_than_a_reply_may_have(
+    tmp_path: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_call, "MOST_BYTES", 2**16)
+    good = json.dumps(GOOD["completion"]).encode()
+    with labeler(tmp_path, config(server, retries=1)) as made:
+        server.failures.append(packed(gzip.compress(good)))
+        assert complete(made, ["a"]) == ["yes"]
+        # What is cut or not packed is asked for again.
+        for body in (gzip.compress(good)[:-9], good):
+            server.failures.append(packed(body))
+            prompt = f"{len(body)}"
+            assert complete(made, [prompt]) == [fake_text(prompt, 1, 0.7)]
+        for body, coding, message in (
+            (gzip.compress(bytes(2**20)), "gzip", "more than 65,536 bytes"),
+            (gzip.compress(gzip.compress(bytes(2**20))), "gzip, gzip", "packed as gzip, gzip"),
+            (good, "br", "packed as br"),
+        ):
+            server.failures.append(packed(body, coding))
+            with pytest.raises(LabelerError, match=message):
+                complete(made, ["b"])
+
+
+def test_what_follows_a_reply_is_not_the_reply_to_the_next_request(
+    tmp_path: Path, server: FakeServer
+) -> None:
+    def twice(answer: Any) -> Raw:
+        body = json.dumps(answer)
+        return Raw(
+            2 * f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode(),
+            closes=False,
+        )
+
+    server.failures.append(twice)
+    with labeler(tmp_path, config(server, concurrency=1)) as made:
+        assert complete(made, ["a", "b"]) == [fake_text("a", 1, 0.7), fake_text("b", 1, 0.7)]
 
 
 @pytest.mark.parametrize(

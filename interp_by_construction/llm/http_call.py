@@ -7,6 +7,7 @@ import asyncio
 import ipaddress
 import ssl
 import urllib.request
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import cache
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from interp_by_construction.errors import LabelerError
+from interp_by_construction.shown import excerpt
 
 MOST_BYTES = 32 * 2**20
 """Of a reply. Logits for a prompt of 128,000 tokens have 7 MB, as a list of numbers 25 MB."""
@@ -36,8 +38,8 @@ class Reply(NamedTuple):
 
     @property
     def text(self) -> str:
-        """For a message."""
-        return self.body.decode("utf-8", "replace")
+        """Its beginning, for a message."""
+        return self.body[:MOST_ERROR_BYTES].decode("utf-8", "replace")
 
 
 class Clients:
@@ -45,7 +47,9 @@ class Clients:
     the proxies of the environment. Each is made when it is needed."""
 
     def __init__(self, concurrency: int, seconds: float) -> None:
-        self._limits = httpx.Limits(max_connections=concurrency, keepalive_expiry=2.0)
+        # Each request has a connection of its own. On one that is used again, whatever a server
+        # has sent behind its reply would be taken for the reply to the next request.
+        self._limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=0)
         self._seconds = seconds
         self._made: dict[bool | str, httpx.AsyncClient] = {}
         self._stack = AsyncExitStack()
@@ -97,7 +101,6 @@ class Clients:
         than `MOST_BYTES`.
         """
         http = await self.of(url, socket)
-        # A small reply could unpack to a large one.
         headers = {"Accept-Encoding": "identity", **headers}
         async with asyncio.timeout(self._seconds):
             try:
@@ -108,16 +111,42 @@ class Clients:
 
 
 async def _whole(response: httpx.Response, url: str) -> Reply:
-    content = bytearray()
-    async for part in response.aiter_bytes():
-        content += part
+    content, packed = bytearray(), _packing(response.headers, url)
+    async for part in response.aiter_raw():
+        content += (
+            part if packed is None else _unpacked(packed, part, MOST_BYTES + 1 - len(content))
+        )
         if not response.is_success and len(content) >= MOST_ERROR_BYTES:
             break
         if len(content) > MOST_BYTES:
             raise LabelerError(
                 f"{url} sent more than {MOST_BYTES:,} bytes as one answer: is it the right server?"
             )
+    else:
+        if packed is not None and content and not packed.eof:
+            raise httpx.DecodingError("its packed answer is cut")
     return Reply(response.status_code, bytes(content), response.headers)
+
+
+def _packing(headers: httpx.Headers, url: str) -> zlib._Decompress | None:
+    """What unpacks a reply, where a server packs it unasked. httpx would unpack it, too, but a few
+    bytes to any size."""
+    coding = headers.get("content-encoding", "").strip().lower()
+    if coding in ("", "identity"):
+        return None
+    if coding in ("gzip", "x-gzip", "deflate"):
+        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+    raise LabelerError(
+        f"{url} sent an answer that is packed as {excerpt(coding, 40)}, although it was asked for a "
+        "plain one: turn its compression off"
+    )
+
+
+def _unpacked(packed: zlib._Decompress, part: bytes, most: int) -> bytes:
+    try:
+        return packed.decompress(part, most)
+    except zlib.error as error:
+        raise httpx.DecodingError(f"its answer is not packed as it says: {error}") from error
 
 
 def get(url: str, headers: dict[str, str], seconds: float) -> Reply:

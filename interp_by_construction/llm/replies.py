@@ -18,17 +18,26 @@ from interp_by_construction.llm.backend import N_DIGITS, Answer, Job
 from interp_by_construction.llm.http_call import Reply
 from interp_by_construction.shown import excerpt
 
+LEAST_BYTES, BYTES_PER_NUMBER = 4 * 2**20, 128
+"""Size that any reply may have, and what each number that was asked for may add."""
+LEAST_VALUES, VALUES_PER_NUMBER = 2**17, 8
+"""The same in JSON values."""
+CERTAINTY = 1e-3
+"""Log-probability above which rounding explains nothing."""
+
 
 class Silence(LabelerError):
     """A reply that holds no text. The same request may be answered when it is asked again."""
 
 
-def read_json(reply: Reply, url: str) -> dict[str, Any]:
-    """The object that a reply holds. Raises LabelerError for anything else, also for numbers that
-    are infinite or no numbers."""
+def read_json(reply: Reply, url: str, n_numbers: int = 0) -> dict[str, Any]:
+    """The object that a reply holds. n_numbers: how many were asked for. Raises LabelerError for
+    anything else, also for numbers that are infinite or no numbers, and for far more than was asked
+    for."""
+    _check_size(reply.body, url, n_numbers)
     try:
         body = json.loads(
-            reply.body.decode("utf-8"), parse_float=_finite, parse_constant=_no_number
+            reply.body.decode("utf-8-sig"), parse_float=_finite, parse_constant=_no_number
         )
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
@@ -40,6 +49,19 @@ def read_json(reply: Reply, url: str) -> dict[str, Any]:
             f"{url} gave an unexpected answer: no JSON object: {excerpt(reply.text)}"
         )
     return body
+
+
+def _check_size(body: bytes, url: str, n_numbers: int) -> None:
+    """JSON can take a hundred times its size once it is read, so this comes before."""
+    n_values = body.count(b",") + body.count(b"[") + body.count(b"{")
+    if (
+        len(body) > LEAST_BYTES + BYTES_PER_NUMBER * n_numbers
+        or n_values > LEAST_VALUES + VALUES_PER_NUMBER * n_numbers
+    ):
+        raise LabelerError(
+            f"{url} gave an unexpected answer: {len(body):,} bytes with about {n_values:,} values, "
+            "far more than was asked for: is it the right server?"
+        )
 
 
 def _finite(text: str) -> float:
@@ -54,7 +76,7 @@ def _no_number(text: str) -> float:
 def answer_of(job: Job, reply: Reply, url: str, model: str) -> Answer:
     """Reads a successful reply. Raises LabelerError for one that is not what was asked for, or that
     another model has written, and Silence for one without a text."""
-    body = read_json(reply, url)
+    body = read_json(reply, url, _n_numbers(job))
     said = body.get("model")
     if isinstance(said, str) and not is_same_model(model, said):
         raise LabelerError(
@@ -73,6 +95,12 @@ def answer_of(job: Job, reply: Reply, url: str, model: str) -> Answer:
         raise LabelerError(
             f"{url} gave an unexpected answer ({type(error).__name__}: {error}): {excerpt(reply.text)}"
         ) from error
+
+
+def _n_numbers(job: Job) -> int:
+    """One per position and digit, where numbers are asked for."""
+    asked = job.kind in ("digits", "digit_logprobs")
+    return N_DIGITS * (len(job.payload["prompt"]) + 1) if asked else 0
 
 
 def is_same_model(asked: str, said: str) -> bool:
@@ -128,13 +156,16 @@ def _logprobs(choices: Any, payload: dict[str, Any], url: str) -> np.ndarray:
     """float32 [1, 10] from one choice per digit: the log-probability of the last token of its
     prompt, which is `payload`'s and the digit."""
     digits, length = payload["digits"], len(payload["prompt"]) + 1
-    given = {int(choice["index"]): choice.get("prompt_logprobs") for choice in choices}
+    given = {choice["index"]: choice.get("prompt_logprobs") for choice in choices}
     if not all(given.get(index) for index in range(len(digits))):
         raise LabelerError(f"{url} gives no prompt_logprobs")
     if len(choices) != len(digits) or any(len(each) != length for each in given.values()):
         raise ValueError("prompt_logprobs of another prompt")
     values = [given[index][-1][str(digit)]["logprob"] for index, digit in enumerate(digits)]
-    return _finite_floats(values, url)[None]
+    logprobs = _finite_floats(values, url)
+    if (logprobs > CERTAINTY).any():
+        raise ValueError("not all are log-probabilities")
+    return logprobs[None]
 
 
 def _logits(data: Any, n_positions: int, url: str) -> np.ndarray:

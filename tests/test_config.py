@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -45,6 +46,63 @@ SPLIT = (
     SubjectConfig,
     TrainerConfig,
 )
+
+
+SIGNED = {"data.seed", "model.bias_init"}
+"""Fields in which a number below 0 means something."""
+
+
+def test_no_other_number_may_be_below_zero() -> None:
+    names = [
+        name
+        for name, value in flat(to_dict(Config()))
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    ]
+    assert len(names) > 90 and set(names) > SIGNED
+    for name in names:
+        if name in SIGNED:
+            compose([f"{name}=-1"])
+        else:
+            with pytest.raises(ConfigError, match=rf"^{name.rpartition('.')[0]}.*: "):
+                compose([f"{name}=-1"])
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "seed=~",
+        "seed={",
+        "seed='",
+        "seed=1,2",
+        "seed=range(1,3)",
+        "seed=a\nb",
+        f"seed={'9' * 5000}",
+    ],
+)
+def test_a_value_that_cannot_be_read_is_refused_in_one_line(typed: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^seed=.*: (the value cannot be|several values)"
+    ) as error:
+        compose([typed])
+    assert "\n" not in str(error.value) and len(str(error.value)) < 600
+
+
+@pytest.mark.parametrize("value", ["1" + "0" * 17, "9" * 400])
+def test_a_number_is_no_larger_than_a_computation_can_hold(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"^seed=.*: give an integer"):
+        compose([f"seed={value}"])
+    if len(value) > 308:
+        with pytest.raises(ConfigError, match=r"^align.lr=.*: give a finite number"):
+            compose([f"align.lr={value}"])
 
 
 @pytest.mark.parametrize("kind", SPLIT)

@@ -16,12 +16,19 @@ from tiny_subjects import random_model, tokens
 from transformers import AutoModel
 
 from interp_by_construction.config import LabelerConfig, SubjectConfig
+from interp_by_construction.corpus.tokenize import save_tokenizer, train_tokenizer
 from interp_by_construction.errors import ConfigError, LabelerError, SubjectError
 from interp_by_construction.llm import identity
 from interp_by_construction.llm.context import check_context, context_of
 from interp_by_construction.llm.identity import checkpoint_identity, labeler_identity
 from interp_by_construction.llm.pretrained import located, pinned, read_weights
-from interp_by_construction.subject.load import load_subject, save_subject, source_checkpoint, untie
+from interp_by_construction.subject.load import (
+    load_subject,
+    save_subject,
+    source_checkpoint,
+    source_tokenizer,
+    untie,
+)
 
 POINTER = (
     b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 269060552\n"
@@ -58,6 +65,14 @@ def half(folder: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
+def in_place_of(name: str) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        (folder / name).unlink()
+        (folder / name).mkdir()
+
+    return apply
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "of torch.compile": (
         changed_weights(lambda w: {f"_orig_mod.{k}": v for k, v in w.items()}),
@@ -73,6 +88,13 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "one more": (changed_weights(lambda w: w | {"v_head.weight": torch.zeros(2)}), "v_head.weight"),
     "pointer": (lambda f: bool((f / "model.safetensors").write_bytes(POINTER)), "git lfs pull"),
+    "folder": (in_place_of("config.json"), "config.json is a folder"),
+    "no number": (changed_config(made_up=float("nan")), "config.json holds a value that JSON"),
+    "half a letter": (changed_config(made_up="\ud83d"), "config.json holds a value that JSON"),
+    "infinite": (
+        changed_weights(lambda w: w | {"lm_head.weight": w["lm_head.weight"] / 0}),
+        r"1 weights hold values that are no finite numbers \(lm_head.weight\)",
+    ),
     "half": (half, "damaged or downloaded in part"),
     "quantized": (
         changed_config(quantization_config={"quant_method": "gptq", "bits": 4}),
@@ -92,6 +114,29 @@ def test_a_checkpoint_that_is_not_whole_is_refused_with_the_names(
     damage(folder)
     with pytest.raises(SubjectError, match=message) as error:
         load_subject(folder)
+    assert "subject.path" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda tokenizer, config: (tokenizer | {"decoder": {"type": "None"}}, config),
+        lambda tokenizer, config: (tokenizer | {"model": 7}, config),
+        lambda tokenizer, config: (tokenizer, config | {"model_max_length": "long"}),
+    ],
+)
+def test_a_tokenizer_that_cannot_read_is_refused(
+    damage: Callable[[Any, Any], tuple[Any, Any]], tmp_path: Path
+) -> None:
+    save_tokenizer(train_tokenizer(["some text"] * 9, 300), tmp_path)
+    files = [tmp_path / name for name in ("tokenizer.json", "tokenizer_config.json")]
+    assert source_tokenizer(str(tmp_path)) is not None
+    for file, values in zip(
+        files, damage(*(json.loads(f.read_text()) for f in files)), strict=True
+    ):
+        file.write_text(json.dumps(values))
+    with pytest.raises(SubjectError, match="has no readable tokenizer") as error:
+        source_tokenizer(str(tmp_path))
     assert "subject.path" in str(error.value) and "\n" not in str(error.value)
 
 

@@ -94,6 +94,8 @@ def test_half_a_letter_is_replaced_and_counted(tmp_path: Path) -> None:
     [
         ("page.html", b"<p>text</p>", r"kind \.html are not read.*rename it to \.txt"),
         ("one.json", b'{\n "text": "a"\n}', "line 1 is not JSON"),
+        ("deep.jsonl", b'{"text": "a"}\n' + b"[" * 10**5, "line 2 is not JSON .*recursion"),
+        ("deep.json", b'[{"text":' * 10**5, "is not JSON .*recursion"),
         ("texts.json", b'["a", "b"]', 'row 1 is no row but "a"'),
         ("cut.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 999, mtime=0)[:40], "cannot read"),
         ("latin.csv", "text\nf\xfcr".encode("latin-1"), "byte 0xFC is not UTF-8"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 import re
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ def compose(overrides: list[str]) -> Config:
         composed = _set_on_choices(overrides) or _composed(conf_dir(), tuple(overrides))
         return from_dict(OmegaConf.to_container(composed, resolve=True), overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError(" ".join(str(error).split())) from error
 
 
 def register_resolvers() -> None:
@@ -59,6 +59,8 @@ def register_resolvers() -> None:
     )
 
 
+MOST = 2**53
+"""Largest integer of a field. Up to here a computation in floating point is exact."""
 FIELD = re.compile(r"[a-z_]+(\.[a-z_]+)*=")
 """How an override begins that gives a value to a field."""
 
@@ -186,8 +188,8 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
         return _build(kind, value, name)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     ok, fix = {
-        float: (number and abs(value) < math.inf, "give a finite number"),
-        int: (number and isinstance(value, int), "give an integer"),
+        float: (number and abs(value) <= sys.float_info.max, "give a finite number"),
+        int: (isinstance(value, int) and number and abs(value) <= MOST, "give an integer"),
         bool: (isinstance(value, bool), "give true or false"),
         str: (number or isinstance(value, str), "give a string"),
     }[kind]

@@ -1,9 +1,9 @@
 """What every group of fields has in common: rules beside the fields, and the projection on a part.
 
-A group is a frozen dataclass with one string under each field. A rule (`at_least`, `share`,
-`ruled`) says which values of one field can work. A group's own `check` adds what concerns several
-of its fields. Groups that several consumers read in part are made of base classes, one for each
-consumer; `only` takes such a part out again.
+A group is a frozen dataclass with one string under each field. A rule (`at_least`, `above_zero`,
+`share`, `ruled`) says which values of one field can work. A group's own `check` adds what concerns
+several of its fields. Groups that several consumers read in part are made of base classes, one for
+each consumer; `only` takes such a part out again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from interp_by_construction.errors import ConfigError
+from interp_by_construction.shown import excerpt
 
 RENAMED = {"continue": "continue_"}
 """YAML keys that are Python keywords, and the fields that hold them."""
@@ -43,6 +44,11 @@ def at_least(low: int, default: float | None, fix: str | None = None) -> Any:
     """A field that is `low` or more, or None."""
     kind = "a number" if isinstance(default, float) else "an integer"
     return ruled(default, lambda value: value >= low, fix or f"give {kind} >= {low}")
+
+
+def above_zero(default: float) -> Any:
+    """A field of more than 0."""
+    return ruled(default, lambda value: value > 0, "give a number > 0")
 
 
 def share(default: float | None, fix: str = "give a share between 0 and 1") -> Any:
@@ -91,4 +97,4 @@ def dot(prefix: str, field_name: str) -> str:
 def require(ok: bool, name: str, value: Any, fix: str) -> None:
     """Raises ConfigError unless `ok`."""
     if not ok:
-        raise ConfigError(f"{name}={value}: {fix}")
+        raise ConfigError(f"{name}={excerpt(str(value))}: {fix}")

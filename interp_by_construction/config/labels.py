@@ -8,7 +8,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from interp_by_construction.config.credentials import key_ways, without_login
-from interp_by_construction.config.group import Group, at_least, require, ruled, share
+from interp_by_construction.config.group import Group, above_zero, at_least, require, ruled, share
 from interp_by_construction.errors import ConfigError
 
 
@@ -77,17 +77,17 @@ class CollectConfig(Group):
 
     top_k: int = at_least(1, 20)
     """Strongest excerpts kept per node and pole."""
-    n_quantiles: int = 5
+    n_quantiles: int = at_least(1, 5)
     """Activation quantiles that are sampled."""
-    per_quantile: int = 3
+    per_quantile: int = at_least(0, 3)
     """Excerpts kept per quantile."""
-    n_near_misses: int = 5
+    n_near_misses: int = at_least(0, 5)
     """Excerpts with a top token but a low activation."""
     n_random: int = at_least(0, 5)
     """Excerpts around tokens drawn at random."""
     window: int = at_least(1, 16)
     """Tokens of an excerpt, the peak included."""
-    n_bins: int = 50
+    n_bins: int = at_least(1, 50)
     """Bins of the activation histogram."""
     max_blocks: int | None = at_least(1, None, "give an integer >= 1, or null for all")
     """Use at most this many blocks of the label split. null: all."""
@@ -108,13 +108,13 @@ class ServerConfig(Group):
     takes the environment variable IBC_LABELER_API_KEY, for a judge IBC_JUDGE_API_KEY."""
     concurrency: int = at_least(1, 4)
     """Requests in flight."""
-    timeout: float = 120.0
+    timeout: float = above_zero(120.0)
     """Seconds before a request is retried."""
-    retries: int = 4
+    retries: int = at_least(0, 4)
     """Retries of a request after a timeout, a 429 or a 5xx."""
-    startup_timeout: float = 300.0
+    startup_timeout: float = above_zero(300.0)
     """Seconds to wait for a managed server to become healthy."""
-    threads: int = 2
+    threads: int = at_least(1, 2)
     """CPU threads of a managed server (where there is no GPU)."""
     port: int | None = ruled(None, lambda value: 0 < value < 65536, "give 1 to 65535")
     """Fixed port of `ibc serve`. null picks a free one."""
@@ -191,17 +191,17 @@ class AskConfig(Group):
 
     n_candidates: int = at_least(1, 4)
     """Labels sampled per node."""
-    n_words: int = 10
+    n_words: int = at_least(0, 10)
     """Top words shown."""
-    n_contexts: int = 3
+    n_contexts: int = at_least(0, 3)
     """Top excerpts shown in context."""
-    max_tokens: int = 12
+    max_tokens: int = at_least(1, 12)
     """Longest label, in labeler tokens."""
-    temperature: float = 0.7
+    temperature: float = at_least(0, 0.7)
     """Sampling temperature of all candidates but the first."""
     retries: int = at_least(0, 3)
     """Further attempts when no candidate can be parsed or all are taken."""
-    n_incoming: int = 3
+    n_incoming: int = at_least(0, 3)
     """Strongest incoming labelled nodes shown (from the second layer on)."""
     style: Literal["completion", "chat"] = "completion"
     """Few-shot completion (small labelers) or chat messages (instruct models of 1B and more)."""
@@ -228,7 +228,7 @@ class LabelConfig(AskConfig):
     min_tokens: int = at_least(0, 8)
     """Tokens of the label split that a label must apply to (simulated above 0.5) to be dealt
     out."""
-    max_overlap: float = 0.95
+    max_overlap: float = share(0.95, "give a correlation between 0 and 1")
     """Of two labels whose simulations on the label split correlate above this, one is dealt out."""
     audit_rounds: int = at_least(0, 0)
     """Further rounds in which the labeler is shown the worst cases of an audit (fields of `audit`)
@@ -271,7 +271,11 @@ class SimulateConfig(TextAmounts):
     encoder: str = "smollm2"
     """Model whose hidden states ridge and head read; it runs in this process. A head needs the one
     that it was trained on."""
-    encoder_layers: list[int] = field(default_factory=lambda: [8, 16])
+    encoder_layers: list[int] = ruled(
+        [8, 16],
+        lambda given: bool(given) and min(given) >= 0,
+        "give one layer or more, counted from 0",
+    )
     """Hidden layers of the encoder that ridge may read. Cross-validation picks one, two or all of
     them for each aligned layer. A head brings its own."""
     contrast: bool = True

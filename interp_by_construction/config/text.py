@@ -37,7 +37,7 @@ class CorpusConfig(Group):
     """Column that holds the text, in rows and in `datasets`."""
     n_documents: int = at_least(1, 6000)
     """Stories to generate."""
-    max_documents: int | None = None
+    max_documents: int | None = at_least(1, None, "give an integer >= 1, or null for all")
     """Use at most this many documents of a text corpus. null: all."""
     block_size: int = at_least(8, 128, "give at least 8 tokens")
     """Tokens per block (the subject's training context)."""

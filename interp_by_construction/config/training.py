@@ -110,7 +110,7 @@ class OptimizerConfig(Group):
     """AdamW weight decay. It never touches frozen rows."""
     warmup: float = ruled(0.05, lambda value: 0 <= value < 1, "give a share between 0 and 1")
     """Share of a phase's steps over which the learning rate rises. Then it falls linearly to 0."""
-    clip: float = 1.0
+    clip: float = at_least(0, 1.0)
     """Gradient norm limit."""
 
 
@@ -126,7 +126,7 @@ class RuntimeConfig(Group):
     """auto, cpu, cuda, or one GPU of several by its number, such as cuda:1."""
     threads: int = at_least(1, 2)
     """Torch threads. Different numbers may change the last bits of a result."""
-    checkpoint_seconds: float = 30.0
+    checkpoint_seconds: float = at_least(0, 30.0)
     """Save a resumable checkpoint at least this often."""
     helper: Literal["auto", "always", "never"] = "auto"
     """A second process that computes what asks no language model, while the labeler writes. Changes

@@ -17,11 +17,14 @@ from typing import Any, get_args, get_origin
 from interp_by_construction.config.group import SPELLED, Group
 from interp_by_construction.config.run import Config
 from interp_by_construction.errors import ConfigError
+from interp_by_construction.shown import excerpt
 
 SWEEPS = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 """Arguments that make a sweep."""
 _PLAIN = re.compile(r"[A-Za-z_./][\w./:@+-]*", re.ASCII)
 """What Hydra reads as text, unless it is a number or a word of YAML."""
+_SETTING = re.compile(r"\+{0,2}[a-z_]+(\.[a-z_]+)*=")
+"""How an argument begins that gives a value to a field."""
 _WORDS = ("true", "false", "null", "nan", "inf")
 _FUNCTION = re.compile(
     r"(choice|glob|range|interval|shuffle|sort|tag|int|float|str|bool|json_str)\("
@@ -32,9 +35,12 @@ _FUNCTION = re.compile(
 def as_typed(arguments: Sequence[str]) -> list[str]:
     """The same arguments for Hydra, with text fields as they were typed. In a sweep commas separate
     values, and functions such as `choice(...)` are Hydra's. Raises ConfigError for a sweep over
-    names of runs."""
+    names of runs, for a value that Hydra cannot read, and for several values without a sweep."""
     sweeping = any(argument in SWEEPS for argument in arguments)
-    return [_as_typed(argument, sweeping) for argument in arguments]
+    typed = [_as_typed(argument, sweeping) for argument in arguments]
+    for argument in typed:
+        _check_readable(argument, sweeping)
+    return typed
 
 
 def _as_typed(argument: str, sweeping: bool) -> str:
@@ -52,6 +58,28 @@ def _as_typed(argument: str, sweeping: bool) -> str:
             )
         return f"{key}={','.join(map(quoted, values))}"
     return f"{key}={quoted(value)}"
+
+
+def _check_readable(argument: str, sweeping: bool) -> None:
+    """Hydra's own messages have several lines, and not all name the field."""
+    # Not needed where nothing is typed.
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    if not _SETTING.match(argument):
+        return
+    try:
+        (parsed,) = OverridesParser.create().parse_overrides([argument])
+    except (HydraException, ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"{excerpt(argument)}: the value cannot be read: give a number, a word, a list such as [1,2] or "
+            "{a: 1}, and put a text with other signs in quotes inside quotes"
+        ) from error
+    if parsed.is_sweep_override() and not sweeping:
+        raise ConfigError(
+            f"{excerpt(argument)}: several values make a sweep: add -m, or give one value or a list such as "
+            "[1,2]"
+        )
 
 
 def quoted(value: str) -> str:

@@ -26,6 +26,8 @@ from interp_by_construction.errors import CorpusError
 Rows = Iterator[str | None]
 BATCH = 1000
 """Rows of an arrow table that are in memory at once."""
+NOT_JSON = (ValueError, RecursionError)
+"""What the parser raises, the second for rows that are nested too deep."""
 
 
 def file_rows(file: Path, text_field: str) -> Rows:
@@ -81,7 +83,7 @@ def _json_lines(file: Path) -> Iterator[Any]:
             if line.strip():
                 try:
                     yield f"line {number}", json.loads(line)
-                except ValueError as error:
+                except NOT_JSON as error:
                     raise CorpusError(f"{file}, line {number} is not JSON ({error})") from error
 
 
@@ -95,7 +97,7 @@ def _json_rows(file: Path) -> Iterator[Any]:
     with opened(file) as stream:
         try:
             rows = json.load(stream)
-        except ValueError as error:
+        except NOT_JSON as error:
             raise CorpusError(f"{file} is not JSON ({error})") from error
     yield from ((f"row {number}", row) for number, row in enumerate(rows, start=1))
 

@@ -5,6 +5,7 @@ A source is a directory, or the name of a hub model, which may end in a revision
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -14,6 +15,10 @@ from typing import Any
 LFS_POINTER = b"version https://git-lfs.github.com/spec"
 """How the file begins that git-lfs leaves in place of one that it has not fetched."""
 MAX_POINTER_BYTES = 1024
+MAX_JSON_BYTES = 2**20
+"""Larger files of JSON are vocabularies."""
+FILE_KINDS = (".bin", ".jinja", ".json", ".model", ".safetensors", ".txt")
+"""Of files that a checkpoint is read from."""
 N_NAMED = 3
 """Weights that a message names."""
 
@@ -48,7 +53,8 @@ def read_config(source: str | Path) -> Any:
     from transformers import AutoConfig
 
     check_fetched(Path(source))
-    return AutoConfig.from_pretrained(**located(source), trust_remote_code=False)
+    with _only_values():
+        return AutoConfig.from_pretrained(**located(source), trust_remote_code=False)
 
 
 @cache
@@ -69,7 +75,23 @@ def read_tokenizer(source: str | Path) -> Any:
     from transformers import AutoTokenizer
 
     check_fetched(Path(source))
-    return AutoTokenizer.from_pretrained(**located(source), trust_remote_code=False)
+    with _only_values():
+        tokenizer = AutoTokenizer.from_pretrained(**located(source), trust_remote_code=False)
+        # Some values of another type are found only when it reads a text.
+        tokenizer("some words")
+        return tokenizer
+
+
+@contextmanager
+def _only_values() -> Iterator[None]:
+    """transformers and tokenizers raise whatever they like for a file that is damaged. Here all of
+    it is an OSError or a ValueError."""
+    try:
+        yield
+    except (OSError, ValueError):
+        raise
+    except Exception as error:
+        raise CheckpointError(f"{type(error).__name__}: {first_line(error)}") from error
 
 
 def read_weights(
@@ -121,13 +143,33 @@ def read_weights(
 
 
 def check_fetched(folder: Path) -> None:
-    """Raises CheckpointError where git-lfs has left a pointer in place of one of a folder's files.
-    What is no folder passes."""
+    """Raises CheckpointError where git-lfs has left a pointer in place of one of a folder's files,
+    where a folder has the name of one, and where JSON holds what no JSON may. What is no folder
+    passes."""
     for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if file.suffix in FILE_KINDS and file.is_dir():
+            raise CheckpointError(f"{file.name} is a folder, and must be a file")
+        if file.suffix == ".json" and file.stat().st_size <= MAX_JSON_BYTES:
+            _check_json(file)
         if is_pointer(file):
             raise CheckpointError(
                 f"{file.name} is only a pointer of git-lfs; run `git lfs pull` in {folder}"
             )
+
+
+def _check_json(file: Path) -> None:
+    """Raises CheckpointError for infinite numbers and halves of letters, which no fingerprint can
+    hold. A file that is no JSON at all is refused by who reads it."""
+    try:
+        values = json.loads(file.read_bytes())
+    except (ValueError, RecursionError):
+        return
+    try:
+        json.dumps(values, allow_nan=False, ensure_ascii=False).encode()
+    except ValueError as error:
+        raise CheckpointError(
+            f"{file.name} holds a value that JSON does not have: {error}"
+        ) from error
 
 
 def is_pointer(file: Path) -> bool:

@@ -130,11 +130,23 @@ def _load(path: str | Path) -> PreTrainedModel:
             "whole checkpoint of one of the supported architectures, as `save_pretrained` writes it"
         ) from error
     make_savable(model)
+    _check_finite(model, path)
     with torch.no_grad():
         for tensor in {id(t): t for t in [*model.parameters(), *model.buffers()]}.values():
             # Loaded tensors may be unaligned views of the file. BLAS gives other last bits then.
             tensor.data = tensor.data.clone()
     return model.float().eval()
+
+
+def _check_finite(model: PreTrainedModel, path: str | Path) -> None:
+    """One weight that is no number makes every loss and every activation none."""
+    wrong = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
+    if wrong:
+        raise SubjectError(
+            f"subject.path={str(path)!r}: {len(wrong)} weights hold values that are no finite numbers "
+            f"({', '.join(wrong[:3])}): the checkpoint is damaged, or its training has failed; give "
+            "another one"
+        )
 
 
 def _without_dropout(config: Any) -> None:
@@ -238,7 +250,10 @@ def source_tokenizer(source: str) -> PreTrainedTokenizerBase:
     try:
         return read_tokenizer(source)
     except (OSError, ValueError) as error:
-        raise SubjectError(f"{source!r} has no readable tokenizer: {first_line(error)}") from error
+        raise SubjectError(
+            f"subject.path={source!r} has no readable tokenizer ({first_line(error)}); give a whole "
+            "checkpoint, with the tokenizer that it was trained with"
+        ) from error
 
 
 def n_params(model: nn.Module) -> int:

@@ -106,7 +106,9 @@ def test_a_run_ends_with_one_line_or_in_the_reference(stock: Stock, tmp_path: Pa
     names = sorted(TRANSPORT | BODIES)
     with FakeServer() as server:
         for name in drawn(names, 1, 8):
-            root, said = tmp_path / name.replace(" ", "-"), tmp_path / "said"
+            folder = tmp_path / name.replace(" ", "-")
+            root, said = folder / "root", folder / "said"
+            folder.mkdir()
             settings = overrides(server, root, "labeler.timeout=2", "labeler.retries=1")
             server.failures.extend([None] * random.Random(name).randrange(40))
             server.failures.append(hostile("completion", name, 0))
@@ -117,6 +119,7 @@ def test_a_run_ends_with_one_line_or_in_the_reference(stock: Stock, tmp_path: Pa
             if code == 2:
                 (line,) = [each for each in text.splitlines() if each.startswith("ibc: ")]
                 assert server.url in line, f"{name}: {line}"
+                said.unlink()
                 assert exit_code(settings, said) == 0, f"{name}, resumed:\n{said.read_text()}"
             assert run_hashes(RunDirectory(root / "runs" / "small")) == expected, name
 

@@ -27,7 +27,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from interp_by_construction.config import SPLITS, Config, compose, to_dict
 from interp_by_construction.corpus.text import split_text
 from interp_by_construction.corpus.tokenize import save_tokenizer, train_tokenizer
-from interp_by_construction.engine.store import sha256_file
+from interp_by_construction.engine.disk import sha256_file
 from interp_by_construction.errors import ConfigError
 
 WORDS = "red old small loud round warm wet late soft sharp bird door lamp tree song hat".split()

@@ -28,9 +28,10 @@ from test_call_claims import Echo, labeler
 from interp_by_construction.config import CollectConfig, SelectionConfig, compose
 from interp_by_construction.corpus import build_corpus
 from interp_by_construction.corpus.passage import Passage
+from interp_by_construction.engine.disk import write_json
 from interp_by_construction.engine.records import to_json
 from interp_by_construction.engine.rows import write_rows
-from interp_by_construction.engine.store import METRICS, write_json
+from interp_by_construction.engine.store import METRICS
 from interp_by_construction.labelling.evidence import gather_evidence
 from interp_by_construction.labelling.labels import Label
 

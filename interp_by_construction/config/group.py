@@ -75,11 +75,12 @@ class Group:
 def is_plain_name(name: Any) -> bool:
     """Whether a folder of this name stays in its place: no part of it is hidden or leads upwards,
     and each can be shown and be made."""
+    if not str(name).isprintable() or "\\" in str(name):
+        return False
     parts = str(name).split("/")
-    fits = all(
+    return all(
         part.strip() and not part.startswith(".") and len(part.encode()) <= 200 for part in parts
     )
-    return fits and str(name).isprintable() and "\\" not in str(name)
 
 
 def only(cls: type[G], config: G) -> G:

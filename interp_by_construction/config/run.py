@@ -124,8 +124,9 @@ class Config(Group):
 
     def check(self, name: str = "") -> None:
         super().check(name)
-        for given in (self.run, self.experiment_name):
-            require(given is None or is_plain_name(given), "run", given, "give a plain name")
+        for field_name in ("run", "experiment_name"):
+            given = getattr(self, field_name)
+            require(given is None or is_plain_name(given), field_name, given, "give a plain name")
 
 
 NOT_IDENTITY = (

@@ -90,7 +90,7 @@ def test_a_hostile_reply_is_no_answer_and_leaves_no_trace(
 ) -> None:
     wrong = []
     honest = {kind: _honest(kind, server, tmp_path / "honest" / kind) for kind in CALLS}
-    for number, case in enumerate(drawn(CASES, 40)):
+    for number, case in enumerate(drawn(CASES, 30)):
         try:
             _try(case, server, tmp_path / str(number), *honest[case.kind])
         except AssertionError as error:
@@ -101,7 +101,8 @@ def test_a_hostile_reply_is_no_answer_and_leaves_no_trace(
 
 @pytest.mark.slow
 def test_a_run_ends_with_one_line_or_in_the_reference(stock: Stock, tmp_path: Path) -> None:
-    """Then the same command, asked of the honest server, ends in the reference, too."""
+    """Then the same command, asked of the honest server, ends in the reference, too.
+    That has two layers, of which this is one, so what is measured on both is left out."""
     expected = run_hashes(stock.plain(tmp_path / "reference"))
     names = sorted(TRANSPORT | BODIES)
     with FakeServer() as server:
@@ -109,8 +110,8 @@ def test_a_run_ends_with_one_line_or_in_the_reference(stock: Stock, tmp_path: Pa
             folder = tmp_path / name.replace(" ", "-")
             root, said = folder / "root", folder / "said"
             folder.mkdir()
-            settings = overrides(server, root, "labeler.timeout=2", "labeler.retries=1")
-            server.failures.extend([None] * random.Random(name).randrange(40))
+            settings = overrides(server, root, "layer=1", "labeler.timeout=2", "labeler.retries=1")
+            server.failures.extend([None] * random.Random(name).randrange(20))
             server.failures.append(hostile("completion", name, 0))
             code = exit_code(settings, said)
             text = said.read_text()
@@ -121,7 +122,10 @@ def test_a_run_ends_with_one_line_or_in_the_reference(stock: Stock, tmp_path: Pa
                 assert server.url in line, f"{name}: {line}"
                 said.unlink()
                 assert exit_code(settings, said) == 0, f"{name}, resumed:\n{said.read_text()}"
-            assert run_hashes(RunDirectory(root / "runs" / "small")) == expected, name
+            made = run_hashes(RunDirectory(root / "runs" / "small"))
+            common = made.keys() & expected.keys()
+            assert {"label", "simulate", "align"} <= {file.partition("/")[0] for file in common}
+            assert all(made[file] == expected[file] for file in common), name
 
 
 def exit_code(settings: list[str], said: Path) -> int | None:

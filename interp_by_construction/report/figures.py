@@ -36,8 +36,8 @@ def write_figures(points: Sequence[Point], beside: Sequence[Point], out: Path) -
     out.mkdir(parents=True, exist_ok=True)
     names = []
     # Text stays text in the SVG, and two equal reports have equal bytes. A `$` begins no formula.
-    style = {"svg.fonttype": "none", "svg.hashsalt": "ibc", "font.size": 9}
-    with rc_context({**style, "text.parse_math": False}):
+    style: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "ibc", "font.size": 9}
+    with rc_context(style | {"text.parse_math": False}):
         for metric, y_label in METRICS.items():
             if not any(point.value(metric) is not None for point in points):
                 continue

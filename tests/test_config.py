@@ -128,6 +128,7 @@ def test_defaults_satisfy_their_own_rules() -> None:
         (["subject.n_heads=3"], "subject.n_heads=3: it must divide subject.d_model"),
         (["data.fractions.train=0"], "data.fractions=.*: give positive shares that sum to 1"),
         (["bench.grades=[2]"], r"bench.grades=\[2.0\]: give correlations"),
+        (["trainer.threads=2147483648"], "trainer.threads=2147483648: give an integer from 1"),
         (["seed=-1"], "seed=-1: give an integer >= 0"),
     ],
 )

@@ -51,6 +51,11 @@ def above_zero(default: float) -> Any:
     return ruled(default, lambda value: value > 0, "give a number > 0")
 
 
+def thread_count(default: int) -> Any:
+    """A field of threads, of which a library must be able to make so many."""
+    return ruled(default, lambda value: 1 <= value <= 1024, "give an integer from 1 to 1024")
+
+
 def share(default: float | None, fix: str = "give a share between 0 and 1") -> Any:
     """A field from 0 to 1, both included."""
     return ruled(default, lambda value: 0 <= value <= 1, fix)

@@ -8,7 +8,15 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from interp_by_construction.config.credentials import key_ways, without_login
-from interp_by_construction.config.group import Group, above_zero, at_least, require, ruled, share
+from interp_by_construction.config.group import (
+    Group,
+    above_zero,
+    at_least,
+    require,
+    ruled,
+    share,
+    thread_count,
+)
 from interp_by_construction.errors import ConfigError
 
 
@@ -114,7 +122,7 @@ class ServerConfig(Group):
     """Retries of a request after a timeout, a 429 or a 5xx."""
     startup_timeout: float = above_zero(300.0)
     """Seconds to wait for a managed server to become healthy."""
-    threads: int = at_least(1, 2)
+    threads: int = thread_count(2)
     """CPU threads of a managed server (where there is no GPU)."""
     port: int | None = ruled(None, lambda value: 0 < value < 65536, "give 1 to 65535")
     """Fixed port of `ibc serve`. null picks a free one."""

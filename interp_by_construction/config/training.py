@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from interp_by_construction.config.group import Group, at_least, ruled, share
+from interp_by_construction.config.group import Group, at_least, ruled, share, thread_count
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class RuntimeConfig(Group):
         "give auto, cpu, cuda, or a GPU by its number such as cuda:1",
     )
     """auto, cpu, cuda, or one GPU of several by its number, such as cuda:1."""
-    threads: int = at_least(1, 2)
+    threads: int = thread_count(2)
     """Torch threads. Different numbers may change the last bits of a result."""
     checkpoint_seconds: float = at_least(0, 30.0)
     """Save a resumable checkpoint at least this often."""

@@ -59,9 +59,12 @@ class Place:
         self.named: list[str] = []
 
     def job(self, server: FakeServer, last: str, *more: str) -> Job:
-        """A small run on the input, up to one stage. more: its settings, of which one must be named
-        where it is refused."""
-        self.before, self.named = self.outside(), [each.partition("=")[0] for each in more]
+        """A small run on the input, up to one stage. more: its settings. The name or the value of
+        one must be named where it is refused."""
+        self.before = self.outside()
+        for each in more:
+            name, _, value = each.partition("=")
+            self.named += [name, repr(value)]
         return Job(settings(server, self.root, *more), self.folder, last)
 
     def outside(self) -> dict[str, str]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from interp_by_construction.engine.run_directory import RunDirectory
 
 
+# No test may reach the hub of models, and asking for it takes half a minute.
+os.environ["HF_HUB_OFFLINE"] = "1"
 # No test cuts the power, and a run waits for the disk for a tenth of its time.
 os.fsync = lambda fd: None
 # Each trainer asks for the plug-ins of all installed packages, which reads all their metadata.

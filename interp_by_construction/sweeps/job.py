@@ -14,9 +14,10 @@ from typing import Any, cast
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from interp_by_construction.config import from_dict, register_resolvers
-from interp_by_construction.errors import IbcError
+from interp_by_construction.errors import ConfigError, IbcError
 from interp_by_construction.report.mirror import log_result
 from interp_by_construction.shown import plain
 from interp_by_construction.sweeps.record import SweepDirectory
@@ -43,8 +44,17 @@ class Task:
         """Runs one job, or a single run; returns its exit code."""
         self.entered = True
         hydra_config = HydraConfig.get()
-        values = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
-        overrides = list(hydra_config.overrides.task)
+        # As they were typed: a `${...}` of theirs is no setting of Hydra's.
+        overrides = cast(list[str], OmegaConf.to_container(hydra_config.overrides.task))
+        try:
+            values = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
+        except OmegaConfBaseException as error:
+            # A `${...}` that leads nowhere.
+            why = str(error).partition("\n")[0]
+            typed = ConfigError(f"{error.full_key}: {why}; give a value, or the name of a setting")
+            sys.stderr.write(f"ibc: {typed}\n")
+            self.code = BAD_INPUT
+            return self.code
         if hydra_config.mode == RunMode.MULTIRUN:
             if hydra_config.runtime.choices.get("hydra/launcher") == "joblib":
                 end_with_parent()

@@ -120,6 +120,9 @@ def _run(arguments: list[str]) -> int:
         sys.stdout.write(help_text(config, conf_dir(), "--help=all" in asked))
         return 0
     refuse_typed(arguments)
+    if not any(each.startswith(("-", "hydra")) for each in arguments):
+        # Hydra would say what is wrong in several lines.
+        compose(arguments)
     task = Task()
     sys.argv = ["ibc run", *arguments]
     try:

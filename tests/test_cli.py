@@ -53,7 +53,7 @@ def here(
     [
         (["runn"], ["runn", "run, status"]),
         (["run", "colour=red"], ["colour"]),
-        (["run", "seed=${nosuch}"], ["seed: ", "nosuch"]),
+        (["run", "seed=${nosuch}"], ["seed", "nosuch"]),
         (["run", "experiment=nope"], ["nope", "demo"]),
         (["run", "layer=-1"], ["layer=-1", "all"]),
         (["run", "layer=two"], ["layer=two"]),

@@ -47,7 +47,8 @@ def compose(overrides: list[str]) -> Config:
         composed = _set_on_choices(overrides) or _composed(conf_dir(), tuple(overrides))
         return from_dict(OmegaConf.to_container(composed, resolve=True), overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(" ".join(str(error).split())) from error
+        said = " ".join(str(error).split())
+        raise ConfigError(said.partition(" Config search path")[0]) from error
 
 
 def register_resolvers() -> None:

@@ -110,9 +110,10 @@ def is_locked(file: Path) -> bool:
 
 
 def check_locks(folder: Path, setting: str = "paths.root") -> None:
-    """Raises StoreError where locks do not work in a folder, which is made if it is missing.
-    setting: what the user sets to have another folder."""
-    problem = _problem(str(folder.resolve()))
+    """Raises StoreError where locks do not work in a folder. One that is missing is not made: they
+    are tried in the folder in which it would be. setting: what the user sets to have another."""
+    there = next(each for each in (folder.resolve(), *folder.resolve().parents) if each.is_dir())
+    problem = _problem(str(there))
     if problem is not None:
         kind = file_system(folder).kind
         raise StoreError(
@@ -129,7 +130,6 @@ def _problem(path: str) -> str | None:
     folder = Path(path)
     file = folder / f".locks-{host()}-{os.getpid()}"
     with disk_errors(file):
-        folder.mkdir(parents=True, exist_ok=True)
         try:
             with ExitStack() as opened:
                 one, other = (opened.enter_context(file.open("a+b")) for _ in range(2))

@@ -189,7 +189,9 @@ class Store:
                     if _problems(partial, recipe.fingerprint):
                         self._fill(recipe, partial, compute)
                     self._publish(partial, recipe)
-                shutil.rmtree(scratch, ignore_errors=True)
+                # Another machine may have made the artifact meanwhile.
+                for left in (partial, scratch):
+                    shutil.rmtree(left, ignore_errors=True)
         return Artifact(recipe.stage, recipe.fingerprint, final)
 
     def _fill(
@@ -197,11 +199,12 @@ class Store:
     ) -> None:
         """Computes the artifact into a partial folder, and completes that."""
         scratch = scratch_beside(partial)
+        # It is there as long as anything else is left of an attempt.
+        scratch.mkdir(exist_ok=True)
         # What a failed attempt left is no part of the artifact.
         if partial.exists():
             shutil.rmtree(partial)
         partial.mkdir()
-        scratch.mkdir(exist_ok=True)
         with _stopwatch(scratch / SECONDS):
             metrics = compute(partial)
         cost = json.loads((scratch / SECONDS).read_text())
@@ -214,7 +217,6 @@ class Store:
         final = self.path(recipe.stage, recipe.fingerprint)
         for _ in range(ATTEMPTS):
             if self.get(recipe.stage, recipe.fingerprint) is not None:
-                shutil.rmtree(partial)
                 return
             _move_aside(final)
             try:

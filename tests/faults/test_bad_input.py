@@ -348,7 +348,7 @@ TEXT_CASES += [(name, "deep", seed) for name in ("a.jsonl", "a.json") for seed i
 
 
 def test_a_text_is_read_whole_or_refused(tmp_path: Path, server: FakeServer) -> None:
-    cases, places, jobs = drawn(TEXT_CASES, 6), [], []
+    cases, places, jobs = drawn(TEXT_CASES, 4), [], []
     for case in cases:
         places.append(Place(tmp_path / "-".join(map(str, case)).replace(" ", "-")))
         file = places[-1].input / case[0]
@@ -451,7 +451,7 @@ def test_a_checkpoint_is_read_whole_or_refused(
 ) -> None:
     text = tmp_path / "text.jsonl"
     text.write_bytes(as_lines([{"text": text} for text in TEXTS]))
-    cases, places, jobs = drawn(CHECKPOINT_CASES, 4), [], []
+    cases, places, jobs = drawn(CHECKPOINT_CASES, 2), [], []
     for case in cases:
         kind, file, what, _ = case
         places.append(Place(tmp_path / "-".join(map(str, case)).replace(" ", "-")))
@@ -539,7 +539,7 @@ def test_a_number_that_is_taken_is_planned_with(tmp_path: Path, server: FakeServ
     """As far as the corpus: what a run plans and estimates reads all settings."""
     (tmp_path / "a.jsonl").write_bytes(as_lines([{"text": text} for text in TEXTS]))
     places, jobs = [], []
-    cases = [case for case in drawn(RUN_CASES, 12, 240) if is_taken("=".join(case))]
+    cases = [case for case in drawn(RUN_CASES, 6, 240) if is_taken("=".join(case))]
     for name, value in cases:
         places.append(Place(tmp_path / f"{name}-{value}"))
         more = (f"data.path={tmp_path / 'a.jsonl'}", f"{name}={value}")

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from fake_server import FakeServer
-from faults.campaign import drawn
+from faults.campaign import SCALE, drawn
 from own_process import FORKS, command_alone
 from small_run import overrides, run_hashes
 from stock import Stock
@@ -204,6 +204,7 @@ def reference(stock: Stock, tmp_path_factory: pytest.TempPathFactory) -> RunDire
     return stock.plain(tmp_path_factory.mktemp("reference"))
 
 
+@pytest.mark.skipif(SCALE == "few", reason="a part of make faults")
 @pytest.mark.parametrize("drift", [*drawn(FORKED, 2), *drawn(FRESH, 0)], ids=lambda each: each.name)
 def test_a_run_is_the_same_or_says_what_made_it(
     drift: Drift, reference: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]

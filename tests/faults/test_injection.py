@@ -243,7 +243,7 @@ def _said(planted: Planted, capsys: pytest.CaptureFixture[str], texts: Sequence[
 def test_texts_are_letters_to_pages_and_terminals(
     planted: Planted, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    texts = drawn(TEXTS, 8)
+    texts = drawn(TEXTS, 4)
     faults = []
     for first in range(0, len(texts), AT_ONCE):
         batch = texts[first : first + AT_ONCE]
@@ -299,7 +299,7 @@ def test_names_are_letters_to_pages_and_terminals(
     planted.plant(["animals"], ["a"], "model")
     shutil.rmtree(planted.run.path / "report", ignore_errors=True)
     faults = []
-    for name in drawn(names(), 4):
+    for name in drawn(names(), 2):
         if is_plain_name(name):
             plain, expected = _called(planted.run, harmless(name), capsys)
             said, found = _called(planted.run, name, capsys)
@@ -330,7 +330,7 @@ def test_names_are_letters_to_figures(tmp_path: Path, monkeypatch: pytest.Monkey
         legends.extend(each.get_text() for each in legend.get_texts())
 
     monkeypatch.setattr(Figure, "savefig", drawn_only)
-    for name in drawn([text for text in TEXTS if text and len(text) < 200], 12):
+    for name in drawn([text for text in TEXTS if text and len(text) < 200], 6):
         point = Point(name, "", 0.1, None, 0.5, None, None, None, (), "", "")
         legends.clear()
         write_figures([point], [], tmp_path)

@@ -42,7 +42,6 @@ SMALL = [
     "audit.n_candidates=2",
     "audit.window=8",
     "function.n_clamp_tokens=128",
-    "function.n_clamped=2",
     "simulate.n_head_score_tokens=1024",
     "label.head_select_tokens=640",
     "scores.n_select_tokens=1024",

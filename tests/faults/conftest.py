@@ -1,9 +1,19 @@
-"""The table at the end of a campaign."""
+"""The campaign's tests are slow ones, and a table stands at its end."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import pytest
 from faults.campaign import SCALE, SEED, TRIED
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Of all tests, those of this folder are marked."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

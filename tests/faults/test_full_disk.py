@@ -20,7 +20,6 @@ from interp_by_construction.engine.run_directory import RunDirectory
 SIZES = 40
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(SCALE == "few", reason="a part of make faults; test_failing_disk holds the law")
 def test_more_space_gives_the_reference(stock: Stock, tmp_path: Path) -> None:
     reference = stock.plain(tmp_path / "reference")

@@ -99,7 +99,6 @@ def test_a_hostile_reply_is_no_answer_and_leaves_no_trace(
     assert max(waits) <= LONGEST_WAIT
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(SCALE == "few", reason="a part of make faults; the test above holds the law")
 def test_a_run_ends_with_one_line_or_in_the_reference(stock: Stock, tmp_path: Path) -> None:
     """Then the same command, asked of the honest server, ends in the reference, too.

@@ -52,7 +52,6 @@ def _dies_in_a_commit(settings: list[str], said: str, which: int, operation: int
     run_alone(settings, said)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(
     SCALE == "few", reason="a part of make faults; test_pipeline and test_commit hold the law"
 )

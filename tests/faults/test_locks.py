@@ -165,7 +165,6 @@ def _run_on(machine_name: str, settings: list[str], root: str, said: str) -> Non
         run_alone(settings, said)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(SCALE == "few", reason="a part of make faults")
 def test_two_machines_run_on_one_store(stock: Stock, tmp_path: Path) -> None:
     expected = run_hashes(stock.plain(tmp_path / "reference"))

@@ -108,7 +108,6 @@ def _begin(root: Path, url: str, seed: str) -> Any:
     return process
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(SCALE == "few", reason="a part of make faults")
 def test_runs_that_are_killed_beside_each_other_end_in_the_reference(
     stock: Stock, tmp_path: Path

@@ -31,7 +31,6 @@ def server() -> Iterator[FakeServer]:
         yield running
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "signals",
     [
@@ -72,7 +71,6 @@ def test_every_stage_can_be_stopped(
     assert run_hashes(run) == expected
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=lambda sent: sent.name)
 def test_a_report_can_be_stopped(sent: signal.Signals, stock: Stock, tmp_path: Path) -> None:
     stock.plain(tmp_path)

@@ -117,18 +117,8 @@ def build_corpus(
     save_tokenizer(tokenizer, out / "tokenizer")
     counted = {}
     for split, chosen in members.items():
-        parts = [encoded[i] for i in chosen]
-        content = hashlib.sha256(repr((cfg.block_size, begin)).encode())
-        for part in parts:
-            content.update(part.tobytes())
-        n_blocks, n_dropped = build_blocks(
-            parts,
-            chosen,
-            cfg.block_size,
-            out / "blocks" / split,
-            content.hexdigest()[:16],
-            begin,
-        )
+        parts, folder = [encoded[i] for i in chosen], out / "blocks" / split
+        n_blocks, n_dropped = _write_split(parts, chosen, cfg.block_size, begin, folder)
         n_held_out = sum(documents[i].held_out for i in chosen)
         n_tokens = n_blocks * cfg.block_size
         counted[split] = SplitRecord(len(chosen), n_blocks, n_tokens, n_dropped, n_held_out)
@@ -148,6 +138,17 @@ def build_corpus(
         splits_disjoint=True,  # `check_disjoint` raised otherwise
         splits=counted,
     )
+
+
+def _write_split(
+    parts: list[np.ndarray], chosen: list[int], block_size: int, begin: list[int], folder: Path
+) -> tuple[int, int]:
+    """Writes the blocks of one split; returns their number, and that of the tokens that fill none.
+    parts: token ids [pos] of each document; chosen: ids of the documents."""
+    content = hashlib.sha256(repr((block_size, begin)).encode())
+    for part in parts:
+        content.update(part.tobytes())
+    return build_blocks(parts, chosen, block_size, folder, content.hexdigest()[:16], begin)
 
 
 def content_identity(cfg: DataConfig) -> str:

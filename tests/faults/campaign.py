@@ -18,7 +18,8 @@ SEED = int(
     os.environ.get("IBC_FAULTS_SEED")
     or (0 if SCALE == "few" else random.SystemRandom().randrange(10**6))
 )
-
+# Processes that a test begins draw with the same one.
+os.environ["IBC_FAULTS_SEED"] = str(SEED)
 
 TRIED: dict[str, list[int]] = {}
 """Test -> how many faults it has tried, and of how many."""

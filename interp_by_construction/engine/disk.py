@@ -47,6 +47,14 @@ def is_regular(path: Path) -> bool:
         return False
 
 
+def read_regular(path: Path) -> str:
+    """Text of a file. Raises OSError where it is missing or no regular file, such as a pipe, which
+    would be waited for."""
+    if not is_regular(path):
+        raise FileNotFoundError(errno.ENOENT, "no regular file", str(path))
+    return path.read_text()
+
+
 def file_problem(path: Path, sha256: str) -> str | None:
     """What is wrong with a file that had this hash; None if nothing is."""
     if not os.path.lexists(path):

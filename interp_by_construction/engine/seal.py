@@ -13,7 +13,13 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from interp_by_construction.engine.disk import file_problem, sha256_file, sha256_json, write_json
+from interp_by_construction.engine.disk import (
+    file_problem,
+    read_regular,
+    sha256_file,
+    sha256_json,
+    write_json,
+)
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import MANIFEST
 from interp_by_construction.errors import CorruptArtifact
@@ -68,7 +74,9 @@ def _contents(run: RunDirectory) -> dict[str, str]:
     for stage, fingerprint in run.artifacts:
         manifest = run.store.path(stage, fingerprint) / MANIFEST
         try:
-            found[f"{stage}/{fingerprint}"] = sha256_json(json.loads(manifest.read_text())["files"])
+            found[f"{stage}/{fingerprint}"] = sha256_json(
+                json.loads(read_regular(manifest))["files"]
+            )
         except (OSError, ValueError, LookupError, TypeError):
             # What is wrong with it is told by `Store.verify`.
             continue
@@ -78,7 +86,7 @@ def _contents(run: RunDirectory) -> dict[str, str]:
 def _read(run: RunDirectory) -> dict[str, Any] | None:
     """What was sealed; None where there is no seal, or one that was changed."""
     try:
-        written = json.loads((run.path / SEAL).read_text())
+        written = json.loads(read_regular(run.path / SEAL))
         checksum = written.pop("checksum")
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None

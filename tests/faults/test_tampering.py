@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,13 +35,26 @@ def root(stock: Stock, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+LONGEST = 60
+"""Seconds of `ibc verify`, after which it counts as hanging."""
+
+
 def said_by_verify(root: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    """Exit code and all output."""
+    """Exit code and all output; 99 where it waits for ever."""
+
+    def hangs(*given: Any) -> None:
+        raise SystemExit(99)
+
+    before = signal.signal(signal.SIGALRM, hangs)
+    signal.alarm(LONGEST)
     try:
         main(["verify", "small", f"paths.root={root}"])
         code = 0
     except SystemExit as ended:
         code = int(ended.code or 0)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
     captured = capsys.readouterr()
     return code, captured.out + captured.err
 
@@ -69,6 +83,20 @@ def test_a_deleted_result_is_named(
         file.unlink()
         code, said = said_by_verify(root, capsys)
     assert code == 1 and f"{file}: missing" in said
+
+
+@pytest.mark.parametrize(
+    "name", [*(f"runs/small/{each}" for each in (*SEALED, "seal.json")), MANIFEST, "metrics.json"]
+)
+def test_a_pipe_is_named_and_not_waited_for(
+    root: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    file = root / name if "/" in name else next((root / "store" / "label").glob(f"*/{name}"))
+    with _put_back(file):
+        file.unlink()
+        os.mkfifo(file)
+        code, said = said_by_verify(root, capsys)
+    assert code in (1, 2) and str(file) in said
 
 
 def test_a_harmless_copy_is_not_complained_about(

@@ -16,7 +16,7 @@ from interp_by_construction.engine.progress import track
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.seal import seal_problems
 from interp_by_construction.engine.store import Store
-from interp_by_construction.errors import IbcError, StoreError
+from interp_by_construction.errors import StoreError
 from interp_by_construction.results.finished import Finished
 from interp_by_construction.results.nodes import node_table
 from interp_by_construction.results.summary import summary
@@ -48,8 +48,9 @@ def verify(run: RunDirectory, store: Store, plan: Mapping[str, Any] | None = Non
         if written is not None and written["complete"]:
             problems += _result_problems(run, written, found)
         problems += [*_split_problems(found), *_frozen_problems(run, found)]
-    except (IbcError, ValueError, LookupError, OSError) as error:
-        # Data that was changed may be unreadable. What is known by now says which.
+    except Exception as error:
+        # Data that was changed may be unreadable, and each format has errors of its own. What is
+        # known by now says which.
         if not problems:
             raise
         problems.append(f"not all was compared: {error}")

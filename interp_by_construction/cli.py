@@ -173,7 +173,11 @@ def _verify(arguments: list[str]) -> int:
 
     n_problems = 0
     for run in runs:
-        plan = graph_of(run.config(), run.done_layers).plan() if run.done_layers else None
+        try:
+            plan = graph_of(run.config(), run.done_layers).plan() if run.done_layers else None
+        except IbcError as error:
+            # Such as a model that is not there; a change of the file may be the cause.
+            raise ConfigError(f"{run.path / 'config.yaml'}: {error}") from error
         problems = verify(run, Store(root / "store"), plan)
         n_problems += len(problems)
         for problem in problems:

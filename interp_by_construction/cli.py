@@ -173,8 +173,9 @@ def _verify(arguments: list[str]) -> int:
 
     n_problems = 0
     for run in runs:
+        config = run.config()
         try:
-            plan = graph_of(run.config(), run.done_layers).plan() if run.done_layers else None
+            plan = graph_of(config, run.done_layers).plan() if run.done_layers else None
         except IbcError as error:
             # Such as a model that is not there; a change of the file may be the cause.
             raise ConfigError(f"{run.path / 'config.yaml'}: {error}") from error

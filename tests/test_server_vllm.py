@@ -24,6 +24,7 @@ from interp_by_construction.config import LabelerConfig
 from interp_by_construction.llm.backend import Sampling
 from interp_by_construction.llm.client import make_labeler
 from interp_by_construction.llm.digits import TOLERANCE, log_softmax
+from interp_by_construction.llm.process_group import members
 from interp_by_construction.simulators.exact import simulate_packed
 
 pytestmark = pytest.mark.slow
@@ -33,16 +34,7 @@ MEMORY_LIMIT = 6 * 1024**3
 
 def processes_of(groups: list[int]) -> list[int]:
     """Running processes of the process groups; zombies do not count."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                state, _, group = (entry / "stat").read_text().rsplit(")", 1)[1].split()[:3]
-            except OSError:
-                continue
-            if int(group) in groups and state not in ("Z", "X"):
-                found.append(int(entry.name))
-    return found
+    return [pid for group in groups for pid, _ in members(group)]
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fake_server import FakeServer, fake_text
 from own_process import FORKS, run_alone
 from small_run import config, overrides
+from stand_in import running, wait_until
 from stock import Stock
 
 SECONDS = 8.0
@@ -26,13 +27,6 @@ LONG = ("layer=1", "align.steps=1000000", "trainer.checkpoint_seconds=0.2")
 def server() -> Iterator[FakeServer]:
     with FakeServer() as running:
         yield running
-
-
-def wait_for(there: Callable[[], bool], seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not there():
-        assert time.monotonic() < deadline, "it never came so far"
-        time.sleep(0.02)
 
 
 def children_of(pid: int) -> list[int]:
@@ -66,10 +60,10 @@ def test_a_run_ends_in_time_and_says_how_to_go_on(
     assert process.pid is not None
     checkpoints = tmp_path / "store" / "align"
     if phase == "label":
-        wait_for(lambda: bool(server.requests))
+        wait_until(lambda: bool(server.requests), 120.0)
     else:
-        wait_for(lambda: any(checkpoints.glob(".*.scratch/*/*.ckpt")))
-    wait_for(lambda: bool(children_of(process.pid or 0)))
+        wait_until(lambda: any(checkpoints.glob(".*.scratch/*/*.ckpt")), 120.0)
+    wait_until(lambda: bool(children_of(process.pid or 0)), 120.0)
     helpers = children_of(process.pid)
     began = time.monotonic()
     os.kill(process.pid, sent)
@@ -81,16 +75,8 @@ def test_a_run_ends_in_time_and_says_how_to_go_on(
     assert "Traceback" not in error
     held.set()
     for pid in helpers:
-        wait_for(lambda pid=pid: not _runs(pid), SECONDS)  # type: ignore[misc]
+        wait_until(lambda pid=pid: not running(pid), SECONDS)  # type: ignore[misc]
     assert phase == "label" or any(checkpoints.glob(".*.scratch/*/*.ckpt"))
-
-
-def _runs(pid: int) -> bool:
-    """Whether a process is there, and not just waits to be reaped."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_what_hangs_is_cut_off_and_a_second_signal_ends_at_once(tmp_path: Path) -> None:

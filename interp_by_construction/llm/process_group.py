@@ -12,6 +12,12 @@ from pathlib import Path
 PROC = Path("/proc")
 LISTENING = "0A"
 """State of a socket in /proc/net/tcp."""
+ASKED = frozenset(
+    f"{ip:0{width}X}"
+    for ip, width in ((0, 8), (0x0100007F, 8), (0, 32), (0x01000000, 32), (0xFFFF00000100007F, 32))
+)
+"""Local addresses there that get what is sent to 127.0.0.1 or to ::1: any, and loopback. Another
+program may listen on the same port of another interface."""
 
 
 def members(group: int) -> Iterator[tuple[int, str]]:
@@ -31,7 +37,8 @@ def is_stopped(group: int) -> bool:
 
 
 def listens(group: int, port: int) -> bool:
-    """Whether a process of the group, and nobody else, listens on a TCP port of this machine."""
+    """Whether a process of the group, and nobody else, gets what is sent to a TCP port of the
+    loopback interface."""
     if not PROC.is_dir():
         return True
     sockets = _listeners(port)
@@ -57,7 +64,7 @@ def is_free(port: int) -> bool:
 
 
 def _listeners(port: int) -> set[str]:
-    """Inodes of the sockets that listen on a port."""
+    """Inodes of the sockets that listen on a port of the loopback interface."""
     found = set()
     for table in ("tcp", "tcp6"):
         try:
@@ -66,7 +73,8 @@ def _listeners(port: int) -> set[str]:
             continue
         for row in rows:
             _, local, _, state, _, _, _, _, _, inode = row.split()[:10]
-            if state == LISTENING and int(local.rpartition(":")[2], 16) == port:
+            address, _, its_port = local.partition(":")
+            if state == LISTENING and address in ASKED and int(its_port, 16) == port:
                 found.add(inode)
     return found
 

@@ -18,7 +18,10 @@ from fake_server import FakeServer
 from faults.campaign import SCALE, drawn
 from own_process import FORKS, command_alone, run_alone
 from small_run import overrides, run_hashes
+from stand_in import wait_until
 from stock import Stock
+
+from interp_by_construction.llm.process_group import members
 
 SECONDS = 8.0
 PHASES = "corpus subject encode collect label simulate align control evaluate".split()
@@ -99,16 +102,5 @@ def _stopped(
     assert process.exitcode == 128 + sent, text
     assert f"stopped by {sent.name}; the same command goes on where it stopped" in text
     assert "Traceback" not in text
-    deadline = time.monotonic() + SECONDS
-    while any(_group_of(each) == process.pid for each in Path("/proc").glob("[0-9]*")):
-        assert time.monotonic() < deadline, "a process was left behind"
-        time.sleep(0.05)
-
-
-def _group_of(process: Path) -> int | None:
-    """Process group of a running process; None for one that only waits to be reaped."""
-    try:
-        state, _, group = (process / "stat").read_text().rpartition(")")[2].split()[:3]
-    except (OSError, ValueError):
-        return None
-    return None if state == "Z" else int(group)
+    group = process.pid
+    wait_until(lambda: not list(members(group)), SECONDS)

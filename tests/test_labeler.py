@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -273,6 +275,22 @@ def test_damaged_cache_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"this is no database" * 100)
     with pytest.raises(StoreError, match=r"calls\.sqlite is damaged.*delete it"):
         CallCache(path).get("a")
+
+
+def test_a_full_disk_is_named_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = CallCache(tmp_path / "calls.sqlite")
+    cache.put("a", b"1")
+    cache._open().execute("PRAGMA max_page_count = 4")
+    with pytest.raises(StoreError, match=r"no space left for .*calls\.sqlite: free some space"):
+        cache.put("b", bytes(2**20))
+    assert cache.get("a") == b"1"
+    # For want of space for its index sqlite says that the disk fails.
+    failing = sqlite3.OperationalError("disk I/O error")
+    failing.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+    for free, said in ((0, "no space left for"), (2**30, "cannot use the call cache")):
+        monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        with pytest.raises(StoreError, match=said), cache._errors():
+            raise failing
 
 
 def excerpt(tokens: list[str], peak: int, value: float = 1.0) -> Excerpt:

@@ -7,7 +7,9 @@ share the file.
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -19,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from interp_by_construction.engine.disk import disk_errors, sha256_json
+from interp_by_construction.engine.disk import disk_errors, refusal, sha256_json
 from interp_by_construction.engine.locks import file_system
 from interp_by_construction.errors import StoreError
 from interp_by_construction.llm.backend import N_DIGITS
@@ -27,6 +29,9 @@ from interp_by_construction.llm.backend import N_DIGITS
 _TEXT, _LOGITS = b"t", b"l"
 _PATIENCE, _PAUSE = 60.0, 0.02
 """Seconds to wait for other processes, and between two attempts."""
+
+_SPACE = 2**16
+"""Free bytes that are too few for sqlite's index."""
 
 
 def cache_key(payload: dict[str, Any]) -> str:
@@ -122,6 +127,9 @@ class CallCache:
             with disk_errors(self.path):
                 yield
         except sqlite3.OperationalError as error:
+            if _is_full(error, self.path.parent):
+                full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                raise StoreError(str(refusal(full, self.path))) from error
             raise StoreError(
                 f"cannot use the call cache {self.path} ({error}): free some space, or set paths.root=DIR to a writable directory"
             ) from error
@@ -129,3 +137,12 @@ class CallCache:
             raise StoreError(
                 f"the call cache {self.path} is damaged ({error}): delete it; its calls will be made again"
             ) from error
+
+
+def _is_full(error: sqlite3.OperationalError, folder: Path) -> bool:
+    """Whether sqlite ran out of space. Where it cannot lengthen its index of the write-ahead log it
+    says `disk I/O error`, as of a disk that fails."""
+    code = error.sqlite_errorcode & 0xFF
+    if code == sqlite3.SQLITE_IOERR:
+        return shutil.disk_usage(folder).free < _SPACE
+    return code == sqlite3.SQLITE_FULL

@@ -1,194 +1,148 @@
-"""Laws of reading text: every kind of file gives the same documents, what holds no text is counted,
-nothing is read that is not asked for, and every split gets its share."""
+"""The law of every simulator: what it says of a token depends on the text up to the end of that
+token, however later text is cut into tokens."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import json
-import logging
-from collections.abc import Callable, Iterator
-from itertools import count
+import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
 import pytest
-from test_corpus import EQUAL, LINES, text_config
+from test_token_texts import byte_level, sentencepiece
+from tiny_subjects import FAMILIES, random_model
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from interp_by_construction.config import SPLITS
-from interp_by_construction.corpus import build_corpus, tokenize
-from interp_by_construction.corpus.splits import assign
-from interp_by_construction.corpus.text import Reading, read_documents, split_text
-from interp_by_construction.corpus.tokenize import encode, train_tokenizer
-from interp_by_construction.errors import CorpusError
+from interp_by_construction.errors import ConfigError
+from interp_by_construction.llm.digits import resolve_digits
+from interp_by_construction.llm.embedded import resolve_model
+from interp_by_construction.simulators.encoder import Encoder
+from interp_by_construction.simulators.prompt import PromptBuilder
+from interp_by_construction.simulators.reading import PrefixTree, cutter, prefix_tree, settled
 
-TEXTS = [f"Document {i} says {i * i}." for i in range(9)]
-ROWS: list[dict[str, object]] = [{"text": text, "url": "u"} for text in TEXTS]
-HOLES: list[dict[str, object]] = [
-    *ROWS[:4], {"text": None, "url": "u"}, {"text": "", "url": "u"}, {"text": "  ", "url": "u"}, *ROWS[4:],
-]  # fmt: skip
-
-
-def lines(rows: list[dict[str, object]]) -> bytes:
-    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+TEXT = "The houseboat's unbelievable owner  said\n\nthat nothing, nothing at all -- not even Peterson's dog -- was 1234 feet away. 数据。café\u0301 "
 
 
-def table(rows: list[dict[str, object]], delimiter: str = ",") -> bytes:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, ["text", "url"], delimiter=delimiter)
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue().encode()
+@functools.cache
+def smollm2() -> Any:
+    return AutoTokenizer.from_pretrained(resolve_model("smollm2"))
 
 
-def parquet(rows: list[dict[str, object]]) -> bytes:
-    out = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows), out)
-    return out.getvalue()
+@functools.cache
+def unigram() -> PreTrainedTokenizerFast:
+    """The best cut of a whole word: later letters change where earlier ones are cut."""
+    words = [("<unk>", 0.0), ("▁", -3.0), *((letter, -6.0) for letter in "abcdehilnoprstuvwy.,'")]
+    words += [("▁house", -4.0), ("▁hou", -4.5), ("seboat", -5.0), ("boat", -5.0), ("ing", -4.0)]
+    tokenizer = Tokenizer(models.Unigram(words, 0, False))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
 
 
-KINDS: dict[str, Callable[[list[dict[str, object]]], bytes]] = {
-    "a.jsonl": lines,
-    "bom.jsonl": lambda rows: b"\xef\xbb\xbf" + lines(rows).replace(b"\n", b"\r\n"),
-    "c4-train.00000-of-01024.json.gz": lambda rows: gzip.compress(lines(rows)),
-    "list.json": lambda rows: json.dumps(rows, indent=1).encode(),
-    "table.csv": lambda rows: b"\xef\xbb\xbf" + table(rows),
-    "table.tsv": lambda rows: table(rows, "\t"),
-    "table.parquet": parquet,
-}
+TOKENIZERS = (smollm2, byte_level, sentencepiece, unigram)
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_rows_without_text_are_skipped_and_counted_in_every_kind_of_file(
-    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def pieces_of(text: str, rng: np.random.Generator) -> list[str]:
+    """The text, cut anywhere, some pieces of it empty."""
+    at = np.sort(rng.integers(0, len(text) + 1, size=max(1, len(text) // 3)))
+    return [text[a:b] for a, b in zip([0, *at], [*at, len(text)], strict=True)]
+
+
+def path(tree: PrefixTree, node: int) -> list[int]:
+    found = []
+    while node >= 0:
+        found.append(int(tree.ids[node]))
+        node = int(tree.parents[node])
+    return found[::-1]
+
+
+def test_no_text_holds_a_special_token() -> None:
+    for tokenizer in (smollm2(), byte_level()):
+        end = tokenizer.eos_token
+        (ids,) = cutter(tokenizer)([f"a{end}b"])
+        assert tokenizer.eos_token_id not in ids and tokenizer.decode(ids).strip() == f"a{end}b"
+        assert cutter(tokenizer)([TEXT])[0] == tokenizer.encode(TEXT, add_special_tokens=False)
+
+
+@pytest.mark.parametrize("made", TOKENIZERS)
+@pytest.mark.parametrize("repeats", [1, 12])
+def test_each_prefix_is_cut_as_a_text_of_its_own(made: Callable[[], Any], repeats: int) -> None:
+    rng, cut = np.random.default_rng(repeats), cutter(made())
+    pieces = pieces_of(TEXT * repeats, rng)
+    tree = prefix_tree(cut, pieces)
+    prefixes = ["".join(pieces[: i + 1]) for i in range(len(pieces))]
+    assert [path(tree, node) for node in tree.ends] == cut(prefixes)
+    seen = tree.ancestors()
+    for node in rng.choice(len(tree.ids), 20):
+        assert tree.ids[seen[node]].tolist() == path(tree, node)
+        assert tree.depths[node] == seen[node].sum() - 1
+    assert len(set(zip(tree.ids.tolist(), tree.parents.tolist(), strict=True))) == len(tree.ids)
+    front = tree.behind([7, 8])
+    assert [path(front, node) for node in front.ends] == [[7, 8, *own] for own in cut(prefixes)]
+
+
+@pytest.mark.parametrize("made", TOKENIZERS)
+def test_one_sequence_never_takes_back_what_was_read(made: Callable[[], Any]) -> None:
+    cut, text = cutter(made()), TEXT * 2
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        pieces = pieces_of(text, rng)
+        ids, reads = settled(cut, pieces)
+        assert len(reads) == len(pieces) and reads[-1] == len(ids)
+        stop = int(rng.integers(1, len(pieces)))
+        other = [*pieces[:stop], *pieces_of("seboatings, 7 dogs", rng)]
+        again, read_again = settled(cut, other)
+        assert (read_again[:stop] == reads[:stop]).all()
+        assert again[: reads[stop - 1]] == ids[: reads[stop - 1]]
+        # A text whose pieces are what the tokenizer makes of it is cut as it always is.
+        if made in (smollm2, byte_level):
+            assert made().decode(ids).strip() == text.strip()
+            natural = cut([text])[0]
+            offsets = made()(text, add_special_tokens=False, return_offsets_mapping=True)
+            whole = [text[a:b] for a, b in offsets["offset_mapping"]]
+            assert "".join(whole) != text or settled(cut, whole)[0] == natural
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_encoder_reads_a_tree_as_it_reads_each_prefix(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / name).write_bytes(KINDS[name](HOLES))
-    reading = Reading(text_config(tmp_path / name))
-    assert list(reading) == TEXTS and reading.n_skipped == 3
-    assert "3 rows or files without text are skipped" in caplog.text
-    for wrong, message in (("body", r"'body'.* url"), ("number", r"int in 'number', not text")):
-        typed = [{**row, "number": 1} for row in ROWS] if wrong == "number" else ROWS
-        if wrong == "body" or not name.startswith("table."):
-            (tmp_path / name).write_bytes(KINDS[name](typed))
-            with pytest.raises(CorpusError, match=message):
-                read_documents(text_config(tmp_path / name, text_field=wrong))
+    model = random_model(family).eval()
+    tokenizer = byte_level()
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    encoder = Encoder.load(str(tmp_path), (1, 2), "cpu")
+    texts = [["The", " dog", " ru", "n", "s and", " ", " runs"], ["", "", " d", "og"]]
+    read = list(encoder.encode(texts))
+    for text, rows in zip(texts, read, strict=True):
+        prefixes = ["".join(text[: i + 1]) or "\n" for i in range(len(text))]
+        expected = [states[-1] for states in encoder.states(prefixes)]
+        np.testing.assert_allclose(rows.astype(np.float32), expected, rtol=5e-3, atol=5e-3)
+    # Later text, inside a word too, changes nothing.
+    for stop in (2, 3, 4):
+        (again,) = encoder.encode([[*texts[0][:stop], "nnetboat", " and more"]])
+        np.testing.assert_allclose(again[:stop], read[0][:stop], rtol=5e-3, atol=5e-3)
 
 
-def test_a_row_without_the_column_counts_as_one_without_text(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_bytes(lines([*ROWS, {"url": "u"}]))
-    reading = Reading(text_config(tmp_path / "a.jsonl"))
-    assert list(reading) == TEXTS and reading.n_skipped == 1
-
-
-def test_half_a_letter_is_replaced_and_counted(tmp_path: Path) -> None:
-    file = tmp_path / "a.jsonl"
-    file.write_bytes(lines([*ROWS, {"text": "half \ud83d and \ud83d\ude00 whole"}]))
-    reading = Reading(text_config(file))
-    assert list(reading)[-1] == "half \ufffd and 😀 whole" and reading.n_replaced == 1
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("page.html", b"<p>text</p>", r"kind \.html are not read.*rename it to \.txt"),
-        ("one.json", b'{\n "text": "a"\n}', "line 1 is not JSON"),
-        ("deep.jsonl", b'{"text": "a"}\n' + b"[" * 10**5, "line 2 is not JSON .*recursion"),
-        ("deep.json", b'[{"text":' * 10**5, "is not JSON .*recursion"),
-        ("texts.json", b'["a", "b"]', 'row 1 is no row but "a"'),
-        ("cut.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 999, mtime=0)[:40], "cannot read"),
-        ("latin.csv", "text\nf\xfcr".encode("latin-1"), "byte 0xFC is not UTF-8"),
-    ],
-)
-def test_what_cannot_be_read_is_named(
-    name: str, content: bytes, message: str, tmp_path: Path
+def test_an_encoder_that_cannot_read_a_tree_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(CorpusError, match=message) as caught:
-        read_documents(text_config(tmp_path / name))
-    assert name in str(caught.value)
+    random_model("llama").save_pretrained(tmp_path)
+    byte_level().save_pretrained(tmp_path)
+    monkeypatch.setattr(Encoder, "_of_trees", lambda self, trees: np.zeros((1, 3, 16), np.float32))
+    with pytest.raises(ConfigError, match=r"simulate.encoder=.*tree"):
+        Encoder.load(str(tmp_path), (1,), "cpu")
 
 
-def test_a_folder_holds_documents_of_one_kind(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    folder = tmp_path / "texts"
-    for hidden in ("__MACOSX/._0.txt", ".ipynb_checkpoints/0.txt", ".0.txt", ".DS_Store"):
-        (folder / hidden).parent.mkdir(parents=True, exist_ok=True)
-        (folder / hidden).write_bytes(b"\0\x02\xb0\xff")
-    for i, text in enumerate(TEXTS):
-        (folder / f"{i}.txt").write_text(text)
-    for other in ("README.md", "LICENSE.txt", "Thumbs.db", "index.csv"):
-        (folder / other).write_text("no document")
-    reading = Reading(text_config(folder))
-    assert list(reading) == TEXTS
-    assert reading.left_out == ["LICENSE.txt", "README.md", "Thumbs.db", "index.csv"]
-    assert "4 files are no documents (LICENSE.txt, README.md, Thumbs.db, ...)" in caplog.text
-    (folder / "data").mkdir()
-    (folder / "data" / "train.parquet").write_bytes(parquet(ROWS[:8]))
-    assert read_documents(text_config(folder)) == TEXTS[:8]
-
-
-def test_no_more_is_read_than_asked_for(tmp_path: Path) -> None:
-    file = tmp_path / "a.jsonl"
-    file.write_bytes(lines(ROWS) + b"no JSON\n")
-    assert read_documents(text_config(file, max_documents=8)) == TEXTS[:8]
-    with pytest.raises(CorpusError, match="line 10 is not JSON"):
-        read_documents(text_config(file))
-
-
-def test_texts_are_tokenized_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenize, "BATCH_LETTERS", 100)
-    tokenizer, read = train_tokenizer(TEXTS, 300), count()
-    texts: Iterator[str] = (f"{TEXTS[next(read) % 9]}" for _ in range(1000))
-    ids = encode(tokenizer, texts)
-    assert tokenizer.decode(next(ids)[:-1]).strip() == TEXTS[0]
-    assert next(read) < 10
-    assert len(list(ids)) == 999
-
-
-@pytest.mark.parametrize("text", ["一二三四五六七八九十。" * 900, "ACGT" * 40_000])
-def test_text_without_spaces_is_cut(text: str) -> None:
-    documents = split_text(text)
-    assert len(documents) >= len(SPLITS) and "".join(documents) == text
-
-
-def test_lines_of_scripts_without_spaces_are_joined_without_one() -> None:
-    assert split_text("一二三\n四五六\n\n七 八\nab\ncd") == ["一二三四五六\n\n七 八 ab cd"]
-    assert split_text("a\r\nb\rc") == ["a b c"]
-
-
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
-def test_a_long_document_starves_no_split(share: float) -> None:
-    fractions = dict.fromkeys(SPLITS, 0.02) | {"train": 0.88}
-    n = 400
-    sizes = [1.0] * n + [share * n / (1 - share)]
+def test_an_exact_rating_knows_no_later_text() -> None:
+    builder = PromptBuilder(smollm2(), resolve_digits(smollm2(), "smollm2"))
     for seed in range(5):
-        splits = assign(sizes, fractions, seed)
-        assert splits[-1] == "train"
-        rest = (1 - fractions["train"]) * sum(sizes)
-        due = min(1.0, n / rest) * 0.02 * sum(sizes)
-        for split in SPLITS[1:]:
-            assert splits.count(split) >= 0.5 * due - 1, split
-
-
-def test_the_reason_for_a_starved_split_is_told(tmp_path: Path) -> None:
-    words = LINES.split()
-    rows: list[dict[str, object]] = [{"text": " ".join(words * 5)}]
-    rows += [{"text": f"{word} {i}"} for i, word in enumerate(words[:8])]
-    (tmp_path / "a.jsonl").write_bytes(lines(rows))
-    with pytest.raises(CorpusError, match=r"its longest document has .* Cut that document"):
-        build_corpus(text_config(tmp_path / "a.jsonl", fractions=EQUAL), None, tmp_path / "out")
-
-
-def test_what_was_left_out_is_in_the_record(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.ERROR)
-    rows: list[dict[str, object]] = [{"text": f"{i} {LINES[i : i + 300]}"} for i in range(40)]
-    halves: list[dict[str, object]] = [{"text": None}, rows[0], {"text": "\ud83d a"}]
-    (tmp_path / "a.jsonl").write_bytes(lines([*rows, *halves]))
-    record = build_corpus(text_config(tmp_path / "a.jsonl"), None, tmp_path / "out")
-    assert (record.n_skipped, record.n_replaced, record.n_repeats_dropped) == (1, 1, 1)
-    assert record.n_documents == 41 and record.n_files_left_out == 0
+        pieces = pieces_of(TEXT, np.random.default_rng(seed))
+        whole = builder.excerpt(pieces)
+        for stop in range(1, len(pieces), 5):
+            other = builder.excerpt([*pieces[:stop], "nnet", " and", " more"])
+            assert (whole.reads[:stop] == other.reads[:stop]).all()
+            n = whole.reads[stop - 1] + 1
+            assert (whole.ids[:n] == other.ids[:n]).all()

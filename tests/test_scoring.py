@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from interp_by_construction.scoring import simulation_score
-from interp_by_construction.simulators.encoder import last_encoder_tokens
 from interp_by_construction.simulators.ridge import fit_ridge
 from interp_by_construction.stages.evaluate import Score, shuffled_scores
 from interp_by_construction.stats.bootstrap import mean_ci95, paired_difference_ci95
@@ -80,12 +79,6 @@ def test_bootstrap_interval_covers_and_pairs() -> None:
     weights = np.full(200, 10)
     # A constant difference has no spread, however much the documents differ.
     assert paired_difference_ci95(first + 5, first, weights, 500, 0) == pytest.approx((0.5, 0.5))
-
-
-def test_encoder_tokens_never_look_ahead() -> None:
-    # "ab" + "c d" + "e" against encoder tokens "abc", " d", "e".
-    assert last_encoder_tokens(["ab", "c d", "e"], [(0, 3), (3, 5), (5, 6)]) == [0, 1, 2]
-    assert last_encoder_tokens(["abc", " ", "d"], [(0, 3), (3, 5)]) == [0, 0, 1]
 
 
 def test_ridge_recovers_a_linear_simulator_and_reports_held_out_fidelity() -> None:

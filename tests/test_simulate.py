@@ -117,12 +117,12 @@ def test_expected_digit_is_the_mean_under_the_softmax() -> None:
     )
 
 
-def test_packed_values_are_read_at_each_tokens_last_labeler_token(
+def test_packed_values_are_read_where_each_token_has_been_read(
     server: FakeServer, tmp_path: Path
 ) -> None:
     cfg = config(server, tmp_path)
-    # "unbelievably" is several labeler tokens, " fo" + "x" one, and "A" stands where no labeler
-    # token has ended yet.
+    # "unbelievably" is several labeler tokens. "Apple" and "fox" are one each, but the subject
+    # reads them in parts, and so does the labeler.
     excerpts = [["The", " dog", " unbelievably", "!"], ["A", "pple", " a", " fo", "x", ""]]
     with make_labeler(cfg.labeler, tmp_path / "calls.sqlite", tmp_path) as labeler:
         values = simulate_packed(labeler, ["animals", REFERENCE_LABELS[0]], excerpts, "test")
@@ -137,10 +137,9 @@ def test_packed_values_are_read_at_each_tokens_last_labeler_token(
             first + ids(text)
             for text in (" The", " The dog", " The dog unbelievably", " The dog unbelievably!")
         ]
-        read += [
-            second + ids(text)
-            for text in ("", " Apple", " Apple a", " Apple a", " Apple a fox", " Apple a fox")
-        ]
+        for part in (" A", "pple", " a", " fo", "x", ""):
+            second += ids(part)
+            read.append(list(second))
     assert len(ids(" unbelievably")) > 1 and len(ids(" fox")) == len(ids(" Apple")) == 1
     np.testing.assert_allclose(
         values[:, 0], [float(expected_digit(fake_logits(prompt))[-1]) for prompt in read], rtol=1e-6

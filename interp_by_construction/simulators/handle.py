@@ -21,6 +21,7 @@ from interp_by_construction.simulators.base import (
     TextEncoder,
     Texts,
 )
+from interp_by_construction.simulators.reading import READING
 
 T = TypeVar("T")
 
@@ -42,7 +43,7 @@ class Encoder(Handle[TextEncoder]):
         """The model, what is made of its hidden states, and which of them are read."""
         own = create(self.cfg)
         read = {name: getattr(own.cfg, name) for name in own.encoder_settings}
-        return json.dumps(own.identity | read, sort_keys=True)
+        return json.dumps(own.identity | read | {"reading": READING}, sort_keys=True)
 
     def open(self, runtime: Runtime) -> TextEncoder:
         return create(self.cfg).load_encoder(runtime.device)
@@ -116,7 +117,7 @@ class ConfiguredSimulator(_Configured[Simulate]):
         simulator = self.simulator
         reads = simulator.identity if self.any_text else {"labeler": self.labeler.identity}
         values = [f"{key}={reads[key]}" for key in sorted(reads)]
-        return " ".join([self.name, simulator.score_name, *values])
+        return " ".join([self.name, simulator.score_name, READING, *values])
 
     def open(self, runtime: Runtime) -> Simulate:
         return self.simulator.open(self.models(runtime))
@@ -131,7 +132,8 @@ class TargetSimulator(_Configured[Fit]):
         """Its kind and settings, the labeler, and what else it reads beside label and text."""
         own = self.simulator
         known = {name: getattr(own.cfg, name) for name in ("simulator", *own.settings)}
-        return json.dumps(known | own.identity | {"labeler": self.labeler.identity}, sort_keys=True)
+        beside = {"labeler": self.labeler.identity, "reading": READING}
+        return json.dumps(known | own.identity | beside, sort_keys=True)
 
     def open(self, runtime: Runtime) -> Fit:
         models = self.models(runtime)

@@ -4,9 +4,10 @@
                                                            that the labeler expects first, if any
     Label: ... / Text: ...                                 once per excerpt, as many as fit
 
-Text is encoded as a whole, so that the labeler reads natural text whatever the subject's tokens
-are. A subject token takes the digit logits at the last labeler token that ends at or before its own
-end, never a later one.
+Text is cut into the labeler's own tokens, so that it reads natural text whatever the subject's
+tokens are; only a word that the subject reads in parts is cut where its parts end
+(`simulators.reading`). A subject token takes the digit logits at the last labeler token that has
+been read by its own end.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from interp_by_construction.errors import LabelerError
 from interp_by_construction.llm.beginning import beginning
 from interp_by_construction.llm.digits import Digits
-from interp_by_construction.simulators.encoder import last_encoder_tokens
+from interp_by_construction.simulators.reading import cutter, settled
 
 HEAD = "Rate how strongly each word of a text matches a label, from 0 to 9.\n"
 
@@ -112,19 +113,13 @@ class PromptBuilder:
         # Line breaks would end the text; each is one character, so that ends stay where they are.
         pieces = [token.replace("\n", " ") for token in tokens]
         text = "".join(pieces)
-        lead = "" if text[:1].isspace() else " "
-        with _valid(lead + text):
-            encoded = self._tokenizer(
-                lead + text,
-                add_special_tokens=False,
-                split_special_tokens=True,
-                return_offsets_mapping=True,
-            )
-        reads = last_encoder_tokens([lead, *pieces], encoded["offset_mapping"], first=-1)[1:]
-        return Excerpt(
-            np.asarray([*encoded["input_ids"], *self._end], dtype=np.int32),
-            np.asarray(reads, dtype=np.int32),
-        )
+        first = next((i for i, piece in enumerate(pieces) if piece), 0)
+        if not text[:1].isspace():
+            pieces[first : first + 1] = [f" {text and pieces[first]}"]
+        with _valid(text):
+            ids, n_read = settled(cutter(self._tokenizer), pieces)
+        reads = n_read[: len(tokens)] - 1
+        return Excerpt(np.asarray([*ids, *self._end], np.int32), reads.astype(np.int32))
 
 
 @contextmanager

@@ -102,7 +102,7 @@ class Judge(LayerMeasurement[JudgeRecord]):
     node, NaN where undefined), and what the scorers write."""
 
     name = "judge"
-    version = 3
+    version = 4
     record = JudgeRecord
     says = "has a language model judge the labels"
 

@@ -72,7 +72,7 @@ class Simulate(Stage[SimulateRecord]):
     """
 
     name = "simulate"
-    version = 6
+    version = 7
     record = SimulateRecord
     says = "predicts activations from the labels alone"
 

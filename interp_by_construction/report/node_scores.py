@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from interp_by_construction.results.method_scores import SIMULATION
+from interp_by_construction.results.method_scores import SIMULATION, STRONG_TOKENS
 
 TEXT_COLUMNS = "layer node pole label status top_tokens promotes suppresses added".split()
 """Columns of nodes.parquet that are no scores."""
@@ -16,6 +16,8 @@ TRUTH_TEXT = {"truth_concept": "concept", "truth_rule": "rule"}
 OWN_NAMES = {
     "score": (SIMULATION, "simulator"),
     "score_exact": (SIMULATION, "labeler, exact"),
+    "score_auprc": (STRONG_TOKENS["auprc"], "simulator"),
+    "score_f1": (STRONG_TOKENS["f1"], "simulator"),
     "truth_r": ("ground truth, r", "corpus"),
     "truth_auc": ("ground truth, AUC", "corpus"),
     "truth_rule_r": ("ground truth by a rule, r", "corpus"),

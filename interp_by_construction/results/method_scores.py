@@ -15,6 +15,8 @@ from interp_by_construction.scoring.score_table import Row, RowSummary
 
 SIMULATION = "simulation r, all text"
 """Name of the scores of evaluate in tables."""
+STRONG_TOKENS = {"auprc": "strong tokens, AUPRC", "f1": "strong tokens, F1"}
+"""The same of those that are no correlation, see `scoring.detection_scores`."""
 
 
 def scores_by_method(artifacts: Artifacts, cfg: Config) -> list[dict[str, Any]]:
@@ -31,6 +33,10 @@ def scores_by_method(artifacts: Artifacts, cfg: Config) -> list[dict[str, Any]]:
     if scores["final"]["simulator"] != scores["exact"]["simulator"]:
         beside = {"before": "exact_before", "final": "exact", "shuffled": "exact_shuffled"}
         records += _simulation(scores, beside, cfg.labeler.model)
+    for name, title in STRONG_TOKENS.items():
+        if name in scores:
+            of = {"before": f"{name}_before", "final": name, "shuffled": f"{name}_shuffled"}
+            records += _simulation(scores, of, cfg.labeler.model, name, title)
     if "function" in artifacts:
         records += _own_label_first(artifacts, cfg)
     if "judge" in artifacts:
@@ -39,7 +45,11 @@ def scores_by_method(artifacts: Artifacts, cfg: Config) -> list[dict[str, Any]]:
 
 
 def _simulation(
-    scores: dict[str, Any], moments: dict[str, str], labeler: str
+    scores: dict[str, Any],
+    moments: dict[str, str],
+    labeler: str,
+    method: str = "simulation",
+    title: str = SIMULATION,
 ) -> list[dict[str, Any]]:
     """moments: moment -> name of its score. The judge of exact simulation is the labeler. Any other
     simulator is its own judge."""
@@ -48,8 +58,8 @@ def _simulation(
     for moment, name in moments.items():
         simulator = scores[name]["simulator"]
         record = {
-            "method": "simulation",
-            "title": SIMULATION,
+            "method": method,
+            "title": title,
             "judge": labeler if simulator == exact else simulator,
             "moment": moment,
             "n_not_asked": 0,

@@ -5,8 +5,11 @@ is compared with (invariants 6, 7).
    simulator that made the targets. Targets distilled from exact simulations are scored with the
    exact simulation. The `exact` scores use it in every run.
 2. Chance is the mean r with the simulations of other nodes' labels (`shuffled`).
-3. On stories, nodes are also compared with the lexicon and the rules (`scoring.story_truth`).
-4. The final model is checked to hold frozen weights and activations bit for bit (invariant 1).
+3. Beside r stand average precision and F1 (`stats.detection`): does the label find the tokens on
+   which the node is strongly active? What is strong, and where F1 draws its line, is set on the
+   select split.
+4. On stories, nodes are also compared with the lexicon and the rules (`scoring.story_truth`).
+5. The final model is checked to hold frozen weights and activations bit for bit (invariant 1).
 
 Scores are against the nodes' own labels, whatever they were trained towards. Only `trained` and
 `trained_before`, with align.target=shuffled, are against the labels trained towards. Random targets
@@ -31,13 +34,18 @@ from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.engine.effort import Effort, Sizes
 from interp_by_construction.engine.records import Column, Record, to_json
 from interp_by_construction.engine.rows import read_rows, write_rows
+from interp_by_construction.engine.runtime import torch_threads
 from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.engine.tracking import log_summary, log_table
 from interp_by_construction.labelling.labels import Label, read_labels
+from interp_by_construction.scoring.detection_scores import DETECTION, detection_scores
 from interp_by_construction.scoring.simulated import SimulatedLayer
 from interp_by_construction.scoring.story_truth import StoryScores, score_stories
+from interp_by_construction.simulators import simulator_class
 from interp_by_construction.stages import LayerMeasurement, LayerStages, load_model
 from interp_by_construction.stages.freeze import frozen_identical
+from interp_by_construction.stages.label import compared_texts
+from interp_by_construction.stats.baselines import other_labels
 from interp_by_construction.stats.bootstrap import mean_ci95
 from interp_by_construction.stats.correlation import columnwise_correlation
 from interp_by_construction.stats.undefined import mean_defined, means_defined, or_none
@@ -48,7 +56,7 @@ from interp_by_construction.training.targets import Target, other_nodes
 
 N_SHUFFLES = 20
 EXACT_SCORES = ("exact", "exact_before", "exact_shuffled", "final_raw")
-SCORE_COLUMNS = ("before", "after", "final", "shuffled", "exact", "exact_before")
+SCORE_COLUMNS = ("before", "after", "final", "shuffled", "exact", "exact_before", *DETECTION)
 TRUTH_COLUMNS = {
     "concept": "string",
     "r": "float",
@@ -108,10 +116,20 @@ class EvaluateRecord(Record):
         return [
             Column.of_floats(f"score_{kind}", scores["nodes"], scores[kind])
             for kind in SCORE_COLUMNS
+            if kind in scores
         ] + [
             Column(f"truth_{name}", kind, {node: each[name] for node, each in truth.items()})
             for name, kind in TRUTH_COLUMNS.items()
         ]
+
+
+@dataclass(frozen=True)
+class SelectText:
+    """The text on which labels were chosen."""
+
+    n_tokens: int
+    encoded: Stage[Any] | None
+    """What the simulator's encoder read of it; null without an encoder."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +138,7 @@ class Evaluate(LayerMeasurement[EvaluateRecord]):
     NaN where undefined. On stories also `truth.jsonl`, one record per aligned node."""
 
     name = "evaluate"
-    version = 6
+    version = 7
     record = EvaluateRecord
     says = "scores the labels on held-out text"
 
@@ -129,6 +147,8 @@ class Evaluate(LayerMeasurement[EvaluateRecord]):
     final: Stage[Any]
     labels: Stage[Any]
     freeze: Stage[Any]
+    select: SelectText | None
+    """Null where the simulator does not read any text cheaply, or labels are not chosen by it."""
     target: Target
     """What the nodes were trained towards."""
     n_truth_tokens: int | None
@@ -146,6 +166,7 @@ class Evaluate(LayerMeasurement[EvaluateRecord]):
             final=layer.final,
             labels=layer.labels,
             freeze=layer.stages["freeze"],
+            select=_select_text(cfg, layer),
             target=cfg.align.target,
             n_truth_tokens=n_truth_tokens,
             n_bootstrap=cfg.evaluate.n_bootstrap,
@@ -155,7 +176,8 @@ class Evaluate(LayerMeasurement[EvaluateRecord]):
     def effort(self, sizes: Sizes) -> Effort:
         parts = {"score", self.simulator.scored_part}
         n_tokens = sum(extent(part, self.texts).n_tokens for part in parts)
-        return Effort(read=3 * n_tokens + 2 * (self.n_truth_tokens or 0), seconds=1)
+        n_select = 2 * self.select.n_tokens if self.select else 0
+        return Effort(read=3 * n_tokens + 2 * (self.n_truth_tokens or 0) + n_select, seconds=1)
 
     def compute(self, job: Job) -> EvaluateRecord:
         simulated = self.simulated(job)
@@ -167,8 +189,19 @@ class Evaluate(LayerMeasurement[EvaluateRecord]):
             passages["truth"] = Passage.of_split(
                 job.path(self.corpus), "score", n_tokens=self.n_truth_tokens
             )
+        if self.select is not None:
+            passages["select"] = Passage.of_split(
+                job.path(self.corpus), "select", n_tokens=self.select.n_tokens
+            )
         real = self._real(job, passages, simulated.aligned)
         per_node = self._scores(simulated, real)
+        if self.select is not None:
+            said = self._on_select(job, [str(each.text) for each in named], passages["select"])
+            part = self.simulator.scored_part
+            own_said = simulated.on(part)[own.is_text.reshape(-1)]
+            n = own_said.shape[1]
+            other = other_labels(n, [self.seed, self.layer]) if n > 1 else None
+            per_node |= detection_scores(real[part], own_said, real["select"], said, other)
         saved = per_node | {"nodes": simulated.aligned.nodes, "poles": simulated.aligned.poles}
         save_file(saved, job.out / "scores.safetensors")
         truth = None
@@ -201,7 +234,7 @@ class Evaluate(LayerMeasurement[EvaluateRecord]):
         for moment, stage in models.items():
             model = load_model(job, stage)
             for name, passage in passages.items():
-                if (name, moment) == ("truth", "after"):
+                if moment == "after" and name in ("truth", "select"):
                     continue
                 values = activations_on(model, passage, self.layer, aligned.nodes)
                 read[name][moment] = values[passage.is_text.reshape(-1)] * aligned.poles
@@ -241,6 +274,15 @@ class Evaluate(LayerMeasurement[EvaluateRecord]):
             "shuffled": shuffled_scores(on_own["final"], own, self.seed),
         }
 
+    def _on_select(self, job: Job, labels: list[str], passage: Passage) -> NDArray[np.float32]:
+        """What the labels say where there is text, [token, node]."""
+        assert self.select is not None
+        encoded = self.select.encoded
+        rows = None if encoded is None else np.load(job.path(encoded) / "select.npy")
+        with torch_threads(job.runtime.encoder_threads):
+            simulation = job.use(self.simulator)(labels)
+            return simulation.on(passage.tokens, rows, passage.is_text.reshape(-1))
+
     def _score(self, kind: str, values: NDArray[Any]) -> Score:
         names = dict.fromkeys(EXACT_SCORES, self.simulator.exact_name) | {"final_raw": "exact"}
         simulator = self.simulator.simulator
@@ -249,6 +291,13 @@ class Evaluate(LayerMeasurement[EvaluateRecord]):
         # Exact simulations are the labeler's own.
         judged = kind in EXACT_SCORES or self.simulator.self_judged
         return Score.of(values, name, judged, self.n_bootstrap, self.seed)
+
+
+def _select_text(cfg: Config, layer: LayerStages) -> SelectText | None:
+    texts = compared_texts(cfg)
+    if not simulator_class(cfg.simulate.simulator).any_text or "select" not in texts:
+        return None
+    return SelectText(texts["select"].n_tokens, layer.shared.get("encode_select"))
 
 
 def read_truth(folder: Path) -> dict[int, dict[str, Any]]:

@@ -17,9 +17,13 @@ FEATURES, HIDDEN, WIDTH = 576, 8, 6
 
 
 def write_random_head(
-    path: Path, seed: int = 0, encoder: str = "smollm2", layers: tuple[int, ...] = (1,)
+    path: Path,
+    seed: int = 0,
+    encoder: str = "smollm2",
+    layers: tuple[int, ...] = (1,),
+    beside: Head | None = None,
 ) -> Path:
-    """Writes `path` and returns it."""
+    """Writes `path` and returns it. beside: the first head, of a second one."""
     rng = np.random.default_rng(seed)
     weights: dict[str, np.ndarray] = {}
     n = FEATURES * len(layers)
@@ -33,7 +37,13 @@ def write_random_head(
             f"{tower}.out.bias": np.zeros(outputs),
             f"{tower}.skip.weight": rng.normal(size=(outputs, inputs)) / np.sqrt(inputs),
         }
-    head = {"encoder": encoder, "encoder_layers": list(layers), "record": {"trained": "never"}}
+    head: dict[str, object] = {
+        "encoder": encoder,
+        "encoder_layers": list(layers),
+        "record": {"trained": "never"},
+    }
+    if beside is not None:
+        head["adapter"] = beside.adapter_identity
     save_file(
         {name: value.astype(np.float32) for name, value in weights.items()},
         path,
@@ -44,5 +54,5 @@ def write_random_head(
 
 def simulate_text(head: Head, encoder: Encoder, label: str, tokens: Sequence[str]) -> list[float]:
     """What a head says of one text on its own."""
-    simulation = HeadSimulation(HeadEncoder(head, encoder), [label])
+    simulation = HeadSimulation(HeadEncoder([head], encoder), [label])
     return [float(value) for value in simulation([tokens])[:, 0]]

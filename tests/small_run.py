@@ -90,12 +90,15 @@ def store_hashes(root: Path) -> dict[str, str]:
 
 
 def matched(server: FakeServer, root: Path, head: Path, *more: str) -> Config:
-    """The same with a head, which also deals out the labels."""
+    """The same with a head, which also deals out the labels. A head called `second.safetensors`
+    beside it scores, too."""
+    second = head.with_name("second.safetensors")
     own = (
         "simulate.simulator=head",
         f"simulate.head={head}",
         "nodes.assign=match",
         "simulate.n_label_tokens=640",
+        *([f"simulate.second_head={second}"] if second.is_file() else []),
     )
     return config(server, root, *own, "label.general_pool=false", *more)
 

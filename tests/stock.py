@@ -35,6 +35,7 @@ from interp_by_construction.report.facts import RunFacts
 from interp_by_construction.report.viewer import build_viewer
 from interp_by_construction.schedules.layers import planned_layers
 from interp_by_construction.schedules.plan import graph_of
+from interp_by_construction.simulators.head import Head
 from interp_by_construction.stages import all_stages
 from interp_by_construction.subject.load import layer_count
 
@@ -66,6 +67,8 @@ class Stock:
 
         def make(new: Path) -> None:
             head = write_random_head(new / "head.safetensors")
+            beside = Head.load(head)
+            write_random_head(new / "second.safetensors", seed=1, layers=(2,), beside=beside)
             with FakeServer() as server:
                 self._publish(pipeline.run(self.begin(matched(server, new, head))))
 

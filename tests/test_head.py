@@ -43,11 +43,11 @@ from interp_by_construction.llm.embedded import resolve_model
 from interp_by_construction.llm.handle import LanguageModel
 from interp_by_construction.report import run_tables, terminal
 from interp_by_construction.results.verification import verify
-from interp_by_construction.simulators import check
+from interp_by_construction.simulators import check, create
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.files import simulate_file
 from interp_by_construction.simulators.handle import ConfiguredSimulator, simulator_of
-from interp_by_construction.simulators.head import Head, HeadEncoder
+from interp_by_construction.simulators.head import Head, HeadEncoder, HeadSimulation
 from interp_by_construction.stages.assign import Assign
 from interp_by_construction.stages.simulate import Simulate
 from interp_by_construction.stats.correlation import columnwise_correlation, pairwise_correlation
@@ -186,6 +186,30 @@ def test_self_judged_is_a_matter_of_whose_model_simulates(head_file: Path) -> No
         assert simulator_of(compose(overrides)).self_judged is expected
 
 
+def test_a_second_head_reads_what_the_first_one_reads(head_file: Path, tmp_path: Path) -> None:
+    other = write_random_head(tmp_path / "other.safetensors", layers=(2,))
+    settings = ["simulate.simulator=head", f"simulate.head={head_file}"]
+    assert create(compose(settings).simulate).second_name is None
+    with pytest.raises(ConfigError, match=r"simulate.second_head=.*reads another encoder"):
+        create(compose([*settings, f"simulate.second_head={other}"]).simulate)
+    first = Head.load(head_file)
+    write_random_head(other, layers=(2,), beside=first)
+    both = create(compose([*settings, f"simulate.second_head={other}"]).simulate)
+    assert both.second_name == "second head" and both.identity["second"]
+    # Each reads its own layers of one pass, as it would read them alone.
+    together = both.load_encoder("cpu")
+    texts = [["The", " old", " fox", " ran"], [" Home", "."]]
+    for which, head in enumerate((first, Head.load(other))):
+        alone = HeadEncoder([head], head.load_encoder("cpu"))
+        labels = ["animals", "the word 'old'"]
+        np.testing.assert_allclose(
+            HeadSimulation(together, labels, which)(texts),
+            HeadSimulation(alone, labels)(texts),
+            rtol=2e-2,
+            atol=2e-3,
+        )
+
+
 # A run.
 
 
@@ -205,6 +229,7 @@ def test_a_matched_run_keeps_every_contract(finished: tuple[Path, RunDirectory])
             "shuffled": "head",
             "exact": "exact-contrast",
             "final_raw": "exact",
+            "second": "second head",
         }
         assert {"exact_before", "exact_shuffled", "final_held_out"} <= set(layer["score_more"])
         for score in [*layer["score"].values(), *layer["score_more"].values()]:
@@ -656,7 +681,7 @@ def test_the_vector_of_a_label_is_the_same_bit_by_bit_whatever_stands_beside_it(
     )
     for i in (0, 7, len(labels) - 1):
         np.testing.assert_array_equal(head.label_vectors(encoder, [labels[i]])[0], together[i])
-    kept = HeadEncoder(head, encoder)
+    kept = HeadEncoder([head], encoder)
     for some in (labels[3:5], [], labels, labels[::-2]):
         np.testing.assert_array_equal(
             kept.label_vectors(some), together[[labels.index(label) for label in some]]

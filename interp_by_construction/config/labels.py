@@ -276,6 +276,9 @@ class SimulateConfig(TextAmounts):
     beforehand and takes any label."""
     head: str | None = None
     """File of a trained head (simulator head). null takes the one that ships with the package."""
+    second_head: str | None = None
+    """File of a head that only scores (simulator head): it must read the encoder of the first. null
+    takes the one that ships, beside the head that ships."""
     encoder: str = "smollm2"
     """Model whose hidden states ridge and head read; it runs in this process. A head needs the one
     that it was trained on."""

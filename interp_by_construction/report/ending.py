@@ -14,6 +14,7 @@ from interp_by_construction.report.facts import (
     RunFacts,
     distill_weight,
     examples,
+    mean,
     score_of,
     truth_of,
 )
@@ -175,7 +176,18 @@ def _score(layers: Sequence[dict[str, Any]]) -> str:
     return (
         f"{_two(final)}{spread}: mean correlation of a neuron with what its label predicts, on text "
         f"that nothing was trained or chosen on.{without} Before training {_two(before)}. Control, "
-        f"with other neurons' labels: {_two(shuffled)}. {_predicted_by(finals[0])}"
+        f"with other neurons' labels: {_two(shuffled)}. {_predicted_by(finals[0])}{_second(layers)}"
+    )
+
+
+def _second(layers: Sequence[dict[str, Any]]) -> str:
+    if any(layer["score"].get("second") is None for layer in layers):
+        return ""
+    score = score_of({"layers": layers}, "second")
+    chance = mean(layer["score_more"]["second_shuffled"]["mean"] for layer in layers)
+    return (
+        " By another simulator, which took no part in training, it is "
+        f"{_two(score)} (control {_two(chance)})."
     )
 
 

@@ -37,7 +37,9 @@ from interp_by_construction.report.run_tables import SHOWN_SCORES
 from interp_by_construction.report.site import copy_assets, render
 from interp_by_construction.report.viewer import build_viewer
 
-NODE_SCORES = "score_before score_after score_final score_shuffled score_exact truth_r".split()
+NODE_SCORES = (
+    "score_before score_after score_final score_second score_shuffled score_exact truth_r".split()
+)
 """Columns of nodes.parquet that the table of a layer shows, where a node has a value."""
 
 

@@ -21,7 +21,7 @@ from interp_by_construction.report.lines import stage_facts
 from interp_by_construction.report.tables import console, or_dash, score_cell, signed, titled
 from interp_by_construction.report.work_tables import show_trigger, show_work
 
-SHOWN_SCORES = {key: key for key in ("before", "after", "final", "shuffled", "exact")} | {
+SHOWN_SCORES = {key: key for key in ("before", "after", "final", "second", "shuffled", "exact")} | {
     "final_raw": "uncorrected"
 }
 COUNTS = {

@@ -53,8 +53,11 @@ def signed(value: float | None, interval: list[float] | None = None) -> str:
     return escape(f"{value:+.4f}{ends}")
 
 
-def score_cell(value: dict[str, Any], with_interval: bool) -> str:
-    """A mean of scores with its interval and the nodes that have none, escaped for markup."""
+def score_cell(value: dict[str, Any] | None, with_interval: bool) -> str:
+    """A mean of scores with its interval and the nodes that have none, escaped for markup. value:
+    None for a score that the run does not have."""
+    if value is None:
+        return "-"
     if value["mean"] is None:
         return "undefined"
     interval = f" [{value['ci95'][0]:.2f}, {value['ci95'][1]:.2f}]" if with_interval else ""

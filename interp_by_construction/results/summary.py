@@ -22,8 +22,9 @@ from interp_by_construction.results.nodes import layer_width, node_table, write_
 from interp_by_construction.results.work import work_of_layer, work_of_run
 from interp_by_construction.schedules.graph import RunGraph
 
-SCORES = ("before", "after", "final", "shuffled", "exact", "final_raw")
-"""Scores that every run has; the others are under `score_more`."""
+SCORES = ("before", "after", "final", "shuffled", "exact", "final_raw", "second")
+"""Scores that every run has, `second` null where there is no second simulator; the others are under
+`score_more`."""
 OFTEN_LEFT_OUT = ("dictionary", "function", "audit", "work")
 """Stages whose key is null in a run without them."""
 
@@ -83,7 +84,7 @@ def _layer(found: Finished, layer: int, cfg: Config, bootstrap: Bootstrap) -> di
         "n_added": cfg.free.count,
         "n_failed_labels": labels["n_failed"],
         "n_distinct_labels": labels["n_distinct"],
-        "score": {name: evaluated["score"][name] for name in SCORES},
+        "score": {name: evaluated["score"].get(name) for name in SCORES},
         "score_more": {
             name: value for name, value in evaluated["score"].items() if name not in SCORES
         },

@@ -8,6 +8,7 @@ does.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -19,6 +20,14 @@ from interp_by_construction.errors import ConfigError
 
 Adapter = Mapping[str, NDArray[np.float32]]
 """`MODULE.down` [rank, in] and `MODULE.up` [out, rank] for every module that is adapted."""
+
+
+def adapter_identity(adapter: Adapter) -> str:
+    """sha256 of all names and weights."""
+    digest = hashlib.sha256()
+    for name in sorted(adapter):
+        digest.update(name.encode() + adapter[name].tobytes())
+    return digest.hexdigest()
 
 
 def merge(model: nn.Module, adapter: Adapter) -> None:

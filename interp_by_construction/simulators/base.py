@@ -208,6 +208,16 @@ class Simulator(ABC):
         a label or a text that cannot be simulated.
         """
 
+    @property
+    def second_name(self) -> str | None:
+        """What score records call the simulator that only scores; None without one."""
+        return None
+
+    def open_second(self, models: Models) -> Callable[[Sequence[str]], Simulation] | None:
+        """As `open`, of a simulator that takes no part in training, on the same encoded text; None
+        without one."""
+        return None
+
     def fit(self, labels: Sequence[str], texts: Texts, models: Models) -> Fitted:
         """The simulator of the targets for the labels of one layer, of which there may be none."""
         return Fitted(self.open(models)(labels))

@@ -7,7 +7,6 @@ a look at later text (`simulators.reading`). So no feature knows more than the s
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -24,7 +23,7 @@ from interp_by_construction.errors import ConfigError, LabelerError
 from interp_by_construction.llm.beginning import beginning
 from interp_by_construction.llm.embedded import tokenizer_of
 from interp_by_construction.llm.pretrained import CheckpointError, read_weights
-from interp_by_construction.simulators.adapter import Adapter, merge
+from interp_by_construction.simulators.adapter import Adapter, adapter_identity, merge
 from interp_by_construction.simulators.reading import BREAK, PrefixTree, cutter, prefix_tree
 
 
@@ -95,12 +94,7 @@ class Encoder:
         """Loads a checkpoint directory or hub name, or takes the one that was loaded last. Raises
         ConfigError for a checkpoint that is missing or incomplete, and if a layer, or what the
         adapter changes, does not exist."""
-        parts = [
-            part
-            for name in sorted(adapter or {})
-            for part in (name.encode(), (adapter or {})[name].tobytes())
-        ]
-        key = (path, tuple(layers), device, hashlib.sha256(b"".join(parts)).hexdigest())
+        key = (path, tuple(layers), device, adapter_identity(adapter or {}))
         if key not in _LAST:
             loaded = _model(path, layers, device, adapter), tokenizer_of(path)
             cls(*loaded, tuple(layers))._check_branches(path)

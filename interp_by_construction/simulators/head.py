@@ -35,12 +35,16 @@ from interp_by_construction.engine.disk import sha256_file
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.llm.embedded import model_identity, resolve_model
 from interp_by_construction.llm.identity import checkpoint_identity
-from interp_by_construction.simulators.adapter import Adapter
+from interp_by_construction.simulators.adapter import Adapter, adapter_identity
 from interp_by_construction.simulators.base import Models, Simulation, Simulator
 from interp_by_construction.simulators.encoder import Encoder
 
 EMBEDDED = Path(__file__).with_name("head_smollm2.safetensors")
 """Trained for the embedded SmolLM2-135M-Instruct."""
+
+SECOND = Path(__file__).with_name("second_smollm2.safetensors")
+"""A second head for the same encoder, which only scores: it reads other layers, and was trained on
+other texts and other concepts."""
 
 LABEL_PREFIX = "A list of "
 """Stands before a label when it is encoded: a label is a phrase, not the beginning of a text."""
@@ -65,11 +69,11 @@ class HeadSimulator(Simulator):
     simulated_parts = ("head_score", "calibrate", "test")
     scored_part = "head_score"
     calibration_part = "calibrate"
-    models = ("encoder", "head")
+    models = ("encoder", "head", "second_head")
 
     def __init__(self, cfg: SimulateConfig) -> None:
-        """Raises ConfigError for a file that is no head, and for one of another encoder than
-        `cfg.encoder`."""
+        """Raises ConfigError for a file that is no head, for one of another encoder than
+        `cfg.encoder`, and for a second head that does not read the encoder of the first."""
         super().__init__(cfg)
         self.head = Head.load(cfg.head)
         if self.head.encoder != cfg.encoder:
@@ -78,10 +82,17 @@ class HeadSimulator(Simulator):
                 f"hidden states of {self.head.encoder}; set simulate.encoder={self.head.encoder}, or "
                 "give another head"
             )
+        self.second_head = second_of(self.head, cfg)
 
     @property
     def identity(self) -> dict[str, str]:
-        return {"encoder": checkpoint_identity(self.cfg.encoder), "head": self.head.identity}
+        second = {} if self.second_head is None else {"second": self.second_head.identity}
+        first = {"encoder": checkpoint_identity(self.cfg.encoder), "head": self.head.identity}
+        return first | second
+
+    @property
+    def second_name(self) -> str | None:
+        return None if self.second_head is None else "second head"
 
     def self_judged(self, labeler: str) -> bool:
         """The head was trained on lexical data: only the encoder that it reads can be the
@@ -89,21 +100,45 @@ class HeadSimulator(Simulator):
         return model_identity(labeler) == model_identity(self.cfg.encoder)
 
     def load_encoder(self, device: str) -> HeadEncoder:
-        return HeadEncoder(self.head, self.head.load_encoder(device))
+        heads = [self.head, *([] if self.second_head is None else [self.second_head])]
+        layers = tuple(sorted({layer for head in heads for layer in head.encoder_layers}))
+        return HeadEncoder(heads, self.head.load_encoder(device, layers))
 
     def open(self, models: Models) -> Callable[[Sequence[str]], Simulation]:
         encoder = models.encoder()
         return lambda labels: HeadSimulation(encoder, labels)
 
+    def open_second(self, models: Models) -> Callable[[Sequence[str]], Simulation] | None:
+        encoder = models.encoder()
+        return (
+            None if self.second_head is None else lambda labels: HeadSimulation(encoder, labels, 1)
+        )
+
+
+def second_of(head: Head, cfg: SimulateConfig) -> Head | None:
+    """The head that scores beside `head`: the given one, or the one that ships beside the one that
+    ships."""
+    if cfg.second_head is None and cfg.head is not None:
+        return None
+    second = Head.load(cfg.second_head or SECOND)
+    if (second.encoder, second.reads_adapter) != (head.encoder, head.adapter_identity):
+        raise ConfigError(
+            f"simulate.second_head={cfg.second_head}: it reads another encoder than the head "
+            f"(simulate.head={cfg.head}); give one that was trained beside it, or null"
+        )
+    return second
+
 
 @dataclass
 class HeadEncoder:
-    """A head's token vectors, which are smaller than its encoder's hidden states."""
+    """The token vectors of some heads side by side, which are smaller than their encoder's hidden
+    states."""
 
-    head: Head
+    heads: Sequence[Head]
     plain: Encoder
-    _known: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
-    """Label -> its vector, which depends on nothing else."""
+    """Reads the layers of all heads."""
+    _known: dict[tuple[int, str], NDArray[np.float32]] = field(default_factory=dict, repr=False)
+    """Head, label -> its vector, which depends on nothing else."""
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -119,7 +154,12 @@ class HeadEncoder:
 
     @property
     def width(self) -> int:
-        return self.head.width
+        return sum(head.width for head in self.heads)
+
+    def columns(self, which: int) -> slice:
+        """Where the token vectors of a head stand."""
+        start = sum(head.width for head in self.heads[:which])
+        return slice(start, start + self.heads[which].width)
 
     @property
     def dtype(self) -> str:
@@ -127,35 +167,37 @@ class HeadEncoder:
 
     @property
     def multiply_adds(self) -> int:
-        return self.plain.multiply_adds + self.head.token_multiply_adds
+        return self.plain.multiply_adds + sum(head.token_multiply_adds for head in self.heads)
 
     def encode(self, texts: Iterable[Sequence[str]]) -> Iterator[NDArray[np.float16]]:
         """In half precision, so that a text gets the same values stored and read anew."""
         for features in self.plain.encode(texts):
-            yield self.head.token_vectors(features).astype(np.float16)
+            vectors = [head.token_vectors(features, self.layers) for head in self.heads]
+            yield np.concatenate(vectors, axis=1).astype(np.float16)
 
-    def label_vectors(self, labels: Sequence[str]) -> NDArray[np.float32]:
+    def label_vectors(self, labels: Sequence[str], which: int = 0) -> NDArray[np.float32]:
         """As `Head.label_vectors`. Each label is read once: layers share most of their
         candidates."""
-        new = [label for label in dict.fromkeys(labels) if label not in self._known]
-        made = self.head.label_vectors(self.plain, new)
-        self._known.update(zip(new, made, strict=True))
-        return np.stack([self._known[label] for label in labels]) if labels else made
+        new = [label for label in dict.fromkeys(labels) if (which, label) not in self._known]
+        made = self.heads[which].label_vectors(self.plain, new)
+        self._known.update({(which, label): row for label, row in zip(new, made, strict=True)})
+        return np.stack([self._known[which, label] for label in labels]) if labels else made
 
 
 class HeadSimulation(Simulation):
-    """A head's simulation of some labels."""
+    """A head's simulation of some labels. which: the first or the second head of the encoder."""
 
-    def __init__(self, encoder: HeadEncoder, labels: Sequence[str]) -> None:
-        self._encoder = encoder
-        self._vectors = encoder.label_vectors(labels)
+    def __init__(self, encoder: HeadEncoder, labels: Sequence[str], which: int = 0) -> None:
+        self._encoder, self._head = encoder, encoder.heads[which]
+        self._columns = encoder.columns(which)
+        self._vectors = encoder.label_vectors(labels, which)
 
     def __call__(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         # Text by text: the last bits of a product depend on its number of rows.
         return np.concatenate([self.of_encoded(rows) for rows in self._encoder.encode(texts)])
 
     def of_encoded(self, rows: NDArray[Any]) -> NDArray[np.float32]:
-        return self._encoder.head.simulate(rows, self._vectors)
+        return self._head.simulate(rows[:, self._columns], self._vectors)
 
 
 @dataclass(frozen=True)
@@ -172,6 +214,8 @@ class Head:
     """How it was trained, and what was measured."""
     label_suffix: str = ""
     """What stands behind a label when it is encoded."""
+    reads_adapter: str | None = None
+    """Of a second head: hash of the adapter of the first, with which its encoder is read."""
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> Head:
@@ -194,9 +238,15 @@ class Head:
             if name.startswith(ADAPTER)
         }
 
-    def load_encoder(self, device: str) -> Encoder:
-        """The encoder that this head reads, with its adapter."""
-        return Encoder.load(resolve_model(self.encoder), self.encoder_layers, device, self.adapter)
+    @property
+    def adapter_identity(self) -> str:
+        """Hash of the adapter, by which a second head knows it."""
+        return adapter_identity(self.adapter)
+
+    def load_encoder(self, device: str, layers: Sequence[int] | None = None) -> Encoder:
+        """The encoder that this head reads, with its adapter. layers: None reads the head's own."""
+        read = self.encoder_layers if layers is None else layers
+        return Encoder.load(resolve_model(self.encoder), read, device, self.adapter)
 
     @property
     def width(self) -> int:
@@ -212,10 +262,22 @@ class Head:
             if name.startswith("token.") and weight.ndim == 2
         )
 
-    def token_vectors(self, features: NDArray[Any]) -> NDArray[np.float32]:
-        """Hidden states of `encoder_layers` side by side [token, feature] -> token vectors [token,
-        width]."""
-        return self._tower("token", features)
+    def token_vectors(
+        self, features: NDArray[Any], layers: Sequence[int] | None = None
+    ) -> NDArray[np.float32]:
+        """Hidden states of `layers` (None: its own) side by side [token, feature] -> token vectors
+        [token, width]."""
+        return self._tower("token", self._own(features, layers))
+
+    def _own(
+        self, features: NDArray[Any], layers: Sequence[int] | None, n_blocks: int = 1
+    ) -> NDArray[Any]:
+        """Its own layers' columns of `n_blocks` blocks, each of all `layers` side by side."""
+        if layers is None or tuple(layers) == self.encoder_layers:
+            return features
+        at = [list(layers).index(layer) for layer in self.encoder_layers]
+        parts = features.reshape(len(features), n_blocks, len(layers), -1)[:, :, at]
+        return parts.reshape(len(features), -1)
 
     def label_vectors(self, encoder: Encoder, labels: Sequence[str]) -> NDArray[np.float32]:
         """labels -> [label, width + 1]; the last column is b(label). Bit by bit the same whatever
@@ -223,7 +285,8 @@ class Head:
         if not labels:
             # A layer in which every label failed has none.
             return np.zeros((0, self.width + 1), dtype=np.float32)
-        features = label_features(encoder, labels, self.label_suffix)
+        read = label_features(encoder, labels, self.label_suffix)
+        features = self._own(read, encoder.layers, 3 if self.label_suffix else 2)
         # One by one: the order in which a matrix product sums depends on the number of its rows.
         return np.concatenate([self._label_vector(row[None]) for row in features])
 
@@ -255,7 +318,7 @@ class Head:
         return np.asarray(out + x @ w[f"{name}.skip.weight"].T, dtype=np.float32)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _read(file: Path, changed: int, size: int) -> Head:
     """Every stage of a graph asks for the head; the file is read again where it has changed."""
     try:
@@ -273,6 +336,7 @@ def _read(file: Path, changed: int, size: int) -> Head:
             sha256_file(file),
             described["record"],
             described.get("label_suffix", ""),
+            described.get("adapter"),
         )
     except (SafetensorError, KeyError, ValueError) as error:
         raise ConfigError(

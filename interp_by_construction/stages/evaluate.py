@@ -5,11 +5,12 @@ is compared with (invariants 6, 7).
    simulator that made the targets. Targets distilled from exact simulations are scored with the
    exact simulation. The `exact` scores use it in every run.
 2. Chance is the mean r with the simulations of other nodes' labels (`shuffled`).
-3. Beside r stand average precision and F1 (`stats.detection`): does the label find the tokens on
+3. The `second` scores are by a simulator that took no part in training, where there is one.
+4. Beside r stand average precision and F1 (`stats.detection`): does the label find the tokens on
    which the node is strongly active? What is strong, and where F1 draws its line, is set on the
    select split.
-4. On stories, nodes are also compared with the lexicon and the rules (`scoring.story_truth`).
-5. The final model is checked to hold frozen weights and activations bit for bit (invariant 1).
+5. On stories, nodes are also compared with the lexicon and the rules (`scoring.story_truth`).
+6. The final model is checked to hold frozen weights and activations bit for bit (invariant 1).
 
 Scores are against the nodes' own labels, whatever they were trained towards. Only `trained` and
 `trained_before`, with align.target=shuffled, are against the labels trained towards. Random targets
@@ -56,7 +57,11 @@ from interp_by_construction.training.targets import Target, other_nodes
 
 N_SHUFFLES = 20
 EXACT_SCORES = ("exact", "exact_before", "exact_shuffled", "final_raw")
-SCORE_COLUMNS = ("before", "after", "final", "shuffled", "exact", "exact_before", *DETECTION)
+SECOND = ("second", "second_before", "second_shuffled")
+SCORE_COLUMNS = (
+    *("before", "after", "final", "shuffled", "exact", "exact_before", "second", "second_before"),
+    *DETECTION,
+)
 TRUTH_COLUMNS = {
     "concept": "string",
     "r": "float",
@@ -269,10 +274,23 @@ class Evaluate(LayerMeasurement[EvaluateRecord]):
                 "trained": (on_own["final"], trained),
                 "trained_before": (on_own["before"], trained),
             }
-        return {kind: columnwise_correlation(*pair) for kind, pair in compared.items()} | {
-            "exact_shuffled": shuffled_scores(on_exact["final"], exact, self.seed),
-            "shuffled": shuffled_scores(on_own["final"], own, self.seed),
-        }
+        if "second" in simulated.values:
+            second = simulated.values["second"][passage.is_text.reshape(-1)]
+            compared |= {
+                "second": (on_own["final"], second),
+                "second_before": (on_own["before"], second),
+            }
+            chance = {"second_shuffled": shuffled_scores(on_own["final"], second, self.seed)}
+        else:
+            chance = {}
+        return (
+            {kind: columnwise_correlation(*pair) for kind, pair in compared.items()}
+            | chance
+            | {
+                "exact_shuffled": shuffled_scores(on_exact["final"], exact, self.seed),
+                "shuffled": shuffled_scores(on_own["final"], own, self.seed),
+            }
+        )
 
     def _on_select(self, job: Job, labels: list[str], passage: Passage) -> NDArray[np.float32]:
         """What the labels say where there is text, [token, node]."""
@@ -287,6 +305,7 @@ class Evaluate(LayerMeasurement[EvaluateRecord]):
         names = dict.fromkeys(EXACT_SCORES, self.simulator.exact_name) | {"final_raw": "exact"}
         simulator = self.simulator.simulator
         names |= dict.fromkeys(("dense_before", "dense_final"), simulator.target_name)
+        names |= dict.fromkeys(SECOND, str(simulator.second_name))
         name = names.get(kind, simulator.score_name)
         # Exact simulations are the labeler's own.
         judged = kind in EXACT_SCORES or self.simulator.self_judged

@@ -66,8 +66,10 @@ class Simulate(Stage[SimulateRecord]):
 
     Writes `simulated.safetensors`: `score` raw exact simulation of the score split, [token, label],
     and `score_reference` its mean over the reference labels, [token]; `score_dense`, what the
-    simulator of the targets says on the same tokens; what it was fitted on and what it simulates
-    beside. And `targets.safetensors`: `values` float16 [block, pos, node], `mask` bool [block,
+    simulator of the targets says on the same tokens; `second`, what the second simulator says where
+    nodes are scored; what it was fitted on and what it simulates beside.
+
+    And `targets.safetensors`: `values` float16 [block, pos, node], `mask` bool [block,
     pos], `nodes` and `poles` int64 [node].
     """
 
@@ -134,6 +136,10 @@ class Simulate(Stage[SimulateRecord]):
         simulated = {"score": raw.values, "score_reference": raw.reference, **fitted.saved}
         for part in own.simulated_parts:
             simulated[part] = np.concatenate(list(texts.simulated(part, fitted.simulation)))
+        if (second := own.open_second(self.simulator.models(job.runtime))) is not None:
+            simulated["second"] = np.concatenate(
+                list(texts.simulated(own.scored_part, second(words)))
+            )
         record = SimulateRecord(len(words), extra=fitted.metrics)
         if own.is_exact:
             simulated["score_dense"] = exact

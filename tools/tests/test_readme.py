@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 TOOLS = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(TOOLS / "tune_labeler"))
 README = (TOOLS / "README.md").read_text()
 COMMANDS = [
     shlex.split(line)
@@ -21,9 +22,10 @@ COMMANDS = [
 
 
 def test_every_file_has_a_row() -> None:
-    rows = set(re.findall(r"^\| `(\w+\.py)` \|", README, flags=re.MULTILINE))
+    rows = set(re.findall(r"^\| `([\w/]+\.py)` \|", README, flags=re.MULTILINE))
     tests = {file.name for file in (TOOLS / "tests").glob("test_*.py")} - {Path(__file__).name}
-    assert rows == {file.name for file in TOOLS.glob("*.py")} | tests
+    files = [*TOOLS.glob("*.py"), *TOOLS.glob("tune_labeler/*.py")]
+    assert rows == {file.relative_to(TOOLS).as_posix() for file in files} | tests
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

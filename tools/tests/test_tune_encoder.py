@@ -15,7 +15,7 @@ import pytest
 import torch
 import train_simulator
 import tune_encoder
-import tune_labeler
+import tune_exact
 from concept_batches import Concepts, keep, kept
 from lexical_supervision import Supervision, build
 from lexical_words import Concept
@@ -244,7 +244,7 @@ def test_a_tuned_labeler_reads_simulation_prompts_and_becomes_a_checkpoint(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(tune_labeler, "N_DEV_CONCEPTS", 2)
+    monkeypatch.setattr(tune_exact, "N_DEV_CONCEPTS", 2)
     monkeypatch.setattr(concept_batches, "HELD_OUT", 0.5)
     options = f"--labeler {small_model} --device cpu --steps 2 --every 2 --batch-prompts 2 --n-texts 2 --rank 2"
     (tmp_path / "more.txt").write_text("\n\n".join(EXTRA))
@@ -258,7 +258,7 @@ def test_a_tuned_labeler_reads_simulation_prompts_and_becomes_a_checkpoint(
     ]
     files += ["--out", str(tmp_path / "adapter.safetensors")]
     monkeypatch.setattr(sys, "argv", ["tune", *files, *options.split()])
-    tune_labeler.main()
+    tune_exact.main()
     records = [
         json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")
     ]
@@ -272,7 +272,7 @@ def test_a_tuned_labeler_reads_simulation_prompts_and_becomes_a_checkpoint(
         str(tmp_path / "merged"),
     ]
     monkeypatch.setattr(sys, "argv", ["tune", *merged])
-    tune_labeler.main()
+    tune_exact.main()
     with safe_open(tmp_path / "adapter.safetensors", framework="numpy") as adapter:
         names = [name for name in adapter.keys() if adapter.get_tensor(name).any()]  # noqa: SIM118
     changed = {name.rpartition(".")[0] for name in names}

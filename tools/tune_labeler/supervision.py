@@ -23,7 +23,10 @@ import lexical_supervision as lexical
 from lexical_supervision import Sense, Text, WordNet
 from lexical_words import IGNORE, Concept
 
-HELD_OUT_BOOKS = ("arthur-conan-doyle_the-adventures-of-sherlock-holmes", "h-g-wells_the-time-machine")
+HELD_OUT_BOOKS = (
+    "arthur-conan-doyle_the-adventures-of-sherlock-holmes",
+    "h-g-wells_the-time-machine",
+)
 HELD_OUT_KINDS = ("question", "exclamation", "condition")
 HELD_OUT_PLACES = ("question", "exclamation")
 """A rule whose label names one of them is held out with its kind."""
@@ -98,7 +101,15 @@ def build(table: Table, net: WordNet, seed: int) -> Supervision:
     unseen = [lexical.held_out(concept, lexical.HELD_OUT) for concept in words]
     unseen += [is_held_out(concept) for concept in concepts]
     return Supervision(
-        pieces, table.books, rows, whole, types, membership, np.stack(columns, axis=1), every, np.array(unseen)
+        pieces,
+        table.books,
+        rows,
+        whole,
+        types,
+        membership,
+        np.stack(columns, axis=1),
+        every,
+        np.array(unseen),
     )
 
 
@@ -159,7 +170,7 @@ def chosen(every: list[Rule]) -> list[Rule]:
 def is_held_out(concept: Concept) -> bool:
     """Of a rule; its kind and first phrasing decide, so it never changes."""
     name = concept.name
-    quoted = {part for part in name.replace('"', "'").split("'")[1::2]}
+    quoted = set(name.replace('"', "'").split("'")[1::2])
     return (
         concept.kind in HELD_OUT_KINDS
         or any(place in name for place in HELD_OUT_PLACES)

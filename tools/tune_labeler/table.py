@@ -67,7 +67,9 @@ class Table:
                     columns["head"].append(first + head)
                     columns["sentence"].append(n_sentences + sentence)
                 n_sentences += 1 + max(word[6] for word in words)
-        return cls(texts, books, senses, **{name: np.array(values) for name, values in columns.items()})
+        return cls(
+            texts, books, senses, **{name: np.array(values) for name, values in columns.items()}
+        )
 
     def __len__(self) -> int:
         return len(self.form)

@@ -1,6 +1,7 @@
 """Trains the head that ships with the package (`interp_by_construction/simulators/head.py`).
 
-    python tools/tune_labeler/train_head.py --parsed parsed.jsonl.gz --wordnet DICT --start HEAD --out head.safetensors
+    python tools/tune_labeler/train_head.py --parsed parsed.jsonl.gz --wordnet DICT --start HEAD \\
+        --out head.safetensors
 
 1. `supervision` says of every token of the texts which of thousands of labels hold.
 2. The frozen encoder (with the adapters of `--start`, if given) reads every text once, as it reads
@@ -20,9 +21,9 @@ import argparse
 import copy
 import hashlib
 import json
-import math
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -55,50 +56,70 @@ from interp_by_construction.llm.embedded import resolve_model
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.head import ADAPTER, Head
 
+PARTS = ("first", "second")
+"""The head that makes targets, and the one that only scores beside it: other layers of the encoder,
+other texts, other concepts."""
+SECOND_SHARE = 0.27
+"""Of the texts and of the concepts, for the second head."""
 SHARD = 128
 """Texts that are kept in one file."""
 N_KNOWN = 64
 """Members, and tokens of the same words that are none, that are known of each concept."""
 GENERAL = ("affix", "class", "closed", "file", "mark")
 SHARES = (0.45, 0.15)
-"""Of the concepts of a batch: of contexts, and of general kinds of words. The others are WordNet's."""
+"""Of the concepts of a batch: of contexts, and of general kinds of words. The rest is WordNet's."""
 DEV_TEXTS = 0.08
 """Share of WordNet's texts that are held out."""
 LEAST = 12
 """Tokens that a concept needs to be scored."""
 
 
-def encoded(encoder: Encoder, data: Supervision, work: Path, components: int) -> tuple[NDArray[np.float16], Projection]:
-    """What the encoder reads of every token, projected, [token, component]."""
+def encoded(
+    encoder: Encoder, data: Supervision, work: Path, args: argparse.Namespace
+) -> dict[str, tuple[NDArray[np.float16], Projection]]:
+    """What the encoder reads of every token for each head, projected, [token, component]."""
     work.mkdir(parents=True, exist_ok=True)
     starts = range(0, len(data.texts), SHARD)
-    shards = []
-    projection = None
-    if (known := work / "projection.npz").is_file():
-        projection = Projection(**np.load(known))
+    found = {}
     for start in track(starts, "encode texts", total=len(starts)):
-        file = work / f"texts-{start}.npy"
-        if not file.is_file():
-            rows = np.concatenate(list(encoder.encode(data.texts[start : start + SHARD])))
-            if projection is None:
-                projection = fit(rows, components, whiten=0.25)
-                np.savez(known, **projection._asdict())
+        files = {part: work / f"{part}-{start}.npy" for part in PARTS}
+        if all(file.is_file() for file in files.values()):
+            continue
+        rows = np.concatenate(list(encoder.encode(data.texts[start : start + SHARD])))
+        for part, file in files.items():
+            own = rows[:, columns_of(part, args)]
+            known = work / f"{part}-projection.npz"
+            if not known.is_file():
+                np.savez(known, **fit(own, args.components, whiten=args.whiten)._asdict())
             partial = file.with_suffix(".partial.npy")
-            np.save(partial, projection(rows))
+            np.save(partial, Projection(**np.load(known))(own))
             partial.rename(file)
-        shards.append(np.load(file, mmap_mode="r"))
-    assert projection is not None
-    return np.concatenate(shards), projection
+    for part in PARTS:
+        shards = [np.load(work / f"{part}-{start}.npy", mmap_mode="r") for start in starts]
+        found[part] = np.concatenate(shards), Projection(**np.load(work / f"{part}-projection.npz"))
+    return found
+
+
+def columns_of(part: str, args: argparse.Namespace, n_blocks: int = 1) -> NDArray[np.int64]:
+    """Columns of the layers that a head reads, among those of all layers; the same for each of some
+    blocks of them side by side."""
+    every = sorted({*args.layers, *args.second_layers})
+    width = 576
+    own = [every.index(layer) for layer in (args.layers if part == "first" else args.second_layers)]
+    block = np.concatenate([np.arange(i * width, (i + 1) * width) for i in own])
+    return np.concatenate([block + i * len(every) * width for i in range(n_blocks)])
 
 
 class Batches:
     """Random tokens, some members of every concept that is drawn, and some of its near misses."""
 
-    def __init__(self, data: Supervision, tokens: NDArray[np.int64], args: argparse.Namespace) -> None:
+    def __init__(
+        self, data: Supervision, tokens: NDArray[np.int64], args: argparse.Namespace
+    ) -> None:
         self.data, self.tokens, self.args = data, tokens, args
         self.rng = np.random.default_rng(args.seed + 1)
         _, self.phrasing, self.n_phrasings = phrasing_table(data.concepts)
-        columns = np.flatnonzero(~data.held_out)
+        columns = np.flatnonzero(~data.held_out & (for_second(data) == (args.part == "second")))
         self.members, self.near = {}, {}
         types = data.types[tokens]
         order = np.argsort(types, kind="stable")
@@ -130,28 +151,70 @@ class Batches:
         args, rng = self.args, self.rng
         n = args.batch_concepts
         sizes = [int(share * n) for share in SHARES]
-        sizes = [min(size, len(group)) for size, group in zip([*sizes, n - sum(sizes)], self.groups, strict=True)]
-        chosen = np.sort(np.concatenate([rng.choice(group, size, replace=False) for group, size in zip(self.groups, sizes, strict=True)]))
+        sizes = [
+            min(size, len(group))
+            for size, group in zip([*sizes, n - sum(sizes)], self.groups, strict=True)
+        ]
+        chosen = np.sort(
+            np.concatenate(
+                [
+                    rng.choice(group, size, replace=False)
+                    for group, size in zip(self.groups, sizes, strict=True)
+                ]
+            )
+        )
         some = [
             rng.choice(known[c], args.positives)
             for c in chosen
             for known in (self.members, self.near)
             if len(known[c])
         ]
-        batch = np.unique(np.concatenate([rng.choice(self.tokens, args.batch_tokens, replace=False), *some]))
-        first, second = (self.phrasing[chosen, rng.integers(0, self.n_phrasings[chosen])] for _ in range(2))
-        share = np.where(rng.random(len(chosen)) < args.mixed, rng.random(len(chosen)), 1.0).astype(np.float32)[:, None]
-        mixed = labels[first].float() * torch.as_tensor(share) + labels[second].float() * torch.as_tensor(1 - share)
+        batch = np.unique(
+            np.concatenate([rng.choice(self.tokens, args.batch_tokens, replace=False), *some])
+        )
+        first, second = (
+            self.phrasing[chosen, rng.integers(0, self.n_phrasings[chosen])] for _ in range(2)
+        )
+        share = np.where(rng.random(len(chosen)) < args.mixed, rng.random(len(chosen)), 1.0).astype(
+            np.float32
+        )[:, None]
+        mixed = labels[first].float() * torch.as_tensor(share) + labels[
+            second
+        ].float() * torch.as_tensor(1 - share)
         return batch, chosen, mixed
 
 
+def for_second(data: Supervision) -> NDArray[np.bool_]:
+    """Which concepts the second head is trained on, [concept]."""
+    return np.array(
+        [
+            zlib.crc32(f"second {concept.name}".encode()) % 1000 < 1000 * SECOND_SHARE
+            for concept in data.concepts
+        ]
+    )
+
+
 @torch.inference_mode()
-def evaluate(model: TwoTowers, x: NDArray, labels: Tensor, data: Supervision, tokens: NDArray, columns: NDArray) -> dict[str, Any]:
+def evaluate(
+    model: TwoTowers,
+    x: NDArray,
+    labels: Tensor,
+    data: Supervision,
+    tokens: NDArray,
+    columns: NDArray,
+) -> dict[str, Any]:
     """Mean r of the true label and of a false one (another concept of the list), by kind, first
     phrasings, on some tokens."""
     _, phrasing, _ = phrasing_table(data.concepts)
     model.eval()
-    said = torch.cat([torch.sigmoid(model(torch.as_tensor(x[part]).float(), labels[phrasing[columns, 0]].float())) for part in np.array_split(tokens, 16)]).numpy()
+    said = torch.cat(
+        [
+            torch.sigmoid(
+                model(torch.as_tensor(x[part]).float(), labels[phrasing[columns, 0]].float())
+            )
+            for part in np.array_split(tokens, 16)
+        ]
+    ).numpy()
     model.train()
     member = data.member(tokens, columns)
     other = np.roll(np.arange(len(columns)), 1)
@@ -163,16 +226,31 @@ def evaluate(model: TwoTowers, x: NDArray, labels: Tensor, data: Supervision, to
             continue
         concept = data.concepts[column]
         kind = concept.kind if column >= data.n_words or concept.kind in GENERAL else "words"
-        pair = (np.corrcoef(truth, said[known, i])[0, 1], np.corrcoef(truth, said[known, other[i]])[0, 1])
+        pair = (
+            np.corrcoef(truth, said[known, i])[0, 1],
+            np.corrcoef(truth, said[known, other[i]])[0, 1],
+        )
         found.setdefault(kind, []).append(pair)
-    by_kind = {kind: [round(float(v), 3) for v in np.nanmean(pairs, axis=0)] + [len(pairs)] for kind, pairs in sorted(found.items())}
+    by_kind = {
+        kind: [round(float(v), 3) for v in np.nanmean(pairs, axis=0)] + [len(pairs)]
+        for kind, pairs in sorted(found.items())
+    }
     lexical = [kind for kind in found if kind == "words" or kind in GENERAL]
-    groups = {"words": [p for k in lexical for p in found[k]], "contexts": [p for k in found if k not in lexical for p in found[k]]}
-    means = {name: [round(float(v), 4) for v in np.nanmean(pairs, axis=0)] + [len(pairs)] for name, pairs in groups.items() if pairs}
+    groups = {
+        "words": [p for k in lexical for p in found[k]],
+        "contexts": [p for k in found if k not in lexical for p in found[k]],
+    }
+    means = {
+        name: [round(float(v), 4) for v in np.nanmean(pairs, axis=0)] + [len(pairs)]
+        for name, pairs in groups.items()
+        if pairs
+    }
     return means | {"by_kind": by_kind}
 
 
-def train(model: TwoTowers, x: NDArray, labels: Tensor, data: Supervision, args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+def train(
+    model: TwoTowers, x: NDArray, labels: Tensor, data: Supervision, args: argparse.Namespace
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Trains in place; returns the best averaged state and its record."""
     books = np.array(data.books)
     held = np.isin(books, HELD_OUT_BOOKS)
@@ -181,7 +259,8 @@ def train(model: TwoTowers, x: NDArray, labels: Tensor, data: Supervision, args:
     text_of = data.text_of
     select = np.flatnonzero(((books == HELD_OUT_BOOKS[1]) | wordnet)[text_of])
     test = np.flatnonzero((books == HELD_OUT_BOOKS[0])[text_of])
-    tokens = np.flatnonzero(~(held | wordnet)[text_of])
+    second = np.random.default_rng(args.seed + 1).random(len(books)) < SECOND_SHARE
+    tokens = np.flatnonzero((~(held | wordnet) & (second == (args.part == "second")))[text_of])
     batches = Batches(data, tokens, args)
     kinds = np.array([concept.kind for concept in data.concepts])
     unseen = np.flatnonzero(data.held_out)
@@ -189,7 +268,9 @@ def train(model: TwoTowers, x: NDArray, labels: Tensor, data: Supervision, args:
     context = np.arange(len(kinds)) >= data.n_words
     seen = np.flatnonzero(~data.held_out & context)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=args.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=args.lr, total_steps=args.steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=args.lr, total_steps=args.steps, pct_start=0.1
+    )
     averaged = copy.deepcopy(model)
     best: tuple[float, dict[str, Any]] = (-1.0, {})
     start = time.monotonic()
@@ -206,7 +287,12 @@ def train(model: TwoTowers, x: NDArray, labels: Tensor, data: Supervision, args:
         if step % args.every == 0 or step == args.steps:
             found = evaluate(averaged, x, labels, data, select, selecting)
             value = sum(found[name][0] - found[name][1] for name in ("words", "contexts"))
-            told = {"step": step, "loss": round(loss.item(), 4), "seconds": round(time.monotonic() - start), "select": found}
+            told = {
+                "step": step,
+                "loss": round(loss.item(), 4),
+                "seconds": round(time.monotonic() - start),
+                "select": found,
+            }
             sys.stdout.write(json.dumps(told) + "\n")
             sys.stdout.flush()
             if value > best[0]:
@@ -228,33 +314,64 @@ def main() -> None:
     if start is not None:
         args.encoder = start.encoder
     adapter = start.adapter if start is not None and args.adapter else None
-    encoder = Encoder.load(resolve_model(args.encoder), args.layers, "cpu", adapter)
+    layers = sorted({*args.layers, *args.second_layers})
+    encoder = Encoder.load(resolve_model(args.encoder), layers, "cpu", adapter)
     data = build(Table.load(args.parsed, args.texts), WordNet(args.wordnet), args.seed)
-    told = json.dumps([args.encoder, args.layers, args.components, bool(adapter), start.identity if adapter and start else "", data.texts])
+    told = json.dumps(
+        [
+            args.encoder,
+            args.layers,
+            args.second_layers,
+            args.components,
+            bool(adapter),
+            start.identity if adapter and start else "",
+            data.texts,
+        ]
+    )
     work = args.work / hashlib.sha256(told.encode()).hexdigest()[:12]
-    x, token = encoded(encoder, data, work, args.components)
+    read = encoded(encoder, data, work, args)
     flat, _, _ = phrasing_table(data.concepts)
     cached = work / f"labels-{hashlib.sha256(repr(flat).encode()).hexdigest()[:12]}.npy"
     if not cached.is_file():
         np.save(cached, encode_labels(encoder, flat))
-    labels, label = project_labels(np.load(cached), token, args, None)
+    x, token = read[args.part]
+    z = np.load(cached, mmap_mode="r")[:, columns_of(args.part, args, 3)]
+    labels, label = project_labels(z, token, args, None)
     model = new_model(len(token.basis), len(label.basis), args)
     state, record = train(model, x, labels, data, args)
-    weights = {ADAPTER + name: weight for name, weight in (adapter or {}).items()}
+    weights = {}
+    if args.part == "first":
+        weights = {ADAPTER + name: weight for name, weight in (adapter or {}).items()}
+    else:
+        args.layers = args.second_layers
     save(args, exported(state, token, label) | weights, record, data, start if adapter else None)
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     add("--parsed", type=Path, required=True, help="texts as `parse_texts.py` wrote them")
-    add("--wordnet", type=Path, required=True, help="folder with data.noun, index.noun, cntlist.rev, ...")
+    add(
+        "--wordnet",
+        type=Path,
+        required=True,
+        help="folder with data.noun, index.noun, cntlist.rev, ...",
+    )
     add("--out", type=Path, required=True)
     add("--work", type=Path, default=Path("head-work"), help="what the encoder read is kept here")
     add("--start", type=Path, help="a head whose adapted encoder is read")
-    add("--adapter", action=argparse.BooleanOptionalAction, default=True, help="keep the adapters of --start")
+    add(
+        "--adapter",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="keep the adapters of --start",
+    )
     add("--encoder", default="smollm2")
     add("--layers", type=int, nargs="+", default=[1, 11, 22])
+    add("--part", choices=PARTS, default="first", help="which head is trained")
+    add("--second-layers", type=int, nargs="+", default=[6, 16])
     add("--texts", type=int, help="so many of the texts; all by default")
     add("--steps", type=int, default=1500)
     add("--every", type=int, default=250)
@@ -265,11 +382,31 @@ def arguments() -> argparse.Namespace:
     add("--correlation", type=float, default=0.5, help="weight of 1 - r beside the cross-entropy")
     add("--batch-tokens", type=int, default=3072)
     add("--batch-concepts", type=int, default=512)
-    add("--positives", type=int, default=2, help="members, and near misses, of each concept that join a batch")
-    add("--mixed", type=float, default=0.5, help="share of the labels that are mixtures of two phrasings")
+    add(
+        "--positives",
+        type=int,
+        default=2,
+        help="members, and near misses, of each concept that join a batch",
+    )
+    add(
+        "--mixed",
+        type=float,
+        default=0.5,
+        help="share of the labels that are mixtures of two phrasings",
+    )
     add("--average", type=float, default=0.99, help="decay of the moving average of the weights")
-    add("--components", type=int, default=1024, help="principal components of a token's hidden states")
-    add("--label-components", type=int, default=512, help="the same of each part of a label's features")
+    add(
+        "--components",
+        type=int,
+        default=1024,
+        help="principal components of a token's hidden states",
+    )
+    add(
+        "--label-components",
+        type=int,
+        default=512,
+        help="the same of each part of a label's features",
+    )
     add("--whiten", type=float, default=0.25)
     add("--hidden", type=int, default=512)
     add("--label-hidden", type=int, default=256)

@@ -2,9 +2,9 @@
 (`interp_by_construction/simulators/prompt.py`).
 
     # trains, on a GPU
-    python tools/tune_labeler.py --wordnet /path/to/dict --out adapter.safetensors
+    python tools/tune_exact.py --wordnet /path/to/dict --out adapter.safetensors
     # writes a checkpoint that `labeler.model` takes
-    python tools/tune_labeler.py --merge adapter.safetensors --out checkpoint/
+    python tools/tune_exact.py --merge adapter.safetensors --out checkpoint/
 
 The supervision is that of `train_simulator.py`: WordNet's texts, and which of their tokens belong
 to thousands of labelled concepts. A prompt holds the rated texts of every simulation prompt and

@@ -1,0 +1,334 @@
+"""A text as words and marks, and what was known when each token ended.
+
+1. A unit is a word, a number in digits, or a mark. `don't` is one word, `well-known` two words and a
+   mark, `3.50` one number. Documents are separated by line breaks, behind which nothing is known of
+   the text before.
+2. A token belongs to the unit in which its last character that is no white space stands. If the
+   unit goes on behind the token, it is taken as it stands so far.
+3. What is known of a unit comes from the units before it and from its own letters. So it depends on
+   the text up to the end of the token alone, however the text is cut into tokens. The exceptions
+   are the fields `following`, `in_question` and `closes_sentence`, which are for truth only.
+
+A sentence ends with `.`, `!` or `?`, and closing marks, where a word with a capital letter follows:
+in `"Oh no!" said Tom.` there is one sentence. A text that begins with a small letter begins inside
+a sentence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from interp_by_construction.truth.closed import CLASSES
+
+_LETTERS = r"(?:[^\W\d_][\u0300-\u036f]*)+"
+_UNIT = re.compile(rf"{_LETTERS}(?:['’]{_LETTERS})*|\d+(?:[.,]\d+)*|[^\w\s]|[\w]")
+_ENDS = frozenset(".!?…")
+_CLOSING = frozenset(")]»”")
+_NO_NAMES = CLASSES["weekdays"] | CLASSES["months"] | {"i"}
+_ABBREVIATED = frozenset("mr mrs ms dr st prof sr jr messrs".split())
+
+
+class _Unit(NamedTuple):
+    """A word, number or mark; the fields are those of `Units`, without the plural."""
+
+    text: str
+    before: int
+    sentence: int
+    place: int
+    place_in_text: int
+    quoted: bool
+    opens_quotation: bool
+    bracketed: bool
+    seen: bool
+    foretold: bool
+    named: bool
+    ends: bool
+    """Whether it is a mark that may end a sentence."""
+
+
+@dataclass(frozen=True)
+class Units:
+    """Words and marks of some texts: first those of the whole texts in order, then those that are
+    not finished where a token ends. All arrays are [unit]."""
+
+    n_whole: int
+    words: list[str]
+    """The distinct units in lower case."""
+    word: NDArray[np.int64]
+    """Position in `words`."""
+    is_word: NDArray[np.bool_]
+    is_number: NDArray[np.bool_]
+    """Of digits."""
+    capital: NDArray[np.bool_]
+    upper: NDArray[np.bool_]
+    """All letters are capitals, of which there are two or more."""
+    before: NDArray[np.int64]
+    """The unit directly before it in the document; -1 for none."""
+    following: NDArray[np.int64]
+    """The unit directly behind it in the document; -1 for none. Looks ahead."""
+    sentence: NDArray[np.int64]
+    """Number of the sentence, over all texts."""
+    place: NDArray[np.int64]
+    """Number of the word in its sentence, from 1; 0 for a mark, and where it is not known."""
+    place_in_text: NDArray[np.int64]
+    """The same in the document."""
+    quoted: NDArray[np.bool_]
+    """Inside quotation marks; the marks themselves are outside."""
+    opens_quotation: NDArray[np.bool_]
+    """First word behind an opening quotation mark."""
+    bracketed: NDArray[np.bool_]
+    """Inside parentheses."""
+    seen: NDArray[np.bool_]
+    """A word that occurred before in the document."""
+    foretold: NDArray[np.bool_]
+    """The word that followed when the word before it occurred last."""
+    named: NDArray[np.bool_]
+    """A name: a capital letter inside a sentence, or a word that had one before in the document."""
+    in_question: NDArray[np.bool_]
+    """In a sentence that ends with a question mark. Looks ahead."""
+    closes_sentence: NDArray[np.bool_]
+    """The last word of a sentence that has an end. Looks ahead."""
+    so_far: NDArray[np.int64]
+    """The unit of each token, as far as it has been read, [token]; -1 for white space."""
+    in_whole: NDArray[np.int64]
+    """The same in the whole text, [token]."""
+
+
+@dataclass
+class _State:
+    """What has been read of a document."""
+
+    before: int = -1
+    text: str = ""
+    """The last unit in lower case."""
+    sentence: int = 0
+    n_words: int = 0
+    """Of the sentence so far; -1 where its beginning is not known."""
+    n_in_text: int = 0
+    begins: bool = True
+    """Whether the next word opens the document."""
+    inside: bool = False
+    """Whether the document may begin inside a sentence, since it is cut out of one."""
+    ended: bool = False
+    """Whether a mark that may end a sentence was read."""
+    quoted: bool = False
+    opened: bool = False
+    """Whether the last unit is an opening quotation mark."""
+    brackets: int = 0
+    words: set[str] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
+    followed: dict[str, str] = field(default_factory=dict)
+
+    def unit(self, text: str, spaced: bool) -> _Unit:
+        """A unit behind what was read. spaced: whether white space or nothing stands before it."""
+        low, is_word = _lower(text), text[0].isalnum()
+        opens = is_word and self._opens(text)
+        n = 0 if opens else -1 if self.begins else self.n_words
+        n_in_text = 0 if opens and self.begins else -1 if self.begins else self.n_in_text
+        capital = text[0].isupper() and not (len(text) > 1 and text.isupper())
+        capital = capital and low.split("'")[0] not in _NO_NAMES
+        base = low.removesuffix("'s")
+        fresh = capital and not opens and not self.opened
+        mark_opens = self._opens_quotation(text, spaced)
+        return _Unit(
+            text=text,
+            before=self.before,
+            sentence=self.sentence + opens,
+            place=n + 1 if is_word else 0,
+            place_in_text=n_in_text + 1 if is_word else 0,
+            quoted=self.quoted and mark_opens is None,
+            opens_quotation=self.opened and is_word,
+            bracketed=self.brackets > 0 and text not in ("(", ")"),
+            seen=is_word and low in self.words,
+            foretold=is_word and self.followed.get(self.text) == low,
+            named=fresh or (capital and base in self.names),
+            ends=self._ends(text),
+        )
+
+    def _opens(self, text: str) -> bool:
+        if self.begins:
+            return not self.inside or not text[0].islower()
+        return self.ended and not text[0].islower()
+
+    def _ends(self, text: str) -> bool:
+        short = self.text in _ABBREVIATED or (len(self.text) == 1 and self.text.isalpha())
+        return text in _ENDS and (text != "." or not short or self.text == "i")
+
+    def _opens_quotation(self, text: str, spaced: bool) -> bool | None:
+        """Whether a quotation mark opens; None for any other unit."""
+        if text == '"':
+            return spaced or self.text in ("(", "[", "-", "–", "—")
+        return text in "“«„" if text in "“”«»„" else None
+
+    def step(self, unit: _Unit, spaced: bool) -> None:
+        """Takes a unit into account, apart from what is remembered of words."""
+        text = unit.text
+        opening = self._opens_quotation(text, spaced)
+        if text[0].isalnum():
+            # Without a number, nobody knows how many words stand before it.
+            self.n_words, self.n_in_text = unit.place or -1, unit.place_in_text or -1
+            self.sentence, self.begins, self.ended = unit.sentence, False, False
+        elif text in _ENDS:
+            self.ended = self.ended or unit.ends
+        elif opening is None and text not in _CLOSING and text not in "([‘’'":
+            self.ended = False
+        self.quoted = self.quoted if opening is None else opening
+        self.opened = bool(opening)
+        self.brackets = max(0, self.brackets + (text == "(") - (text == ")"))
+        self.text = _lower(text)
+
+    def remember(self, unit: _Unit) -> None:
+        """Takes the words of a whole unit into account, before `step`."""
+        low = _lower(unit.text)
+        if unit.text[0].isalnum():
+            self.words.add(low)
+            if self.text[:1].isalnum():
+                self.followed[self.text] = low
+        if unit.named:
+            self.names.add(low.removesuffix("'s"))
+
+
+def _lower(text: str) -> str:
+    return text.lower().replace("’", "'")
+
+
+@dataclass
+class _Reader:
+    """Collects the units of all texts."""
+
+    whole: list[_Unit] = field(default_factory=list)
+    unfinished: list[_Unit] = field(default_factory=list)
+    so_far: list[int] = field(default_factory=list)
+    in_whole: list[int] = field(default_factory=list)
+    documents: list[int] = field(default_factory=list)
+    """Of each whole unit."""
+    n_sentences: int = 0
+
+    def text(self, tokens: Sequence[str]) -> None:
+        """Reads the tokens of one text. Unfinished units are numbered from -2 downwards, until all
+        whole ones are counted."""
+        last: dict[int, list[int]] = {}
+        first = len(self.so_far)
+        for i, (token, end) in enumerate(zip(tokens, accumulate(map(len, tokens)), strict=True)):
+            self.so_far.append(-1)
+            self.in_whole.append(-1)
+            if kept := token.rstrip():
+                last.setdefault(end - len(token) + len(kept) - 1, []).append(first + i)
+        start = 0
+        for number, line in enumerate("".join(tokens).split("\n")):
+            self._document(line, start, last, inside=number == 0)
+            start += len(line) + 1
+
+    def _document(self, line: str, offset: int, last: dict[int, list[int]], inside: bool) -> None:
+        self.n_sentences += 1
+        state = _State(sentence=self.n_sentences, inside=inside)
+        number = self.documents[-1] + 1 if self.documents else 0
+        for match in _UNIT.finditer(line):
+            start, end = match.span()
+            spaced = start == 0 or line[start - 1].isspace()
+            for at in range(start, end - 1):
+                if tokens := last.get(offset + at):
+                    found = self._unfinished(state, line[start : at + 1], spaced)
+                    for token in tokens:
+                        self.so_far[token], self.in_whole[token] = found, len(self.whole)
+            unit = state.unit(match.group(), spaced)
+            for token in last.get(offset + end - 1, ()):
+                self.so_far[token] = self.in_whole[token] = len(self.whole)
+            state.remember(unit)
+            state.step(unit, spaced)
+            state.before = len(self.whole)
+            self.whole.append(unit)
+            self.documents.append(number)
+        self.n_sentences = max(self.n_sentences, state.sentence)
+
+    def _unfinished(self, state: _State, text: str, spaced: bool) -> int:
+        """Number of a unit as it stands so far. A mark that later joins two parts of a word or of a
+        number is still a mark."""
+        if text[-1].isalnum() or len(text) == 1 or not _splits(text):
+            return self._add(state.unit(text, spaced))
+        front = state.unit(text[:-1], spaced)
+        ahead = copy(state)
+        ahead.step(front, spaced)
+        ahead.before = self._add(front)
+        return self._add(ahead.unit(text[-1], False))
+
+    def _add(self, unit: _Unit) -> int:
+        self.unfinished.append(unit)
+        return -1 - len(self.unfinished)
+
+
+def _splits(text: str) -> bool:
+    match = _UNIT.match(text)
+    return match is not None and match.end() < len(text)
+
+
+def read_units(texts: Sequence[Sequence[str]]) -> Units:
+    """The units of some texts, which are given as their tokens."""
+    reader = _Reader()
+    for tokens in texts:
+        reader.text(tokens)
+    every, n = [*reader.whole, *reader.unfinished], len(reader.whole)
+    lower = [_lower(unit.text) for unit in every]
+    words = list(dict.fromkeys(lower))
+    number = {word: i for i, word in enumerate(words)}
+    documents = np.array([*reader.documents, -1], dtype=np.int64)
+    same = documents[1:] == documents[:-1]
+    following = np.full(len(every), -1, dtype=np.int64)
+    following[:n] = np.where(same, np.arange(1, n + 1), -1)
+    columns = {name: np.array([getattr(u, name) for u in every]) for name in _COLUMNS}
+    columns["before"] = _resolved(columns["before"], n)
+    closes, asks = _ends(reader.whole, len(every))
+    return Units(
+        n_whole=n,
+        words=words,
+        word=np.array([number[word] for word in lower], dtype=np.int64),
+        is_word=np.array([u.text[0].isalpha() for u in every], dtype=np.bool_),
+        is_number=np.array([u.text[0].isdigit() for u in every], dtype=np.bool_),
+        capital=np.array([u.text[0].isupper() for u in every], dtype=np.bool_),
+        upper=np.array([len(u.text) > 1 and u.text.isupper() for u in every], dtype=np.bool_),
+        following=following,
+        in_question=asks,
+        closes_sentence=closes,
+        so_far=_resolved(np.array(reader.so_far, dtype=np.int64), n),
+        in_whole=np.array(reader.in_whole, dtype=np.int64),
+        **{k: v.astype(np.int64 if k in _NUMBERS else np.bool_) for k, v in columns.items()},
+    )
+
+
+_COLUMNS = tuple(name for name in _Unit._fields if name not in ("text", "ends"))
+_NUMBERS = ("before", "sentence", "place", "place_in_text")
+
+
+def _resolved(numbers: NDArray[np.int64], n_whole: int) -> NDArray[np.int64]:
+    """Unfinished units behind the whole ones."""
+    return np.where(numbers < -1, n_whole - 2 - numbers, numbers).astype(np.int64)
+
+
+def _ends(whole: Sequence[_Unit], n: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which units close a sentence, and which stand in a question, [unit]. A question goes from
+    the last mark that may end a sentence to its question mark."""
+    closes, asks = np.zeros(n, dtype=np.bool_), np.zeros(n, dtype=np.bool_)
+    last, ended, begun, sentence = -1, False, 0, -1
+    for i, unit in enumerate(whole):
+        if unit.sentence != sentence:
+            if ended:
+                closes[last] = True
+            last, begun = -1, i
+            sentence, ended = unit.sentence, False
+        if unit.text[0].isalnum():
+            last, ended = i, False
+        elif unit.ends:
+            ended = last >= 0
+            asks[begun : i + 1] = unit.text == "?"
+            begun = i + 1
+    if ended:
+        closes[last] = True
+    return closes, asks

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from interp_by_construction.errors import LabelerError
 from interp_by_construction.simulators.base import Models, Simulation, Simulator
 from interp_by_construction.truth import categories
+from interp_by_construction.truth.cursor import Unreadable
 from interp_by_construction.truth.expressions import Evaluation, Tables
 from interp_by_construction.truth.language import VERSION, parsed, read
-from interp_by_construction.truth.phrases import Unreadable
 from interp_by_construction.truth.text import read_units
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def category_names() -> tuple[str, ...]:
     return tuple(_shipped()["categories"])
 
 
-@lru_cache(maxsize=None)
+@cache
 def members(category: str) -> frozenset[str]:
     """The word forms of a category, in lower case. Raises KeyError for an unknown one."""
     made = _shipped()

@@ -46,7 +46,7 @@ class Tables:
         self._known: dict[str, dict[str, bool]] = {}
 
     def __call__(self, rule: Rule, words: Sequence[str]) -> Mask:
-        """[word]"""
+        """Which words pass a rule's test, [word]."""
         assert rule.test is not None
         known = self._known.setdefault(rule.name, {})
         for word in words:

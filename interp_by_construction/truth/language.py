@@ -19,9 +19,10 @@ from difflib import get_close_matches
 from functools import cache, lru_cache
 
 from interp_by_construction.errors import LabelerError
+from interp_by_construction.truth.cursor import Cursor, Part, Unreadable
 from interp_by_construction.truth.expressions import Rule, either, without
-from interp_by_construction.truth.narrowing import Part, narrowed
-from interp_by_construction.truth.phrases import Cursor, Unreadable, atom
+from interp_by_construction.truth.narrowing import narrowed
+from interp_by_construction.truth.phrases import atom
 from interp_by_construction.truth.vocabulary import atoms
 
 VERSION = 1
@@ -64,6 +65,8 @@ EXAMPLES = (
 """Forms that are proposed beside the atoms."""
 
 _QUOTED = re.compile(r"(?<!\w)[\"“”„‘’'`](\S+?)[\"“”‘’'`](?!\w)")
+_UNCLOSED = re.compile(r"(?<!\w)[\"“‘'`]([\w’]+(?:'\w+)?)$")
+"""The last word of a label whose quotation marks were stripped."""
 
 
 def read(label: str) -> Rule:
@@ -92,7 +95,7 @@ def _forms() -> tuple[str, ...]:
 def _plain(label: str) -> str:
     """In lower case, with one kind of quotation mark around words."""
     text = " ".join(label[:LONGEST].lower().split())
-    text = _QUOTED.sub(r"'\1'", text)
+    text = _UNCLOSED.sub(r"'\1'", _QUOTED.sub(r"'\1'", text))
     return text[:-1].rstrip() if text.endswith(".") and not text.endswith("..") else text
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from interp_by_construction.truth.cursor import Cursor, Part, Reference, Unreadable
 from interp_by_construction.truth.expressions import (
     Rule,
     after,
@@ -17,22 +18,18 @@ from interp_by_construction.truth.expressions import (
     lexical,
     without,
 )
-from interp_by_construction.truth.phrases import (
+from interp_by_construction.truth.positions import (
     COUNT,
     RANK,
+    RANKED,
     SPAN,
-    Cursor,
-    Part,
-    Unreadable,
     counted,
     place,
     span_of,
     spelled,
 )
 from interp_by_construction.truth.text import Units
-from interp_by_construction.truth.vocabulary import MODIFIERS, RANKED, SPELLINGS, WORDS, letters
-
-Reference = Callable[[Cursor], Rule]
+from interp_by_construction.truth.vocabulary import MODIFIERS, SPELLINGS, letters
 
 
 class _Place(NamedTuple):
@@ -111,13 +108,13 @@ def narrowed(cursor: Cursor, part: Part, reference: Reference) -> Part | None:
     for where in _PLACES:
         if cursor.take(where.pattern):
             name = f"{part.rule.inner} {where.name}"
-            rule = feature(where.name, where.holds, where.looks_ahead)
-            return _closed(part, both(part.rule, rule, name))
-    for read in (_form, _span):
-        if rule := read(cursor, part.rule):
-            return _closed(part, rule)
+            stands = feature(where.name, where.holds, where.looks_ahead)
+            return _closed(part, both(part.rule, stands, name))
+    closed = _form(cursor, part.rule) or _span(cursor, part.rule)
+    if closed is not None:
+        return _closed(part, closed)
     rule = _neighbour(cursor, part.rule, reference) or _kind(cursor, part.rule, reference)
-    # What a reference is, `and` may go on with.
+    # `and` may go on with what a rule refers to.
     return None if rule is None else Part(rule, part.is_generic, True, True)
 
 

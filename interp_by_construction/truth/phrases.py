@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import lru_cache, partial
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable
+from functools import partial
 
 from interp_by_construction.truth.closed import FUNCTION_WORDS
-from interp_by_construction.truth.expressions import Rule, after, both, feature, lexical, negated
-from interp_by_construction.truth.text import Units
+from interp_by_construction.truth.cursor import Cursor, Part, Reference, Unreadable
+from interp_by_construction.truth.expressions import Rule, after, both, lexical, negated
+from interp_by_construction.truth.positions import COUNT, RANK, RANKED, counted, position, spelled
 from interp_by_construction.truth.vocabulary import (
-    COUNTED,
     MODIFIERS,
-    RANKED,
     SPELLINGS,
     WORDS,
     atoms,
@@ -25,86 +19,17 @@ from interp_by_construction.truth.vocabulary import (
     named_things,
 )
 
-DEEPEST = 8
-"""Parentheses inside each other."""
-RANK = f"({'|'.join(RANKED)})"
-COUNT = rf"({'|'.join(COUNTED)}|\d{{1,2}})"
-SPAN = "(sentence|text|document)"
-_OF = rf"(?:of|in) (?:(?:a|the|each|every|any) )?{SPAN}s?"
 _LIST = r"(?:,? ?(?:and|or)|,)"
 _NARROWS = "after|before|in|inside|within|outside|at|between|anywhere|ending|beginning|that|which"
 
 
-class Unreadable(Exception):
-    """A label, or a part of one, that is in no known form."""
-
-
-class Part(NamedTuple):
-    """A part of a label, as far as it has been read."""
-
-    rule: Rule
-    is_generic: bool = False
-    """Whether it begins anew with `words` or a position, so that it belongs to nothing before."""
-    is_narrowed: bool = False
-    """Whether something stands behind its atom."""
-    is_open: bool = False
-    """Whether it might include what follows behind `and`."""
-
-
-class Cursor:
-    """A label, and how far it has been read."""
-
-    def __init__(self, text: str) -> None:
-        self.text, self.at, self._depth = text, 0, 0
-
-    @property
-    def rest(self) -> str:
-        """What is still to be read."""
-        return self.text[self.at :]
-
-    @property
-    def is_done(self) -> bool:
-        return not self.rest
-
-    def take(self, pattern: str, before: str = "") -> re.Match[str] | None:
-        """Reads whole words, if they are next. before: what has to stand behind them."""
-        found = _compiled(pattern, before).match(self.text, self.at)
-        if found is not None:
-            self.at = found.end()
-        return found
-
-    def symbol(self, mark: str) -> bool:
-        """Reads a mark, if it is next."""
-        found = self.text.startswith(mark, self.at)
-        if found:
-            self.at += len(mark)
-            self.at += len(self.rest) - len(self.rest.lstrip())
-        return found
-
-    @contextmanager
-    def nested(self) -> Iterator[None]:
-        """One parenthesis deeper. Raises Unreadable where that is too deep."""
-        self._depth += 1
-        if self._depth > DEEPEST:
-            raise Unreadable(f"more than {DEEPEST} parentheses stand inside each other")
-        yield
-        self._depth -= 1
-
-
-@lru_cache(maxsize=1024)
-def _compiled(pattern: str, before: str) -> re.Pattern[str]:
-    return re.compile(rf"(?:{pattern})(?=[\s,()]|$) *{before}")
-
-
-def atom(
-    cursor: Cursor, primary: Callable[[Cursor], Part], reference: Callable[[Cursor], Rule]
-) -> Part:
+def atom(cursor: Cursor, primary: Callable[[Cursor], Part], reference: Reference) -> Part:
     """One atom. Raises Unreadable where none is next."""
     if cursor.take("not"):
         with cursor.nested():
             return Part(negated(primary(cursor).rule), is_open=True)
     ranked = partial(_ranked_after, reference=reference)
-    for read in (_foretold, _position, ranked, _listed, _quoted, _function_word):
+    for read in (_foretold, position, ranked, _listed, _quoted, _function_word):
         if part := read(cursor):
             return part
     start = cursor.at
@@ -114,11 +39,9 @@ def atom(
         f"{'|'.join([*MODIFIERS, *SPELLINGS])}|{COUNT}-letter", before=r"(?=\w)"
     ):
         count, text = found.group(1), found.group(0).strip()
-        rule = _of_letters(count) if count else MODIFIERS[SPELLINGS.get(text, text)]
-        modifiers.append(rule)
-    kinds = cursor.take("(?:words (?:about|for)|kinds of|types of|names (?:of|for))")
-    rule = _named(cursor)
-    if rule is None or (kinds and not _has_kinds(kinds.group(0).strip(), rule)):
+        modifiers.append(_of_letters(count) if count else MODIFIERS[SPELLINGS.get(text, text)])
+    rule = _kind(cursor) or _named(cursor)
+    if rule is None:
         cursor.at = start
         raise Unreadable(f"`{cursor.rest}` names no word, class, category or position")
     is_words = rule is WORDS
@@ -128,10 +51,17 @@ def atom(
     return Part(rule, is_words, False, bool(modifiers) and not is_words)
 
 
-def _has_kinds(kinds: str, rule: Rule) -> bool:
-    """`names of people` are no people, and `names of places` no places."""
-    named = kinds.startswith("names") and rule.name in ("people", "places")
-    return rule.name in named_things() and not named
+def _kind(cursor: Cursor) -> Rule | None:
+    """A category in other words, such as `kinds of animals`. `names of people` are no people, and
+    `names of places` no places."""
+    start = cursor.at
+    kinds = cursor.take("words (?:about|for)|kinds of|types of|names (of|for)")
+    rule = None if kinds is None else _named(cursor)
+    named = kinds is not None and bool(kinds.group(1))
+    if rule and rule.name in named_things() - ({"people", "places"} if named else set()):
+        return rule
+    cursor.at = start
+    return None
 
 
 def _named(cursor: Cursor) -> Rule | None:
@@ -151,66 +81,13 @@ def _foretold(cursor: Cursor) -> Part | None:
     return Part(atoms()[told], is_generic=True) if cursor.take(told) else None
 
 
-def _position(cursor: Cursor) -> Part | None:
-    """A position in a sentence, text or quotation."""
-    rule: Rule | None = None
-    if found := cursor.take(rf"(?:the )?{RANK} words? {_OF}"):
-        rule = _at_place(found.group(1), found.group(2))
-    elif found := cursor.take(rf"the words? (?:after|following) the {RANK} word {_OF}"):
-        if " words " in found.group(0):
-            raise Unreadable("say `the word after` or `words after`")
-        rank = RANKED.index(found.group(1)) + 1
-        if rank < len(RANKED):
-            rule = _at_place(RANKED[rank], found.group(2))
-    elif found := cursor.take(rf"(?:the )?first {COUNT} words {_OF}"):
-        n, span = counted(found.group(1)), span_of(found.group(2))
-        name = f"the first {spelled(n)} words of {span}"
-        rule = feature(name, lambda units: _within(units, span, n))
-    elif cursor.take("(?:the )?first words? of (?:(?:a|the|each|every) )?quotations?"):
-        rule = feature("the first word of a quotation", lambda units: units.opens_quotation)
-    elif cursor.take("(?:the )?last words? of (?:(?:a|the|each|every) )?sentences?"):
-        name = "the last word of a sentence"
-        rule = feature(name, lambda units: units.closes_sentence, looks_ahead=True)
-    return None if rule is None else Part(rule, is_generic=True)
-
-
-def _at_place(rank: str, span: str) -> Rule:
-    n, span = RANKED.index(rank) + 1, span_of(span)
-    return feature(f"the {rank} word of {span}", lambda units: place(units, span) == n)
-
-
-def span_of(word: str) -> str:
-    return "a sentence" if word == "sentence" else "the text"
-
-
-def place(units: Units, span: str) -> NDArray[np.int64]:
-    """Number of each word in its sentence or text, [unit]; 0 for a mark."""
-    return units.place if span == "a sentence" else units.place_in_text
-
-
-def _within(units: Units, span: str, n: int) -> NDArray[np.bool_]:
-    where = place(units, span)
-    return (where > 0) & (where <= n)
-
-
-def counted(word: str) -> int:
-    n = int(word) if word.isdigit() else COUNTED.index(word) + 1
-    if n == 0:
-        raise Unreadable("`0` counts nothing")
-    return n
-
-
-def spelled(n: int) -> str:
-    return COUNTED[n - 1] if n <= len(COUNTED) else str(n)
-
-
 def _of_letters(count: str) -> Rule:
     n = counted(count)
     return lexical(f"{spelled(n)}-letter", lambda word: letters(word) == n)
 
 
-def _ranked_after(cursor: Cursor, reference: Callable[[Cursor], Rule]) -> Part | None:
-    """`the second word after a comma`"""
+def _ranked_after(cursor: Cursor, reference: Reference) -> Part | None:
+    """The second word after something, and the like."""
     found = cursor.take(rf"(?:the )?{RANK} words? (?:after|following)")
     if not found:
         return None

@@ -1,8 +1,8 @@
 """A text as words and marks, and what was known when each token ended.
 
-1. A unit is a word, a number in digits, or a mark. `don't` is one word, `well-known` two words and a
-   mark, `3.50` one number. Documents are separated by line breaks, behind which nothing is known of
-   the text before.
+1. A unit is a word, a number in digits, or a mark. `don't` is one word, `well-known` two words and
+   a mark, `3.50` one number. Documents are separated by line breaks, behind which nothing is known
+   of the text before.
 2. A token belongs to the unit in which its last character that is no white space stands. If the
    unit goes on behind the token, it is taken as it stands so far.
 3. What is known of a unit comes from the units before it and from its own letters. So it depends on
@@ -21,37 +21,15 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from interp_by_construction.truth.closed import CLASSES
+from interp_by_construction.truth.state import State, Unit, lower_case
 
 _LETTERS = r"(?:[^\W\d_][\u0300-\u036f]*)+"
 _UNIT = re.compile(rf"{_LETTERS}(?:['’]{_LETTERS})*|\d+(?:[.,]\d+)*|[^\w\s]|[\w]")
-_ENDS = frozenset(".!?…")
-_CLOSING = frozenset(")]»”")
-_NO_NAMES = CLASSES["weekdays"] | CLASSES["months"] | {"i"}
-_ABBREVIATED = frozenset("mr mrs ms dr st prof sr jr messrs".split())
-
-
-class _Unit(NamedTuple):
-    """A word, number or mark; the fields are those of `Units`, without the plural."""
-
-    text: str
-    before: int
-    sentence: int
-    place: int
-    place_in_text: int
-    quoted: bool
-    opens_quotation: bool
-    bracketed: bool
-    seen: bool
-    foretold: bool
-    named: bool
-    ends: bool
-    """Whether it is a mark that may end a sentence."""
 
 
 @dataclass(frozen=True)
@@ -103,109 +81,11 @@ class Units:
 
 
 @dataclass
-class _State:
-    """What has been read of a document."""
-
-    before: int = -1
-    text: str = ""
-    """The last unit in lower case."""
-    sentence: int = 0
-    n_words: int = 0
-    """Of the sentence so far; -1 where its beginning is not known."""
-    n_in_text: int = 0
-    begins: bool = True
-    """Whether the next word opens the document."""
-    inside: bool = False
-    """Whether the document may begin inside a sentence, since it is cut out of one."""
-    ended: bool = False
-    """Whether a mark that may end a sentence was read."""
-    quoted: bool = False
-    opened: bool = False
-    """Whether the last unit is an opening quotation mark."""
-    brackets: int = 0
-    words: set[str] = field(default_factory=set)
-    names: set[str] = field(default_factory=set)
-    followed: dict[str, str] = field(default_factory=dict)
-
-    def unit(self, text: str, spaced: bool) -> _Unit:
-        """A unit behind what was read. spaced: whether white space or nothing stands before it."""
-        low, is_word = _lower(text), text[0].isalnum()
-        opens = is_word and self._opens(text)
-        n = 0 if opens else -1 if self.begins else self.n_words
-        n_in_text = 0 if opens and self.begins else -1 if self.begins else self.n_in_text
-        capital = text[0].isupper() and not (len(text) > 1 and text.isupper())
-        capital = capital and low.split("'")[0] not in _NO_NAMES
-        base = low.removesuffix("'s")
-        fresh = capital and not opens and not self.opened
-        mark_opens = self._opens_quotation(text, spaced)
-        return _Unit(
-            text=text,
-            before=self.before,
-            sentence=self.sentence + opens,
-            place=n + 1 if is_word else 0,
-            place_in_text=n_in_text + 1 if is_word else 0,
-            quoted=self.quoted and mark_opens is None,
-            opens_quotation=self.opened and is_word,
-            bracketed=self.brackets > 0 and text not in ("(", ")"),
-            seen=is_word and low in self.words,
-            foretold=is_word and self.followed.get(self.text) == low,
-            named=fresh or (capital and base in self.names),
-            ends=self._ends(text),
-        )
-
-    def _opens(self, text: str) -> bool:
-        if self.begins:
-            return not self.inside or not text[0].islower()
-        return self.ended and not text[0].islower()
-
-    def _ends(self, text: str) -> bool:
-        short = self.text in _ABBREVIATED or (len(self.text) == 1 and self.text.isalpha())
-        return text in _ENDS and (text != "." or not short or self.text == "i")
-
-    def _opens_quotation(self, text: str, spaced: bool) -> bool | None:
-        """Whether a quotation mark opens; None for any other unit."""
-        if text == '"':
-            return spaced or self.text in ("(", "[", "-", "–", "—")
-        return text in "“«„" if text in "“”«»„" else None
-
-    def step(self, unit: _Unit, spaced: bool) -> None:
-        """Takes a unit into account, apart from what is remembered of words."""
-        text = unit.text
-        opening = self._opens_quotation(text, spaced)
-        if text[0].isalnum():
-            # Without a number, nobody knows how many words stand before it.
-            self.n_words, self.n_in_text = unit.place or -1, unit.place_in_text or -1
-            self.sentence, self.begins, self.ended = unit.sentence, False, False
-        elif text in _ENDS:
-            self.ended = self.ended or unit.ends
-        elif opening is None and text not in _CLOSING and text not in "([‘’'":
-            self.ended = False
-        self.quoted = self.quoted if opening is None else opening
-        self.opened = bool(opening)
-        self.brackets = max(0, self.brackets + (text == "(") - (text == ")"))
-        self.text = _lower(text)
-
-    def remember(self, unit: _Unit) -> None:
-        """Takes the words of a whole unit into account, before `step`."""
-        low = _lower(unit.text)
-        if unit.text[0].isalnum():
-            self.words.add(low)
-            if self.text[:1].isalnum():
-                self.followed[self.text] = low
-        if unit.named:
-            self.names.add(low.removesuffix("'s"))
-
-
-def _lower(text: str) -> str:
-    return text.lower().replace("’", "'")
-
-
-@dataclass
 class _Reader:
     """Collects the units of all texts."""
 
-    whole: list[_Unit] = field(default_factory=list)
-    unfinished: list[_Unit] = field(default_factory=list)
+    whole: list[Unit] = field(default_factory=list)
+    unfinished: list[Unit] = field(default_factory=list)
     so_far: list[int] = field(default_factory=list)
     in_whole: list[int] = field(default_factory=list)
     documents: list[int] = field(default_factory=list)
@@ -229,7 +109,7 @@ class _Reader:
 
     def _document(self, line: str, offset: int, last: dict[int, list[int]], inside: bool) -> None:
         self.n_sentences += 1
-        state = _State(sentence=self.n_sentences, inside=inside)
+        state = State(sentence=self.n_sentences, inside=inside)
         number = self.documents[-1] + 1 if self.documents else 0
         for match in _UNIT.finditer(line):
             start, end = match.span()
@@ -249,7 +129,7 @@ class _Reader:
             self.documents.append(number)
         self.n_sentences = max(self.n_sentences, state.sentence)
 
-    def _unfinished(self, state: _State, text: str, spaced: bool) -> int:
+    def _unfinished(self, state: State, text: str, spaced: bool) -> int:
         """Number of a unit as it stands so far. A mark that later joins two parts of a word or of a
         number is still a mark."""
         if text[-1].isalnum() or len(text) == 1 or not _splits(text):
@@ -260,7 +140,7 @@ class _Reader:
         ahead.before = self._add(front)
         return self._add(ahead.unit(text[-1], False))
 
-    def _add(self, unit: _Unit) -> int:
+    def _add(self, unit: Unit) -> int:
         self.unfinished.append(unit)
         return -1 - len(self.unfinished)
 
@@ -276,7 +156,7 @@ def read_units(texts: Sequence[Sequence[str]]) -> Units:
     for tokens in texts:
         reader.text(tokens)
     every, n = [*reader.whole, *reader.unfinished], len(reader.whole)
-    lower = [_lower(unit.text) for unit in every]
+    lower = [lower_case(unit.text) for unit in every]
     words = list(dict.fromkeys(lower))
     number = {word: i for i, word in enumerate(words)}
     documents = np.array([*reader.documents, -1], dtype=np.int64)
@@ -286,6 +166,10 @@ def read_units(texts: Sequence[Sequence[str]]) -> Units:
     columns = {name: np.array([getattr(u, name) for u in every]) for name in _COLUMNS}
     columns["before"] = _resolved(columns["before"], n)
     closes, asks = _ends(reader.whole, len(every))
+    typed: dict[str, Any] = {
+        name: values.astype(np.int64 if name in _NUMBERS else np.bool_)
+        for name, values in columns.items()
+    }
     return Units(
         n_whole=n,
         words=words,
@@ -299,11 +183,11 @@ def read_units(texts: Sequence[Sequence[str]]) -> Units:
         closes_sentence=closes,
         so_far=_resolved(np.array(reader.so_far, dtype=np.int64), n),
         in_whole=np.array(reader.in_whole, dtype=np.int64),
-        **{k: v.astype(np.int64 if k in _NUMBERS else np.bool_) for k, v in columns.items()},
+        **typed,
     )
 
 
-_COLUMNS = tuple(name for name in _Unit._fields if name not in ("text", "ends"))
+_COLUMNS = tuple(name for name in Unit._fields if name not in ("text", "ends"))
 _NUMBERS = ("before", "sentence", "place", "place_in_text")
 
 
@@ -312,7 +196,7 @@ def _resolved(numbers: NDArray[np.int64], n_whole: int) -> NDArray[np.int64]:
     return np.where(numbers < -1, n_whole - 2 - numbers, numbers).astype(np.int64)
 
 
-def _ends(whole: Sequence[_Unit], n: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _ends(whole: Sequence[Unit], n: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which units close a sentence, and which stand in a question, [unit]. A question goes from
     the last mark that may end a sentence to its question mark."""
     closes, asks = np.zeros(n, dtype=np.bool_), np.zeros(n, dtype=np.bool_)

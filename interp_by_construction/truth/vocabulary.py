@@ -18,12 +18,6 @@ LONG, SHORT = 8, 3
 WORDS = feature("words", lambda units: units.is_word | units.is_number)
 """Words, and numbers in digits."""
 
-COUNTED = (
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen twenty"
-).split()
-RANKED = "first second third fourth fifth sixth seventh eighth ninth tenth".split()
-
 _ALSO = {
     "pronouns": ("pronoun words",),
     "subject pronouns": ("nominative pronouns",),

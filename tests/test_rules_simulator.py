@@ -151,7 +151,7 @@ def test_planted_nodes_have_labels_that_rules_do_not_read() -> None:
 # A run.
 
 READABLE = (
-    "words after 'the'; nouns; past-tense verbs; articles; pronouns; names; full stops; commas; the first word of a sentence; "
+    "words after the; nouns; past-tense verbs; articles; pronouns; names; full stops; commas; the first word of a sentence; "
     "verbs of speaking; animals; words after a comma; the second word of a sentence; prepositions; words of three letters; words ending in -ed"
 ).split("; ")
 

@@ -20,8 +20,9 @@ import gzip
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from lexical_supervision import Sense, WordNet
 
@@ -158,28 +159,45 @@ SHARE = 0.5
 """A form belongs to a category if more than this share of its uses does."""
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--wordnet", type=Path, required=True, help="WordNet's dict folder")
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--wordnet",
+        type=Path,
+        required=True,
+        help="folder with data.noun, index.noun, noun.exc, cntlist.rev, ...",
+    )
     parser.add_argument("--out", type=Path, default=LEXICON)
-    chosen = parser.parse_args(arguments)
+    return parser.parse_args()
+
+
+def main() -> None:
+    chosen = arguments()
     made = lexicon(WordNet(chosen.wordnet))
-    chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(made, separators=(",", ":"), sort_keys=True).encode()
-    # Without a time and a name, so that the same words give the same bytes.
-    with chosen.out.open("wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as file:
-        file.write(text)
+    write(made, chosen.out)
     n_words = sum(len(words.split()) for row in made["words"] for words in row["words"].values())
     print(f"{chosen.out}: {len(made['categories'])} categories, {n_words} entries")
 
 
-def lexicon(net: WordNet) -> dict[str, list]:
+def write(made: dict[str, list], file: Path) -> None:
+    """Without a time and a name, so that the same words give the same bytes."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(made, separators=(",", ":"), sort_keys=True).encode()
+    with file.open("wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as zipped:
+        zipped.write(text)
+
+
+def lexicon(
+    net: WordNet, synsets: Mapping[str, str] = MappingProxyType(SYNSETS)
+) -> dict[str, list]:
     """What is written: the categories, and rows of words that belong to the same of them.
 
     A row's words stand under what follows from them: `n` with regular plurals, `v` and `a` with all
     regular forms, `alone` as they are.
     """
-    roots = _roots(net)
+    roots = _roots(net, synsets)
     categories = [*PARTS.values(), "plural nouns", "past-tense verbs"]
     categories += [name for name in (*FILES.values(), *roots) if name not in categories]
     number = {name: i for i, name in enumerate(categories)}
@@ -243,12 +261,12 @@ def lexicon(net: WordNet) -> dict[str, list]:
     }
 
 
-def _roots(net: WordNet) -> dict[str, set[Sense]]:
+def _roots(net: WordNet, synsets: Mapping[str, str]) -> dict[str, set[Sense]]:
     """Category -> its synsets. Senses are numbered as WordNet's index lists them."""
     found = {}
-    for name, synsets in SYNSETS.items():
+    for name, kinds in synsets.items():
         found[name] = set()
-        for each in synsets.split():
+        for each in kinds.split():
             lemma, pos, number = each.rsplit(".", 2)
             found[name].add(net.senses[lemma, pos][int(number) - 1][0])
     return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,41 +59,56 @@ def _doubled(word: str) -> str:
     return word + word[-1] if double else word
 
 
-@lru_cache(maxsize=1)
-def _shipped() -> dict[str, Any]:
-    with gzip.open(LEXICON, "rt", encoding="utf-8") as file:
-        return json.load(file)
+class Lexicon:
+    """The categories of a file, and their members, which are put together when they are asked
+    for."""
+
+    def __init__(self, file: Path) -> None:
+        with gzip.open(file, "rt", encoding="utf-8") as opened:
+            made: dict[str, Any] = json.load(opened)
+        self.categories: tuple[str, ...] = tuple(made["categories"])
+        self._rows: list[dict[str, Any]] = made["words"]
+
+    def members(self, category: str) -> frozenset[str]:
+        """The word forms of a category, in lower case. Raises KeyError for an unknown one."""
+        if category not in self.categories:
+            raise KeyError(category)
+        number = self.categories.index(category)
+        found: set[str] = set()
+        for row in self._rows:
+            own, words = number in row["of"], row["words"]
+            if own:
+                found.update(words.get("alone", "").split())
+            if own or category == "plural nouns":
+                for noun in words.get("n", "").split():
+                    found.update((noun, plural(noun)) if own else (plural(noun),))
+            if own or category == "past-tense verbs":
+                for verb in words.get("v", "").split():
+                    third, past, ing = verb_forms(verb)
+                    found.update((verb, third, past, ing) if own else (past,))
+            if own:
+                for adjective in words.get("a", "").split():
+                    found.update((adjective, *comparisons(adjective)))
+        return frozenset(found)
+
+
+@cache
+def _shipped() -> Lexicon:
+    return Lexicon(LEXICON)
 
 
 def category_names() -> tuple[str, ...]:
-    """The categories and open word classes of the lexicon."""
-    return tuple(_shipped()["categories"])
+    """The categories and open word classes of the lexicon that ships."""
+    return _shipped().categories
 
 
 @cache
 def members(category: str) -> frozenset[str]:
     """The word forms of a category, in lower case. Raises KeyError for an unknown one."""
-    made = _shipped()
-    if category not in made["categories"]:
-        raise KeyError(category)
-    number = made["categories"].index(category)
-    plurals, pasts = (made["categories"].index(n) for n in ("plural nouns", "past-tense verbs"))
-    found: set[str] = set()
-    for row in made["words"]:
-        belongs = number in row["of"]
-        if belongs:
-            found.update(row["words"].get("alone", "").split())
-        for noun in row["words"].get("n", "").split() if belongs or number == plurals else ():
-            found.update((noun, plural(noun)) if belongs else (plural(noun),))
-        for verb in row["words"].get("v", "").split() if belongs or number == pasts else ():
-            third, past, ing = verb_forms(verb)
-            found.update((verb, third, past, ing) if belongs else (past,))
-        for adjective in row["words"].get("a", "").split() if belongs else ():
-            found.update((adjective, *comparisons(adjective)))
-    return frozenset(found)
+    return _shipped().members(category)
 
 
-@lru_cache(maxsize=1)
+@cache
 def identity() -> str:
-    """sha256 of the lexicon."""
+    """sha256 of the lexicon that ships."""
     return sha256_file(LEXICON)

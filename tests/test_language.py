@@ -233,7 +233,7 @@ def test_a_text_that_begins_inside_a_sentence_says_so() -> None:
 def test_titles_and_initials_end_no_sentence() -> None:
     text = "He saw Mr. Brown and J. Smith. Then it ended."
     assert held("the first word of a sentence", text) == "He Then"
-    assert held("names", text) == "Mr Brown J Smith"
+    assert held("names", text) == "Brown J Smith"
 
 
 def test_documents_know_nothing_of_each_other() -> None:
@@ -242,6 +242,17 @@ def test_documents_know_nothing_of_each_other() -> None:
     assert held("words inside quotation marks", text) == "no"
     assert held("words in parentheses", text) == "here"
     assert held("words after 'no'", text) == ""
+
+
+def test_a_paragraph_begins_anew_but_remembers_the_words_of_its_document() -> None:
+    text = 'Tom met Anna. He said "no\n\nanna and Tom (met\n\nwords.\nTom met her.'
+    assert held("words that occurred before in the text", text) == "anna Tom met"
+    assert held("words inside quotation marks", text) == "no"
+    assert held("words in parentheses", text) == "met"
+    assert held("the first word of a sentence", text) == "Tom He anna words Tom"
+    assert held("the first word of the text", text) == "Tom Tom"
+    assert held("the first word of the text", "\n\nThen he went") == ""
+    assert held("the first word of a sentence", "\n\nthen he went") == "then"
 
 
 def test_a_contraction_belongs_to_the_classes_of_its_parts() -> None:

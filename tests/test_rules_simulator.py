@@ -31,7 +31,7 @@ from interp_by_construction.truth.language import EXAMPLES, parsed
 from interp_by_construction.truth.vocabulary import atoms
 
 PIECES = (
-    "the; Dog;s';';t; don;’t;\"; \";3;.;5; Mr;.;,;\n;?; he; said; Anna;!;(;);un; ;;é;\u0301; and;_;½;“;”;…;THE; 3rd;  ;I;-; Queen’s"
+    "the; Dog;s';';t; don;’t;\"; \";3;.;5; Mr;.;,;\n;?; he; said; Anna;!;(;);un; ;;é;\u0301; and;_;½;“;”;…;THE;\n\n; 3rd;  ;I;-; Queen’s"
 ).split(";")
 """Of texts that are hard to cut."""
 

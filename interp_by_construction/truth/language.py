@@ -128,7 +128,11 @@ def _coordination(cursor: Cursor) -> Rule:
                 "parentheses"
             )
         parts.append(part)
-    return either(list({part.rule.name: part.rule for part in parts}.values()))
+    return _union([part.rule for part in parts])
+
+
+def _union(rules: list[Rule]) -> Rule:
+    return either(list({rule.name: rule for rule in rules}.values()))
 
 
 def _joined(cursor: Cursor) -> Part:
@@ -165,4 +169,4 @@ def _reference(cursor: Cursor) -> Rule:
         if part.is_narrowed:
             raise Unreadable(f"it is not clear how far `{part.rule.name}` reaches; use parentheses")
         rules.append(part.rule)
-    return either(rules)
+    return _union(rules)

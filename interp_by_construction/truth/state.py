@@ -9,8 +9,8 @@ from interp_by_construction.truth.closed import CLASSES
 
 _ENDS = frozenset(".!?…")
 _CLOSING = frozenset(")]»”")
-_NO_NAMES = CLASSES["weekdays"] | CLASSES["months"] | {"i"}
 _ABBREVIATED = frozenset("mr mrs ms dr st prof sr jr messrs".split())
+_NO_NAMES = CLASSES["weekdays"] | CLASSES["months"] | _ABBREVIATED | {"i"}
 
 
 class Unit(NamedTuple):
@@ -44,6 +44,8 @@ class State:
     n_in_text: int = 0
     begins: bool = True
     """Whether the next word opens the document."""
+    starts: bool = True
+    """Whether the next word opens a sentence even with a small letter."""
     inside: bool = False
     """Whether the document may begin inside a sentence, since it is cut out of one."""
     ended: bool = False
@@ -56,11 +58,17 @@ class State:
     names: set[str] = field(default_factory=set)
     followed: dict[str, str] = field(default_factory=dict)
 
+    def new_paragraph(self) -> None:
+        """Of the document that only its words are remembered of."""
+        self.before, self.text, self.n_words, self.starts = -1, "", 0, True
+        self.ended = self.quoted = self.opened = self.inside = False
+        self.sentence, self.brackets = self.sentence + 1, 0
+
     def unit(self, text: str, spaced: bool) -> Unit:
         """A unit behind what was read. spaced: whether white space or nothing stands before it."""
         low, is_word = lower_case(text), text[0].isalnum()
         opens = is_word and self._opens(text)
-        n = 0 if opens else -1 if self.begins else self.n_words
+        n = 0 if opens else -1 if self.starts else self.n_words
         n_in_text = 0 if opens and self.begins else -1 if self.begins else self.n_in_text
         capital = text[0].isupper() and not (len(text) > 1 and text.isupper())
         capital = capital and low.split("'")[0] not in _NO_NAMES
@@ -83,7 +91,7 @@ class State:
         )
 
     def _opens(self, text: str) -> bool:
-        if self.begins:
+        if self.starts:
             return not self.inside or not text[0].islower()
         return self.ended and not text[0].islower()
 
@@ -104,7 +112,8 @@ class State:
         if text[0].isalnum():
             # Without a number, nobody knows how many words stand before it.
             self.n_words, self.n_in_text = unit.place or -1, unit.place_in_text or -1
-            self.sentence, self.begins, self.ended = unit.sentence, False, False
+            self.sentence, self.ended = unit.sentence, False
+            self.begins = self.starts = self.inside = False
         elif text in _ENDS:
             self.ended = self.ended or unit.ends
         elif opening is None and text not in _CLOSING and text not in "([‘’'":

@@ -1,8 +1,9 @@
 """A text as words and marks, and what was known when each token ended.
 
 1. A unit is a word, a number in digits, or a mark. `don't` is one word, `well-known` two words and
-   a mark, `3.50` one number. Documents are separated by line breaks, behind which nothing is known
-   of the text before.
+   a mark, `3.50` one number. A line break ends a document, behind which nothing is known of the
+   text before. An empty line ends a paragraph: sentences, quotations and parentheses end there, but
+   the words of the document are remembered.
 2. A token belongs to the unit in which its last character that is no white space stands. If the
    unit goes on behind the token, it is taken as it stands so far.
 3. What is known of a unit comes from the units before it and from its own letters. So it depends on
@@ -49,9 +50,9 @@ class Units:
     upper: NDArray[np.bool_]
     """All letters are capitals, of which there are two or more."""
     before: NDArray[np.int64]
-    """The unit directly before it in the document; -1 for none."""
+    """The unit directly before it in the paragraph; -1 for none."""
     following: NDArray[np.int64]
-    """The unit directly behind it in the document; -1 for none. Looks ahead."""
+    """The unit directly behind it in the paragraph; -1 for none. Looks ahead."""
     sentence: NDArray[np.int64]
     """Number of the sentence, over all texts."""
     place: NDArray[np.int64]
@@ -88,8 +89,9 @@ class _Reader:
     unfinished: list[Unit] = field(default_factory=list)
     so_far: list[int] = field(default_factory=list)
     in_whole: list[int] = field(default_factory=list)
-    documents: list[int] = field(default_factory=list)
+    paragraphs: list[int] = field(default_factory=list)
     """Of each whole unit."""
+    n_paragraphs: int = 0
     n_sentences: int = 0
 
     def text(self, tokens: Sequence[str]) -> None:
@@ -102,15 +104,22 @@ class _Reader:
             self.in_whole.append(-1)
             if kept := token.rstrip():
                 last.setdefault(end - len(token) + len(kept) - 1, []).append(first + i)
-        start = 0
-        for number, line in enumerate("".join(tokens).split("\n")):
-            self._document(line, start, last, inside=number == 0)
-            start += len(line) + 1
+        state, start, breaks = State(inside=True), 0, 0
+        for line in "".join(tokens).split("\n"):
+            if line.strip():
+                if breaks == 1:
+                    state = State()
+                elif breaks:
+                    state.new_paragraph()
+                    # What begins with an empty line begins inside a document.
+                    state.begins, state.n_in_text = False, state.n_in_text or -1
+                self._paragraph(state, line, start, last)
+                breaks = 0
+            breaks, start = breaks + 1, start + len(line) + 1
 
-    def _document(self, line: str, offset: int, last: dict[int, list[int]], inside: bool) -> None:
-        self.n_sentences += 1
-        state = State(sentence=self.n_sentences, inside=inside)
-        number = self.documents[-1] + 1 if self.documents else 0
+    def _paragraph(self, state: State, line: str, offset: int, last: dict[int, list[int]]) -> None:
+        self.n_paragraphs += 1
+        state.sentence = max(state.sentence, self.n_sentences + 1)
         for match in _UNIT.finditer(line):
             start, end = match.span()
             spaced = start == 0 or line[start - 1].isspace()
@@ -126,8 +135,8 @@ class _Reader:
             state.step(unit, spaced)
             state.before = len(self.whole)
             self.whole.append(unit)
-            self.documents.append(number)
-        self.n_sentences = max(self.n_sentences, state.sentence)
+            self.paragraphs.append(self.n_paragraphs)
+        self.n_sentences = state.sentence
 
     def _unfinished(self, state: State, text: str, spaced: bool) -> int:
         """Number of a unit as it stands so far. A mark that later joins two parts of a word or of a
@@ -159,8 +168,8 @@ def read_units(texts: Sequence[Sequence[str]]) -> Units:
     lower = [lower_case(unit.text) for unit in every]
     words = list(dict.fromkeys(lower))
     number = {word: i for i, word in enumerate(words)}
-    documents = np.array([*reader.documents, -1], dtype=np.int64)
-    same = documents[1:] == documents[:-1]
+    paragraphs = np.array([*reader.paragraphs, -1], dtype=np.int64)
+    same = paragraphs[1:] == paragraphs[:-1]
     following = np.full(len(every), -1, dtype=np.int64)
     following[:n] = np.where(same, np.arange(1, n + 1), -1)
     columns = {name: np.array([getattr(u, name) for u in every]) for name in _COLUMNS}

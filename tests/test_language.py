@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
+from interp_by_construction.corpus.stories import generate
 from interp_by_construction.errors import LabelerError
+from interp_by_construction.scoring.rule_truth import read_target, target_mask
 from interp_by_construction.truth.categories import (
     category_names,
     comparisons,
@@ -15,9 +18,7 @@ from interp_by_construction.truth.categories import (
     verb_forms,
 )
 from interp_by_construction.truth.closed import CLASSES, parts
-from interp_by_construction.truth.expressions import Evaluation
-from interp_by_construction.truth.language import EXAMPLES, nearest, parsed, read
-from interp_by_construction.truth.text import read_units
+from interp_by_construction.truth.language import EXAMPLES, nearest, parsed, read, truth_on
 from interp_by_construction.truth.vocabulary import atoms, named_things
 
 STORY = (
@@ -29,7 +30,7 @@ STORY = (
 def held(label: str, text: str = STORY) -> str:
     """The words and marks of a text that a label holds on."""
     tokens = re.findall(r"\s*(?:\w+(?:['’]\w+)?|[^\w\s])|\n", text)
-    values = Evaluation(read_units([tokens])).tokens([read(label)])[:, 0]
+    values = truth_on([tokens], [label])[:, 0]
     return " ".join(token.strip() for token, value in zip(tokens, values, strict=True) if value)
 
 
@@ -228,6 +229,24 @@ def test_a_text_that_begins_inside_a_sentence_says_so() -> None:
     assert held("the first word of a sentence", "of it. Then he went.\nand she too.") == "Then and"
     assert held("the second word of a sentence", "of it. Then he went.\nand she too.") == "he she"
     assert held("the first word of the text", "of it. Then he went.\nand she too.") == "and"
+
+
+def test_form_and_position_agree_with_the_rules_of_the_stories() -> None:
+    """Two readers of text that were written apart. Their lexicons differ, so the labels name closed
+    classes, marks, letters and positions."""
+    labels = (
+        "the word 'said'; the word after 'the'; words after a comma; words after a negation; the first word of a sentence; "
+        "the last word of a sentence; the first word of a text; words inside quotation marks; the first word of a quotation; "
+        "punctuation; commas; quotation marks; modal verbs; forms of to be; forms of to have; adverbs of degree; "
+        "first person pronouns; second person pronouns; male pronouns; female pronouns; plural pronouns; articles; "
+        "indefinite articles; question words; negations; capitalized words; words ending in -ing; words beginning with un"
+    ).split("; ")
+    stories = [story.text for story in generate(["train", "score"] * 100, 0)]
+    # An excerpt may begin inside a document, a document behind a line break.
+    texts = [re.findall(r"\s*(?:\w+|[^\w\s])|\n", f"\n{story}\n") for story in stories]
+    targets = [target for label in labels if (target := read_target(label)) is not None]
+    assert len(targets) == len(labels)
+    np.testing.assert_array_equal(truth_on(texts, labels) > 0, target_mask(texts, targets))
 
 
 def test_titles_and_initials_end_no_sentence() -> None:

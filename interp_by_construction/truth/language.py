@@ -15,14 +15,19 @@ not read: nothing is guessed.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import cache, lru_cache
 
+import numpy as np
+from numpy.typing import NDArray
+
 from interp_by_construction.errors import LabelerError
 from interp_by_construction.truth.cursor import Cursor, Part, Unreadable
-from interp_by_construction.truth.expressions import Rule, either, without
+from interp_by_construction.truth.expressions import Evaluation, Rule, either, without
 from interp_by_construction.truth.narrowing import narrowed
 from interp_by_construction.truth.phrases import atom
+from interp_by_construction.truth.text import read_units
 from interp_by_construction.truth.vocabulary import atoms
 
 VERSION = 1
@@ -80,6 +85,13 @@ def read(label: str) -> Rule:
         raise LabelerError(
             f"label {label!r} is in no form that rules can read: {error}{hint}"
         ) from (error)
+
+
+def truth_on(texts: Sequence[Sequence[str]], labels: Sequence[str]) -> NDArray[np.float32]:
+    """1 on the tokens of some texts that have each label, else 0, [token, label], tokens of all
+    texts in order. A label that looks ahead is evaluated on the whole text. Raises LabelerError for
+    a label that cannot be read."""
+    return Evaluation(read_units(texts)).tokens([read(label) for label in labels])
 
 
 def nearest(label: str) -> list[str]:

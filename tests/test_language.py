@@ -47,6 +47,8 @@ def held(label: str, text: str = STORY) -> str:
         ("the words the, he and my", "The my he the He"),
         ("the word after", ""),
         ("words 'king', 'queen'", "king queen"),
+        ("the word 'couldn't'", "couldn't"),
+        ("words after ','", "who said my but"),
         # A label whose last quotation mark was stripped.
         ("words after 'the", "old queen"),
         # Word classes.
@@ -75,6 +77,8 @@ def held(label: str, text: str = STORY) -> str:
         ("people", "king child"),
         ("kinds of dogs", "dogs"),
         ("words for dogs", "dogs"),
+        ("words about dogs", "dogs"),
+        ("dog words", "dogs"),
         ("verbs of speaking", "said asked"),
         ("verbs of motion", "Come go run ran"),
         # Letters.

@@ -178,7 +178,8 @@ def rules_run(server: FakeServer, root: Path, stock: Stock, *more: str) -> RunDi
 def test_a_run_ends_and_counts_what_rules_cannot_read(
     server: FakeServer, stock: Stock, tmp_path: Path
 ) -> None:
-    run = rules_run(server, tmp_path, stock)
+    scores = ("scores.enabled=true", "scores.blind=true", "scores.n_top=2", "scores.n_random=2")
+    run = rules_run(server, tmp_path, stock, *scores, "scores.detection_excerpts=2")
     summary = run.summary
     assert summary is not None and summary["complete"]
     assert verify(run, Store(tmp_path / "store")) == []
@@ -186,6 +187,7 @@ def test_a_run_ends_and_counts_what_rules_cannot_read(
     assert layer["n_aligned"] >= 1 and layer["n_failed_labels"] >= 1
     assert layer["score"]["final"]["simulator"] == "rules"
     assert not layer["score"]["final"]["self_judged"]
+    assert 0 < layer["judge"]["n_blind_failed"] < layer["n_aligned"]
     rows = pq.read_table(run.path / "nodes.parquet").to_pylist()
     assert {row["label"] for row in rows if row["label"]} <= set(READABLE)
     label = run.store.path("label", dict(run.artifacts)["label"])

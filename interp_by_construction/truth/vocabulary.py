@@ -163,7 +163,8 @@ SPELLINGS = MappingProxyType(
 
 @cache
 def atoms() -> Mapping[str, Rule]:
-    """Phrase -> the atom that it names: canonical names, other names, and the singular of each."""
+    """Phrase -> the atom that it names: canonical names, other names, the singular of each,
+    and `color words`."""
     found: dict[str, Rule] = {}
     for rule in (*_class_rules(), *_mark_rules(), *_other_rules()):
         found.setdefault(rule.name, rule)
@@ -171,6 +172,8 @@ def atoms() -> Mapping[str, Rule]:
         found |= {other: found[name] for other in others if other not in found}
     for name, rule in list(found.items()):
         found.setdefault(_singular(name), rule)
+        if rule.name in named_things() and " of " not in name:
+            found.setdefault(f"{_singular(name)} words", rule)
     return MappingProxyType(found)
 
 

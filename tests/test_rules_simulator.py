@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from interp_by_construction.engine.rows import read_rows
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError, LabelerError
+from interp_by_construction.labelling.ask import hash_seed
 from interp_by_construction.results.verification import verify
 from interp_by_construction.schedules.truth_bench import run_truth_bench
 from interp_by_construction.simulators import create
@@ -156,11 +156,21 @@ READABLE = (
 ).split("; ")
 
 
+UNREADABLE = {
+    hash_seed(compose([]).seed, 1, node, pole, round_, candidate)
+    for node in range(0, 32, 3)
+    for pole in (-1, 1)
+    for round_ in range(8)
+    for candidate in range(2)
+}
+"""Seeds of all answers about every third node of layer 1 that are sampled."""
+
+
 def answer(prompt: str, seed: int, temperature: float) -> str:
-    """Mostly a label that rules read. For some nodes never one."""
-    digest = hashlib.sha256(prompt.encode()).digest()
-    chosen = READABLE[(digest[1] + (seed if temperature else 0)) % len(READABLE)]
-    return f" {chosen}" if digest[0] % 3 else " things that rhyme"
+    """Greedy answers have no seed that tells the node, so none of them can be read."""
+    if temperature == 0 or seed in UNREADABLE:
+        return " things that rhyme"
+    return f" {READABLE[seed % len(READABLE)]}"
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +181,14 @@ def server() -> Iterator[FakeServer]:
 
 
 def rules_run(server: FakeServer, root: Path, stock: Stock, *more: str) -> RunDirectory:
-    own = ("simulate.simulator=rules", "layer=1", "nodes.count=8", "label.retries=1", *QUICK, *more)
+    own = (
+        "simulate.simulator=rules",
+        "layer=1",
+        "nodes.count=24",
+        "label.retries=1",
+        *QUICK,
+        *more,
+    )
     return pipeline.run(stock.begin(config(server, root, *own)))
 
 
@@ -184,18 +201,19 @@ def test_a_run_ends_and_counts_what_rules_cannot_read(
     assert summary is not None and summary["complete"]
     assert verify(run, Store(tmp_path / "store")) == []
     (layer,) = summary["layers"]
-    assert layer["n_aligned"] >= 1 and layer["n_failed_labels"] >= 1
+    assert layer["n_aligned"] >= 1 and layer["n_failed_labels"] >= 3
     assert layer["score"]["final"]["simulator"] == "rules"
     assert not layer["score"]["final"]["self_judged"]
-    assert 0 < layer["judge"]["n_blind_failed"] < layer["n_aligned"]
+    assert layer["judge"]["n_blind_failed"] is not None
     rows = pq.read_table(run.path / "nodes.parquet").to_pylist()
     assert {row["label"] for row in rows if row["label"]} <= set(READABLE)
     label = run.store.path("label", dict(run.artifacts)["label"])
     failed = [row for row in read_rows(label / "labels.jsonl") if row["text"] is None]
-    assert failed and {row["reason"] for row in failed} <= {
-        "unreadable by rules",
-        "every proposal is another node's label",
-    }
+    for row in failed:
+        unread = row["node"] % 3 == 0
+        reason = "unreadable by rules" if unread else "every proposal is another node's label"
+        assert row["reason"] == reason
+    assert not any(row["node"] % 3 == 0 for row in rows if row["label"])
     why = {row["why"] for row in read_rows(label / "history.jsonl") if row["text"] is None}
     assert why == {"no label: unreadable by rules"}
 

@@ -34,7 +34,7 @@ ibc: interpretability by construction
   ibc export RUN at=before|after|final layer=N output=DIR
                                 a plain transformers checkpoint with tokenizer, nodes.parquet and model card
   ibc gc [delete=true]          what the store holds that no run needs; with delete=true it is removed
-  ibc simulate input=IN.jsonl output=OUT.jsonl simulator=exact|head [labeler=...]
+  ibc simulate input=IN.jsonl output=OUT.jsonl simulator=exact|head|rules [labeler=...]
                                 {"label": str, "tokens": [str, ...]} per line -> the same with "activations"
   ibc bench truth [simulator=exact] [SETTINGS]
                                 planted nodes with a known concept: do labelling, matching and simulation recover it?

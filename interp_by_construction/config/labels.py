@@ -62,7 +62,7 @@ class NodesConfig(SelectionConfig):
     assign: Literal["none", "match"] = "none"
     """`none`: a node keeps the label that the labeler gave it. `match`: labels are dealt out anew,
     each to the node whose activations it predicts best on the label split (one linear assignment
-    per layer; needs simulate.simulator=head)."""
+    per layer; needs simulate.simulator=head or rules)."""
     learnable: float = share(0.0, "give a weight between 0 and 1")
     """0 to 1: how much a match counts what the layer can learn, beside what its nodes do already
     (assign=match). Each label of the pool gets the r that a fresh neuron reaches on it, trained on
@@ -227,9 +227,9 @@ class LabelConfig(AskConfig):
     select_tokens: int = at_least(0, 128)
     """Tokens of the select split on which the labeler simulates every candidate, so that the best
     can be chosen (and, with revisions, as many of the label split). Costly, so few by default. 0
-    takes the first candidate. Not used with simulate.simulator=head."""
+    takes the first candidate. Not used with simulate.simulator=head or rules."""
     head_select_tokens: int = at_least(0, 8192)
-    """The same with simulate.simulator=head, which is cheap."""
+    """The same with simulate.simulator=head or rules, which are cheap."""
     general_pool: bool = True
     """Whether the general labels that ship with the package are dealt out, too
     (nodes.assign=match)."""
@@ -241,7 +241,7 @@ class LabelConfig(AskConfig):
     audit_rounds: int = at_least(0, 0)
     """Further rounds in which the labeler is shown the worst cases of an audit (fields of `audit`)
     of the model before alignment, text edited along the gradient included (needs
-    simulate.simulator=head)."""
+    simulate.simulator=head or rules)."""
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,8 @@ class TextAmounts(Group):
     """Tokens of the simulate split on which each label is simulated exactly."""
     n_score_tokens: int = at_least(0, 384)
     """Tokens of the score split on which each label is simulated exactly. 0 for never: scores by
-    exact simulation are then undefined (needs simulate.simulator=head, scores.enabled=false)."""
+    exact simulation are then undefined (needs simulate.simulator=head or rules, and
+    scores.enabled=false)."""
     n_head_score_tokens: int = at_least(1, 16384)
     """Tokens of the score split on which a head is scored. A head is cheap, so these are more than
     the labeler can read. Substitution reads as many of the simulate split and of the test split."""
@@ -273,7 +274,8 @@ class SimulateConfig(TextAmounts):
     """What predicts activations from a label and a text, and so makes the targets of alignment.
     `exact`: the labeler reads label and text and rates every token. `ridge`: a ridge regression per
     label, from an encoder's hidden states to exact simulations. `head`: a network that was trained
-    beforehand and takes any label."""
+    beforehand and takes any label. `rules`: no model; the label is read as a rule, such as `nouns
+    after a comma`. A node without a label that can be read is left free."""
     head: str | None = None
     """File of a trained head (simulator head). null takes the one that ships with the package."""
     second_head: str | None = None

@@ -58,7 +58,7 @@ class AuditConfig(SearchConfig):
     """An audit of labels."""
 
     enabled: bool = True
-    """Whether a run with simulate.simulator=head looks for text on which label and node
+    """Whether a run with simulate.simulator=head or rules looks for text on which label and node
     disagree."""
 
 

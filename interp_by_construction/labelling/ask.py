@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -29,6 +29,13 @@ from interp_by_construction.labelling.revision import (
 from interp_by_construction.llm.backend import Sampling
 from interp_by_construction.llm.client import Labeler
 from interp_by_construction.subject.nodes import Node
+
+Refusal = Callable[[str], str | None]
+"""Label -> why the simulator cannot take it; None for one that it can."""
+
+
+def no_refusal(label: str) -> None:
+    """Of a simulator that takes every label."""
 
 
 class Question(NamedTuple):
@@ -55,8 +62,19 @@ class AnswerCounts:
 class Asker:
     """Asks round by round. An answer depends on node, round and seed, but not on other requests."""
 
-    def __init__(self, labeler: Labeler, cfg: AskConfig, incoming: Incoming, seed: int) -> None:
+    def __init__(
+        self,
+        labeler: Labeler,
+        cfg: AskConfig,
+        incoming: Incoming,
+        seed: int,
+        refusal: Refusal = no_refusal,
+    ) -> None:
+        """refusal: a label that it refuses counts as an answer that cannot be parsed."""
         self.labeler, self.cfg, self.incoming, self.seed = labeler, cfg, incoming, seed
+        self.refusal = refusal
+        self.refused: dict[int, str] = {}
+        """Node -> why its last refused label was refused."""
         self.round = 0
         self.unparsed: Counter[str] = Counter()
         self.n_answers = self.n_structured = self.n_repeated = 0
@@ -116,17 +134,21 @@ class Asker:
         seen = {(p.node, p.pole, p.text) for earlier in known.values() for p in earlier}
         for i, candidate in where:
             node, reading = questions[i].node, read_answer(texts[i, candidate])
+            label, reason = reading.label, str(reading.reason)
+            if label is not None and (refused := self.refusal(label)) is not None:
+                label, reason = None, refused
+                self.refused[node.node] = refused
             self.n_answers += 1
             self.n_structured += reading.structured
-            if reading.reason is not None:
-                self.unparsed[reading.reason] += 1
-            elif (node.node, node.pole, reading.label) in seen:
+            if label is None:
+                self.unparsed[reason] += 1
+            elif (node.node, node.pole, label) in seen:
                 self.n_repeated += 1
                 continue
-            seen.add((node.node, node.pole, reading.label))
-            why = "" if reading.reason is None else f"no label: {reading.reason}"
+            seen.add((node.node, node.pole, label))
+            why = "" if label is not None else f"no label: {reason}"
             proposals.append(
-                Proposal(node.node, node.pole, self.round, origin, reading.label, None, False, why)
+                Proposal(node.node, node.pole, self.round, origin, label, None, False, why)
             )
         self.round += 1
         return proposals

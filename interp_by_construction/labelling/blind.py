@@ -10,7 +10,7 @@ from torch import nn
 from interp_by_construction.config import CollectConfig
 from interp_by_construction.config.labels import AskConfig
 from interp_by_construction.corpus.passage import Passage
-from interp_by_construction.labelling.ask import Asker
+from interp_by_construction.labelling.ask import Asker, Refusal, no_refusal
 from interp_by_construction.labelling.evidence import gather_evidence, of_model
 from interp_by_construction.labelling.incoming import strongest
 from interp_by_construction.labelling.labels import Label
@@ -26,6 +26,8 @@ class BlindLabeler:
     evidence: CollectConfig
     ask: AskConfig
     seed: int
+    refusal: Refusal = no_refusal
+    """Of labels that the simulator which compares them cannot take."""
 
     def relabel(
         self,
@@ -45,6 +47,7 @@ class BlindLabeler:
         read = of_model(model, layer, self.evidence.batch_size)
         nodes = gather_evidence(read, passage, layer, self.evidence, poles, self.seed).nodes
         shown = strongest(model, layer, below, nodes, self.ask.n_incoming)
-        asker = Asker(self.labeler, replace(self.ask, n_candidates=1), shown, self.seed)
+        ask = replace(self.ask, n_candidates=1)
+        asker = Asker(self.labeler, ask, shown, self.seed, self.refusal)
         fresh = {label.node: label.text for label in label_nodes(nodes, asker).labels}
         return [fresh[node] for node in poles]

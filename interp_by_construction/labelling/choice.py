@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 from interp_by_construction.corpus.words import normalised
@@ -121,9 +122,10 @@ class LabelChoice:
                 found.append(Rivalry(node, str(best.text), holder))
         return found
 
-    def labels(self) -> list[Label]:
-        """One per node, in the order of the views."""
-        return [self._label(node) for node in self.nodes]
+    def labels(self, refused: Mapping[int, str] = MappingProxyType({})) -> list[Label]:
+        """One per node, in the order of the views. refused: node -> why a label that was proposed
+        for it is none."""
+        return [self._label(node, refused.get(node, NO_LABEL)) for node in self.nodes]
 
     def closed_history(self) -> list[Proposal]:
         """Every proposal with the reason why it was chosen or dropped."""
@@ -143,12 +145,13 @@ class LabelChoice:
             return proposal
         return replace(proposal, score=self._select.r(proposal.node, proposal.pole, proposal.text))
 
-    def _label(self, node: int) -> Label:
+    def _label(self, node: int, unread: str) -> Label:
+        """unread: why a node without any proposal has none."""
         chosen = self.held.get(node)
         rounds = {p.round for p in self.history[node]}
         attempts = sum(chosen is None or each <= chosen.round for each in rounds)
         if chosen is None:
-            failure = ALL_TAKEN if self.texts(node) else NO_LABEL
+            failure = ALL_TAKEN if self.texts(node) else unread
             return Label(node, self.pole[node], None, "failed", attempts, failure)
         remark = LAST_RESORT if chosen.origin == "last resort" else None
         return Label(node, self.pole[node], chosen.text, "aligned", attempts, remark)

@@ -13,6 +13,7 @@
    replaces the old one only if it scores higher. With `label.audit_rounds` the labeler is then
    shown the worst cases of an audit (`labelling.audit_cases`).
 6. A node without any readable proposal has failed: it becomes free and is counted (invariant 3).
+   Not readable is also what the simulator cannot take (`simulators.base.Simulator.reads`).
 
 Without a select split (`label.select_tokens=0`) a node takes its first free proposal.
 """
@@ -138,7 +139,7 @@ def label_nodes(
     before = dict(choice.held)
     revised = _revise(choice, asker, revisions, "revision")
     audited = _revise(choice, asker, audits, "audit")
-    labels = choice.labels()
+    labels = choice.labels(asker.refused)
     return Labelled(
         labels=labels,
         history=choice.closed_history(),
@@ -179,7 +180,7 @@ def _last_resort(choice: LabelChoice, asker: Asker) -> int:
     """Adds words to labels that are taken, as in `animals, such as fox, hen`. Returns how often."""
     count = 0
     for node in choice.waiting():
-        text = _told_apart(choice, node, asker.cfg.n_words)
+        text = _told_apart(choice, node, asker)
         if text is not None:
             proposal = Proposal(node, choice.pole[node], asker.round, "last resort", text)
             count += len(choice.take(choice.add([proposal])))
@@ -187,8 +188,9 @@ def _last_resort(choice: LabelChoice, asker: Asker) -> int:
     return count
 
 
-def _told_apart(choice: LabelChoice, node: int, n_words: int) -> str | None:
+def _told_apart(choice: LabelChoice, node: int, asker: Asker) -> str | None:
     """A label with words of the node that the label's holder lacks; None if all are taken."""
+    n_words = asker.cfg.n_words
     words = top_words(choice.view(node), n_words)
     for text in choice.texts(node):
         holder = choice.holder(text)
@@ -196,7 +198,8 @@ def _told_apart(choice: LabelChoice, node: int, n_words: int) -> str | None:
         own = [word for word in words if word not in taken and any(c.isalpha() for c in word)]
         for count in (2, 1, 3):
             candidate = f"{text}, such as {', '.join(own[:count])}"
-            if len(own) >= count and choice.is_free(candidate):
+            readable = asker.refusal(candidate) is None
+            if len(own) >= count and readable and choice.is_free(candidate):
                 return candidate
     return None
 

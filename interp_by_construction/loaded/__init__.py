@@ -198,8 +198,9 @@ class LoadedRun:
         recorded = json.loads(self.found.last["simulate"].manifest["identity"]["simulator"])
         for name, identity in own.simulator.identity.items():
             if recorded.get(name) != identity:
+                given = getattr(self.config.simulate, name, own.name)
                 raise ConfigError(
-                    f"simulate.{name}={getattr(self.config.simulate, name)}: it has changed since "
+                    f"simulate.{name}={given}: it has changed since "
                     f"run {self.name} was made; bring it back, or start afresh with a new run=NAME"
                 )
         return own

@@ -82,7 +82,8 @@ def run_truth_bench(cfg: Config, simulator: str = "head") -> tuple[Path, dict[st
             f"data={cfg.data.name}: planted nodes need the concepts of the generated stories; set "
             "data=stories"
         )
-    known = [name for name in SIMULATORS if simulator_class(name).any_label]
+    kinds = {name: simulator_class(name) for name in SIMULATORS}
+    known = [name for name, kind in kinds.items() if kind.any_label and kind.reads_all]
     if simulator not in known:
         raise ConfigError(f"simulator={simulator}: give one of {', '.join(known)}")
     cheap = next(name for name in (simulator, *SIMULATORS) if simulator_class(name).any_text)

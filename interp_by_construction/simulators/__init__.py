@@ -12,6 +12,7 @@ SIMULATORS = {
     "exact": "interp_by_construction.simulators.exact:ExactSimulator",
     "ridge": "interp_by_construction.simulators.ridge:RidgeSimulator",
     "head": "interp_by_construction.simulators.head:HeadSimulator",
+    "rules": "interp_by_construction.simulators.rules:RulesSimulator",
 }
 """Name -> its class. A simulator is added here and nowhere else."""
 

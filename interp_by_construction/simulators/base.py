@@ -142,6 +142,8 @@ class Simulator(ABC):
     revised by default, audited, and substituted for activations."""
     any_label: ClassVar[bool] = True
     """Whether it simulates a label that it was not fitted to."""
+    reads_all: ClassVar[bool] = True
+    """Whether it simulates every label, however it is worded (`reads`)."""
     is_exact: ClassVar[bool] = False
     """Whether its targets are the labeler's own simulations, so that there is no fidelity to
     measure."""
@@ -193,6 +195,10 @@ class Simulator(ABC):
     def self_judged(self, labeler: str) -> bool:
         """Whether the model that wrote the labels also simulates them. labeler: its name."""
         return False
+
+    def reads(self, label: str) -> bool:
+        """Whether it simulates this label. A run drops the others before it chooses labels."""
+        return True
 
     def load_encoder(self, device: str) -> TextEncoder:
         """Reads the text for `encoded_parts`. Raises ConfigError for an encoder that does not fit,

@@ -85,6 +85,15 @@ class ConfiguredSimulator(_Configured[Simulate]):
         return self.kind.any_text
 
     @property
+    def reads_all(self) -> bool:
+        return self.kind.reads_all
+
+    def refusal(self, label: str) -> str | None:
+        """Why it does not simulate a label; None for one that it simulates."""
+        readable = self.reads_all or self.simulator.reads(label)
+        return None if readable else f"unreadable by {self.name}"
+
+    @property
     def scored_part(self) -> Part:
         return self.kind.scored_part
 

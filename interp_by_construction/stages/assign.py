@@ -51,6 +51,7 @@ class AssignRecord(Record):
     """Nodes that the labeler had no label for, whether or not they got one of the pool."""
     n_distinct: int
     n_pool: int
+    """Labels that the simulator reads."""
     n_pool_absent: int
     """Labels of the pool that hardly ever apply."""
     n_pool_usable: int
@@ -128,7 +129,8 @@ class Assign(Stage[AssignRecord]):
     def compute(self, job: Job) -> AssignRecord:
         labels = read_labels(job.path(self.labels))
         general = [] if self.general is None else job.use(self.general)
-        candidates = pool(labels, read_proposals(job.path(self.labels)), general)
+        every = pool(labels, read_proposals(job.path(self.labels)), general)
+        candidates = [each for each in every if self.simulator.refusal(each.text) is None]
         passage = Passage.of_split(job.path(self.corpus), "label", n_tokens=self.n_tokens)
         with torch_threads(job.runtime.encoder_threads):
             found = self._correlations(job, passage, labels, [each.text for each in candidates])

@@ -216,7 +216,8 @@ class Judge(LayerMeasurement[JudgeRecord]):
         if self.relabelling is None:
             return None
         how = self.relabelling
-        blind = BlindLabeler(job.use(self.labeler), how.collect, how.ask, self.seed)
+        refusal = self.simulator.refusal
+        blind = BlindLabeler(job.use(self.labeler), how.collect, how.ask, self.seed, refusal)
         passage = Passage.of_split(
             job.path(self.corpus), "label", n_blocks=how.collect.max_blocks, first=True
         )

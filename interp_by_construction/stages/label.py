@@ -19,7 +19,7 @@ from interp_by_construction.engine.records import Record
 from interp_by_construction.engine.rows import write_rows
 from interp_by_construction.engine.runtime import torch_threads
 from interp_by_construction.engine.stage import Job, Stage
-from interp_by_construction.labelling.ask import Asker
+from interp_by_construction.labelling.ask import Asker, no_refusal
 from interp_by_construction.labelling.audit_cases import Auditor
 from interp_by_construction.labelling.compare import Comparison
 from interp_by_construction.labelling.incoming import strongest
@@ -127,7 +127,8 @@ class LabelNodes(Stage[LabelRecord]):
     layer: int
     labeler: LanguageModel
     simulator: ConfiguredSimulator | None
-    """Scores the candidates; null where the first one counts."""
+    """Scores the candidates, and drops those that it cannot read; null where the first one counts,
+    whatever it is."""
     texts: Mapping[str, ComparedText]
     """select: the text on which candidates are scored; label: that of the counter-examples."""
     ask: AskConfig
@@ -144,6 +145,7 @@ class LabelNodes(Stage[LabelRecord]):
     ) -> Self:
         """Labels the nodes of `collect`."""
         texts, n_audits = compared_texts(cfg), cfg.label.audit_rounds
+        simulator = simulator_of(cfg)
         audits = Audits(n_audits, only(SearchConfig, cfg.audit), cfg.evaluate.batch_size)
         return cls(
             corpus=collect.corpus,
@@ -153,7 +155,7 @@ class LabelNodes(Stage[LabelRecord]):
             encoded=encoded,
             layer=collect.layer,
             labeler=LanguageModel(cfg.labeler),
-            simulator=simulator_of(cfg) if texts else None,
+            simulator=simulator if texts or not simulator.reads_all else None,
             texts=texts,
             ask=replace(only(AskConfig, cfg.label), revisions=n_revisions(cfg)),
             audits=audits if n_audits else None,
@@ -189,7 +191,8 @@ class LabelNodes(Stage[LabelRecord]):
                 revisions["revisions"] = Revisions(self.ask.revisions, compared["label"])
             if self.audits is not None:
                 revisions["audits"] = Revisions(self.audits.n, self._auditor(job, model))
-            asker = Asker(job.use(self.labeler), self.ask, incoming, self.seed)
+            refusal = no_refusal if self.simulator is None else self.simulator.refusal
+            asker = Asker(job.use(self.labeler), self.ask, incoming, self.seed, refusal)
             found = label_nodes(views, asker, compared.get("select"), **revisions)
         for file, rows in (("labels", found.labels), ("history", found.history)):
             write_rows(job.out / f"{file}.jsonl", [asdict(row) for row in rows])

@@ -233,7 +233,8 @@ def test_a_matched_run_keeps_every_contract(finished: tuple[Path, RunDirectory])
         }
         assert {"exact_before", "exact_shuffled", "final_held_out"} <= set(layer["score_more"])
         for score in [*layer["score"].values(), *layer["score_more"].values()]:
-            assert score["n"] + score["n_undefined"] == layer["n_aligned"] and score["self_judged"]
+            assert score["n"] + score["n_undefined"] == layer["n_aligned"]
+            assert score["self_judged"] is (score["simulator"] != "rules")
         truth, assignment = layer["truth"], layer["assignment"]
         assert truth["n"] + truth["n_no_concept"] + truth["n_undefined"] == layer["n_aligned"]
         assert (

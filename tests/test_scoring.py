@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 import statistics
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 
+from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.scoring import simulation_score
+from interp_by_construction.scoring.layer_scores import rule_scores, shuffled_scores
 from interp_by_construction.simulators.ridge import fit_ridge
-from interp_by_construction.stages.evaluate import Score, shuffled_scores
+from interp_by_construction.stages.evaluate import Score
 from interp_by_construction.stats.bootstrap import mean_ci95, paired_difference_ci95
 from interp_by_construction.stats.correlation import columnwise_correlation
 
@@ -79,6 +83,24 @@ def test_bootstrap_interval_covers_and_pairs() -> None:
     weights = np.full(200, 10)
     # A constant difference has no spread, however much the documents differ.
     assert paired_difference_ci95(first + 5, first, weights, 500, 0) == pytest.approx((0.5, 0.5))
+
+
+def test_rules_score_the_labels_that_they_can_read() -> None:
+    tokens = [["The", " dog", " ran", "."], [" A", " cat", " saw", " the", " dog"]]
+    is_text = np.array([1, 1, 1, 1, 1, 1, 1, 0, 1], dtype=bool)
+    passage = cast(Passage, SimpleNamespace(tokens=tokens, is_text=is_text))
+    articles = np.array([1, 0, 0, 0, 1, 0, 0, 0], dtype=float)
+    final = np.stack([articles, articles, 1 - articles], axis=1)
+    real = {"final": final, "before": final[:, ::-1]}
+    found = rule_scores(["articles", "what it is all about", "the word 'dog'"], passage, real, 0)
+    assert found["rules"][0] == pytest.approx(1) and found["rules_before"][0] == pytest.approx(-1)
+    assert math.isnan(found["rules"][1]) and not math.isnan(found["rules"][2])
+    # Chance is with the rules of the other readable labels.
+    assert found["rules_shuffled"][0] == pytest.approx(np.corrcoef(articles, is_dog())[0, 1])
+
+
+def is_dog() -> list[int]:
+    return [0, 1, 0, 0, 0, 0, 0, 1]
 
 
 def test_ridge_recovers_a_linear_simulator_and_reports_held_out_fidelity() -> None:

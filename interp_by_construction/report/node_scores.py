@@ -16,6 +16,7 @@ TRUTH_TEXT = {"truth_concept": "concept", "truth_rule": "rule"}
 OWN_NAMES = {
     "score": (SIMULATION, "simulator"),
     "score_exact": (SIMULATION, "labeler, exact"),
+    "score_rules": (SIMULATION, "rule, no language model"),
     "score_second": (SIMULATION, "second simulator"),
     "score_auprc": (STRONG_TOKENS["auprc"], "simulator"),
     "score_f1": (STRONG_TOKENS["f1"], "simulator"),

@@ -36,6 +36,9 @@ def scores_by_method(artifacts: Artifacts, cfg: Config) -> list[dict[str, Any]]:
     if scores.get("second") is not None:
         beside = {"before": "second_before", "final": "second", "shuffled": "second_shuffled"}
         records += _simulation(scores, beside, cfg.labeler.model)
+    if scores["rules"]["n"]:
+        beside = {"before": "rules_before", "final": "rules", "shuffled": "rules_shuffled"}
+        records += _simulation(scores, beside, cfg.labeler.model)
     for name, title in STRONG_TOKENS.items():
         if name in scores:
             of = {"before": f"{name}_before", "final": name, "shuffled": f"{name}_shuffled"}

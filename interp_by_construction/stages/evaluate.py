@@ -5,7 +5,9 @@ is compared with (invariants 6, 7).
    simulator that made the targets. Targets distilled from exact simulations are scored with the
    exact simulation. The `exact` scores use it in every run.
 2. Chance is the mean r with the simulations of other nodes' labels (`shuffled`).
-3. The `second` scores are by a simulator that took no part in training, where there is one.
+3. The `second` scores are by a simulator that took no part in training, where there is one. The
+   `rules` scores are of those labels that can be read as a rule (`truth.language`), against what
+   the rule says: no language model takes part in them.
 4. Beside r stand average precision and F1 (`stats.detection`): does the label find the tokens on
    which the node is strongly active? What is strong, and where F1 draws its line, is set on the
    select split.
@@ -19,7 +21,6 @@ say nothing about text that was not trained on, so they have no such score.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,13 @@ from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.engine.tracking import log_summary, log_table
 from interp_by_construction.labelling.labels import Label, read_labels
 from interp_by_construction.scoring.detection_scores import DETECTION, detection_scores
-from interp_by_construction.scoring.simulated import SimulatedLayer
+from interp_by_construction.scoring.layer_scores import (
+    BY_RULES,
+    SECOND,
+    rule_scores,
+    simulation_scores,
+    trained_scores,
+)
 from interp_by_construction.scoring.story_truth import StoryScores, score_stories
 from interp_by_construction.simulators import simulator_class
 from interp_by_construction.stages import LayerMeasurement, LayerStages, load_model
@@ -48,18 +55,16 @@ from interp_by_construction.stages.freeze import frozen_identical
 from interp_by_construction.stages.label import compared_texts
 from interp_by_construction.stats.baselines import other_labels
 from interp_by_construction.stats.bootstrap import mean_ci95
-from interp_by_construction.stats.correlation import columnwise_correlation
-from interp_by_construction.stats.undefined import mean_defined, means_defined, or_none
+from interp_by_construction.stats.undefined import mean_defined, or_none
 from interp_by_construction.subject.load import load_subject
 from interp_by_construction.subject.nodes import AlignedNodes
 from interp_by_construction.subject.reading import activations_on
 from interp_by_construction.training.targets import Target, other_nodes
 
-N_SHUFFLES = 20
 EXACT_SCORES = ("exact", "exact_before", "exact_shuffled", "final_raw")
-SECOND = ("second", "second_before", "second_shuffled")
 SCORE_COLUMNS = (
     *("before", "after", "final", "shuffled", "exact", "exact_before", "second", "second_before"),
+    *("rules", "rules_before"),
     *DETECTION,
 )
 TRUTH_COLUMNS = {
@@ -199,21 +204,23 @@ class Evaluate(LayerMeasurement[EvaluateRecord]):
                 job.path(self.corpus), "select", n_tokens=self.select.n_tokens
             )
         real = self._real(job, passages, simulated.aligned)
-        per_node = self._scores(simulated, real)
+        on_text, words = real[self.simulator.scored_part], [str(each.text) for each in named]
+        per_node = simulation_scores(simulated, real, self.simulator.scored_part, self.seed)
+        per_node |= rule_scores(words, own, on_text, self.seed)
+        if self.target == "shuffled":
+            columns = other_nodes(len(words), self.seed, self.layer)
+            per_node |= trained_scores(simulated, on_text, self.simulator.scored_part, columns)
         if self.select is not None:
-            said = self._on_select(job, [str(each.text) for each in named], passages["select"])
-            part = self.simulator.scored_part
-            own_said = simulated.on(part)[own.is_text.reshape(-1)]
+            said = self._on_select(job, words, passages["select"])
+            own_said = simulated.on(self.simulator.scored_part)[own.is_text.reshape(-1)]
             n = own_said.shape[1]
             other = other_labels(n, [self.seed, self.layer]) if n > 1 else None
-            per_node |= detection_scores(real[part], own_said, real["select"], said, other)
+            per_node |= detection_scores(on_text, own_said, real["select"], said, other)
         saved = per_node | {"nodes": simulated.aligned.nodes, "poles": simulated.aligned.poles}
         save_file(saved, job.out / "scores.safetensors")
         truth = None
         if self.n_truth_tokens is not None:
-            truth, nodes = score_stories(
-                real["truth"], passages["truth"], [str(each.text) for each in named]
-            )
+            truth, nodes = score_stories(real["truth"], passages["truth"], words)
             rows = zip(named, nodes, strict=True)
             write_rows(job.out / "truth.jsonl", ({"node": each.node} | row for each, row in rows))
         score = {kind: self._score(kind, values) for kind, values in per_node.items()}
@@ -245,53 +252,6 @@ class Evaluate(LayerMeasurement[EvaluateRecord]):
                 read[name][moment] = values[passage.is_text.reshape(-1)] * aligned.poles
         return read
 
-    def _scores(
-        self, simulated: SimulatedLayer, real: Mapping[str, Mapping[str, NDArray[Any]]]
-    ) -> dict[str, NDArray[np.float64]]:
-        """Kind -> r per node, [node]."""
-        part, n_nodes = self.simulator.scored_part, len(simulated.aligned.nodes)
-        on_exact, on_own = real["score"], real[part]
-        use = simulated.passage("score").is_text.reshape(-1)
-        exact = simulated.on("score")[use]
-        raw, dense = (simulated.values[name][use] for name in ("score", "score_dense"))
-        passage = simulated.passage(part)
-        own = simulated.on(part)[passage.is_text.reshape(-1)]
-        held_out = passage.held_out[passage.is_text]
-        compared = {
-            "exact": (on_exact["final"], exact),
-            "exact_before": (on_exact["before"], exact),
-            "final_raw": (on_exact["final"], raw),
-            "dense_before": (on_exact["before"], dense),
-            "dense_final": (on_exact["final"], dense),
-            "before": (on_own["before"], own),
-            "after": (on_own["after"], own),
-            "final": (on_own["final"], own),
-            "final_held_out": (on_own["final"][held_out], own[held_out]),
-        }
-        if self.target == "shuffled":
-            trained = own[:, other_nodes(n_nodes, self.seed, self.layer)]
-            compared |= {
-                "trained": (on_own["final"], trained),
-                "trained_before": (on_own["before"], trained),
-            }
-        if "second" in simulated.values:
-            second = simulated.values["second"][passage.is_text.reshape(-1)]
-            compared |= {
-                "second": (on_own["final"], second),
-                "second_before": (on_own["before"], second),
-            }
-            chance = {"second_shuffled": shuffled_scores(on_own["final"], second, self.seed)}
-        else:
-            chance = {}
-        return (
-            {kind: columnwise_correlation(*pair) for kind, pair in compared.items()}
-            | chance
-            | {
-                "exact_shuffled": shuffled_scores(on_exact["final"], exact, self.seed),
-                "shuffled": shuffled_scores(on_own["final"], own, self.seed),
-            }
-        )
-
     def _on_select(self, job: Job, labels: list[str], passage: Passage) -> NDArray[np.float32]:
         """What the labels say where there is text, [token, node]."""
         assert self.select is not None
@@ -306,9 +266,10 @@ class Evaluate(LayerMeasurement[EvaluateRecord]):
         simulator = self.simulator.simulator
         names |= dict.fromkeys(("dense_before", "dense_final"), simulator.target_name)
         names |= dict.fromkeys(SECOND, str(simulator.second_name))
+        names |= dict.fromkeys(BY_RULES, "rules")
         name = names.get(kind, simulator.score_name)
         # Exact simulations are the labeler's own.
-        judged = kind in EXACT_SCORES or self.simulator.self_judged
+        judged = kind in EXACT_SCORES or (kind not in BY_RULES and self.simulator.self_judged)
         return Score.of(values, name, judged, self.n_bootstrap, self.seed)
 
 
@@ -335,19 +296,3 @@ def _node_table(
         for i, label in enumerate(labels)
     ]
     return ["node", "label", *kinds], rows
-
-
-def shuffled_scores(real: NDArray[Any], simulated: NDArray[Any], seed: int) -> NDArray[np.float64]:
-    """Mean r of each node with the simulations of other nodes' labels, [node]. NaN if undefined."""
-    n = real.shape[1]
-    if n < 2:
-        return np.full(n, math.nan)
-    rng = np.random.default_rng(seed)
-    shifts = rng.choice(np.arange(1, n), size=min(N_SHUFFLES, n - 1), replace=False)
-    order = rng.permutation(n)
-    results = np.empty((len(shifts), n))
-    for i, shift in enumerate(shifts):
-        other = np.empty(n, dtype=np.int64)
-        other[order] = np.roll(order, int(shift))
-        results[i] = columnwise_correlation(real, simulated[:, other])
-    return means_defined(results, axis=0)

@@ -111,6 +111,15 @@ def _plain(label: str) -> str:
     return text[:-1].rstrip() if text.endswith(".") and not text.endswith("..") else text
 
 
+def is_rule(label: str) -> bool:
+    """Whether a label can be read."""
+    try:
+        parsed(label)
+    except Unreadable:
+        return False
+    return True
+
+
 @lru_cache(maxsize=4096)
 def parsed(label: str) -> Rule:
     """As `read`, but raises Unreadable, without a search for the nearest forms."""

@@ -157,6 +157,7 @@ LED_TO = {
     "labeler.tokenizer",
     "nodes.path",
     "simulate.head",
+    "simulate.second_head",
     "subject.path",
     "subject.revision",
 }

@@ -279,8 +279,8 @@ class SimulateConfig(TextAmounts):
     head: str | None = None
     """File of a trained head (simulator head). null takes the one that ships with the package."""
     second_head: str | None = None
-    """File of a head that only scores (simulator head): it must read the encoder of the first. null
-    takes the one that ships, beside the head that ships."""
+    """File of a head that only scores, beside the one that makes the targets (simulator head). It
+    must read the encoder of the first. null: no second score."""
     encoder: str = "smollm2"
     """Model whose hidden states ridge and head read; it runs in this process. A head needs the one
     that it was trained on."""

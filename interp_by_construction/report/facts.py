@@ -113,8 +113,8 @@ def examples(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def score_of(summary: dict[str, Any], moment: str = "final") -> float | None:
-    """Mean over layers of their mean scores; None where one of them is undefined."""
-    return mean(layer["score"][moment]["mean"] for layer in summary["layers"])
+    """Mean over layers of their mean scores; None where one of them is undefined or missing."""
+    return mean((layer["score"].get(moment) or {}).get("mean") for layer in summary["layers"])
 
 
 def truth_of(summary: dict[str, Any], name: str = "r_mean") -> float | None:

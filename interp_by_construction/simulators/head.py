@@ -42,10 +42,6 @@ from interp_by_construction.simulators.encoder import Encoder
 EMBEDDED = Path(__file__).with_name("head_smollm2.safetensors")
 """Trained for the embedded SmolLM2-135M-Instruct."""
 
-SECOND = Path(__file__).with_name("second_smollm2.safetensors")
-"""A second head for the same encoder, which only scores: it reads other layers, and was trained on
-other texts and other concepts."""
-
 LABEL_PREFIX = "A list of "
 """Stands before a label when it is encoded: a label is a phrase, not the beginning of a text."""
 
@@ -116,11 +112,10 @@ class HeadSimulator(Simulator):
 
 
 def second_of(head: Head, cfg: SimulateConfig) -> Head | None:
-    """The head that scores beside `head`: the given one, or the one that ships beside the one that
-    ships."""
-    if cfg.second_head is None and cfg.head is not None:
+    """The head that scores beside `head`, if one is given."""
+    if cfg.second_head is None:
         return None
-    second = Head.load(cfg.second_head or SECOND)
+    second = Head.load(cfg.second_head)
     if (second.encoder, second.reads_adapter) != (head.encoder, head.adapter_identity):
         raise ConfigError(
             f"simulate.second_head={cfg.second_head}: it reads another encoder than the head "

@@ -134,15 +134,6 @@ class EvaluateRecord(Record):
 
 
 @dataclass(frozen=True)
-class SelectText:
-    """The text on which labels were chosen."""
-
-    n_tokens: int
-    encoded: Stage[Any] | None
-    """What the simulator's encoder read of it; null without an encoder."""
-
-
-@dataclass(frozen=True)
 class Evaluate(LayerMeasurement[EvaluateRecord]):
     """Writes `scores.safetensors`: `nodes`, `poles`, and r per node [node] for every kind of score,
     NaN where undefined. On stories also `truth.jsonl`, one record per aligned node."""
@@ -157,8 +148,11 @@ class Evaluate(LayerMeasurement[EvaluateRecord]):
     final: Stage[Any]
     labels: Stage[Any]
     freeze: Stage[Any]
-    select: SelectText | None
-    """Null where the simulator does not read any text cheaply, or labels are not chosen by it."""
+    n_select_tokens: int | None
+    """Of the text on which labels were chosen. Null where the simulator does not read any text
+    cheaply, or labels are not chosen by it: there are no average precision and F1 then."""
+    encoded: Stage[Any] | None
+    """What the simulator's encoder read of that text; null without an encoder."""
     target: Target
     """What the nodes were trained towards."""
     n_truth_tokens: int | None
@@ -176,7 +170,8 @@ class Evaluate(LayerMeasurement[EvaluateRecord]):
             final=layer.final,
             labels=layer.labels,
             freeze=layer.stages["freeze"],
-            select=_select_text(cfg, layer),
+            n_select_tokens=(n_select := _n_select(cfg)),
+            encoded=layer.shared.get("encode_select") if n_select else None,
             target=cfg.align.target,
             n_truth_tokens=n_truth_tokens,
             n_bootstrap=cfg.evaluate.n_bootstrap,
@@ -186,7 +181,7 @@ class Evaluate(LayerMeasurement[EvaluateRecord]):
     def effort(self, sizes: Sizes) -> Effort:
         parts = {"score", self.simulator.scored_part}
         n_tokens = sum(extent(part, self.texts).n_tokens for part in parts)
-        n_select = 2 * self.select.n_tokens if self.select else 0
+        n_select = 2 * (self.n_select_tokens or 0)
         return Effort(read=3 * n_tokens + 2 * (self.n_truth_tokens or 0) + n_select, seconds=1)
 
     def compute(self, job: Job) -> EvaluateRecord:
@@ -199,9 +194,9 @@ class Evaluate(LayerMeasurement[EvaluateRecord]):
             passages["truth"] = Passage.of_split(
                 job.path(self.corpus), "score", n_tokens=self.n_truth_tokens
             )
-        if self.select is not None:
+        if self.n_select_tokens:
             passages["select"] = Passage.of_split(
-                job.path(self.corpus), "select", n_tokens=self.select.n_tokens
+                job.path(self.corpus), "select", n_tokens=self.n_select_tokens
             )
         real = self._real(job, passages, simulated.aligned)
         on_text, words = real[self.simulator.scored_part], [str(each.text) for each in named]
@@ -210,7 +205,7 @@ class Evaluate(LayerMeasurement[EvaluateRecord]):
         if self.target == "shuffled":
             columns = other_nodes(len(words), self.seed, self.layer)
             per_node |= trained_scores(simulated, on_text, self.simulator.scored_part, columns)
-        if self.select is not None:
+        if self.n_select_tokens:
             said = self._on_select(job, words, passages["select"])
             own_said = simulated.on(self.simulator.scored_part)[own.is_text.reshape(-1)]
             n = own_said.shape[1]
@@ -254,8 +249,7 @@ class Evaluate(LayerMeasurement[EvaluateRecord]):
 
     def _on_select(self, job: Job, labels: list[str], passage: Passage) -> NDArray[np.float32]:
         """What the labels say where there is text, [token, node]."""
-        assert self.select is not None
-        encoded = self.select.encoded
+        encoded = self.encoded
         rows = None if encoded is None else np.load(job.path(encoded) / "select.npy")
         with torch_threads(job.runtime.encoder_threads):
             simulation = job.use(self.simulator)(labels)
@@ -273,11 +267,10 @@ class Evaluate(LayerMeasurement[EvaluateRecord]):
         return Score.of(values, name, judged, self.n_bootstrap, self.seed)
 
 
-def _select_text(cfg: Config, layer: LayerStages) -> SelectText | None:
+def _n_select(cfg: Config) -> int | None:
     texts = compared_texts(cfg)
-    if not simulator_class(cfg.simulate.simulator).any_text or "select" not in texts:
-        return None
-    return SelectText(texts["select"].n_tokens, layer.shared.get("encode_select"))
+    cheap = simulator_class(cfg.simulate.simulator).any_text
+    return texts["select"].n_tokens if cheap and "select" in texts else None
 
 
 def read_truth(folder: Path) -> dict[int, dict[str, Any]]:

@@ -349,7 +349,7 @@ def test_nodes_hold_every_method_before_alignment_and_in_the_end(
                 if name.endswith("_before") and name.rpartition("_")[0] in rows[0]
             ]
         )
-        == len(moments["before"] & moments["final"]) + 2
+        == len(moments["before"] & moments["final"]) + 3
     )
     assert "blind_same_text_before" not in rows[0] and not moments["before"] - moments["final"]
 
@@ -386,6 +386,8 @@ def test_again_nothing_is_asked_and_a_switch_leaves_it_out(
         } == {
             "simulation",
             "own_label_first",
+            "auprc",
+            "f1",
         }
 
 

@@ -279,6 +279,7 @@ class LetterEncoder:
 
     def __init__(self) -> None:
         self.tokenizer = self
+        self.layers = (0,)
         self.texts: list[str] = []
 
     def encode(self, texts: Any, **options: object) -> Any:

@@ -86,8 +86,9 @@ def test_summary_keeps_the_contract(finished: tuple[Path, RunDirectory]) -> None
     assert [layer["layer"] for layer in summary["layers"]] == [1, 2]
     for layer in summary["layers"]:
         assert layer["n_aligned"] + layer["n_free"] == layer["n_nodes"] == 32
-        for score in layer["score"].values():
-            assert score["n"] + score["n_undefined"] == layer["n_aligned"]
+        assert layer["score"]["second"] is None
+        for name, score in layer["score"].items():
+            assert name == "second" or score["n"] + score["n_undefined"] == layer["n_aligned"]
 
 
 def test_without_a_head_the_labeler_itself_scores_candidates_and_revises_nothing(

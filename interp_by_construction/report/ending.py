@@ -14,7 +14,6 @@ from interp_by_construction.report.facts import (
     RunFacts,
     distill_weight,
     examples,
-    mean,
     score_of,
     truth_of,
 )
@@ -183,19 +182,14 @@ def _score(layers: Sequence[dict[str, Any]]) -> str:
 def _second(layers: Sequence[dict[str, Any]]) -> str:
     if any(layer["score"].get("second") is None for layer in layers):
         return ""
-    score = score_of({"layers": layers}, "second")
-    chance = mean(layer["score_more"]["second_shuffled"]["mean"] for layer in layers)
-    return (
-        " By another simulator, which took no part in training, it is "
-        f"{_two(score)} (control {_two(chance)})."
-    )
+    return f" By a second one: {_two(score_of({'layers': layers}, 'second'))}."
 
 
 def _predicted_by(final: dict[str, Any]) -> str:
     name = final["simulator"]
     if name.startswith("exact"):
         return "The predictions are those of the model that wrote the labels."
-    own = ", which is built on the model that wrote the labels" if final["self_judged"] else ""
+    own = ", built on the model that wrote the labels" if final["self_judged"] else ""
     return f"The predictions are by the simulator that made the targets ({name}){own}."
 
 

@@ -8,6 +8,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import lexical_supervision
@@ -155,7 +156,9 @@ def test_the_exported_towers_are_the_trained_ones(
     monkeypatch.setattr(head_module, "label_features", lambda encoder, labels, suffix: z)
     vectors = {
         "token": head.token_vectors(x),
-        "label": head.label_vectors(cast(Encoder, None), ["a"] * len(z)),
+        "label": head.label_vectors(
+            cast(Encoder, SimpleNamespace(layers=head.encoder_layers)), ["a"] * len(z)
+        ),
     }
     assert head.label_suffix == train_simulator.LABEL_SUFFIX
     for name, value in expected.items():

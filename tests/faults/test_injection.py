@@ -55,10 +55,12 @@ class Planted:
 
     def __init__(self, run: RunDirectory) -> None:
         self.run, self.root = run, run.path.parents[1]
-        # The head stays where it is when the run's folder is moved.
-        config, head = run.path / "config.yaml", self.root.with_name("head.safetensors")
-        (self.root / head.name).rename(head)
-        config.write_text(config.read_text().replace(str(self.root / head.name), str(head)))
+        # The heads stay where they are when the run's folder is moved.
+        config = run.path / "config.yaml"
+        for name in ("head.safetensors", "second.safetensors"):
+            head = self.root.with_name(name)
+            (self.root / name).rename(head)
+            config.write_text(config.read_text().replace(str(self.root / name), str(head)))
         store = self.root / "store"
         stages = ("label", "assign", "audit", "function", "viewer")
         rows = [file for stage in stages for file in sorted((store / stage).rglob("*.jsonl"))]

@@ -105,10 +105,10 @@ class HeadSimulator(Simulator):
         return lambda labels: HeadSimulation(encoder, labels)
 
     def open_second(self, models: Models) -> Callable[[Sequence[str]], Simulation] | None:
+        if self.second_head is None:
+            return None
         encoder = models.encoder()
-        return (
-            None if self.second_head is None else lambda labels: HeadSimulation(encoder, labels, 1)
-        )
+        return lambda labels: HeadSimulation(encoder, labels, 1)
 
 
 def second_of(head: Head, cfg: SimulateConfig) -> Head | None:

@@ -11,7 +11,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from interp_by_construction.simulators.encoder import Encoder
-from interp_by_construction.simulators.head import Head, HeadEncoder, HeadSimulation
+from interp_by_construction.simulators.head import Head
+from interp_by_construction.simulators.head_simulator import HeadEncoder, HeadSimulation
 
 FEATURES, HIDDEN, WIDTH = 576, 8, 6
 

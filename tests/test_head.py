@@ -47,7 +47,8 @@ from interp_by_construction.simulators import check, create
 from interp_by_construction.simulators.encoder import Encoder
 from interp_by_construction.simulators.files import simulate_file
 from interp_by_construction.simulators.handle import ConfiguredSimulator, simulator_of
-from interp_by_construction.simulators.head import Head, HeadEncoder, HeadSimulation
+from interp_by_construction.simulators.head import Head
+from interp_by_construction.simulators.head_simulator import HeadEncoder, HeadSimulation
 from interp_by_construction.stages.assign import Assign
 from interp_by_construction.stages.simulate import Simulate
 from interp_by_construction.stats.correlation import columnwise_correlation, pairwise_correlation

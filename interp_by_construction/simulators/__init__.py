@@ -11,7 +11,7 @@ from interp_by_construction.simulators.base import Simulator
 SIMULATORS = {
     "exact": "interp_by_construction.simulators.exact:ExactSimulator",
     "ridge": "interp_by_construction.simulators.ridge:RidgeSimulator",
-    "head": "interp_by_construction.simulators.head:HeadSimulator",
+    "head": "interp_by_construction.simulators.head_simulator:HeadSimulator",
     "rules": "interp_by_construction.simulators.rules:RulesSimulator",
 }
 """Name -> its class. A simulator is added here and nowhere else."""

@@ -1,4 +1,4 @@
-"""Trains the head that ships with the package (`interp_by_construction/simulators/head.py`).
+"""Trains a head (`interp_by_construction/simulators/head.py`) on labels of words and of contexts.
 
     python tools/tune_labeler/train_head.py --parsed parsed.jsonl.gz --wordnet DICT --start HEAD \\
         --out head.safetensors

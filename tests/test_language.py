@@ -18,7 +18,7 @@ from interp_by_construction.truth.categories import (
     verb_forms,
 )
 from interp_by_construction.truth.closed import CLASSES, parts
-from interp_by_construction.truth.language import EXAMPLES, nearest, parsed, read, truth_on
+from interp_by_construction.truth.language import EXAMPLES, is_rule, nearest, parsed, read, truth_on
 from interp_by_construction.truth.vocabulary import atoms, named_things
 
 STORY = (
@@ -131,6 +131,7 @@ def held(label: str, text: str = STORY) -> str:
         ("verbs that are not past-tense verbs", "Come go run"),
         ("verbs except past-tense verbs", "Come go run"),
         ("verbs but not past-tense verbs", "Come go run"),
+        ("verbs, but not past-tense verbs", "Come go run"),
         ("capitalized words that are names", "Anna Anna Anna"),
         ("not words", ', , " , ! " . " ? " ( ) . , .'),
         ("(articles and pronouns) in the first two words of a sentence", "The he He"),
@@ -307,3 +308,24 @@ def test_the_lexicon_holds_words_by_their_most_frequent_use() -> None:
     assert len(category_names()) > 100 and named_things() <= set(atoms())
     with pytest.raises(KeyError):
         members("dragons")
+
+
+@pytest.mark.parametrize(
+    ("label", "same"),
+    [
+        ("the word 'the', but only after a preposition", "the word 'the' after a preposition"),
+        ("verbs, but only inside quotation marks", "verbs inside quotation marks"),
+        ("the word 'but', but only after a comma", "the word 'but' after a comma"),
+        ("the word 'it' in the narration", "the word 'it' outside quotation marks"),
+        ("the word 'it' in dialogue", "the word 'it' inside quotation marks"),
+        ("names that were used before", "names that occurred before in the text"),
+        ("words just after a comma", "words after a comma"),
+    ],
+)
+def test_other_words_for_the_same_are_read_as_the_same(label: str, same: str) -> None:
+    assert parsed(label).name == parsed(same).name
+
+
+def test_but_only_has_to_narrow_something_down() -> None:
+    assert not is_rule("the word 'to', but only")
+    assert not is_rule("verbs, but only nouns")

@@ -30,7 +30,7 @@ from interp_by_construction.truth.phrases import atom
 from interp_by_construction.truth.text import read_units
 from interp_by_construction.truth.vocabulary import atoms
 
-VERSION = 1
+VERSION = 2
 """Grows when a label may be read as something else than before."""
 LONGEST = 1000
 """Characters of a label."""
@@ -141,7 +141,9 @@ def _expression(cursor: Cursor) -> Rule:
 
 def _coordination(cursor: Cursor) -> Rule:
     parts = [_joined(cursor)]
-    while cursor.take(r",? ?(?:and|or)|,", before=r"(?!but not|except|other than|apart from)"):
+    while cursor.take(
+        r",? ?(?:and|or)|,", before=r"(?! *(?:but not|but only|except|other than|apart from))"
+    ):
         part = _joined(cursor)
         if (parts[-1].is_open or part.is_narrowed) and not part.is_generic:
             raise Unreadable(

@@ -47,7 +47,11 @@ _A_SENTENCE = "(?:a|the|each|every) sentence"
 _THE_TEXT = "(?:a|the|each|every) (?:text|document)"
 _PLACES = (
     _Place("inside quotation marks", f"(?:inside|in|within) {_QUOTATION}", lambda u: u.quoted),
-    _Place("outside quotation marks", f"outside(?: of)? {_QUOTATION}", lambda u: ~u.quoted),
+    _Place(
+        "outside quotation marks",
+        f"outside(?: of)? {_QUOTATION}|in (?:the )?narration",
+        lambda u: ~u.quoted,
+    ),
     _Place("in parentheses", f"(?:inside|in|within) {_BRACKETS}", lambda u: u.bracketed),
     _Place("outside parentheses", f"outside(?: of)? {_BRACKETS}", lambda u: ~u.bracketed),
     _Place(
@@ -79,7 +83,7 @@ _PLACES = (
     ),
     _Place(
         "that occurred before in the text",
-        "(?:that|which) (?:(?:have |had )?occurred|were mentioned|were used|appeared)"
+        "(?:that|which) (?:(?:have |had )?occurred|(?:were|was) (?:mentioned|used)|appeared)"
         "(?: already)? before(?: in the (?:same )?(?:text|document))?",
         lambda u: u.seen,
     ),
@@ -104,7 +108,17 @@ _PLACES = (
 
 
 def narrowed(cursor: Cursor, part: Part, reference: Reference) -> Part | None:
-    """`part` and what narrows it down; None where nothing of that kind is next."""
+    """`part` and what narrows it down, maybe behind `but only`; None where nothing of that kind is
+    next."""
+    start = cursor.at
+    behind = cursor.take(",? ?but only")
+    found = _narrowed(cursor, part, reference)
+    if behind and found is None:
+        cursor.at = start
+    return found
+
+
+def _narrowed(cursor: Cursor, part: Part, reference: Reference) -> Part | None:
     for where in _PLACES:
         if cursor.take(where.pattern):
             name = f"{part.rule.inner} {where.name}"
@@ -179,7 +193,9 @@ def _neighbour(cursor: Cursor, rule: Rule, reference: Reference) -> Rule | None:
         if not cursor.take("in the (?:same )?sentence"):
             raise Unreadable("say `anywhere after ... in the sentence`")
         return later_than(rule, first)
-    where = "(?:(?:that|which) (?:come|comes|stand|stands) )?(?:(?:right|directly|immediately) )?"
+    where = (
+        "(?:(?:that|which) (?:come|comes|stand|stands) )?(?:(?:just|right|directly|immediately) )?"
+    )
     if cursor.take(rf"{where}(?:after|following|behind)|(?:that|which) follows?"):
         first = reference(cursor)
         if cursor.take("in the same sentence"):

@@ -44,6 +44,9 @@ ANSWER_TOKENS = 16
 SYSTEM = "You explain what a neuron of a language model responds to. You answer with one short, specific noun phrase."
 QUESTION = "What do the activating words have in common? Answer with one short noun phrase (1 to 6 words) and nothing else."
 
+QUOTES = "\"'"
+PLAIN_QUOTES = str.maketrans("“”‘’`", "\"\"'''")
+
 Unreadable = Literal["empty", "refusal", "too long", "no letters", "format remains", "repeated"]
 """Why an answer is no label. `repeated`: the sampler repeats one word, as in `the the the`."""
 Message = dict[str, str]
@@ -113,13 +116,14 @@ def near_miss_words(node: Node, n_words: int) -> list[str]:
     return [word for word in words if word and word.lower() not in top][:n_words]
 
 
-def context(excerpt: Excerpt, n_words: int | None = None) -> str:
-    """The excerpt with the peak's word in brackets and `n_words` words on each side (None: all)."""
+def context(excerpt: Excerpt, n_words: int | None = None, n_behind: int | None = None) -> str:
+    """The excerpt with the peak's word in brackets and `n_words` words on each side (None: all), or
+    `n_behind` behind it."""
     start, end = _word_span(excerpt)
     before = "".join(excerpt.tokens[:start]).split()
     after = "".join(excerpt.tokens[end:]).split()
     if n_words is not None:
-        before, after = before[-n_words:], after[:n_words]
+        before, after = before[-n_words:], after[: n_words if n_behind is None else n_behind]
     return clean(" ".join([*before, f"[{peak_word(excerpt)}]", *after]))
 
 
@@ -136,7 +140,7 @@ def words_prompt(
     avoid: labels that other nodes of the layer have.
     """
     inputs = [label for label, weight in incoming if weight > 0]
-    contexts = [context(excerpt, CONTEXT_WORDS) for excerpt in _distinct(node.top)[:n_contexts]]
+    contexts = [context(excerpt, CONTEXT_WORDS) for excerpt in distinct(node.top)[:n_contexts]]
     question = _Shot(
         words=clean(", ".join(top_words(node, n_words))),
         text=clean("; ".join(contexts)),
@@ -193,7 +197,7 @@ def describe(
     bands = node.quantiles[:: -max(1, len(node.quantiles) // max(n_contexts, 1))][:n_contexts]
     sections: dict[str, Iterable[str]] = {
         "In context (the activating word in brackets)": map(
-            context, _distinct(node.top)[:n_contexts]
+            context, distinct(node.top)[:n_contexts]
         ),
         "Over its whole range (activation of the bracketed word, 0 to 10)": (
             _rated(excerpt, strongest) for excerpt in bands
@@ -241,11 +245,27 @@ def read_answer(text: str) -> Reading:
     label = re.split(r"\s=", lines[0])[0]
     label = re.sub(r"^(?:[-*•>\s]+|\d+[.)]\s+)", "", label)
     label = re.sub(r"^(?:label|answer|explanation)\s*:\s*", "", label, flags=re.IGNORECASE)
-    label = " ".join(label.strip().strip("\"'`“”‘’*_").strip().rstrip(".;:,").split()).strip(
-        "\"'`“”‘’"
-    )
+    label = unquoted(" ".join(label.strip().strip("*_").strip().split()))
+    label = unquoted(label.rstrip(".;:,").strip("*_"))
     reason = _unreadable(label)
     return Reading(label if reason is None else None, reason, structured)
+
+
+def unquoted(label: str) -> str:
+    """A label without the quotation marks around it, or a mark that is not closed. Those around a
+    word of it stay, as in `the word 'to'`."""
+    while label:
+        plain = label.translate(PLAIN_QUOTES)
+        first, last = plain[0], plain[-1]
+        if first in QUOTES and first == last and first not in plain[1:-1]:
+            label = label[1:-1].strip()
+        elif first in QUOTES and first not in plain[1:]:
+            label = label[1:].strip()
+        elif last in QUOTES and last not in plain[:-1]:
+            label = label[:-1].strip()
+        else:
+            break
+    return label
 
 
 def _unreadable(label: str) -> Unreadable | None:
@@ -303,7 +323,7 @@ def _is_word(token: str) -> bool:
     return is_word(token.strip())
 
 
-def _distinct(excerpts: Sequence[Excerpt]) -> list[Excerpt]:
+def distinct(excerpts: Sequence[Excerpt]) -> list[Excerpt]:
     """The first excerpt of each word, then the others."""
     first: list[Excerpt] = []
     rest: list[Excerpt] = []

@@ -36,7 +36,7 @@ ibc: interpretability by construction
   ibc gc [delete=true]          what the store holds that no run needs; with delete=true it is removed
   ibc simulate input=IN.jsonl output=OUT.jsonl simulator=exact|head|rules [labeler=...]
                                 {"label": str, "tokens": [str, ...]} per line -> the same with "activations"
-  ibc bench truth [simulator=exact] [SETTINGS]
+  ibc bench truth [simulator=exact] [planted=rules] [SETTINGS]
                                 planted nodes with a known concept: do labelling, matching and simulation recover it?
   ibc serve [labeler=...] [kind=generate|classify]
                                 start a labeler server by hand
@@ -288,14 +288,22 @@ def _bench(arguments: list[str]) -> None:
 
     if arguments[:1] != ["truth"]:
         raise ConfigError(f"ibc bench {' '.join(arguments[:1])}: give `ibc bench truth`")
-    options, rest = _own_options(arguments[1:], {"simulator": "head"})
+    options, rest = _own_options(arguments[1:], {"simulator": "head", "planted": "concepts"})
+    planted = options["planted"]
+    if planted not in ("concepts", "rules"):
+        raise ConfigError(f"planted={planted}: give concepts or rules")
     cfg = compose(rest)
 
-    from interp_by_construction.report.truth_tables import show_truth
+    from interp_by_construction.report.truth_tables import show_rules, show_truth
+    from interp_by_construction.schedules.rule_bench import run_rule_bench
     from interp_by_construction.schedules.truth_bench import run_truth_bench
 
-    path, result = run_truth_bench(cfg, options["simulator"])
-    show_truth(result)
+    if planted == "rules":
+        path, result = run_rule_bench(cfg)
+        show_rules(result)
+    else:
+        path, result = run_truth_bench(cfg, options["simulator"])
+        show_truth(result)
     sys.stdout.write(f"written to {path}\n")
 
 

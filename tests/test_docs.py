@@ -90,7 +90,7 @@ def settings_of(arguments: list[str]) -> list[str]:
     if launchers := [each for each in settings if each.startswith("hydra/launcher=")]:
         package = launchers[0].partition("=")[2].partition("_")[0]
         assert f'"hydra-{package}-launcher>' in (ROOT / "pyproject.toml").read_text()
-    own = ("kind=", "simulator=", "hydra")
+    own = ("kind=", "planted=", "simulator=", "hydra")
     settings = [each for each in settings if not each.startswith(own)]
     if "-m" in arguments:
         settings = [re.sub(r"=([^,\[]+),.*", r"=\1", each) for each in settings]

@@ -24,9 +24,12 @@ from interp_by_construction.errors import ConfigError
 from interp_by_construction.labelling.evidence import gather_evidence
 from interp_by_construction.labelling.general import general_labels
 from interp_by_construction.labelling.prompts import top_words
+from interp_by_construction.schedules.rule_bench import Planted, agreement, summary
 from interp_by_construction.schedules.truth_bench import planted_sets, run_truth_bench
 from interp_by_construction.scoring.recovery import recovery, related_concept, true_label_ranks
+from interp_by_construction.truth.language import is_rule, truth_on
 from interp_by_construction.truth.planted import plant, planted_batches
+from interp_by_construction.truth.planted_rules import KINDS
 
 CONCEPT_OF = {word: concept for concept, words in LEXICON.items() for word in words}
 
@@ -241,3 +244,49 @@ def test_bad_input_names_the_field(
     with pytest.raises(SystemExit) as stopped:
         main(["bench"])
     assert stopped.value.code == 2 and "ibc bench truth" in capsys.readouterr().err
+
+
+def names_the_rule(prompt: str, seed: int, temperature: float) -> str:
+    """A labeler that knows one rule by the words that it is shown."""
+    top = prompt.splitlines()[-1]
+    words = [word.strip() for word in top.removesuffix(" =").rsplit("|", 1)[-1].split(",")]
+    return " words ending in -ed" if all(word.endswith("ed") for word in words) else " things"
+
+
+def test_planted_rules_are_recovered_by_what_a_label_means(
+    small: tuple[FakeServer, Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    server, root, arguments = small
+    server.text_of = names_the_rule
+    main(["bench", "truth", "planted=rules", *arguments])
+    shown = capsys.readouterr().out
+    assert "planted rules, r 1 with their nodes" in shown and "word in context" in shown
+    result = json.loads((root / "runs" / ".bench" / "rules.json").read_text())
+    exact = result["sets"][0]
+    found = {each["planted"]: each for each in exact["nodes"]}
+    assert found["words ending in -ed"]["right"]
+    right = sum(each["right"] for each in exact["nodes"])
+    assert exact["any"] == pytest.approx(right / exact["n"]) and right < exact["n"] / 4
+    assert exact["n"] == result["n_planted"] >= 30
+    assert exact["n_readable"] < exact["n_answers"]
+    assert sum(kind["n"] for kind in exact["kinds"].values()) == exact["n"]
+
+
+def test_every_planted_rule_can_be_read_and_none_is_there_twice() -> None:
+    every = [label for labels in KINDS.values() for label in labels]
+    assert len(set(every)) == len(every) >= 45 and all(map(is_rule, every))
+
+
+def test_an_answer_is_right_if_it_holds_on_the_same_words() -> None:
+    passage = given_passage([[" the", " cat", " and", " a", " dog", " ran", ",", " but", "\n"]] * 3)
+    planted = Planted(
+        ["articles", "verbs"], ["class", "class"], truth_on(passage.tokens, ["articles", "verbs"])
+    )
+    answers = [["things", "'the' or 'a'"], ["the word 'ran'", "animals"]]
+    r = agreement(passage, planted.truth, [text for own in answers for text in own])
+    assert set(r) == {"'the' or 'a'", "the word 'ran'", "animals"}
+    found = summary(planted, answers, r)
+    assert (found["first"], found["any"], found["chance"]) == (0.5, 1.0, 0.0)
+    assert (found["n_readable"], found["n_answers"]) == (3, 4)
+    assert found["kinds"] == {"class": {"n": 2, "first": 0.5, "any": 1.0}}
+    assert summary(planted, [[], []], {})["any"] == 0.0

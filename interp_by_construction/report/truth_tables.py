@@ -53,6 +53,28 @@ def show_truth(result: dict[str, Any]) -> None:
         )
 
 
+def show_rules(result: dict[str, Any]) -> None:
+    """result: what `run_rule_bench` returns. One table per grade: the share of the nodes of each
+    kind whose rule the labeler's first answer, or any of its answers, says."""
+    out = console()
+    for planted in result["sets"]:
+        title = f"planted rules, r {planted['grade']:g} with their nodes"
+        table = titled(title, ("kind",), ("nodes", "first answer", "any answer"))
+        rows = planted["kinds"] | {"all": planted, "chance": {"n": "", "first": planted["chance"]}}
+        for kind, value in rows.items():
+            some = or_undefined(value["any"]) if "any" in value else ""
+            table.add_row(kind, str(value["n"]), or_undefined(value["first"]), some)
+        out.print(table)
+        out.print(
+            f"{planted['n_readable']} of {planted['n_answers']} answers can be read as rules",
+            soft_wrap=True,
+        )
+    if absent := ", ".join(result["absent"]):
+        out.print(
+            f"rules that hardly hold in this text and were left out: {absent}", soft_wrap=True
+        )
+
+
 def _label_row(name: str, value: dict[str, Any], limit: str) -> list[str]:
     """limit: said before how many labels name a concept."""
     rates = _rates(value, "recovered", "chance", "related")

@@ -154,6 +154,7 @@ SHOWN = {"subject.name", "data.name", "labeler.name", "judge.name"}
 """Names that are shown in tables and decide nothing."""
 LED_TO = {
     "data.path",
+    "labeler.adapter",
     "labeler.tokenizer",
     "nodes.path",
     "simulate.head",

@@ -159,6 +159,10 @@ class LabelerConfig(ServerConfig):
     revision: str | None = None
     """Branch, tag or commit of a model on the hub. null: what the hub has now. Fingerprints hold
     the commit."""
+    adapter: str | None = None
+    """Safetensors file of a low-rank adapter that was trained to label, simulate and judge
+    (`tools/tune_labeler`). It is merged into the model's weights, and the model is asked by short
+    prompts. null: the plain model."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the served model. auto: bfloat16, or float32 on CPUs that compute faster in
     it."""
@@ -232,7 +236,13 @@ class LabelConfig(AskConfig):
     """The same with simulate.simulator=head or rules, which are cheap."""
     general_pool: bool = True
     """Whether the general labels that ship with the package are dealt out, too
-    (nodes.assign=match)."""
+    (nodes.assign=match). They say what many nodes do, but the labeler did not write them."""
+    min_score: float | None = ruled(
+        None, lambda value: -1 <= value <= 1, "give a correlation between -1 and 1, or null"
+    )
+    """The least r between a node and the simulation of its label. A node without a label that
+    reaches it is left free. It is measured on the text on which labels are chosen: the select
+    split, or, with nodes.assign=match, the label split. null: any label counts."""
     min_tokens: int = at_least(0, 8)
     """Tokens of the label split that a label must apply to (simulated above 0.5) to be dealt
     out."""

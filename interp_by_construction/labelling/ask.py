@@ -19,6 +19,7 @@ from interp_by_construction.labelling.prompts import (
     read_answer,
     words_prompt,
 )
+from interp_by_construction.labelling.rated import unfit, views
 from interp_by_construction.labelling.revision import (
     CounterExamples,
     contrasted_chat_prompt,
@@ -42,8 +43,8 @@ class Question(NamedTuple):
     """What is asked about one node."""
 
     node: Node
-    prompt: Any
-    """A string (completion) or messages (chat)."""
+    prompts: tuple[Any, ...]
+    """Strings (completion) or messages (chat). Candidates are asked for by each in turn."""
 
 
 @dataclass(frozen=True)
@@ -85,23 +86,30 @@ class Asker:
 
     def plain(self, node: Node, avoid: Sequence[str] = ()) -> Question:
         """Asks for a label other than those of `avoid`."""
-        prompt = words_prompt if self._words else chat_prompt
         inputs = self._inputs(node)
-        return Question(node, prompt(node, self.cfg.n_words, self.cfg.n_contexts, inputs, avoid))
+        if self._rated:
+            return Question(node, views(node, inputs, avoid))
+        prompt = words_prompt if self._words else chat_prompt
+        return Question(node, (prompt(node, self.cfg.n_words, self.cfg.n_contexts, inputs, avoid),))
 
     def contrast(self, node: Node, label: str, other: Node) -> Question:
         """Asks what sets `node` apart from `other`, which holds `label`."""
+        if self._rated:
+            return Question(node, views(node, self._inputs(node), [label]))
         if self._words:
-            return Question(node, contrasted_words_prompt(node, self.cfg.n_words, label, other))
+            return Question(node, (contrasted_words_prompt(node, self.cfg.n_words, label, other),))
         shown = (node, self.cfg.n_words, self.cfg.n_contexts, label, other, self._inputs(node))
-        return Question(node, contrasted_chat_prompt(*shown))
+        return Question(node, (contrasted_chat_prompt(*shown),))
 
     def revision(self, node: Node, label: str, examples: CounterExamples) -> Question:
         """Asks for a better label than `label`."""
+        if self._rated:
+            counter = [*examples.missed, *examples.wrong]
+            return Question(node, views(node, self._inputs(node), [label], counter))
         if self._words:
-            return Question(node, revised_words_prompt(node, self.cfg.n_words, label, examples))
+            return Question(node, (revised_words_prompt(node, self.cfg.n_words, label, examples),))
         shown = (node, self.cfg.n_words, self.cfg.n_contexts, label, examples, self._inputs(node))
-        return Question(node, revised_chat_prompt(*shown))
+        return Question(node, (revised_chat_prompt(*shown),))
 
     def ask(
         self,
@@ -135,6 +143,9 @@ class Asker:
         for i, candidate in where:
             node, reading = questions[i].node, read_answer(texts[i, candidate])
             label, reason = reading.label, str(reading.reason)
+            if label is not None and self._rated:
+                found = unfit(label, self._prompt(questions[i], candidate))
+                label, reason = (label, reason) if found is None else (None, found)
             if label is not None and (refused := self.refusal(label)) is not None:
                 label, reason = None, refused
                 self.refused[node.node] = refused
@@ -167,6 +178,14 @@ class Asker:
     def _words(self) -> bool:
         return self.cfg.style == "completion"
 
+    @property
+    def _rated(self) -> bool:
+        return self._words and self.labeler.tuned
+
+    @staticmethod
+    def _prompt(question: Question, candidate: int) -> Any:
+        return question.prompts[candidate % len(question.prompts)]
+
     def _inputs(self, node: Node) -> list[tuple[str, float]]:
         return self.incoming.get((node.node, node.pole), [])[: self.cfg.n_incoming]
 
@@ -176,7 +195,7 @@ class Asker:
             hash_seed(self.seed, node.layer, node.node, node.pole, self.round, candidate)
             for (node, _), candidate in asked
         ]
-        prompts = [question.prompt for question, _ in asked]
+        prompts = [self._prompt(question, candidate) for question, candidate in asked]
         description = f"label, round {self.round}"
         if self._words or self.response_format is None:
             plain = self.labeler.complete if self._words else self.labeler.chat

@@ -17,6 +17,11 @@ NO_LABEL = "no proposal could be parsed"
 ALL_TAKEN = "every proposal is another node's label"
 
 
+def too_low(score: float, least: float) -> str:
+    """Why a node is left free whose best label says too little of it."""
+    return f"its best label has r {score:.2f}, less than label.min_score={least:g}"
+
+
 class Rivalry(NamedTuple):
     """A node whose label of choice another node holds."""
 
@@ -32,8 +37,15 @@ class LabelChoice:
     label until it takes a better one.
     """
 
-    def __init__(self, views: Sequence[Node], select: Comparison | None) -> None:
-        """views: the dominant pole of each node, then other poles. select: scores proposals."""
+    def __init__(
+        self,
+        views: Sequence[Node],
+        select: Comparison | None,
+        min_score: float | None = None,
+    ) -> None:
+        """views: the dominant pole of each node, then other poles. select: scores proposals.
+        min_score: a node whose label scores lower has none in the end."""
+        self._min_score = min_score
         self.views: dict[int, dict[int, Node]] = {}
         for view in views:
             self.views.setdefault(view.node, {})[view.pole] = view
@@ -153,13 +165,22 @@ class LabelChoice:
         if chosen is None:
             failure = ALL_TAKEN if self.texts(node) else unread
             return Label(node, self.pole[node], None, "failed", attempts, failure)
+        if (low := self._too_low(chosen)) is not None:
+            return Label(node, self.pole[node], None, "failed", attempts, low)
         remark = LAST_RESORT if chosen.origin == "last resort" else None
         return Label(node, self.pole[node], chosen.text, "aligned", attempts, remark)
+
+    def _too_low(self, proposal: Proposal) -> str | None:
+        """Why the node is left free rather than get this label; None if it gets it."""
+        least, score = self._min_score, proposal.score
+        return None if least is None or score is None or score >= least else too_low(score, least)
 
     def _closed(self, proposal: Proposal) -> Proposal:
         if proposal.text is None:
             return proposal
         chosen = proposal is self.held.get(proposal.node)
+        if chosen and (low := self._too_low(proposal)) is not None:
+            return replace(proposal, why=low)
         why = _why_chosen(proposal) if chosen else self._why_dropped(proposal, proposal.text)
         return replace(proposal, chosen=chosen, why=why)
 

@@ -26,6 +26,7 @@ from torch import nn
 
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.words import normalised
+from interp_by_construction.labelling.choice import too_low
 from interp_by_construction.labelling.labels import Label
 from interp_by_construction.stats.undefined import or_none
 from interp_by_construction.subject.dictionary import gated
@@ -71,6 +72,8 @@ class MatchLimits:
     max_overlap: float
     learnable: float
     """Weight of what the layer can learn, 0 to 1."""
+    min_score: float | None = None
+    """A node whose label has a lower r fails; None: any label counts."""
 
 
 class Correlations(NamedTuple):
@@ -184,6 +187,11 @@ def deal(
                 else "no label of the pool is left for it"
             )
             new = replace(old, text=None, status="failed", reason=reason)
+            matches.append(Match(new, None, None, old, own_r, None))
+            continue
+        if limits.min_score is not None and r[i, index] < limits.min_score:
+            low = too_low(float(r[i, index]), limits.min_score)
+            new = replace(old, text=None, status="failed", reason=low)
             matches.append(Match(new, None, None, old, own_r, None))
             continue
         reason = f"matched, r {r[i, index]:.2f} on the label split"

@@ -7,10 +7,11 @@ from typing import Any
 from interp_by_construction.config import Config, LabelerConfig
 from interp_by_construction.errors import LabelerError
 from interp_by_construction.labelling.prompts import worked_examples
+from interp_by_construction.llm.adapted import adapter_of, labeler_source
 from interp_by_construction.llm.chat import NO_TEMPLATE
 from interp_by_construction.llm.context import check_context
 from interp_by_construction.llm.digits import resolve_digits
-from interp_by_construction.llm.embedded import labeler_source, load_tokenizer
+from interp_by_construction.llm.embedded import load_tokenizer
 from interp_by_construction.simulators import simulator_class
 from interp_by_construction.simulators.prompt import HEADING_ROOM, PromptBuilder
 
@@ -30,7 +31,8 @@ def check_room(cfg: Config) -> None:
         if not tokenizer.chat_template:
             raise LabelerError(f"labeler.model={own.model}: {NO_TEMPLATE}")
     else:
-        written = len(tokenizer.encode(worked_examples()))
+        examples = "" if adapter_of(own) else worked_examples()
+        written = len(tokenizer.encode(examples))
         _require(own, written + cfg.label.max_tokens, "a question with its worked examples")
     if not simulator_class(cfg.simulate.simulator).any_text:
         _require(own, _rated_texts(own, tokenizer), "a simulation with its rated texts")

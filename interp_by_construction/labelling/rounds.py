@@ -122,12 +122,14 @@ def label_nodes(
     select: Comparison | None = None,
     revisions: Revisions | None = None,
     audits: Revisions | None = None,
+    min_score: float | None = None,
 ) -> Labelled:
     """Labels nodes. views: each node's dominant pole, then other poles, if asked for.
 
     select: scores the candidates; None does not score them. revisions, audits: further rounds.
+    min_score: a node whose label scores lower fails.
     """
-    choice = LabelChoice(views, select)
+    choice = LabelChoice(views, select, min_score)
     questions = [asker.plain(view) for node in choice.order for view in choice.views[node].values()]
     n_candidates = asker.cfg.n_candidates
     fresh = choice.add(asker.ask(questions, "proposal", n_candidates, choice.history))

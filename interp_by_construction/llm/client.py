@@ -17,13 +17,14 @@ import numpy as np
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.engine.progress import Loop, loop
 from interp_by_construction.errors import LabelerError
+from interp_by_construction.llm.adapted import adapter_of, labeler_source
 from interp_by_construction.llm.backend import Backend, Job, Sampling, ServerKind
 from interp_by_construction.llm.cache import CallCache, cache_key, decode, encode
 from interp_by_construction.llm.call_locks import CallLocks
 from interp_by_construction.llm.chat import Messages
 from interp_by_construction.llm.context import check_context
 from interp_by_construction.llm.digits import Digits, check_digits, probe_prompts, resolve_digits
-from interp_by_construction.llm.embedded import labeler_source, load_tokenizer, local_path
+from interp_by_construction.llm.embedded import load_tokenizer, local_path
 from interp_by_construction.llm.http_backend import HttpBackend
 from interp_by_construction.llm.identity import labeler_identity
 from interp_by_construction.llm.replies import spoken
@@ -61,6 +62,12 @@ class Labeler:
     @cached_property
     def identity(self) -> str:
         return labeler_identity(self.cfg)
+
+    @cached_property
+    def tuned(self) -> bool:
+        """Whether the model has an adapter that knows the tasks: it is asked by short prompts,
+        without solved examples."""
+        return adapter_of(self.cfg) is not None
 
     @cached_property
     def tokenizer(self) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError
-from interp_by_construction.llm.embedded import labeler_source
+from interp_by_construction.llm.adapted import labeler_source
 from interp_by_construction.llm.pretrained import read_config
 
 

@@ -22,15 +22,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from interp_by_construction.config import LabelerConfig, user_path
+from interp_by_construction.config import user_path
 from interp_by_construction.engine.disk import sha256_file, sha256_json
 from interp_by_construction.errors import LabelerError
-from interp_by_construction.llm.pretrained import (
-    CheckpointError,
-    first_line,
-    pinned,
-    read_tokenizer,
-)
+from interp_by_construction.llm.pretrained import first_line, read_tokenizer
 
 EMBEDDED = "smollm2"
 """Name that stands for the embedded model in every config."""
@@ -67,7 +62,7 @@ def embedded_checkpoint() -> Path:
     target = cache_dir() / f"{EMBEDDED}-{digest}"
     if (target / "config.json").is_file():
         return target
-    with _cache_errors(target):
+    with cache_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.parent / f".{target.name}.lock"):
             if not (target / "config.json").is_file():
@@ -95,15 +90,6 @@ def local_path(model: str) -> str:
     """Absolute directory of a local or the embedded model, else the hub name."""
     path = user_path(resolve_model(model), "labeler.model")
     return str(path.resolve()) if path.is_dir() else model
-
-
-def labeler_source(cfg: LabelerConfig) -> str:
-    """Where the labeler's checkpoint is: a directory, or a hub model with its revision. Raises
-    LabelerError for a revision of a directory."""
-    try:
-        return pinned(local_path(cfg.model), cfg.revision)
-    except CheckpointError as error:
-        raise LabelerError(f"labeler.revision={cfg.revision}: {error}") from error
 
 
 def load_tokenizer(path: str, model: str) -> Any:
@@ -168,7 +154,7 @@ def model_identity(name: str) -> str:
         hashes = json.loads(memo.read_text())
     else:
         hashes = {f.name: sha256_file(f) for f in files}
-        with _cache_errors(memo):
+        with cache_errors(memo):
             memo.parent.mkdir(parents=True, exist_ok=True)
             partial = memo.with_suffix(f".{os.getpid()}")
             partial.write_text(json.dumps(hashes))
@@ -181,7 +167,9 @@ def model_identity(name: str) -> str:
 
 
 @contextmanager
-def _cache_errors(path: Path) -> Iterator[None]:
+def cache_errors(path: Path) -> Iterator[None]:
+    """Inside the block something is written into the user cache. Raises LabelerError where that
+    fails."""
     try:
         yield
     except OSError as error:

@@ -9,12 +9,8 @@ from typing import Any
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.engine.disk import sha256_file, sha256_json
 from interp_by_construction.errors import LabelerError
-from interp_by_construction.llm.embedded import (
-    EMBEDDED,
-    labeler_source,
-    model_identity,
-    resolve_model,
-)
+from interp_by_construction.llm.adapted import adapter_identity, plain_source
+from interp_by_construction.llm.embedded import EMBEDDED, model_identity, resolve_model
 from interp_by_construction.llm.pretrained import commit_of, first_line
 
 READ_WITH = (
@@ -66,10 +62,12 @@ def labeler_identity(cfg: LabelerConfig) -> str:
         # Who runs it decides what it serves.
         model = cfg.model if cfg.revision is None else f"{cfg.model}@{cfg.revision}"
     else:
-        model = checkpoint_identity(cfg.model if cfg.revision is None else labeler_source(cfg))
+        model = checkpoint_identity(cfg.model if cfg.revision is None else plain_source(cfg))
     known = [cfg.backend, cfg.dtype, model, str(cfg.max_model_len)]
     if cfg.tokenizer is not None:
         known.append(f"tokenizer {checkpoint_identity(cfg.tokenizer)}")
+    if (adapter := adapter_identity(cfg)) is not None:
+        known.append(f"adapter {adapter}")
     if cfg.backend == "vllm":
         known += map(str, (cfg.max_num_seqs, *cfg.extra_args))
     return ":".join(known)

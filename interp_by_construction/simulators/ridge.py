@@ -87,10 +87,12 @@ class RidgeSimulator(ExactSimulator):
         excerpts in reverse order (`reliability_order`).
 
         What stands before an excerpt in its prompt changes the answer. No feature of the excerpt
-        can predict that, so the second r is the best that a regression can reach.
+        can predict that, so the second r is the best that a regression can reach. A labeler with an
+        adapter reads nothing before it, so neither is measured.
         """
         length = fit.is_text.shape[1]
         n = min(len(fit.tokens), self.cfg.reliability_tokens // length)
+        n = 0 if labeler.tuned else n
         metrics: dict[str, Any] = {"n_reliability_tokens": int(fit.is_text[:n].sum())}
         use = fit.is_text[:n].reshape(-1)
         again = (("reliability", OTHER_SHOTS, 1), ("reliability_order", SHOTS, -1))

@@ -118,7 +118,9 @@ class Assign(Stage[AssignRecord]):
             n_tokens=cfg.simulate.n_label_tokens,
             simulator=simulator_of(cfg),
             general=GeneralLabels() if label.general_pool else None,
-            limits=MatchLimits(label.min_tokens, label.max_overlap, cfg.nodes.learnable),
+            limits=MatchLimits(
+                label.min_tokens, label.max_overlap, cfg.nodes.learnable, label.min_score
+            ),
             seed=cfg.seed,
         )
 

@@ -133,6 +133,8 @@ class LabelNodes(Stage[LabelRecord]):
     """select: the text on which candidates are scored; label: that of the counter-examples."""
     ask: AskConfig
     audits: Audits | None
+    min_score: float | None
+    """A node whose label scores lower has none; null where labels are dealt out anew."""
     seed: int
 
     @classmethod
@@ -159,6 +161,7 @@ class LabelNodes(Stage[LabelRecord]):
             texts=texts,
             ask=replace(only(AskConfig, cfg.label), revisions=n_revisions(cfg)),
             audits=audits if n_audits else None,
+            min_score=cfg.label.min_score if cfg.nodes.assign == "none" else None,
             seed=cfg.seed,
         )
 
@@ -193,7 +196,9 @@ class LabelNodes(Stage[LabelRecord]):
                 revisions["audits"] = Revisions(self.audits.n, self._auditor(job, model))
             refusal = no_refusal if self.simulator is None else self.simulator.refusal
             asker = Asker(job.use(self.labeler), self.ask, incoming, self.seed, refusal)
-            found = label_nodes(views, asker, compared.get("select"), **revisions)
+            found = label_nodes(
+                views, asker, compared.get("select"), **revisions, min_score=self.min_score
+            )
         for file, rows in (("labels", found.labels), ("history", found.history)):
             write_rows(job.out / f"{file}.jsonl", [asdict(row) for row in rows])
         return LabelRecord.of(found)

@@ -28,8 +28,9 @@ class LowRank(nn.Module):
         return self.base(x) + added
 
 
-def attach(model: nn.Module, rank: int, dropout: float) -> dict[str, LowRank]:
-    """Freezes `model` and puts an adapter beside every linear map of its blocks, in place.
+def attach(model: nn.Module, rank: int, dropout: float, first: int = 0) -> dict[str, LowRank]:
+    """Freezes `model` and puts an adapter beside every linear map of its blocks from the `first`
+    on, in place.
 
     Returns the adapters by module name.
     """
@@ -37,7 +38,7 @@ def attach(model: nn.Module, rank: int, dropout: float) -> dict[str, LowRank]:
     linear = [
         (name, module)
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and "layers." in name
+        if isinstance(module, nn.Linear) and "layers." in name and _block(name) >= first
     ]
     found = {}
     for name, module in linear:
@@ -54,3 +55,8 @@ def weights_of(adapters: dict[str, LowRank]) -> dict[str, NDArray[np.float32]]:
         for name, adapter in adapters.items()
         for part in ("down", "up")
     }
+
+
+def _block(name: str) -> int:
+    """Number of the block that a module is in."""
+    return int(name.partition("layers.")[2].partition(".")[0])

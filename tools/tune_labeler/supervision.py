@@ -81,6 +81,9 @@ class Supervision(NamedTuple):
         return found
 
 
+FIXED = ("context",)
+"""Contexts by fixed rules, on which the head that ships was trained: nothing of them is held
+out."""
 N_PHRASINGS = 4
 """At most so many of a concept: reading all of them would take longer than the texts."""
 
@@ -96,10 +99,13 @@ def build(table: Table, net: WordNet, seed: int) -> Supervision:
         name = rule.phrasings[0]
         concepts.append(Concept(rule.kind, name, rule.phrasings))
         columns.append(member(rule, rows, whole))
+    known, contexts = lexical.context_concepts([chunk.text for chunk in chunks], ends)
+    concepts += known
+    columns += list(contexts.T)
     words = [concept._replace(phrasings=concept.phrasings[:N_PHRASINGS]) for concept in words]
     every = words + concepts
     unseen = [lexical.held_out(concept, lexical.HELD_OUT) for concept in words]
-    unseen += [is_held_out(concept) for concept in concepts]
+    unseen += [concept.kind not in FIXED and is_held_out(concept) for concept in concepts]
     return Supervision(
         pieces,
         table.books,
@@ -165,6 +171,76 @@ def chosen(every: list[Rule]) -> list[Rule]:
         if n >= LEAST:
             kept.append(rule)
     return kept
+
+
+def known_tokens(
+    data: Supervision,
+    tokens: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    rng: np.random.Generator,
+    most: int,
+) -> tuple[dict[int, NDArray[np.int64]], dict[int, NDArray[np.int64]]]:
+    """Of each concept at most so many of the tokens to which its label applies, and tokens of the
+    same words to which it does not."""
+    members, near = {}, {}
+    types = data.types[tokens]
+    order = np.argsort(types, kind="stable")
+    starts = np.searchsorted(types[order], np.arange(len(data.membership) + 1))
+
+    def some(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return tokens[rng.choice(rows, min(len(rows), most), replace=False)]
+
+    for column in columns.tolist():
+        missed = np.empty(0, dtype=np.int64)
+        if column < data.n_words:
+            own = np.flatnonzero(data.membership[:, column] == 1)
+            found = [order[starts[i] : starts[i + 1]] for i in own]
+            rows = np.concatenate(found) if found else missed
+        else:
+            truth = data.context[tokens, column - data.n_words]
+            rows = np.flatnonzero(truth == 1)
+            same = np.zeros(len(data.membership), dtype=bool)
+            same[types[rows]] = True
+            missed = np.flatnonzero(same[types] & (truth == 0))
+        members[column], near[column] = some(rows), some(missed)
+    return members, near
+
+
+def with_lists(data: Supervision, n: int, seed: int) -> Supervision:
+    """The same with concepts of two to four words that have nothing else in common, frequent words
+    more often."""
+    rng = np.random.default_rng(seed)
+    counts = np.bincount(data.types, minlength=len(data.membership))
+    words = np.array(
+        [
+            i
+            for i, concept in enumerate(data.concepts[: data.n_words])
+            if concept.kind == "word" and not data.held_out[i]
+        ]
+    )
+    weights = np.sqrt(
+        np.array([counts[data.membership[:, i] == 1].sum() for i in words], dtype=float)
+    )
+    concepts, columns = [], []
+    for _ in range(n):
+        own = rng.choice(words, int(rng.integers(2, 5)), replace=False, p=weights / weights.sum())
+        forms = [f"'{data.concepts[i].name.removeprefix('the word ')}'" for i in own]
+        listed = f"{', '.join(forms[:-1])} and {forms[-1]}"
+        concepts.append(
+            Concept("list", listed, [f"the words {listed}", listed, f"{', '.join(forms)}"])
+        )
+        every = data.membership[:, own]
+        columns.append(
+            np.where((every == 1).any(1), 1, np.where((every == IGNORE).any(1), IGNORE, 0)).astype(
+                np.uint8
+            )
+        )
+    at = data.n_words
+    return data._replace(
+        membership=np.column_stack([data.membership, *columns]),
+        concepts=[*data.concepts[:at], *concepts, *data.concepts[at:]],
+        held_out=np.concatenate([data.held_out[:at], np.zeros(n, bool), data.held_out[at:]]),
+    )
 
 
 def is_held_out(concept: Concept) -> bool:

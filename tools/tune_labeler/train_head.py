@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from supervision import HELD_OUT_BOOKS, HELD_OUT_KINDS, Supervision, build
+from supervision import HELD_OUT_BOOKS, HELD_OUT_KINDS, Supervision, build, known_tokens
 from table import Table
 from torch import Tensor, nn
 
@@ -120,31 +120,11 @@ class Batches:
         self.rng = np.random.default_rng(args.seed + 1)
         _, self.phrasing, self.n_phrasings = phrasing_table(data.concepts)
         columns = np.flatnonzero(~data.held_out & (for_second(data) == (args.part == "second")))
-        self.members, self.near = {}, {}
-        types = data.types[tokens]
-        order = np.argsort(types, kind="stable")
-        starts = np.searchsorted(types[order], np.arange(len(data.membership) + 1))
-        for column in columns:
-            if column < data.n_words:
-                of_type = data.membership[:, column]
-                own, near = np.flatnonzero(of_type == 1), np.empty(0, dtype=np.int64)
-                found = [order[starts[i] : starts[i + 1]] for i in own]
-                rows = np.concatenate(found) if found else near
-            else:
-                truth = data.context[tokens, column - data.n_words]
-                rows = np.flatnonzero(truth == 1)
-                same = np.zeros(len(data.membership), dtype=bool)
-                same[types[rows]] = True
-                near = np.flatnonzero(same[types] & (truth == 0))
-            self.members[column] = self._some(tokens[rows])
-            self.near[column] = self._some(tokens[near])
+        self.members, self.near = known_tokens(data, tokens, columns, self.rng, N_KNOWN)
         kinds = np.array([data.concepts[column].kind for column in columns])
         general = np.isin(kinds, GENERAL)
         context = columns >= data.n_words
         self.groups = columns[context], columns[general], columns[~context & ~general]
-
-    def _some(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        return self.rng.choice(rows, min(len(rows), N_KNOWN), replace=False)
 
     def draw(self, labels: Tensor) -> tuple[NDArray, NDArray, Tensor]:
         """Tokens, concepts, and the features of a phrasing of each, of half a mixture of two."""

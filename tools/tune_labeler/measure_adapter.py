@@ -1,7 +1,7 @@
 """Measures a labeler, with or without an adapter, on held-out concepts in a held-out book.
 
     python tools/tune_labeler/measure_adapter.py --parsed parsed.jsonl.gz --wordnet DICT \\
-        [--adapter adapter.safetensors | --plain]
+        [--adapter adapter.safetensors | --plain] --out measured.json
 
 Simulation and detection: r of the expected digit with the truth on texts of which half have
 members, behind the true label and behind that of another concept; AUC of the answer to whether the
@@ -230,7 +230,7 @@ def main() -> None:
             [data.concepts[c].phrasings[0], *own[:3]]
             for c, own in list(zip(concepts, answers, strict=True))[:: max(1, len(concepts) // 25)]
         ]
-    sys.stdout.write(json.dumps(result, indent=1) + "\n")
+    args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 def arguments() -> argparse.Namespace:
@@ -241,6 +241,7 @@ def arguments() -> argparse.Namespace:
     add("--parsed", type=Path, help="texts as `parse_texts.py` wrote them")
     add("--wordnet", type=Path, help="folder with data.noun, index.noun, cntlist.rev, ...")
     add("--adapter", type=Path, help="as `train_adapter.py` wrote it")
+    add("--out", type=Path, required=True, help="JSON file of what is measured")
     add("--plain", action="store_true", help="the prompts with solved examples")
     add("--texts", type=int)
     add("--per-kind", type=int, default=8, help="concepts of each kind")

@@ -23,12 +23,11 @@ from stand_in import STAND_IN, USER, running, wait_until
 
 from interp_by_construction.config import LabelerConfig
 from interp_by_construction.errors import LabelerError, StoreError
+from interp_by_construction.labelling.answers import ANSWER_FORMAT, read_answer
 from interp_by_construction.labelling.prompts import (
-    ANSWER_FORMAT,
     chat_prompt,
     context,
     peak_word,
-    read_answer,
     top_words,
     words_prompt,
 )

@@ -151,7 +151,7 @@ def test_light_modules_import_nothing_heavy() -> None:
 
 
 ROOMS = [
-    {"errors", "shown", "stats", "version"},
+    {"errors", "shown", "stats", "usage", "version"},
     {"config"},
     {"engine"},
     {"llm"},

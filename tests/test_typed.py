@@ -15,7 +15,7 @@ from interp_by_construction.config.paths import PATH_FIELDS
 from interp_by_construction.config.typed import as_typed, quoted, text_fields
 from interp_by_construction.engine import environment
 from interp_by_construction.errors import ConfigError, IbcError
-from interp_by_construction.llm.embedded import cache_dir
+from interp_by_construction.llm.user_cache import cache_dir
 
 TYPED = [
     *("plain.txt", "my data (v2).txt", "epoch=3-step=10.txt", "müller.txt", "数据.txt", "a#1.txt"),

@@ -9,16 +9,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from interp_by_construction.config.labels import AskConfig
+from interp_by_construction.labelling.answers import ANSWER_FORMAT, ANSWER_TOKENS, read_answer
 from interp_by_construction.labelling.incoming import Incoming
 from interp_by_construction.labelling.labels import Proposal
-from interp_by_construction.labelling.prompts import (
-    ANSWER_FORMAT,
-    ANSWER_TOKENS,
-    STOP,
-    chat_prompt,
-    read_answer,
-    words_prompt,
-)
+from interp_by_construction.labelling.prompts import STOP, chat_prompt, words_prompt
 from interp_by_construction.labelling.rated import unfit, views
 from interp_by_construction.labelling.revision import (
     CounterExamples,

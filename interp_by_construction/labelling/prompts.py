@@ -1,4 +1,4 @@
-"""Prompts that ask for a node's label, and the strict reading of the answer.
+"""Prompts that ask for a node's label.
 
 A prompt shows the node's strongest words, excerpts with the strongest word in brackets, near misses
 (words that were expected to activate the node but do not), labels that are taken, and labels of the
@@ -11,56 +11,23 @@ that ends where the label belongs, and `chat_prompt` asks an instruct model in w
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 from interp_by_construction.corpus.words import UNSPACED, is_word
 from interp_by_construction.subject.nodes import Excerpt, Node, shown_at
 
-MAX_CHARS = 80
 STOP = ("\n", " =")
 """Where a completion's label ends."""
 CONTEXT_WORDS = 3
 """Words shown on each side of the peak in a completion prompt."""
-ANSWER_FORMAT: dict[str, Any] = {
-    "type": "json_schema",
-    "json_schema": {
-        "name": "label",
-        "strict": True,
-        "schema": {
-            "type": "object",
-            "properties": {"label": {"type": "string"}},
-            "required": ["label"],
-            "additionalProperties": False,
-        },
-    },
-}
-"""`response_format` of the OpenAI-compatible API: an answer is `{"label": ...}`."""
-ANSWER_TOKENS = 16
-"""Tokens that this format adds to a label."""
 SYSTEM = "You explain what a neuron of a language model responds to. You answer with one short, specific noun phrase."
 QUESTION = "What do the activating words have in common? Answer with one short noun phrase (1 to 6 words) and nothing else."
 
-QUOTES = "\"'"
-PLAIN_QUOTES = str.maketrans("“”‘’`", "\"\"'''")
-
-Unreadable = Literal["empty", "refusal", "too long", "no letters", "format remains", "repeated"]
-"""Why an answer is no label. `repeated`: the sampler repeats one word, as in `the the the`."""
 Message = dict[str, str]
 """A message of a chat: its role and content."""
-
-
-class Reading(NamedTuple):
-    """What an answer of the labeler says."""
-
-    label: str | None
-    reason: Unreadable | None
-    """None if there is a label."""
-    structured: bool
-    """Whether the answer is the JSON object of `ANSWER_FORMAT`."""
 
 
 class _Shot(NamedTuple):
@@ -81,14 +48,6 @@ _SHOTS = (
     _Shot("of, in, under, on", "it fell [under] the rug", "and", "prepositions"),
     _Shot("bread, cheese, soup", "he ate [soup] and slept", "plate", "food"),
     _Shot("Peter, Mary, Jack", "one day [Mary] found a", "girl", "first names"),
-)
-_REFUSALS = re.compile(
-    r"^(i\b|i'm\b|sorry|as an ai|unknown|unclear|none|n/?a|null|nothing|label|answer|example|explanation"
-    r"|placeholder|todo)\s*[.:!?]*$"
-    r"|could not be parsed|cannot (determine|be determined|find|tell)|can't (determine|find|tell)"
-    r"|not (possible|enough|clear)"
-    r"|language model|as an ai|i'm sorry|i am sorry|i cannot|i can't|no (common|clear) (pattern|theme)|your label",
-    re.IGNORECASE,
 )
 
 
@@ -228,72 +187,6 @@ def _rated(excerpt: Excerpt, strongest: float) -> str:
     """The excerpt and the activation at its peak, where 10 is the node's strongest."""
     rating = 10 * excerpt.activations[excerpt.peak] / strongest if strongest > 0 else 0.0
     return f"{context(excerpt)} ({min(max(round(rating), 0), 10)})"
-
-
-def read_answer(text: str) -> Reading:
-    """The label in an answer, or the reason why there is none.
-
-    Takes the `label` of a JSON object, or else the first line. List marks, quotes, a leading
-    `Label:` and a final stop are removed.
-    """
-    value = _json_label(text)
-    structured = value is not None
-    lines = (text if value is None else value).strip().splitlines()
-    if not lines:
-        return Reading(None, "empty", structured)
-    # A model that goes on with the few-shot pattern ` = ...` has said its label before.
-    label = re.split(r"\s=", lines[0])[0]
-    label = re.sub(r"^(?:[-*•>\s]+|\d+[.)]\s+)", "", label)
-    label = re.sub(r"^(?:label|answer|explanation)\s*:\s*", "", label, flags=re.IGNORECASE)
-    label = unquoted(" ".join(label.strip().strip("*_").strip().split()))
-    label = unquoted(label.rstrip(".;:,").strip("*_"))
-    reason = _unreadable(label)
-    return Reading(label if reason is None else None, reason, structured)
-
-
-def unquoted(label: str) -> str:
-    """A label without the quotation marks around it, or a mark that is not closed. Those around a
-    word of it stay, as in `the word 'to'`."""
-    while label:
-        plain = label.translate(PLAIN_QUOTES)
-        first, last = plain[0], plain[-1]
-        if first in QUOTES and first == last and first not in plain[1:-1]:
-            label = label[1:-1].strip()
-        elif first in QUOTES and first not in plain[1:]:
-            label = label[1:].strip()
-        elif last in QUOTES and last not in plain[:-1]:
-            label = label[:-1].strip()
-        else:
-            break
-    return label
-
-
-def _unreadable(label: str) -> Unreadable | None:
-    if not re.search(r"[^\W\d_]", label):
-        return "no letters"
-    if len(label) > MAX_CHARS:
-        return "too long"
-    if _REFUSALS.search(label):
-        return "refusal"
-    if re.search(
-        r"[|=\[\]<>{}�]|\b(?:text|not|was|missing|words):|Labels other than|Reads from:", label
-    ):
-        return "format remains"
-    words = label.lower().split()
-    return "repeated" if len(words) > 2 and len(set(words)) == 1 else None
-
-
-def _json_label(text: str) -> str | None:
-    """The label of an answer in `ANSWER_FORMAT`, fenced or not; None if it is something else."""
-    body = re.sub(r"^```(?:json)?\s*|\s*```$", "", text.strip())
-    if not body.startswith("{"):
-        return None
-    try:
-        value = json.loads(body)
-    except ValueError:
-        return None
-    label = value.get("label")
-    return label if isinstance(label, str) else None
 
 
 def _word_span(excerpt: Excerpt) -> tuple[int, int]:

@@ -9,19 +9,18 @@ transformers read it as any other.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from interp_by_construction.config import LabelerConfig, user_path
 from interp_by_construction.engine.disk import sha256_file
 from interp_by_construction.errors import LabelerError
-from interp_by_construction.llm.embedded import cache_dir, cache_errors, local_path
+from interp_by_construction.llm.embedded import local_path
 from interp_by_construction.llm.pretrained import CheckpointError, pinned
+from interp_by_construction.llm.user_cache import cache_dir, made_once
 
 WEIGHTS = "model.safetensors"
 
@@ -76,28 +75,16 @@ def adapted_checkpoint(source: Path, adapter: Path, cfg: LabelerConfig) -> Path:
             f"{WEIGHTS}, into which an adapter could be merged; download the model, merge the "
             "adapter yourself, or set labeler.adapter=null"
         )
-    told = f"{_hash(source / WEIGHTS, (source / WEIGHTS).stat().st_mtime_ns)[:8]}"
-    told += f"-{_hash(adapter, adapter.stat().st_mtime_ns)[:8]}"
-    target = cache_dir() / f"adapted-{told}"
-    if (target / WEIGHTS).is_file():
-        return target
-    with cache_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.parent / f".{target.name}.lock"):
-            if not (target / WEIGHTS).is_file():
-                partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-                try:
-                    for file in source.iterdir():
-                        if file.is_file() and file.name != WEIGHTS:
-                            shutil.copy(file, partial)
-                    _merge(source / WEIGHTS, adapter, partial / WEIGHTS, cfg)
-                    # Temporary directories and safetensors are private; a cache may be shared.
-                    partial.chmod(0o755)
-                    (partial / WEIGHTS).chmod(0o644)
-                    partial.replace(target)
-                finally:
-                    shutil.rmtree(partial, ignore_errors=True)
-    return target
+    files = (source / WEIGHTS, adapter)
+    told = "-".join(_hash(file, file.stat().st_mtime_ns)[:8] for file in files)
+
+    def make(partial: Path) -> None:
+        for file in source.iterdir():
+            if file.is_file() and file.name != WEIGHTS:
+                shutil.copy(file, partial)
+        _merge(source / WEIGHTS, adapter, partial / WEIGHTS, cfg)
+
+    return made_once(cache_dir() / f"adapted-{told}", make)
 
 
 def _merge(weights: Path, adapter: Path, out: Path, cfg: LabelerConfig) -> None:
@@ -115,21 +102,16 @@ def _merge(weights: Path, adapter: Path, out: Path, cfg: LabelerConfig) -> None:
         ) from error
     state = load_file(weights)
     for name in sorted({key.rpartition(".")[0] for key in found}):
-        parts = [found.get(f"{name}.{part}") for part in ("up", "down")]
         weight = state.get(f"model.{name}.weight")
-        up, down = (None if part is None else torch.from_numpy(part).float() for part in parts)
-        fits = (
-            weight is not None
-            and up is not None
-            and down is not None
-            and tuple(weight.shape) == (up.shape[0], down.shape[1])
-        )
-        if not fits or weight is None or up is None or down is None:
+        up, down = (found.get(f"{name}.{part}") for part in ("up", "down"))
+        shape = None if up is None or down is None else (up.shape[0], down.shape[1])
+        if weight is None or up is None or down is None or tuple(weight.shape) != shape:
             raise LabelerError(
                 f"labeler.adapter={cfg.adapter} changes {name}, which labeler.model={cfg.model} does "
                 "not have in that shape; give the adapter of this model, or labeler.adapter=null"
             )
-        weight.copy_(weight.float() + up @ down)
+        up_down = torch.from_numpy(up).float() @ torch.from_numpy(down).float()
+        weight.copy_(weight.float() + up_down)
     save_file(state, out, metadata={"format": "pt"})
 
 

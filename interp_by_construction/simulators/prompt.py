@@ -46,7 +46,7 @@ OTHER_SHOTS: Shots = (
 agree."""
 
 MAX_LABEL_CHARS = 400
-"""Longest label. The labeler's own answers are far shorter (`labelling.prompts.MAX_CHARS`)."""
+"""Longest label. The labeler's own answers are far shorter (`labelling.answers.MAX_CHARS`)."""
 
 HEADING_ROOM = 48
 """Labeler tokens reserved for a label when excerpts are packed; a longer label reserves its own
@@ -169,10 +169,7 @@ class Packing:
         lengths = [len(excerpt.ids) for excerpt in self._excerpts]
         room = max_model_len - len(self._shots) - 1
         rooms = {max(len(heading), HEADING_ROOM) for heading in self._headings}
-        self._packs = {heading: pack(lengths, heading, room) for heading in rooms}
-        if alone:
-            every = [range(i, i + 1) for i in range(len(lengths))]
-            self._packs = dict.fromkeys(rooms, every)
+        self._packs = {heading: pack(lengths, heading, room, alone) for heading in rooms}
 
     @property
     def n_tokens(self) -> int:
@@ -203,9 +200,9 @@ class Packing:
         return self._packs[max(len(heading), HEADING_ROOM)]
 
 
-def pack(lengths: Sequence[int], heading: int, room: int) -> list[range]:
+def pack(lengths: Sequence[int], heading: int, room: int, alone: bool = False) -> list[range]:
     """Consecutive excerpts that fit, each behind a heading of `heading` tokens, into `room` labeler
-    tokens together.
+    tokens together; only one with `alone`.
 
     Raises LabelerError for one that does not fit alone.
     """
@@ -217,7 +214,7 @@ def pack(lengths: Sequence[int], heading: int, room: int) -> list[range]:
                 f"an excerpt of {length} labeler tokens does not fit into labeler.max_model_len behind a label of {heading} "
                 f"({room} tokens are left): raise labeler.max_model_len or lower simulate.excerpt_tokens"
             )
-        if used + heading + length > room:
+        if alone or used + heading + length > room:
             packs.append(range(index, index))
             used = 0
         packs[-1] = range(packs[-1].start, index + 1)

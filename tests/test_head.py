@@ -33,8 +33,10 @@ from interp_by_construction.labelling.general import general_labels
 from interp_by_construction.labelling.labels import Label, read_history, read_labels, read_proposals
 from interp_by_construction.labelling.matching import (
     Candidate,
+    Correlations,
     Correlator,
     MatchLimits,
+    deal,
     match,
     pool,
     usable,
@@ -119,6 +121,23 @@ def test_labels_that_are_absent_or_say_the_same_are_not_dealt_out() -> None:
     shuffled = usable(counts[order], between[np.ix_(order, order)], r[:, order], 8, 0.95)
     assert sorted(order[shuffled].tolist()) == [1, 2]
     assert usable(counts, between, r, 0, 1.0) == [0, 1, 2, 3]
+
+
+def test_a_match_below_the_least_score_leaves_the_node_free() -> None:
+    labels = [Label(node, 1, None, "failed", 1, "none") for node in range(2)]
+    candidates = [Candidate("animals", "labeler"), Candidate("colors", "general")]
+    r = np.array([[0.9, 0.1], [0.2, 0.3]])
+    found = Correlations(r, np.eye(2), np.array([50, 50]), None)
+    for least, expected in (
+        (None, ["animals", "colors"]),
+        (0.3, ["animals", "colors"]),
+        (0.4, ["animals", None]),
+    ):
+        limits = MatchLimits(1, 0.95, 0.0, least)
+        matches = deal(labels, candidates, found, limits, np.zeros(2, bool)).matches
+        assert [each.label.text for each in matches] == expected
+    assert "r 0.30, less than label.min_score=0.4" in str(matches[1].label.reason)
+    assert matches[1].label.status == "failed" and matches[1].source is None
 
 
 def test_a_constant_simulation_overlaps_with_nothing() -> None:

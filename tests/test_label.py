@@ -110,6 +110,7 @@ def run(
     revisions: int = 0,
     scored: bool = True,
     concurrency: int = 4,
+    min_score: float | None = None,
     **changes: Any,
 ) -> dict[str, Any]:
     server.text_of = answers
@@ -122,7 +123,7 @@ def run(
         )
         asker = Asker(labeler, cfg, {}, 0)
         rounds = Revisions(revisions, counter) if counter and revisions else None
-        found = label_nodes(views, asker, select, rounds)
+        found = label_nodes(views, asker, select, rounds, min_score=min_score)
     for file, rows in (("labels", found.labels), ("history", found.history)):
         write_rows(out / f"{file}.jsonl", [asdict(row) for row in rows])
     return to_json(LabelRecord.of(found))
@@ -500,6 +501,35 @@ def test_labels_do_not_depend_on_the_order_or_timing_of_requests(
     assert proposed[0] == proposed[1] and proposed[0]
 
 
+def test_a_node_whose_label_says_too_little_has_none(server: FakeServer, tmp_path: Path) -> None:
+    """One label predicts its node, one has another meaning, one node is constant."""
+    real = {0: animals, 1: animals, 2: lambda words: np.zeros(len(words))}
+    views = [view(node, CONCEPTS["animals"], variance=3.0 - node) for node in real]
+    names = iter(["animals", "colors", "furniture"])
+    given: dict[str, str] = {}
+
+    def answers(prompt: str, seed: int, temperature: float) -> str:
+        if str(seed) not in given:
+            given[str(seed)] = next(names)
+        return given[str(seed)]
+
+    options = {"n_candidates": 1, "retries": 0, "concurrency": 1, "temperature": 0.7}
+    found = {}
+    for least in (None, 0.5):
+        run(server, tmp_path / "run", views, real, answers, min_score=least, **options)
+        found[least] = read_labels(tmp_path / "run")
+    assert [label.text is not None for label in found[None]] == [True, True, True]
+    kept = [label.text for label in found[0.5]]
+    assert kept == [label.text if label.text == "animals" else None for label in found[None]]
+    assert kept.count("animals") == 1
+    for label, whole in zip(found[0.5], found[None], strict=True):
+        assert label.status == ("aligned" if label.text else "failed")
+        if label.text is None:
+            assert "less than label.min_score=0.5" in str(label.reason), whole
+    chosen = [p.text for p in read_history(tmp_path / "run") if p.chosen]
+    assert chosen == ["animals"]
+
+
 def test_what_is_decided_by_score_needs_scores() -> None:
     with pytest.raises(ConfigError, match=r"label.revisions=2.*label.select_tokens >= 1"):
         check(compose(["label.revisions=2", "label.select_tokens=0"]))
@@ -507,6 +537,10 @@ def test_what_is_decided_by_score_needs_scores() -> None:
         check(
             compose(["nodes.poles=both", "simulate.simulator=head", "label.head_select_tokens=0"])
         )
+    with pytest.raises(ConfigError, match=r"label.min_score=0.1.*label.select_tokens >= 1"):
+        check(compose(["label.min_score=0.1", "label.select_tokens=0", "label.revisions=0"]))
+    with pytest.raises(ConfigError, match=r"label.min_score=2.*between -1 and 1"):
+        compose(["label.min_score=2"])
     with pytest.raises(ConfigError, match=r"label.revisions=-1"):
         compose(["label.revisions=-1"])
     with pytest.raises(ConfigError, match=r"label.audit_rounds=1.*simulator=ridge.*head"):

@@ -246,6 +246,15 @@ def test_bad_input_names_the_field(
     assert stopped.value.code == 2 and "ibc bench truth" in capsys.readouterr().err
 
 
+def test_planted_rules_take_no_simulator(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["bench", "truth", "planted=rules", "simulator=exact"])
+    assert stopped.value.code == 2 and "leave simulator out" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["bench", "truth", "planted=words"])
+    assert "planted=words: give concepts or rules" in capsys.readouterr().err
+
+
 def names_the_rule(prompt: str, seed: int, temperature: float) -> str:
     """A labeler that knows one rule by the words that it is shown."""
     top = prompt.splitlines()[-1]

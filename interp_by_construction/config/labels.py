@@ -204,9 +204,9 @@ class AskConfig(Group):
     n_candidates: int = at_least(1, 4)
     """Labels sampled per node."""
     n_words: int = at_least(0, 10)
-    """Top words shown."""
+    """Top words shown. A labeler with an adapter is shown what it was trained on."""
     n_contexts: int = at_least(0, 3)
-    """Top excerpts shown in context."""
+    """Top excerpts shown in context (not to a labeler with an adapter)."""
     max_tokens: int = at_least(1, 12)
     """Longest label, in labeler tokens."""
     temperature: float = at_least(0, 0.7)

@@ -9,17 +9,12 @@ from typing import NamedTuple
 
 from interp_by_construction.corpus.words import normalised
 from interp_by_construction.labelling.compare import Comparison
-from interp_by_construction.labelling.labels import Label, Proposal
+from interp_by_construction.labelling.labels import Label, Proposal, too_low
 from interp_by_construction.subject.nodes import Node
 
 LAST_RESORT = "duplicate, told apart by its top words"
 NO_LABEL = "no proposal could be parsed"
 ALL_TAKEN = "every proposal is another node's label"
-
-
-def too_low(score: float, least: float) -> str:
-    """Why a node is left free whose best label says too little of it."""
-    return f"its best label has r {score:.2f}, less than label.min_score={least:g}"
 
 
 class Rivalry(NamedTuple):
@@ -165,21 +160,16 @@ class LabelChoice:
         if chosen is None:
             failure = ALL_TAKEN if self.texts(node) else unread
             return Label(node, self.pole[node], None, "failed", attempts, failure)
-        if (low := self._too_low(chosen)) is not None:
+        if (low := too_low(chosen.score, self._min_score)) is not None:
             return Label(node, self.pole[node], None, "failed", attempts, low)
         remark = LAST_RESORT if chosen.origin == "last resort" else None
         return Label(node, self.pole[node], chosen.text, "aligned", attempts, remark)
-
-    def _too_low(self, proposal: Proposal) -> str | None:
-        """Why the node is left free rather than get this label; None if it gets it."""
-        least, score = self._min_score, proposal.score
-        return None if least is None or score is None or score >= least else too_low(score, least)
 
     def _closed(self, proposal: Proposal) -> Proposal:
         if proposal.text is None:
             return proposal
         chosen = proposal is self.held.get(proposal.node)
-        if chosen and (low := self._too_low(proposal)) is not None:
+        if chosen and (low := too_low(proposal.score, self._min_score)) is not None:
             return replace(proposal, why=low)
         why = _why_chosen(proposal) if chosen else self._why_dropped(proposal, proposal.text)
         return replace(proposal, chosen=chosen, why=why)

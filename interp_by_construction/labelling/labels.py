@@ -62,3 +62,12 @@ def read_history(path: Path) -> list[Proposal]:
 def aligned_nodes(path: Path) -> list[int]:
     """The nodes that have a label, ascending, of a label or assign artifact."""
     return sorted(label.node for label in read_labels(path) if label.text is not None)
+
+
+def too_low(score: float | None, least: float | None) -> str | None:
+    """Why a node is left free whose best label says too little of it; None if it says enough.
+    least: None if any label counts."""
+    if least is None or (score is not None and score >= least):
+        return None
+    shown = "an undefined r" if score is None else f"r {score:.2f}"
+    return f"its best label has {shown}, less than label.min_score={least:g}"

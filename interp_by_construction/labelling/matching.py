@@ -26,8 +26,7 @@ from torch import nn
 
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.words import normalised
-from interp_by_construction.labelling.choice import too_low
-from interp_by_construction.labelling.labels import Label
+from interp_by_construction.labelling.labels import Label, too_low
 from interp_by_construction.stats.undefined import or_none
 from interp_by_construction.subject.dictionary import gated
 from interp_by_construction.subject.nodes import AlignedNodes
@@ -189,8 +188,7 @@ def deal(
             new = replace(old, text=None, status="failed", reason=reason)
             matches.append(Match(new, None, None, old, own_r, None))
             continue
-        if limits.min_score is not None and r[i, index] < limits.min_score:
-            low = too_low(float(r[i, index]), limits.min_score)
+        if (low := too_low(or_none(r[i, index]), limits.min_score)) is not None:
             new = replace(old, text=None, status="failed", reason=low)
             matches.append(Match(new, None, None, old, own_r, None))
             continue

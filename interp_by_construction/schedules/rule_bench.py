@@ -82,7 +82,7 @@ def _measured(cfg: Config, corpus: Path, runtime: Runtime) -> dict[str, Any]:
 
 
 def planted_on(passage: Passage) -> Planted:
-    """The planted rules that hold on enough tokens of a text, and on fewer than all others."""
+    """The planted rules that hold on enough tokens of a text, and fail to hold on as many."""
     every = [(label, kind) for kind, labels in KINDS.items() for label in labels]
     truth = truth_on(passage.tokens, [label for label, _ in every])
     n = truth[passage.is_text.reshape(-1)].sum(axis=0)

@@ -50,5 +50,9 @@ def check(c: Config) -> None:
     better = f"a revision must score higher than what it replaces: give label.{name} >= 1"
     for field, value in (("label.revisions", revisions), ("label.audit_rounds", rounds)):
         require(not (value and off), field, value, f"{better}, or {field}=0")
+    least = c.label.min_score
+    fix = f"no label is scored: give label.{name} >= 1, or label.min_score=null"
+    unscored = least is not None and off and match == "none"
+    require(not unscored, "label.min_score", least, fix)
     fix = f"the pole is chosen by score: give label.{name} >= 1, or nodes.poles=dominant"
     require(not (c.nodes.poles == "both" and off), "nodes.poles", c.nodes.poles, fix)

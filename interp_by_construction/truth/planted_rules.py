@@ -2,7 +2,7 @@
 of each kind of rule.
 
 All of them can be read by `truth.language`, which gives their truth on any text. They were written
-before any label of the labeler that they measure was read.
+before any answer to them was read.
 """
 
 from __future__ import annotations

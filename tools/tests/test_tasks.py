@@ -54,7 +54,7 @@ def data() -> Supervision:
         np.column_stack([animals, word, hidden]),
         behind.reshape(-1, 1).astype(np.uint8),
         concepts,
-        np.array([False] * (len(concepts) - 1) + [False]),
+        np.zeros(len(concepts), bool),
     )
 
 

@@ -7,7 +7,8 @@ Simulation and detection: r of the expected digit with the truth on texts of whi
 members, behind the true label and behind that of another concept; AUC of the answer to whether the
 label fits. Labels: how often the labeler, shown evidence of a node that does what a label says,
 gives a label of the same concept (a phrasing of it, or a rule whose truth has r above 0.8 with it).
-`--plain` measures the model as it is, by the prompts with solved examples.
+`--plain` measures the model as it is, by the prompts with solved examples; detection by the short
+question all the same.
 """
 
 from __future__ import annotations
@@ -22,17 +23,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from supervision import HELD_OUT_BOOKS
-from tasks import UPPER, Examples
-from train_adapter import Adapted, Labelled
+from supervision import HELD_OUT_BOOKS, text_arguments
+from tasks import FITS, UPPER, Examples
+from train_adapter import Adapted, Labelled, labeler_arguments
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from evidence import make_node
 from safetensors.numpy import load_file
 
-from interp_by_construction.labelling.prompts import read_answer, words_prompt
+from interp_by_construction.labelling.answers import read_answer
+from interp_by_construction.labelling.prompts import words_prompt
 from interp_by_construction.labelling.rated import rated_prompt
 from interp_by_construction.scoring.truth import roc_auc
+from interp_by_construction.simulators.exact import expected_digit
 from interp_by_construction.simulators.prompt import SHOTS, PromptBuilder
 from interp_by_construction.truth.language import is_rule, truth_on
 
@@ -45,7 +48,7 @@ SAME = 0.8
 
 @torch.no_grad()
 def simulated(own: Adapted, prompts: list[tuple[list[int], list[int]]]) -> list[NDArray[Any]]:
-    """Expected digit behind some positions of each prompt, [position] each."""
+    """Logits of the ten digits behind some positions of each prompt, [position, digit] each."""
     order = np.argsort([len(ids) for ids, _ in prompts])
     found: list[Any] = [None] * len(prompts)
     for first in range(0, len(order), 24):
@@ -55,11 +58,6 @@ def simulated(own: Adapted, prompts: list[tuple[list[int], list[int]]]) -> list[
             logits = states[row, prompts[i][1]].float() @ own.words[list(own.digits.ids)].T
             found[i] = logits.numpy()
     return found
-
-
-def expected(logits: NDArray[Any]) -> NDArray[Any]:
-    shifted = np.exp(logits - logits.max(-1, keepdims=True))
-    return (shifted / shifted.sum(-1, keepdims=True)) @ np.arange(10)
 
 
 def simulate(
@@ -75,18 +73,18 @@ def simulate(
             pool = examples.members[concept] if i % 2 else examples.tokens
             start, stop = examples.places.window(int(rng.choice(pool)), rng, UPPER)
             truth = data.member(np.arange(start, stop), np.array([concept]))[:, 0]
-            excerpt = builder.excerpt(examples._pieces(start, stop))
+            excerpt = builder.excerpt(examples.pieces(start, stop))
             for name, shown in (("true", concept), ("false", other)):
                 label = examples.phrasing(shown, first=True)
                 ids = [*builder.shots, *builder.heading(label)]
                 at = (excerpt.reads + len(ids)).tolist()
-                ids += excerpt.ids.tolist() + builder.encode("Fits:")
+                ids += excerpt.ids.tolist() + builder.encode(FITS)
                 prompts.append((ids, [*at, len(ids) - 1]))
                 truths.append(truth)
                 keys.append((concept, name))
     found = defaultdict(list)
     for key, truth, logits in zip(keys, truths, simulated(own, prompts), strict=True):
-        found[key].append((truth, expected(logits[:-1]), logits[-1, 1] - logits[-1, 0]))
+        found[key].append((truth, expected_digit(logits[:-1]), logits[-1, 1] - logits[-1, 0]))
     scores: dict[int, dict[str, float]] = {}
     for (concept, name), rows in found.items():
         truth, values = (np.concatenate([row[i] for row in rows]) for i in range(2))
@@ -238,23 +236,15 @@ def arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--parsed", type=Path, help="texts as `parse_texts.py` wrote them")
-    add("--wordnet", type=Path, help="folder with data.noun, index.noun, cntlist.rev, ...")
+    text_arguments(parser)
+    labeler_arguments(parser)
     add("--adapter", type=Path, help="as `train_adapter.py` wrote it")
     add("--out", type=Path, required=True, help="JSON file of what is measured")
     add("--plain", action="store_true", help="the prompts with solved examples")
-    add("--texts", type=int)
     add("--per-kind", type=int, default=8, help="concepts of each kind")
     add("--answers", type=int, default=8, help="labels that are asked for")
     add("--simulate", action=argparse.BooleanOptionalAction, default=True)
     add("--label", action=argparse.BooleanOptionalAction, default=True)
-    add("--labeler", default="smollm2")
-    add("--device", default="cpu")
-    add("--rank", type=int, default=16)
-    add("--first", type=int, default=8)
-    add("--dropout", type=float, default=0.0)
-    add("--seed", type=int, default=0)
-    add("--threads", type=int, default=2)
     return parser.parse_args()
 
 

@@ -7,6 +7,7 @@ of WordNet's synsets. Nothing of them is trained on.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import zlib
 from pathlib import Path
@@ -86,6 +87,20 @@ FIXED = ("context",)
 out."""
 N_PHRASINGS = 4
 """At most so many of a concept: reading all of them would take longer than the texts."""
+
+
+def text_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the supervision is made of."""
+    parser.add_argument(
+        "--parsed", type=Path, required=True, help="texts as `parse_texts.py` wrote them"
+    )
+    parser.add_argument(
+        "--wordnet",
+        type=Path,
+        required=True,
+        help="folder with data.noun, index.noun, cntlist.rev, ...",
+    )
+    parser.add_argument("--texts", type=int, help="so many of the texts; all by default")
 
 
 def build(table: Table, net: WordNet, seed: int) -> Supervision:

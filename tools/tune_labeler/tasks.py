@@ -13,7 +13,7 @@ from evidence import Places, make_node
 from numpy.typing import NDArray
 from supervision import Supervision, known_tokens
 
-from interp_by_construction.labelling.rated import rated_prompt
+from interp_by_construction.labelling.rated import HIGHEST, rated_prompt
 from interp_by_construction.llm.digits import Digits
 from interp_by_construction.scoring.llm_judge import SHORT, excerpt_text
 from interp_by_construction.simulators.prompt import PromptBuilder
@@ -22,7 +22,6 @@ LOWER, UPPER = 16, 56
 """Tokens of a text that is simulated."""
 MARKED = 0.2
 """Share of the texts that are asked about with marks."""
-MARKED_LEAST = 1
 SHARES = {"context": 0.5, "general": 0.12, "word": 0.08, "list": 0.08, "synset": 0.22}
 """Of the concepts that are drawn."""
 GENERAL = ("affix", "class", "closed", "file", "mark")
@@ -31,7 +30,8 @@ LEAST = 12
 """Tokens that a concept needs to be evidence."""
 REJECTED = 0.3
 """Share of the prompts for labels that name labels which are wrong."""
-HIGHEST = 9
+FITS = SHORT["detection"].rpartition("\n")[2]
+"""What asks for the answer of detection, behind a text that is simulated."""
 
 
 class Rated(NamedTuple):
@@ -123,11 +123,11 @@ class Examples:
     def simulated(self, label: str, truth: NDArray[np.uint8], start: int, stop: int) -> Rated:
         """Digits of every token, and whether the label fits the text."""
         ids = [*self.builder.shots, *self.builder.heading(label)]
-        excerpt = self.builder.excerpt(self._pieces(start, stop))
+        excerpt = self.builder.excerpt(self.pieces(start, stop))
         known = (truth <= 1) & (excerpt.reads >= 0)
         at = (excerpt.reads[known] + len(ids)).tolist()
         digits = (HIGHEST * truth[known]).tolist()
-        ids += excerpt.ids.tolist() + self.builder.encode(SHORT["detection"].rpartition("\n")[2])
+        ids += excerpt.ids.tolist() + self.builder.encode(FITS)
         return Rated(
             ids,
             [*at, len(ids) - 1],
@@ -138,14 +138,14 @@ class Examples:
     def _marked(self, label: str, truth: NDArray[np.uint8], start: int, stop: int) -> Rated | None:
         """Whether the label fits marked tokens of a text with members: they, or as many others."""
         member, other = truth == 1, np.flatnonzero(truth == 0)
-        if member.sum() < MARKED_LEAST or len(other) < member.sum():
+        if not member.any() or len(other) < member.sum():
             return None
         fits = bool(self.rng.random() < 0.5)
         marked = member
         if not fits:
             marked = np.zeros(len(truth), dtype=bool)
             marked[self.rng.choice(other, int(member.sum()), replace=False)] = True
-        text = excerpt_text(self._pieces(start, stop), marked.tolist())
+        text = excerpt_text(self.pieces(start, stop), marked.tolist())
         question = SHORT["fuzzing"].replace("{label}", label).replace("{text}", text)
         ids = [*self.builder.shots, *self.builder.encode(question)]
         return Rated(ids, [len(ids) - 1], [int(fits)], [2])
@@ -165,7 +165,8 @@ class Examples:
         answer = self.builder.encode(f" {self.phrasing(concept, first)}\n")
         return Written(ids + answer, len(ids))
 
-    def _pieces(self, start: int, stop: int) -> list[str]:
+    def pieces(self, start: int, stop: int) -> list[str]:
+        """Text of some tokens of one passage."""
         text = int(self.places.text[start])
         begin = int(self.places.start[text])
         return self.data.texts[text][start - begin : stop - begin]

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from supervision import HELD_OUT_BOOKS, Supervision, build, with_lists
+from supervision import HELD_OUT_BOOKS, Supervision, build, text_arguments, with_lists
 from table import Table
 from tasks import N_LISTS, Examples, Rated, Written
 from torch import Tensor, nn
@@ -226,23 +226,27 @@ def main() -> None:
     save_file(half, args.out, metadata={"record": json.dumps(record), "settings": json.dumps(told)})
 
 
+def labeler_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which labeler, and the shape of its adapter."""
+    add = parser.add_argument
+    add("--labeler", default="smollm2")
+    add("--device", default="cpu")
+    add("--rank", type=int, default=16)
+    add("--first", type=int, default=8, help="the first block that is adapted")
+    add("--dropout", type=float, default=0.0)
+    add("--seed", type=int, default=0)
+    add("--threads", type=int, default=2)
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--parsed", type=Path, required=True, help="texts as `parse_texts.py` wrote them")
-    add(
-        "--wordnet",
-        type=Path,
-        required=True,
-        help="folder with data.noun, index.noun, cntlist.rev, ...",
-    )
+    text_arguments(parser)
+    labeler_arguments(parser)
     add("--out", type=Path, required=True)
     add("--work", type=Path, default=Path("head-work"), help="unfinished training is kept here")
-    add("--texts", type=int, help="so many of the texts; all by default")
-    add("--labeler", default="smollm2")
-    add("--device", default="cpu")
     add("--minutes", type=float, default=110.0, help="stop after so many; call again to go on")
     add("--steps", type=int, default=400)
     add("--every", type=int, default=20)
@@ -251,11 +255,6 @@ def arguments() -> argparse.Namespace:
     add("--lr", type=float, default=1e-3)
     add("--label", type=float, default=0.15, help="weight of labels beside simulation")
     add("--detect", type=float, default=0.1, help="weight of detection beside simulation")
-    add("--rank", type=int, default=16)
-    add("--first", type=int, default=8, help="the first block that is adapted")
-    add("--dropout", type=float, default=0.0)
-    add("--seed", type=int, default=0)
-    add("--threads", type=int, default=2)
     return parser.parse_args()
 
 

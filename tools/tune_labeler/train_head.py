@@ -30,7 +30,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from supervision import HELD_OUT_BOOKS, HELD_OUT_KINDS, Supervision, build, known_tokens
+from supervision import (
+    HELD_OUT_BOOKS,
+    HELD_OUT_KINDS,
+    Supervision,
+    build,
+    known_tokens,
+    text_arguments,
+)
 from table import Table
 from torch import Tensor, nn
 
@@ -332,13 +339,7 @@ def arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--parsed", type=Path, required=True, help="texts as `parse_texts.py` wrote them")
-    add(
-        "--wordnet",
-        type=Path,
-        required=True,
-        help="folder with data.noun, index.noun, cntlist.rev, ...",
-    )
+    text_arguments(parser)
     add("--out", type=Path, required=True)
     add("--work", type=Path, default=Path("head-work"), help="what the encoder read is kept here")
     add("--start", type=Path, help="a head whose adapted encoder is read")
@@ -352,7 +353,6 @@ def arguments() -> argparse.Namespace:
     add("--layers", type=int, nargs="+", default=[1, 11, 22])
     add("--part", choices=PARTS, default="first", help="which head is trained")
     add("--second-layers", type=int, nargs="+", default=[6, 16])
-    add("--texts", type=int, help="so many of the texts; all by default")
     add("--steps", type=int, default=1500)
     add("--every", type=int, default=250)
     add("--lr", type=float, default=1e-3)

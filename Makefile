@@ -23,11 +23,11 @@ browser:  ## Chromium for the browser test, where root and apt are there
 FAST := OMP_NUM_THREADS=1 $(VENV)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # While commands of the tutorial use one core, the tests of other files use the second.
-SLOW := $(VENV)/python -m pytest -m slow --numprocesses 2 --dist loadfile
+SLOW := OMP_NUM_THREADS=1 $(VENV)/python -m pytest -m slow --numprocesses 2 --dist loadfile
 
 test: setup browser  ## all tests: the fast ones first, then those that start real servers
-	$(FAST)
-	$(SLOW)
+	@stock=$$(mktemp -d) && trap 'rm -rf "$$stock"' EXIT && export IBC_TEST_STOCK="$$stock" && \
+		set -x && $(FAST) && $(SLOW)
 
 test-fast: setup  ## the tests that need no server
 	$(FAST) -x

@@ -1,5 +1,6 @@
 """Finished runs and parts of runs that many tests need. Each is made once in a session of pytest,
-by whichever of its processes asks first.
+by whichever of its processes asks first. Sessions share those below the folder that
+`IBC_TEST_STOCK` names.
 
 Three ways to save a whole run:
 
@@ -49,7 +50,8 @@ class Stock:
     def __init__(self, factory: pytest.TempPathFactory) -> None:
         base = factory.getbasetemp()
         # The processes of pytest-xdist have folders beside each other.
-        self.folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "stock"
+        own = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+        self.folder = Path(os.environ.get("IBC_TEST_STOCK", own)) / "stock"
         self.folder.mkdir(exist_ok=True)
 
     def plain(self, root: Path) -> RunDirectory:

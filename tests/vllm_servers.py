@@ -12,12 +12,12 @@ from typing import Any
 PROMPT = "cat, dog, horse = animals\nMonday, Friday = days of the week\nred, blue, green ="
 SIMULATION = (
     "Rate how well each word fits the label animals.\n"
-    + "the\t0\ncat\t9\nsat\t0\ndog\t9\non\t0\na\t0\nhorse\t9\n" * 8
+    + "the\t0\ncat\t9\nsat\t0\ndog\t9\non\t0\na\t0\nhorse\t9\n" * 2
 )
 EXCERPTS = [
     ["The", " dog", " and", " the", " horse", " ran", "."],
     [" A", " ripe", " pear", " fell", "."],
-] * 3
+] * 2
 START_SECONDS = 400.0
 
 HOLDER = """
@@ -55,9 +55,9 @@ with make_labeler(cfg, store / "alone.sqlite", out / "logs") as labeler:
     np.save(out / "simulated.npy", simulate_packed(labeler, ["animals", "the word the"], EXCERPTS, "test"))
     results["chat"] = labeler.chat([[{"role": "user", "content": "Say hello."}]], greedy)
 with make_labeler(cfg, store / "crowd.sqlite", out / "logs") as labeler:
-    crowd = [ids[i:] for i in range(1, 9)]
+    crowd = [ids[i:] for i in range(1, 5)]
     np.savez(out / "crowd.npz", logits=labeler.digit_logits([*crowd, ids])[-1])
-    results["crowd"] = labeler.complete([*(f"{i}, {i} =" for i in range(6)), prompt], warm)[-1:]
+    results["crowd"] = labeler.complete([*(f"{i}, {i} =" for i in range(3)), prompt], warm)[-1:]
 results["groups"] = [s.pid for s in servers]
 (out / "partial").write_text(json.dumps(results))
 (out / "partial").rename(out / "results.json")

@@ -57,6 +57,19 @@ def weights_of(adapters: dict[str, LowRank]) -> dict[str, NDArray[np.float32]]:
     }
 
 
+def set_weights(adapters: dict[str, LowRank], weights: dict[str, NDArray[np.floating]]) -> None:
+    """Sets the adapters to what `weights_of` gave; raises ValueError where it does not fit."""
+    names = {f"{name}.{part}" for name in adapters for part in ("down", "up")}
+    if odd := names ^ weights.keys():
+        raise ValueError(f"these weights are of other adapters: {sorted(odd)[0]} is not in both")
+    for name, adapter in adapters.items():
+        for part in ("down", "up"):
+            own, new = getattr(adapter, part).weight, torch.from_numpy(weights[f"{name}.{part}"])
+            if own.shape != new.shape:
+                raise ValueError(f"{name}.{part}: {list(new.shape)}, needed {list(own.shape)}")
+            own.data.copy_(new)
+
+
 def _block(name: str) -> int:
     """Number of the block that a module is in."""
     return int(name.partition("layers.")[2].partition(".")[0])

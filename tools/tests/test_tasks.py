@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tune_labeler"))
 import train_adapter
 from evidence import WINDOW, Places, make_node
 from lexical_words import IGNORE, Concept
+from low_rank import LowRank, attach, set_weights, weights_of
 from supervision import Supervision, known_tokens, with_lists
 from tasks import Examples
 from train_adapter import Adapted, Labelled, train
@@ -146,6 +148,7 @@ def test_a_training_that_is_stopped_goes_on_where_it_was(
 ) -> None:
     args = argparse.Namespace(
         labeler="smollm2",
+        adapter=None,
         device="cpu",
         rank=2,
         first=29,
@@ -186,6 +189,25 @@ def test_a_training_that_is_stopped_goes_on_where_it_was(
     assert train(again, examples, args)["step"] == 4 and optimized[0] == 3
     for name, each in again.adapters.items():
         assert not torch.equal(each.up.weight, torch.zeros_like(each.up.weight)), name
+
+
+def test_weights_of_an_adapter_are_set_where_they_fit() -> None:
+    def adapters(seed: int, rank: int = 2) -> dict[str, LowRank]:
+        torch.manual_seed(seed)
+        model = nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(3, 5)])})
+        found = attach(model, rank, 0.0)
+        for each in found.values():
+            nn.init.normal_(each.up.weight)
+        return found
+
+    one, other = adapters(0), adapters(1)
+    set_weights(other, weights_of(one))
+    for name, value in weights_of(one).items():
+        np.testing.assert_array_equal(weights_of(other)[name], value)
+    with pytest.raises(ValueError, match=r"layers.0.down: \[2, 3\], needed \[1, 3\]"):
+        set_weights(adapters(0, 1), weights_of(one))
+    with pytest.raises(ValueError, match=r"odd.up is not in both"):
+        set_weights(other, weights_of(one) | {"odd.up": np.zeros((1, 1))})
 
 
 def test_what_is_held_out_is_not_trained_on(data: Supervision) -> None:

@@ -29,7 +29,6 @@ from train_adapter import Adapted, Labelled, labeler_arguments
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from evidence import make_node
-from safetensors.numpy import load_file
 
 from interp_by_construction.labelling.answers import read_answer
 from interp_by_construction.labelling.prompts import words_prompt
@@ -185,10 +184,6 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     labelled = Labelled.of(args)
     own = Adapted.load(args)
-    if args.adapter:
-        for name, value in load_file(args.adapter).items():
-            module, _, part = name.rpartition(".")
-            getattr(own.adapters[module], part).weight.data.copy_(torch.tensor(value).float())
     own.model.eval()
     data = labelled.data
     unseen = np.array([book in HELD_OUT_BOOKS for book in data.books])
@@ -238,7 +233,6 @@ def arguments() -> argparse.Namespace:
     add = parser.add_argument
     text_arguments(parser)
     labeler_arguments(parser)
-    add("--adapter", type=Path, help="as `train_adapter.py` wrote it")
     add("--out", type=Path, required=True, help="JSON file of what is measured")
     add("--plain", action="store_true", help="the prompts with solved examples")
     add("--per-kind", type=int, default=8, help="concepts of each kind")

@@ -21,7 +21,7 @@ from interp_by_construction.simulators.prompt import PromptBuilder
 LOWER, UPPER = 16, 56
 """Tokens of a text that is simulated."""
 MARKED = 0.2
-"""Share of the texts that are asked about with marks."""
+"""Share of the texts that are asked about with marks, by default."""
 SHARES = {"context": 0.5, "general": 0.12, "word": 0.08, "list": 0.08, "synset": 0.22}
 """Of the concepts that are drawn."""
 GENERAL = ("affix", "class", "closed", "file", "mark")
@@ -63,8 +63,11 @@ class Examples:
         digits: Digits,
         columns: NDArray[np.int64],
         seed: int,
+        marked: float = MARKED,
     ) -> None:
-        """tokens: those of the texts that may be used; columns: concepts that may."""
+        """tokens: those of the texts that may be used; columns: concepts that may; marked: share of
+        the texts behind labels that are asked about with marks."""
+        self.marked = marked
         self.data, self.tokens, self.digits = data, tokens, digits
         self.rng = np.random.default_rng(seed)
         self.places = Places.of(data)
@@ -114,7 +117,7 @@ class Examples:
         start, stop = self.places.window(int(self.rng.choice(pool)), self.rng, size)
         label = self.phrasing(concept, first)
         truth = self.data.member(np.arange(start, stop), np.array([concept]))[:, 0]
-        if self.rng.random() < MARKED:
+        if self.rng.random() < self.marked:
             found = self._marked(label, truth, start, stop)
             if found is not None:
                 return found

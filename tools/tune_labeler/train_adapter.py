@@ -29,13 +29,13 @@ import torch
 from numpy.typing import NDArray
 from supervision import HELD_OUT_BOOKS, Supervision, build, text_arguments, with_lists
 from table import Table
-from tasks import N_LISTS, Examples, Rated, Written
+from tasks import MARKED, N_LISTS, Examples, Rated, Written
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from lexical_supervision import WordNet
-from low_rank import LowRank, attach, weights_of
-from safetensors.numpy import save_file
+from low_rank import LowRank, attach, set_weights, weights_of
+from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from interp_by_construction.llm.digits import Digits, resolve_digits
@@ -81,6 +81,8 @@ class Adapted(NamedTuple):
         tokenizer = AutoTokenizer.from_pretrained(path)
         whole = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).to(args.device)
         adapters = attach(whole.base_model, args.rank, args.dropout, args.first)
+        if args.adapter is not None:
+            set_weights(adapters, load_file(args.adapter))
         for adapter in adapters.values():
             adapter.to(args.device)
         words = whole.get_output_embeddings().weight.detach()
@@ -218,7 +220,14 @@ def main() -> None:
     labelled = Labelled.of(args)
     own = Adapted.load(args)
     examples = Examples(
-        labelled.data, labelled.tokens, own.tokenizer, own.digits, labelled.columns, args.seed
+        labelled.data,
+        labelled.tokens,
+        own.tokenizer,
+        own.digits,
+        labelled.columns,
+        args.seed,
+        # Without detection nobody learns from marks.
+        MARKED if args.detect else 0.0,
     )
     record = train(own, examples, args)
     half = {name: value.astype(np.float16) for name, value in weights_of(own.adapters).items()}
@@ -227,13 +236,14 @@ def main() -> None:
 
 
 def labeler_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which labeler, and the shape of its adapter."""
+    """Which labeler, and the shape and the first weights of its adapter."""
     add = parser.add_argument
     add("--labeler", default="smollm2")
     add("--device", default="cpu")
     add("--rank", type=int, default=16)
     add("--first", type=int, default=8, help="the first block that is adapted")
     add("--dropout", type=float, default=0.0)
+    add("--adapter", type=Path, help="begin with one that `train_adapter.py` wrote")
     add("--seed", type=int, default=0)
     add("--threads", type=int, default=2)
 

@@ -3,10 +3,12 @@
     python scripts/bench_simulate.py          all three sections
     python scripts/bench_simulate.py speed    one of: speed, cost, fidelity
 
-speed: four ways to read the same excerpts behind one label.
+speed: five ways to read the same excerpts behind one label.
 
     packed            ours: many excerpts behind one few-shot prefix; the token-classifying server
                       gives ten logits per token
+    short             the prompts of a labeler with an adapter, on the same servers: label and text
+                      alone, one excerpt each, without rated ones (no speed depends on weights)
     prompt_logprobs   the usual way with our prompt: one excerpt each, the prefix read again, the
                       top 15 of the whole vocabulary
     known_tools       the same with the prompt of the known tools (Bills et al. 2023): a line
@@ -63,7 +65,13 @@ from interp_by_construction.simulators.exact import (
     simulate_packed,
 )
 from interp_by_construction.simulators.head import Head
-from interp_by_construction.simulators.prompt import HEAD, OTHER_SHOTS, SHOTS
+from interp_by_construction.simulators.prompt import (
+    HEAD,
+    OTHER_SHOTS,
+    SHOTS,
+    Packing,
+    PromptBuilder,
+)
 from interp_by_construction.simulators.ridge import fit_ridge
 from interp_by_construction.stats.correlation import columnwise_correlation
 
@@ -129,6 +137,13 @@ def speed(labeler: Labeler, log_dir: Path, texts: Iterator[list[str]]) -> float:
         simulate_packed(labeler, [label], texts, "bench")
         return labeler.n_tokens - n_before
 
+    def short(label: str, texts: Texts) -> int:
+        n_before = labeler.n_tokens
+        builder = PromptBuilder(labeler.tokenizer, labeler.digits, ())
+        alone = Packing(builder, [label], texts, cfg.max_model_len, alone=True)
+        labeler.digit_logits([prompt.ids for prompt in alone.prompts()])
+        return labeler.n_tokens - n_before
+
     def prompt_logprobs(label: str, texts: Texts) -> int:
         alone = [
             prompt.ids for text in texts for prompt in plan(labeler, [label], [text]).prompts()
@@ -150,6 +165,7 @@ def speed(labeler: Labeler, log_dir: Path, texts: Iterator[list[str]]) -> float:
 
     ways: dict[str, Callable[[str, Texts], int]] = {
         "packed": packed,
+        "short": short,
         "prompt_logprobs": prompt_logprobs,
         "known_tools": known_tools,
         "prefill": prefill,
@@ -182,6 +198,9 @@ def speed(labeler: Labeler, log_dir: Path, texts: Iterator[list[str]]) -> float:
     for name in ("prompt_logprobs", "known_tools"):
         times = median(each[name][0] / each["packed"][0] for each in rounds)
         print(f"packed simulates {times:.2f} times as many excerpts per second as {name}")
+    for name in ("packed", "prompt_logprobs"):
+        times = median(each[name][0] / each["short"][0] for each in rounds)
+        print(f"short simulates {times:.2f} times as many excerpts per second as {name}")
     return median(each["packed"][0] for each in rounds) / (N_EXCERPTS * EXCERPT)
 
 

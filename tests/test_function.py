@@ -29,7 +29,7 @@ from interp_by_construction.corpus.tokenize import (
 )
 from interp_by_construction.engine.records import from_json, to_json
 from interp_by_construction.scoring.calibration import LineFit
-from interp_by_construction.scoring.lookup import LookupTable, lookup_r2_of
+from interp_by_construction.scoring.lookup import LookupTable, context_summary, lookup_of
 from interp_by_construction.scoring.rank import RankSummary, own_label_ranks, rank_summary
 from interp_by_construction.scoring.substitution import (
     ABLATIONS,
@@ -141,6 +141,25 @@ def test_lookup_without_a_measured_token_is_undefined() -> None:
         assert np.isnan(
             lookup_r2(np.arange(4), np.random.default_rng(0).normal(size=(4, 2)), fit)
         ).all()
+
+
+def test_means_of_a_table_are_those_of_the_fitted_half() -> None:
+    rng = np.random.default_rng(7)
+    ids, values, fit = rng.integers(0, 9, 90), rng.normal(size=(90, 2)) + 3, rng.random(90) < 0.5
+    table = LookupTable(np.unique(ids[fit]), 2)
+    assert np.isnan(table.means(ids)).all()
+    table.update(*(torch.from_numpy(each) for each in (ids, values, fit)))
+    expected = np.stack([values[fit & (ids == i)].mean(axis=0) for i in ids])
+    np.testing.assert_allclose(table.means(ids), expected)
+    unseen = np.array([99])
+    np.testing.assert_allclose(table.means(unseen)[0], values[fit].mean(axis=0))
+
+
+def test_a_label_is_contextual_where_it_beats_the_table() -> None:
+    label, table = np.array([0.9, 0.5, 0.54, math.nan, 0.9]), np.array([0.8, 0.9, 0.5, 0.1, 0.85])
+    found = context_summary(label, table)
+    assert (found.n, found.n_undefined) == (4, 1) and found.share == 0.5
+    assert found.label_r_mean == pytest.approx(0.71) and found.table_r_mean == pytest.approx(0.7625)
 
 
 # Calibration
@@ -399,13 +418,29 @@ def test_a_node_of_the_token_alone_is_a_lookup_and_one_of_the_place_is_not(
             model.transformer.wpe.weight,
         ):
             parameter.zero_()
-    found = lookup_r2_of(model, label_text(corpus), 0, NODES, 4)
+    found = lookup_of(model, label_text(corpus), 0, NODES, 4)
     np.testing.assert_allclose(found.r2, 1, atol=1e-6)
     assert found.n_measured > 100
     model = random_model("gpt2")
     with torch.no_grad():
         model.transformer.wte.weight.zero_()
-    assert (lookup_r2_of(model, label_text(corpus), 0, NODES, 4).r2 < 0.2).all()
+    assert (lookup_of(model, label_text(corpus), 0, NODES, 4).r2 < 0.2).all()
+
+
+def test_the_other_table_is_fitted_outside_the_blocks_that_are_apart(corpus: Path) -> None:
+    model, text = random_model("gpt2"), label_text(corpus)
+    apart = Passage(text.source, text.blocks[::3], LENGTH)
+    found = lookup_of(model, text, 1, NODES, 5, "", apart).elsewhere
+    rest = Passage(text.source, np.setdiff1d(text.blocks, apart.blocks), LENGTH)
+    with torch.no_grad():
+        values = activations(model, 1, torch.from_numpy(rest.ids))[..., NODES].numpy()
+    ids = rest.ids[rest.is_text]
+    expected = LookupTable(np.unique(ids), len(NODES))
+    every = np.ones(len(ids), bool)
+    expected.update(*(torch.from_numpy(each) for each in (ids, values[rest.is_text], every)))
+    np.testing.assert_allclose(found.means(ids), expected.means(ids), atol=1e-5)
+    whole = lookup_of(model, text, 1, NODES, 5, "", text).elsewhere
+    assert np.isnan(whole.means(ids)).all()
 
 
 def test_lookup_halves_hold_different_documents(
@@ -420,7 +455,7 @@ def test_lookup_halves_hold_different_documents(
     fit = np.isin(documents, np.unique(documents)[::2])
     use = ids != 0
     expected = lookup_r2(ids[use], values[use], fit[use])
-    found = lookup_r2_of(model, label_text(corpus), 1, NODES, 5)
+    found = lookup_of(model, label_text(corpus), 1, NODES, 5)
     np.testing.assert_allclose(found.r2, expected, atol=1e-6)
     assert found.n_measured + found.n_unseen == int((use & ~fit).sum())
 
@@ -504,14 +539,16 @@ def test_run_on_a_real_corpus_layout(tmp_path: Path) -> None:
     assert free.ci95 is not None and free.ci95[0] <= free.loss_increase <= free.ci95[1]
     per_node = load_file(tmp_path / "first" / "function.safetensors")
     for moment in ("before", "final"):
-        for kind in ("rank", "own_r", "lookup_r2", "scale", "offset"):
+        for kind in ("rank", "own_r", "lookup_r2", "table_r", "scale", "offset"):
             assert per_node[f"{moment}.{kind}"].shape == (3,)
     stored = load_file(tmp_path / "first" / "function_losses.safetensors")
     rise = (stored["final.aligned_zero"] - stored["final.none"]).sum()
     expected = final.ablation["aligned_zero"].loss_increase
     assert rise / stored["final.tokens"].sum() == pytest.approx(expected)
     names = [column.name for column in record.columns(tmp_path / "first")]
-    assert names == ["promotes", "suppresses"]
+    assert names == ["table_r", "contextual", "promotes", "suppresses"]
+    # The labels say exactly what the nodes do, and all text is scored, so no table is fitted.
+    assert final.contextual.share is None and final.contextual.n_undefined == 3
     shown = "\n".join(record.lines())
     assert "the loss rises" in shown and "own label ranked first" in shown and "clamped" in shown
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.store import Store
 from interp_by_construction.errors import ConfigError
 from interp_by_construction.labelling.general import general_labels
-from interp_by_construction.labelling.labels import Label, read_history, read_labels, read_proposals
+from interp_by_construction.labelling.labels import Label, Proposal, read_history, read_labels
 from interp_by_construction.labelling.matching import (
     Candidate,
     Correlations,
@@ -125,7 +126,7 @@ def test_labels_that_are_absent_or_say_the_same_are_not_dealt_out() -> None:
 
 def test_a_match_below_the_least_score_leaves_the_node_free() -> None:
     labels = [Label(node, 1, None, "failed", 1, "none") for node in range(2)]
-    candidates = [Candidate("animals", "labeler"), Candidate("colors", "general")]
+    candidates = [Candidate("animals", "prompt"), Candidate("colors", "general")]
     r = np.array([[0.9, 0.1], [0.2, 0.3]])
     found = Correlations(r, np.eye(2), np.array([50, 50]), None)
     for least, expected in (
@@ -137,7 +138,29 @@ def test_a_match_below_the_least_score_leaves_the_node_free() -> None:
         matches = deal(labels, candidates, found, limits, np.zeros(2, bool)).matches
         assert [each.label.text for each in matches] == expected
     assert "r 0.30, less than label.min_score=0.4" in str(matches[1].label.reason)
-    assert matches[1].label.status == "failed" and matches[1].source is None
+    assert matches[1].label.status == "failed" and matches[1].label.source is None
+    assert matches[0].label.source == "prompt"
+
+
+def test_heavier_labels_are_dealt_out_first_and_only_ratios_of_weights_count() -> None:
+    labels = [Label(node, 1, None, "failed", 1, "none") for node in range(2)]
+    r = np.array([[0.5, 0.4, 0.1], [0.2, 0.3, 0.25]])
+    found = Correlations(r, np.eye(3), np.full(3, 50), None)
+
+    def dealt(weights: list[float]) -> list[str | None]:
+        candidates = [
+            Candidate(text, "labeler", weight) for text, weight in zip("abc", weights, strict=True)
+        ]
+        limits = MatchLimits(1, 0.95, 0.0)
+        dealt = deal(labels, candidates, found, limits, np.zeros(2, bool))
+        # What a label is worth to the whole does not change what it says of a node.
+        for each in dealt.matches:
+            assert each.r == r[each.label.node, "abc".index(str(each.label.text))]
+        return [each.label.text for each in dealt.matches]
+
+    assert dealt([1, 1, 1]) == dealt([7, 7, 7]) == ["a", "b"]
+    assert dealt([1, 1, 2]) == dealt([0.5, 0.5, 1]) == ["a", "c"]
+    assert dealt([0, 1, 1]) == ["b", "c"]
 
 
 def test_a_constant_simulation_overlaps_with_nothing() -> None:
@@ -163,10 +186,19 @@ def test_streamed_correlations_equal_those_of_the_whole() -> None:
 
 def test_the_pool_is_distinct_and_keeps_the_first_wording() -> None:
     labels = [Label(0, 1, "Red things", "aligned", 1, None), Label(1, 1, None, "failed", 1, "none")]
-    found = pool(labels, ["red thing", "animals"], ["Animal", "verbs"])
+    said = [
+        Proposal(0, 1, 0, "proposal", "red thing"),
+        Proposal(0, 1, 0, "proposal", None),
+        Proposal(1, 1, 0, "proposal", "animals", in_prompt=True),
+        Proposal(1, 1, 1, "retry", "food", in_prompt=True),
+        Proposal(0, 1, 1, "retry", "Foods"),
+    ]
+    found = pool(labels, said, ["Animal", "verbs"])
     assert found == [
         Candidate("Red things", "labeler"),
-        Candidate("animals", "labeler"),
+        Candidate("animals", "prompt"),
+        # Another prompt did not show it.
+        Candidate("food", "labeler"),
         Candidate("verbs", "general"),
     ]
 
@@ -261,8 +293,10 @@ def test_a_matched_run_keeps_every_contract(finished: tuple[Path, RunDirectory])
             assignment["r_mean_after"] >= assignment["r_mean_before"]
             or assignment["n_undefined_before"]
         )
-        assert (
-            assignment["share_from_labeler"] == 1.0 and assignment["n_pool"] >= layer["n_aligned"]
+        sources = layer["sources"]
+        assert sources == assignment["sources"] and assignment["n_pool"] >= layer["n_aligned"]
+        assert sources["n_general"] == 0 and sources["n_nodes"] == sum(
+            sources[f"n_{name}"] for name in ("labeler", "prompt", "general", "none")
         )
         assert "fidelity" in layer["simulation"]
 
@@ -279,7 +313,7 @@ def test_final_labels_are_distinct_labels_of_the_pool_everywhere(
         labels = {label.node: label for label in read_labels(final)}
         texts = [label.text for label in labels.values() if label.text]
         assert len({normalised(text) for text in texts}) == len(texts)
-        assert set(texts) <= {c.text for c in pool(read_labels(given), read_proposals(given), [])}
+        assert set(texts) <= {c.text for c in pool(read_labels(given), read_history(given), [])}
         assert {label.node: label.pole for label in read_labels(given)} == {
             node: label.pole for node, label in labels.items()
         }
@@ -747,7 +781,8 @@ def test_without_a_lexicon_there_is_no_ground_truth(
     layer = (run.summary or {})["layers"][0]
     assert layer["truth"] is None and layer["n_distinct_labels"] == layer["n_aligned"] == 4
     assert layer["assignment"]["n_pool_general"] > 0
-    shares = (layer["assignment"]["share_from_labeler"], layer["assignment"]["share_from_general"])
-    assert sum(shares) == pytest.approx(1.0)
     rows = pq.read_table(run.path / "nodes.parquet").to_pylist()
     assert all(row[f"truth_{name}"] is None for row in rows for name in ("concept", "r", "auc"))
+    by_source = Counter(row["source"] for row in rows if row["status"] == "aligned")
+    assert by_source["general"] == layer["sources"]["n_general"]
+    assert by_source["labeler"] == layer["sources"]["n_labeler"] and by_source.total() == 4

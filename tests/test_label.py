@@ -29,10 +29,10 @@ from interp_by_construction.labelling.labels import (
     Proposal,
     read_history,
     read_labels,
-    read_proposals,
 )
 from interp_by_construction.labelling.prompts import peak_word
 from interp_by_construction.labelling.rounds import Revisions, label_nodes
+from interp_by_construction.labelling.sources import SourceCounts
 from interp_by_construction.llm.client import make_labeler
 from interp_by_construction.simulators import check
 from interp_by_construction.stages.collect import Collect
@@ -158,11 +158,14 @@ def test_the_planted_best_candidate_is_chosen_by_r_on_the_select_split(
     metrics = run(server, tmp_path, views, {0: animals}, answers, n_candidates=12)
     assert [found.text for found in read_labels(tmp_path)] == ["animals"]
     history = read_history(tmp_path)
-    assert (
-        {p.text for p in history}
-        == {"furniture", "animals", "colors", "pets"}
-        == set(read_proposals(tmp_path))
-    )
+    assert {p.text for p in history} == {"furniture", "animals", "colors", "pets"}
+    # The solved examples of the prompt end with this label: it is none of the labeler's own.
+    assert {p.text for p in history if p.in_prompt} == {"animals"}
+    assert read_labels(tmp_path)[0].source == "prompt"
+    sources = metrics["sources"]
+    assert (sources["n_nodes"], sources["n_prompt"], sources["n_labeler"]) == (1, 1, 0)
+    columns = {each.name: each.values for each in LabelRecord.columns(tmp_path)}
+    assert columns == {"first_label": {0: "furniture"}, "first_r": {0: history[0].score}}
     select = text_of("select")
     use, words = select.is_text.reshape(-1), words_in(select)
     real = (animals(words) + 0.01 * np.random.default_rng(1).normal(size=len(words)))[use]
@@ -564,3 +567,16 @@ def test_label_hashes_how_it_asks_and_not_what_matching_reads(tmp_path: Path) ->
     other = ("label.n_candidates=7", "label.select_tokens=64", "simulate.contrast=false", "seed=5")
     assert {fingerprint(change) for change in same} == {fingerprint()}
     assert len({fingerprint(change) for change in ("seed=0", *other)}) == 1 + len(other)
+
+
+def test_labels_that_name_a_single_word_are_counted() -> None:
+    single = ["the word 'with'", "The Word “with”", "'with'", "word with", "the name 'Tom'"]
+    others = ["animals", "the words 'a' and 'b'", "the word 'a' after 'b'", "words", "'to be'"]
+    labels = [
+        Label(node, 1, text, "aligned", 1, None, "general")
+        for node, text in enumerate([*single, *others])
+    ]
+    labels.append(Label(99, 1, None, "failed", 1, "no"))
+    found = SourceCounts.of(labels)
+    assert found.n_single_word == len(single)
+    assert (found.n_nodes, found.n_none, found.n_general) == (11, 1, 10)

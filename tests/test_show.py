@@ -115,10 +115,12 @@ def test_tables_show_the_whole_run(facts: RunFacts, capsys: pytest.CaptureFixtur
 def test_where_labels_come_from_is_said_in_words(facts: RunFacts) -> None:
     view = read_layer(facts, 1, node_rows(facts.directory), build_viewer(facts, 1))
 
-    def source(label: str | None, history: list[Proposal], **matched: Any) -> str:
+    def source(
+        label: str | None, history: list[Proposal], of: Any = "labeler", **matched: Any
+    ) -> str:
         made: LayerView = dataclasses.replace(
             view,
-            labels={3: Label(3, 1, label, "aligned", 1, None)},
+            labels={3: Label(3, 1, label, "aligned", 1, None, of)},
             history={3: history, 7: [Proposal(7, 1, 0, "proposal", "kings")]},
             matched={3: {"label": label, "r": None} | matched} if matched else {},
         )
@@ -127,15 +129,15 @@ def test_where_labels_come_from_is_said_in_words(facts: RunFacts) -> None:
     revised = Proposal(3, 1, 6, "revision", "kings", 0.3, True, "the highest score")
     assert source("kings", [revised]).startswith("revised by the labeler after it saw where")
     assert source("kings", [revised]).endswith("; the highest score")
-    every = {"own_label": "queens", "source": "labeler"}
+    shown = "which repeats a label that its prompt showed; the highest score"
+    assert shown in source("kings", [revised], "prompt")
+    every = {"own_label": "queens"}
     assert "the labeler proposed it for neuron 7" in source("kings", [], r=0.25, **{**every})
     assert "“queens” (r" not in source("kings", [], **every)
     assert "another answer of the labeler for this neuron" in source("kings", [revised], **every)
     assert "which it kept" in source("kings", [], **every | {"own_label": "kings"})
-    assert "from the general list" in source("kings", [], **every | {"source": "general"})
-    assert "in place of its own" not in source(
-        "kings", [], **{"own_label": None, "source": "general"}
-    )
+    assert "from the general list" in source("kings", [], "general", **every)
+    assert "in place of its own" not in source("kings", [], "general", own_label=None)
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from interp_by_construction.config.labels import AskConfig
+from interp_by_construction.corpus.words import normalised
 from interp_by_construction.labelling.answers import ANSWER_FORMAT, ANSWER_TOKENS, read_answer
 from interp_by_construction.labelling.incoming import Incoming
 from interp_by_construction.labelling.labels import Proposal
-from interp_by_construction.labelling.prompts import STOP, chat_prompt, words_prompt
+from interp_by_construction.labelling.prompts import EXAMPLES, STOP, chat_prompt, words_prompt
 from interp_by_construction.labelling.rated import unfit, views
 from interp_by_construction.labelling.revision import (
+    CONTRASTED_EXAMPLES,
+    REVISED_EXAMPLES,
     CounterExamples,
     contrasted_chat_prompt,
     contrasted_words_prompt,
@@ -39,6 +42,8 @@ class Question(NamedTuple):
     node: Node
     prompts: tuple[Any, ...]
     """Strings (completion) or messages (chat). Candidates are asked for by each in turn."""
+    labels: frozenset[str]
+    """The labels that the prompts show (see `normalised`)."""
 
 
 @dataclass(frozen=True)
@@ -82,28 +87,32 @@ class Asker:
         """Asks for a label other than those of `avoid`."""
         inputs = self._inputs(node)
         if self._rated:
-            return Question(node, views(node, inputs, avoid))
+            return self._question(views(node, inputs, avoid), node, avoid)
         prompt = words_prompt if self._words else chat_prompt
-        return Question(node, (prompt(node, self.cfg.n_words, self.cfg.n_contexts, inputs, avoid),))
+        asked = prompt(node, self.cfg.n_words, self.cfg.n_contexts, inputs, avoid)
+        return self._question((asked,), node, avoid, EXAMPLES)
 
     def contrast(self, node: Node, label: str, other: Node) -> Question:
         """Asks what sets `node` apart from `other`, which holds `label`."""
         if self._rated:
-            return Question(node, views(node, self._inputs(node), [label]))
+            return self._question(views(node, self._inputs(node), [label]), node, [label])
         if self._words:
-            return Question(node, (contrasted_words_prompt(node, self.cfg.n_words, label, other),))
+            asked = contrasted_words_prompt(node, self.cfg.n_words, label, other)
+            return self._question((asked,), node, [label], CONTRASTED_EXAMPLES)
         shown = (node, self.cfg.n_words, self.cfg.n_contexts, label, other, self._inputs(node))
-        return Question(node, (contrasted_chat_prompt(*shown),))
+        return self._question((contrasted_chat_prompt(*shown),), node, [label])
 
     def revision(self, node: Node, label: str, examples: CounterExamples) -> Question:
         """Asks for a better label than `label`."""
         if self._rated:
             counter = [*examples.missed, *examples.wrong]
-            return Question(node, views(node, self._inputs(node), [label], counter))
+            prompts = views(node, self._inputs(node), [label], counter)
+            return self._question(prompts, node, [label])
         if self._words:
-            return Question(node, (revised_words_prompt(node, self.cfg.n_words, label, examples),))
+            asked = revised_words_prompt(node, self.cfg.n_words, label, examples)
+            return self._question((asked,), node, [label], REVISED_EXAMPLES)
         shown = (node, self.cfg.n_words, self.cfg.n_contexts, label, examples, self._inputs(node))
-        return Question(node, (revised_chat_prompt(*shown),))
+        return self._question((revised_chat_prompt(*shown),), node, [label])
 
     def ask(
         self,
@@ -152,8 +161,9 @@ class Asker:
                 continue
             seen.add((node.node, node.pole, label))
             why = "" if label is not None else f"no label: {reason}"
+            shown = label is not None and normalised(label) in questions[i].labels
             proposals.append(
-                Proposal(node.node, node.pole, self.round, origin, label, None, False, why)
+                Proposal(node.node, node.pole, self.round, origin, label, None, False, why, shown)
             )
         self.round += 1
         return proposals
@@ -176,6 +186,19 @@ class Asker:
     def _rated(self) -> bool:
         return self._words and self.labeler.tuned
 
+    def _question(
+        self,
+        prompts: tuple[Any, ...],
+        node: Node,
+        avoid: Sequence[str],
+        examples: Sequence[str] = (),
+    ) -> Question:
+        """avoid, examples: labels that the prompts show beside those of incoming nodes. Only
+        completion prompts have solved examples."""
+        shown = [*avoid, *(label for label, _ in self._inputs(node))]
+        every = [*shown, *examples] if self._words else shown
+        return Question(node, prompts, frozenset(map(normalised, every)))
+
     @staticmethod
     def _prompt(question: Question, candidate: int) -> Any:
         return question.prompts[candidate % len(question.prompts)]
@@ -187,7 +210,7 @@ class Asker:
         """asked: questions, and the number of the candidate that is asked for."""
         seeds = [
             hash_seed(self.seed, node.layer, node.node, node.pole, self.round, candidate)
-            for (node, _), candidate in asked
+            for node, candidate in ((question.node, candidate) for question, candidate in asked)
         ]
         prompts = [self._prompt(question, candidate) for question, candidate in asked]
         description = f"label, round {self.round}"

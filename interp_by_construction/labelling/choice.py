@@ -163,7 +163,7 @@ class LabelChoice:
         if (low := too_low(chosen.score, self._min_score)) is not None:
             return Label(node, self.pole[node], None, "failed", attempts, low)
         remark = LAST_RESORT if chosen.origin == "last resort" else None
-        return Label(node, self.pole[node], chosen.text, "aligned", attempts, remark)
+        return Label(node, self.pole[node], chosen.text, "aligned", attempts, remark, chosen.source)
 
     def _closed(self, proposal: Proposal) -> Proposal:
         if proposal.text is None:

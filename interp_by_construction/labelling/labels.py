@@ -8,6 +8,10 @@ from typing import Literal
 
 from interp_by_construction.engine.rows import read_rows
 
+Source = Literal["labeler", "prompt", "general"]
+"""`labeler`: an answer in the labeler's own words. `prompt`: an answer that repeats a label which
+its prompt showed. `general`: the list of general labels that ships with the package."""
+
 
 @dataclass(frozen=True)
 class Label:
@@ -19,6 +23,8 @@ class Label:
     status: Literal["aligned", "failed"]
     attempts: int
     reason: str | None
+    source: Source | None = None
+    """Where the text comes from; None without one."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +48,18 @@ class Proposal:
     chosen: bool = False
     why: str = ""
     """Why it was chosen or dropped."""
+    in_prompt: bool = False
+    """Whether the prompt showed this very label: as that of a solved example, of an incoming neuron
+    or of another neuron, or as one to be improved or avoided."""
+
+    @property
+    def source(self) -> Source:
+        return "prompt" if self.in_prompt else "labeler"
 
 
 def read_labels(path: Path) -> list[Label]:
     """The labels of a label or assign artifact, in the node order of `collect`."""
     return [Label(**record) for record in read_rows(path / "labels.jsonl")]
-
-
-def read_proposals(path: Path) -> list[str]:
-    """All labels that were proposed for a layer's nodes, of a label artifact."""
-    return [proposal.text for proposal in read_history(path) if proposal.text is not None]
 
 
 def read_history(path: Path) -> list[Proposal]:

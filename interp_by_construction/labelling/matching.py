@@ -7,7 +7,7 @@
 3. With nodes.learnable, a fresh neuron of the layer is trained on each label (`training.readout`).
 4. A linear assignment (Jonker and Volgenant 1987, https://doi.org/10.1007/BF02278710) pairs nodes
    with labels. It maximizes the sum of the correlations between activations and simulations, mixed
-   with what fresh neurons learn.
+   with what fresh neurons learn, times the weights of the labels.
 
 With nodes.poles=both, a node that takes both signs may be matched by -r: its pole turns.
 """
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from torch import nn
 
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.words import normalised
-from interp_by_construction.labelling.labels import Label, too_low
+from interp_by_construction.labelling.labels import Label, Proposal, Source, too_low
 from interp_by_construction.stats.undefined import or_none
 from interp_by_construction.subject.dictionary import gated
 from interp_by_construction.subject.nodes import AlignedNodes
@@ -44,21 +44,29 @@ class Candidate(NamedTuple):
     """One label of the pool."""
 
     text: str
-    source: Literal["labeler", "general"]
+    source: Source
+    weight: float = 1.0
+    """How much it is wanted, beside others: what it is worth to a node is multiplied by this."""
 
 
 def pool(
-    labels: Sequence[Label], proposals: Iterable[str], general: Iterable[str]
+    labels: Sequence[Label], proposals: Iterable[Proposal], general: Iterable[str]
 ) -> list[Candidate]:
-    """Distinct candidates (see `normalised`): given labels, then proposals, then general ones."""
-    given = [label.text for label in labels if label.text is not None]
+    """Distinct candidates (see `normalised`): given labels, then proposals, then general ones.
+
+    A label that the labeler gave to one prompt that did not show it is the labeler's own.
+    """
     every = [
-        *(Candidate(text, "labeler") for text in (*given, *proposals)),
+        *(Candidate(each.text, each.source or "labeler") for each in labels if each.text),
+        *(Candidate(each.text, each.source) for each in proposals if each.text),
         *(Candidate(text, "general") for text in general),
     ]
     first: dict[str, Candidate] = {}
     for candidate in every:
-        first.setdefault(normalised(candidate.text), candidate)
+        key = normalised(candidate.text)
+        known = first.setdefault(key, candidate)
+        if candidate.source == "labeler":
+            first[key] = known._replace(source="labeler")
     first.pop("", None)
     return list(first.values())
 
@@ -139,8 +147,6 @@ class Match:
     """The label that a node was dealt, and the one that it had."""
 
     label: Label
-    source: Literal["labeler", "general"] | None
-    """Where the label comes from; None without a label."""
     r: float | None
     own: Label
     """The label that the node had."""
@@ -165,7 +171,8 @@ def deal(
     limits: MatchLimits,
     may_turn: NDArray[np.bool_],
 ) -> Dealt:
-    """Deals out the labels of the pool.
+    """Deals out the labels of the pool, so that the sum of their worth to the nodes is as large as
+    possible. Weights matter relative to each other only.
 
     labels: what the labeler gave, one per node. may_turn: whether the node's pole may turn, [node].
     """
@@ -174,6 +181,7 @@ def deal(
     r = np.where(turned, -found.r, found.r)
     learned = np.zeros(len(candidates)) if found.learned is None else found.learned
     worth = (1 - limits.learnable) * r + limits.learnable * np.nan_to_num(learned)
+    worth = worth * np.array([each.weight for each in candidates])
     kept = usable(found.n_applies, found.between, worth, limits.min_tokens, limits.max_overlap)
     chosen = match(np.where(np.isin(np.arange(len(candidates)), kept), worth, np.nan))
     matches = []
@@ -185,19 +193,21 @@ def deal(
                 if np.isnan(r[i]).all()
                 else "no label of the pool is left for it"
             )
-            new = replace(old, text=None, status="failed", reason=reason)
-            matches.append(Match(new, None, None, old, own_r, None))
+            new = replace(old, text=None, status="failed", reason=reason, source=None)
+            matches.append(Match(new, None, old, own_r, None))
             continue
         if (low := too_low(or_none(r[i, index]), limits.min_score)) is not None:
-            new = replace(old, text=None, status="failed", reason=low)
-            matches.append(Match(new, None, None, old, own_r, None))
+            new = replace(old, text=None, status="failed", reason=low, source=None)
+            matches.append(Match(new, None, old, own_r, None))
             continue
         reason = f"matched, r {r[i, index]:.2f} on the label split"
         pole = -old.pole if turned[i, index] else old.pole
-        text, source = candidates[index]
-        new = replace(old, pole=pole, text=text, status="aligned", reason=reason)
+        dealt = candidates[index]
+        new = replace(
+            old, pole=pole, text=dealt.text, status="aligned", reason=reason, source=dealt.source
+        )
         fresh = None if found.learned is None else or_none(learned[index])
-        matches.append(Match(new, source, or_none(r[i, index]), old, own_r, fresh))
+        matches.append(Match(new, or_none(r[i, index]), old, own_r, fresh))
     return Dealt(matches, kept)
 
 

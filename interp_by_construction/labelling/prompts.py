@@ -51,6 +51,10 @@ _SHOTS = (
 )
 
 
+EXAMPLES = tuple(shot.label for shot in _SHOTS)
+"""Labels that every prompt of `words_prompt` shows."""
+
+
 def peak_word(excerpt: Excerpt) -> str:
     """The whole word around the peak token, which may be a piece of it; empty for white space."""
     start, end = _word_span(excerpt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -55,6 +56,11 @@ _CONTRASTED = (
     "food, but not bread, cheese, soup | apple, pear, plum = fruit",
     "short words, but not and, or, he | of, in, under, on = prepositions",
 )
+REVISED_EXAMPLES, CONTRASTED_EXAMPLES = (
+    tuple(label for shot in shots for label in (*re.findall(first, shot), shot.split(" = ")[1]))
+    for shots, first in ((_REVISED, r"^was: (.+?) \|"), (_CONTRASTED, "^(.+?), but not"))
+)
+"""Labels that the solved examples of these prompts begin and end with."""
 
 
 def revised_words_prompt(node: Node, n_words: int, label: str, examples: CounterExamples) -> str:

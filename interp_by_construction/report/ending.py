@@ -133,6 +133,8 @@ def _facts(summary: dict[str, Any]) -> Iterator[Fact]:
     yield Fact("tax", f"{loss['tax']:+.4f}{interval}: the loss after minus the control's. {said}")
     yield Fact("MLPs", _carried(summary))
     yield Fact("score", _score(summary["layers"]))
+    if all("sources" in layer for layer in summary["layers"]):
+        yield Fact("labels", _sources(summary["layers"]))
     if (truth := truth_of(summary)) is not None:
         yield Fact(
             "truth",
@@ -143,21 +145,22 @@ def _facts(summary: dict[str, Any]) -> Iterator[Fact]:
 
 
 def _carried(summary: dict[str, Any]) -> str:
-    rest = "Attention and embeddings carry the rest. They have no labels."
+    rest = "Attention and embeddings have no labels."
     work = summary.get("work")
     if not work:
         return f"How much they carry was not measured: work.enabled=true does. {rest}"
     free, aligned, whole = (work["ablation"][f"{name}_mean"] for name in ("free", "aligned", "all"))
     form = ".3f" if abs(whole["loss_increase"]) >= 0.01 else ".4f"
     text = (
-        "Without these MLPs (all their neurons held at their mean) the loss is "
-        f"{whole['loss_increase']:{form}}{_interval(whole['ci95'], form)} nats higher."
+        "With all their neurons at their mean the loss is "
+        f"{whole['loss_increase']:{form}}{_interval(whole['ci95'], form)} higher,"
     )
     if any(layer["n_free"] for layer in summary["layers"]):
         text += (
-            f" Without the labelled neurons alone {aligned['loss_increase']:{form}}, without the "
-            f"others alone {free['loss_increase']:{form}}."
+            f" with the labelled ones alone {aligned['loss_increase']:{form}}, with the others "
+            f"{free['loss_increase']:{form}},"
         )
+    text = f"{text[:-1]}."
     return f"{text} {rest}"
 
 
@@ -173,10 +176,29 @@ def _score(layers: Sequence[dict[str, Any]]) -> str:
     undefined = sum(each["n_undefined"] for each in finals)
     without = f" It is undefined for {undefined:,}." if undefined else ""
     return (
-        f"{_two(final)}{spread}: mean correlation of a neuron with what its label predicts, on text "
-        f"that nothing was trained or chosen on.{without} Before training {_two(before)}. Control, "
-        f"with other neurons' labels: {_two(shuffled)}. {_predicted_by(finals[0])}{_second(layers)}"
+        f"{_two(final)}{spread}: mean correlation of a neuron with what its label predicts, on new "
+        f"text.{without} Before training {_two(before)}, with other neurons' labels "
+        f"{_two(shuffled)}. {_predicted_by(finals[0])}{_second(layers)}"
     )
+
+
+def _sources(layers: Sequence[dict[str, Any]]) -> str:
+    """Who came up with the labels, and how much they say."""
+    whole, own, prompt, general, none, single = (
+        sum(layer["sources"][f"n_{name}"] for layer in layers)
+        for name in ("nodes", "labeler", "prompt", "general", "none", "single_word")
+    )
+    parts = [f"{own} of {whole} are the labeler's own"]
+    parts += [f"{prompt} repeat one of its prompt"] if prompt else []
+    parts += [f"{general} are from the general list"] if general else []
+    parts += [f"{none} neurons got none"] if none else []
+    said = f"{', '.join(parts)}. {single} only name a word"
+    contexts = [((layer.get("function") or {}).get("final") or {}) for layer in layers]
+    if not all("contextual" in each for each in contexts):
+        return f"{said}."
+    found = [each["contextual"] for each in contexts]
+    n = sum(each["n"] * (each["share"] or 0.0) for each in found)
+    return f"{said}, {n:.0f} predict more than the token alone."
 
 
 def _second(layers: Sequence[dict[str, Any]]) -> str:
@@ -188,9 +210,9 @@ def _second(layers: Sequence[dict[str, Any]]) -> str:
 def _predicted_by(final: dict[str, Any]) -> str:
     name = final["simulator"]
     if name.startswith("exact"):
-        return "The predictions are those of the model that wrote the labels."
-    own = ", built on the model that wrote the labels" if final["self_judged"] else ""
-    return f"The predictions are by the simulator that made the targets ({name}){own}."
+        return "Predicted by the model that wrote the labels."
+    own = ", on the labeler's model" if final["self_judged"] else ""
+    return f"Predicted by the simulator that made the targets ({name}{own})."
 
 
 def _planted(trigger: dict[str, Any] | None) -> Iterator[Fact]:

@@ -21,6 +21,16 @@ MOMENTS = {
     for name in ("before", "final", "shuffled", "empty_label", "common_label")
 }
 """Moments of the scores by method, and how tables call them."""
+KIND_COLUMNS = {
+    "labels": "n",
+    "before": "score_before",
+    "final": "score_final",
+    "second": "score_second",
+    "rules": "score_rules",
+    "own table per token": "table_r",
+    "contextual": "n_contextual",
+}
+"""Head of a column -> key of `results.kinds`."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +154,19 @@ def method_rows(layer: dict[str, Any]) -> list[dict[str, Any]]:
             "moments": {name: moments.get(name) for name in MOMENTS},
         }
         for (_, judge), moments in rows.items()
+    ]
+
+
+def kind_rows(layer: dict[str, Any]) -> tuple[list[str], list[tuple[str, list[Any]]]]:
+    """Heads of the columns that have a value, and for each kind of label its name and values."""
+    kinds = layer.get("kinds") or {}
+    shown = {
+        title: key
+        for title, key in KIND_COLUMNS.items()
+        if any(row.get(key) is not None for row in kinds.values())
+    }
+    return list(shown), [
+        (kind, [row[key] for key in shown.values()]) for kind, row in kinds.items()
     ]
 
 

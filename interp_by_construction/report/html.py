@@ -24,6 +24,7 @@ from interp_by_construction.report.facts import (
     RunFacts,
     distill_weight,
     find_jobs,
+    kind_rows,
     method_rows,
     node_rows,
 )
@@ -130,7 +131,10 @@ def _write_run(job: Job, out: Path, labelled_only: bool, sweep: str | None) -> N
     summary = facts.summary
     rows = [row for view in views.values() for row in view.rows.values()]
     ending = ending_of(facts, rows, {layer: view.viewer for layer, view in views.items()})
-    layers = [record | {"methods": method_rows(record)} for record in summary["layers"]]
+    layers = [
+        record | {"methods": method_rows(record), "by_kind": kind_rows(record)}
+        for record in summary["layers"]
+    ]
     render(
         "run.html",
         out / "index.html",

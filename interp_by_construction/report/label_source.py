@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from interp_by_construction.labelling.labels import Proposal
+from interp_by_construction.labelling.labels import Proposal, Source
 from interp_by_construction.report.layer_view import LayerView
 
 ORIGINS = {
@@ -27,15 +27,17 @@ def label_source(view: LayerView, node: int) -> str:
     if label.text is None:
         return f"it was to get a label, but {label.reason}"
     own = view.history.get(node, [])
+    repeats = ", which repeats a label that its prompt showed" if label.source == "prompt" else ""
     if matched is None:
         chosen = next((each for each in own if each.chosen), None)
-        return "unknown" if chosen is None else f"{ORIGINS[chosen.origin]}; {chosen.why}"
+        return "unknown" if chosen is None else f"{ORIGINS[chosen.origin]}{repeats}; {chosen.why}"
     fits = "" if matched["r"] is None else f" (r {matched['r']:.2f} on the label split)"
-    return f"{_dealt(matched, own, view.history)}{fits}"
+    return f"{_dealt(matched, label.source, own, view.history)}{repeats}{fits}"
 
 
 def _dealt(
     matched: Mapping[str, Any],
+    source: Source | None,
     own: Sequence[Proposal],
     history: Mapping[int, Sequence[Proposal]],
 ) -> str:
@@ -45,7 +47,7 @@ def _dealt(
     if text == matched["own_label"]:
         return "the labeler's label for this neuron, which it kept when labels were dealt out"
     instead = f" in place of its own, “{matched['own_label']}”" if matched["own_label"] else ""
-    if matched["source"] == "general":
+    if source == "general":
         return f"dealt out{instead}, from the general list that ships with ibc"
     if any(each.text == text for each in own):
         return f"dealt out{instead}: another answer of the labeler for this neuron"

@@ -8,7 +8,9 @@ from typing import Any
 
 from interp_by_construction.results.method_scores import SIMULATION, STRONG_TOKENS
 
-TEXT_COLUMNS = "layer node pole label status top_tokens promotes suppresses added".split()
+TEXT_COLUMNS = (
+    "layer node pole label source status top_tokens first_label contextual promotes suppresses added"
+).split()
 """Columns of nodes.parquet that are no scores."""
 MOMENTS = ("before", "after", "final", "shuffled")
 TRUTH_TEXT = {"truth_concept": "concept", "truth_rule": "rule"}
@@ -20,6 +22,8 @@ OWN_NAMES = {
     "score_second": (SIMULATION, "second simulator"),
     "score_auprc": (STRONG_TOKENS["auprc"], "simulator"),
     "score_f1": (STRONG_TOKENS["f1"], "simulator"),
+    "first_r": ("first answer of the labeler, r on the select split", "simulator"),
+    "table_r": ("simulation r", "the node's own mean per token"),
     "truth_r": ("ground truth, r", "corpus"),
     "truth_auc": ("ground truth, AUC", "corpus"),
     "truth_rule_r": ("ground truth by a rule, r", "corpus"),

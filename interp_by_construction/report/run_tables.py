@@ -14,6 +14,7 @@ from interp_by_construction.report.facts import (
     MOMENTS,
     distill_weight,
     examples,
+    kind_rows,
     method_rows,
     node_rows,
 )
@@ -41,6 +42,7 @@ def show_tables(run: RunDirectory) -> None:
     out.print(_score_table(run.name, summary))
     for layer in summary["layers"]:
         _show_methods(out, layer)
+        _show_kinds(out, layer)
         said = [line for each in stage_facts(run, layer, layer["layer"]) for line in each.lines]
         for line in (*said, *_dictionary_lines(layer)):
             out.print(escape(f"layer {layer['layer']} {line}"), soft_wrap=True)
@@ -125,6 +127,18 @@ def _scored_by(summary: dict[str, Any]) -> str:
         f"scores by {by}{own}; exact and uncorrected: exact simulation of {labeler}, with and "
         "without contrast"
     )
+
+
+def _show_kinds(out: Console, layer: dict[str, Any]) -> None:
+    """One row per kind of label."""
+    heads, rows = kind_rows(layer)
+    title = f"layer {layer['layer']}: scores by kind of label (mean r over nodes)"
+    table = titled(title, ("kind",), heads)
+    for kind, row in rows:
+        cells = (str(each) if isinstance(each, int) else or_dash(each) for each in row)
+        table.add_row(kind, *cells)
+    if rows:
+        out.print(table)
 
 
 def _show_methods(out: Console, layer: dict[str, Any]) -> None:

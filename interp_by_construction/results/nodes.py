@@ -32,12 +32,13 @@ OWN = {
     "node": "int",
     "pole": "int",
     "label": "string",
+    "source": "string",
     "status": "string",
     "added": "bool",
     "top_tokens": "strings",
 }
-"""Columns of every run. `status`: aligned, failed (it got no label) or free; `added`: a neuron of
-free.count."""
+"""Columns of every run. `source`: see `labelling.labels.Source`. `status`: aligned, failed (it got
+no label) or free. `added`: a neuron of free.count."""
 N_TOP = 8
 
 
@@ -92,6 +93,7 @@ def _own_columns(artifacts: Artifacts, layer: int, n_added: int) -> Iterator[dic
             "node": node,
             "pole": label.pole if label else 1,
             "label": label.text if label else None,
+            "source": label.source if label else None,
             "status": label.status if label else "free",
             "added": node >= width,
             "top_tokens": top.get((node, label.pole)) if label else None,

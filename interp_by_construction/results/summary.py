@@ -6,6 +6,7 @@ of the whole run. Curves are left out. Other keys hold the numbers that need sev
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from interp_by_construction.config import Config, LabelerConfig
@@ -15,6 +16,7 @@ from interp_by_construction.engine.records import to_json
 from interp_by_construction.engine.run_directory import RunDirectory
 from interp_by_construction.engine.run_files import SCHEMA
 from interp_by_construction.results.finished import Artifacts, Finished, labels_of, without_curves
+from interp_by_construction.results.kinds import scores_by_kind
 from interp_by_construction.results.lines import write_lines
 from interp_by_construction.results.losses import Bootstrap, dictionary_losses, run_losses
 from interp_by_construction.results.method_scores import scores_by_method
@@ -42,6 +44,7 @@ def summary(run: str, cfg: Config, found: Finished) -> dict[str, Any]:
     """The content of `summary.json` for a run whose layers are all done."""
     subject = found.shared["subject"].metrics["subject"]
     bootstrap = Bootstrap(cfg.evaluate.n_bootstrap, cfg.seed)
+    rows = node_table(found, cfg.free.count).to_pylist()
     return {
         "schema": SCHEMA,
         "run": run,
@@ -53,7 +56,10 @@ def summary(run: str, cfg: Config, found: Finished) -> dict[str, Any]:
         "judge": None if cfg.judge is None else _model(cfg.judge),
         "loss": to_json(run_losses(found, bootstrap)),
         "align": vars(cfg.align) | {"control": _control(cfg, found)},
-        "layers": [_layer(found, layer, cfg, bootstrap) for layer in found.layers],
+        "layers": [
+            _layer(found, layer, cfg, bootstrap, [row for row in rows if row["layer"] == layer])
+            for layer in found.layers
+        ],
         "work": work_of_run(found, bootstrap),
         "trigger": _trigger(found.shared),
         "invariants": {
@@ -69,7 +75,14 @@ def summary(run: str, cfg: Config, found: Finished) -> dict[str, Any]:
     }
 
 
-def _layer(found: Finished, layer: int, cfg: Config, bootstrap: Bootstrap) -> dict[str, Any]:
+def _layer(
+    found: Finished,
+    layer: int,
+    cfg: Config,
+    bootstrap: Bootstrap,
+    rows: Iterable[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """rows: of the layer in the node table."""
     artifacts, together = found.layers[layer], cfg.schedule == "joint"
     records = {name: without_curves(each.metrics) for name, each in artifacts.items()}
     labels, evaluated = labels_of(artifacts).metrics, records["evaluate"]
@@ -84,6 +97,8 @@ def _layer(found: Finished, layer: int, cfg: Config, bootstrap: Bootstrap) -> di
         "n_added": cfg.free.count,
         "n_failed_labels": labels["n_failed"],
         "n_distinct_labels": labels["n_distinct"],
+        "sources": labels["sources"],
+        "kinds": scores_by_kind(rows),
         "score": {name: evaluated["score"].get(name) for name in SCORES},
         "score_more": {
             name: value for name, value in evaluated["score"].items() if name not in SCORES

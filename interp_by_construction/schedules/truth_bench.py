@@ -32,9 +32,8 @@ from interp_by_construction.errors import ConfigError
 from interp_by_construction.labelling.ask import Asker
 from interp_by_construction.labelling.evidence import gather_evidence
 from interp_by_construction.labelling.general import general_labels
-from interp_by_construction.labelling.labels import Label
 from interp_by_construction.labelling.matching import Correlator, match, pool
-from interp_by_construction.labelling.rounds import label_nodes
+from interp_by_construction.labelling.rounds import Labelled, label_nodes
 from interp_by_construction.llm.handle import LanguageModel
 from interp_by_construction.scoring.recovery import recovery, true_label_ranks
 from interp_by_construction.scoring.truth import CONCEPTS, membership, nearest_concept
@@ -158,8 +157,7 @@ class TruthBench:
         asker = Asker(self.labeler, only(AskConfig, cfg.label), {}, cfg.seed)
         labelled = label_nodes(found.nodes, asker)
         given = [each.text for each in labelled.labels]
-        proposals = [each.text for each in labelled.history if each.text is not None]
-        matched, dealt_from = self._matched(labelled.labels, proposals, label, values, simulate)
+        matched, dealt_from = self._matched(labelled, label, values, simulate)
         simulated = {}
         for part, (name, (text, said)) in enumerate(parts.items(), 1):
             real, use = self._planted(planted, text, part), text.use
@@ -188,15 +186,14 @@ class TruthBench:
 
     def _matched(
         self,
-        labels: Sequence[Label],
-        proposals: Sequence[str],
+        labelled: Labelled,
         label: Text,
         values: NDArray[Any],
         simulate: Simulate,
     ) -> tuple[list[str | None], list[str]]:
         """The label that each node is dealt, and the pool."""
         general = general_labels() if self.cfg.label.general_pool else []
-        texts = [each.text for each in pool(labels, proposals, general)]
+        texts = [each.text for each in pool(labelled.labels, labelled.history, general)]
         if not texts:
             return [None] * values.shape[1], []
         sums = Correlator(values.shape[1], len(texts))

@@ -25,7 +25,7 @@ from interp_by_construction.engine.rows import write_rows
 from interp_by_construction.engine.runtime import torch_threads
 from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.labelling.general import GeneralLabels, general_labels
-from interp_by_construction.labelling.labels import Label, read_labels, read_proposals
+from interp_by_construction.labelling.labels import Label, read_history, read_labels
 from interp_by_construction.labelling.matching import (
     Correlations,
     Match,
@@ -34,6 +34,7 @@ from interp_by_construction.labelling.matching import (
     deal,
     pool,
 )
+from interp_by_construction.labelling.sources import SourceCounts
 from interp_by_construction.simulators.handle import ConfiguredSimulator, simulator_of
 from interp_by_construction.stages import load_model
 from interp_by_construction.stages.label import LabelNodes
@@ -64,16 +65,14 @@ class AssignRecord(Record):
     """Nodes whose pole turned."""
     n_kept: int
     """Nodes that kept the label that they had."""
-    share_from_labeler: float | None
-    share_from_general: float | None
+    sources: SourceCounts
     learnable_r_mean: float | None = None
 
     def lines(self) -> Iterator[str]:
         yield (
             f"labels matched on the label split: r {or_undefined(self.r_mean_before)} -> "
-            f"{or_undefined(self.r_mean_after)}, pool of {self.n_pool}, share from the labeler "
-            f"{or_undefined(self.share_from_labeler)}, {self.n_failed_labeler} nodes the labeler "
-            "failed on"
+            f"{or_undefined(self.r_mean_after)}, pool of {self.n_pool}, {self.n_failed_labeler} "
+            "nodes the labeler failed on"
         )
 
 
@@ -82,12 +81,12 @@ class Assign(Stage[AssignRecord]):
     """Matches the labels of a layer with its nodes; the nodes stay.
 
     Writes `labels.jsonl` (as the label stage does) and `matched.jsonl`: per node the r of its label
-    on the label split, that of the label that it had before, where the label comes from, and, with
-    `limits.learnable`, the r that a fresh neuron reaches on it.
+    on the label split, that of the label that it had before, and, with `limits.learnable`, the r
+    that a fresh neuron reaches on it.
     """
 
     name = "assign"
-    version = 5
+    version = 6
     record = AssignRecord
     says = "gives each neuron the label that fits best"
 
@@ -131,7 +130,7 @@ class Assign(Stage[AssignRecord]):
     def compute(self, job: Job) -> AssignRecord:
         labels = read_labels(job.path(self.labels))
         general = [] if self.general is None else job.use(self.general)
-        every = pool(labels, read_proposals(job.path(self.labels)), general)
+        every = pool(labels, read_history(job.path(self.labels)), general)
         candidates = [each for each in every if self.simulator.refusal(each.text) is None]
         passage = Passage.of_split(job.path(self.corpus), "label", n_tokens=self.n_tokens)
         with torch_threads(job.runtime.encoder_threads):
@@ -181,7 +180,6 @@ def _row(match: Match) -> dict[str, Any]:
     return {
         "node": match.label.node,
         "label": match.label.text,
-        "source": match.source,
         "r": match.r,
         "own_label": match.own.text,
         "own_r": match.own_r,
@@ -191,7 +189,7 @@ def _row(match: Match) -> dict[str, Any]:
 
 def _of_matches(matches: Sequence[Match]) -> dict[str, Any]:
     """The part of the record that counts nodes."""
-    labels, sources = [match.label for match in matches], [match.source for match in matches]
+    labels = [match.label for match in matches]
     n_labels = sum(label.text is not None for label in labels)
     r, own_r, learnable_r = (
         mean_defined(np.array([getattr(match, name) for match in matches], dtype=np.float64))
@@ -212,6 +210,5 @@ def _of_matches(matches: Sequence[Match]) -> dict[str, Any]:
         "n_kept": sum(
             match.label.text == match.own.text for match in matches if match.label.text is not None
         ),
-        "share_from_labeler": sources.count("labeler") / n_labels if n_labels else None,
-        "share_from_general": sources.count("general") / n_labels if n_labels else None,
+        "sources": SourceCounts.of(labels),
     }

@@ -4,7 +4,8 @@
 1. Own-label rank: does a node's own label predict it better than all other labels of its layer,
    uncorrected for contrast?
 2. Lookup R2: how much of a node is a mean per token id? Near 1 the node is a word detector, and
-   context is computed elsewhere.
+   context is computed elsewhere. And does the label say more than that table does, on text that the
+   table was not fitted on? If it does, the label is contextual.
 3. Ablation: LM loss when the aligned nodes, or the free ones, are set to their mean or to 0. If the
    loss does not rise without the aligned ones, the labels are true of nodes that do nothing.
 4. Substitution: LM loss when the aligned nodes are set to their calibrated simulation (Bills et al.
@@ -27,7 +28,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from torch import nn
 
 from interp_by_construction.config import Config, FunctionConfig
@@ -37,7 +38,14 @@ from interp_by_construction.engine.records import Column, Record, or_undefined
 from interp_by_construction.engine.rows import write_rows
 from interp_by_construction.engine.stage import Job, Stage
 from interp_by_construction.scoring.clamp import KINDS, Budget, ClampRecord, measure_clamping
-from interp_by_construction.scoring.lookup import LookupSummary, lookup_r2_of, lookup_summary
+from interp_by_construction.scoring.lookup import (
+    CONTEXTUAL,
+    ContextSummary,
+    LookupSummary,
+    context_summary,
+    lookup_of,
+    lookup_summary,
+)
 from interp_by_construction.scoring.rank import RankSummary, own_label_ranks, rank_summary
 from interp_by_construction.scoring.substitution import (
     ABLATIONS,
@@ -51,6 +59,7 @@ from interp_by_construction.scoring.substitution import (
 )
 from interp_by_construction.simulators.handle import simulator_of
 from interp_by_construction.stages import LayerMeasurement, LayerStages, load_model
+from interp_by_construction.stats.correlation import columnwise_correlation
 from interp_by_construction.subject.direct_path import promoted_tokens
 from interp_by_construction.subject.families import d_mlp
 from interp_by_construction.subject.losses import Losses, document_losses
@@ -74,6 +83,7 @@ class MomentFunction(LossSummary):
 
     own_label_rank: RankSummary
     lookup_r2: LookupSummary
+    contextual: ContextSummary
     calibration: CalibrationCounts
     clamp: ClampRecord
 
@@ -111,16 +121,34 @@ class FunctionRecord(Record):
             f"own label ranked first: {or_undefined(rank.top1_rate)} of nodes (chance "
             f"{or_undefined(rank.chance_top1_rate)}); R2 from the token alone {lookup}"
         )
+        context = final.contextual
+        yield (
+            f"share of contextual labels, which say more than the token alone: "
+            f"{or_undefined(context.share)} (mean r of labels {or_undefined(context.label_r_mean)}, "
+            f"of each node's own table per token {or_undefined(context.table_r_mean)})"
+        )
         if final.clamp.n_single:
             yield _clamp_line(final.clamp)
 
     @classmethod
     def columns(cls, folder: Path) -> list[Column]:
-        """Output tokens of the final model that an aligned node makes likelier and less likely."""
-        promoted = read_promoted(folder)
+        """`table_r`: r of the final node with its own table per token; `contextual`: whether its
+        label beats that. Output tokens of the final model that an aligned node makes likelier and
+        less likely."""
+        promoted, found = read_promoted(folder), load_file(folder / "function.safetensors")
+        label_r, table_r = found["final.own_r"], found["final.table_r"]
+        contextual = zip(found["nodes"].tolist(), label_r - table_r, strict=True)
         return [
-            Column(name, "strings", {node: each[name] for node, each in promoted.items()})
-            for name in ("promotes", "suppresses")
+            Column.of_floats("table_r", found["nodes"], table_r),
+            Column(
+                "contextual",
+                "bool",
+                {node: bool(gain >= CONTEXTUAL) for node, gain in contextual if not np.isnan(gain)},
+            ),
+            *(
+                Column(name, "strings", {node: each[name] for node, each in promoted.items()})
+                for name in ("promotes", "suppresses")
+            ),
         ]
 
 
@@ -151,7 +179,7 @@ class Measured(NamedTuple):
 @dataclass(frozen=True)
 class Function(LayerMeasurement[FunctionRecord]):
     """Writes `function.safetensors`: `nodes`, `poles`, and per moment `<moment>.rank`, `.own_r`,
-    `.lookup_r2`, `.scale`, `.offset`, float64 [node], NaN where undefined;
+    `.lookup_r2`, `.table_r`, `.scale`, `.offset`, float64 [node], NaN where undefined;
     `function_losses.safetensors`: `<moment>.document`, `.tokens` and `.<intervention>` (summed
     nats), [document]; `clamp.jsonl` (per moment, the nodes clamped alone) and `promoted.jsonl` (per
     moment and node).
@@ -160,7 +188,7 @@ class Function(LayerMeasurement[FunctionRecord]):
     """
 
     name = "function"
-    version = 4
+    version = 5
     record = FunctionRecord
     says = "tests what the labelled neurons do"
 
@@ -233,15 +261,19 @@ class Function(LayerMeasurement[FunctionRecord]):
         own = fitted.own
         clamp, clamped = measure_clamping(model, layer, own, budget, moment)
         ranks = own_label_ranks(on_text, rank.on_text())
-        words = lookup_r2_of(model, lookup, index, nodes, size, moment)
+        words = lookup_of(model, lookup, index, nodes, size, moment, rank.passage)
+        ids = rank.passage.ids[rank.passage.is_text]
+        table_r = columnwise_correlation(on_text, words.elsewhere.means(ids) * poles)
         record = MomentFunction(
             **vars(summarise(losses, ABLATIONS, self.n_bootstrap, self.seed)),
             own_label_rank=rank_summary(ranks),
             lookup_r2=lookup_summary(words),
+            contextual=context_summary(ranks.own_r, table_r),
             calibration=CalibrationCounts(int(own.constant.sum()), int(own.negative.sum())),
             clamp=clamp,
         )
         per_node = {"rank": ranks.rank, "own_r": ranks.own_r, "lookup_r2": words.r2}
+        per_node["table_r"] = table_r
         return Measured(
             record, per_node | {"scale": own.scale, "offset": own.offset}, losses, clamped
         )

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -15,7 +16,7 @@ from interp_by_construction.config import AskConfig, Config, SearchConfig, only
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.corpus.words import normalised
 from interp_by_construction.engine.effort import Effort, Sizes
-from interp_by_construction.engine.records import Record
+from interp_by_construction.engine.records import Column, Record
 from interp_by_construction.engine.rows import write_rows
 from interp_by_construction.engine.runtime import torch_threads
 from interp_by_construction.engine.stage import Job, Stage
@@ -23,7 +24,7 @@ from interp_by_construction.labelling.ask import Asker, no_refusal
 from interp_by_construction.labelling.audit_cases import Auditor
 from interp_by_construction.labelling.compare import Comparison
 from interp_by_construction.labelling.incoming import strongest
-from interp_by_construction.labelling.labels import read_labels
+from interp_by_construction.labelling.labels import Proposal, read_history, read_labels
 from interp_by_construction.labelling.rounds import (
     ContrastCounts,
     Critic,
@@ -33,6 +34,7 @@ from interp_by_construction.labelling.rounds import (
     Selection,
     label_nodes,
 )
+from interp_by_construction.labelling.sources import SourceCounts
 from interp_by_construction.llm.handle import LanguageModel
 from interp_by_construction.scoring.hotflip import per_text
 from interp_by_construction.simulators import simulator_class
@@ -64,8 +66,23 @@ class LabelRecord(Record):
     n_repeated_answers: int
     n_unparsed_answers: int
     unparsed_answers: dict[str, int]
+    sources: SourceCounts
     n_structured_answers: int | None = None
     audits: RevisionCounts | None = None
+
+    @classmethod
+    def columns(cls, folder: Path) -> list[Column]:
+        """`first_label`: the labeler's first readable answer about the node's dominant pole, before
+        any choice; `first_r`: its r on the select split."""
+        firsts: dict[int, Proposal] = {}
+        # The dominant pole is asked about first.
+        for each in read_history(folder):
+            if each.text is not None:
+                firsts.setdefault(each.node, each)
+        return [
+            Column("first_label", "string", {node: each.text for node, each in firsts.items()}),
+            Column("first_r", "float", {node: each.score for node, each in firsts.items()}),
+        ]
 
     @classmethod
     def of(cls, found: Labelled) -> Self:
@@ -82,6 +99,7 @@ class LabelRecord(Record):
             revisions=found.revisions,
             selection=found.selection,
             audits=found.audits,
+            sources=SourceCounts.of(found.labels),
             **vars(found.answers),
         )
 
@@ -113,7 +131,7 @@ class LabelNodes(Stage[LabelRecord]):
     """
 
     name = "label"
-    version = 5
+    version = 6
     record = LabelRecord
     says = "asks a language model what neurons respond to"
 

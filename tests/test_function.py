@@ -418,19 +418,19 @@ def test_a_node_of_the_token_alone_is_a_lookup_and_one_of_the_place_is_not(
             model.transformer.wpe.weight,
         ):
             parameter.zero_()
-    found = lookup_of(model, label_text(corpus), 0, NODES, 4)
+    found = lookup_of(model, label_text(corpus), AlignedNodes(0, NODES, POLES), 4)
     np.testing.assert_allclose(found.r2, 1, atol=1e-6)
     assert found.n_measured > 100
     model = random_model("gpt2")
     with torch.no_grad():
         model.transformer.wte.weight.zero_()
-    assert (lookup_of(model, label_text(corpus), 0, NODES, 4).r2 < 0.2).all()
+    assert (lookup_of(model, label_text(corpus), AlignedNodes(0, NODES, POLES), 4).r2 < 0.2).all()
 
 
 def test_the_other_table_is_fitted_outside_the_blocks_that_are_apart(corpus: Path) -> None:
     model, text = random_model("gpt2"), label_text(corpus)
     apart = Passage(text.source, text.blocks[::3], LENGTH)
-    found = lookup_of(model, text, 1, NODES, 5, "", apart).elsewhere
+    found = lookup_of(model, text, AlignedNodes(1, NODES, POLES), 5, "", apart).elsewhere
     rest = Passage(text.source, np.setdiff1d(text.blocks, apart.blocks), LENGTH)
     with torch.no_grad():
         values = activations(model, 1, torch.from_numpy(rest.ids))[..., NODES].numpy()
@@ -439,7 +439,7 @@ def test_the_other_table_is_fitted_outside_the_blocks_that_are_apart(corpus: Pat
     every = np.ones(len(ids), bool)
     expected.update(*(torch.from_numpy(each) for each in (ids, values[rest.is_text], every)))
     np.testing.assert_allclose(found.means(ids), expected.means(ids), atol=1e-5)
-    whole = lookup_of(model, text, 1, NODES, 5, "", text).elsewhere
+    whole = lookup_of(model, text, AlignedNodes(1, NODES, POLES), 5, "", text).elsewhere
     assert np.isnan(whole.means(ids)).all()
 
 
@@ -455,7 +455,7 @@ def test_lookup_halves_hold_different_documents(
     fit = np.isin(documents, np.unique(documents)[::2])
     use = ids != 0
     expected = lookup_r2(ids[use], values[use], fit[use])
-    found = lookup_of(model, label_text(corpus), 1, NODES, 5)
+    found = lookup_of(model, label_text(corpus), AlignedNodes(1, NODES, POLES), 5)
     np.testing.assert_allclose(found.r2, expected, atol=1e-6)
     assert found.n_measured + found.n_unseen == int((use & ~fit).sum())
 

@@ -156,8 +156,9 @@ READABLE = (
 ).split("; ")
 
 
+SEED = compose([]).seed
 UNREADABLE = {
-    hash_seed(compose([]).seed, 1, node, pole, round_, candidate)
+    hash_seed(SEED, 1, node, pole, round_, candidate)
     for node in range(0, 32, 3)
     for pole in (-1, 1)
     for round_ in range(8)

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from fake_server import FakeServer
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from small_run import overrides
+from small_run import QUICK, overrides
 from test_cli import ibc
 from test_labeler import running, wait_until
 
@@ -229,6 +229,7 @@ def sweep_command(server: FakeServer, root: Path, launcher: str, *more: str) -> 
         root,
         "layer=1",
         "align.weight=0.1,-1,10",
+        *QUICK,
         "scores.enabled=true",
         f"run={launcher}",
         f"hydra/launcher={launcher}",

@@ -11,8 +11,8 @@ from typing import Self
 from interp_by_construction.labelling.labels import Label
 
 SINGLE_WORD = re.compile(
-    r"""^(?:(?:the\ )?(?:word|name|token)\ ["'“‘]?[^\s"'”’]+["'”’]?   # the word 'with'
-        |["'“‘][^\s"'”’]+["'”’])$                                     # 'with'""",
+    r"""^(?:(?:the\ )?(?:word|name|token)\ [^\s,]+   # the word 'with'
+        |["'“‘][^\s,]+["'”’])$                       # 'with'""",
     re.IGNORECASE | re.VERBOSE,
 )
 

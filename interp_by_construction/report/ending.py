@@ -189,16 +189,16 @@ def _sources(layers: Sequence[dict[str, Any]]) -> str:
         for name in ("nodes", "labeler", "prompt", "general", "none", "single_word")
     )
     parts = [f"{own} of {whole} are the labeler's own"]
-    parts += [f"{prompt} repeat one of its prompt"] if prompt else []
-    parts += [f"{general} are from the general list"] if general else []
-    parts += [f"{none} neurons got none"] if none else []
+    parts += [f"{prompt} copied from its prompt"] if prompt else []
+    parts += [f"{general} from the general list"] if general else []
+    parts += [f"{none} missing"] if none else []
     said = f"{', '.join(parts)}. {single} only name a word"
     contexts = [((layer.get("function") or {}).get("final") or {}) for layer in layers]
     if not all("contextual" in each for each in contexts):
         return f"{said}."
     found = [each["contextual"] for each in contexts]
     n = sum(each["n"] * (each["share"] or 0.0) for each in found)
-    return f"{said}, {n:.0f} predict more than the token alone."
+    return f"{said}, {n:.0f} beat their neuron's mean per token."
 
 
 def _second(layers: Sequence[dict[str, Any]]) -> str:

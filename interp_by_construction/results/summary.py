@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import pyarrow as pa
+
 from interp_by_construction.config import Config, LabelerConfig
 from interp_by_construction.engine.disk import write_json
 from interp_by_construction.engine.engine import Engine
@@ -36,15 +38,16 @@ def write_results(run: RunDirectory, cfg: Config, graph: RunGraph, engine: Engin
     done."""
     found = Finished.of(graph, engine)
     write_lines(run, found)
-    write_nodes(node_table(found, cfg.free.count), run.path / "nodes.parquet")
-    write_json(run.path / "summary.json", summary(run.name, cfg, found), sort=False)
+    table = node_table(found, cfg.free.count)
+    write_nodes(table, run.path / "nodes.parquet")
+    write_json(run.path / "summary.json", summary(run.name, cfg, found, table), sort=False)
 
 
-def summary(run: str, cfg: Config, found: Finished) -> dict[str, Any]:
-    """The content of `summary.json` for a run whose layers are all done."""
+def summary(run: str, cfg: Config, found: Finished, table: pa.Table) -> dict[str, Any]:
+    """The content of `summary.json` for a run whose layers are all done. table: its node table."""
     subject = found.shared["subject"].metrics["subject"]
     bootstrap = Bootstrap(cfg.evaluate.n_bootstrap, cfg.seed)
-    rows = node_table(found, cfg.free.count).to_pylist()
+    rows = table.to_pylist()
     return {
         "schema": SCHEMA,
         "run": run,

@@ -106,7 +106,8 @@ def _link_problems(run: RunDirectory, plan: Mapping[str, Any]) -> Iterator[str]:
 def _result_problems(run: RunDirectory, written: dict[str, Any], found: Finished) -> Iterator[str]:
     """Summary and node table against the artifacts."""
     cfg = run.config()
-    made = json.loads(json.dumps(summary(run.name, cfg, found)))
+    expected = node_table(found, cfg.free.count)
+    made = json.loads(json.dumps(summary(run.name, cfg, found, expected)))
     for line in differences(written, made, ""):
         yield f"{run.path / 'summary.json'}: {line}"
     file = run.path / "nodes.parquet"
@@ -115,7 +116,7 @@ def _result_problems(run: RunDirectory, written: dict[str, Any], found: Finished
     except (OSError, pa.ArrowException) as error:
         yield f"{file}: cannot be read ({error})"
         return
-    for line in islice(_row_differences(table, node_table(found, cfg.free.count)), N_SHOWN):
+    for line in islice(_row_differences(table, expected), N_SHOWN):
         yield f"{file}: {line}"
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from interp_by_construction.corpus.passage import Passage
 from interp_by_construction.stats.undefined import mean_defined
 from interp_by_construction.subject.losses import N_COUNTED, count_values
+from interp_by_construction.subject.nodes import AlignedNodes
 from interp_by_construction.subject.reading import read_activations
 
 
@@ -113,14 +114,15 @@ class Lookup(NamedTuple):
 def lookup_of(
     model: nn.Module,
     passage: Passage,
-    layer: int,
-    nodes: NDArray[np.int64],
+    aligned: AlignedNodes,
     batch_size: int,
     description: str = "",
     apart: Passage | None = None,
 ) -> Lookup:
     """R2 of some nodes from per-token-id means: fitted on every other document of the passage,
-    measured on the rest. apart: the blocks that `elsewhere` is not fitted on."""
+    measured on the rest. Activations are taken as they are, without poles. apart: the blocks that
+    `elsewhere` is not fitted on."""
+    layer, nodes, _ = aligned
     documents, _ = count_values(part.documents for part in passage.slices(N_COUNTED))
     same = apart is not None and apart.source.name == passage.source.name
     left_out = apart.blocks if apart is not None and same else np.zeros(0, np.int64)

@@ -261,7 +261,7 @@ class Function(LayerMeasurement[FunctionRecord]):
         own = fitted.own
         clamp, clamped = measure_clamping(model, layer, own, budget, moment)
         ranks = own_label_ranks(on_text, rank.on_text())
-        words = lookup_of(model, lookup, index, nodes, size, moment, rank.passage)
+        words = lookup_of(model, lookup, layer.nodes, size, moment, rank.passage)
         ids = rank.passage.ids[rank.passage.is_text]
         table_r = columnwise_correlation(on_text, words.elsewhere.means(ids) * poles)
         record = MomentFunction(
@@ -272,8 +272,8 @@ class Function(LayerMeasurement[FunctionRecord]):
             calibration=CalibrationCounts(int(own.constant.sum()), int(own.negative.sum())),
             clamp=clamp,
         )
-        per_node = {"rank": ranks.rank, "own_r": ranks.own_r, "lookup_r2": words.r2}
-        per_node["table_r"] = table_r
+        per_node = {"rank": ranks.rank, "own_r": ranks.own_r}
+        per_node |= {"lookup_r2": words.r2, "table_r": table_r}
         return Measured(
             record, per_node | {"scale": own.scale, "offset": own.offset}, losses, clamped
         )

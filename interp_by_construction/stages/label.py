@@ -72,10 +72,9 @@ class LabelRecord(Record):
 
     @classmethod
     def columns(cls, folder: Path) -> list[Column]:
-        """`first_label`: the labeler's first readable answer about the node's dominant pole, before
-        any choice; `first_r`: its r on the select split."""
+        """`first_label`: the labeler's first readable answer about the node, before any choice;
+        `first_r`: its r on the select split."""
         firsts: dict[int, Proposal] = {}
-        # The dominant pole is asked about first.
         for each in read_history(folder):
             if each.text is not None:
                 firsts.setdefault(each.node, each)
